@@ -1,0 +1,48 @@
+"""hms prepares EEG recordings with expert votes for learning.
+
+>>> import hms
+>>> cfg = hms.compose("cwt=morlet", "weight=log")
+>>> run = hms.run(cfg)
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from hms.config import Config
+    from hms.results import Run
+
+__all__ = ["compose", "load", "run"]
+__version__ = "0.1.0"
+
+
+def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
+    """Compose and validate a configuration as the command line would, from any folder.
+
+    Parameters
+    ----------
+    *overrides : str
+        For example ``"cwt=morlet"``, ``"folds.n_splits=7"``.
+    config_dir : path, optional
+        A folder with options of your own, as ``--config-dir`` names one.
+    """
+    from hms.config import compose as compose_config
+
+    return compose_config(*overrides, config_dir=config_dir)
+
+
+def run(cfg: Config | Any) -> Run:
+    """Prepare the package of a configuration, or find it finished: the function behind run.py."""
+    from hms.runner import run as run_config
+
+    return run_config(cfg)
+
+
+def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
+    """Open a finished run by its hash, a unique prefix of it, a path, or ``latest``."""
+    from hms.results import load as load_run
+
+    return load_run(run, outputs=outputs)

@@ -1,0 +1,172 @@
+"""The ``hms`` command: look at runs, compare, check, mend, export and forget them."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+__all__ = ["main"]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the ``hms`` command and return the exit code."""
+    from hms.main import guarded, main as run_main
+
+    texts = list(sys.argv[1:] if arguments is None else arguments)
+    if texts[:1] == ["run"]:
+        return run_main(texts[1:])
+    parser = make_parser()
+    given = parser.parse_args(texts)
+    return guarded(lambda: int(given.do(given) or 0))
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the ``hms`` command."""
+    parser = argparse.ArgumentParser(
+        prog="hms",
+        description="Look at, compare, check, mend, export and forget runs.",
+        epilog="RUN is a run's hash, a unique prefix of it, a path, or 'latest'. "
+        "`hms run ...` is the same as `python run.py ...`.",
+    )
+    parser.add_argument("--outputs", default="outputs", type=Path, help="folder of the runs (default: outputs)")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True)
+
+    def command(name: str, do: object, text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(do=do)
+        return sub
+
+    command("ls", _ls, "list the finished runs")
+    command("show", _show, "show a run: what is in it and what it was made with").add_argument("run", metavar="RUN")
+    explain = command("explain", _explain, "show what a run would compute, and why; takes overrides as run.py does")
+    explain.add_argument("overrides", nargs="*", metavar="OVERRIDE")
+    explain.add_argument("--config-dir", help="a folder with options of your own")
+    diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
+    diff.add_argument("a", metavar="A")
+    diff.add_argument("b", metavar="B")
+    check = command("verify", _verify, "read every file of a run again; exit 1 if one is damaged or missing")
+    check.add_argument("run", metavar="RUN")
+    check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
+    check.add_argument("--force", action="store_true", help="repair although library versions changed")
+    gc = command("gc", _gc, "show what no run points at; remove it with --yes")
+    gc.add_argument("--yes", action="store_true", help="remove it")
+    command("rm", _rm, "forget a run; what it shared stays until gc").add_argument("run", metavar="RUN")
+    export = command("export", _export, "copy a run into a folder without links, and check the copy")
+    export.add_argument("run", metavar="RUN")
+    export.add_argument("destination", metavar="DEST", type=Path)
+    commands.add_parser("run", help="the same as python run.py", add_help=False)
+    return parser
+
+
+def _ls(given: argparse.Namespace) -> None:
+    from hms.results import list_runs
+    from hms.text import columns
+
+    rows = [("run", "finished", "items", "left out", "stages", "command")]
+    for run in list_runs(given.outputs):
+        m = run.manifest
+        stages = ",".join(m["stages"])
+        counts = m["counts"]
+        rows.append((m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"]))
+    print(columns(rows) if len(rows) > 1 else f"no finished run in {given.outputs}")
+
+
+def _show(given: argparse.Namespace) -> None:
+    from hms.results import find_run
+    from hms.text import columns
+
+    run = find_run(given.run, given.outputs)
+    m = run.manifest
+    print(f"run {m['run']}, finished {m['finished']}, by: {m['command']}")
+    print(columns([(f"  {name}", value) for name, value in run.overview()]))
+    print("\nstages")
+    rows = [("  name", "key", "computed", "seconds")]
+    rows += [(f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f}") for n, s in m["stages"].items()]
+    print(columns(rows))
+    print("\nconfig.yaml\n" + "".join(f"  {line}\n" for line in run.file("config.yaml").read_text().splitlines()))
+    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
+    print(f"versions: {versions}")
+
+
+def _explain(given: argparse.Namespace) -> None:
+    from hms.config import compose
+    from hms.explain import explain
+    from hms.plan import make_plan
+
+    overrides = list(given.overrides)
+    if not any(text.startswith("outputs_dir=") for text in overrides):
+        overrides.append(f"outputs_dir={given.outputs}")
+    print(explain(make_plan(compose(*overrides, config_dir=given.config_dir))))
+
+
+def _diff(given: argparse.Namespace) -> None:
+    from hms.diff import diff_text
+    from hms.results import find_run
+
+    print(diff_text(find_run(given.a, given.outputs), find_run(given.b, given.outputs)))
+
+
+def _verify(given: argparse.Namespace) -> int:
+    from hms.results import find_run
+    from hms.verify import repair, verify
+
+    path = find_run(given.run, given.outputs).path
+    report = verify(path)
+    print(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
+    for note in report.notes:
+        print(f"  note: {note}")
+    for finding in report.findings:
+        print(f"  {finding.path}: {finding.problem}")
+    if not report.findings:
+        print("  all whole")
+        return 0
+    if not given.repair:
+        print(f"  {len(report.findings)} problems; hms verify {given.run} --repair computes them again")
+        return 1
+    path = repair(path, report, force=given.force).path
+    left = verify(path).findings
+    for finding in left:
+        print(f"  still: {finding.path}: {finding.problem}")
+    print(f"  repaired {len(report.findings)} problems" if not left else "  not repaired")
+    return 1 if left else 0
+
+
+def _gc(given: argparse.Namespace) -> None:
+    from hms.verify import garbage, sweep_garbage
+
+    found = sweep_garbage(given.outputs) if given.yes else garbage(given.outputs)
+    for path, size in found.folders:
+        print(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}/")
+    by_folder: dict[Path, list[int]] = {}
+    for path, size in found.files:
+        by_folder.setdefault(path.parent, []).append(size)
+    for path, sizes in by_folder.items():
+        print(f"  {sum(sizes) / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: {len(sizes)} files")
+    for name in found.in_use:
+        print(f"  in use by a run in progress, left alone: {name}")
+    verb = "removed" if given.yes else "no run points at (remove with --yes)"
+    print(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
+
+
+def _rm(given: argparse.Namespace) -> None:
+    from hms.results import find_run
+    from hms.verify import remove_run
+
+    run = find_run(given.run, given.outputs)
+    remove_run(run, given.outputs)
+    print(f"forgot {run.path.name}; hms gc shows what no run points at now")
+
+
+def _export(given: argparse.Namespace) -> None:
+    from hms.results import find_run
+    from hms.verify import export_run
+
+    run = find_run(given.run, given.outputs)
+    size = export_run(run, given.destination)
+    print(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

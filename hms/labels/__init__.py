@@ -1,0 +1,1 @@
+"""From a votes table to items, soft labels, confidence weights and folds: pure functions on tables."""

@@ -1,0 +1,245 @@
+"""Folds that keep every patient whole, the same for every configuration of a data set.
+
+Patients, not items, are given folds, and from the whole votes table: the unit, the
+labels, an exclusion or the order of rows move nobody. The two ways to balance are
+scikit-learn's ideas in exact arithmetic and with stated ties, so that no version of a
+library changes a fold. A kind of your own is a registered function of
+``(patients, params)`` that returns a fold number per row of `patient_table`.
+
+References
+----------
+scikit-learn: GroupKFold (largest group to the smallest fold), StratifiedGroupKFold
+(each group to the fold where the classes stay most even).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from heapq import heapify, heapreplace
+from typing import TYPE_CHECKING, Annotated
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms.competition import CLASSES
+from hms.labels.items import row_with_most_votes, vote_array
+from hms.labels.votes import consensus
+from hms.registry import ConfigError, Limits, Params, lookup, register
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "Folds",
+    "Split",
+    "assign_folds",
+    "check_no_leak",
+    "group_folds",
+    "no_folds",
+    "patient_table",
+    "split_rows",
+    "stratified_folds",
+]
+
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Rows to train on and rows to validate on."""
+
+
+@dataclass(frozen=True)
+class Folds(Params):
+    """Settings of folds: how many."""
+
+    n_splits: Annotated[int, Limits(at_least=2)]
+
+
+def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
+    """Return the fold of every patient of a votes table.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The whole votes table, `hms.sources.tables.VotesTable.frame`, nothing left out.
+    params : Params
+        Settings of the section ``folds``.
+
+    Returns
+    -------
+    Series
+        int64 fold 0 ... n_splits - 1, named ``fold``, by patient_id in the order of the
+        text; -1 for a patient who is validated on in no fold.
+
+    Raises
+    ------
+    ConfigError
+        If there are too few patients, or too few with a class; both numbers are named.
+    """
+    import pandas as pd
+
+    patients = patient_table(frame)
+    fold = np.asarray(lookup("folds", params.kind).function(patients, params))
+    if fold.shape != (len(patients),) or fold.dtype.kind not in "iu" or fold.min(initial=0) < -1:
+        raise ConfigError(
+            f"folds '{params.kind}' must give whole numbers, -1 or more, for {len(patients)} patients"
+        )
+    return pd.Series(fold.astype(np.int64), index=patients.index, name="fold")
+
+
+def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
+    """Return how many recordings each patient has, in all and by class.
+
+    The class of a recording is the consensus of its row with most votes. A recording
+    without votes counts in ``recordings`` only.
+
+    Returns
+    -------
+    DataFrame
+        int64 columns ``recordings`` and the six of `hms.competition.CLASSES`; index
+        patient_id, sorted as text.
+    """
+    import pandas as pd
+
+    rows = row_with_most_votes(frame)
+    names, patient = np.unique(frame["patient_id"].to_numpy(dtype=object)[rows], return_inverse=True)
+    label = consensus(vote_array(frame)[rows])
+    counts = {"recordings": np.bincount(patient, minlength=names.size)}
+    for number, name in enumerate(CLASSES):
+        counts[name] = np.bincount(patient[label == number], minlength=names.size)
+    return pd.DataFrame(counts, index=pd.Index(names, dtype=object, name="patient_id"), dtype=np.int64)
+
+
+@register("folds", "group", Folds)
+def group_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]:
+    """Return folds of nearly equal numbers of recordings.
+
+    The patient with most recordings goes first, each to the fold that has fewest. Ties:
+    patients in the order of their id's text, the fold with the lower number.
+    """
+    _check_enough_patients(patients, params.n_splits)
+    size = patients["recordings"].to_numpy()
+    fold = np.empty(size.size, dtype=np.int64)
+    loads = [(0, number) for number in range(params.n_splits)]
+    heapify(loads)
+    for patient in np.argsort(-size, kind="stable"):
+        load, number = loads[0]
+        fold[patient] = number
+        heapreplace(loads, (load + int(size[patient]), number))
+    return fold
+
+
+@register("folds", "stratified", Folds)
+def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]:
+    """Return folds in which every class has nearly its share of recordings.
+
+    Each patient goes to the fold where the sum over the classes of the squared share of
+    the class in each fold grows least; the patient whose recordings are the largest
+    shares goes first. Ties: the fold with fewer recordings, then the lower number;
+    patients in the order of their id's text. Shares are whole numbers over a common
+    denominator, so that no rounding decides.
+    """
+    _check_enough_patients(patients, params.n_splits)
+    _check_enough_of_each_class(patients, params.n_splits)
+    counts = patients[list(CLASSES)].to_numpy()
+    worth = _worth_of_one(counts.sum(axis=0))
+    shares = [[int(n) * w for n, w in zip(row, worth, strict=True)] for row in counts]
+    return _most_even(shares, patients["recordings"].tolist(), params.n_splits)
+
+
+def _most_even(shares: list[list[int]], sizes: list[int], n_splits: int) -> NDArray[np.int64]:
+    """Return the fold of each patient, given their share of each class and their recordings."""
+    largest_first = sorted(range(len(sizes)), key=lambda p: (-sum(s * s for s in shares[p]), -sizes[p], p))
+    held = [[0] * len(CLASSES) for _ in range(n_splits)]
+    loads = [0] * n_splits
+    fold = np.empty(len(sizes), dtype=np.int64)
+    for patient in largest_first:
+        share = shares[patient]
+        # (h + s)^2 - h^2 differs between folds only by 2 h s.
+        growth = [sum(h * s for h, s in zip(row, share, strict=True)) for row in held]
+        best = min(range(n_splits), key=lambda f: (growth[f], loads[f], f))
+        fold[patient] = best
+        loads[best] += sizes[patient]
+        held[best] = [h + s for h, s in zip(held[best], share, strict=True)]
+    return fold
+
+
+@register("folds", "none")
+def no_folds(patients: pd.DataFrame, params: Params) -> NDArray[np.int64]:
+    """Return -1 for every patient: all items are for training."""
+    return np.full(len(patients), -1, dtype=np.int64)
+
+
+def _worth_of_one(totals: NDArray[np.int64]) -> list[int]:
+    """Return what one recording of each class is worth, so that every class is worth the same in all."""
+    present = [int(total) for total in totals if total]
+    whole = math.lcm(*present)
+    return [whole // int(total) if total else 0 for total in totals]
+
+
+def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
+    if len(patients) < n_splits:
+        raise ConfigError(
+            f"folds.n_splits={n_splits} needs at least {n_splits} patients, but the votes table has "
+            f"{len(patients)}; lower folds.n_splits or choose folds=none"
+        )
+
+
+def _check_enough_of_each_class(patients: pd.DataFrame, n_splits: int) -> None:
+    for name in CLASSES:
+        n_recordings, n_patients = int(patients[name].sum()), int((patients[name] > 0).sum())
+        if 0 < n_patients < n_splits:
+            raise ConfigError(
+                f"class '{name}' has {n_recordings} recordings of {n_patients} patients, but "
+                f"folds.n_splits={n_splits} stratified folds need {n_splits} patients with it; "
+                "lower folds.n_splits or choose folds=group5"
+            )
+
+
+# --- from patients to rows -----------------------------------------------------------------------
+
+
+def split_rows(patient_id: ArrayLike, patient_fold: pd.Series) -> list[Split]:
+    """Return, for each fold, the rows to train on and the rows to validate on.
+
+    Parameters
+    ----------
+    patient_id : shape (n_items,)
+        Patient of each used item.
+    patient_fold : Series
+        What `assign_folds` returned.
+
+    Returns
+    -------
+    list of (train, valid)
+        int64 row numbers, ascending; one pair per fold, and a single pair with all rows
+        and none where no patient has a fold. A fold whose patients have no used item
+        has an empty second part.
+    """
+    fold = patient_fold.loc[np.asarray(patient_id, dtype=object)].to_numpy()
+    n_splits = max(int(patient_fold.max()) + 1, 1)
+    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_splits)]
+
+
+def check_no_leak(splits: Sequence[Split], patient_id: ArrayLike) -> None:
+    """Raise if folds share a patient, lose a row or validate on one twice.
+
+    Raises
+    ------
+    ValueError
+        Naming the fold and the patient or the row.
+    """
+    patients = np.asarray(patient_id, dtype=object)
+    n_validated = np.zeros(patients.size, dtype=np.int64)
+    for number, (train, valid) in enumerate(splits):
+        both = np.sort(np.concatenate([train, valid]))
+        if not np.array_equal(both, np.arange(patients.size)):
+            raise ValueError(f"fold {number} does not hold each of {patients.size} rows once")
+        shared = set(patients[train]) & set(patients[valid])
+        if shared:
+            raise ValueError(f"fold {number} has patient '{min(shared)}' in both parts")
+        n_validated[valid] += 1
+    wrong = np.flatnonzero(n_validated != n_validated.max(initial=0))
+    if n_validated.max(initial=0) > 1 or wrong.size:
+        raise ValueError(
+            f"rows are validated on {n_validated.min()} to {n_validated.max()} times, not once each"
+        )

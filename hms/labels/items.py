@@ -1,0 +1,279 @@
+"""From the votes table to items: which row stands for each, whose votes, which window.
+
+Three config groups meet here, each a registered function that a plugin can add to:
+
+``unit``: ``(frame, params) -> rows``, the row of the votes table that stands for each
+item (int64 positions, any order, none twice);
+``labels``: ``(frame, rows, params) -> votes``, float64 of shape (n_items, 6), whose sum
+over the classes is the number of votes that the item counts for;
+``window``: ``(offset_s, params) -> start_s``, seconds from the start of the recording;
+the length is the setting ``length_s``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
+from hms.registry import ConfigError, Limits, NonNegativeFloat, Params, PositiveFloat, lookup, register
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+P = TypeVar("P", bound=Params)
+
+__all__ = [
+    "ITEM_COLUMNS",
+    "Labels",
+    "Unit",
+    "Window",
+    "choose_items",
+    "mean_votes",
+    "per_eeg",
+    "per_pattern",
+    "per_row",
+    "recording_codes",
+    "row_with_most_votes",
+    "sum_votes",
+    "vote_array",
+    "window_votes",
+    "within",
+]
+
+ITEM_COLUMNS = (
+    "item_id", "recording", "eeg_id", "patient_id", "spectrogram_id", "eeg_sub_id", "label_id",
+    "offset_s", "spectrogram_offset_s", "window_start_s", "window_length_s", "vote_sum",
+    "expert_consensus", *VOTE_COLUMNS,
+)  # fmt: skip
+"""Columns of the table that `choose_items` returns."""
+
+
+@dataclass(frozen=True)
+class Unit(Params):
+    """Settings of a unit: whether items are named by recording or by recording and sub-window."""
+
+    item_id: Literal["recording", "sub_window"]
+
+
+@dataclass(frozen=True)
+class Labels(Params):
+    """Settings of the labels: the number of votes from which an item is of high confidence."""
+
+    high_confidence_votes: Annotated[int, Limits(at_least=1)]
+
+
+@dataclass(frozen=True)
+class Window(Params):
+    """Settings of a window: start and length in seconds inside the 50 s sub-window."""
+
+    start_s: NonNegativeFloat
+    length_s: PositiveFloat
+
+    def __post_init__(self) -> None:
+        if self.start_s + self.length_s > SUB_WINDOW_S:
+            raise ValueError(
+                f"length_s {self.length_s:g} from start_s {self.start_s:g} ends at "
+                f"{self.start_s + self.length_s:g} s; a labelled sub-window lasts {SUB_WINDOW_S:g} s"
+            )
+        n_samples = self.length_s * SFREQ_HZ
+        if abs(n_samples - round(n_samples)) > 1e-6:
+            raise ValueError(
+                f"length_s {self.length_s:g} is {n_samples:g} samples at {SFREQ_HZ:g} Hz; give a whole number"
+            )
+
+
+def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Params) -> pd.DataFrame:
+    """Return one row per item, items without votes included.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        The votes table, `hms.sources.tables.VotesTable.frame`.
+    unit, labels, window : Params
+        Settings of the three sections; those of ``unit`` extend `Unit`, those of
+        ``window`` extend `Window`.
+
+    Returns
+    -------
+    DataFrame
+        Columns `ITEM_COLUMNS`, index 0, 1, 2 ..., recordings in the order in which the
+        votes table first names them and rows of one recording in its order. ``vote_sum``:
+        int32, 0 for an item without votes; the vote columns: float64. What the source
+        lacks stays None or NaN.
+
+    Raises
+    ------
+    ConfigError
+        If two items would have the same item_id, or a count does not fit.
+    """
+    unit, window = _extending(Unit, unit), _extending(Window, window)
+    rows = _in_order(frame, np.asarray(lookup("unit", unit.kind).function(frame, unit), dtype=np.int64))
+    votes = np.asarray(lookup("labels", labels.kind).function(frame, rows, labels), dtype=np.float64)
+    items = frame.iloc[rows].reset_index(drop=True)
+    items[list(VOTE_COLUMNS)] = votes
+    items["vote_sum"] = _vote_sum(votes)
+    items["window_start_s"] = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
+    items["window_length_s"] = window.length_s
+    items["item_id"] = _item_ids(items, unit)
+    return items[list(ITEM_COLUMNS)]
+
+
+def _extending(base: type[P], params: Params) -> P:
+    if not isinstance(params, base):
+        raise ConfigError(
+            f"kind '{params.kind}': its settings {type(params).__name__} must extend "
+            f"{base.__module__}.{base.__name__}"
+        )
+    return params
+
+
+def _in_order(frame: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return rows sorted by first appearance of their recording, then by row."""
+    return rows[np.lexsort((rows, recording_codes(frame)[rows]))]
+
+
+def _vote_sum(votes: NDArray[np.float64]) -> NDArray[np.int32]:
+    total = np.rint(votes.sum(axis=1))
+    if total.size and not total.max() <= np.iinfo(np.int32).max:
+        raise ConfigError(
+            f"an item has {total.max():g} votes; more than {np.iinfo(np.int32).max} cannot be stored"
+        )
+    vote_sum: NDArray[np.int32] = total.astype(np.int32)
+    return vote_sum
+
+
+def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
+    import pandas as pd
+
+    ids = items["recording"]
+    if unit.item_id == "sub_window":
+        pairs = zip(items["recording"], items["eeg_sub_id"], strict=True)
+        ids = pd.Series([f"{recording}_{sub_id}" for recording, sub_id in pairs], dtype=object)
+    again = ids[ids.duplicated()]
+    if len(again):
+        raise ConfigError(
+            f"unit '{unit.kind}' gives the item_id '{again.iloc[0]}' to several items, {len(again)} in all; "
+            "set unit.item_id=sub_window or choose each row once"
+        )
+    return ids
+
+
+# --- which row stands for an item ----------------------------------------------------------------
+
+
+def recording_codes(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the number of each row's recording, counted by first appearance: int64, shape (n_rows,)."""
+    import pandas as pd
+
+    return pd.factorize(frame["recording"])[0].astype(np.int64)
+
+
+def vote_array(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the votes of each row: int64, shape (n_rows, 6)."""
+    return frame[list(VOTE_COLUMNS)].to_numpy(dtype=np.int64)
+
+
+@register("unit", "per_eeg", Unit)
+def per_eeg(frame: pd.DataFrame, params: Unit) -> NDArray[np.int64]:
+    """Return one row per recording, see `row_with_most_votes`."""
+    return row_with_most_votes(frame)
+
+
+def row_with_most_votes(frame: pd.DataFrame) -> NDArray[np.int64]:
+    """Return the row with most votes of each recording, of several the middle one.
+
+    The middle is by offset, the earlier of two. int64, shape (n_recordings,), in the
+    order in which the table first names the recordings.
+    """
+    recording = recording_codes(frame)
+    total = vote_array(frame).sum(axis=1)
+    most = np.zeros(recording.max(initial=-1) + 1, dtype=np.int64)
+    np.maximum.at(most, recording, total)
+    return _middle_rows(frame, recording, np.flatnonzero(total == most[recording]))
+
+
+@register("unit", "per_pattern", Unit)
+def per_pattern(frame: pd.DataFrame, params: Unit) -> NDArray[np.int64]:
+    """Return one row per recording and votes: the middle by offset, the earlier of two."""
+    import pandas as pd
+
+    group = recording_codes(frame)
+    for votes in vote_array(frame).T:
+        # Renumbering after each class keeps the product small enough for int64.
+        group = pd.factorize(group * (votes.max(initial=0) + 1) + votes)[0].astype(np.int64)
+    return _middle_rows(frame, group, np.arange(len(frame)))
+
+
+@register("unit", "per_row", Unit)
+def per_row(frame: pd.DataFrame, params: Unit) -> NDArray[np.int64]:
+    """Return every row."""
+    return np.arange(len(frame), dtype=np.int64)
+
+
+def _middle_rows(frame: pd.DataFrame, group: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return, of the given rows, the middle one of each group by offset, the earlier of two.
+
+    Rows of equal offset are ordered by sub-window number, so that the choice does not
+    depend on the order of the table.
+    """
+    offset, sub_id = frame["offset_s"].to_numpy()[rows], frame["eeg_sub_id"].to_numpy()[rows]
+    ordered = rows[np.lexsort((sub_id, offset, group[rows]))]
+    first = np.flatnonzero(np.diff(group[ordered], prepend=-1))
+    size = np.diff(first, append=ordered.size)
+    middle: NDArray[np.int64] = ordered[first + (size - 1) // 2]
+    return middle
+
+
+# --- whose votes ---------------------------------------------------------------------------------
+
+
+@register("labels", "window", Labels)
+def window_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
+    """Return the votes of the chosen rows: what was said of the seconds that become x."""
+    return vote_array(frame)[rows].astype(np.float64)
+
+
+@register("labels", "sum", Labels)
+def sum_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
+    """Return the votes of all rows of the recording, summed.
+
+    Overlapping sub-windows of one recording carry the same experts' votes, so that the
+    sum counts an expert as often as there are rows.
+    """
+    recording = recording_codes(frame)
+    return _sum_by(recording, vote_array(frame).astype(np.float64))[recording[rows]]
+
+
+@register("labels", "mean", Labels)
+def mean_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
+    """Return the mean of the distributions of the recording's rows, times the chosen row's votes.
+
+    Each row that has votes counts once, however many it has. The total stays that of the
+    chosen row: averaging says more about the classes but asks no further expert, so an
+    item has the weight and confidence that ``labels=window`` gives it, and a chosen row
+    that nobody judged stays without votes.
+    """
+    votes, recording = vote_array(frame), recording_codes(frame)
+    total = votes.sum(axis=1)
+    shares = votes / np.maximum(total, 1)[:, None]
+    n_voted = _sum_by(recording, (total > 0).astype(np.float64)[:, None])
+    mean = _sum_by(recording, shares) / np.maximum(n_voted, 1)
+    return np.asarray(mean[recording[rows]] * total[rows, None])
+
+
+def _sum_by(group: NDArray[np.int64], values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the sum of the rows of each group, shape (n_groups, n_columns)."""
+    return np.stack([np.bincount(group, weights=column) for column in values.T], axis=1)
+
+
+# --- which seconds -------------------------------------------------------------------------------
+
+
+@register("window", "within", Window)
+def within(offset_s: NDArray[np.float64], params: Window) -> NDArray[np.float64]:
+    """Return where the window starts, in seconds of the recording, from the sub-window's offset."""
+    return offset_s + params.start_s

@@ -1,0 +1,168 @@
+"""Figures about labels: class mix, imbalance, entropy and disagreement, by stratum and by fold.
+
+All take soft labels, float of shape (n_items, 6), in the order of
+`hms.competition.CLASSES`. What is undefined for want of items is NaN in arrays and None
+in `summarise_labels`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms.competition import CLASSES
+from hms.labels.folds import Split
+from hms.labels.votes import consensus, high_confidence
+
+__all__ = [
+    "class_counts",
+    "class_proportions",
+    "disagreement_matrix",
+    "entropy_by_class",
+    "entropy_nats",
+    "imbalance_ratio",
+    "summarise_labels",
+    "vote_strata",
+    "vote_sum_counts",
+]
+
+
+def class_proportions(y_soft: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
+    """Return the mean soft label, weighted if weights are given: float64, shape (6,), sum 1.
+
+    NaN without items or where all weights are 0.
+    """
+    y = np.asarray(y_soft, dtype=np.float64)
+    w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
+    total = w.sum()
+    return np.asarray(w @ y / total) if total > 0 else np.full(len(CLASSES), np.nan)
+
+
+def class_counts(y_soft: ArrayLike) -> NDArray[np.int64]:
+    """Return how many items have each class as consensus: int64, shape (6,)."""
+    return np.bincount(consensus(y_soft), minlength=len(CLASSES)).astype(np.int64)
+
+
+def imbalance_ratio(proportions: ArrayLike) -> float:
+    """Return the largest share over the smallest: infinite with a class absent, NaN without items."""
+    shares = np.asarray(proportions, dtype=np.float64)
+    if not shares.sum() > 0:
+        return math.nan
+    return float(shares.max() / shares.min()) if shares.min() > 0 else math.inf
+
+
+def entropy_nats(y_soft: ArrayLike) -> NDArray[np.float64]:
+    """Return each item's entropy in nats, 0 for one mind and log(6) for none: float64, shape (n_items,)."""
+    y = np.asarray(y_soft, dtype=np.float64)
+    logs = np.log(y, out=np.zeros_like(y), where=y > 0)
+    return np.asarray(np.abs(np.sum(y * logs, axis=1)))
+
+
+def entropy_by_class(y_soft: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean entropy in nats of the items of each consensus class: float64, shape (6,)."""
+    return _mean_by_class(entropy_nats(y_soft)[:, None], consensus(y_soft))[:, 0]
+
+
+def disagreement_matrix(y_soft: ArrayLike) -> NDArray[np.float64]:
+    """Return the mean vote share of each class (column) among items of a consensus (row).
+
+    float64, shape (6, 6); rows sum to 1, and are NaN for a class that is nobody's
+    consensus. Without disagreement it is the identity.
+    """
+    y = np.asarray(y_soft, dtype=np.float64)
+    return _mean_by_class(y, consensus(y))
+
+
+def _mean_by_class(values: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.float64]:
+    member = (label == np.arange(len(CLASSES))[:, None]).astype(np.float64)
+    n = member.sum(axis=1, keepdims=True)
+    mean = np.full((len(CLASSES), values.shape[1]), np.nan)
+    np.divide(member @ values, n, out=mean, where=n > 0)
+    return mean
+
+
+def vote_sum_counts(vote_sum: ArrayLike) -> dict[int, int]:
+    """Return how many items have each total of votes, from 0 to the largest, zeros included.
+
+    The zeros show the gap between the two strata of the competition (no row has 8 or 9).
+    """
+    return dict(enumerate(np.bincount(np.asarray(vote_sum, dtype=np.int64)).tolist()))
+
+
+def vote_strata(vote_sum: ArrayLike, threshold: int) -> dict[str, NDArray[np.bool_]]:
+    """Return the items of all votes, of fewer than ``threshold`` and of at least that many."""
+    high = high_confidence(vote_sum, threshold)
+    return {"all": np.ones_like(high), f"under_{threshold}": ~high, f"from_{threshold}": high}
+
+
+def summarise_labels(
+    y_soft: ArrayLike,
+    vote_sum: ArrayLike,
+    weights: ArrayLike,
+    patient_id: ArrayLike,
+    *,
+    threshold: int,
+    splits: Sequence[Split] = (),
+) -> dict[str, Any]:
+    """Return all figures as nested dictionaries for JSON, None for what is undefined.
+
+    Parameters
+    ----------
+    y_soft : shape (n_items, 6)
+    vote_sum, weights, patient_id : shape (n_items,)
+    threshold : votes from which an item is of high confidence
+    splits : rows to train on and to validate on, per fold
+    """
+    y, n, w = (
+        np.asarray(y_soft, dtype=np.float64),
+        np.asarray(vote_sum),
+        np.asarray(weights, dtype=np.float64),
+    )
+    patients = np.asarray(patient_id, dtype=object)
+    masks = vote_strata(n, threshold)
+    recordings = np.unique(patients.astype(str), return_counts=True)[1]
+    return {
+        "items": len(y),
+        "vote_sum": {str(total): count for total, count in vote_sum_counts(n).items()},
+        "high_confidence_votes": threshold,
+        "high_confidence_share": _number(masks[f"from_{threshold}"].mean() if len(y) else math.nan),
+        "strata": {name: _figures(y[mask], w[mask]) for name, mask in masks.items()},
+        "folds": [
+            {part: _figures(y[rows], w[rows]) | {"patients": len(set(patients[rows]))} for part, rows in pair}
+            for pair in (zip(("train", "valid"), split, strict=True) for split in splits)
+        ],
+        "items_per_patient": {
+            "patients": int(recordings.size),
+            "median": _number(np.median(recordings) if recordings.size else math.nan),
+            "largest": int(recordings.max(initial=0)),
+        },
+    }
+
+
+def _figures(y: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
+    raw, weighted = class_proportions(y), class_proportions(y, weights)
+    return {
+        "items": len(y),
+        "consensus_counts": dict(zip(CLASSES, class_counts(y).tolist(), strict=True)),
+        "proportions_raw": _by_class(raw),
+        "proportions_weighted": _by_class(weighted),
+        "imbalance_ratio_raw": _number(imbalance_ratio(raw)),
+        "imbalance_ratio_weighted": _number(imbalance_ratio(weighted)),
+        "entropy_nats": _by_class(entropy_by_class(y)),
+        "disagreement": {
+            name: _by_class(row) for name, row in zip(CLASSES, disagreement_matrix(y), strict=True)
+        },
+    }
+
+
+def _by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
+    return {name: _number(value) for name, value in zip(CLASSES, values, strict=True)}
+
+
+def _number(value: float) -> float | None:
+    """Return a number to six decimals, None where it is not finite."""
+    return round(float(value), 6) if math.isfinite(value) else None

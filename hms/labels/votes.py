@@ -1,0 +1,82 @@
+"""Votes of one item per row to soft labels, consensus and confidence."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms.competition import CLASSES
+
+__all__ = ["consensus", "high_confidence", "soft_labels"]
+
+_TIE = 1e-9
+"""Averaged votes that differ by less than this share of the largest are equal but for rounding."""
+
+
+def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
+    """Return each row of votes divided by its sum.
+
+    Parameters
+    ----------
+    votes : shape (n_items, 6), counts or averaged counts
+
+    Returns
+    -------
+    float32, shape (n_items, 6), rows sum to 1
+
+    Raises
+    ------
+    ValueError
+        If a row has no votes, or a vote is negative, NaN or infinite: the items that have
+        none are to be left out with a reason before.
+    """
+    counts = _as_votes(votes)
+    bad: NDArray[np.bool_] = ~np.all(np.isfinite(counts) & (counts >= 0), axis=1)
+    if bad.any():
+        raise ValueError(f"votes must be finite and not negative; {_rows(bad)}")
+    total = counts.sum(axis=1, keepdims=True)
+    empty = total[:, 0] == 0
+    if empty.any():
+        raise ValueError(f"rows without votes have no soft label; {_rows(empty)}")
+    return np.asarray(counts / total, dtype=np.float32)
+
+
+def consensus(votes: ArrayLike) -> NDArray[np.int64]:
+    """Return the index in `hms.competition.CLASSES` of the class with most votes.
+
+    A tie goes to the first class in that order. A row without votes gives -1.
+
+    Parameters
+    ----------
+    votes : shape (n_items, 6), counts, averaged counts or soft labels
+
+    Returns
+    -------
+    int64, shape (n_items,)
+
+    References
+    ----------
+    Kaggle HMS competition: the column expert_consensus of train.csv follows this rule.
+    """
+    counts = _as_votes(votes)
+    most = counts.max(axis=1, keepdims=True, initial=0)
+    winner = np.argmax(counts >= most * (1 - _TIE), axis=1)
+    return np.where(most[:, 0] > 0, winner, -1).astype(np.int64)
+
+
+def high_confidence(vote_sum: ArrayLike, threshold: int) -> NDArray[np.bool_]:
+    """Return which items have at least ``threshold`` votes."""
+    return np.asarray(np.asarray(vote_sum) >= threshold, dtype=np.bool_)
+
+
+def _as_votes(votes: ArrayLike) -> NDArray[np.float64]:
+    counts = np.asarray(votes, dtype=np.float64)
+    if counts.ndim != 2 or counts.shape[1] != len(CLASSES):
+        raise ValueError(f"votes have the shape (n_items, {len(CLASSES)}), not {counts.shape}")
+    return counts
+
+
+def _rows(mask: NDArray[np.bool_]) -> str:
+    rows = np.flatnonzero(mask)
+    more = f" and {rows.size - 5} more" if rows.size > 5 else ""
+    return f"rows {', '.join(map(str, rows[:5]))}{more}"

@@ -1,0 +1,125 @@
+"""From a command line to an exit code."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+__all__ = ["guarded", "main", "run_configuration"]
+
+DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 130
+
+
+def guarded(work: Callable[[], int | None]) -> int:
+    """Do some work and turn what can go wrong into one message and an exit code."""
+    from hms.config import ConfigError
+    from hms.runner import TooManyFailures
+    from hms.store import StorageError
+
+    try:
+        return work() or DONE
+    except ConfigError as error:
+        return _fail(error, BAD_INPUT)
+    except TooManyFailures as error:
+        return _fail(error, TOO_MANY_FAILURES)
+    except StorageError as error:
+        return _fail(error, STORAGE)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return DONE
+
+
+def _fail(error: BaseException | str, code: int) -> int:
+    print(f"hms: {error}", file=sys.stderr, flush=True)
+    return code
+
+
+def run_configuration(cfg: Any) -> int:
+    """Run a composed configuration, or print its plan, and show what came out."""
+    from hms.config import build_config
+    from hms.plan import make_plan
+    from hms.runner import execute
+
+    checked = build_config(cfg)
+    plan = make_plan(checked)
+    if checked.plan:
+        from hms.explain import explain
+
+        print(explain(plan))
+        return DONE
+    run = execute(plan)
+    from hms.text import facts
+
+    print(facts(run))
+    return DONE
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line of run.py and return the exit code.
+
+    Hydra's own flags (``--help``, ``--cfg``, ``--info``, ``-sc`` for tab completion,
+    ``--config-name``) go to Hydra; what is left is composed and checked here.
+    """
+    texts = list(sys.argv[1:] if arguments is None else arguments)
+    flags, overrides = _split(texts)
+    if flags is None:
+        return guarded(lambda: _through_hydra(texts))
+    if flags.get("multirun"):
+        return guarded(lambda: _through_hydra(texts))
+    return guarded(lambda: _direct(overrides, flags.get("config_dir")))
+
+
+def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
+    """Return our flags and the overrides; None where a flag is Hydra's to answer."""
+    flags: dict[str, Any] = {}
+    overrides: list[str] = []
+    rest = iter(texts)
+    for text in rest:
+        if text in ("-m", "--multirun"):
+            flags["multirun"] = True
+        elif text in ("--config-dir", "-cd"):
+            flags["config_dir"] = next(rest, "")
+        elif text.startswith("--config-dir="):
+            flags["config_dir"] = text.partition("=")[2]
+        elif text.startswith("-"):
+            return None, []
+        else:
+            overrides.append(text)
+    return flags, overrides
+
+
+def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
+    from hms.config import compose
+
+    return run_configuration(compose(*overrides, config_dir=config_dir))
+
+
+def _through_hydra(texts: Sequence[str]) -> int:
+    """Let Hydra read the command line, with its errors raised to us instead of printed."""
+    import hydra
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    from hms.config import ConfigError, conf_dir, first_lines
+
+    codes: list[int] = []
+
+    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
+    def job(cfg: Any) -> None:
+        codes.append(guarded(lambda: run_configuration(cfg)))
+
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    program, sys.argv = sys.argv, [sys.argv[0], *texts]
+    try:
+        job()
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(first_lines(error)) from None
+    except SystemExit as ended:
+        return ended.code if isinstance(ended.code, int) else BAD_INPUT if ended.code else DONE
+    finally:
+        sys.argv = program
+    return max(codes, default=DONE)

@@ -1,0 +1,342 @@
+"""The plan of a run: what is asked for, what the store already holds, what is due."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms.competition import CHANNELS
+from hms.config import Config, ConfigError, digest_of, plain
+from hms.registry import lookup
+from hms.sources.base import Place, Source
+from hms.stage import ItemStage, Stage, TableStage, registered_order, stage_class
+from hms.store import (
+    Reason,
+    StageFolder,
+    append_journal,
+    read_journal,
+)
+from hms.workers import Job, Task, Work, item_key
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.sources.tables import VotesTable
+
+__all__ = ["Outputs", "Plan", "StageState", "make_plan"]
+
+HASH_LENGTH = 16
+KEY_LENGTH = 12
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """Places under ``outputs_dir``."""
+
+    root: Path
+
+    @property
+    def store(self) -> Path:
+        """Where stage results live."""
+        return self.root / "store"
+
+    @property
+    def latest(self) -> Path:
+        """Link to the last finished run."""
+        return self.root / "latest"
+
+    def run(self, run_hash: str) -> Path:
+        """Folder of a run."""
+        return self.root / run_hash
+
+    def stage(self, stage: Stage) -> Path:
+        """Folder of a stage key."""
+        return self.store / f"{stage.name}-{stage.key[:KEY_LENGTH]}"
+
+    def lock(self, name: str) -> Path:
+        """File of a lock."""
+        return self.store / "locks" / f"{name}.lock"
+
+    def recordings(self, root: Path) -> Path:
+        """Journal with the digests of the recordings below a data folder."""
+        return self.store / "recordings" / f"{digest_of(str(root.absolute()), 8)}.log"
+
+
+@dataclass
+class RecordingDigests:
+    """Digests of recordings as they were when last read, with the size and time they had then."""
+
+    path: Path
+    known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+
+    def load(self) -> RecordingDigests:
+        """Read the journal."""
+        for line in read_journal(self.path)[0]:
+            self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in line["recordings"]})
+        return self
+
+    def of(self, place: Place) -> str | None:
+        """Return the digest of a recording whose size and time have not changed since it was read."""
+        entry = self.known.get(place.recording)
+        if entry is None or (place.size, place.mtime_ns) != entry[:2]:
+            return None
+        return entry[2]
+
+    def add(self, places: Iterable[Place], digests: dict[str, str]) -> None:
+        """Keep the digests of recordings that were read."""
+        rows = [
+            [place.recording, place.size, place.mtime_ns, digests[place.recording]]
+            for place in places
+            if place.recording in digests and self.of(place) != digests[place.recording]
+        ]
+        if rows:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append_journal(self.path, {"recordings": rows})
+            self.known.update({row[0]: (row[1], row[2], row[3]) for row in rows})
+
+
+@dataclass(frozen=True)
+class StageState:
+    """How far a stage is: items done and to do (a table stage has one), and seconds an item took."""
+
+    stage: Stage
+    done: int
+    total: int
+    seconds_per_item: float | None
+
+    @property
+    def label(self) -> str:
+        """``done``, ``partly done n/N`` or ``missing``."""
+        if self.done == self.total:
+            return "done"
+        return f"partly done {self.done}/{self.total}" if self.done else "missing"
+
+
+@dataclass
+class Plan:
+    """A run before it starts.
+
+    Attributes
+    ----------
+    items : one row per item
+    places : one per recording, in first-appearance order
+    place_of : for each item, the row of its recording in ``places``
+    tables : the table stages in running order
+    folders : of every item stage that is kept, by key
+    """
+
+    cfg: Config
+    outputs: Outputs
+    source: Source
+    votes: VotesTable
+    items: pd.DataFrame
+    places: list[Place]
+    place_of: list[int]
+    tables: list[TableStage]
+    folders: dict[str, StageFolder]
+    digests: RecordingDigests
+    passing: dict[int, Reason] = field(default_factory=dict)
+    """Reasons, by item row, that may not hold next time."""
+
+    _keys: dict[int, tuple[str, str]] = field(default_factory=dict, repr=False)
+
+    @cached_property
+    def run_hash(self) -> str:
+        """Identity of the run: its stages, the votes table, every recording's name and size."""
+        content = {
+            "stages": {stage.name: stage.key for stage in self.products},
+            "votes": self.votes.digest,
+            "recordings": [[place.recording, place.size] for place in self.places],
+        }
+        return digest_of(content)[:HASH_LENGTH]
+
+    @property
+    def products(self) -> list[Stage]:
+        """Every stage whose files are part of the run."""
+        return [*(folder.stage for folder in self.folders.values()), *self.tables]
+
+    @property
+    def item_folders(self) -> list[StageFolder]:
+        """Folders of the item stages."""
+        return list(self.folders.values())
+
+    def key_of(self, row: int) -> str | None:
+        """Return the identity of an item, or None while its recording's digest is not known."""
+        digest = self.digests.of(self.places[self.place_of[row]])
+        if digest is None:
+            return None
+        known = self._keys.get(row)
+        if known is None or known[0] != digest:
+            known = self._keys[row] = (digest, item_key(digest, *self._identities[row]))
+        return known[1]
+
+    @cached_property
+    def _identities(self) -> list[tuple[float, int, int | str]]:
+        patients = [npz_id(text) for text in self.items["patient_id"]]
+        return list(zip(self.items["window_start_s"].tolist(), self.items["eeg_id"].tolist(), patients, strict=True))
+
+    @cached_property
+    def unread(self) -> dict[int, Reason]:
+        """Items that are left out before any recording is opened: no votes, or no file."""
+        reasons = {}
+        votes = self.items["vote_sum"].tolist()
+        for row, place in enumerate(self.place_of):
+            if votes[row] == 0:
+                reasons[row] = Reason("votes", "no votes", failure=False)
+            elif self.folders and self.places[place].size is None:
+                reasons[row] = Reason("read", "the recording's file is missing", failure=True)
+        return reasons
+
+    def due(self) -> dict[int, tuple[str, ...]]:
+        """Return, by item row, the keys of the stages that lack the item."""
+        found = {}
+        for row in range(len(self.items)):
+            if row in self.unread or row in self.passing:
+                continue
+            key = self.key_of(row)
+            missing = tuple(k for k, folder in self.folders.items() if key is None or not folder.holds(key))
+            if missing:
+                found[row] = missing
+        return found
+
+    def tasks(self, due: dict[int, tuple[str, ...]]) -> list[Task]:
+        """Return the due items grouped by recording."""
+        grouped: dict[int, list[Work]] = {}
+        for row, keys in due.items():
+            grouped.setdefault(self.place_of[row], []).append(Work(row, *self._identities[row], keys))
+        return [Task(self.places[place], tuple(works)) for place, works in grouped.items()]
+
+    def job(self, due: dict[int, tuple[str, ...]], *, token: str, own_process: bool) -> Job:
+        """Return what the tasks of a pass share."""
+        keys = {key for stages in due.values() for key in stages}
+        folders = [folder for key, folder in self.folders.items() if key in keys]
+        stages = tuple(folder.stage for folder in folders if isinstance(folder.stage, ItemStage))
+        readings = [s for stage in stages for s in stage.chain().values() if s.name == "reading"]
+        return Job(
+            source=self.source,
+            stages=stages,
+            folders=tuple(folder.path for folder in folders),
+            channels=needed_channels(stages),
+            window_s=self.cfg.at("window.length_s"),
+            context_s=max(stage.settings["derived.context_s"] for stage in readings),
+            plugins=self.cfg.plugins,
+            look_up=token if any(folder.records for folder in folders) else "",
+            own_process=own_process,
+        )
+
+    def reasons(self) -> list[Reason | None]:
+        """Return for every item why it is left out, or None."""
+        return [self._reason(row) for row in range(len(self.items))]
+
+    def _reason(self, row: int) -> Reason | None:
+        if reason := self.unread.get(row) or self.passing.get(row):
+            return reason
+        key = self.key_of(row) if self.folders else None
+        for folder in self.folders.values():
+            record = folder.records.get(key or "")
+            if record is not None and record.reason is not None:
+                return record.reason
+        return None
+
+    def states(self) -> list[StageState]:
+        """Return how far every item stage is."""
+        due = self.due()
+        total = len(self.items) - len(self.unread)
+        states = []
+        for key, folder in self.folders.items():
+            lacking = sum(key in keys for keys in due.values())
+            pace = folder.seconds / folder.computed if folder.computed else None
+            states.append(StageState(folder.stage, total - lacking, total, pace))
+        return states
+
+    def settle_files(self) -> None:
+        """Compare the files that this run needs with their records; what differs counts as missing."""
+        keys = [self.key_of(row) for row in range(len(self.items))]
+        for folder in self.folders.values():
+            needed = {record.file for key in keys if key and (record := folder.records.get(key)) and record.file}
+            folder.settle(needed & set(folder.files))
+
+
+def npz_id(text: str) -> int | str:
+    """Return an id as it is written into npz files: a number where the text is one."""
+    return int(text) if text.isdecimal() and str(int(text)) == text and int(text) < 2**63 else text
+
+
+def needed_channels(stages: Sequence[ItemStage]) -> tuple[str, ...]:
+    """Return the channels to read: those of the montage, and all where quality is measured."""
+    chain: dict[str, Stage] = {}
+    for stage in stages:
+        chain |= stage.chain()
+    montage = [name for stage in chain.values() if stage.name == "signal" for name in stage.settings["derived.channels"]]
+    if any(stage.name == "measures" for stage in chain.values()):
+        return (*CHANNELS, *sorted(set(montage) - set(CHANNELS)))
+    return tuple(dict.fromkeys(montage))
+
+
+def make_plan(cfg: Config) -> Plan:
+    """Read the votes table, choose the items and look into the store; computes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration, the data folder or the votes table cannot be worked with.
+    """
+    import hms.stages  # noqa: F401 - registers the stages
+    from hms.labels.folds import assign_folds
+    from hms.labels.items import choose_items
+
+    outputs = Outputs(Path(cfg.outputs_dir))
+    item_stages, tables = choose_stages(cfg)
+    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
+    votes = source.votes()
+    items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
+    if any(stage.name == "splits" for stage in tables):
+        assign_folds(votes.frame, cfg.folds)
+    recordings = list(dict.fromkeys(items["recording"].tolist()))
+    rows = {name: row for row, name in enumerate(recordings)}
+    plan = Plan(
+        cfg=cfg,
+        outputs=outputs,
+        source=source,
+        votes=votes,
+        items=items,
+        places=source.places(recordings),
+        place_of=[rows[name] for name in items["recording"].tolist()],
+        tables=tables,
+        folders={stage.key: StageFolder(outputs.stage(stage), stage).load() for stage in item_stages},
+        digests=RecordingDigests(outputs.recordings(source.root)).load(),
+    )
+    plan.settle_files()
+    return plan
+
+
+def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
+    """Return the stages that make what ``stages`` asks for, each kind in running order."""
+    if not cfg.stages:
+        raise ConfigError("stages=[] makes nothing; name at least one stage")
+    found: dict[str, Stage] = {}
+    for name in ("meta", *cfg.stages):
+        asked = stage_class(name).from_config(cfg)
+        for key, stage in asked.chain().items():
+            if isinstance(stage, TableStage) or stage.key == asked.key or getattr(stage, "rows", False):
+                found[key] = stage
+    items = [stage for stage in found.values() if isinstance(stage, ItemStage)]
+    tables = [stage for stage in found.values() if isinstance(stage, TableStage)]
+    order = registered_order()
+    return items, sorted(tables, key=lambda stage: order.index(stage.name))
+
+
+def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
+    """Return the part of a configuration that the stages' results depend on."""
+    paths = {path for stage in stages for path in stage.all_settings() if not path.startswith("derived.")}
+    tree: dict[str, Any] = {}
+    for path in sorted(paths):
+        *parents, name = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = plain(cfg.at(path))
+    return tree

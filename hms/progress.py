@@ -1,0 +1,54 @@
+"""What the user sees while a run works: a bar when a person watches, plain lines when not."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+__all__ = ["Progress", "say"]
+
+LINE_EVERY_S = 10.0
+
+
+def say(text: str) -> None:
+    """Print one line on standard error, where progress goes."""
+    print(text, file=sys.stderr, flush=True)
+
+
+class Progress:
+    """Progress over items, with rate and time left."""
+
+    def __init__(self, total: int, label: str) -> None:
+        self.total, self.label, self.done = total, label, 0
+        self._began = self._spoke = time.monotonic()
+        self._bar: Any = None
+        if total and (sys.stderr.isatty() or _in_notebook()):
+            from tqdm.auto import tqdm
+
+            self._bar = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
+
+    def add(self, count: int) -> None:
+        """Count items that are done."""
+        self.done += count
+        if self._bar is not None:
+            self._bar.update(count)
+        elif time.monotonic() - self._spoke >= LINE_EVERY_S:
+            self._spoke = time.monotonic()
+            say(self._line())
+
+    def _line(self) -> str:
+        rate = self.done / max(time.monotonic() - self._began, 1e-9)
+        left = (self.total - self.done) / rate if rate else float("inf")
+        return f"{self.label}: {self.done}/{self.total} items, {rate:.0f} items/s, about {left:.0f} s left"
+
+    def close(self) -> None:
+        """End the bar."""
+        if self._bar is not None:
+            self._bar.close()
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    active = shell.get_ipython() if shell is not None else None
+    return active is not None and "IPKernelApp" in active.config

@@ -1,0 +1,1 @@
+"""Quality control: measures of one recording, grades over the data set, summaries."""

@@ -1,0 +1,280 @@
+"""A finished run, opened for reading."""
+
+from __future__ import annotations
+
+import html
+import io
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config import Config, ConfigError, build_config, compose
+from hms.manifest import NAME, ManifestError, read_manifest
+from hms.registry import did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from matplotlib.figure import Figure
+
+    from hms.stage import ItemStage
+
+__all__ = ["Labels", "Run", "Split", "find_run", "list_runs", "load"]
+
+
+@dataclass(frozen=True)
+class Labels:
+    """Labels of the items used; row i is row i of ``meta``.
+
+    Attributes
+    ----------
+    y_soft : float32, shape (n_items, 6); rows sum to 1
+    w_conf : float32, shape (n_items,)
+    hc_mask : bool, shape (n_items,)
+    classes : the six class names
+    vote_sum : int32, shape (n_items,)
+    eeg_id : int64, shape (n_items,)
+    item_id : text, shape (n_items,)
+    """
+
+    y_soft: NDArray[np.float32]
+    w_conf: NDArray[np.float32]
+    hc_mask: NDArray[np.bool_]
+    classes: NDArray[np.str_]
+    vote_sum: NDArray[np.int32]
+    eeg_id: NDArray[np.int64]
+    item_id: NDArray[np.str_]
+
+
+class Split(NamedTuple):
+    """Rows of ``meta`` to train on and to validate on."""
+
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
+
+
+class Run:
+    """The finished run in a folder; tables are read when first asked for."""
+
+    def __init__(self, path: str | Path, *, reused: bool = False) -> None:
+        self.path = Path(path)
+        self.reused = reused
+        """Whether the run was found finished, so that nothing was computed."""
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made from, by what, when, and the digest of every file."""
+        try:
+            return read_manifest(self.path)
+        except ManifestError as error:
+            raise ConfigError(f"{error}; run it again with the same command") from None
+
+    @property
+    def hash(self) -> str:
+        """The run's hash."""
+        return str(self.manifest["run"])
+
+    @cached_property
+    def meta(self) -> pd.DataFrame:
+        """One row per item used."""
+        return self._csv("data_package/meta_use.csv")
+
+    @cached_property
+    def excluded(self) -> pd.DataFrame:
+        """One row per item left out, with the stage that found it and the reason."""
+        return self._csv("data_package/meta_excluded.csv")
+
+    @cached_property
+    def qc(self) -> pd.DataFrame:
+        """The ledger: one row per item with its measures."""
+        return self._csv("qc/qc.csv")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Votes, classes, strata and folds in numbers."""
+        loaded = json.loads(self.file("qc/summary.json").read_text())
+        assert isinstance(loaded, dict)
+        return loaded
+
+    @cached_property
+    def labels(self) -> Labels:
+        """Soft labels, weights and the high-confidence mask."""
+        return Labels(**self._npz("data_package/labels.npz"))
+
+    @cached_property
+    def splits(self) -> list[Split]:
+        """Rows of ``meta`` per fold."""
+        arrays = self._npz("data_package/splits.npz")
+        return [Split(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+
+    def spec(self, item_id: str | int) -> NDArray[Any]:
+        """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
+        return self._npz(self._item_path("spec_hr_out", item_id))["x"]
+
+    def wave(self, item_id: str | int) -> NDArray[np.float32]:
+        """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
+        return self._npz(self._item_path("wave_hr_out", item_id))["x"]
+
+    @cached_property
+    def freqs(self) -> NDArray[np.float32]:
+        """Frequencies of the scalograms in Hz, ascending."""
+        return self._npz(self._item_path("spec_hr_out", self.meta["item_id"].iloc[0]))["freqs"]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the rows of scalograms and waveforms: chains, or derivations."""
+        from hms.signal.montage import output_names
+
+        cfg = self.config
+        return list(output_names(cfg.at("montage.chains"), cfg.at("montage.output")))
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration; what cannot change its results is as composed by default."""
+        from omegaconf import OmegaConf
+
+        frozen = OmegaConf.to_container(OmegaConf.load(self.file("config.yaml")))
+        assert isinstance(frozen, dict)
+        execution = self.manifest["execution"]
+        tree = compose().to_dict()
+        frozen["data"] = {**execution["data"], **frozen.get("data", {})}
+        for section, values in frozen.items():
+            assert isinstance(values, dict)
+            same = "kind" not in values or tree[section].get("kind") == values["kind"]
+            tree[section] = {**tree[section], **values} if same else values
+        return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
+
+    def file(self, path: str) -> Path:
+        """Return where a file of the run lies.
+
+        Raises
+        ------
+        ConfigError
+            If the run did not make it; the text names the stage that does.
+        """
+        if path not in self.manifest["files"]:
+            raise ConfigError(f"run {self.hash} has no {path}; it made {', '.join(self.manifest['stages'])}")
+        return self.path / path
+
+    def evaluate(self, item_id: str | int, stage_name: str) -> Any:
+        """Compute what a stage gives for an item, anew from its recording."""
+        from hms.transform import evaluate_item
+
+        return evaluate_item(self, str(item_id), stage_name)
+
+    def plot(self, item_id: str | int) -> Figure:
+        """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""
+        from hms.plots import plot_item
+
+        return plot_item(self, str(item_id))
+
+    def _item_path(self, folder: str, item_id: str | int) -> str:
+        path = f"{folder}/{item_id}_hr.npz"
+        if path not in self.manifest["files"]:
+            if folder not in {name.partition("/")[0] for name in self.manifest["files"]}:
+                raise ConfigError(f"run {self.hash} has no {folder}; it made {', '.join(self.manifest['stages'])}")
+            known = self.meta["item_id"].tolist()
+            raise ConfigError(f"run {self.hash} has no item '{item_id}'{did_you_mean(str(item_id), known)}")
+        return path
+
+    def _npz(self, path: str) -> dict[str, Any]:
+        data = io.BytesIO(self.file(path).read_bytes())
+        with np.load(data, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def _csv(self, path: str) -> pd.DataFrame:
+        import pandas as pd
+
+        ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
+        return pd.read_csv(self.file(path), dtype=ids, keep_default_na=False, na_values=[""])
+
+    def __repr__(self) -> str:
+        counts = self.manifest["counts"]
+        return f"<Run {self.hash}: {counts['used']} items used, {counts['excluded']} left out, in {self.path}>"
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self.overview()
+        )
+        return f"<table><caption>hms run <code>{self.hash}</code></caption>{rows}</table>"
+
+    def overview(self) -> list[tuple[str, str]]:
+        """Return the run's headline facts as names and texts."""
+        counts = self.manifest["counts"]
+        facts = [("items used", f"{counts['used']} of {counts['items']}")]
+        facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
+        files = self.manifest["files"]
+        if "data_package/labels.npz" in files:
+            share = np.bincount(self.labels.y_soft.argmax(1), minlength=6) if counts["used"] else np.zeros(6, int)
+            facts.append(("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True))))
+        if "data_package/splits.npz" in files:
+            sizes = ", ".join(str(len(split.valid)) for split in self.splits)
+            facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
+        facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
+        facts.append(("folder", str(self.path)))
+        return facts
+
+    def exclusions(self) -> dict[str, int]:
+        """Return how many items were left out for each reason, most first."""
+        counts: dict[str, int] = {}
+        for entry in self.manifest["excluded"]:
+            counts[entry["reason"]] = counts.get(entry["reason"], 0) + 1
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+    def item_stage(self, name: str) -> ItemStage:
+        """Return one of the run's item stages by name, as its configuration builds it."""
+        from hms.stage import ItemStage, registered_stage
+
+        import hms.stages  # noqa: F401, I001 - registers the stages
+
+        stage = registered_stage(name).from_config(self.config)
+        assert isinstance(stage, ItemStage)
+        return stage
+
+
+def list_runs(outputs: Path) -> list[Run]:
+    """Return the finished runs in an outputs folder, the last finished first."""
+    if not outputs.is_dir():
+        return []
+    runs = [Run(p) for p in outputs.iterdir() if not p.is_symlink() and (p / NAME).is_file()]
+    return sorted(runs, key=lambda r: ((r.path / NAME).stat().st_mtime_ns, r.path.name), reverse=True)
+
+
+def find_run(name: str | Path, outputs: str | Path = "outputs") -> Run:
+    """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or several.
+    """
+    base = Path(outputs)
+    path = Path(name)
+    if (path / NAME).is_file():
+        return Run(path.resolve())
+    text = str(name)
+    if text == "latest":
+        if not (base / "latest" / NAME).is_file():
+            raise ConfigError(f"{base} has no finished run; python run.py makes one")
+        return Run((base / "latest").resolve())
+    names = [run.path.name for run in list_runs(base)]
+    found = [n for n in names if n.startswith(text)] if text else []
+    if text in names:
+        found = [text]
+    if len(found) > 1:
+        raise ConfigError(f"'{text}' stands for several runs: {', '.join(found)}")
+    if not found:
+        known = f"; there are {', '.join(names[:8])}" if names else ""
+        raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")
+    return Run((base / found[0]).resolve())
+
+
+def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
+    """Open a finished run by hash, unique prefix, path or ``latest``."""
+    return find_run(run, outputs)

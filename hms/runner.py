@@ -1,0 +1,391 @@
+"""Run a configuration: plan, pass over the recordings, tables, run folder."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from hms.config import Config, build_config, digest_of
+from hms.manifest import is_whole, write_manifest
+from hms.parallel import n_workers, run_tasks, stop_workers
+from hms.plan import Plan, config_of, make_plan
+from hms.progress import Progress, say
+from hms.stage import ItemStage, TableStage
+from hms.store import Reason, Record, StageFolder, Stored, commit_files, commit_links, lock, storage_error
+from hms.tables import Tables
+from hms.workers import ChunkResult, Task
+
+if TYPE_CHECKING:
+    from hms.results import Run
+
+__all__ = ["TooManyFailures", "execute", "run"]
+
+MINIMUM_FAILURES = 3
+
+
+class TooManyFailures(Exception):
+    """More recordings failed than ``max_failed_share`` allows (exit code 3)."""
+
+
+def run(cfg: Config | Any) -> Run:
+    """Prepare the package of a configuration, or find it finished.
+
+    Parameters
+    ----------
+    cfg : Config, DictConfig or dict
+        A whole configuration, as `hms.compose` returns it.
+
+    Returns
+    -------
+    Run
+        The finished run.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration or the votes table cannot be worked with.
+    TooManyFailures
+        If more recordings failed than ``max_failed_share`` allows.
+    StorageError
+        If the outputs cannot be written.
+    """
+    return execute(make_plan(build_config(cfg)))
+
+
+def execute(plan: Plan) -> Run:
+    """Carry out a plan and return the finished run."""
+    from hms.results import Run
+
+    _check_writable(plan.outputs.root)
+    folder = plan.outputs.run(plan.run_hash)
+    if is_whole(plan):
+        _point_latest(plan)
+        return Run(folder, reused=True)
+    began = time.time()
+    with _announced(plan):
+        account = Account()
+        Failures(plan).check()
+        _pass_over_recordings(plan, account)
+        Failures(plan).check()
+        tables = _make_tables(plan, account)
+        with lock(plan.outputs.lock(plan.run_hash)):
+            _assemble(plan, tables, account, began)
+    return Run(folder)
+
+
+@dataclass
+class Account:
+    """What a run did: seconds and items computed per stage."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    computed: dict[str, int] = field(default_factory=dict)
+    files: dict[str, tuple[Path, Stored]] = field(default_factory=dict)
+    """Table files of the run: path in the run to stored file."""
+
+    def add(self, stage: str, seconds: float, computed: int = 0) -> None:
+        """Add to a stage's totals."""
+        self.seconds[stage] = self.seconds.get(stage, 0.0) + seconds
+        self.computed[stage] = self.computed.get(stage, 0) + computed
+
+
+# --- before anything is written ------------------------------------------------------------------
+
+
+def _check_writable(root: Path) -> None:
+    """Write and remove a small file, so that a read-only place is told before any work."""
+    try:
+        (root / "store").mkdir(parents=True, exist_ok=True)
+        probe = root / "store" / f".tmp-{uuid.uuid4().hex}"
+        probe.write_bytes(b"hms")
+        probe.unlink()
+    except OSError as error:
+        raise storage_error(error, root) from error
+
+
+@contextmanager
+def _announced(plan: Plan) -> Iterator[None]:
+    """Say in the store which stage folders this run uses, so that `gc` leaves them alone."""
+    running = plan.outputs.store / "running"
+    name = uuid.uuid4().hex
+    note = {"folders": [plan.run_hash, *(plan.outputs.stage(stage).name for stage in plan.products)]}
+    with ExitStack() as stack:
+        with lock(plan.outputs.lock("gc"), waiting="waiting for a clean-up of the store to end", say=say):
+            commit_files(running, {f"{name}.json": json.dumps(note).encode()})
+            stack.enter_context(lock(running / f"{name}.lock"))
+        try:
+            yield
+        finally:
+            for suffix in (".json", ".lock"):
+                (running / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+# --- the pass over recordings --------------------------------------------------------------------
+
+
+def _pass_over_recordings(plan: Plan, account: Account) -> None:
+    if not plan.due():
+        return
+    with ExitStack() as stack:
+        for folder in sorted(plan.item_folders, key=lambda f: f.path.name):
+            if any(folder.stage.key in keys for keys in plan.due().values()):
+                waiting = f"another run computes {folder.path.name}; waiting for it"
+                stack.enter_context(lock(plan.outputs.lock(folder.path.name), waiting=waiting, say=say))
+        for folder in plan.item_folders:
+            folder.load()
+        plan.digests.load()
+        plan.settle_files()
+        due = plan.due()
+        for folder in plan.item_folders:
+            if any(folder.stage.key in keys for keys in due.values()):
+                folder.prepare()
+        if due:
+            _compute(plan, due, account)
+
+
+def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -> None:
+    jobs = n_workers(plan.cfg.n_jobs)
+    job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=jobs > 1)
+    names = ", ".join(stage.name for stage in job.stages)
+    progress = Progress(len(due), names)
+    failures = Failures(plan)
+    try:
+        for tasks, result in run_tasks(job, plan.tasks(dict(due)), n_jobs=jobs, say=say):
+            _keep(plan, tasks, result, account)
+            progress.add(sum(len(task.items) for task in tasks))
+            failures.add(result)
+    except BaseException:
+        if jobs > 1:
+            stop_workers()
+        raise
+    finally:
+        progress.close()
+
+
+def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Account) -> None:
+    """Record what a chunk made; its files are on disk already."""
+    plan.digests.add([task.place for task in tasks], result.digests)
+    for key, made in result.stages.items():
+        if made.files or made.records:
+            plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))
+            account.add(plan.folders[key].stage.name, 0.0, len(made.records))
+    plan.passing.update(result.passing)
+    for name, seconds in result.seconds.items():
+        account.add(name, seconds)
+
+
+class Failures:
+    """Counts failed items while a run goes on and stops it when there are too many."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.allowed = max(MINIMUM_FAILURES, plan.cfg.max_failed_share * len(plan.items))
+        self.count = len(self._failed())
+
+    def _failed(self) -> list[tuple[int, Reason]]:
+        return [(row, r) for row, r in enumerate(self.plan.reasons()) if r is not None and r.failure]
+
+    def add(self, result: ChunkResult) -> None:
+        """Count the failures of a chunk."""
+        lasting = {r.item for made in result.stages.values() for r in made.records if r.reason and r.reason.failure}
+        self.count += len(lasting) + sum(reason.failure for reason in result.passing.values())
+        self.check()
+
+    def check(self) -> None:
+        """Raise if more items failed than are allowed."""
+        if self.count <= self.allowed:
+            return
+        failed = self._failed()
+        ids = self.plan.items["item_id"].tolist()
+        shown = "".join(f"\n  {ids[row]}: {reason.text}" for row, reason in failed[:10])
+        more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
+        raise TooManyFailures(
+            f"{len(failed)} of {len(ids)} items failed, more than the {int(self.allowed)} that "
+            f"max_failed_share={self.plan.cfg.max_failed_share:g} allows (never fewer than {MINIMUM_FAILURES}); "
+            f"what was computed is kept, no run is marked finished{shown}{more}"
+        )
+
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def _open_tables(plan: Plan) -> Tables:
+    return Tables(
+        plan.votes,
+        plan.items,
+        plan.reasons(),
+        load_measures=lambda: _load_measures(plan),
+        measures_digest=lambda: digest_of(_measure_rows(plan)),
+    )
+
+
+def _make_tables(plan: Plan, account: Account) -> Tables:
+    tables = _open_tables(plan)
+    for stage in plan.tables:
+        _make_table(plan, stage, tables, account)
+    return tables
+
+
+def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the stored names of the table files that need not be computed, by stage.
+
+    Only when no item is due: what tables read is known after the items.
+    """
+    tables, known = _open_tables(plan), {}
+    for stage in plan.tables:
+        folder = StageFolder(plan.outputs.stage(stage), stage).load()
+        try:
+            names = _table_names(stage, tables)
+        except KeyError:
+            continue
+        if all(name in folder.files for name in names.values()) and not folder.settle(names.values()):
+            known[stage.name] = names
+            for path, name in names.items():
+                tables.add_file(path, folder.path / name, folder.files[name].digest)
+    return known
+
+
+def _table_names(stage: TableStage, tables: Tables) -> dict[str, str]:
+    """Return the stored name of each file of a table stage."""
+    identity = table_identity(stage, tables)
+    return {path: f"{identity}.{Path(path).name}" for path in stage.files}
+
+
+def table_identity(stage: TableStage, tables: Tables) -> str:
+    """Return the identity of a table stage's files: the digests of the tables it reads."""
+    return digest_of([stage.key, {name: tables.digest(name) for name in stage.inputs}], 8)
+
+
+def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account) -> None:
+    folder = StageFolder(plan.outputs.stage(stage), stage).load()
+    names = _table_names(stage, tables)
+    folder.settle(name for name in names.values() if name in folder.files)
+    if not all(name in folder.files for name in names.values()):
+        with lock(plan.outputs.lock(folder.path.name), waiting=f"another run computes {stage.name}", say=say):
+            folder.load()
+            folder.settle(name for name in names.values() if name in folder.files)
+            if not all(name in folder.files for name in names.values()):
+                _compute_table(folder, stage, tables, names, account)
+    for path, name in names.items():
+        account.files[path] = (folder.path / name, folder.files[name])
+        tables.add_file(path, folder.path / name, folder.files[name].digest)
+
+
+def _compute_table(
+    folder: StageFolder, stage: TableStage, tables: Tables, names: Mapping[str, str], account: Account
+) -> None:
+    folder.prepare()
+    began = time.perf_counter()
+    contents = stage.compute(tables)
+    assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
+    files = commit_files(folder.path, {names[path]: content for path, content in contents.items()})
+    seconds = time.perf_counter() - began
+    folder.append(files, [], seconds, 1)
+    account.add(stage.name, seconds, 1)
+
+
+def _measure_folder(plan: Plan) -> StageFolder | None:
+    rows = [f for f in plan.item_folders if isinstance(f.stage, ItemStage) and f.stage.rows]
+    return rows[0] if rows else None
+
+
+def _measure_rows(plan: Plan) -> list[tuple[int, str, int]]:
+    """Return item row, content digest of the file and row in the file, for every measured item."""
+    folder = _measure_folder(plan)
+    found = []
+    if folder is not None:
+        for row in range(len(plan.items)):
+            record = _record(plan, folder, row)
+            if record is not None and record.file is not None:
+                found.append((row, folder.files[record.file].digest, record.row))
+    return found
+
+
+def _record(plan: Plan, folder: StageFolder, row: int) -> Record | None:
+    key = plan.key_of(row)
+    return folder.records.get(key) if key and row not in plan.unread and row not in plan.passing else None
+
+
+def _load_measures(plan: Plan) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the measured rows of all items from the packed files."""
+    folder = _measure_folder(plan)
+    by_file: dict[str, list[tuple[int, int]]] = {}
+    for row in range(len(plan.items)) if folder else ():
+        record = _record(plan, folder, row) if folder else None
+        if record is not None and record.file is not None:
+            by_file.setdefault(record.file, []).append((row, record.row))
+    parts: dict[str, list[np.ndarray[Any, Any]]] = {"row": []}
+    for name, pairs in by_file.items():
+        assert folder is not None
+        rows, inside = np.array(pairs).T
+        parts["row"].append(rows)
+        with np.load(folder.path / name, allow_pickle=False) as file:
+            for key in file.files:
+                parts.setdefault(key, []).append(file[key][inside])
+    order = np.argsort(np.concatenate(parts["row"])) if parts["row"] else np.empty(0, int)
+    return {key: np.concatenate(values)[order] if values else np.empty(0, int) for key, values in parts.items()}
+
+
+# --- the run's folder ----------------------------------------------------------------------------
+
+
+def _assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None:
+    """Point the run's folder at its files; the manifest comes last and makes it finished."""
+    folder = plan.outputs.run(plan.run_hash)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    linked: dict[str, dict[str, Path]] = {}
+    digests: dict[str, list[Any]] = {}
+    for stage_folder in plan.item_folders:
+        stage = stage_folder.stage
+        if isinstance(stage, ItemStage) and stage.folder is not None:
+            names = _item_files(plan, tables, stage_folder)
+            linked[stage.folder] = {name: stage_folder.path / stored.name for name, stored in names.items()}
+            digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
+    for path, (target, stored) in account.files.items():
+        parent, _, name = path.rpartition("/")
+        linked.setdefault(parent, {})[name] = target
+        digests[path] = [stored.size, stored.digest]
+    for parent, targets in linked.items():
+        commit_links(folder / parent, targets)
+    settings = _yaml(config_of(plan.cfg, plan.products))
+    (written,) = commit_files(folder, {"config.yaml": settings})
+    digests["config.yaml"] = [written.size, written.digest]
+    write_manifest(plan, tables, account, digests, began)
+    _point_latest(plan)
+
+
+def _yaml(tree: dict[str, Any]) -> bytes:
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(OmegaConf.create(tree))).encode()
+
+
+def _item_files(plan: Plan, tables: Tables, folder: StageFolder) -> dict[str, Stored]:
+    """Return the stored file of every used item by its name in the run."""
+    found = {}
+    item_ids = plan.items["item_id"].tolist()
+    for row in np.flatnonzero(tables.is_used).tolist():
+        record = _record(plan, folder, row)
+        assert record is not None and record.file is not None, f"item {item_ids[row]} is used but not recorded"
+        found[f"{item_ids[row]}_hr.npz"] = folder.files[record.file]
+    return found
+
+
+def _point_latest(plan: Plan) -> None:
+    latest = plan.outputs.latest
+    if latest.is_symlink() and os.readlink(latest) == plan.run_hash:
+        return
+    temporary = plan.outputs.root / f".tmp-{uuid.uuid4().hex}"
+    try:
+        os.symlink(plan.run_hash, temporary)
+        os.replace(temporary, latest)
+    except OSError as error:
+        raise storage_error(error, plan.outputs.root) from error

@@ -1,0 +1,437 @@
+"""Continuous wavelet transform: power at the frames of a window, averaged over pairs.
+
+The transform is a product in the frequency domain, and only its power at every ``hop``-th
+sample is wanted. The plan, made once per worker, spends no more on it than that:
+
+1. Fast frequencies look at a short piece around the window, slow ones at a long piece; a
+   piece has one real FFT per pair. Where to part them follows from a count of operations.
+2. Each wavelet takes the bins where its response is not negligible (above 1e-6 of its
+   peak), times the response. Moving them to the start of a buffer shifts the transform in
+   frequency, which leaves its magnitude as it is.
+3. One batched inverse FFT per octave. Folding a spectrum of N bins to N / hop leaves every
+   hop-th sample exact, whatever the band. Where the band is so narrow that an even shorter
+   transform holds all of the power's bandwidth, that one is taken, and the power is
+   interpolated to the frames by FFT, which is exact for a band-limited signal.
+4. Power is averaged over the pairs of a row before that last step.
+
+All results are float32. What a window has too little context for is zeros, never its
+other end.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.signal.wavelets import Cwt, components, frequencies, reaches_s, wavelet_reach_s
+
+__all__ = ["CwtPlan", "frequencies", "plan_cwt", "wavelet_reach_s"]
+
+NEGLIGIBLE = 1e-6
+"""Share of a response's peak below which a bin is left out."""
+
+Array = NDArray[np.float32]
+Groups = tuple[tuple[int, ...], ...]
+
+
+@dataclass(frozen=True, eq=False)
+class CwtPlan(ABC):
+    """A transform for windows of one length; immutable, made by `plan_cwt`."""
+
+    params: Cwt
+    sfreq: float
+    n_context: int
+    n_window: int
+
+    @property
+    def n_frames(self) -> int:
+        """Frames of the output; frame k stands at sample ``k * hop`` of the window."""
+        return -(-self.n_window // self.params.hop)
+
+    def power(self, derivations: Array, groups: Groups) -> Array:
+        """Return the wavelet power of a window, averaged over the derivations of each group.
+
+        Parameters
+        ----------
+        derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
+            A NaN makes the groups it takes part in NaN. The mean of each derivation over
+            what is given is taken off before zeros are put beyond it.
+        groups : tuple of tuples of int
+            Derivations averaged in each row of the output. An empty group gives zeros.
+
+        Returns
+        -------
+        float32, shape (n_groups, n_freqs, n_frames), µV²
+            At least 0. With ``norm=amplitude`` a sine of amplitude A has the power A²/4 at
+            its own frequency, whichever that is (a real transform: A² at its crests). With
+            ``norm=energy``, PyWavelets' convention, power grows with the scale.
+
+        Raises
+        ------
+        ValueError
+            If the number of samples is not the plan's.
+        """
+        expected = self.n_window + 2 * self.n_context
+        if derivations.ndim != 2 or derivations.shape[1] != expected:
+            raise ValueError(f"derivations must have {expected} samples each; got shape {derivations.shape}")
+        power = np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
+        members = [group for group in groups if group]
+        if members:
+            picked = derivations[[row for group in members for row in group]]
+            power[[bool(group) for group in groups]] = self._power(picked, [len(group) for group in members])
+        return power
+
+    @abstractmethod
+    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
+        """Return the power of rows that are consecutive members of groups of the given sizes."""
+
+
+@lru_cache(maxsize=16)
+def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> CwtPlan:
+    """Return the plan for windows of ``n_window`` samples with ``n_context`` on each side.
+
+    Cached: the same settings return the same plan.
+
+    Parameters
+    ----------
+    params : Cwt
+        Settings of a kind of the group ``cwt``; ``params.backend`` chooses the plan.
+    sfreq : float
+        Sampling rate in Hz.
+    n_context, n_window : int
+        Samples; the window is at least 1.
+
+    Returns
+    -------
+    CwtPlan
+
+    Raises
+    ------
+    ValueError
+        If the window is empty or a wavelet's function returns what is no response.
+    """
+    if n_window < 1 or n_context < 0:
+        raise ValueError(f"window must have samples and context none or more; got {n_window} and {n_context}")
+    if params.backend == "pywt":
+        return PywtPlan(params, sfreq, n_context, n_window)
+    segments, blocks = _design(params, sfreq=sfreq, n_context=n_context, n_window=n_window)
+    return FftPlan(params, sfreq, n_context, n_window, segments, blocks)
+
+
+def _average(power: Array, sizes: Sequence[int]) -> Array:
+    """Return the mean over consecutive rows: (sum of sizes, ...) to (n_groups, ...)."""
+    if len(set(sizes)) == 1:
+        grouped = power.reshape(len(sizes), sizes[0], *power.shape[1:])
+        return grouped.mean(axis=1) if sizes[0] > 1 else power
+    ends = np.cumsum(sizes).tolist()
+    return np.stack([power[end - size : end].mean(axis=0) for size, end in zip(sizes, ends, strict=True)])
+
+
+# --- what is transformed -------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class _Segment:
+    """A piece of the input and the length of its FFT.
+
+    Attributes
+    ----------
+    source : samples of the input that are transformed
+    start : where they stand in the transform; the window starts at ``first * hop``
+    n_fft : length of the transform, a multiple of the hop
+    first : frame of the transform (at every hop) that is the window's first
+    """
+
+    source: slice
+    start: int
+    n_fft: int
+    first: int
+
+    def spectra(self, derivations: Array, offset: Array) -> Array:
+        """Return the bins of each derivation as float32 pairs (re, im): (n, 2 * n_bins)."""
+        from scipy.fft import rfft
+
+        piece = derivations[:, self.source]
+        padded = np.zeros((len(piece), self.n_fft), np.float32)
+        np.subtract(piece, offset, out=padded[:, self.start : self.start + piece.shape[1]])
+        spectra: Array = rfft(padded, overwrite_x=True, workers=1).view(np.float32)
+        return spectra
+
+
+def _segment(reach: int, *, hop: int, n_context: int, n_window: int) -> _Segment:
+    """Return the piece that leaves samples within ``reach`` of the window untouched by the FFT's wrap."""
+    from scipy.fft import next_fast_len
+
+    first = math.ceil(min(reach, n_context) / hop)
+    n_fft = hop * int(next_fast_len(math.ceil((first * hop + n_window + reach) / hop)))
+    before = min(first * hop, n_context)
+    after = min(n_context, max(n_fft - first * hop - n_window, 0))
+    # What lies after the window must not be within reach of its start around the circle.
+    after = min(after, n_fft - n_window - reach)
+    source = slice(n_context - before, n_context + n_window + after)
+    return _Segment(source, first * hop - before, n_fft, first)
+
+
+@dataclass(frozen=True, eq=False)
+class _Band:
+    """One component's bins: where they are read, what they are multiplied by, where they go.
+
+    Attributes
+    ----------
+    pieces : (source, target, gain); slices of float32 pairs and the gain of each number.
+        Targets after the first overlap earlier ones and are added.
+    """
+
+    pieces: tuple[tuple[slice, slice, Array], ...]
+
+    def fill(self, spectra: Array, buffer: Array) -> None:
+        """Write the weighted bins of (n, 2 * n_bins) spectra into an (n, 2 * n_inverse) buffer."""
+        source, target, gain = self.pieces[0]
+        np.multiply(spectra[:, source], gain, out=buffer[:, target])
+        for source, target, gain in self.pieces[1:]:
+            buffer[:, target] += spectra[:, source] * gain
+
+
+@dataclass(frozen=True, eq=False)
+class _Block:
+    """Components that share a segment and the length of the inverse FFT.
+
+    Attributes
+    ----------
+    segment : which segment
+    rows : frequency of each component, as rows of the output
+    exponents : float32, shape (n_components, 1)
+    bands : the components' bins
+    n_inverse : length of the inverse FFT
+    n_harmonics : bins of the power's spectrum when it is interpolated, 0 when it is not
+    n_hops : frames of the whole segment at the hop
+    first : the window's first frame
+    is_real : whether the power is that of the real part
+    """
+
+    segment: int
+    rows: NDArray[np.intp]
+    exponents: Array
+    bands: tuple[_Band, ...]
+    n_inverse: int
+    n_harmonics: int
+    n_hops: int
+    first: int
+    is_real: bool
+
+    def squares(self, spectra: Array) -> Array:
+        """Return re² and im² alternating: (n, n_components, 2 * n_inverse)."""
+        from scipy.fft import ifft
+
+        buffer = np.zeros((len(spectra), len(self.bands), 2 * self.n_inverse), np.float32)
+        for i, band in enumerate(self.bands):
+            band.fill(spectra, buffer[:, i])
+        values = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
+        return np.square(values, out=values)
+
+    def frame_power(self, squares: Array, n_frames: int) -> Array:
+        """Return the power at the window's frames: (..., n_components, n_frames)."""
+        from scipy.fft import irfft, rfft
+
+        power = squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]
+        if self.n_harmonics:
+            harmonics = rfft(power, norm="forward", workers=1)[..., : self.n_harmonics]
+            power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
+            # Interpolation is exact but for rounding, which must not leave a negative power.
+            power = np.maximum(power, 0)
+        frames: Array = power[..., self.first : self.first + n_frames]
+        return frames
+
+
+@dataclass(frozen=True, eq=False)
+class FftPlan(CwtPlan):
+    """The transform by FFT."""
+
+    segments: tuple[_Segment, ...]
+    blocks: tuple[_Block, ...]
+
+    @property
+    def is_product(self) -> bool:
+        """Whether any frequency's power is a product of several components."""
+        return sum(len(block.bands) for block in self.blocks) > self.params.n_freqs
+
+    @property
+    def n_fft_points(self) -> int:
+        """Points of all transforms per derivation: what the plan costs, counted rather than timed."""
+        forward = sum(segment.n_fft for segment in self.segments)
+        return forward + sum(len(block.bands) * block.n_inverse for block in self.blocks)
+
+    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
+        offset = picked.mean(axis=1, keepdims=True)
+        spectra = [segment.spectra(picked, offset) for segment in self.segments]
+        if self.is_product:
+            return _average(self._product(spectra), sizes)
+        power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
+        for block in self.blocks:
+            squares = block.squares(spectra[block.segment])
+            power[:, block.rows] = block.frame_power(_average(squares, sizes), self.n_frames)
+        return power
+
+    def _product(self, spectra: Sequence[Array]) -> Array:
+        """Return the weighted geometric mean of the components' powers, per derivation."""
+        logarithm = np.zeros((len(spectra[0]), self.params.n_freqs, self.n_frames), np.float32)
+        for block in self.blocks:
+            power = block.frame_power(block.squares(spectra[block.segment]), self.n_frames)
+            with np.errstate(divide="ignore"):
+                logarithm[:, block.rows] += block.exponents * np.log(power)
+        return np.exp(logarithm, out=logarithm)
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A component of one frequency before it has a place in the plan."""
+
+    row: int
+    index: int
+    octave: int
+    exponent: float
+    reach: int
+
+
+def _design(
+    params: Cwt, *, sfreq: float, n_context: int, n_window: int
+) -> tuple[tuple[_Segment, ...], tuple[_Block, ...]]:
+    """Return the cheapest way to part the octaves between a short and a long segment."""
+    families = _families(params, sfreq=sfreq)
+
+    def attempt(n_short: int) -> tuple[tuple[_Segment, ...], tuple[_Block, ...]]:
+        segments: list[_Segment] = []
+        blocks: list[_Block] = []
+        for chosen in (families[:n_short], families[n_short:]):
+            if chosen:
+                reach = max(part.reach for family in chosen for part in family)
+                segment = _segment(reach, hop=params.hop, n_context=n_context, n_window=n_window)
+                blocks += [_block(family, params, segment, len(segments), sfreq=sfreq) for family in chosen]
+                segments.append(segment)
+        return tuple(segments), tuple(blocks)
+
+    return min((attempt(n_short) for n_short in range(len(families))), key=lambda plan: _cost(*plan))
+
+
+def _cost(segments: Sequence[_Segment], blocks: Sequence[_Block]) -> float:
+    """Operations per derivation; an inverse point is complex and is squared and averaged as well."""
+    forward = sum(2.5 * s.n_fft * math.log2(s.n_fft + 1) for s in segments)
+    inverse = sum(len(b.bands) * b.n_inverse * (5 * math.log2(b.n_inverse + 1) + 20) for b in blocks)
+    return forward + inverse
+
+
+def _families(params: Cwt, *, sfreq: float) -> list[list[_Part]]:
+    """Return components grouped by octave below max_hz and number, shortest reach first."""
+    families: dict[tuple[int, int], list[_Part]] = {}
+    for row, freq in enumerate(frequencies(params).astype(np.float64).tolist()):
+        octave = math.floor(math.log2(params.max_hz / freq) + 1e-6)
+        exponents = [component.exponent for component in components(params, np.array([freq]), freq)]
+        for index, reach in enumerate(reaches_s(params, freq)):
+            part = _Part(row, index, octave, exponents[index], math.ceil(reach * sfreq))
+            families.setdefault((octave, index), []).append(part)
+    return sorted(families.values(), key=lambda family: max(part.reach for part in family))
+
+
+def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int, *, sfreq: float) -> _Block:
+    """Return the block of components that share a segment."""
+    freqs = frequencies(params).astype(np.float64)
+    bins_hz: NDArray[np.float64] = np.arange(1, segment.n_fft // 2 + 1) * (sfreq / segment.n_fft)
+    found = [_bins(params, float(freqs[part.row]), part.index, bins_hz) for part in family]
+    n_hops = segment.n_fft // params.hop
+    # Bins of the power's spectrum: differences of bins, for a real transform sums as well.
+    widest = max(2 * (k + len(gain)) if params.is_real else len(gain) for k, gain in found)
+    n_inverse = _narrow_length(widest)
+    is_narrow = n_inverse < n_hops
+    n_inverse = n_inverse if is_narrow else n_hops
+    gains = [n_inverse / segment.n_fft * gain for _, gain in found]
+    if params.norm == "energy":
+        gains = [
+            gain * _energy_gain(params, float(freqs[part.row]), sfreq=sfreq)
+            for part, gain in zip(family, gains, strict=True)
+        ]
+    return _Block(
+        segment=number,
+        rows=np.array([part.row for part in family], np.intp),
+        exponents=np.array([[part.exponent] for part in family], np.float32),
+        bands=tuple(
+            _band(first_bin, gain, n_inverse, params.is_real)
+            for (first_bin, _), gain in zip(found, gains, strict=True)
+        ),
+        n_inverse=n_inverse,
+        n_harmonics=widest if is_narrow else 0,
+        n_hops=n_hops,
+        first=segment.first,
+        is_real=params.is_real,
+    )
+
+
+def _narrow_length(widest: int) -> int:
+    """Return a fast length that holds harmonics up to ``widest - 1`` of either sign."""
+    from scipy.fft import next_fast_len
+
+    return int(next_fast_len(2 * widest - 1))
+
+
+def _bins(
+    params: Cwt, freq: float, index: int, bins_hz: NDArray[np.float64]
+) -> tuple[int, NDArray[np.float64]]:
+    """Return the first bin that counts for a component and the gains from there to the last."""
+    response = np.array(components(params, bins_hz, freq)[index].response, np.float64)
+    if params.is_real:
+        # Positive frequencies stand for the negative ones too, of which the last bin has none.
+        response[:-1] *= 2
+    counting = np.flatnonzero(np.abs(response) > NEGLIGIBLE * np.abs(response).max())
+    return int(counting[0]) + 1, response[counting[0] : counting[-1] + 1]
+
+
+def _energy_gain(params: Cwt, freq: float, *, sfreq: float) -> float:
+    """Return the peak gain of a wavelet in PyWavelets' convention, over the peak of 1 used here."""
+    return params.unit_scale_gain * math.sqrt(params.scale(freq, sfreq=sfreq))
+
+
+def _band(first_bin: int, gain: NDArray[np.float64], n_inverse: int, keep_phase: bool) -> _Band:
+    """Cut the bins where the buffer ends, so that the rest folds onto its start."""
+    place = first_bin % n_inverse if keep_phase else 0
+    pieces, done = [], 0
+    while done < len(gain):
+        size = min(n_inverse - place, len(gain) - done)
+        source = slice(2 * (first_bin + done), 2 * (first_bin + done + size))
+        weights = np.repeat(gain[done : done + size], 2).astype(np.float32)
+        pieces.append((source, slice(2 * place, 2 * (place + size)), weights))
+        place, done = 0, done + size
+    return _Band(tuple(pieces))
+
+
+# --- PyWavelets ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class PywtPlan(CwtPlan):
+    """``pywt.cwt`` on window and context: the reference for compatibility, not for accuracy.
+
+    Its wavelets are a sampled integral with a staircase at large scales: power is off by 2 to
+    4 % of a row's maximum. What is given is handed over as it is, its mean included.
+    """
+
+    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
+        import pywt
+
+        freqs = frequencies(self.params).astype(np.float64).tolist()
+        scales = [self.params.scale(freq, sfreq=self.sfreq) for freq in freqs]
+        power = np.empty((len(picked), len(freqs), self.n_frames), np.float32)
+        for row, out in zip(picked, power, strict=True):
+            values, _ = pywt.cwt(row, scales, self.params.pywt_name, method="fft")
+            out[:] = np.abs(values[:, self.n_context : self.n_context + self.n_window : self.params.hop]) ** 2
+        if self.params.norm == "amplitude":
+            gains = [_energy_gain(self.params, freq, sfreq=self.sfreq) for freq in freqs]
+            power /= np.square(gains, dtype=np.float32)[:, np.newaxis]
+        return _average(power, sizes)

@@ -1,0 +1,135 @@
+"""Gaps of a recording: what stands in for samples that are NaN or infinite.
+
+A filter spreads one NaN over the whole recording, so gaps are filled before it. Inside a
+recording the competition's gaps are 1 to 3 samples long, where a straight line is as good
+as anything; at the ends (and where a window's context reaches beyond the recording) blocks
+of thousands of samples are missing, and whatever replaces them must neither jump nor drift.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.registry import NonNegativeFloat, Params, lookup, register
+
+__all__ = ["FillGaps", "fill_gaps", "has_gaps", "interpolate", "median"]
+
+Array = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class FillGaps(Params):
+    """How long the nearest sample is held beyond an end, and how long the way to the median takes."""
+
+    hold_s: NonNegativeFloat
+    taper_s: NonNegativeFloat
+
+
+def has_gaps(eeg: Array) -> bool:
+    """Tell whether any sample is NaN or infinite.
+
+    One sum decides: a NaN or an infinity survives it. A sum of finite samples overflows only
+    at amplitudes no amplifier has, and is then looked at sample by sample.
+    """
+    with np.errstate(over="ignore", invalid="ignore"):
+        total = float(np.sum(eeg))
+    return not np.isfinite(total) and not bool(np.isfinite(eeg).all())
+
+
+def fill_gaps(eeg: Array, params: Params, *, sfreq: float) -> Array:
+    """Return the recording with its gaps filled by the policy ``params.kind``.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+        NaN and infinities are gaps.
+    params : Params
+        Settings of a kind of the group ``gaps``.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    float32, shape (n_channels, n_samples), µV, finite
+        The array given, not a copy, where it has no gap; it is never written to.
+    """
+    if not has_gaps(eeg):
+        return eeg
+    filled: Array = lookup("gaps", params.kind).function(eeg, params, sfreq=sfreq)
+    return filled
+
+
+@register("gaps", "interpolate", FillGaps)
+def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
+    """Return a copy with straight lines through inner gaps and tapered ends.
+
+    Beyond the first and the last valid sample its value is held for ``hold_s``, then goes
+    along half a cosine of ``taper_s`` to the median of the channel's valid samples and stays
+    there. A channel without any valid sample becomes zeros.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+        NaN and infinities are gaps.
+    params : FillGaps
+        Hold and taper in seconds.
+    sfreq : float
+        Sampling rate in Hz.
+
+    Returns
+    -------
+    float32, shape (n_channels, n_samples), µV, finite
+    """
+    out = np.array(eeg, dtype=np.float32)
+    for row in out:
+        valid = np.flatnonzero(np.isfinite(row))
+        if valid.size == 0:
+            row[:] = 0
+        elif valid.size < row.size:
+            _fill_row(row, valid, hold=params.hold_s * sfreq, taper=params.taper_s * sfreq)
+    return out
+
+
+def _fill_row(row: Array, valid: NDArray[np.intp], *, hold: float, taper: float) -> None:
+    known = row[valid]
+    centre = np.float32(np.median(known))
+    first, last = valid[0], valid[-1]
+    inner = np.arange(first, last + 1)
+    row[first : last + 1] = np.interp(inner, valid, known)
+    row[:first] = centre + (known[0] - centre) * _taper(first, hold=hold, taper=taper)[::-1]
+    row[last + 1 :] = centre + (known[-1] - centre) * _taper(row.size - 1 - last, hold=hold, taper=taper)
+
+
+def _taper(n_samples: int, *, hold: float, taper: float) -> Array:
+    """Weight of the held value 1 to ``n_samples`` samples away from it, 1 falling to 0."""
+    distance = np.arange(1, n_samples + 1, dtype=np.float64)
+    progress = np.clip((distance - hold) / max(taper, np.finfo(np.float64).tiny), 0, 1)
+    return (0.5 + 0.5 * np.cos(np.pi * progress)).astype(np.float32)
+
+
+@register("gaps", "median")
+def median(eeg: Array, params: Params, *, sfreq: float) -> Array:
+    """Return a copy whose gaps hold the median of the channel's valid samples.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+        NaN and infinities are gaps.
+    params : Params
+        No settings.
+    sfreq : float
+        Not used; every policy is called the same way.
+
+    Returns
+    -------
+    float32, shape (n_channels, n_samples), µV, finite
+        A channel without any valid sample is zeros.
+    """
+    out = np.array(eeg, dtype=np.float32)
+    for row in out:
+        gap = ~np.isfinite(row)
+        row[gap] = 0 if gap.all() else np.median(row[~gap])
+    return out

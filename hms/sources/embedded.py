@@ -1,0 +1,81 @@
+"""The embedded data set: made once, kept, and read back like any other folder of recordings."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import uuid
+from pathlib import Path
+
+from hms.config import digest_of
+from hms.parallel import n_workers
+from hms.progress import say
+from hms.registry import register
+from hms.sources.kaggle import ParquetSource
+from hms.sources.synthetic import Synthetic, generate
+from hms.store import commit_files, lock, storage_error, sync_folder
+
+__all__ = ["open_synthetic"]
+
+GENERATOR_VERSION = 1
+"""Raised when the generated numbers change."""
+
+COMPLETE = "complete.json"
+
+
+@register("data", "synthetic", Synthetic)
+def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
+    """Open the data set of these settings, made first if it is not there whole.
+
+    It lies in its own folder below ``data.root``, or below ``synthetic`` in the outputs.
+    """
+    settings = {
+        "version": GENERATOR_VERSION,
+        "n_recordings": params.n_recordings,
+        "n_patients": params.n_patients,
+        "seed": params.seed,
+        "write_spectrograms": params.write_spectrograms,
+    }
+    base = Path(params.root).expanduser() if params.root else outputs_dir / "synthetic"
+    folder = base / f"{params.n_recordings}x{params.n_patients}-seed{params.seed}-{digest_of(settings, 4)}"
+    if not _is_complete(folder):
+        with lock(base / f".{folder.name}.lock", waiting="another run makes the recordings; waiting", say=say):
+            if not _is_complete(folder):
+                _make(folder, settings, n_jobs)
+    return ParquetSource(folder, params.aliases)
+
+
+def _is_complete(folder: Path) -> bool:
+    """Tell whether the folder was finished.
+
+    A recording that somebody changed or removed on purpose stays as it is: only what a
+    killed maker left half done is made again.
+    """
+    return (folder / COMPLETE).is_file()
+
+
+def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
+    """Make the data set under another name and rename it when it is whole and on disk."""
+    say(f"making {settings['n_recordings']} synthetic recordings in {folder}")
+    for stale in folder.parent.glob(f".tmp-{folder.name}-*"):
+        shutil.rmtree(stale)
+    temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
+    try:
+        temporary.mkdir(parents=True)
+        generate(
+            temporary,
+            n_recordings=int(settings["n_recordings"]),
+            n_patients=int(settings["n_patients"]),
+            seed=int(settings["seed"]),
+            write_spectrograms=bool(settings["write_spectrograms"]),
+            n_jobs=n_workers(n_jobs),
+        )
+        commit_files(temporary, {COMPLETE: json.dumps(settings, indent=1).encode()})
+        if folder.exists():
+            shutil.rmtree(folder)
+        temporary.rename(folder)
+        sync_folder(folder.parent)
+    except OSError as error:
+        raise storage_error(error, folder.parent) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)

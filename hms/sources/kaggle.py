@@ -1,0 +1,221 @@
+"""The competition's folder: train.csv beside train_eegs/<eeg_id>.parquet."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import SFREQ_HZ
+from hms.registry import ConfigError, Params, register
+from hms.sources.base import Place
+from hms.stage import Unusable
+from hms.store import digest_bytes
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+    from hms.sources.tables import VotesTable
+
+COMPETITION = "hms-harmful-brain-activity-classification"
+USUAL_PLACES = (f"/kaggle/input/{COMPETITION}", f"/kaggle/input/competitions/{COMPETITION}", f"data/{COMPETITION}")
+
+
+@dataclass(frozen=True)
+class Kaggle(Params):
+    """Settings of the competition's folder; ``aliases`` maps names in files to names used here."""
+
+    root: str | None
+    aliases: tuple[tuple[str, str], ...]
+
+
+@register("data", "kaggle", Kaggle)
+def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
+    """Open the competition's folder, or another in its layout."""
+    return ParquetSource(find_root(params.root), params.aliases)
+
+
+def find_root(root: str | None) -> Path:
+    """Return the data folder that was named, or the first of the usual places that exists.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not there; the text says how to get the data.
+    """
+    if root is not None:
+        folder = Path(root).expanduser()
+        if not folder.is_dir():
+            raise ConfigError(f"data.root={root} is not a folder{_how_to_get_data()}")
+        return folder
+    if named := os.environ.get("HMS_DATA"):
+        if not Path(named).is_dir():
+            raise ConfigError(f"HMS_DATA={named} is not a folder{_how_to_get_data()}")
+        return Path(named)
+    for place in USUAL_PLACES:
+        if Path(place).is_dir():
+            return Path(place)
+    raise ConfigError(f"no recordings in {', '.join(USUAL_PLACES)}{_how_to_get_data()}")
+
+
+def _how_to_get_data() -> str:
+    return (
+        f"; name the folder that holds train.csv and train_eegs/ with data.root=DIR or $HMS_DATA. "
+        f"To download it: kaggle competitions download -c {COMPETITION}. "
+        f"Without it, data=synthetic works"
+    )
+
+
+@dataclass(frozen=True)
+class ParquetSource:
+    """A folder with a votes table and one parquet file per recording."""
+
+    root: Path
+    aliases: tuple[tuple[str, str], ...]
+    table: str = "train.csv"
+    folder: str = "train_eegs"
+
+    def votes(self) -> VotesTable:
+        """Return the validated votes table."""
+        from hms.sources.tables import read_votes
+
+        path = self.root / self.table
+        if not path.exists():
+            raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
+        if not (self.root / self.folder).is_dir():
+            raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
+        return read_votes(path)
+
+    def places(self, recordings: Iterable[str]) -> list[Place]:
+        """Return path, size and time of each recording."""
+        base = os.path.join(os.path.abspath(self.root), self.folder)
+        return [_place(name, os.path.join(base, f"{name}.parquet")) for name in recordings]
+
+    def open(self, place: Place) -> ParquetRecording:
+        """Read a file's bytes once and open them."""
+        return ParquetRecording(_read_bytes(place), dict(self.aliases))
+
+    def digest(self, place: Place) -> str | None:
+        """Return the digest of a file's bytes as they are now."""
+        try:
+            return digest_bytes(_read_bytes(place))
+        except Unusable:
+            return None
+
+
+def _place(recording: str, path: str) -> Place:
+    try:
+        status = os.stat(path)
+    except OSError:
+        return Place(recording, path, None, None)
+    return Place(recording, path, status.st_size, status.st_mtime_ns)
+
+
+def _read_bytes(place: Place) -> bytes:
+    try:
+        with open(place.path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Unusable("the recording's file is missing", lasting=False) from None
+    except OSError as error:
+        raise Unusable(f"the recording's file cannot be read: {error.strerror}", lasting=False) from None
+
+
+class ParquetRecording:
+    """A recording in a parquet file, decoded from bytes that were read once.
+
+    Only the columns asked for, and the row groups that hold the samples asked for, are decoded.
+    """
+
+    sfreq = SFREQ_HZ
+
+    def __init__(self, data: bytes, aliases: dict[str, str]) -> None:
+        self.digest = digest_bytes(data)
+        self._file, reason = _open_parquet(data)
+        self._reason = reason
+        self._columns = {} if self._file is None else _column_names(self._file, aliases)
+        self.channels = tuple(self._columns)
+        self._decoded: tuple[tuple[object, ...], NDArray[np.float32]] | None = None
+
+    @property
+    def n_samples(self) -> int:
+        """Rows of the file."""
+        return int(self._opened.metadata.num_rows)
+
+    @property
+    def _opened(self) -> pq.ParquetFile:
+        if self._file is None:
+            raise Unusable(self._reason)
+        return self._file
+
+    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return samples start to stop in µV, NaN outside the file."""
+        n_samples = self.n_samples
+        first, last = max(start, 0), min(stop, n_samples)
+        eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
+        groups, offset = self._row_groups(first, last)
+        columns = self._decode(groups, channels)
+        eeg[:, first - start : last - start] = columns[:, first - offset : last - offset]
+        return eeg
+
+    def _row_groups(self, first: int, last: int) -> tuple[tuple[int, ...], int]:
+        """Return the row groups that hold some samples, and the first sample of the first of them."""
+        metadata = self._opened.metadata
+        ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
+        begin, end = np.searchsorted(ends, [first, max(first, last - 1)], side="right")
+        offset = int(ends[begin - 1]) if begin else 0
+        return tuple(range(int(begin), int(end) + 1)), offset
+
+    def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...]) -> NDArray[np.float32]:
+        """Decode columns of some row groups; the last result is kept for the next window."""
+        import pyarrow as pa
+
+        wanted = (groups, channels)
+        if self._decoded is None or self._decoded[0] != wanted:
+            names = [self._columns[name] for name in channels]
+            try:
+                table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
+                rows = [_to_float32(table.column(name)) for name in names]
+            except (pa.ArrowException, OSError, ValueError) as error:
+                raise Unusable(f"the file is damaged: {_one_line(error)}") from None
+            decoded = np.stack(rows) if rows else np.empty((0, table.num_rows), dtype=np.float32)
+            self._decoded = (wanted, decoded)
+        return self._decoded[1]
+
+
+def _open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(pa.BufferReader(data)), ""
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return None, f"the file is truncated or not parquet: {_one_line(error)}"
+
+
+def _column_names(file: pq.ParquetFile, aliases: dict[str, str]) -> dict[str, str]:
+    """Map channel names used here to column names of the file; a name proper wins over an alias."""
+    present = list(file.schema_arrow.names)
+    renamed = {aliases[name]: name for name in present if name in aliases}
+    return renamed | {name: name for name in present if name not in aliases}
+
+
+def _to_float32(column: object) -> NDArray[np.float32]:
+    import pyarrow as pa
+
+    assert isinstance(column, pa.ChunkedArray)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise ValueError(f"a column holds {column.type}, not numbers")
+    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
+    return np.asarray(whole, dtype=np.float32)
+
+
+def _one_line(error: BaseException, limit: int = 160) -> str:
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,457 @@
+"""The votes table: one row per labelled sub-window, read from CSV and checked once.
+
+What comes out has one set of columns and dtypes whatever the source, so that nothing
+behind this module looks at a file's own spelling again. Whatever would make a later
+step guess is refused here, in one message that names the column and the first rows.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import VOTE_COLUMNS
+from hms.registry import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["FRAME_COLUMNS", "VotesTable", "eeg_number", "read_votes", "votes_from_frame"]
+
+FRAME_COLUMNS = (
+    "recording", "eeg_id", "patient_id", "eeg_sub_id", "offset_s",
+    "spectrogram_id", "spectrogram_sub_id", "spectrogram_offset_s",
+    "label_id", "expert_consensus", *VOTE_COLUMNS,
+)  # fmt: skip
+"""Columns of `VotesTable.frame` in order."""
+
+MAX_ID_LENGTH = 200
+"""File systems allow names of 255 bytes; an item's file adds its sub-window and an ending."""
+
+MAX_VOTES = 1_000_000
+"""A count above this is a column of something else."""
+
+_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
+_DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
+_NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
+_INT64_MAX = 2**63 - 1
+_EXACT_MAX = 2**53
+"""Whole numbers up to here are exact in float64."""
+
+_ALWAYS = ("eeg_id", "patient_id")
+_WITH_VOTES = ("eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "patient_id", *VOTE_COLUMNS)
+_OPTIONAL = (
+    "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "spectrogram_sub_id",
+    "spectrogram_label_offset_seconds", "label_id", "expert_consensus",
+)  # fmt: skip
+_KNOWN = (*_ALWAYS, *_OPTIONAL, *VOTE_COLUMNS)
+_SHOWN = 5
+
+
+@dataclass(frozen=True, eq=False)
+class VotesTable:
+    """A checked votes table.
+
+    Attributes
+    ----------
+    frame : DataFrame
+        Columns `FRAME_COLUMNS`, rows in file order, index 0, 1, 2 ...: ``recording``,
+        ``patient_id``: text as in the file; ``eeg_id``: int64, see `eeg_number`;
+        ``eeg_sub_id``: int64; ``offset_s``: float64, seconds from the start of the
+        recording to the sub-window; ``spectrogram_id``, ``spectrogram_sub_id``,
+        ``label_id``, ``expert_consensus``: text as in the file, None where it has none;
+        ``spectrogram_offset_s``: float64, NaN where the file has none; the six vote
+        columns: int32 counts, 0 where the table has no votes.
+    digest : str
+        xxh3-128 of the file's bytes, in hexadecimal.
+    path : Path
+        Where it was read.
+    has_votes : bool
+        Whether the file has vote columns.
+    """
+
+    frame: pd.DataFrame
+    digest: str
+    path: Path
+    has_votes: bool
+
+
+def read_votes(path: Path, *, require_votes: bool = True) -> VotesTable:
+    """Return the checked table of a CSV file in the layout of the competition's train.csv.
+
+    A UTF-8 byte order mark, Windows line ends, further columns and the order of columns
+    do not matter. ``3.0`` is a count, ``3.5`` is not.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    require_votes : bool
+        False reads windows without votes, such as test.csv: then eeg_id and patient_id
+        are enough, a missing offset or sub-window number is 0, and the vote columns are
+        there all together or not at all.
+
+    Raises
+    ------
+    ConfigError
+        If the file is no such table; the text names the column and the first lines.
+    """
+    data = _read_bytes(Path(path))
+    return _checked(_Source(str(path), data, "line"), Path(path), require_votes)
+
+
+def votes_from_frame(
+    frame: pd.DataFrame, *, path: Path = Path("votes"), require_votes: bool = True
+) -> VotesTable:
+    """Return the checked table of a DataFrame that has the columns of train.csv.
+
+    The frame is read as the CSV text that it writes, so that a table in memory and the
+    same table on disk are one; the digest is that of the text. Messages count rows from 0.
+
+    Parameters
+    ----------
+    frame : DataFrame
+        One row per labelled sub-window; it is not changed.
+    path : Path
+        What messages call the table.
+    require_votes : bool
+        As in `read_votes`.
+
+    Raises
+    ------
+    ConfigError
+        As `read_votes` does.
+    """
+    data = frame.to_csv(index=False, lineterminator="\n").encode()
+    return _checked(_Source(str(path), data, "row"), Path(path), require_votes)
+
+
+def eeg_number(recording: str) -> int:
+    """Return the int64 that stands for a recording's id.
+
+    An id that is a plain decimal number (no sign, no leading zero, below 2**63) is that
+    number. Any other text becomes a negative number, -1 minus the upper 63 bits of its
+    8-byte blake2b digest: the same on every machine, and never the number of another
+    recording's decimal id.
+    """
+    if _DECIMAL.fullmatch(recording) and int(recording) <= _INT64_MAX:
+        return int(recording)
+    digest = blake2b(recording.encode(), digest_size=8).digest()
+    return -1 - (int.from_bytes(digest, "big") >> 1)
+
+
+# --- from bytes to columns of text ---------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class _Source:
+    """The text of a table, and how a message calls its name and its rows."""
+
+    name: str
+    data: bytes
+    counts: Literal["line", "row"]
+
+    def records(self) -> Iterator[tuple[int, list[str]]]:
+        """Yield the number of the first line and the fields of each record, header first."""
+        lines = io.StringIO(self.data.decode("utf-8-sig"), newline="")
+        reader = csv.reader(lines)
+        first = 1
+        for record in reader:
+            if record:
+                yield first, record
+            first = reader.line_num + 1
+
+    def places(self, rows: Sequence[int]) -> list[str]:
+        """Return what a person looks for to find rows: ``line 7`` of a file, ``row 5`` of a frame."""
+        if self.counts == "row":
+            return [f"row {row}" for row in rows]
+        wanted, found = set(rows), {}
+        for row, (line, _) in enumerate(self.records(), start=-1):
+            if row in wanted:
+                found[row] = f"line {line}"
+                if len(found) == len(wanted):
+                    break
+        return [found[row] for row in rows]
+
+    def line_of(self, position: int) -> int:
+        """Return the number of the line that holds the byte at a position."""
+        return self.data.count(b"\n", 0, position) + 1
+
+    def refuse(self, problem: str) -> NoReturn:
+        raise ConfigError(f"{self.name}: {problem}")
+
+
+def _read_bytes(path: Path) -> bytes:
+    if path.is_dir():
+        raise ConfigError(f"{path}: is a folder; the votes table is a CSV file")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+
+def _columns(source: _Source) -> dict[str, Any]:
+    """Return the known columns as pyarrow arrays of text, without converting any of them."""
+    import pyarrow as pa
+    from pyarrow import csv as arrow_csv
+
+    header = _header(source)
+    known = [name for name in header if name in _KNOWN]
+    try:
+        table = arrow_csv.read_csv(
+            pa.BufferReader(source.data),
+            read_options=arrow_csv.ReadOptions(block_size=min(len(source.data) + 1, 2**30)),
+            parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
+            convert_options=arrow_csv.ConvertOptions(
+                column_types=dict.fromkeys(known, pa.string()), include_columns=known
+            ),
+        )
+    except pa.ArrowInvalid as error:
+        _refuse_ragged(source, len(header), str(error))
+    return {name: table[name].combine_chunks() for name in known}
+
+
+def _header(source: _Source) -> list[str]:
+    """Return the column names of a table; raise if the bytes are none."""
+    _check_text(source)
+    try:
+        start = [record for _, record in islice(source.records(), 2)]
+    except csv.Error as error:
+        source.refuse(f"is no table ({error})")
+    if not start:
+        source.refuse("is empty")
+    if len(start) == 1:
+        source.refuse("has a header but no rows")
+    header = start[0]
+    for name in header:
+        if name and header.count(name) > 1:
+            source.refuse(f"column '{_short(name)}' stands {header.count(name)} times in the header")
+    return header
+
+
+def _check_text(source: _Source) -> None:
+    if source.data[:4] == b"PAR1":
+        source.refuse("is a parquet file; the votes table is a CSV file")
+    try:
+        source.data.decode("utf-8")
+    except UnicodeDecodeError as error:
+        byte = source.data[error.start]
+        line = source.line_of(error.start)
+        source.refuse(f"is not UTF-8: line {line} has byte 0x{byte:02x}; save it as CSV in UTF-8")
+    zero = source.data.find(b"\0")
+    if zero >= 0:
+        source.refuse(f"is no text: line {source.line_of(zero)} has a zero byte")
+
+
+def _refuse_ragged(source: _Source, width: int, reason: str) -> NoReturn:
+    try:
+        wrong = [(line, len(record)) for line, record in source.records() if len(record) != width]
+    except csv.Error as error:
+        source.refuse(f"is no table ({error})")
+    if not wrong:
+        source.refuse(f"is no table ({_short(reason, 200)})")
+    shown = ", ".join(f"line {line} has {n}" for line, n in wrong[:_SHOWN])
+    source.refuse(f"the header has {width} columns, but {shown}{_and_more(len(wrong))}")
+
+
+def _and_more(count: int) -> str:
+    return f" and {count - _SHOWN} more" if count > _SHOWN else ""
+
+
+def _short(text: str, limit: int = 40) -> str:
+    first = " ".join(text.split())
+    return first if len(first) <= limit else f"{first[: limit - 1]}…"
+
+
+# --- checks --------------------------------------------------------------------------------------
+
+
+def _checked(source: _Source, path: Path, require_votes: bool) -> VotesTable:
+    import pandas as pd
+    import xxhash
+
+    columns = _columns(source)
+    has_votes = _check_present(source, columns, require_votes)
+    recording, patient = (_ids(source, columns, name) for name in _ALWAYS)
+    sub_id = _whole_numbers(source, columns, "eeg_sub_id", _EXACT_MAX)
+    data: dict[str, Any] = {
+        "recording": recording.texts(),
+        "eeg_id": _eeg_numbers(source, recording),
+        "patient_id": patient.texts(),
+        "eeg_sub_id": sub_id,
+        "offset_s": _seconds(source, columns, "eeg_label_offset_seconds"),
+        "spectrogram_id": _ids(source, columns, "spectrogram_id", optional=True).texts(),
+        "spectrogram_sub_id": _words(columns, "spectrogram_sub_id").texts(),
+        "spectrogram_offset_s": _seconds(source, columns, "spectrogram_label_offset_seconds", optional=True),
+        "label_id": _words(columns, "label_id").texts(),
+        "expert_consensus": _words(columns, "expert_consensus").texts(),
+    }
+    for name in VOTE_COLUMNS:
+        data[name] = _whole_numbers(source, columns, name, MAX_VOTES).astype(np.int32)
+    _check_one_patient(source, recording, patient)
+    _check_unique(source, recording, sub_id)
+    frame = pd.DataFrame({name: pd.Series(data[name], dtype=data[name].dtype) for name in FRAME_COLUMNS})
+    return VotesTable(frame, xxhash.xxh3_128_hexdigest(source.data), path, has_votes)
+
+
+def _check_present(source: _Source, columns: dict[str, Any], require_votes: bool) -> bool:
+    """Raise if a needed column is missing; tell whether the table has votes."""
+    has_votes = require_votes or any(name in columns for name in VOTE_COLUMNS)
+    required = _WITH_VOTES if require_votes else (*_ALWAYS, *(VOTE_COLUMNS if has_votes else ()))
+    missing = [name for name in required if name not in columns]
+    if missing:
+        _refuse_missing(source, missing)
+    return has_votes
+
+
+def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
+    header = _header(source)
+    others = [name for name in header if name not in _KNOWN]
+    named = ", ".join(f"'{name}'{did_you_mean(name, others)}" for name in missing)
+    found = _short(", ".join(header), 200)
+    mark = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
+    hint = f"; its fields seem to be separated by {mark!r}, use commas" if mark else ""
+    source.refuse(f"lacks column{'s' * (len(missing) > 1)} {named}; the header has {found}{hint}")
+
+
+def _refuse_values(source: _Source, column: str, values: Any, bad: NDArray[np.bool_], rule: str) -> None:
+    """Raise if any value is bad, showing the first ones with their places."""
+    rows = np.flatnonzero(bad)
+    if not rows.size:
+        return
+    first = [int(row) for row in rows[:_SHOWN]]
+    shown = ", ".join(
+        f"{place} has '{_short(values[row].as_py())}'"
+        for place, row in zip(source.places(first), first, strict=True)
+    )
+    source.refuse(f"column '{column}' must hold {rule}, but {shown}{_and_more(rows.size)}")
+
+
+def _numbers(values: Any) -> NDArray[np.float64]:
+    """Return texts as float64; NaN where a text is no number."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    try:
+        numbers = pc.cast(values, pa.float64())
+    except pa.ArrowInvalid:
+        trimmed = pc.utf8_trim_whitespace(values)
+        is_number = pc.match_substring_regex(trimmed, _NUMBER)
+        numbers = pc.cast(pc.if_else(is_number, trimmed, None), pa.float64())
+    return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+def _n_rows(columns: dict[str, Any]) -> int:
+    return len(columns["eeg_id"])
+
+
+def _whole_numbers(source: _Source, columns: dict[str, Any], name: str, largest: int) -> NDArray[np.int64]:
+    """Return a column of whole numbers 0 ... largest; zeros where the table lacks it."""
+    if name not in columns:
+        return np.zeros(_n_rows(columns), np.int64)
+    numbers = _numbers(columns[name])
+    with np.errstate(invalid="ignore"):
+        good = (numbers >= 0) & (numbers <= largest) & (numbers == np.floor(numbers))
+    _refuse_values(source, name, columns[name], ~good, f"whole numbers from 0 to {largest}")
+    return numbers.astype(np.int64)
+
+
+def _seconds(
+    source: _Source, columns: dict[str, Any], name: str, *, optional: bool = False
+) -> NDArray[np.float64]:
+    """Return a column of seconds; an optional one is NaN where empty, another is 0 where absent."""
+    if name not in columns:
+        return np.full(_n_rows(columns), np.nan if optional else 0.0)
+    numbers = _numbers(columns[name])
+    bad = ~(np.isfinite(numbers) & (numbers >= 0))
+    if optional and bad.any():
+        bad &= np.asarray(columns[name]) != ""
+    _refuse_values(source, name, columns[name], bad, "seconds, 0 or more")
+    return numbers + 0.0
+
+
+@dataclass(frozen=True)
+class _Words:
+    """A column of text as its distinct words and the number of each row's word."""
+
+    words: tuple[str, ...]
+    codes: NDArray[np.int64]
+
+    def texts(self) -> NDArray[np.object_]:
+        """Return the texts row by row, None for an empty one."""
+        return np.array([word or None for word in self.words], dtype=object)[self.codes]
+
+
+def _words(columns: dict[str, Any], name: str) -> _Words:
+    """Return a column of text; a column that the table lacks is empty."""
+    if name not in columns:
+        return _Words(("",), np.zeros(_n_rows(columns), np.int64))
+    encoded = columns[name].dictionary_encode()
+    return _Words(tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64))
+
+
+def _ids(source: _Source, columns: dict[str, Any], name: str, *, optional: bool = False) -> _Words:
+    """Return a column of ids that are safe as a part of a file's name."""
+    found = _words(columns, name)
+    bad = [not _ID.fullmatch(word) and not (optional and word == "") for word in found.words]
+    if any(bad):
+        rule = f"ids of letters, digits, '_' and '-', at most {MAX_ID_LENGTH} of them"
+        _refuse_values(source, name, columns[name], np.array(bad)[found.codes], rule)
+    return found
+
+
+def _eeg_numbers(source: _Source, recording: _Words) -> NDArray[np.int64]:
+    numbers: dict[int, str] = {}
+    for word in recording.words:
+        other = numbers.setdefault(eeg_number(word), word)
+        if other != word:
+            source.refuse(
+                f"column 'eeg_id': '{other}' and '{word}' share the number {eeg_number(word)}; rename one"
+            )
+    return np.fromiter(numbers, np.int64, len(numbers))[recording.codes]
+
+
+def _check_one_patient(source: _Source, recording: _Words, patient: _Words) -> None:
+    _, first_row = np.unique(recording.codes, return_index=True)
+    other = patient.codes != patient.codes[first_row[recording.codes]]
+    rows = np.flatnonzero(other)
+    if not rows.size:
+        return
+    row = int(rows[0])
+    earlier = int(first_row[recording.codes[row]])
+    places = source.places([earlier, row])
+    name = recording.words[recording.codes[row]]
+    one, two = (patient.words[patient.codes[r]] for r in (earlier, row))
+    n_recordings = np.unique(recording.codes[rows]).size
+    source.refuse(
+        f"column 'patient_id': recording '{name}' belongs to patient '{one}' in {places[0]} "
+        f"and to '{two}' in {places[1]}; recordings with two patients: {n_recordings}"
+    )
+
+
+def _check_unique(source: _Source, recording: _Words, sub_id: NDArray[np.int64]) -> None:
+    order = np.lexsort((sub_id, recording.codes))
+    code, sub = recording.codes[order], sub_id[order]
+    again = np.flatnonzero((code[1:] == code[:-1]) & (sub[1:] == sub[:-1])) + 1
+    if not again.size:
+        return
+    # lexsort is stable: of equal rows the first in the file stands first.
+    rows = np.sort(order[again])
+    first = [int(row) for row in rows[:_SHOWN]]
+    shown = ", ".join(
+        f"{place} repeats ({recording.words[recording.codes[row]]}, {sub_id[row]})"
+        for place, row in zip(source.places(first), first, strict=True)
+    )
+    source.refuse(
+        f"columns 'eeg_id', 'eeg_sub_id' must be unique together, but {shown}{_and_more(rows.size)}"
+    )

@@ -1,0 +1,73 @@
+"""Derivations: differences of electrodes, grouped in chains."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config import Config
+from hms.signal.montage import alive_derivations, derive
+from hms.stage import ItemStage, Unusable, register_stage, setting
+from hms.stages.signal import Cleaned, Signal
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Derivations of one recording.
+
+    Attributes
+    ----------
+    values : float32, shape (n_derivations, n_context + n_window + n_context), µV
+    alive : bool, shape (n_derivations,); False where an electrode of the pair is dead
+    """
+
+    values: NDArray[np.float32]
+    alive: NDArray[np.bool_]
+    n_context: int
+    sfreq: float
+
+    @property
+    def n_window(self) -> int:
+        """Samples of the window."""
+        return self.values.shape[1] - 2 * self.n_context
+
+    @property
+    def window(self) -> NDArray[np.float32]:
+        """The window alone."""
+        return self.values[:, self.n_context : self.n_context + self.n_window]
+
+
+@register_stage
+@dataclass(frozen=True)
+class Derivations(ItemStage):
+    """The montage's anode-cathode pairs, in the order of its chains."""
+
+    name = "derivations"
+    version = 1
+
+    signal: Signal
+    chains: tuple[tuple[str, tuple[str, ...]], ...] = setting("montage.chains")
+
+    @classmethod
+    def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
+        """Build on a signal with the filter's context, or also the wavelet's."""
+        return cls(Signal.from_config(cfg, wavelet=wavelet), cfg.at("montage.chains"))
+
+    def compute(self, cleaned: Cleaned) -> Derived:
+        """Return the derivations; a chain without a live pair makes the item unusable."""
+        names = tuple(name for _, pairs in self.chains for name in pairs)
+        alive = alive_derivations(cleaned.dead, cleaned.channels, names)
+        self._refuse_empty_chain(alive, cleaned)
+        values = derive(cleaned.eeg, cleaned.channels, names)
+        return Derived(values, alive, cleaned.n_context, cleaned.sfreq)
+
+    def _refuse_empty_chain(self, alive: NDArray[np.bool_], cleaned: Cleaned) -> None:
+        first = 0
+        for chain, pairs in self.chains:
+            if not alive[first : first + len(pairs)].any():
+                dead = ", ".join(n for n, is_dead in zip(cleaned.channels, cleaned.dead, strict=True) if is_dead)
+                raise Unusable(f"chain {chain} has no pair of live channels; dead: {dead}", failure=False)
+            first += len(pairs)

@@ -1,0 +1,48 @@
+"""Labels: votes as distributions, with a confidence weight each."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from hms.competition import CLASSES, VOTE_COLUMNS
+from hms.labels.votes import high_confidence, soft_labels
+from hms.registry import Params
+from hms.stage import Content, TableStage, register_stage, section_function, setting
+from hms.stages.meta import Meta
+from hms.store import npz_bytes
+from hms.tables import Tables
+
+
+@register_stage
+@dataclass(frozen=True)
+class Labels(TableStage):
+    """Soft labels, confidence weights and the high-confidence mask, one row per item used."""
+
+    name = "labels"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = ("used",)
+    files: ClassVar[tuple[str, ...]] = ("data_package/labels.npz",)
+
+    meta: Meta
+    weight: Params
+    high_confidence_votes: int = setting("labels.high_confidence_votes")
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return labels.npz."""
+        used = tables.used
+        vote_sum = used["vote_sum"].to_numpy(np.int32)
+        weight = section_function("weight", self.weight)(vote_sum, self.weight)
+        arrays = {
+            "y_soft": soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
+            "w_conf": np.asarray(weight, dtype=np.float32),
+            "hc_mask": high_confidence(vote_sum, self.high_confidence_votes),
+            "classes": np.array(CLASSES, dtype="<U7"),
+            "vote_sum": vote_sum,
+            "eeg_id": used["eeg_id"].to_numpy(np.int64),
+            "item_id": np.array(used["item_id"].tolist(), dtype=np.str_),
+        }
+        return {self.files[0]: npz_bytes(arrays)}

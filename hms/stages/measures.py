@@ -1,0 +1,45 @@
+"""Measures: what quality control knows of one recording, from its input to its output."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from hms.quality.measures import input_measures, output_measures
+from hms.sources.base import Segment
+from hms.stage import ItemStage, register_stage
+from hms.stages.derivations import Derivations, Derived
+from hms.stages.reading import Reading
+from hms.stages.scalograms import Scalogram, Scalograms
+from hms.stages.signal import Cleaned, Signal
+from hms.stages.waveforms import Waveform, Waveforms
+
+
+@register_stage
+@dataclass(frozen=True)
+class Measures(ItemStage):
+    """One row of measures per item; limits and grades come later, in a table stage."""
+
+    name = "measures"
+    version = 1
+    rows: ClassVar[bool] = True
+
+    reading: Reading
+    signal: Signal
+    derivations: Derivations
+    scalograms: Scalograms
+    waveforms: Waveforms
+
+    def compute(
+        self, segment: Segment, cleaned: Cleaned, derived: Derived, scalogram: Scalogram, waveform: Waveform
+    ) -> Mapping[str, Any]:
+        """Look at the input as well as the output: a gap that was filled leaves a finite x."""
+        return {
+            **input_measures(segment, cleaned),
+            **output_measures(derived, scalogram, waveform, self.derivations.chains),
+        }
+
+    def arrays(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the row."""
+        return result

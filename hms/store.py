@@ -1,0 +1,486 @@
+"""The store: where stage results live once, and how they are written so that a kill costs work, never truth.
+
+Every stage key has a folder with its files and a journal. A file counts only when a
+line of the journal names its size, time and digest, and a line is appended only after
+the files it names, and their folder, are on disk. Lines carry a checksum each: a line
+cut short by a kill, or damaged later, is no line.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import astuple, dataclass, field
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+import xxhash
+
+from hms.config import canonical_json
+from hms.stage import Content, Stage
+
+__all__ = [
+    "Reason",
+    "Record",
+    "StageFolder",
+    "StorageError",
+    "Stored",
+    "commit_files",
+    "commit_links",
+    "digest_bytes",
+    "digest_file",
+    "folder_size",
+    "lock",
+    "npz_bytes",
+    "read_journal",
+]
+
+JOURNAL = "records.log"
+KEY_FILE = "key.json"
+_TEMPORARY = ".tmp-"
+
+
+class StorageError(Exception):
+    """A file could not be written or read back (exit code 4)."""
+
+
+# --- digests -------------------------------------------------------------------------------------
+
+
+def digest_bytes(data: bytes | memoryview) -> str:
+    """Return the xxh3-128 digest of bytes in hexadecimal."""
+    return xxhash.xxh3_128_hexdigest(data)
+
+
+def digest_file(path: Path, block: int = 1 << 22) -> str:
+    """Return the xxh3-128 digest of a file, read in blocks."""
+    digest = xxhash.xxh3_128()
+    with open(path, "rb") as file:
+        while data := file.read(block):
+            digest.update(data)
+    return digest.hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A file as it was when it was written: name, size in bytes, time and content digest."""
+
+    name: str
+    size: int
+    mtime_ns: int
+    digest: str
+
+
+def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
+    """Return an uncompressed npz file that is read with ``allow_pickle=False``."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **{name: np.asarray(value) for name, value in arrays.items()})
+    return buffer.getvalue()
+
+
+# --- writing -------------------------------------------------------------------------------------
+
+
+class _DigestingFile:
+    """A binary file that digests what is written to it."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self._digest, self.size = file, xxhash.xxh3_128(), 0
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        self._digest.update(view)
+        self._file.write(view)
+        self.size += view.nbytes
+        return view.nbytes
+
+    @property
+    def digest(self) -> str:
+        return self._digest.hexdigest()
+
+
+@dataclass(slots=True)
+class _Pending:
+    """A file being written: its temporary name, its final name and what is known of it."""
+
+    temporary: Path
+    final: Path
+    descriptor: int
+    size: int = 0
+    digest: str = ""
+
+
+def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
+    """Write files so that each is whole or absent, and on disk when this returns.
+
+    All are written under temporary names, synced, renamed, and then their folder is
+    synced. Every file of a run and of the store is written by this function.
+
+    Raises
+    ------
+    StorageError
+        If the disk is full, a limit is reached or the folder cannot be written.
+    """
+    pending: list[_Pending] = []
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            pending.append(_Pending(temporary, folder / name, descriptor))
+            pending[-1].size, pending[-1].digest = _write(descriptor, content)
+        for entry in pending:
+            os.fsync(entry.descriptor)
+        done = [_settle(entry) for entry in pending]
+        sync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    finally:
+        for entry in pending:
+            os.close(entry.descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(entry.temporary)
+    return done
+
+
+def _write(descriptor: int, content: Content) -> tuple[int, str]:
+    if isinstance(content, bytes):
+        view = memoryview(content)
+        while view:
+            view = view[os.write(descriptor, view) :]
+        return len(content), digest_bytes(content)
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        sink = _DigestingFile(file)
+        content(sink)  # type: ignore[arg-type]
+    return sink.size, sink.digest
+
+
+def _settle(entry: _Pending) -> Stored:
+    os.replace(entry.temporary, entry.final)
+    mtime_ns = os.fstat(entry.descriptor).st_mtime_ns
+    return Stored(entry.final.name, entry.size, mtime_ns, entry.digest)
+
+
+def commit_links(folder: Path, targets: Mapping[str, Path]) -> None:
+    """Make ``folder`` hold exactly these relative symbolic links, and sync it.
+
+    A link that already points to its target is left alone; any other entry is removed.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        wanted = {name: os.path.relpath(target.parent, folder) + "/" + target.name for name, target in targets.items()}
+        present = {entry.name: entry for entry in os.scandir(folder)}
+        for name, entry in present.items():
+            if wanted.get(name) is None:
+                os.unlink(entry.path)
+        changed = {n: t for n, t in wanted.items() if n not in present or _link_target(present[n]) != t}
+        for name, target in changed.items():
+            _replace_link(folder / name, target, is_new=name not in present)
+        sync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
+
+
+def _link_target(entry: os.DirEntry[str]) -> str | None:
+    return os.readlink(entry.path) if entry.is_symlink() else None
+
+
+def _replace_link(path: Path, target: str, *, is_new: bool) -> None:
+    if is_new:
+        os.symlink(target, path)
+        return
+    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+
+
+def sync_folder(folder: Path) -> None:
+    """Bring a folder's entries to disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def remove_temporaries(folder: Path) -> None:
+    """Remove what killed writers left in a folder; only under the folder's lock."""
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(folder):
+            if entry.name.startswith(_TEMPORARY):
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(entry.path)
+
+
+def storage_error(error: OSError, folder: Path) -> StorageError:
+    """Return a StorageError that says what to do about an OSError."""
+    advice = {
+        errno.ENOSPC: "the disk is full",
+        errno.EDQUOT: "the disk quota is used up",
+        errno.EFBIG: "a limit on the size of files was reached",
+        errno.EROFS: "the file system is read-only",
+        errno.EACCES: "writing there is not permitted",
+        errno.EPERM: "writing there is not permitted",
+        errno.EMFILE: "too many files are open",
+    }
+    reason = advice.get(error.errno or 0, error.strerror or str(error))
+    return StorageError(f"cannot write to {folder}: {reason}")
+
+
+# --- journals ------------------------------------------------------------------------------------
+
+
+def journal_line(content: Mapping[str, Any]) -> bytes:
+    """Return one line of a journal: checksum, length and canonical JSON."""
+    text = canonical_json(content).encode()
+    return b"%s %d %s\n" % (xxhash.xxh3_64_hexdigest(text).encode(), len(text), text)
+
+
+def append_journal(path: Path, content: Mapping[str, Any]) -> None:
+    """Append one checksummed line to a journal and sync it."""
+    data = journal_line(content)
+    try:
+        is_new = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o666)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size and os.pread(descriptor, 1, size - 1) != b"\n":
+                data = b"\n" + data
+            _write(descriptor, data)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        if is_new:
+            sync_folder(path.parent)
+    except OSError as error:
+        raise storage_error(error, path.parent) from error
+
+
+def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the valid lines of a journal and the number of damaged ones.
+
+    A line shorter than it states was cut by a kill, which is no damage: what it would
+    have recorded is computed again.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0
+    good, damaged = [], 0
+    *lines, tail = data.split(b"\n")
+    for line in lines:
+        checksum, _, rest = line.partition(b" ")
+        length, _, text = rest.partition(b" ")
+        is_true = checksum == xxhash.xxh3_64_hexdigest(text).encode()
+        if is_true and length == b"%d" % len(text):
+            good.append(json.loads(text))
+        elif is_true or not _is_cut(length, text):
+            damaged += 1
+    return good, damaged + (tail != b"" and not _is_cut(*tail.partition(b" ")[2].partition(b" ")[::2]))
+
+
+def _is_cut(length: bytes, text: bytes) -> bool:
+    """Tell whether a line ends before the length it states, or before it states one."""
+    return not text or (length.isdigit() and len(text) < int(length))
+
+
+# --- stage folders -------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why an item has no result: the stage that found it, the text, and whether it counts as a failure."""
+
+    stage: str
+    text: str
+    failure: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """What the store knows of one item of a stage: its file and row, or why there is none."""
+
+    item: str
+    file: str | None = None
+    row: int = 0
+    reason: Reason | None = None
+
+
+def key_note(note: Mapping[str, Any]) -> bytes:
+    """Return the text of the note of what is in a key."""
+    return json.dumps(note, indent=1, sort_keys=True).encode()
+
+
+@dataclass
+class StageFolder:
+    """The folder of one stage key."""
+
+    path: Path
+    stage: Stage
+    files: dict[str, Stored] = field(default_factory=dict)
+    records: dict[str, Record] = field(default_factory=dict)
+    seconds: float = 0.0
+    computed: int = 0
+    damaged_lines: int = 0
+
+    @property
+    def journal(self) -> Path:
+        """Path of the journal."""
+        return self.path / JOURNAL
+
+    def load(self) -> StageFolder:
+        """Read the journal; later lines replace earlier ones."""
+        self.files, self.records, self.seconds, self.computed = {}, {}, 0.0, 0
+        lines, self.damaged_lines = read_journal(self.journal)
+        for line in lines:
+            self._apply(line)
+        return self
+
+    def _apply(self, line: Mapping[str, Any]) -> None:
+        for name, size, mtime_ns, digest in line.get("files", ()):
+            self.files[name] = Stored(name, size, mtime_ns, digest)
+        for item, file, row, reason in line.get("items", ()):
+            self.records[item] = Record(item, file, row, Reason(*reason) if reason else None)
+        self.seconds += line.get("seconds", 0.0)
+        self.computed += line.get("computed", 0)
+
+    def prepare(self) -> None:
+        """Make the folder and note beside it what went into its key; only under its lock."""
+        remove_temporaries(self.path)
+        if not (self.path / KEY_FILE).exists():
+            note = {"key": self.stage.key, "fingerprint": self.stage.fingerprint, **self.stage.key_content}
+            commit_files(self.path, {KEY_FILE: key_note(note)})
+
+    def append(self, files: Iterable[Stored], records: Iterable[Record], seconds: float, computed: int) -> None:
+        """Record files that are on disk, and the items they hold."""
+        line = _line(files, records, seconds, computed)
+        append_journal(self.journal, line)
+        self._apply(line)
+
+    def compact(self) -> None:
+        """Write the journal anew from what is known, in one line; only under its lock."""
+        records = [r for r in self.records.values() if r.file is None or r.file in self.files]
+        content = _line(self.files.values(), records, self.seconds, self.computed)
+        commit_files(self.path, {JOURNAL: journal_line(content)})
+        self.load()
+
+    def holds(self, item: str) -> bool:
+        """Whether an item is recorded and, unless it was excluded, its file too."""
+        record = self.records.get(item)
+        return record is not None and (record.file is None or record.file in self.files)
+
+    def drop(self, names: Iterable[str]) -> None:
+        """Forget files in memory, so that their items count as missing."""
+        for name in names:
+            self.files.pop(name, None)
+
+    def check(self, names: Iterable[str], *, reread: bool = False) -> tuple[dict[str, str], list[Stored]]:
+        """Compare files with their records.
+
+        A file whose size and time are as recorded is taken for whole unless ``reread``;
+        any other is read and digested.
+
+        Returns
+        -------
+        bad : what is wrong with each file that is missing or differs from its record
+        moved : files that are whole under another time, as after a copy of the folder
+        """
+        present = _scan(self.path)
+        bad: dict[str, str] = {}
+        moved: list[Stored] = []
+        for name in names:
+            stored, seen = self.files.get(name), present.get(name)
+            if stored is None:
+                bad[name] = "not recorded"
+            elif seen is None:
+                bad[name] = "missing"
+            elif reread or seen != (stored.size, stored.mtime_ns):
+                if seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
+                    bad[name] = "content differs from its record"
+                elif seen[1] != stored.mtime_ns:
+                    moved.append(Stored(name, stored.size, seen[1], stored.digest))
+        return bad, moved
+
+    def settle(self, names: Iterable[str]) -> dict[str, str]:
+        """Check files, forget the bad ones, record the moved ones anew; return the bad ones."""
+        bad, moved = self.check(names)
+        self.drop(bad)
+        if moved:
+            self.append(moved, (), 0.0, 0)
+        return bad
+
+
+def _line(
+    files: Iterable[Stored], records: Iterable[Record], seconds: float, computed: int
+) -> dict[str, Any]:
+    return {
+        "files": [[f.name, f.size, f.mtime_ns, f.digest] for f in files],
+        "items": [[r.item, r.file, r.row, astuple(r.reason) if r.reason else None] for r in records],
+        "seconds": round(seconds, 6),
+        "computed": computed,
+    }
+
+
+def _scan(folder: Path) -> dict[str, tuple[int, int]]:
+    """Return size and time of every file in a folder."""
+    found = {}
+    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+        for entry in entries:
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                found[entry.name] = (status.st_size, status.st_mtime_ns)
+    return found
+
+
+def folder_size(path: Path) -> tuple[int, int]:
+    """Return number and total bytes of the regular files below a folder."""
+    count = total = 0
+    for base, _, names in os.walk(path):
+        for name in names:
+            status = os.lstat(os.path.join(base, name))
+            count, total = count + 1, total + status.st_size
+    return count, total
+
+
+# --- locks ---------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def lock(path: Path, *, waiting: str = "", say: Any = None, timeout: float = -1) -> Iterator[None]:
+    """Hold an exclusive lock that ends with the process, however it ends.
+
+    Raises
+    ------
+    TimeoutError
+        If ``timeout`` seconds pass first.
+    """
+    from filelock import FileLock, Timeout
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        guard = FileLock(path)
+        try:
+            guard.acquire(timeout=0)
+        except Timeout:
+            if timeout == 0:
+                raise TimeoutError(str(path)) from None
+            if say is not None and waiting:
+                say(waiting)
+            try:
+                guard.acquire(timeout=timeout)
+            except Timeout:
+                raise TimeoutError(str(path)) from None
+    except OSError as error:
+        if isinstance(error, TimeoutError):
+            raise
+        raise storage_error(error, path.parent) from error
+    try:
+        yield
+    finally:
+        guard.release()

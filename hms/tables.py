@@ -1,0 +1,134 @@
+"""The tables of one run, each with the digest by which a table stage knows what it read."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import xxhash
+
+from hms.config import digest_of
+from hms.store import Reason
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.sources.tables import VotesTable
+
+__all__ = ["Tables", "frame_digest"]
+
+
+class Tables:
+    """What table stages read.
+
+    Attributes
+    ----------
+    votes : the source's validated table
+    items : one row per item, in first-appearance order of the votes table
+    reasons : per item, why it could not be prepared, or None
+    """
+
+    def __init__(
+        self,
+        votes: VotesTable,
+        items: pd.DataFrame,
+        reasons: Sequence[Reason | None],
+        *,
+        load_measures: Callable[[], Mapping[str, np.ndarray[Any, Any]]],
+        measures_digest: Callable[[], str],
+    ) -> None:
+        self.votes, self.items = votes, items
+        self.reasons = list(reasons)
+        self._load_measures, self._measures_digest = load_measures, measures_digest
+        self._files: dict[str, tuple[Path, str]] = {}
+
+    def exclude(self, rows: Mapping[int, Reason]) -> None:
+        """Leave further items out; only before anything read `used`."""
+        assert "used" not in self.__dict__, "items were used before the last exclusion"
+        for row, reason in rows.items():
+            self.reasons[row] = reason
+
+    @cached_property
+    def is_used(self) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which rows of `items` are used."""
+        return np.fromiter((reason is None for reason in self.reasons), bool, len(self.reasons))
+
+    @cached_property
+    def used(self) -> pd.DataFrame:
+        """Items of the package, one row each; row i is the same item in every file."""
+        return self.items[self.is_used].reset_index(drop=True)
+
+    @cached_property
+    def excluded(self) -> pd.DataFrame:
+        """Items left out, with the stage that found it and the reason."""
+        left = self.items.loc[~self.is_used, ["item_id", "eeg_id"]].reset_index(drop=True)
+        reasons = [reason for reason in self.reasons if reason is not None]
+        return left.assign(stage=[r.stage for r in reasons], reason=[r.text for r in reasons])
+
+    @cached_property
+    def measures(self) -> Mapping[str, np.ndarray[Any, Any]]:
+        """Measures of the items that could be prepared; ``measures["row"]`` is their row in `items`."""
+        return self._load_measures()
+
+    def add_file(self, path: str, stored: Path, digest: str) -> None:
+        """Make a file of the run that another stage wrote readable under its path in the run."""
+        self._files[path] = (stored, digest)
+
+    def file(self, path: str) -> Path:
+        """Return where a file of the run that another stage wrote lies."""
+        return self._files[path][0]
+
+    def arrays(self, path: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Return the arrays of an npz file that another stage wrote."""
+        with np.load(io.BytesIO(self.file(path).read_bytes()), allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+
+    def digest(self, name: str) -> str:
+        """Return the digest of one of the tables, or of a file of the run, by its name."""
+        if name in self._files:
+            return self._files[name][1]
+        if "/" in name:
+            raise KeyError(name)
+        return str(getattr(self, f"_digest_of_{name}"))
+
+    @cached_property
+    def _digest_of_votes(self) -> str:
+        return self.votes.digest
+
+    @cached_property
+    def _digest_of_items(self) -> str:
+        return frame_digest(self.items)
+
+    @cached_property
+    def _digest_of_used(self) -> str:
+        return frame_digest(self.used)
+
+    @cached_property
+    def _digest_of_reasons(self) -> str:
+        return digest_of([[r.stage, r.text] if r else None for r in self.reasons])
+
+    @cached_property
+    def _digest_of_excluded(self) -> str:
+        return frame_digest(self.excluded)
+
+    @cached_property
+    def _digest_of_measures(self) -> str:
+        return self._measures_digest()
+
+
+def frame_digest(frame: pd.DataFrame) -> str:
+    """Return a digest of a table's column names and values, row order included."""
+    digest = xxhash.xxh3_128()
+    for name in frame.columns:
+        column = frame[name]
+        kind = column.dtype.kind if isinstance(column.dtype, np.dtype) else "O"
+        digest.update(f"\0{name}\0{kind}\0".encode())
+        if kind in "iufb":
+            digest.update(np.ascontiguousarray(column.to_numpy()).tobytes())
+        else:
+            digest.update("\0".join(column.astype(object).map(str)).encode())
+    return digest.hexdigest()

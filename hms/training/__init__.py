@@ -1,0 +1,1 @@
+"""What comes after the package: datasets, augmentation, the metric, a baseline."""

@@ -1,0 +1,244 @@
+"""What a worker does: prepare recordings, encode their results, write them, report small records.
+
+`evaluate` is the one way from a recording's samples to a result. The run, `hms.transform`
+and the tests all go through it.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms.config import digest_of, import_plugins
+from hms.sources.base import Place, Recording, Segment, Source, read_segment
+from hms.stage import ItemStage, Unusable
+from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes, npz_bytes
+
+__all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One item to prepare: its row, where its window starts, its ids, and which stages are due."""
+
+    index: int
+    start_s: float
+    eeg_id: int
+    patient_id: int | str
+    due: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recording with the items that come from it."""
+
+    place: Place
+    items: tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a pass share."""
+
+    source: Source
+    stages: tuple[ItemStage, ...]
+    folders: tuple[Path, ...]
+    channels: tuple[str, ...]
+    window_s: float
+    context_s: float
+    plugins: tuple[str, ...]
+    look_up: str
+    """A name of this pass if items may be in the store although their recordings' digests
+    were not known before it; empty if the store cannot hold any."""
+
+    own_process: bool
+
+
+@dataclass
+class StageResult:
+    """What a chunk brought for one stage."""
+
+    files: list[Stored] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class ChunkResult:
+    """What comes back from a chunk: no arrays, only records."""
+
+    stages: dict[str, StageResult] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    passing: dict[int, Reason] = field(default_factory=dict)
+    """Reasons that may not hold next time, by item row."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_items: int = 0
+
+
+def item_key(recording_digest: str, start_s: float, eeg_id: int, patient_id: int | str) -> str:
+    """Return the identity of an item within a stage: what it was read from and the ids in its file."""
+    return digest_of([recording_digest, float(start_s), eeg_id, patient_id], 8)
+
+
+def evaluate(
+    stage: ItemStage, segment: Segment, memo: dict[str, Any], seconds: dict[str, float] | None = None
+) -> Any:
+    """Return a stage's result for one segment; whatever stages share is computed once per ``memo``.
+
+    Raises
+    ------
+    Unusable
+        With the reason, if the segment has no such result.
+    """
+    if stage.key not in memo:
+        inputs = [evaluate(upstream, segment, memo, seconds) for upstream in stage.reads] or [segment]
+        began = time.perf_counter()
+        try:
+            memo[stage.key] = stage.compute(*inputs)
+        except Unusable as reason:
+            reason.args = (reason.reason, stage.name)
+            raise
+        finally:
+            if seconds is not None:
+                seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
+    return memo[stage.key]
+
+
+# --- one chunk -----------------------------------------------------------------------------------
+
+
+def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> ChunkResult:
+    """Prepare the recordings of a chunk and write what is due; the files are on disk on return."""
+    import_plugins(plugins)
+    if job.own_process:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+    chunk = _Chunk(job)
+    for task in tasks:
+        chunk.add(task)
+    return chunk.finish()
+
+
+class _Chunk:
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
+        self.contents: dict[str, dict[str, bytes]] = {stage.key: {} for stage in job.stages}
+        self.rows: dict[str, list[tuple[str, Mapping[str, Any]]]] = {stage.key: [] for stage in job.stages}
+
+    def add(self, task: Task) -> None:
+        """Prepare all items of one recording."""
+        try:
+            recording = self._timed("read", lambda: self.job.source.open(task.place))
+        except Unusable as reason:
+            for work in task.items:
+                self._exclude(work, None, reason, "read")
+            return
+        except MemoryError:
+            for work in task.items:
+                self._exclude(work, None, Unusable("out of memory", lasting=False), "read")
+            return
+        self.result.digests[task.place.recording] = recording.digest
+        for work in task.items:
+            self._prepare(recording, work)
+
+    def _prepare(self, recording: Recording, work: Work) -> None:
+        key = item_key(recording.digest, work.start_s, work.eeg_id, work.patient_id)
+        due = [stage for stage in self.job.stages if stage.key in work.due and not self._known(stage, key)]
+        if not due:
+            return
+        self.result.n_items += 1
+        job = self.job
+        try:
+            segment = self._timed(
+                "read",
+                lambda: read_segment(
+                    recording, work.start_s, window_s=job.window_s, context_s=job.context_s, channels=job.channels
+                ),
+            )
+        except Unusable as reason:
+            self._exclude(work, key, reason, "read", due)
+            return
+        memo: dict[str, Any] = {}
+        for stage in due:
+            self._compute(stage, segment, memo, work, key)
+
+    def _compute(self, stage: ItemStage, segment: Segment, memo: dict[str, Any], work: Work, key: str) -> None:
+        before = sum(self.result.seconds.values())
+        try:
+            arrays = stage.arrays(evaluate(stage, segment, memo, self.result.seconds))
+        except Unusable as reason:
+            self._exclude(work, key, reason, reason.args[-1], [stage])
+            return
+        except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
+            text = f"{type(error).__name__} in stage {stage.name}: {error}"
+            self._exclude(work, key, Unusable(text, lasting=False), stage.name, [stage])
+            return
+        if stage.rows:
+            self.rows[stage.key].append((key, arrays))
+        else:
+            ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
+            self.contents[stage.key][f"{key}.npz"] = self._timed("encode", lambda: npz_bytes({**arrays, **ids}))
+            self.result.stages[stage.key].records.append(Record(key, f"{key}.npz"))
+        self.result.stages[stage.key].seconds += sum(self.result.seconds.values()) - before
+
+    def _known(self, stage: ItemStage, key: str) -> bool:
+        if not self.job.look_up:
+            return False
+        folder = self.job.folders[self.job.stages.index(stage)]
+        return _recorded(folder, stage, self.job.look_up).holds(key)
+
+    def _exclude(
+        self,
+        work: Work,
+        key: str | None,
+        unusable: Unusable,
+        stage_name: str,
+        due: Sequence[ItemStage] | None = None,
+    ) -> None:
+        """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
+        reason = Reason(stage_name, unusable.reason, unusable.failure)
+        if key is None or not unusable.lasting:
+            self.result.passing[work.index] = reason
+            return
+        for stage in due or ():
+            self.result.stages[stage.key].records.append(Record(key, None, 0, reason))
+
+    def _timed(self, name: str, function: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self.result.seconds[name] = self.result.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def finish(self) -> ChunkResult:
+        """Write everything the chunk made."""
+        for stage, folder in zip(self.job.stages, self.job.folders, strict=True):
+            result = self.result.stages[stage.key]
+            if rows := self.rows[stage.key]:
+                name = f"rows-{digest_bytes(''.join(key for key, _ in rows).encode())[:16]}.npz"
+                self.contents[stage.key][name] = npz_bytes(_stacked([arrays for _, arrays in rows]))
+                result.records.extend(Record(key, name, row) for row, (key, _) in enumerate(rows))
+            contents = self.contents[stage.key]
+            result.files = self._timed("write", lambda f=folder, c=contents: commit_files(f, c)) if contents else []
+        return self.result
+
+
+def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+
+
+@lru_cache(maxsize=8)
+def _recorded(folder: Path, stage: ItemStage, look_up: str) -> StageFolder:
+    """Return a stage's folder as it was when the pass of that name began, without its bad files."""
+    loaded = StageFolder(folder, stage).load()
+    needed = {record.file for record in loaded.records.values() if record.file in loaded.files}
+    loaded.drop(loaded.check(name for name in needed if name is not None)[0])
+    return loaded

@@ -14,7 +14,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms.config import digest_of
+from hms.config import digest_of, plain
 from hms.stage import ItemStage
 from hms.store import KEY_FILE, StageFolder, commit_files, digest_bytes
 
@@ -94,7 +94,8 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "seconds": round(time.time() - began, 3),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "execution": {
-            "data": {"kind": plan.cfg.data.kind, "root": str(plan.source.root)},
+            "data": {**plain(plan.cfg.data), "root": _lasting_root(plan)},
+            "root": str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
             "max_failed_share": plan.cfg.max_failed_share,
             "plugins": list(plan.cfg.plugins),
@@ -114,6 +115,15 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def _lasting_root(plan: Plan) -> str | None:
+    """Return a data folder under which the run finds its recordings again; None if that is inside its outputs."""
+    given: str | None = plan.cfg.at("data.root")
+    outputs = plan.outputs.root.absolute()
+    if given is None and plan.source.root.absolute().is_relative_to(outputs):
+        return None
+    return str(plan.source.root.absolute() if given is None else Path(given).expanduser().absolute())
 
 
 def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:

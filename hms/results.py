@@ -127,10 +127,7 @@ class Run:
     @property
     def outputs(self) -> list[str]:
         """Names of the rows of scalograms and waveforms: chains, or derivations."""
-        from hms.signal.montage import output_names
-
-        cfg = self.config
-        return list(output_names(cfg.at("montage.chains"), cfg.at("montage.output")))
+        return list(self.config.at("montage.outputs"))
 
     @cached_property
     def config(self) -> Config:

@@ -222,8 +222,8 @@ def _open_tables(plan: Plan) -> Tables:
         plan.votes,
         plan.items,
         plan.reasons(),
-        load_measures=lambda: _load_measures(plan),
-        measures_digest=lambda: digest_of(_measure_rows(plan)),
+        load_rows=lambda name: _load_rows(plan, _row_folder(plan, name)),
+        rows_digest=lambda name: digest_of(_row_list(plan, _row_folder(plan, name))),
     )
 
 
@@ -248,9 +248,15 @@ def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
             continue
         if all(name in folder.files for name in names.values()) and not folder.settle(names.values()):
             known[stage.name] = names
-            for path, name in names.items():
-                tables.add_file(path, folder.path / name, folder.files[name].digest)
+            _make_readable(stage, folder, names, tables)
     return known
+
+
+def _make_readable(stage: TableStage, folder: StageFolder, names: Mapping[str, str], tables: Tables) -> None:
+    """Let later stages read a stage's files, and leave out the items that they leave out."""
+    for path, name in names.items():
+        tables.add_file(path, folder.path / name, folder.files[name].digest)
+    tables.exclude(stage.exclusions(tables))
 
 
 def _table_names(stage: TableStage, tables: Tables) -> dict[str, str]:
@@ -276,7 +282,7 @@ def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account)
                 _compute_table(folder, stage, tables, names, account)
     for path, name in names.items():
         account.files[path] = (folder.path / name, folder.files[name])
-        tables.add_file(path, folder.path / name, folder.files[name].digest)
+    _make_readable(stage, folder, names, tables)
 
 
 def _compute_table(
@@ -292,20 +298,19 @@ def _compute_table(
     account.add(stage.name, seconds, 1)
 
 
-def _measure_folder(plan: Plan) -> StageFolder | None:
-    rows = [f for f in plan.item_folders if isinstance(f.stage, ItemStage) and f.stage.rows]
-    return rows[0] if rows else None
+def _row_folder(plan: Plan, name: str) -> StageFolder:
+    """Return the folder of an item stage with rows."""
+    (folder,) = (f for f in plan.item_folders if f.stage.name == name)
+    return folder
 
 
-def _measure_rows(plan: Plan) -> list[tuple[int, str, int]]:
-    """Return item row, content digest of the file and row in the file, for every measured item."""
-    folder = _measure_folder(plan)
+def _row_list(plan: Plan, folder: StageFolder) -> list[tuple[int, str, int]]:
+    """Return item row, content digest of the file and row in the file, for every prepared item."""
     found = []
-    if folder is not None:
-        for row in range(len(plan.items)):
-            record = _record(plan, folder, row)
-            if record is not None and record.file is not None:
-                found.append((row, folder.files[record.file].digest, record.row))
+    for row in range(len(plan.items)):
+        record = _record(plan, folder, row)
+        if record is not None and record.file is not None:
+            found.append((row, folder.files[record.file].digest, record.row))
     return found
 
 
@@ -314,17 +319,15 @@ def _record(plan: Plan, folder: StageFolder, row: int) -> Record | None:
     return folder.records.get(key) if key and row not in plan.unread and row not in plan.passing else None
 
 
-def _load_measures(plan: Plan) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the measured rows of all items from the packed files."""
-    folder = _measure_folder(plan)
+def _load_rows(plan: Plan, folder: StageFolder) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the rows of all prepared items from the packed files, each file once."""
     by_file: dict[str, list[tuple[int, int]]] = {}
-    for row in range(len(plan.items)) if folder else ():
-        record = _record(plan, folder, row) if folder else None
+    for row in range(len(plan.items)):
+        record = _record(plan, folder, row)
         if record is not None and record.file is not None:
             by_file.setdefault(record.file, []).append((row, record.row))
     parts: dict[str, list[np.ndarray[Any, Any]]] = {"row": []}
     for name, pairs in by_file.items():
-        assert folder is not None
         rows, inside = np.array(pairs).T
         parts["row"].append(rows)
         with np.load(folder.path / name, allow_pickle=False) as file:

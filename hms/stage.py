@@ -24,6 +24,7 @@ from hms.config import Config, digest_of, flatten
 from hms.registry import ConfigError, Params, did_you_mean, lookup
 
 if TYPE_CHECKING:
+    from hms.store import Reason
     from hms.tables import Tables
 
 __all__ = [
@@ -212,7 +213,7 @@ class TableStage(Stage):
     """A pure function from tables to the files of a run."""
 
     inputs: ClassVar[tuple[str, ...]] = ()
-    """Names of the tables whose content goes into the identity of the result."""
+    """Names of what goes into the identity of the result, as `Tables.digest` takes them."""
 
     files: ClassVar[tuple[str, ...]] = ()
     """Paths inside the run's folder of what is written."""
@@ -220,6 +221,10 @@ class TableStage(Stage):
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the content of each of `files`."""
         raise NotImplementedError
+
+    def exclusions(self, tables: Tables) -> Mapping[int, Reason]:
+        """Return items, by row, that this stage's files leave out; called when the files are there."""
+        return {}
 
 
 # --- the registry of stages ----------------------------------------------------------------------

@@ -38,17 +38,18 @@ class Tables:
         items: pd.DataFrame,
         reasons: Sequence[Reason | None],
         *,
-        load_measures: Callable[[], Mapping[str, np.ndarray[Any, Any]]],
-        measures_digest: Callable[[], str],
+        load_rows: Callable[[str], dict[str, np.ndarray[Any, Any]]],
+        rows_digest: Callable[[str], str],
     ) -> None:
         self.votes, self.items = votes, items
         self.reasons = list(reasons)
-        self._load_measures, self._measures_digest = load_measures, measures_digest
+        self._load_rows, self._rows_digest = load_rows, rows_digest
+        self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._files: dict[str, tuple[Path, str]] = {}
 
     def exclude(self, rows: Mapping[int, Reason]) -> None:
         """Leave further items out; only before anything read `used`."""
-        assert "used" not in self.__dict__, "items were used before the last exclusion"
+        assert not rows or "is_used" not in self.__dict__, "items were used before the last exclusion"
         for row, reason in rows.items():
             self.reasons[row] = reason
 
@@ -69,10 +70,14 @@ class Tables:
         reasons = [reason for reason in self.reasons if reason is not None]
         return left.assign(stage=[r.stage for r in reasons], reason=[r.text for r in reasons])
 
-    @cached_property
-    def measures(self) -> Mapping[str, np.ndarray[Any, Any]]:
-        """Measures of the items that could be prepared; ``measures["row"]`` is their row in `items`."""
-        return self._load_measures()
+    def rows(self, stage: str) -> dict[str, np.ndarray[Any, Any]]:
+        """Return what an item stage with rows found, each array with one row per prepared item.
+
+        ``rows["row"]`` says which row of `items` each belongs to; it ascends.
+        """
+        if stage not in self._rows:
+            self._rows[stage] = self._load_rows(stage)
+        return self._rows[stage]
 
     def add_file(self, path: str, stored: Path, digest: str) -> None:
         """Make a file of the run that another stage wrote readable under its path in the run."""
@@ -88,11 +93,18 @@ class Tables:
             return {name: file[name] for name in file.files}
 
     def digest(self, name: str) -> str:
-        """Return the digest of one of the tables, or of a file of the run, by its name."""
-        if name in self._files:
-            return self._files[name][1]
+        """Return the digest of a table, of a file of the run, or of ``rows:<stage>``, by its name.
+
+        Raises
+        ------
+        KeyError
+            If the file was not written yet.
+        """
+        kind, _, stage = name.partition(":")
+        if kind == "rows":
+            return self._rows_digest(stage)
         if "/" in name:
-            raise KeyError(name)
+            return self._files[name][1]
         return str(getattr(self, f"_digest_of_{name}"))
 
     @cached_property
@@ -114,10 +126,6 @@ class Tables:
     @cached_property
     def _digest_of_excluded(self) -> str:
         return frame_digest(self.excluded)
-
-    @cached_property
-    def _digest_of_measures(self) -> str:
-        return self._measures_digest()
 
 
 def frame_digest(frame: pd.DataFrame) -> str:

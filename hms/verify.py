@@ -129,7 +129,7 @@ def _check_stage_folder(report: Report, folder: Path, stage: dict[str, Any]) -> 
 def _check_recordings(report: Report, outputs: Path, manifest: dict[str, Any]) -> None:
     """Read the recordings again and compare them with what the run was made from."""
     run = Run(outputs / manifest["run"])
-    root = Path(manifest["execution"]["data"]["root"])
+    root = Path(manifest["execution"]["root"])
     if not any(name.partition("/")[0].endswith("_out") for name in manifest["files"]):
         return
     if not root.is_dir():

@@ -20,7 +20,7 @@ class Quality(TableStage):
 
     name = "quality"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "measures")
+    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv",)
 
     measures: Measures
@@ -28,5 +28,5 @@ class Quality(TableStage):
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return qc.csv."""
-        ledger = make_ledger(tables.items, tables.reasons, tables.measures, self.qc)
+        ledger = make_ledger(tables.items, tables.reasons, tables.rows("measures"), self.qc)
         return {self.files[0]: ledger.to_csv(index=False, lineterminator="\n").encode()}

@@ -12,7 +12,8 @@ __all__ = ["main"]
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the ``hms`` command and return the exit code."""
-    from hms.main import guarded, main as run_main
+    from hms.main import guarded
+    from hms.main import main as run_main
 
     texts = list(sys.argv[1:] if arguments is None else arguments)
     if texts[:1] == ["run"]:
@@ -30,7 +31,9 @@ def make_parser() -> argparse.ArgumentParser:
         epilog="RUN is a run's hash, a unique prefix of it, a path, or 'latest'. "
         "`hms run ...` is the same as `python run.py ...`.",
     )
-    parser.add_argument("--outputs", default="outputs", type=Path, help="folder of the runs (default: outputs)")
+    parser.add_argument(
+        "--outputs", default="outputs", type=Path, help="folder of the runs (default: outputs)"
+    )
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do: object, text: str) -> argparse.ArgumentParser:
@@ -39,8 +42,12 @@ def make_parser() -> argparse.ArgumentParser:
         return sub
 
     command("ls", _ls, "list the finished runs")
-    command("show", _show, "show a run: what is in it and what it was made with").add_argument("run", metavar="RUN")
-    explain = command("explain", _explain, "show what a run would compute, and why; takes overrides as run.py does")
+    command("show", _show, "show a run: what is in it and what it was made with").add_argument(
+        "run", metavar="RUN"
+    )
+    explain = command(
+        "explain", _explain, "show what a run would compute, and why; takes overrides as run.py does"
+    )
     explain.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     explain.add_argument("--config-dir", help="a folder with options of your own")
     diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
@@ -69,7 +76,9 @@ def _ls(given: argparse.Namespace) -> None:
         m = run.manifest
         stages = ",".join(m["stages"])
         counts = m["counts"]
-        rows.append((m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"]))
+        rows.append(
+            (m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"])
+        )
     print(columns(rows) if len(rows) > 1 else f"no finished run in {given.outputs}")
 
 
@@ -83,9 +92,14 @@ def _show(given: argparse.Namespace) -> None:
     print(columns([(f"  {name}", value) for name, value in run.overview()]))
     print("\nstages")
     rows = [("  name", "key", "computed", "seconds")]
-    rows += [(f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f}") for n, s in m["stages"].items()]
+    rows += [
+        (f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f}") for n, s in m["stages"].items()
+    ]
     print(columns(rows))
-    print("\nconfig.yaml\n" + "".join(f"  {line}\n" for line in run.file("config.yaml").read_text().splitlines()))
+    print(
+        "\nconfig.yaml\n"
+        + "".join(f"  {line}\n" for line in run.file("config.yaml").read_text().splitlines())
+    )
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
     print(f"versions: {versions}")
 

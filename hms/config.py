@@ -19,7 +19,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hms.registry import ConfigError, Group, Limits, Params, PositiveInt, Share, did_you_mean, lookup
+from hms.registry import ConfigError, Group, Limits, Params, Share, did_you_mean, lookup
 
 __all__ = [
     "Config",
@@ -126,7 +126,9 @@ _ABSENT = object()
 
 def _html_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "<br>".join(f"{html.escape(k)}: <code>{html.escape(_short(v))}</code>" for k, v in value.items())
+        return "<br>".join(
+            f"{html.escape(k)}: <code>{html.escape(_short(v))}</code>" for k, v in value.items()
+        )
     return f"<code>{html.escape(_short(value))}</code>"
 
 
@@ -206,14 +208,18 @@ def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
     groups = group_options(folders)
     seen: dict[str, str] = {}
     for override in parsed:
-        key, text = override.key_or_group, override.input_line
+        key, text = override.key_or_group, str(override.input_line)
         if key.partition(".")[0].partition("/")[0] == "hydra":
             continue
         if override.is_delete():
-            raise ConfigError(f"'{text}' removes a setting; every setting is needed, choose another value instead")
+            raise ConfigError(
+                f"'{text}' removes a setting; every setting is needed, choose another value instead"
+            )
         if override.is_add() or override.is_force_add():
             plain = text.lstrip("+")
-            raise ConfigError(f"'{text}' adds a key; settings are declared, write '{plain}' for one that exists")
+            raise ConfigError(
+                f"'{text}' adds a key; settings are declared, write '{plain}' for one that exists"
+            )
         if key in seen:
             raise ConfigError(f"{key} is given twice: '{seen[key]}' and '{text}'")
         seen[key] = text
@@ -238,7 +244,9 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
 def first_lines(error: BaseException) -> str:
     """Return an error's text without Hydra's advice to append a key."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    kept = [line for line in lines if "use +" not in line and not line.startswith(("full_key", "object_type"))]
+    kept = [
+        line for line in lines if "use +" not in line and not line.startswith(("full_key", "object_type"))
+    ]
     return "; ".join(kept) or type(error).__name__
 
 
@@ -331,7 +339,8 @@ def convert(value: Any, annotation: Any, path: str) -> Any:
         if value not in arguments:
             options = [str(a) for a in arguments]
             raise ConfigError(
-                f"{path}={value} is not allowed{did_you_mean(str(value), options)}; it is one of {', '.join(options)}"
+                f"{path}={value} is not allowed{did_you_mean(str(value), options)}; "
+                f"it is one of {', '.join(options)}"
             )
         return value
     if origin is tuple:

@@ -21,7 +21,7 @@ _ABSENT = "(absent)"
 
 def explain(plan: Plan) -> str:
     """Return the plan as a table: key, state, work left with its likely time, and why."""
-    rows = [("stage", "key", "state", "to do", "about", "why")]
+    rows: list[tuple[str, ...]] = [("stage", "key", "state", "to do", "about", "why")]
     seconds = 0.0
     items_due = bool(plan.due())
     for state in plan.states():
@@ -44,7 +44,7 @@ def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> 
 
 
 def _table_row(plan: Plan, stage: TableStage, items_due: bool, *, done: bool) -> tuple[str, ...]:
-    folder = StageFolder(plan.outputs.stage(stage), stage).load()
+    folder = StageFolder(plan.outputs.stage(stage)).load()
     pace = folder.seconds / folder.computed if folder.computed else None
     if items_due and folder.computed:
         return _row(stage, "may change", "1 table", pace, "the items come first")
@@ -121,7 +121,7 @@ def _notes(plan: Plan) -> list[str]:
 
 
 def stale_sources(plan: Plan) -> list[str]:
-    """Name the stages whose source changed since their stored results were made, though their version did not."""
+    """Name the stages whose source changed since their results were made, though their version did not."""
     found = []
     for stage in plan.products:
         path = plan.outputs.stage(stage) / KEY_FILE

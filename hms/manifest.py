@@ -118,7 +118,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
 
 
 def _lasting_root(plan: Plan) -> str | None:
-    """Return a data folder under which the run finds its recordings again; None if that is inside its outputs."""
+    """Return where the run finds its recordings again; None if that is inside its outputs."""
     given: str | None = plan.cfg.at("data.root")
     outputs = plan.outputs.root.absolute()
     if given is None and plan.source.root.absolute().is_relative_to(outputs):
@@ -137,7 +137,9 @@ def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
         "content": stage.key_content,
     }
     if not isinstance(stage, ItemStage):
-        note["stored"] = {path: target.name for path, (target, _) in account.files.items() if path in stage.files}
+        note["stored"] = {
+            path: target.name for path, (target, _) in account.files.items() if path in stage.files
+        }
     return note
 
 
@@ -145,7 +147,10 @@ def git_commit() -> str | None:
     """Return the commit of the checkout that hms runs from, or None where it is none."""
     try:
         done = subprocess.run(
-            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"], capture_output=True, text=True, timeout=10
+            ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
@@ -163,9 +168,9 @@ def is_whole(plan: Plan) -> bool:
         return False
     if manifest["retry"]:
         return False
-    stored: dict[str, StageFolder] = {f.path.name: f for f in plan.item_folders}
+    stored: dict[str, StageFolder] = {f.path.name: f for f in plan.folders.values()}
     for stage in plan.tables:
-        table = StageFolder(plan.outputs.stage(stage), stage).load()
+        table = StageFolder(plan.outputs.stage(stage)).load()
         table.settle(list(table.files))
         stored[table.path.name] = table
     return all(_is_linked(folder / path, digest, stored) for path, (_, digest) in manifest["files"].items())

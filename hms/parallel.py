@@ -71,7 +71,7 @@ def _chunks(tasks: Sequence[Task], n_jobs: int) -> list[list[Task]]:
 def _run_pool(
     job: Job, pending: dict[int, list[Task]], n_jobs: int
 ) -> Generator[tuple[Sequence[Task], ChunkResult], None, list[int]]:
-    """Run the pending chunks and remove those that come back; return the ones in flight if a worker is lost."""
+    """Run the pending chunks, remove those that come back, return those in flight if a worker is lost."""
     from joblib import Parallel, delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
@@ -99,7 +99,9 @@ def _pool(n_jobs: int, parallel: Any) -> Any:
         )
 
 
-def _numbered(number: int, plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> tuple[int, ChunkResult]:
+def _numbered(
+    number: int, plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]
+) -> tuple[int, ChunkResult]:
     return number, process_chunk(plugins, job, tasks)
 
 
@@ -111,7 +113,9 @@ def _alone(job: Job, task: Task) -> ChunkResult:
     try:
         (result,) = _pool(2, Parallel)([delayed(process_chunk)(job.plugins, job, [task])])
     except TerminatedWorkerError:
-        reason = Reason("read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True)
+        reason = Reason(
+            "read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True
+        )
         return ChunkResult(passing={work.index: reason for work in task.items})
     assert isinstance(result, ChunkResult)
     return result

@@ -75,7 +75,7 @@ class RecordingDigests:
     def load(self) -> RecordingDigests:
         """Read the journal."""
         for line in read_journal(self.path)[0]:
-            self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in line["recordings"]})
+            self._learn(line["recordings"])
         return self
 
     def of(self, place: Place) -> str | None:
@@ -95,7 +95,10 @@ class RecordingDigests:
         if rows:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             append_journal(self.path, {"recordings": rows})
-            self.known.update({row[0]: (row[1], row[2], row[3]) for row in rows})
+            self._learn(rows)
+
+    def _learn(self, rows: Iterable[Any]) -> None:
+        self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})
 
 
 @dataclass(frozen=True)
@@ -125,7 +128,7 @@ class Plan:
     places : one per recording, in first-appearance order
     place_of : for each item, the row of its recording in ``places``
     tables : the table stages in running order
-    folders : of every item stage that is kept, by key
+    item_stages, folders : the item stages that are kept, and their folders in the store, by key
     """
 
     cfg: Config
@@ -136,6 +139,7 @@ class Plan:
     places: list[Place]
     place_of: list[int]
     tables: list[TableStage]
+    item_stages: dict[str, ItemStage]
     folders: dict[str, StageFolder]
     digests: RecordingDigests
     passing: dict[int, Reason] = field(default_factory=dict)
@@ -156,12 +160,7 @@ class Plan:
     @property
     def products(self) -> list[Stage]:
         """Every stage whose files are part of the run."""
-        return [*(folder.stage for folder in self.folders.values()), *self.tables]
-
-    @property
-    def item_folders(self) -> list[StageFolder]:
-        """Folders of the item stages."""
-        return list(self.folders.values())
+        return [*self.item_stages.values(), *self.tables]
 
     def key_of(self, row: int) -> str | None:
         """Return the identity of an item, or None while its recording's digest is not known."""
@@ -176,7 +175,9 @@ class Plan:
     @cached_property
     def _identities(self) -> list[tuple[float, int, int | str]]:
         patients = [npz_id(text) for text in self.items["patient_id"]]
-        return list(zip(self.items["window_start_s"].tolist(), self.items["eeg_id"].tolist(), patients, strict=True))
+        return list(
+            zip(self.items["window_start_s"].tolist(), self.items["eeg_id"].tolist(), patients, strict=True)
+        )
 
     @cached_property
     def unread(self) -> dict[int, Reason]:
@@ -212,8 +213,8 @@ class Plan:
     def job(self, due: dict[int, tuple[str, ...]], *, token: str, own_process: bool) -> Job:
         """Return what the tasks of a pass share."""
         keys = {key for stages in due.values() for key in stages}
-        folders = [folder for key, folder in self.folders.items() if key in keys]
-        stages = tuple(folder.stage for folder in folders if isinstance(folder.stage, ItemStage))
+        stages = tuple(stage for key, stage in self.item_stages.items() if key in keys)
+        folders = [self.folders[stage.key] for stage in stages]
         readings = [s for stage in stages for s in stage.chain().values() if s.name == "reading"]
         return Job(
             source=self.source,
@@ -249,14 +250,16 @@ class Plan:
         for key, folder in self.folders.items():
             lacking = sum(key in keys for keys in due.values())
             pace = folder.seconds / folder.computed if folder.computed else None
-            states.append(StageState(folder.stage, total - lacking, total, pace))
+            states.append(StageState(self.item_stages[key], total - lacking, total, pace))
         return states
 
     def settle_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
         keys = [self.key_of(row) for row in range(len(self.items))]
         for folder in self.folders.values():
-            needed = {record.file for key in keys if key and (record := folder.records.get(key)) and record.file}
+            needed = {
+                record.file for key in keys if key and (record := folder.records.get(key)) and record.file
+            }
             folder.settle(needed & set(folder.files))
 
 
@@ -270,7 +273,12 @@ def needed_channels(stages: Sequence[ItemStage]) -> tuple[str, ...]:
     chain: dict[str, Stage] = {}
     for stage in stages:
         chain |= stage.chain()
-    montage = [name for stage in chain.values() if stage.name == "signal" for name in stage.settings["derived.channels"]]
+    montage = [
+        name
+        for stage in chain.values()
+        if stage.name == "signal"
+        for name in stage.settings["derived.channels"]
+    ]
     if any(stage.name == "measures" for stage in chain.values()):
         return (*CHANNELS, *sorted(set(montage) - set(CHANNELS)))
     return tuple(dict.fromkeys(montage))
@@ -306,7 +314,8 @@ def make_plan(cfg: Config) -> Plan:
         places=source.places(recordings),
         place_of=[rows[name] for name in items["recording"].tolist()],
         tables=tables,
-        folders={stage.key: StageFolder(outputs.stage(stage), stage).load() for stage in item_stages},
+        item_stages={stage.key: stage for stage in item_stages},
+        folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
         digests=RecordingDigests(outputs.recordings(source.root)).load(),
     )
     plan.settle_files()

@@ -53,10 +53,9 @@ class Limits:
 
     def admit(self, value: float) -> bool:
         """Tell whether a number lies in the range; NaN never does."""
-        if not value == value:
-            return False
         return (
-            (self.at_least is None or value >= self.at_least)
+            value == value
+            and (self.at_least is None or value >= self.at_least)
             and (self.at_most is None or value <= self.at_most)
             and (self.above is None or value > self.above)
         )
@@ -129,7 +128,8 @@ def register(group: str, kind: str, params: type[Params] = Params) -> Callable[[
         present = _entries.setdefault(group, {}).get(kind)
         if present is not None and _place(present.function) != _place(function):
             raise ConfigError(
-                f"{group} '{kind}' is registered twice: by {_place(present.function)} and by {_place(function)}"
+                f"{group} '{kind}' is registered twice: "
+                f"by {_place(present.function)} and by {_place(function)}"
             )
         _entries[group][kind] = Entry(group, kind, function, params)
         return function

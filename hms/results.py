@@ -103,26 +103,26 @@ class Run:
     @cached_property
     def labels(self) -> Labels:
         """Soft labels, weights and the high-confidence mask."""
-        return Labels(**self._npz("data_package/labels.npz"))
+        return Labels(**self.arrays("data_package/labels.npz"))
 
     @cached_property
     def splits(self) -> list[Split]:
         """Rows of ``meta`` per fold."""
-        arrays = self._npz("data_package/splits.npz")
+        arrays = self.arrays("data_package/splits.npz")
         return [Split(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
     def spec(self, item_id: str | int) -> NDArray[Any]:
         """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
-        return self._npz(self._item_path("spec_hr_out", item_id))["x"]
+        return self._item("spec_hr_out", item_id)["x"]
 
     def wave(self, item_id: str | int) -> NDArray[np.float32]:
         """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
-        return self._npz(self._item_path("wave_hr_out", item_id))["x"]
+        return self._item("wave_hr_out", item_id)["x"]
 
     @cached_property
     def freqs(self) -> NDArray[np.float32]:
         """Frequencies of the scalograms in Hz, ascending."""
-        return self._npz(self._item_path("spec_hr_out", self.meta["item_id"].iloc[0]))["freqs"]
+        return self._item("spec_hr_out", self.meta["item_id"].iloc[0])["freqs"]
 
     @property
     def outputs(self) -> list[str]:
@@ -139,8 +139,8 @@ class Run:
         execution = self.manifest["execution"]
         tree = compose().to_dict()
         frozen["data"] = {**execution["data"], **frozen.get("data", {})}
-        for section, values in frozen.items():
-            assert isinstance(values, dict)
+        for name, values in frozen.items():
+            section = str(name)
             same = "kind" not in values or tree[section].get("kind") == values["kind"]
             tree[section] = {**tree[section], **values} if same else values
         return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
@@ -169,16 +169,19 @@ class Run:
 
         return plot_item(self, str(item_id))
 
-    def _item_path(self, folder: str, item_id: str | int) -> str:
+    def _item(self, folder: str, item_id: str | int) -> dict[str, NDArray[Any]]:
         path = f"{folder}/{item_id}_hr.npz"
         if path not in self.manifest["files"]:
             if folder not in {name.partition("/")[0] for name in self.manifest["files"]}:
-                raise ConfigError(f"run {self.hash} has no {folder}; it made {', '.join(self.manifest['stages'])}")
+                raise ConfigError(
+                    f"run {self.hash} has no {folder}; it made {', '.join(self.manifest['stages'])}"
+                )
             known = self.meta["item_id"].tolist()
             raise ConfigError(f"run {self.hash} has no item '{item_id}'{did_you_mean(str(item_id), known)}")
-        return path
+        return self.arrays(path)
 
-    def _npz(self, path: str) -> dict[str, Any]:
+    def arrays(self, path: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of one of the run's npz files."""
         data = io.BytesIO(self.file(path).read_bytes())
         with np.load(data, allow_pickle=False) as file:
             return {name: file[name] for name in file.files}
@@ -191,7 +194,9 @@ class Run:
 
     def __repr__(self) -> str:
         counts = self.manifest["counts"]
-        return f"<Run {self.hash}: {counts['used']} items used, {counts['excluded']} left out, in {self.path}>"
+        return (
+            f"<Run {self.hash}: {counts['used']} items used, {counts['excluded']} left out, in {self.path}>"
+        )
 
     def _repr_html_(self) -> str:
         rows = "".join(
@@ -208,8 +213,12 @@ class Run:
         facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
-            share = np.bincount(self.labels.y_soft.argmax(1), minlength=6) if counts["used"] else np.zeros(6, int)
-            facts.append(("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True))))
+            share = (
+                np.bincount(self.labels.y_soft.argmax(1), minlength=6) if counts["used"] else np.zeros(6, int)
+            )
+            facts.append(
+                ("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True)))
+            )
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
             facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
@@ -226,9 +235,8 @@ class Run:
 
     def item_stage(self, name: str) -> ItemStage:
         """Return one of the run's item stages by name, as its configuration builds it."""
+        import hms.stages  # noqa: F401 - registers the stages
         from hms.stage import ItemStage, registered_stage
-
-        import hms.stages  # noqa: F401, I001 - registers the stages
 
         stage = registered_stage(name).from_config(self.config)
         assert isinstance(stage, ItemStage)

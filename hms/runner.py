@@ -19,7 +19,7 @@ from hms.manifest import is_whole, write_manifest
 from hms.parallel import n_workers, run_tasks, stop_workers
 from hms.plan import Plan, config_of, make_plan
 from hms.progress import Progress, say
-from hms.stage import ItemStage, TableStage
+from hms.stage import TableStage
 from hms.store import Reason, Record, StageFolder, Stored, commit_files, commit_links, lock, storage_error
 from hms.tables import Tables
 from hms.workers import ChunkResult, Task
@@ -135,18 +135,18 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
     if not plan.due():
         return
     with ExitStack() as stack:
-        for folder in sorted(plan.item_folders, key=lambda f: f.path.name):
-            if any(folder.stage.key in keys for keys in plan.due().values()):
+        missing = {key for keys in plan.due().values() for key in keys}
+        for key, folder in sorted(plan.folders.items(), key=lambda pair: pair[1].path.name):
+            if key in missing:
                 waiting = f"another run computes {folder.path.name}; waiting for it"
                 stack.enter_context(lock(plan.outputs.lock(folder.path.name), waiting=waiting, say=say))
-        for folder in plan.item_folders:
+        for folder in plan.folders.values():
             folder.load()
         plan.digests.load()
         plan.settle_files()
         due = plan.due()
-        for folder in plan.item_folders:
-            if any(folder.stage.key in keys for keys in due.values()):
-                folder.prepare()
+        for key in {key for keys in due.values() for key in keys}:
+            plan.folders[key].prepare(plan.item_stages[key])
         if due:
             _compute(plan, due, account)
 
@@ -176,7 +176,7 @@ def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Accou
     for key, made in result.stages.items():
         if made.files or made.records:
             plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))
-            account.add(plan.folders[key].stage.name, 0.0, len(made.records))
+            account.add(plan.item_stages[key].name, 0.0, len(made.records))
     plan.passing.update(result.passing)
     for name, seconds in result.seconds.items():
         account.add(name, seconds)
@@ -195,7 +195,9 @@ class Failures:
 
     def add(self, result: ChunkResult) -> None:
         """Count the failures of a chunk."""
-        lasting = {r.item for made in result.stages.values() for r in made.records if r.reason and r.reason.failure}
+        lasting = {
+            r.item for made in result.stages.values() for r in made.records if r.reason and r.reason.failure
+        }
         self.count += len(lasting) + sum(reason.failure for reason in result.passing.values())
         self.check()
 
@@ -209,7 +211,8 @@ class Failures:
         more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
         raise TooManyFailures(
             f"{len(failed)} of {len(ids)} items failed, more than the {int(self.allowed)} that "
-            f"max_failed_share={self.plan.cfg.max_failed_share:g} allows (never fewer than {MINIMUM_FAILURES}); "
+            f"max_failed_share={self.plan.cfg.max_failed_share:g} allows "
+            f"(never fewer than {MINIMUM_FAILURES}); "
             f"what was computed is kept, no run is marked finished{shown}{more}"
         )
 
@@ -241,7 +244,7 @@ def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
     """
     tables, known = _open_tables(plan), {}
     for stage in plan.tables:
-        folder = StageFolder(plan.outputs.stage(stage), stage).load()
+        folder = StageFolder(plan.outputs.stage(stage)).load()
         try:
             names = _table_names(stage, tables)
         except KeyError:
@@ -271,7 +274,7 @@ def table_identity(stage: TableStage, tables: Tables) -> str:
 
 
 def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account) -> None:
-    folder = StageFolder(plan.outputs.stage(stage), stage).load()
+    folder = StageFolder(plan.outputs.stage(stage)).load()
     names = _table_names(stage, tables)
     folder.settle(name for name in names.values() if name in folder.files)
     if not all(name in folder.files for name in names.values()):
@@ -288,7 +291,7 @@ def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account)
 def _compute_table(
     folder: StageFolder, stage: TableStage, tables: Tables, names: Mapping[str, str], account: Account
 ) -> None:
-    folder.prepare()
+    folder.prepare(stage)
     began = time.perf_counter()
     contents = stage.compute(tables)
     assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
@@ -300,8 +303,8 @@ def _compute_table(
 
 def _row_folder(plan: Plan, name: str) -> StageFolder:
     """Return the folder of an item stage with rows."""
-    (folder,) = (f for f in plan.item_folders if f.stage.name == name)
-    return folder
+    (key,) = (key for key, stage in plan.item_stages.items() if stage.name == name)
+    return plan.folders[key]
 
 
 def _row_list(plan: Plan, folder: StageFolder) -> list[tuple[int, str, int]]:
@@ -334,7 +337,9 @@ def _load_rows(plan: Plan, folder: StageFolder) -> dict[str, np.ndarray[Any, Any
             for key in file.files:
                 parts.setdefault(key, []).append(file[key][inside])
     order = np.argsort(np.concatenate(parts["row"])) if parts["row"] else np.empty(0, int)
-    return {key: np.concatenate(values)[order] if values else np.empty(0, int) for key, values in parts.items()}
+    return {
+        key: np.concatenate(values)[order] if values else np.empty(0, int) for key, values in parts.items()
+    }
 
 
 # --- the run's folder ----------------------------------------------------------------------------
@@ -346,11 +351,11 @@ def _assemble(plan: Plan, tables: Tables, account: Account, began: float) -> Non
     (folder / "manifest.json").unlink(missing_ok=True)
     linked: dict[str, dict[str, Path]] = {}
     digests: dict[str, list[Any]] = {}
-    for stage_folder in plan.item_folders:
-        stage = stage_folder.stage
-        if isinstance(stage, ItemStage) and stage.folder is not None:
-            names = _item_files(plan, tables, stage_folder)
-            linked[stage.folder] = {name: stage_folder.path / stored.name for name, stored in names.items()}
+    for key, stage in plan.item_stages.items():
+        if stage.folder is not None:
+            names = _item_files(plan, tables, plan.folders[key])
+            base = plan.folders[key].path
+            linked[stage.folder] = {name: base / stored.name for name, stored in names.items()}
             digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
     for path, (target, stored) in account.files.items():
         parent, _, name = path.rpartition("/")
@@ -377,7 +382,8 @@ def _item_files(plan: Plan, tables: Tables, folder: StageFolder) -> dict[str, St
     item_ids = plan.items["item_id"].tolist()
     for row in np.flatnonzero(tables.is_used).tolist():
         record = _record(plan, folder, row)
-        assert record is not None and record.file is not None, f"item {item_ids[row]} is used but not recorded"
+        assert record is not None, f"item {item_ids[row]} is used but not recorded"
+        assert record.file is not None, f"item {item_ids[row]} is used but has no file"
         found[f"{item_ids[row]}_hr.npz"] = folder.files[record.file]
     return found
 

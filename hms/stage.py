@@ -170,7 +170,12 @@ def _own_modules(name: str, seen: set[str]) -> set[str]:
     seen.add(name)
     for value in vars(sys.modules[name]).values():
         other = value.__name__ if inspect.ismodule(value) else getattr(value, "__module__", None)
-        if isinstance(other, str) and other.startswith("hms.") and other not in seen and other not in _PLUMBING:
+        if (
+            isinstance(other, str)
+            and other.startswith("hms.")
+            and other not in seen
+            and other not in _PLUMBING
+        ):
             _own_modules(other, seen)
     return seen
 
@@ -271,7 +276,9 @@ def stage_class(name: str) -> type[Stage]:
     """
     names = stage_names()
     if name not in names:
-        raise ConfigError(f"stages: '{name}' is no stage{did_you_mean(name, names)}; there are {', '.join(names)}")
+        raise ConfigError(
+            f"stages: '{name}' is no stage{did_you_mean(name, names)}; there are {', '.join(names)}"
+        )
     return _stages[name]
 
 

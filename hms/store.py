@@ -174,7 +174,10 @@ def commit_links(folder: Path, targets: Mapping[str, Path]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        wanted = {name: os.path.relpath(target.parent, folder) + "/" + target.name for name, target in targets.items()}
+        wanted = {
+            name: os.path.relpath(target.parent, folder) + "/" + target.name
+            for name, target in targets.items()
+        }
         present = {entry.name: entry for entry in os.scandir(folder)}
         for name, entry in present.items():
             if wanted.get(name) is None:
@@ -322,7 +325,6 @@ class StageFolder:
     """The folder of one stage key."""
 
     path: Path
-    stage: Stage
     files: dict[str, Stored] = field(default_factory=dict)
     records: dict[str, Record] = field(default_factory=dict)
     seconds: float = 0.0
@@ -350,14 +352,16 @@ class StageFolder:
         self.seconds += line.get("seconds", 0.0)
         self.computed += line.get("computed", 0)
 
-    def prepare(self) -> None:
+    def prepare(self, stage: Stage) -> None:
         """Make the folder and note beside it what went into its key; only under its lock."""
         remove_temporaries(self.path)
         if not (self.path / KEY_FILE).exists():
-            note = {"key": self.stage.key, "fingerprint": self.stage.fingerprint, **self.stage.key_content}
+            note = {"key": stage.key, "fingerprint": stage.fingerprint, **stage.key_content}
             commit_files(self.path, {KEY_FILE: key_note(note)})
 
-    def append(self, files: Iterable[Stored], records: Iterable[Record], seconds: float, computed: int) -> None:
+    def append(
+        self, files: Iterable[Stored], records: Iterable[Record], seconds: float, computed: int
+    ) -> None:
         """Record files that are on disk, and the items they hold."""
         line = _line(files, records, seconds, computed)
         append_journal(self.journal, line)

@@ -207,7 +207,7 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
     """Read the stored files behind a run again and record only those that are whole."""
     places = Outputs(outputs)
     for stage in manifest["stages"].values():
-        folder = StageFolder(places.store / stage["folder"], None).load()  # type: ignore[arg-type]
+        folder = StageFolder(places.store / stage["folder"]).load()
         if not folder.path.is_dir():
             continue
         with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
@@ -288,7 +288,9 @@ def garbage(outputs: Path) -> Garbage:
     busy = _in_progress(places)  # first: a run that finishes after this is then left alone
     wanted = _pointed_at(outputs)
     found = Garbage()
-    stage_folders = [p for p in sorted(places.store.glob("*")) if (p / KEY_FILE).exists() or (p / JOURNAL).exists()]
+    stage_folders = [
+        p for p in sorted(places.store.glob("*")) if (p / KEY_FILE).exists() or (p / JOURNAL).exists()
+    ]
     for folder in stage_folders:
         if folder.name in busy:
             found.in_use.append(folder.name)
@@ -304,8 +306,10 @@ def garbage(outputs: Path) -> Garbage:
 
 
 def _add_files(found: Garbage, folder: Path, wanted: set[str]) -> None:
-    stage = StageFolder(folder, None).load()  # type: ignore[arg-type]
-    packed = {record.file for record in stage.records.values() if record.file and record.file.startswith("rows-")}
+    stage = StageFolder(folder).load()
+    packed = {
+        record.file for record in stage.records.values() if record.file and record.file.startswith("rows-")
+    }
     for entry in os.scandir(folder):
         if entry.name not in wanted and entry.name not in packed and entry.name not in (KEY_FILE, JOURNAL):
             found.files.append((Path(entry.path), entry.stat(follow_symlinks=False).st_size))
@@ -318,7 +322,9 @@ def _pointed_at(outputs: Path) -> dict[str, set[str]]:
         try:
             manifest = read_manifest(run.path)
         except ManifestError as error:
-            raise ConfigError(f"{error}; nothing is removed until it is run again or removed with hms rm") from None
+            raise ConfigError(
+                f"{error}; nothing is removed until it is run again or removed with hms rm"
+            ) from None
         for stage in manifest["stages"].values():
             wanted.setdefault(stage["folder"], set())
         for name in manifest["files"]:
@@ -363,9 +369,9 @@ def sweep_garbage(outputs: Path) -> Garbage:
             by_folder.setdefault(file.parent, []).append(file.name)
         for path, names in by_folder.items():
             with lock(places.lock(path.name)):
-                folder = StageFolder(path, None).load()  # type: ignore[arg-type]
-                folder.drop(names)
-                folder.compact()
+                stage = StageFolder(path).load()
+                stage.drop(names)
+                stage.compact()
                 for name in names:
                     (path / name).unlink(missing_ok=True)
     return found

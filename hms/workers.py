@@ -10,7 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,12 @@ class Job:
 
     own_process: bool
 
+    def segment(self, recording: Recording, start_s: float) -> Segment:
+        """Return a window of a recording with the context that the stages need."""
+        return read_segment(
+            recording, start_s, window_s=self.window_s, context_s=self.context_s, channels=self.channels
+        )
+
 
 @dataclass
 class StageResult:
@@ -99,7 +105,8 @@ def evaluate(
         With the reason, if the segment has no such result.
     """
     if stage.key not in memo:
-        inputs = [evaluate(upstream, segment, memo, seconds) for upstream in stage.reads] or [segment]
+        upstream = (stage for stage in stage.reads if isinstance(stage, ItemStage))
+        inputs = [evaluate(stage, segment, memo, seconds) for stage in upstream] or [segment]
         began = time.perf_counter()
         try:
             memo[stage.key] = stage.compute(*inputs)
@@ -136,7 +143,7 @@ class _Chunk:
     def add(self, task: Task) -> None:
         """Prepare all items of one recording."""
         try:
-            recording = self._timed("read", lambda: self.job.source.open(task.place))
+            recording = self._timed("read", partial(self.job.source.open, task.place))
         except Unusable as reason:
             for work in task.items:
                 self._exclude(work, None, reason, "read")
@@ -157,12 +164,7 @@ class _Chunk:
         self.result.n_items += 1
         job = self.job
         try:
-            segment = self._timed(
-                "read",
-                lambda: read_segment(
-                    recording, work.start_s, window_s=job.window_s, context_s=job.context_s, channels=job.channels
-                ),
-            )
+            segment = self._timed("read", partial(job.segment, recording, work.start_s))
         except Unusable as reason:
             self._exclude(work, key, reason, "read", due)
             return
@@ -170,7 +172,9 @@ class _Chunk:
         for stage in due:
             self._compute(stage, segment, memo, work, key)
 
-    def _compute(self, stage: ItemStage, segment: Segment, memo: dict[str, Any], work: Work, key: str) -> None:
+    def _compute(
+        self, stage: ItemStage, segment: Segment, memo: dict[str, Any], work: Work, key: str
+    ) -> None:
         before = sum(self.result.seconds.values())
         try:
             arrays = stage.arrays(evaluate(stage, segment, memo, self.result.seconds))
@@ -185,7 +189,8 @@ class _Chunk:
             self.rows[stage.key].append((key, arrays))
         else:
             ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
-            self.contents[stage.key][f"{key}.npz"] = self._timed("encode", lambda: npz_bytes({**arrays, **ids}))
+            content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
+            self.contents[stage.key][f"{key}.npz"] = content
             self.result.stages[stage.key].records.append(Record(key, f"{key}.npz"))
         self.result.stages[stage.key].seconds += sum(self.result.seconds.values()) - before
 
@@ -193,7 +198,7 @@ class _Chunk:
         if not self.job.look_up:
             return False
         folder = self.job.folders[self.job.stages.index(stage)]
-        return _recorded(folder, stage, self.job.look_up).holds(key)
+        return _recorded(folder, self.job.look_up).holds(key)
 
     def _exclude(
         self,
@@ -227,7 +232,8 @@ class _Chunk:
                 self.contents[stage.key][name] = npz_bytes(_stacked([arrays for _, arrays in rows]))
                 result.records.extend(Record(key, name, row) for row, (key, _) in enumerate(rows))
             contents = self.contents[stage.key]
-            result.files = self._timed("write", lambda f=folder, c=contents: commit_files(f, c)) if contents else []
+            if contents:
+                result.files = self._timed("write", partial(commit_files, folder, contents))
         return self.result
 
 
@@ -236,9 +242,9 @@ def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 @lru_cache(maxsize=8)
-def _recorded(folder: Path, stage: ItemStage, look_up: str) -> StageFolder:
+def _recorded(folder: Path, look_up: str) -> StageFolder:
     """Return a stage's folder as it was when the pass of that name began, without its bad files."""
-    loaded = StageFolder(folder, stage).load()
+    loaded = StageFolder(folder).load()
     needed = {record.file for record in loaded.records.values() if record.file in loaded.files}
     loaded.drop(loaded.check(name for name in needed if name is not None)[0])
     return loaded

@@ -71,7 +71,7 @@ def test_soft_labels_refuse_what_has_no_distribution(votes, text):
         ([1, 1, 1, 1, 1, 1], 0),
         ([0, 0, 0, 0, 0, 1], 5),
         ([0, 0, 0, 0, 0, 0], -1),
-        # (1/3 + 1/3 + 1/3) against 1 - 2e-16: equal means that rounding tells apart.
+        # Equal means that only rounding tells apart.
         ([0, 1 - 2e-16, 1.0, 0, 0, 0], 1),
     ],
 )

@@ -20,7 +20,10 @@ class Limits(Params):
 
 @register("qc", "limits", Limits)
 def make_ledger(
-    items: pd.DataFrame, reasons: Sequence[Reason | None], measures: Mapping[str, np.ndarray[Any, Any]], qc: Params
+    items: pd.DataFrame,
+    reasons: Sequence[Reason | None],
+    measures: Mapping[str, np.ndarray[Any, Any]],
+    qc: Params,
 ) -> pd.DataFrame:
     """Return one row per item in the order of ``items``; measures are empty where an item was left out."""
     ledger = items[["item_id", "eeg_id"]].reset_index(drop=True)

@@ -42,7 +42,10 @@ def input_measures(segment: Segment, cleaned: Cleaned) -> Row:
 
 
 def output_measures(
-    derived: Derived, scalogram: Scalogram, waveform: Waveform, chains: tuple[tuple[str, tuple[str, ...]], ...]
+    derived: Derived,
+    scalogram: Scalogram,
+    waveform: Waveform,
+    chains: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Row:
     """Measure the derivations, the waveforms and the scaled scalogram.
 

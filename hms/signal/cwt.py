@@ -344,7 +344,8 @@ def _families(params: Cwt, *, sfreq: float) -> list[list[_Part]]:
 def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int, *, sfreq: float) -> _Block:
     """Return the block of components that share a segment."""
     freqs = frequencies(params).astype(np.float64)
-    bins_hz: NDArray[np.float64] = np.arange(1, segment.n_fft // 2 + 1) * (sfreq / segment.n_fft)
+    bins_hz = np.arange(1, segment.n_fft // 2 + 1, dtype=np.float64)
+    bins_hz *= sfreq / segment.n_fft
     found = [_bins(params, float(freqs[part.row]), part.index, bins_hz) for part in family]
     n_hops = segment.n_fft // params.hop
     # Bins of the power's spectrum: differences of bins, for a real transform sums as well.

@@ -48,7 +48,7 @@ class Segment:
     @property
     def n_window(self) -> int:
         """Samples of the window."""
-        return self.eeg.shape[1] - 2 * self.n_context
+        return int(self.eeg.shape[1]) - 2 * self.n_context
 
     def narrowed(self, n_context: int) -> Segment:
         """Return the segment with less context around the same window."""
@@ -124,7 +124,8 @@ def read_segment(
     first = round(start_s * sfreq)
     if first < 0 or first + n_window > recording.n_samples:
         raise Unusable(
-            f"the window ends at {start_s + window_s:g} s but the recording lasts {recording.n_samples / sfreq:g} s"
+            f"the window ends at {start_s + window_s:g} s "
+            f"but the recording lasts {recording.n_samples / sfreq:g} s"
         )
     present = tuple(name for name in channels if name in recording.channels)
     start, stop = first - n_context, first + n_window + n_context

@@ -39,7 +39,9 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
     base = Path(params.root).expanduser() if params.root else outputs_dir / "synthetic"
     folder = base / f"{params.n_recordings}x{params.n_patients}-seed{params.seed}-{digest_of(settings, 4)}"
     if not _is_complete(folder):
-        with lock(base / f".{folder.name}.lock", waiting="another run makes the recordings; waiting", say=say):
+        with lock(
+            base / f".{folder.name}.lock", waiting="another run makes the recordings; waiting", say=say
+        ):
             if not _is_complete(folder):
                 _make(folder, settings, n_jobs)
     return ParquetSource(folder, params.aliases)

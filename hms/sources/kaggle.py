@@ -23,7 +23,11 @@ if TYPE_CHECKING:
     from hms.sources.tables import VotesTable
 
 COMPETITION = "hms-harmful-brain-activity-classification"
-USUAL_PLACES = (f"/kaggle/input/{COMPETITION}", f"/kaggle/input/competitions/{COMPETITION}", f"data/{COMPETITION}")
+USUAL_PLACES = (
+    f"/kaggle/input/{COMPETITION}",
+    f"/kaggle/input/competitions/{COMPETITION}",
+    f"data/{COMPETITION}",
+)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ from hms.competition import (
     CLASS_NAMES,
     CLASSES,
     EEG_CHANNELS,
+    JUDGED_LENGTH_S,
+    JUDGED_START_S,
     SFREQ_HZ,
     SUB_WINDOW_S,
     TRAIN_COLUMNS,
@@ -388,7 +390,7 @@ def _polymorphic_delta(rng: Rng, n_samples: int) -> Array:
 
 @dataclass(frozen=True)
 class Pattern:
-    """A pattern over the whole recording, relative to the background's SD.
+    """A pattern over the whole recording; a wave or rhythm has about 1 at its strongest electrode.
 
     Attributes
     ----------
@@ -400,23 +402,26 @@ class Pattern:
     rate_hz: float
 
 
+SEIZURE_RAMP_S = 1.0
+
+
 def seizure(rng: Rng, n_samples: int) -> Pattern:
     """Return a rhythm that starts in the first 12 s, slows, grows and, when focal, spreads.
 
-    It lasts 22 to 50 s of a 50 s recording and as much longer as the recording is, so that it
-    covers the ten judged seconds of every sub-window.
+    It lasts 22 to 50 s, and as much longer as the recording is longer than 50 s: to the end of
+    the last sub-window's judged seconds at least, since experts cannot see it elsewhere.
     """
     start_hz, end_share = rng.uniform(2.6, 4.5), rng.uniform(0.45, 0.85)
     onset_s = rng.uniform(0, 12)
-    length_s = rng.uniform(22, 50) + n_samples / SFREQ_HZ - SUB_WINDOW_S
+    judged_end_s = JUDGED_START_S + JUDGED_LENGTH_S + SEIZURE_RAMP_S
+    length_s = rng.uniform(max(22, judged_end_s - onset_s), 50) + n_samples / SFREQ_HZ - SUB_WINDOW_S
     progress = (np.arange(n_samples) / SFREQ_HZ - onset_s) / length_s
     course = np.clip(progress, 0, 1)
     phase = 2 * np.pi * np.cumsum(start_hz * (1 - (1 - end_share) * course)) / SFREQ_HZ
     shifts = rng.uniform(0, 2 * np.pi, 3)
     wave = sum(a * np.sin((k + 1) * phase + shifts[k]) for k, a in enumerate((1.0, 0.5, 0.35)))
-    ramp_s = 1.0
-    envelope = np.clip(np.minimum(progress, 1 - progress) * length_s / ramp_s, 0, 1) * (0.5 + course)
-    return Pattern(_seizure_field(rng, course) * (2.2 * wave * envelope).astype(np.float32), float(start_hz))
+    envelope = np.clip(np.minimum(progress, 1 - progress) * length_s / SEIZURE_RAMP_S, 0, 1) * (0.5 + course)
+    return Pattern(_seizure_field(rng, course) * (wave * envelope).astype(np.float32), float(start_hz))
 
 
 def _seizure_field(rng: Rng, course: NDArray[Any]) -> Array:
@@ -430,13 +435,13 @@ def _seizure_field(rng: Rng, course: NDArray[Any]) -> Array:
 
 def _generalised(rng: Rng) -> Array:
     """Return a field on all electrodes, uneven enough to be seen between neighbours."""
-    place = field((float(rng.normal(0, 0.08)), float(rng.uniform(0.2, 0.7))), float(rng.uniform(0.5, 0.75)))
-    return _peak_one(place * rng.normal(1, 0.2, len(place)).astype(np.float32))
+    place = field((float(rng.normal(0, 0.03)), float(rng.uniform(0.2, 0.7))), float(rng.uniform(0.5, 0.75)))
+    return _peak_one(place * rng.normal(1, 0.15, len(place)).astype(np.float32))
 
 
 def _peak_one(place: Array) -> Array:
     """Return a field that is 1 at the electrode nearest to its source, where amplitudes are stated."""
-    return place / place.max()
+    return np.asarray(place / place.max(), dtype=np.float32)
 
 
 def lpd(rng: Rng, n_samples: int) -> Pattern:
@@ -444,7 +449,7 @@ def lpd(rng: Rng, n_samples: int) -> Pattern:
     interval_s = rng.uniform(0.6, 2.0)
     train = _discharges(rng, n_samples, interval_s, cv=rng.uniform(0.08, 0.2))
     wave = np.convolve(train, _sharp_wave(rng))[:n_samples]
-    place = 2.2 * _peak_one(field(_one_side(rng), float(rng.uniform(0.35, 0.55))))
+    place = _peak_one(field(_one_side(rng), float(rng.uniform(0.35, 0.55))))
     return Pattern((place[:, None] * wave).astype(np.float32), 1 / interval_s)
 
 
@@ -458,7 +463,7 @@ def gpd(rng: Rng, n_samples: int) -> Pattern:
     lag = triphasic * rng.uniform(0, longest) * (1 - POSITIONS[:, 1]) / 2
     starts = longest - np.rint(lag).astype(int)
     delayed = np.stack([wave[start : start + n_samples] for start in starts])
-    return Pattern((3.0 * _generalised(rng)[:, None] * delayed).astype(np.float32), float(rate_hz))
+    return Pattern((_generalised(rng)[:, None] * delayed).astype(np.float32), float(rate_hz))
 
 
 def _discharges(rng: Rng, n_samples: int, interval_s: float, *, cv: float) -> NDArray[np.float64]:
@@ -475,7 +480,9 @@ def _discharges(rng: Rng, n_samples: int, interval_s: float, *, cv: float) -> ND
 def _lobes(*lobes: tuple[float, float, float]) -> NDArray[np.float64]:
     """Return the sum of Gaussian lobes given by amplitude, centre in s and SD in s; under 0.5 s."""
     t = np.arange(int(0.5 * SFREQ_HZ)) / SFREQ_HZ
-    wave: NDArray[np.float64] = np.sum([a * np.exp(-((t - c) ** 2) / (2 * s**2)) for a, c, s in lobes], axis=0)
+    wave: NDArray[np.float64] = np.sum(
+        [a * np.exp(-((t - c) ** 2) / (2 * s**2)) for a, c, s in lobes], axis=0
+    )
     return wave
 
 
@@ -486,6 +493,7 @@ def _sharp_wave(rng: Rng) -> NDArray[np.float64]:
 
 
 def _triphasic_wave(rng: Rng) -> NDArray[np.float64]:
+    """Return small, large, middling lobes of changing sign; the large one is positive on the scalp."""
     width_s = rng.uniform(0.1, 0.16)
     centres = width_s * np.array((0.5, 1.2, 2.1))
     return _lobes(
@@ -496,14 +504,14 @@ def _triphasic_wave(rng: Rng) -> NDArray[np.float64]:
 def lrda(rng: Rng, n_samples: int) -> Pattern:
     """Return lateralised rhythmic delta at 1 to 2.3 Hz over one hemisphere."""
     wave, rate_hz = _rhythm(rng, n_samples, high_hz=2.3)
-    place = 1.4 * _peak_one(field(_one_side(rng), float(rng.uniform(0.4, 0.6))))
+    place = _peak_one(field(_one_side(rng), float(rng.uniform(0.4, 0.6))))
     return Pattern((place[:, None] * wave).astype(np.float32), rate_hz)
 
 
 def grda(rng: Rng, n_samples: int) -> Pattern:
     """Return generalised rhythmic delta at 1 to 2.6 Hz, strongest in front."""
     wave, rate_hz = _rhythm(rng, n_samples, high_hz=2.6)
-    return Pattern((1.2 * _generalised(rng)[:, None] * wave).astype(np.float32), rate_hz)
+    return Pattern((_generalised(rng)[:, None] * wave).astype(np.float32), rate_hz)
 
 
 def _rhythm(rng: Rng, n_samples: int, *, high_hz: float) -> tuple[Array, float]:
@@ -524,7 +532,15 @@ PATTERNS: dict[str, Callable[[Rng, int], Pattern]] = {
 }
 """What each class looks like; "other" is background alone."""
 
+AMPLITUDE = {"seizure": 2.2, "lpd": 2.2, "gpd": 3.0, "lrda": 1.4, "grda": 1.2}
+"""Strength of a pattern that all experts see, before SIGNAL_TO_BACKGROUND.
+
+Chosen so that, as with real recordings, a logistic regression on scalogram summaries lies
+about half way between the class prior and the distribution the votes were drawn from.
+"""
+
 BACKGROUND_UV = 14.0
+"""Median over recordings of the background's SD at an electrode."""
 SIGNAL_TO_BACKGROUND = 2.0
 
 
@@ -532,9 +548,9 @@ def _patterns(rng: Rng, latent: NDArray[np.float64], n_samples: int) -> Array:
     """Return the sum of the two likeliest classes' patterns, as strong as they are likely."""
     wave = np.zeros((len(EEG_CHANNELS), n_samples), dtype=np.float32)
     for k in np.argsort(-latent)[:2]:
-        if CLASSES[k] in PATTERNS:
-            strength = np.float32(SIGNAL_TO_BACKGROUND * latent[k] ** 0.8 * rng.lognormal(0, 0.35))
-            wave += strength * PATTERNS[CLASSES[k]](rng, n_samples).wave
+        if (name := CLASSES[k]) in PATTERNS:
+            strength = SIGNAL_TO_BACKGROUND * AMPLITUDE[name] * latent[k] ** 0.8 * rng.lognormal(0, 0.35)
+            wave += np.float32(strength) * PATTERNS[name](rng, n_samples).wave
     return wave
 
 
@@ -554,14 +570,16 @@ def _muscle(rng: Rng, n_samples: int) -> Array:
     place = field((float(rng.choice((-0.9, 0.9))), float(rng.uniform(-0.3, 0.8))), 0.45)
     bursts = np.clip(shaped_noise(rng, 1, n_samples, _band(0.02, 0.3)) + 0.5, 0, None)
     wave = shaped_noise(rng, len(EEG_CHANNELS), n_samples, _band(20, 80))
-    return np.float32(rng.uniform(4, 20)) * place[:, None] * bursts * wave
+    eeg: Array = np.float32(rng.uniform(4, 20)) * place[:, None] * bursts * wave
+    return eeg
 
 
 def _mains(rng: Rng, n_samples: int) -> Array:
     """Return 60 Hz in µV, as strong on each electrode as its contact is bad."""
     amplitude = rng.lognormal(np.log(4), 0.8) * rng.lognormal(0, 0.5, len(EEG_CHANNELS))
     phase = 2 * np.pi * 60 * np.arange(n_samples) / SFREQ_HZ + rng.uniform(0, 2 * np.pi)
-    return (amplitude[:, None] * np.sin(phase)).astype(np.float32)
+    eeg: Array = (amplitude[:, None] * np.sin(phase)).astype(np.float32)
+    return eeg
 
 
 def _pops(rng: Rng, n_samples: int) -> Array:
@@ -703,13 +721,14 @@ def _nearest(n_frames: int, firsts: list[int], lengths: list[int]) -> NDArray[np
     distance = [
         np.maximum(first - frames, frames - (first + n - 1)) for first, n in zip(firsts, lengths, strict=True)
     ]
-    return np.argmin(distance, axis=0)
+    number: NDArray[np.intp] = np.argmin(distance, axis=0)
+    return number
 
 
 # --------------------------------------------------------------------------------- files
 
 README = (
-    "What the generator drew, for checking models and the generator itself; no input, no real data set has it.\n"
+    "What the generator drew, for checking models and the generator itself. Not an input.\n"
     "latent.csv: for each row of train.csv, the distribution over classes that its votes were drawn from.\n"
 )
 

@@ -32,7 +32,7 @@ class Derived:
     @property
     def n_window(self) -> int:
         """Samples of the window."""
-        return self.values.shape[1] - 2 * self.n_context
+        return int(self.values.shape[1]) - 2 * self.n_context
 
     @property
     def window(self) -> NDArray[np.float32]:
@@ -68,6 +68,8 @@ class Derivations(ItemStage):
         first = 0
         for chain, pairs in self.chains:
             if not alive[first : first + len(pairs)].any():
-                dead = ", ".join(n for n, is_dead in zip(cleaned.channels, cleaned.dead, strict=True) if is_dead)
+                dead = ", ".join(
+                    n for n, is_dead in zip(cleaned.channels, cleaned.dead, strict=True) if is_dead
+                )
                 raise Unusable(f"chain {chain} has no pair of live channels; dead: {dead}", failure=False)
             first += len(pairs)

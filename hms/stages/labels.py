@@ -10,8 +10,9 @@ import numpy as np
 
 from hms.competition import CLASSES, VOTE_COLUMNS
 from hms.labels.votes import high_confidence, soft_labels
+from hms.labels.weights import confidence_weights
 from hms.registry import Params
-from hms.stage import Content, TableStage, register_stage, section_function, setting
+from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.meta import Meta
 from hms.store import npz_bytes
 from hms.tables import Tables
@@ -35,10 +36,9 @@ class Labels(TableStage):
         """Return labels.npz."""
         used = tables.used
         vote_sum = used["vote_sum"].to_numpy(np.int32)
-        weight = section_function("weight", self.weight)(vote_sum, self.weight)
         arrays = {
             "y_soft": soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
-            "w_conf": np.asarray(weight, dtype=np.float32),
+            "w_conf": confidence_weights(vote_sum, self.weight),
             "hc_mask": high_confidence(vote_sum, self.high_confidence_votes),
             "classes": np.array(CLASSES, dtype="<U7"),
             "vote_sum": vote_sum,

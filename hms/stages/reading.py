@@ -8,8 +8,8 @@ from typing import Self
 
 from hms.competition import SFREQ_HZ
 from hms.config import Config
-from hms.signal.cwt import wavelet_reach_s
-from hms.signal.filters import filter_reach_s
+from hms.signal.filters import FilterParams, filter_reach_s
+from hms.signal.wavelets import Cwt, wavelet_reach_s
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage, setting
 
@@ -29,10 +29,14 @@ class Reading(ItemStage):
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build with the filter's reach as context, or the longest wavelet's if that is longer."""
+        assert isinstance(cfg.filter, FilterParams)
         reach_s = filter_reach_s(cfg.filter, sfreq=SFREQ_HZ)
         if wavelet:
+            assert isinstance(cfg.cwt, Cwt)
             reach_s = max(reach_s, wavelet_reach_s(cfg.cwt, sfreq=SFREQ_HZ))
-        return cls(tuple(sorted(cfg.at("data.aliases"))), cfg.at("window.length_s"), float(math.ceil(reach_s)))
+        return cls(
+            tuple(sorted(cfg.at("data.aliases"))), cfg.at("window.length_s"), float(math.ceil(reach_s))
+        )
 
     def compute(self, segment: Segment) -> Segment:
         """Return the segment with no more context than this stage's key states."""

@@ -71,7 +71,8 @@ class Signal(ItemStage):
         if lacking:
             raise Unusable(
                 f"the montage needs channel {', '.join(lacking)}, which the recording lacks; "
-                f"it has {', '.join(segment.channels) or 'none of the known names'} (data.aliases renames channels)"
+                f"it has {', '.join(segment.channels) or 'none of the known names'} "
+                f"(data.aliases renames channels)"
             )
         return segment.eeg[[segment.channels.index(name) for name in self.channels]]
 

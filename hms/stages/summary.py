@@ -21,7 +21,12 @@ class Summary(TableStage):
 
     name = "summary"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("used", "excluded", "data_package/labels.npz", "data_package/splits.npz")
+    inputs: ClassVar[tuple[str, ...]] = (
+        "used",
+        "excluded",
+        "data_package/labels.npz",
+        "data_package/splits.npz",
+    )
     files: ClassVar[tuple[str, ...]] = ("qc/summary.json",)
 
     labels: Labels

@@ -39,7 +39,11 @@ class Waveforms(ItemStage):
     def compute(self, derived: Derived) -> Waveform:
         """Reduce each chain; a pair with a dead electrode takes no part."""
         x = reduce_waveforms(
-            derived.window, derived.alive, chains=self.derivations.chains, output=self.output, waveform=self.waveform
+            derived.window,
+            derived.alive,
+            chains=self.derivations.chains,
+            output=self.output,
+            waveform=self.waveform,
         )
         return Waveform(x, derived.sfreq)
 

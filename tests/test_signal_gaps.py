@@ -1,0 +1,96 @@
+"""Gaps: what fills samples that are NaN or infinite."""
+
+import numpy as np
+import pytest
+
+from hms.registry import Params
+from hms.signal.gaps import FillGaps, fill_gaps, has_gaps, interpolate, median
+
+NAN = np.nan
+PARAMS = FillGaps("interpolate", hold_s=1.0, taper_s=2.0)
+"""At 1 Hz: held one sample, then half a cosine over two (weights 1, 0.5, 0)."""
+
+
+def eeg(*rows):
+    return np.array(rows, np.float32)
+
+
+def test_an_inner_gap_becomes_a_straight_line():
+    """1, gap, gap, gap, 9 becomes 1, 3, 5, 7, 9, and infinities are gaps too."""
+    filled = interpolate(eeg([1, NAN, np.inf, -np.inf, 9]), PARAMS, sfreq=1.0)
+    np.testing.assert_array_equal(filled, eeg([1, 3, 5, 7, 9]))
+
+
+def test_an_end_is_held_and_then_led_to_the_median():
+    """Values 4, 4, 8: median 4; after the 8 comes 8 (held), 6 (half way), 4, 4."""
+    filled = interpolate(eeg([4, 4, 8, NAN, NAN, NAN, NAN]), PARAMS, sfreq=1.0)
+    np.testing.assert_allclose(filled, eeg([4, 4, 8, 8, 6, 4, 4]), atol=1e-6)
+
+
+def test_a_start_is_the_mirror_of_an_end():
+    """The same values reversed give the same filling reversed."""
+    row = eeg([4, 4, 8, NAN, NAN, NAN, NAN])
+    np.testing.assert_array_equal(
+        interpolate(row[:, ::-1], PARAMS, sfreq=1.0), interpolate(row, PARAMS, sfreq=1.0)[:, ::-1]
+    )
+
+
+def test_without_taper_the_median_follows_the_held_value_at_once():
+    """A taper of 0 s is a step, not a division by zero."""
+    sharp = FillGaps("interpolate", hold_s=1.0, taper_s=0.0)
+    filled = interpolate(eeg([4, 4, 8, NAN, NAN, NAN]), sharp, sfreq=1.0)
+    np.testing.assert_array_equal(filled, eeg([4, 4, 8, 8, 4, 4]))
+
+
+def test_a_channel_without_a_sample_becomes_zeros_and_leaves_others_alone():
+    filled = interpolate(eeg([NAN, NAN, NAN], [1, 2, 3]), PARAMS, sfreq=1.0)
+    np.testing.assert_array_equal(filled, eeg([0, 0, 0], [1, 2, 3]))
+
+
+def test_a_single_valid_sample_fills_its_channel():
+    np.testing.assert_array_equal(interpolate(eeg([NAN, 5, NAN]), PARAMS, sfreq=1.0), eeg([5, 5, 5]))
+
+
+def test_the_median_policy_puts_the_median_everywhere():
+    """Median of 1, 2, 9 is 2."""
+    filled = median(eeg([NAN, 1, 9, NAN, 2], [NAN] * 5), Params("median"), sfreq=1.0)
+    np.testing.assert_array_equal(filled, eeg([2, 1, 9, 2, 2], [0] * 5))
+
+
+@pytest.mark.parametrize("params", [PARAMS, Params("median")])
+def test_input_is_never_written_to(params):
+    given = eeg([1, NAN, 3])
+    before = given.copy()
+    filled = fill_gaps(given, params, sfreq=1.0)
+    assert filled.dtype == np.float32
+    assert np.isfinite(filled).all()
+    np.testing.assert_array_equal(given, before)
+
+
+def test_without_gaps_the_given_array_comes_back():
+    given = eeg([1, 2, 3])
+    assert fill_gaps(given, PARAMS, sfreq=1.0) is given
+
+
+@pytest.mark.parametrize("value", [NAN, np.inf, -np.inf])
+def test_one_bad_sample_anywhere_is_a_gap(value):
+    row = np.ones((3, 1000), np.float32)
+    row[2, 777] = value
+    assert has_gaps(row)
+
+
+def test_infinities_of_both_signs_and_huge_values_are_told_apart():
+    """Inf - Inf is NaN and still a gap; 3e38 four times overflows a sum and is none."""
+    assert has_gaps(eeg([np.inf, -np.inf]))
+    assert not has_gaps(np.full((1, 4), 3e38, np.float32))
+
+
+def test_long_edge_blocks_stay_within_the_channels_range():
+    """Blocks of 5,197 samples, the longest of the competition, add no new extreme."""
+    rng = np.random.default_rng(0)
+    row = rng.normal(0, 30, (1, 10_000)).astype(np.float32) + 3000
+    row[:, :5197] = NAN
+    filled = interpolate(row, FillGaps("interpolate", hold_s=0.5, taper_s=2.0), sfreq=200.0)
+    assert filled.min() >= np.nanmin(row) - 1e-3
+    assert filled.max() <= np.nanmax(row) + 1e-3
+    assert filled[0, 0] == np.float32(np.nanmedian(row))

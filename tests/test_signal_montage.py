@@ -1,0 +1,111 @@
+"""Montage: derivations, chains, and what takes part in a row of the output."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from hms.competition import EEG_CHANNELS
+from hms.registry import Params
+from hms.signal.montage import Montage, alive_derivations, bipolar, derive, electrodes, output_groups
+
+CHAINS = (("L", ("A-B", "B-C")), ("R", ("A-D",)))
+MONTAGE = Montage("bipolar", CHAINS, "chains", Params("curvature"), allow_degenerate=False)
+CHANNELS = ("A", "B", "C", "D")
+
+
+def test_a_derivation_is_anode_minus_cathode():
+    """A=1, B=10, C=100, D=1000: A-B is -9, B-C is -90, A-D is -999."""
+    eeg = np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)
+    np.testing.assert_array_equal(derive(eeg, CHANNELS, MONTAGE.derivations), [[-9], [-90], [-999]])
+    np.testing.assert_array_equal(bipolar(eeg, CHANNELS, MONTAGE), [[-9], [-90], [-999]])
+
+
+def test_the_order_of_the_recordings_channels_does_not_matter():
+    eeg = np.arange(8, dtype=np.float32).reshape(4, 2)
+    np.testing.assert_array_equal(
+        derive(eeg[::-1], CHANNELS[::-1], MONTAGE.derivations), derive(eeg, CHANNELS, MONTAGE.derivations)
+    )
+
+
+def test_nan_stays_in_the_derivations_that_use_it():
+    eeg = np.array([[1.0], [np.nan], [1.0], [1.0]], np.float32)
+    np.testing.assert_array_equal(
+        np.isnan(derive(eeg, CHANNELS, MONTAGE.derivations))[:, 0], [True, True, False]
+    )
+
+
+def test_a_channel_that_is_missing_is_named_with_its_derivation():
+    with pytest.raises(
+        ValueError, match=r"montage needs channel 'D' \(for A-D\), but the recording has A, B, C"
+    ):
+        derive(np.zeros((3, 5), np.float32), ("A", "B", "C"), MONTAGE.derivations)
+
+
+def test_electrodes_come_in_file_order_then_others():
+    """F7 stands before Fp2 in the files; X9 is not in them at all."""
+    chains = (("Z", ("X9-Fp2", "F7-Fp1")),)
+    assert electrodes(chains) == ("Fp1", "F7", "Fp2", "X9")
+
+
+def test_names_follow_the_chains():
+    assert MONTAGE.derivations == ("A-B", "B-C", "A-D")
+    assert MONTAGE.chain_of == ("L", "L", "R")
+    assert MONTAGE.channels == CHANNELS
+    assert MONTAGE.outputs == ("L", "R")
+    assert replace(MONTAGE, output="derivations").outputs == ("A-B", "B-C", "A-D")
+
+
+@pytest.mark.parametrize(
+    ("dead", "alive"),
+    [
+        ((), (True, True, True)),
+        (("A",), (False, True, False)),
+        (("C",), (True, False, True)),
+        (("B", "D"), (False, False, False)),
+    ],
+)
+def test_a_dead_electrode_takes_its_derivations_with_it(dead, alive):
+    mask = np.isin(CHANNELS, dead)
+    np.testing.assert_array_equal(alive_derivations(mask, CHANNELS, MONTAGE.derivations), alive)
+
+
+def test_groups_hold_the_live_derivations_of_each_row():
+    alive = np.array([True, False, True])
+    assert output_groups(CHAINS, "chains", alive) == ((0,), (2,))
+    assert output_groups(CHAINS, "derivations", alive) == ((0,), (), (2,))
+    assert output_groups(CHAINS, "chains", np.array([False, False, True])) == ((), (2,))
+    assert output_groups(CHAINS, "chains", np.ones(3, bool)) == ((0, 1), (2,))
+
+
+@pytest.mark.parametrize(
+    ("chains", "message"),
+    [
+        ((), "chains must name at least one chain"),
+        ((("L", ()),), "chains: chain L has no derivation"),
+        ((("L", ("Fp1",)),), "chains: 'Fp1' in chain L is no derivation; write anode-cathode"),
+        ((("L", ("Fp1-F7-T3",)),), "chains: 'Fp1-F7-T3' in chain L is no derivation"),
+        ((("L", ("Fp1-Fp1",)),), "chains: 'Fp1-Fp1' in chain L is no derivation"),
+        ((("L", ("Fp1 -F7",)),), "chains: 'Fp1 -F7' in chain L is no derivation"),
+        ((("L", ("A-B",)), ("R", ("A-B",))), "chains: derivation A-B is listed more than once"),
+        ((("L", ("A-B",)), ("L", ("A-C",))), "chains: chain L is listed more than once"),
+    ],
+)
+def test_an_impossible_chain_is_refused(chains, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        replace(MONTAGE, chains=chains)
+
+
+def test_the_mean_waveform_is_refused_with_the_reason():
+    with pytest.raises(ValueError, match=r"^waveform 'mean' .*LL equals LP.*allow_degenerate=true"):
+        replace(MONTAGE, waveform=Params("mean"))
+
+
+@pytest.mark.parametrize("change", [{"allow_degenerate": True}, {"output": "derivations"}])
+def test_the_mean_waveform_is_allowed_on_request_or_where_it_is_not_used(change):
+    assert replace(MONTAGE, waveform=Params("mean"), **change).waveform.kind == "mean"
+
+
+def test_every_electrode_of_the_files_is_known():
+    chains = (("all", tuple(f"{a}-{b}" for a, b in zip(EEG_CHANNELS[:-1], EEG_CHANNELS[1:], strict=True))),)
+    assert electrodes(chains) == EEG_CHANNELS

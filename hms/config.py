@@ -13,7 +13,7 @@ import math
 import os
 import sys
 import types
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -179,12 +179,44 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         extra = [f"hydra.searchpath=[{json.dumps(folder.as_uri())}]"]
     texts = [str(override) for override in overrides]
     _check_overrides(texts, folders)
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+    with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+        try:
             raw = hydra_compose("config", overrides=[*texts, *extra])
-    except (HydraException, OmegaConfBaseException, ValueError) as error:
-        raise ConfigError(first_lines(error)) from None
+        except (HydraException, OmegaConfBaseException, ValueError) as error:
+            groups = group_options(folders)
+            chosen = [text for text in texts if text.partition("=")[0] in groups]
+            _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
+            raise ConfigError(first_lines(error)) from None
     return build_config(raw)
+
+
+def _refuse_unknown_keys(texts: Sequence[str], groups: Iterable[str], composed: Callable[[], Any]) -> None:
+    """Name the first override whose key the configuration does not have, and the keys it has there."""
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        tree = OmegaConf.to_container(composed(), resolve=False)
+    except (HydraException, OmegaConfBaseException):
+        return
+    for text in texts:
+        path = text.partition("=")[0]
+        if path not in groups and path.partition(".")[0] != "hydra":
+            _refuse_unknown_key(path, tree)
+
+
+def _refuse_unknown_key(path: str, tree: Any) -> None:
+    node, above = tree, ""
+    for part in path.split("."):
+        if not isinstance(node, dict):
+            raise ConfigError(f"{path} is not a setting; {above} is a value, not a section")
+        if part not in node:
+            near = did_you_mean(part, node).replace("'", f"'{above}." if above else "'", 1)
+            raise ConfigError(
+                f"{path} is not a setting{near}; {above or 'the top level'} has {', '.join(map(str, node))}"
+            )
+        node, above = node[part], f"{above}.{part}" if above else part
 
 
 def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
@@ -204,7 +236,8 @@ def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
     try:
         parsed = OverridesParser.create().parse_overrides(list(overrides))
     except HydraException as error:
-        raise ConfigError(f"{first_lines(error)}; an override is written key=value") from None
+        text = first_lines(error).partition("; See ")[0]
+        raise ConfigError(f"{text}; an override is written key=value, with no space around '='") from None
     groups = group_options(folders)
     seen: dict[str, str] = {}
     for override in parsed:

@@ -15,13 +15,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hms.config import Config, build_config, digest_of
-from hms.manifest import is_whole, write_manifest
+from hms.manifest import is_whole, versions, write_manifest
 from hms.parallel import n_workers, run_tasks, stop_workers
 from hms.plan import Plan, config_of, make_plan
 from hms.progress import Progress, say
 from hms.stage import TableStage
 from hms.store import Reason, Record, StageFolder, Stored, commit_files, commit_links, lock, storage_error
 from hms.tables import Tables
+from hms.transform import evaluate_row
 from hms.workers import ChunkResult, Task
 
 if TYPE_CHECKING:
@@ -227,6 +228,14 @@ def _open_tables(plan: Plan) -> Tables:
         plan.reasons(),
         load_rows=lambda name: _load_rows(plan, _row_folder(plan, name)),
         rows_digest=lambda name: digest_of(_row_list(plan, _row_folder(plan, name))),
+        evaluate=lambda row, stages: evaluate_row(plan, row, stages),
+        facts={
+            "run": plan.run_hash,
+            "config": config_of(plan.cfg, plan.products),
+            "stages": list(plan.cfg.stages),
+            "votes": plan.votes.digest,
+            "versions": versions(),
+        },
     )
 
 

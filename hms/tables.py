@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from hms.sources.tables import VotesTable
+    from hms.stage import ItemStage
 
 __all__ = ["Tables", "frame_digest"]
 
@@ -30,6 +31,7 @@ class Tables:
     votes : the source's validated table
     items : one row per item, in first-appearance order of the votes table
     reasons : per item, why it could not be prepared, or None
+    facts : what a page may say of the run: its hash, configuration and versions
     """
 
     def __init__(
@@ -40,8 +42,11 @@ class Tables:
         *,
         load_rows: Callable[[str], dict[str, np.ndarray[Any, Any]]],
         rows_digest: Callable[[str], str],
+        evaluate: Callable[[int, Sequence[ItemStage]], list[Any]],
+        facts: Mapping[str, Any],
     ) -> None:
-        self.votes, self.items = votes, items
+        self.votes, self.items, self.facts = votes, items, facts
+        self._evaluate = evaluate
         self.reasons = list(reasons)
         self._load_rows, self._rows_digest = load_rows, rows_digest
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
@@ -79,6 +84,19 @@ class Tables:
             self._rows[stage] = self._load_rows(stage)
         return self._rows[stage]
 
+    def evaluate(self, row: int, *stages: ItemStage) -> list[Any]:
+        """Return what item stages give for one prepared item, anew from its recording.
+
+        For the few items that a picture shows in full: keeping them for all would be
+        gigabytes. ``rows:<stage>`` among a stage's `inputs` stands for what this depends on.
+
+        Raises
+        ------
+        StorageError
+            If the recording is not the one that was prepared.
+        """
+        return self._evaluate(row, stages)
+
     def add_file(self, path: str, stored: Path, digest: str) -> None:
         """Make a file of the run that another stage wrote readable under its path in the run."""
         self._files[path] = (stored, digest)
@@ -106,6 +124,10 @@ class Tables:
         if "/" in name:
             return self._files[name][1]
         return str(getattr(self, f"_digest_of_{name}"))
+
+    @cached_property
+    def _digest_of_facts(self) -> str:
+        return digest_of(self.facts)
 
     @cached_property
     def _digest_of_votes(self) -> str:

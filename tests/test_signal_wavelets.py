@@ -91,10 +91,10 @@ def test_gmw_and_morlet_have_the_same_curvature_at_the_peak():
         assert curvature == pytest.approx(-(W0**2), rel=1e-3)
 
 
-def test_the_morlets_reach_is_4_57_standard_deviations():
-    """erfc(4.57) is 1e-10, the energy outside; sigma at 0.5 Hz is w0 / pi = 1.732 s."""
+def test_the_morlets_reach_is_5_standard_deviations():
+    """erfc(5.04) is 1e-12, the energy outside; sigma at 0.5 Hz is w0 / pi = 1.732 s."""
     (reach,) = reaches_s(MORLET, 0.5)
-    assert reach == pytest.approx(4.57 * W0 / math.pi, abs=0.13)
+    assert reach == pytest.approx(5.04 * W0 / math.pi, abs=0.13)
     assert wavelet_reach_s(MORLET, sfreq=200.0) == reach
 
 

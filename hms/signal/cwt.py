@@ -5,7 +5,7 @@ sample is wanted. The plan, made once per worker, spends no more on it than that
 
 1. Fast frequencies look at a short piece around the window, slow ones at a long piece; a
    piece has one real FFT per pair. Where to part them follows from a count of operations.
-2. Each wavelet takes the bins where its response is not negligible (above 1e-6 of its
+2. Each wavelet takes the bins where its response is not negligible (above 1e-7 of its
    peak), times the response. Moving them to the start of a buffer shifts the transform in
    frequency, which leaves its magnitude as it is.
 3. One batched inverse FFT per octave. Folding a spectrum of N bins to N / hop leaves every
@@ -33,8 +33,11 @@ from hms.signal.wavelets import Cwt, components, frequencies, reaches_s, wavelet
 
 __all__ = ["CwtPlan", "frequencies", "plan_cwt", "wavelet_reach_s"]
 
-NEGLIGIBLE = 1e-6
+NEGLIGIBLE = 1e-7
 """Share of a response's peak below which a bin is left out."""
+
+WORTH_INTERPOLATING = 0.75
+"""A shorter inverse FFT pays for the interpolation after it when it is this much shorter."""
 
 Array = NDArray[np.float32]
 Groups = tuple[tuple[int, ...], ...]
@@ -80,16 +83,21 @@ class CwtPlan(ABC):
         expected = self.n_window + 2 * self.n_context
         if derivations.ndim != 2 or derivations.shape[1] != expected:
             raise ValueError(f"derivations must have {expected} samples each; got shape {derivations.shape}")
-        power = np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
-        members = [group for group in groups if group]
-        if members:
-            picked = derivations[[row for group in members for row in group]]
-            power[[bool(group) for group in groups]] = self._power(picked, [len(group) for group in members])
+        rows = [row for group in groups for row in group]
+        sizes = [len(group) for group in groups if group]
+        if not rows:
+            return np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
+        total = self._total_power(derivations if rows == list(range(len(derivations))) else derivations[rows], sizes)
+        total /= np.array(sizes, np.float32)[:, np.newaxis, np.newaxis]
+        if len(sizes) == len(groups):
+            return total
+        power = np.zeros((len(groups), *total.shape[1:]), np.float32)
+        power[[bool(group) for group in groups]] = total
         return power
 
     @abstractmethod
-    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
-        """Return the power of rows that are consecutive members of groups of the given sizes."""
+    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
+        """Return the sum of power of consecutive rows, the members of groups of the given sizes."""
 
 
 @lru_cache(maxsize=16)
@@ -124,13 +132,16 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
     return FftPlan(params, sfreq, n_context, n_window, segments, blocks)
 
 
-def _average(power: Array, sizes: Sequence[int]) -> Array:
-    """Return the mean over consecutive rows: (sum of sizes, ...) to (n_groups, ...)."""
-    if len(set(sizes)) == 1:
-        grouped = power.reshape(len(sizes), sizes[0], *power.shape[1:])
-        return grouped.mean(axis=1) if sizes[0] > 1 else power
-    ends = np.cumsum(sizes).tolist()
-    return np.stack([power[end - size : end].mean(axis=0) for size, end in zip(sizes, ends, strict=True)])
+def _group_sums(power: Array, sizes: Sequence[int]) -> Array:
+    """Return sums over consecutive rows: (sum of sizes, ...) to (n_groups, ...)."""
+    if len(sizes) == len(power):
+        return power
+    sums = np.empty((len(sizes), *power.shape[1:]), np.float32)
+    first = 0
+    for size, out in zip(sizes, sums, strict=True):
+        np.add.reduce(power[first : first + size], axis=0, out=out)
+        first += size
+    return sums
 
 
 # --- what is transformed -------------------------------------------------------------------------
@@ -169,7 +180,8 @@ def _segment(reach: int, *, hop: int, n_context: int, n_window: int) -> _Segment
     from scipy.fft import next_fast_len
 
     first = math.ceil(min(reach, n_context) / hop)
-    n_fft = hop * int(next_fast_len(math.ceil((first * hop + n_window + reach) / hop)))
+    # Real lengths (factors 2, 3, 5) are the faster ones for complex transforms too.
+    n_fft = hop * int(next_fast_len(math.ceil((first * hop + n_window + reach) / hop), real=True))
     before = min(first * hop, n_context)
     after = min(n_context, max(n_fft - first * hop - n_window, 0))
     # What lies after the window must not be within reach of its start around the circle.
@@ -267,15 +279,15 @@ class FftPlan(CwtPlan):
         forward = sum(segment.n_fft for segment in self.segments)
         return forward + sum(len(block.bands) * block.n_inverse for block in self.blocks)
 
-    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
-        offset = picked.mean(axis=1, keepdims=True)
-        spectra = [segment.spectra(picked, offset) for segment in self.segments]
+    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
+        offset = members.mean(axis=1, keepdims=True)
+        spectra = [segment.spectra(members, offset) for segment in self.segments]
         if self.is_product:
-            return _average(self._product(spectra), sizes)
+            return _group_sums(self._product(spectra), sizes)
         power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
         for block in self.blocks:
             squares = block.squares(spectra[block.segment])
-            power[:, block.rows] = block.frame_power(_average(squares, sizes), self.n_frames)
+            power[:, block.rows] = block.frame_power(_group_sums(squares, sizes), self.n_frames)
         return power
 
     def _product(self, spectra: Sequence[Array]) -> Array:
@@ -351,7 +363,7 @@ def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int,
     # Bins of the power's spectrum: differences of bins, for a real transform sums as well.
     widest = max(2 * (k + len(gain)) if params.is_real else len(gain) for k, gain in found)
     n_inverse = _narrow_length(widest)
-    is_narrow = n_inverse < n_hops
+    is_narrow = n_inverse < WORTH_INTERPOLATING * n_hops
     n_inverse = n_inverse if is_narrow else n_hops
     gains = [n_inverse / segment.n_fft * gain for _, gain in found]
     if params.norm == "energy":
@@ -379,7 +391,7 @@ def _narrow_length(widest: int) -> int:
     """Return a fast length that holds harmonics up to ``widest - 1`` of either sign."""
     from scipy.fft import next_fast_len
 
-    return int(next_fast_len(2 * widest - 1))
+    return int(next_fast_len(2 * widest - 1, real=True))
 
 
 def _bins(
@@ -423,16 +435,16 @@ class PywtPlan(CwtPlan):
     4 % of a row's maximum. What is given is handed over as it is, its mean included.
     """
 
-    def _power(self, picked: Array, sizes: Sequence[int]) -> Array:
+    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
         import pywt
 
         freqs = frequencies(self.params).astype(np.float64).tolist()
         scales = [self.params.scale(freq, sfreq=self.sfreq) for freq in freqs]
-        power = np.empty((len(picked), len(freqs), self.n_frames), np.float32)
-        for row, out in zip(picked, power, strict=True):
+        power = np.empty((len(members), len(freqs), self.n_frames), np.float32)
+        for row, out in zip(members.astype(np.float64), power, strict=True):
             values, _ = pywt.cwt(row, scales, self.params.pywt_name, method="fft")
             out[:] = np.abs(values[:, self.n_context : self.n_context + self.n_window : self.params.hop]) ** 2
         if self.params.norm == "amplitude":
             gains = [_energy_gain(self.params, freq, sfreq=self.sfreq) for freq in freqs]
             power /= np.square(gains, dtype=np.float32)[:, np.newaxis]
-        return _average(power, sizes)
+        return _group_sums(power, sizes)

@@ -48,8 +48,8 @@ __all__ = [
     "wavelet_reach_s",
 ]
 
-TAIL = 1e-5
-"""Norm of what a wavelet has beyond its reach, relative to the whole: a Gaussian's 4.57 sigma."""
+TAIL = 1e-6
+"""Norm of what a wavelet has beyond its reach, relative to the whole: a Gaussian's 5.04 sigma."""
 
 SLOW_TAIL = 1e-3
 """A tail still this large at half the reach falls so slowly that waiting for `TAIL` is no use."""
@@ -376,8 +376,8 @@ def _check_response(response: Float, freqs_hz: Float, kind: str) -> None:
 def reaches_s(params: Cwt, centre_hz: float) -> tuple[float, ...]:
     """Return how far each component at a centre frequency reaches to either side in time.
 
-    The reach leaves `TAIL` (1e-5) of the wavelet's norm outside: 4.57 standard deviations
-    of a Morlet, 7.9 s at 0.5 Hz for w0 = 5.44. A response with a kink at 0 Hz (the analytic
+    The reach leaves `TAIL` (1e-6) of the wavelet's norm outside: 5.04 standard deviations
+    of a Morlet, 8.7 s at 0.5 Hz for w0 = 5.44. A response with a kink at 0 Hz (the analytic
     Mexican hat) falls with a power of time only; its reach is capped at twice the time that
     leaves `SLOW_TAIL` (1e-3).
 

@@ -1,0 +1,364 @@
+"""The competition's metric, by group of items, with intervals that know of patients.
+
+Items of one patient resemble each other, so that an interval from single items is too
+narrow: patients are drawn with replacement, each with all of its items.
+
+References
+----------
+Kaggle, "HMS - Harmful Brain Activity Classification" (2024), evaluation page and its
+metric's source (kaggle_kl_div): clipping, averaging, and what a submission may hold.
+Field CA, Welsh AH, "Bootstrapping clustered data", J R Stat Soc B 69 (2007).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms.competition import CLASSES, HIGH_CONFIDENCE_VOTES
+
+__all__ = [
+    "EPSILON",
+    "Interval",
+    "align",
+    "bootstrap_interval",
+    "check_distributions",
+    "kl_divergence",
+    "paired_bootstrap",
+    "reliability",
+    "row_divergence",
+    "scores",
+    "stratum_names",
+]
+
+EPSILON = 1e-15
+"""Predictions are clipped to EPSILON ... 1 - EPSILON, targets are not."""
+
+Floats = NDArray[np.float64]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A mean with its percentile interval from resampled groups.
+
+    ``value`` is NaN without items; ``low`` and ``high`` are NaN with fewer than two groups,
+    of which no spread can be seen.
+    """
+
+    value: float
+    low: float
+    high: float
+    n_items: int
+    n_groups: int
+
+    def to_dict(self) -> dict[str, float | int | None]:
+        """Return the interval for JSON, None in the place of NaN."""
+        numbers = {"value": self.value, "low": self.low, "high": self.high}
+        finite = {name: x if np.isfinite(x) else None for name, x in numbers.items()}
+        return {**finite, "n_items": self.n_items, "n_groups": self.n_groups}
+
+    def __str__(self) -> str:
+        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+# --- the metric ----------------------------------------------------------------------------------
+
+
+def kl_divergence(
+    target: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    target_ids: Sequence[Any] | NDArray[Any] | None = None,
+    prediction_ids: Sequence[Any] | NDArray[Any] | None = None,
+    weights: ArrayLike | None = None,
+) -> float:
+    """Return the mean Kullback-Leibler divergence of predictions from targets, as Kaggle scores it.
+
+    Parameters
+    ----------
+    target, prediction : shape (n_items, 6), rows sum to 1
+    target_ids, prediction_ids : n_items ids each, optional
+        Where both are given, predictions are put in the order of the targets; the ids
+        must be the same. Without them row i is taken for the same item in both.
+    weights : shape (n_items,), optional
+        The competition has none: every row counts the same.
+
+    Raises
+    ------
+    ValueError
+        If the ids differ, or a row holds NaN, a value outside 0 ... 1, or does not sum to 1
+        within `numpy.allclose`.
+
+    References
+    ----------
+    Kaggle HMS, kaggle_kl_div with epsilon 1e-15 and micro_average=True.
+    """
+    if (target_ids is None) != (prediction_ids is None):
+        raise ValueError("give target_ids and prediction_ids, or neither")
+    if target_ids is not None and prediction_ids is not None:
+        prediction = np.asarray(prediction)[align(prediction_ids, target_ids)]
+    rows = row_divergence(target, prediction)
+    if not rows.size:
+        raise ValueError("the divergence of no rows is not defined")
+    return float(np.average(rows, weights=None if weights is None else np.asarray(weights, np.float64)))
+
+
+def row_divergence(target: ArrayLike, prediction: ArrayLike) -> Floats:
+    """Return the divergence of each row: sum of y log(y / p) over the classes with y above 0.
+
+    Parameters
+    ----------
+    target, prediction : shape (n_items, n_classes), rows sum to 1
+
+    Returns
+    -------
+    float64, shape (n_items,); clipping leaves rows of a perfect prediction within 1e-15 of 0
+
+    Raises
+    ------
+    ValueError
+        As `kl_divergence`.
+    """
+    y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
+    if y.shape != p.shape:
+        raise ValueError(f"the targets have the shape {y.shape}, the predictions {p.shape}")
+    clipped = np.clip(p, EPSILON, 1 - EPSILON)
+    terms = y * np.log(np.where(y > 0, y, 1.0) / clipped)
+    return np.asarray(np.where(y > 0, terms, 0.0).sum(axis=1))
+
+
+def check_distributions(
+    values: ArrayLike, name: str, ids: Sequence[Any] | NDArray[Any] | None = None
+) -> Floats:
+    """Return rows of class shares as float64, or say which rows are none.
+
+    Raises
+    ------
+    ValueError
+        Naming the first bad rows, by id where ids are given.
+    """
+    rows = np.asarray(values, dtype=np.float64)
+    if rows.ndim != 2:
+        raise ValueError(f"{name} has the shape (n_items, n_classes), not {rows.shape}")
+    with np.errstate(invalid="ignore"):
+        outside = ((rows < 0) | (rows > 1)).any(axis=1)
+        off = ~np.isclose(1.0, rows.sum(axis=1))
+    _refuse(np.isnan(rows).any(axis=1), f"{name} holds NaN", ids)
+    _refuse(outside, f"{name} holds values outside 0 to 1", ids)
+    _refuse(off, f"{name} must sum to 1 in every row; divide each row by its sum", ids)
+    return rows
+
+
+def _refuse(bad: NDArray[np.bool_], problem: str, ids: Sequence[Any] | NDArray[Any] | None) -> None:
+    if bad.any():
+        rows = np.flatnonzero(bad).tolist()
+        named = [str(ids[row]) for row in rows] if ids is not None else [str(row) for row in rows]
+        what = "items" if ids is not None else "rows"
+        raise ValueError(f"{problem} ({what} {_listed(named)})")
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
+    """Return where each wanted id stands among ``ids``; numbers and their text are the same id.
+
+    Raises
+    ------
+    ValueError
+        If an id stands twice, or one set has ids that the other lacks.
+    """
+    have, want = [str(name) for name in ids], [str(name) for name in wanted]
+    for names, what in ((have, "predictions"), (want, "targets")):
+        if len(set(names)) < len(names):
+            twice = sorted({name for name in names if names.count(name) > 1})
+            raise ValueError(f"the {what} have ids more than once: {_listed(twice)}")
+    place = {name: row for row, name in enumerate(have)}
+    missing = [name for name in want if name not in place]
+    extra = [name for name in have if name not in set(want)] if len(have) > len(want) - len(missing) else []
+    if missing or extra:
+        parts = [f"{len(missing)} ids have no prediction: {_listed(missing)}"] if missing else []
+        parts += [f"{len(extra)} predictions have unknown ids: {_listed(extra)}"] if extra else []
+        raise ValueError("; ".join(parts))
+    return np.array([place[name] for name in want], dtype=np.int64)
+
+
+# --- intervals -----------------------------------------------------------------------------------
+
+
+def bootstrap_interval(
+    values: ArrayLike,
+    groups: Sequence[Any] | NDArray[Any],
+    *,
+    weights: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the (weighted) mean of values with its interval by resampling whole groups.
+
+    Parameters
+    ----------
+    values : shape (n_items,)
+    groups : n_items ids, those of the patients
+    weights : shape (n_items,), optional
+    n_resamples : draws of as many groups as there are, with replacement
+    level : share of the resampled means inside the interval
+    seed : the same seed gives the same interval
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or a value is not finite.
+    """
+    numbers = np.asarray(values, dtype=np.float64)
+    factors = np.ones_like(numbers) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not numbers.shape == factors.shape == (len(groups),):
+        raise ValueError(
+            f"values {numbers.shape}, weights {factors.shape} and {len(groups)} groups do not match"
+        )
+    if not np.isfinite(numbers).all():
+        raise ValueError(f"values must be finite (rows {_listed(_places(~np.isfinite(numbers)))})")
+    totals, masses = _group_sums(numbers * factors, groups), _group_sums(factors, groups)
+    if not masses.sum() > 0:
+        return Interval(np.nan, np.nan, np.nan, numbers.size, totals.size)
+    low, high = _percentiles(totals, masses, n_resamples, level, seed)
+    return Interval(float(totals.sum() / masses.sum()), low, high, numbers.size, totals.size)
+
+
+def _places(mask: NDArray[np.bool_]) -> list[str]:
+    return [str(row) for row in np.flatnonzero(mask)]
+
+
+def _group_sums(values: Floats, groups: Sequence[Any] | NDArray[Any]) -> Floats:
+    """Return one sum per group, groups in the order of their ids as text."""
+    _, code = np.unique(np.asarray([str(name) for name in groups]), return_inverse=True)
+    return np.bincount(code, weights=values).astype(np.float64)
+
+
+def _percentiles(
+    totals: Floats, masses: Floats, n_resamples: int, level: float, seed: int
+) -> tuple[float, float]:
+    n = totals.size
+    if n < 2:
+        return np.nan, np.nan
+    rng = np.random.default_rng(seed)
+    means = []
+    for _ in range(n_resamples):
+        drawn = rng.integers(0, n, n)
+        if mass := masses[drawn].sum():
+            means.append(totals[drawn].sum() / mass)
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def paired_bootstrap(
+    values: ArrayLike,
+    reference: ArrayLike,
+    groups: Sequence[Any] | NDArray[Any],
+    *,
+    weights: ArrayLike | None = None,
+    n_resamples: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Return the mean of ``values - reference``, item by item, with its interval by whole groups.
+
+    Row i of both is the same item: what makes an item hard for both cancels, so that the
+    interval is narrower than those of the two means. Below 0, ``values`` are the lower.
+    """
+    first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values have one shape, not {first.shape} and {second.shape}")
+    return bootstrap_interval(
+        first - second, groups, weights=weights, n_resamples=n_resamples, level=level, seed=seed
+    )
+
+
+# --- by group of items ---------------------------------------------------------------------------
+
+
+def stratum_names(vote_sum: ArrayLike, threshold: int = HIGH_CONFIDENCE_VOTES) -> NDArray[np.str_]:
+    """Return ``"10+"`` for items with at least ``threshold`` votes and ``"1-9"`` for the others."""
+    low = "1" if threshold == 2 else f"1-{threshold - 1}"
+    return np.where(np.asarray(vote_sum) >= threshold, f"{threshold}+", low)
+
+
+def scores(
+    target: ArrayLike,
+    prediction: ArrayLike,
+    *,
+    vote_sum: ArrayLike,
+    patient_id: Sequence[Any] | NDArray[Any],
+    fold: ArrayLike,
+    threshold: int = HIGH_CONFIDENCE_VOTES,
+    n_resamples: int = 2000,
+) -> dict[str, dict[str, Interval]]:
+    """Return the divergence of all items, and by vote stratum, consensus class and fold.
+
+    Parameters
+    ----------
+    target, prediction : shape (n_items, 6), rows sum to 1
+    vote_sum, patient_id, fold : shape (n_items,)
+    threshold : votes from which an item belongs to the upper stratum
+
+    Returns
+    -------
+    dict
+        ``all``, ``stratum``, ``class`` and ``fold``, each from a group's name to its
+        interval; a stratum or class without items has the value NaN.
+    """
+    values = row_divergence(target, prediction)
+    patients = np.asarray([str(name) for name in patient_id])
+    consensus = np.asarray(CLASSES)[np.asarray(target).argmax(axis=1)]
+    strata = stratum_names(vote_sum, threshold)
+    folds = np.asarray([str(name) for name in np.asarray(fold).tolist()])
+
+    def by(names: NDArray[Any], order: Sequence[str]) -> dict[str, Interval]:
+        inside = {name: names == name for name in order}
+        return {
+            name: bootstrap_interval(values[mask], patients[mask], n_resamples=n_resamples)
+            for name, mask in inside.items()
+        }
+
+    return {
+        "all": {"all": bootstrap_interval(values, patients, n_resamples=n_resamples)},
+        "stratum": by(strata, stratum_names([threshold, 1], threshold).tolist()),
+        "class": by(consensus, CLASSES),
+        "fold": by(folds, sorted(set(folds.tolist()), key=int)),
+    }
+
+
+def reliability(target: ArrayLike, prediction: ArrayLike, *, n_bins: int = 10) -> list[dict[str, Any]]:
+    """Return, by class and bin of the predicted share, what was predicted and what experts said.
+
+    Returns
+    -------
+    list of dict
+        ``class``, ``low`` and ``high`` of the bin, ``n``, mean ``predicted`` and mean
+        ``observed`` share; empty bins are left out.
+    """
+    y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
+    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
+    found = []
+    for column, name in enumerate(CLASSES):
+        for number in np.unique(bins[:, column]).tolist():
+            rows = bins[:, column] == number
+            found.append(
+                {
+                    "class": name,
+                    "low": number / n_bins,
+                    "high": (number + 1) / n_bins,
+                    "n": int(rows.sum()),
+                    "predicted": float(p[rows, column].mean()),
+                    "observed": float(y[rows, column].mean()),
+                }
+            )
+    return found

@@ -1,0 +1,104 @@
+"""Fixtures shared by the tests: small data sets, and the program called in process."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import hms
+from hms.main import main
+from hms.results import Run
+from hms.sources.synthetic import generate
+
+N_RECORDINGS, N_PATIENTS = 10, 5
+
+
+@pytest.fixture(scope="session")
+def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten synthetic recordings of five patients; read-only by convention, see `own_set`."""
+    folder = tmp_path_factory.mktemp("data") / "set"
+    generate(folder, n_recordings=N_RECORDINGS, n_patients=N_PATIENTS, seed=0, write_spectrograms=False)
+    return folder
+
+
+@pytest.fixture
+def own_set(small_set: Path, tmp_path: Path) -> Path:
+    """A copy of the small set that a test may change."""
+    import shutil
+
+    return Path(shutil.copytree(small_set, tmp_path / "data"))
+
+
+@pytest.fixture
+def outputs(tmp_path: Path) -> Path:
+    """An empty outputs folder."""
+    return tmp_path / "outputs"
+
+
+@dataclass
+class Prepared:
+    """What a call of the command line gave."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def command(outputs: Path, capfd: pytest.CaptureFixture[str]) -> Callable[..., Prepared]:
+    """Call run.py's main in this process with one worker and own outputs."""
+
+    def call(*arguments: str, n_jobs: int = 1) -> Prepared:
+        capfd.readouterr()
+        code = main([f"outputs_dir={outputs}", f"n_jobs={n_jobs}", *arguments])
+        out, err = capfd.readouterr()
+        return Prepared(code, out, err)
+
+    return call
+
+
+@pytest.fixture
+def prepare(outputs: Path) -> Callable[..., Run]:
+    """Run a configuration on a folder in this process and return the run."""
+
+    def call(root: Path, *overrides: str, n_jobs: int = 1) -> Run:
+        base = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", f"n_jobs={n_jobs}")
+        return hms.run(hms.compose(*base, *overrides))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """A finished default run on the small set; never changed."""
+    outputs = tmp_path_factory.mktemp("finished")
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    return hms.run(hms.compose(*base))
+
+
+@pytest.fixture(scope="session")
+def real_set() -> Path:
+    """The real recordings named by HMS_REAL_SAMPLE."""
+    folder = os.environ.get("HMS_REAL_SAMPLE", "")
+    if not (Path(folder) / "train.csv").is_file():
+        pytest.skip("HMS_REAL_SAMPLE names no folder with train.csv: the real recordings are NOT tested")
+    return Path(folder)
+
+
+@pytest.fixture(autouse=True)
+def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.delenv("HMS_DATA", raising=False)
+    yield
+
+
+def tree_bytes(folder: Path) -> dict[str, bytes]:
+    """Return the content of every file of a run by its path, the manifest left out."""
+    return {
+        p.relative_to(folder).as_posix(): p.read_bytes()
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.name != "manifest.json"
+    }

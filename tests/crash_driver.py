@@ -1,0 +1,121 @@
+"""Kill or starve a run at its n-th write, again and again; a program, started by test_crash.py.
+
+It imports the project once and forks a child for every fault, so that hundreds of
+faults take a minute. Prints one JSON object.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from hms.main import main
+
+WRITES = ("write", "replace", "symlink", "unlink")
+
+
+def run(arguments: list[str], install: Callable[[], None] | None = None) -> int:
+    """Run the program in a forked child and return its exit status (negative: the signal)."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        os.dup2(os.open(os.environ.get("HMS_CRASH_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        if install is not None:
+            install()
+        try:
+            os._exit(main(arguments))
+        except BaseException:
+            import traceback
+
+            traceback.print_exc()
+            os._exit(99)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any]) -> Callable[[], None]:
+    """Return a function that makes the n-th write of a process meet a fault."""
+
+    def install() -> None:
+        seen = 0
+
+        def counting(name: str) -> None:
+            real = getattr(os, name)
+
+            def wrapper(*arguments: Any, **options: Any) -> Any:
+                nonlocal seen
+                seen += 1
+                return fault(name, real, arguments) if seen == number else real(*arguments, **options)
+
+            setattr(os, name, wrapper)
+
+        for name in WRITES:
+            counting(name)
+
+    return install
+
+
+def die(name: str, real: Any, arguments: tuple[Any, ...]) -> None:
+    """Write half of it, if it is a write, and be killed."""
+    if name == "write":
+        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def disk_full(name: str, real: Any, arguments: tuple[Any, ...]) -> None:
+    """Write half of it, if it is a write, and find the disk full."""
+    if name == "write":
+        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def tree(folder: Path) -> dict[str, str]:
+    """Return the digest of every file of the run in an outputs folder, manifests left out."""
+    run_folder = (folder / "latest").resolve()
+    return {
+        p.relative_to(run_folder).as_posix(): hashlib.sha256(p.read_bytes()).hexdigest()
+        for p in sorted(run_folder.rglob("*"))
+        if p.is_file() and p.name != "manifest.json"
+    }
+
+
+def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str, Any]:
+    """Let every write of a run meet a fault in turn; count what survived."""
+
+    def arguments(outputs: Path) -> list[str]:
+        return ["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1"]
+
+    assert main(arguments(work / "reference")) == 0  # here, so that children find all modules imported
+    reference = tree(work / "reference")
+    faults, bad = 0, []
+    for number in range(1, 10_000):
+        outputs = work / "tormented"
+        shutil.rmtree(outputs, ignore_errors=True)
+        status = run(arguments(outputs), fault_at(number, fault))
+        if status == 0:
+            break
+        faults += 1
+        again = run(arguments(outputs))
+        same = again == 0 and tree(outputs) == reference
+        if status != expected_status or not same:
+            bad.append({"write": number, "status": status, "again": again, "same": same})
+    return {"faults": faults, "bad": bad, "files": len(reference)}
+
+
+if __name__ == "__main__":
+    faults = {"kill": (die, -signal.SIGKILL), "full": (disk_full, 4)}
+    fault, status = faults[sys.argv[1]]
+    answer = os.dup(1)
+    os.dup2(2, 1)  # what the program prints is not the answer
+    found = torment(sys.argv[2], Path(sys.argv[3]), fault, status)
+    os.write(answer, json.dumps(found).encode())

@@ -327,7 +327,7 @@ def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
     if not cfg.stages:
         raise ConfigError("stages=[] makes nothing; name at least one stage")
     found: dict[str, Stage] = {}
-    for name in ("meta", *cfg.stages):
+    for name in ("meta", *cfg.stages, *_implied_stages(cfg)):
         asked = stage_class(name).from_config(cfg)
         for key, stage in asked.chain().items():
             if isinstance(stage, TableStage) or stage.key == asked.key or getattr(stage, "rows", False):
@@ -336,6 +336,12 @@ def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
     tables = [stage for stage in found.values() if isinstance(stage, TableStage)]
     order = registered_order()
     return items, sorted(tables, key=lambda stage: order.index(stage.name))
+
+
+def _implied_stages(cfg: Config) -> tuple[str, ...]:
+    """Return the stages that other settings than ``stages`` ask for."""
+    packed = ("scalograms", "packed") if cfg.package.pack else ()
+    return (*packed, *(() if cfg.baseline.kind == "none" else ("baseline",)))
 
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:

@@ -228,6 +228,7 @@ def _open_tables(plan: Plan) -> Tables:
         plan.reasons(),
         load_rows=lambda name: _load_rows(plan, _row_folder(plan, name)),
         rows_digest=lambda name: digest_of(_row_list(plan, _row_folder(plan, name))),
+        item_files=lambda name: _files_by_row(plan, _row_folder(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         facts={
             "run": plan.run_hash,
@@ -329,6 +330,12 @@ def _row_list(plan: Plan, folder: StageFolder) -> list[tuple[int, str, int]]:
 def _record(plan: Plan, folder: StageFolder, row: int) -> Record | None:
     key = plan.key_of(row)
     return folder.records.get(key) if key and row not in plan.unread and row not in plan.passing else None
+
+
+def _files_by_row(plan: Plan, folder: StageFolder) -> dict[int, Path]:
+    """Return the stored file of every prepared item by its row."""
+    records = ((row, _record(plan, folder, row)) for row in range(len(plan.items)))
+    return {row: folder.path / r.file for row, r in records if r is not None and r.file is not None}
 
 
 def _load_rows(plan: Plan, folder: StageFolder) -> dict[str, np.ndarray[Any, Any]]:

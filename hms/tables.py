@@ -42,13 +42,14 @@ class Tables:
         *,
         load_rows: Callable[[str], dict[str, np.ndarray[Any, Any]]],
         rows_digest: Callable[[str], str],
+        item_files: Callable[[str], Mapping[int, Path]],
         evaluate: Callable[[int, Sequence[ItemStage]], list[Any]],
         facts: Mapping[str, Any],
     ) -> None:
         self.votes, self.items, self.facts = votes, items, facts
         self._evaluate = evaluate
         self.reasons = list(reasons)
-        self._load_rows, self._rows_digest = load_rows, rows_digest
+        self._load_rows, self._rows_digest, self._item_files = load_rows, rows_digest, item_files
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._files: dict[str, tuple[Path, str]] = {}
 
@@ -83,6 +84,14 @@ class Tables:
         if stage not in self._rows:
             self._rows[stage] = self._load_rows(stage)
         return self._rows[stage]
+
+    def item_files(self, stage: str) -> list[Path]:
+        """Return the file of every used item that an item stage with a folder wrote, in the order of `used`.
+
+        ``rows:<stage>`` among a stage's `inputs` stands for their contents.
+        """
+        files = self._item_files(stage)
+        return [files[row] for row in np.flatnonzero(self.is_used).tolist()]
 
     def evaluate(self, row: int, *stages: ItemStage) -> list[Any]:
         """Return what item stages give for one prepared item, anew from its recording.

@@ -1,7 +1,7 @@
 """The stages in running order; importing this package registers them all.
 
-reading -> signal -> derivations -> scalograms, waveforms -> measures: one pass per recording.
-quality -> meta -> labels, splits -> summary: tables of the whole run.
+reading -> signal -> derivations -> scalograms, waveforms -> measures, features: one pass per recording.
+quality -> meta -> packed, labels, splits -> summary, baseline: tables of the whole run.
 """
 
 from hms.stages import (  # noqa: I001 - running order
@@ -11,18 +11,24 @@ from hms.stages import (  # noqa: I001 - running order
     scalograms,
     waveforms,
     measures,
+    features,
     quality,
     meta,
+    packed,
     labels,
     splits,
     summary,
+    baseline,
 )
 
 __all__ = [
+    "baseline",
     "derivations",
+    "features",
     "labels",
     "measures",
     "meta",
+    "packed",
     "quality",
     "reading",
     "scalograms",

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.quality.measures import input_measures, output_measures
+from hms.quality.measures import edge_share, input_measures, output_measures, window_signature
+from hms.signal.filters import FilterParams
+from hms.signal.wavelets import Cwt
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage
 from hms.stages.derivations import Derivations, Derived
@@ -22,7 +24,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 1
+    version = 2
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -35,10 +37,20 @@ class Measures(ItemStage):
         self, segment: Segment, cleaned: Cleaned, derived: Derived, scalogram: Scalogram, waveform: Waveform
     ) -> Mapping[str, Any]:
         """Look at the input as well as the output: a gap that was filled leaves a finite x."""
+        params = self.signal.filter
+        assert isinstance(params, FilterParams)
         return {
-            **input_measures(segment, cleaned),
+            **input_measures(segment, cleaned, gaps=params.gaps, clip_uv=params.clip_uv),
             **output_measures(derived, scalogram, waveform, self.derivations.chains),
+            "edge_share": self._edge_share(segment),
+            "signature": window_signature(cleaned),
         }
+
+    def _edge_share(self, segment: Segment) -> Any:
+        params = self.scalograms.cwt
+        assert isinstance(params, Cwt)
+        before, after = (segment.n_context - n for n in segment.n_outside)
+        return edge_share(params, sfreq=segment.sfreq, n_window=segment.n_window, before=before, after=after)
 
     def arrays(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the row."""

@@ -146,9 +146,9 @@ def check_distributions(
     if rows.ndim != 2:
         raise ValueError(f"{name} has the shape (n_items, n_classes), not {rows.shape}")
     with np.errstate(invalid="ignore"):
-        outside = ((rows < 0) | (rows > 1)).any(axis=1)
-        off = ~np.isclose(1.0, rows.sum(axis=1))
-    _refuse(np.isnan(rows).any(axis=1), f"{name} holds NaN", ids)
+        outside: NDArray[np.bool_] = np.any((rows < 0) | (rows > 1), axis=1)
+        off: NDArray[np.bool_] = np.logical_not(np.isclose(1.0, rows.sum(axis=1)))
+    _refuse(np.any(np.isnan(rows), axis=1), f"{name} holds NaN", ids)
     _refuse(outside, f"{name} holds values outside 0 to 1", ids)
     _refuse(off, f"{name} must sum to 1 in every row; divide each row by its sum", ids)
     return rows

@@ -1,0 +1,38 @@
+"""Cards: a picture with its title, its text and its place in a section of the page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+
+__all__ = ["Card", "section", "spoken"]
+
+
+@dataclass(frozen=True)
+class Card:
+    """One picture; ``body`` is HTML, everything else plain text."""
+
+    title: str
+    body: str
+    note: str
+    wide: bool = False
+
+    def html(self) -> str:
+        """Return the card as a figure."""
+        css = "card wide" if self.wide else "card"
+        note = f"<figcaption>{escape(self.note)}</figcaption>" if self.note else ""
+        return f'<figure class="{css}"><h3>{escape(self.title)}</h3>{self.body}{note}</figure>'
+
+
+def spoken(title: str, text: str) -> Card:
+    """Return a card that says why there is no picture."""
+    return Card(title, f'<p class="empty">{escape(text)}</p>', "")
+
+
+def section(name: str, title: str, cards: Sequence[Card]) -> bytes:
+    """Return a section of the page as HTML."""
+    inner = "\n".join(card.html() for card in cards)
+    return (
+        f'<section id="{name}">\n<h2>{escape(title)}</h2>\n<div class="cards">\n{inner}\n</div>\n</section>\n'
+    ).encode()

@@ -1,0 +1,281 @@
+"""Faults while a run works: what is lost is work, never truth."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import tree_bytes
+
+import hms
+from hms.results import Run
+
+HERE = Path(__file__).resolve().parent
+RUN = str(HERE.parent / "run.py")
+
+
+def torment(fault: str, root: Path, work: Path) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, str(HERE / "crash_driver.py"), fault, str(root), str(work)],
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+def test_killed_at_every_write_the_same_command_finishes_with_the_same_bytes(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = torment("kill", small_set, tmp_path)
+    with capsys.disabled():
+        print(f"\nkills survived: {found['faults']}")
+    assert found["bad"] == []
+    assert int(str(found["faults"])) > 100
+
+
+def test_a_disk_full_at_every_write_stops_with_exit_code_4_and_can_be_finished(
+    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = torment("full", small_set, tmp_path)
+    with capsys.disabled():
+        print(f"\nfull disks survived: {found['faults']}")
+    assert found["bad"] == []
+    assert int(str(found["faults"])) > 100
+
+
+def start(root: Path, outputs: Path, *overrides: str, **options: object) -> subprocess.Popen[str]:
+    arguments = [sys.executable, RUN, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides]
+    return subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, err = process.communicate(timeout=120)
+    return process.returncode, err
+
+
+KILLER = '''
+import os, pathlib, signal
+import numpy as np
+from dataclasses import dataclass
+from hms.registry import register
+from hms.signal.scaling import Log1pPercentile, log1p_percentile
+
+@register("scaling", "deadly", Log1pPercentile)
+def deadly(power, params):
+    """Kill the worker: always on recording VICTIM, or once."""
+    marker = pathlib.Path(os.environ["HMS_TEST_MARKER"])
+    if os.environ["HMS_TEST_MODE"] == "once":
+        if not marker.exists():
+            marker.write_text("x")
+            os.kill(os.getpid(), signal.SIGKILL)
+    elif abs(float(power.sum()) / float(os.environ["HMS_TEST_VICTIM"]) - 1) < 1e-6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return log1p_percentile(power, params)
+'''
+
+
+@pytest.fixture
+def killer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    folder = tmp_path / "plugin"
+    (folder / "conf" / "scaling").mkdir(parents=True)
+    (folder / "deadly_scaling.py").write_text(KILLER)
+    (folder / "conf" / "scaling" / "deadly.yaml").write_text(
+        "kind: deadly\nlow_percent: 1\nhigh_percent: 99\n"
+    )
+    return {
+        **os.environ,
+        "PYTHONPATH": f"{folder}{os.pathsep}{HERE.parent}",
+        "HMS_TEST_MARKER": str(tmp_path / "marker"),
+        "CONF": str(folder / "conf"),
+    }
+
+
+def deadly_run(root: Path, outputs: Path, environment: dict[str, str]) -> tuple[int, str]:
+    overrides = ["n_jobs=2", "plugins=[deadly_scaling]", "scaling=deadly", "--config-dir", environment["CONF"]]
+    return finish(start(root, outputs, *overrides, env=environment))
+
+
+def test_a_worker_killed_once_costs_nothing(small_set: Path, outputs: Path, killer: dict[str, str]) -> None:
+    code, err = deadly_run(small_set, outputs, {**killer, "HMS_TEST_MODE": "once"})
+    assert code == 0, err
+    assert "a worker was lost" in err
+    run = hms.load(outputs=outputs)
+    assert len(run.meta) == 10
+    assert len(run.excluded) == 0
+
+
+def test_a_recording_that_kills_every_worker_is_left_out_with_the_reason(
+    small_set: Path, outputs: Path, killer: dict[str, str], finished: Run
+) -> None:
+    victim = finished.meta["item_id"].iloc[3]
+    power = finished.evaluate(victim, "scalograms").power
+    environment = {**killer, "HMS_TEST_MODE": "victim", "HMS_TEST_VICTIM": repr(float(power.sum()))}
+    code, err = deadly_run(small_set, outputs, environment)
+    assert code == 0, err
+    run = hms.load(outputs=outputs)
+    assert run.excluded["item_id"].tolist() == [victim]
+    assert "worker" in run.excluded["reason"].iloc[0]
+    assert sorted(run.meta["item_id"]) == sorted(set(finished.meta["item_id"]) - {victim})
+    # It is tried again by the next run, and found whole once it no longer kills.
+    code, err = deadly_run(small_set, outputs, {**environment, "HMS_TEST_VICTIM": "1e-30"})
+    assert code == 0, err
+    assert len(hms.load(outputs=outputs).meta) == 10
+
+
+def test_a_limit_on_file_sizes_ends_with_exit_code_4(small_set: Path, outputs: Path) -> None:
+    def limited() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    code, err = finish(start(small_set, outputs, "n_jobs=2", preexec_fn=limited))
+    assert code == 4, err
+    assert "limit on the size of files" in err
+    assert "Traceback" not in err
+    code, err = finish(start(small_set, outputs, "n_jobs=2"))
+    assert code == 0, err
+
+
+def workers_of(process: subprocess.Popen[str]) -> list[int]:
+    done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    return [int(pid) for pid in done.stdout.split()]
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0]
+    except OSError:
+        return False
+    return state != "Z"
+
+
+@pytest.fixture
+def larger_set(small_set: Path, tmp_path: Path) -> Path:
+    """The same recordings under 400 names, so that a run lasts long enough to be interrupted."""
+    import pandas as pd
+
+    folder = tmp_path / "larger"
+    (folder / "train_eegs").mkdir(parents=True)
+    votes = pd.read_csv(small_set / "train.csv").drop_duplicates("eeg_id")
+    copies = []
+    for copy in range(40):
+        for eeg_id in votes["eeg_id"]:
+            (folder / "train_eegs" / f"{eeg_id * 100 + copy}.parquet").symlink_to(
+                small_set / "train_eegs" / f"{eeg_id}.parquet"
+            )
+        copies.append(votes.assign(eeg_id=votes["eeg_id"] * 100 + copy))
+    pd.concat(copies).to_csv(folder / "train.csv", index=False)
+    return folder
+
+
+def wait_for_items(outputs: Path, process: subprocess.Popen[str], count: int = 20) -> None:
+    deadline = time.monotonic() + 60
+    while len(list(outputs.glob("store/scalograms-*/*.npz"))) < count:
+        assert process.poll() is None, "the run ended before it could be interrupted"
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Path) -> None:
+    process = start(larger_set, outputs, "n_jobs=2", start_new_session=True)
+    wait_for_items(outputs, process)
+    workers = workers_of(process)
+    assert len(workers) >= 2
+    os.killpg(process.pid, signal.SIGINT)
+    code, err = finish(process)
+    assert code == 130, err
+    assert "interrupted" in err
+    assert "Traceback" not in err
+    deadline = time.monotonic() + 10
+    while any(is_alive(pid) for pid in workers) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not any(is_alive(pid) for pid in workers)
+
+
+def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
+    larger_set: Path, outputs: Path, tmp_path: Path
+) -> None:
+    process = start(larger_set, outputs, "n_jobs=2")
+    wait_for_items(outputs, process)
+    process.send_signal(signal.SIGKILL)
+    process.communicate(timeout=60)
+    code, err = finish(start(larger_set, outputs, "n_jobs=2"))
+    assert code == 0, err
+    undisturbed = tmp_path / "undisturbed"
+    code, err = finish(start(larger_set, undisturbed, "n_jobs=1"))
+    assert code == 0, err
+    assert tree_bytes(hms.load(outputs=outputs).path) == tree_bytes(hms.load(outputs=undisturbed).path)
+
+
+def test_two_processes_with_the_same_command_end_well_and_compute_once(
+    larger_set: Path, outputs: Path
+) -> None:
+    first, second = (start(larger_set, outputs, "n_jobs=1") for _ in range(2))
+    codes = [finish(process)[0] for process in (first, second)]
+    assert codes == [0, 0]
+    run = hms.load(outputs=outputs)
+    assert len(run.meta) == 400
+    from hms.store import StageFolder
+
+    (folder,) = outputs.glob("store/scalograms-*")
+    assert StageFolder(folder).load().computed == 400
+
+
+def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: Path) -> None:
+    first = start(larger_set, outputs, "n_jobs=1")
+    second = start(larger_set, outputs, "n_jobs=1", "montage.waveform.kind=anterior", "weight=log")
+    assert [finish(process)[0] for process in (first, second)] == [0, 0]
+    from hms.store import StageFolder
+
+    (folder,) = outputs.glob("store/scalograms-*")
+    assert StageFolder(folder).load().computed == 400
+    assert len(list(outputs.glob("store/waveforms-*"))) == 2
+
+
+@pytest.mark.skipif(
+    os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting needs root: full and read-only disks NOT tested"
+)
+class TestMounted:
+    """Real small and read-only file systems."""
+
+    @pytest.fixture
+    def mounted(self, tmp_path: Path) -> Path:
+        place = tmp_path / "disk"
+        place.mkdir()
+        made = subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
+        )
+        if made.returncode:
+            pytest.skip(f"mounting is not permitted here: full and read-only disks NOT tested ({made.stderr})")
+        yield place  # type: ignore[misc]
+        subprocess.run(["umount", str(place)], check=True)
+
+    def test_a_full_disk_stops_cleanly_and_says_how_much_is_needed(
+        self, small_set: Path, mounted: Path
+    ) -> None:
+        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2"))
+        assert code == 4, err
+        assert "disk is full" in err
+        assert "MB" in err
+        assert "Traceback" not in err
+        subprocess.run(["mount", "-o", "remount,size=64m", str(mounted)], check=True)
+        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2"))
+        assert code == 0, err
+
+    def test_a_read_only_place_is_told_before_any_work(self, small_set: Path, mounted: Path) -> None:
+        (mounted / "outputs").mkdir()
+        subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
+        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2"))
+        assert code == 4, err
+        assert "read-only" in err
+        assert "items/s" not in err

@@ -85,10 +85,14 @@ class Case:
         noise = np.fft.irfft(np.fft.rfft(noise) * gain, n_samples)
         return (30 * noise / noise.std(axis=1, keepdims=True)).astype(np.float32)
 
+    def power(self, transform: Array) -> Array:
+        """Return the power of (..., n_freqs, n_samples) coefficients at the frames."""
+        frames = transform[..., self.n_context : self.n_context + N_WINDOW : self.hop]
+        return np.square(frames.real) + np.square(frames.imag)
+
     def frames(self, transform: Array) -> Array:
         """Return the power of (n_pairs, n_freqs, n_samples) coefficients at the frames, per chain."""
-        frames = transform[..., self.n_context : self.n_context + N_WINDOW : self.hop]
-        power = np.square(frames.real) + np.square(frames.imag)
+        power = self.power(transform)
         return power.reshape(4, 4, *power.shape[1:]).mean(axis=1)
 
 
@@ -159,12 +163,16 @@ def fcwt_cwt(case: Case) -> Callable[[Array], Array]:
     # It works at a power of two anyway, and its rows are aligned alike only there.
     n_padded = 2 ** math.ceil(math.log2(n_samples))
 
+    padded = np.zeros(n_padded, np.float32)
+    found = np.empty((len(freqs), n_padded), np.complex64)
+
     def power(x: Array) -> Array:
-        padded = np.pad(x, ((0, 0), (0, n_padded - x.shape[1])))
-        found = np.empty((len(x), len(freqs), n_padded), np.complex64)
-        for row, out in zip(padded, found, strict=True):
-            engine.cwt(row, scales, out)
-        return case.frames(found[:, ::-1])
+        total = np.zeros((4, len(freqs), -(-N_WINDOW // case.hop)), np.float32)
+        for i, row in enumerate(x):
+            padded[: row.size] = row
+            engine.cwt(padded, scales, found)
+            total[i // 4] += case.power(found[::-1])
+        return total / 4
 
     return power
 

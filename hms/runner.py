@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +21,18 @@ from hms.parallel import n_workers, run_tasks, stop_workers
 from hms.plan import Plan, config_of, make_plan
 from hms.progress import Progress, say
 from hms.stage import TableStage
-from hms.store import Reason, Record, StageFolder, Stored, commit_files, commit_links, lock, storage_error
+from hms.store import (
+    Reason,
+    Record,
+    StageFolder,
+    StorageError,
+    Stored,
+    commit_files,
+    commit_links,
+    lock,
+    remove_temporaries,
+    storage_error,
+)
 from hms.tables import Tables
 from hms.transform import evaluate_row
 from hms.workers import ChunkResult, Task
@@ -163,12 +175,28 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
             _keep(plan, tasks, result, account)
             progress.add(sum(len(task.items) for task in tasks))
             failures.add(result)
+    except StorageError as error:
+        if jobs > 1:
+            stop_workers()
+        raise StorageError(f"{error}{_needed(plan, error, progress.total - progress.done)}") from error
     except BaseException:
         if jobs > 1:
             stop_workers()
         raise
     finally:
         progress.close()
+
+
+def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
+    """Say about how much room the items that are left take, and how much there is."""
+    if not error.n_files:
+        return ""
+    free = shutil.disk_usage(plan.outputs.root).free
+    needed = error.n_bytes / error.n_files * items_left
+    return (
+        f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, {free / 1e6:.1f} MB are free. "
+        f"What is finished is kept; the same command goes on"
+    )
 
 
 def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Account) -> None:
@@ -365,6 +393,8 @@ def _assemble(plan: Plan, tables: Tables, account: Account, began: float) -> Non
     """Point the run's folder at its files; the manifest comes last and makes it finished."""
     folder = plan.outputs.run(plan.run_hash)
     (folder / "manifest.json").unlink(missing_ok=True)
+    for place in (folder, plan.outputs.root):
+        remove_temporaries(place)
     linked: dict[str, dict[str, Path]] = {}
     digests: dict[str, list[Any]] = {}
     for key, stage in plan.item_stages.items():

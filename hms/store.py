@@ -47,7 +47,17 @@ _TEMPORARY = ".tmp-"
 
 
 class StorageError(Exception):
-    """A file could not be written or read back (exit code 4)."""
+    """A file could not be written or read back (exit code 4).
+
+    ``n_bytes`` and ``n_files`` say how much was being written when it happened.
+    """
+
+    def __init__(self, text: str, n_bytes: int = 0, n_files: int = 0) -> None:
+        super().__init__(text, n_bytes, n_files)
+        self.text, self.n_bytes, self.n_files = text, n_bytes, n_files
+
+    def __str__(self) -> str:
+        return self.text
 
 
 # --- digests -------------------------------------------------------------------------------------
@@ -140,7 +150,9 @@ def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
         done = [_settle(entry) for entry in pending]
         sync_folder(folder)
     except OSError as error:
-        raise storage_error(error, folder) from error
+        problem = storage_error(error, folder)
+        n_bytes = sum(len(content) for content in contents.values() if isinstance(content, bytes))
+        raise StorageError(problem.text, n_bytes, len(contents)) from error
     finally:
         for entry in pending:
             os.close(entry.descriptor)

@@ -6,11 +6,13 @@ and the tests all go through it.
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache, partial
+from functools import cache, lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +129,24 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     import_plugins(plugins)
     if job.own_process:
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        _end_with_parent()
     chunk = _Chunk(job)
     for task in tasks:
         chunk.add(task)
     return chunk.finish()
+
+
+@cache
+def _end_with_parent() -> None:
+    """End this worker soon after its parent is gone: killed parents leave no workers behind."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Chunk:

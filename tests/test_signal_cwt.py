@@ -27,7 +27,9 @@ MORLET = Morlet("morlet", **COMMON, w0=W0)
 RICKER = Ricker("ricker", **COMMON, analytic=True)
 HAT = replace(RICKER, analytic=False)
 GMW = Gmw("gmw", **COMMON, gamma=3.0, beta=9.8696044)
-SUPERLET = Superlet("superlet", **COMMON, base_cycles=3.0, order_min=1.0, order_max=5.0, growth="multiplicative")
+SUPERLET = Superlet(
+    "superlet", **COMMON, base_cycles=3.0, order_min=1.0, order_max=5.0, growth="multiplicative"
+)
 WAVELETS = {"morlet": MORLET, "ricker": RICKER, "hat": HAT, "gmw": GMW, "superlet": SUPERLET}
 
 
@@ -62,7 +64,11 @@ def gabor(freq, w0):
 def mexican_hat(freq):
     """Inverse transform of e (f/f0)² exp(-(f/f0)²) over both signs of f, in closed form."""
     return lambda t: (
-        math.e * math.sqrt(math.pi) * freq * (0.5 - (np.pi * freq * t) ** 2) * np.exp(-((np.pi * freq * t) ** 2))
+        math.e
+        * math.sqrt(math.pi)
+        * freq
+        * (0.5 - (np.pi * freq * t) ** 2)
+        * np.exp(-((np.pi * freq * t) ** 2))
     )
 
 
@@ -140,7 +146,11 @@ def test_the_analytic_hat_agrees_with_its_slow_tail_summed_to_the_end():
     signals = eeg(2, 6800)
     where = {"n_context": 2400, "n_window": 2000}
     expected = reference(
-        params, signals, lambda f: by_quadrature(f, lambda r: r**2 * np.exp(1 - r**2)), half_cycles=12, **where
+        params,
+        signals,
+        lambda f: by_quadrature(f, lambda r: r**2 * np.exp(1 - r**2)),
+        half_cycles=12,
+        **where,
     )
     assert row_error(power_of(params, signals, **where), expected) < 1e-3
 
@@ -204,7 +214,7 @@ def test_a_hop_takes_every_hopth_frame_of_hop_1(name, hop):
 
 @pytest.mark.parametrize("name", ["morlet", "ricker", "gmw", "superlet"])
 def test_a_unit_sine_has_the_power_of_one_quarter_at_every_frequency(name):
-    """|H|² / 4 at the centre frequency, where H is 1: half of a sine's amplitude is at positive frequencies."""
+    """|H|² / 4 with H = 1: half of a sine's amplitude is at positive frequencies."""
     params = WAVELETS[name]
     t = np.arange(6800) / SFREQ
     sines = np.sin(2 * np.pi * frequencies(params)[:, np.newaxis] * t).astype(np.float32)
@@ -317,7 +327,9 @@ def test_context_beyond_the_reach_changes_nothing(name):
 )
 def test_odd_shapes_give_finite_power(name, change, n_context, n_window, n_frames):
     params = replace(WAVELETS[name], **change)
-    power = power_of(params, eeg(2, n_window + 2 * n_context + 2)[:, 2:], n_context=n_context, n_window=n_window)
+    power = power_of(
+        params, eeg(2, n_window + 2 * n_context + 2)[:, 2:], n_context=n_context, n_window=n_window
+    )
     assert power.shape == (2, params.n_freqs, n_frames)
     assert power.dtype == np.float32
     assert np.isfinite(power).all()
@@ -389,7 +401,7 @@ def test_the_wrong_number_of_samples_is_refused():
 
 @pytest.fixture
 def bump(monkeypatch):
-    """The compactly supported example of the module's docstring, forgotten after the test."""
+    """Register the example of the module's docstring, for one test."""
     monkeypatch.setitem(registry._entries, "cwt", dict(registry._entries["cwt"]))
 
     @dataclass(frozen=True)
@@ -459,14 +471,16 @@ def test_fft_and_pywt_agree_as_far_as_pywt_is_precise(params):
 
 
 def test_pywts_own_filter_explains_its_difference_exactly():
-    """Built from PyWavelets' sampled integral, the filter gives its numbers to 1e-10: the rest is ours to trust."""
+    """Built from PyWavelets' sampled integral, the filter gives its numbers to 1e-10."""
     signal = eeg(1, 3000)[0].astype(np.float64)
     integral, x = pywt.integrate_wavelet("cmor1.5-1.0", precision=12)
     step = x[1] - x[0]
     for freq in (1.0, 5.0, 17.0):
         scale = SFREQ / freq
         index = (np.arange(scale * (x[-1] - x[0]) + 1) / (scale * step)).astype(int)
-        kernel = -np.sqrt(scale) * np.diff(np.convolve(signal, np.conj(integral[index[index < integral.size]])[::-1]))
+        kernel = -np.sqrt(scale) * np.diff(
+            np.convolve(signal, np.conj(integral[index[index < integral.size]])[::-1])
+        )
         start = (kernel.size - signal.size) / 2
         expected, _ = pywt.cwt(signal, [scale], "cmor1.5-1.0")
         ours = kernel[math.floor(start) : kernel.size - math.ceil(start)]

@@ -98,7 +98,7 @@ def test_filter_none_returns_its_input():
 
 @pytest.fixture
 def own_filters(monkeypatch):
-    """What a test registers is forgotten after it."""
+    """Forget after a test what it registered."""
     monkeypatch.setitem(registry._entries, "filter", dict(registry._entries["filter"]))
 
 

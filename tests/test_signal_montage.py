@@ -1,6 +1,7 @@
 """Montage: derivations, chains, and what takes part in a row of the output."""
 
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -107,5 +108,5 @@ def test_the_mean_waveform_is_allowed_on_request_or_where_it_is_not_used(change)
 
 
 def test_every_electrode_of_the_files_is_known():
-    chains = (("all", tuple(f"{a}-{b}" for a, b in zip(EEG_CHANNELS[:-1], EEG_CHANNELS[1:], strict=True))),)
+    chains = (("all", tuple(f"{a}-{b}" for a, b in pairwise(EEG_CHANNELS))),)
     assert electrodes(chains) == EEG_CHANNELS

@@ -13,7 +13,7 @@ RNG = np.random.default_rng(0)
 
 
 def reference(power, params):
-    """The definition: log1p, NumPy's percentiles, a straight line, a clip; in float64."""
+    """Follow the definition in float64: log1p, NumPy's percentiles, a straight line, a clip."""
     logs = np.log1p(power.astype(np.float64))
     low, high = np.percentile(logs, [params.low_percent, params.high_percent])
     return np.clip((logs - low) / (high - low), 0, 1)
@@ -64,7 +64,7 @@ def test_power_that_varies_less_than_float32_can_tell_gives_zeros():
 def test_bad_power_is_refused(bad):
     power = np.ones((2, 3), np.float32)
     power[1, 1] = bad
-    with pytest.raises(ValueError, match="^power must be finite and at least 0"):
+    with pytest.raises(ValueError, match=r"^power must be finite and at least 0"):
         log1p_percentile(power, PARAMS)
 
 
@@ -93,5 +93,5 @@ def test_none_hands_power_through():
 
 @pytest.mark.parametrize(("low", "high"), [(99.0, 1.0), (50.0, 50.0)])
 def test_percentiles_in_the_wrong_order_are_refused(low, high):
-    with pytest.raises(ValueError, match="^low_percent must be below high_percent"):
+    with pytest.raises(ValueError, match=r"^low_percent must be below high_percent"):
         Log1pPercentile("log1p_percentile", low, high)

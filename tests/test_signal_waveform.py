@@ -15,7 +15,7 @@ def reduced(pairs, kind):
 
 
 def chain(*electrodes):
-    """Derivations of electrodes from front to back."""
+    """Return the derivations of electrodes from front to back."""
     return -np.diff(np.array(electrodes, np.float32), axis=0)
 
 

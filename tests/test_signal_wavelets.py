@@ -41,7 +41,7 @@ WAVELETS = {"morlet": MORLET, "ricker": RICKER, "gmw": GMW, "superlet": SUPERLET
 
 @pytest.fixture
 def own_wavelets(monkeypatch):
-    """What a test registers is forgotten after it."""
+    """Forget after a test what it registered."""
     monkeypatch.setitem(registry._entries, "cwt", dict(registry._entries["cwt"]))
 
 

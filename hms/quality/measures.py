@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -43,9 +43,8 @@ Array = NDArray[np.float32]
 Row = dict[str, Any]
 
 CHANNEL_MEASURES = (
-    "gap_share", "longest_gap_s", "offset_uv", "peak_uv", "ptp_uv", "flat_ptp_uv", "extreme_samples",
-    "jump_uv", "drift_uv", "sd_uv", "line50_db", "line60_db", "hf_uv", "neighbour_corr", "polarity",
-    "twin_corr", "gain_db", "ekg_corr",
+    "gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "drift_uv", "sd_uv", "line50_db", "line60_db", "hf_uv", "neighbour_corr",
+    "polarity", "twin_corr", "gain_db", "ekg_corr",
 )  # fmt: skip
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
 
@@ -100,8 +99,10 @@ NEIGHBOURS = _neighbours()
 """bool, shape (19, 19): electrodes beside each other, three or four for each."""
 
 _N_EEG = len(EEG_CHANNELS)
-_LEFT = [i for i, name in enumerate(EEG_CHANNELS) if name[-1] in "1357"]
-_RIGHT = [i for i, name in enumerate(EEG_CHANNELS) if name[-1] in "2468"]
+_BESIDE = np.zeros((len(CHANNELS), len(CHANNELS)), np.float32)
+_BESIDE[:_N_EEG, :_N_EEG] = NEIGHBOURS
+_SIDE = np.array([(name[-1] in "1357") - float(name[-1] in "2468") for name in EEG_CHANNELS])
+"""1 for an electrode on the left, -1 on the right, 0 on the midline."""
 
 
 # --- the recording as it was read ----------------------------------------------------------------
@@ -124,9 +125,9 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, gaps: Params, clip_uv:
         nan_share : share of samples of the EEG channels present that are NaN or Inf
         window_nan_share : the same within the window, without its context
         n_flat_channels : electrodes of the montage without a changing sample
-        max_abs_uv : largest absolute sample of an EEG channel, µV (NaN where none is finite)
         outside_share : share of window and context that the recording does not reach
-        left_right_db : amplitude of the left over the right electrodes, dB (NaN if a side is dead)
+        left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
+            (NaN if a side is dead)
         clipped_share : share of the montage's window samples at the clipping limit
     """
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
@@ -134,13 +135,12 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, gaps: Params, clip_uv:
     channels = channel_measures(eeg, sfreq=segment.sfreq, gaps=gaps)
     for values in channels.values():
         values[~present] = np.nan
-    is_eeg = present[:_N_EEG]
+    gap_share = channels["gap_share"][:_N_EEG][present[:_N_EEG]]
     return {
         **channels,
-        "nan_share": _mean(channels["gap_share"][:_N_EEG][is_eeg]),
-        "window_nan_share": _window_nan_share(segment),
+        "nan_share": _mean(gap_share),
+        "window_nan_share": _window_nan_share(segment) if gap_share.any() else np.float64(0),
         "n_flat_channels": np.int64(cleaned.dead.sum()),
-        "max_abs_uv": _largest(eeg[:_N_EEG]),
         "outside_share": np.float64(sum(segment.n_outside) / segment.eeg.shape[1]),
         "left_right_db": _left_right_db(channels["sd_uv"]),
         "clipped_share": _clipped_share(cleaned, clip_uv),
@@ -160,30 +160,21 @@ def _all_channels(segment: Segment, inside: slice) -> tuple[Array, NDArray[np.bo
 
 def _window_nan_share(segment: Segment) -> np.float64:
     rows = [i for i, name in enumerate(segment.channels) if name in EEG_CHANNELS]
-    window = segment.eeg[: rows[-1] + 1 if rows else 0, segment.n_context :][:, : segment.n_window]
-    if not has_gaps(window):
-        return np.float64(0)
-    return np.float64(1 - np.isfinite(window[rows]).mean())
+    window = segment.eeg[rows, segment.n_context : segment.n_context + segment.n_window]
+    return np.float64(1 - np.isfinite(window).mean())
 
 
 def _mean(values: NDArray[Any]) -> np.float64:
     return np.float64(values.mean(dtype=np.float64)) if values.size else np.float64(np.nan)
 
 
-def _largest(eeg: Array) -> np.float64:
-    low, high = np.min(eeg, initial=np.inf), np.max(eeg, initial=-np.inf)
-    if not (np.isfinite(low) and np.isfinite(high)):
-        finite = eeg[np.isfinite(eeg)]
-        return np.float64(np.abs(finite).max()) if finite.size else np.float64(np.nan)
-    return np.float64(max(-low, high))
-
-
 def _left_right_db(sd_uv: Array) -> np.float64:
-    sides = [sd_uv[side][sd_uv[side] > 0] for side in (_LEFT, _RIGHT)]
-    if min(side.size for side in sides) == 0:
+    sd, side = sd_uv[:_N_EEG].astype(np.float64), _SIDE * (sd_uv[:_N_EEG] > 0)
+    level = 20 * np.log10(np.where(side != 0, sd, 1))
+    counts = [np.count_nonzero(side == sign) for sign in (1, -1)]
+    if min(counts) == 0:
         return np.float64(np.nan)
-    left, right = (20 * np.log10(np.median(side)) for side in sides)
-    return np.float64(left - right)
+    return np.float64(level[side > 0].mean() - level[side < 0].mean())
 
 
 def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
@@ -215,6 +206,7 @@ def channel_measures(eeg: Array, *, sfreq: float, gaps: Params) -> dict[str, Arr
     -------
     dict of float32, shape (20,)
         gap_share : share of samples missing; longest_gap_s : seconds of the longest gap
+        max_abs_uv : largest absolute sample
         offset_uv : mean; peak_uv : largest distance of a sample from it
         ptp_uv : median over whole seconds of the peak-to-peak amplitude
         flat_ptp_uv : smallest peak-to-peak that 4 whole seconds in a row stay within, gaps apart
@@ -223,7 +215,7 @@ def channel_measures(eeg: Array, *, sfreq: float, gaps: Params) -> dict[str, Arr
         jump_uv : largest step between samples less 6 times their RMS; a tone or muscle has none
         drift_uv : range of the means of 2 s
         sd_uv : standard deviation between 1 and 20 Hz
-        line50_db, line60_db : power density at the mains over that 3 to 8 Hz beside it
+        line50_db, line60_db : power density within 0.5 Hz of the mains over that 3 to 8 Hz beside it
         hf_uv : RMS between 25 and 95 Hz without the mains
         neighbour_corr : best correlation with a neighbouring electrode, 1-20 Hz
         polarity : correlation with the sum of the neighbours, each scaled to the same amplitude
@@ -242,18 +234,16 @@ def channel_measures(eeg: Array, *, sfreq: float, gaps: Params) -> dict[str, Arr
     """
     found, filled, is_gap = _gap_measures(eeg, sfreq=sfreq, gaps=gaps)
     found |= _amplitude_measures(filled, is_gap, sfreq=sfreq)
-    found |= _spectral_measures(Spectrum(filled, sfreq))
+    found |= _spectral_measures(filled, sfreq=sfreq)
     return {name: np.asarray(found[name], np.float32) for name in CHANNEL_MEASURES}
 
 
-def _gap_measures(
-    eeg: Array, *, sfreq: float, gaps: Params
-) -> tuple[Row, Array, NDArray[np.bool_] | None]:
+def _gap_measures(eeg: Array, *, sfreq: float, gaps: Params) -> tuple[Row, Array, NDArray[np.bool_] | None]:
     """Return the measures of gaps, the recording without any, and where they were."""
     if not has_gaps(eeg):
         return {"gap_share": np.zeros(len(eeg)), "longest_gap_s": np.zeros(len(eeg))}, eeg, None
     is_gap = ~np.isfinite(eeg)
-    longest = [_longest_run(row) / sfreq for row in is_gap]
+    longest = np.array([_longest_run(row) for row in is_gap]) / sfreq
     filled = fill_gaps(eeg, gaps, sfreq=sfreq)
     return {"gap_share": is_gap.mean(axis=1), "longest_gap_s": longest}, filled, is_gap
 
@@ -265,22 +255,19 @@ def _longest_run(mask: NDArray[np.bool_]) -> int:
 
 
 def _amplitude_measures(eeg: Array, is_gap: NDArray[np.bool_] | None, *, sfreq: float) -> Row:
-    n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
-    blocks = _blocks(eeg, n_block)
-    high, low = blocks.max(axis=2), blocks.min(axis=2)
+    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
+    high, low = _extremes(blocks)
     ptp = high - low
-    unbroken = ptp if is_gap is None else np.where(_blocks(is_gap, n_block).any(axis=2), np.inf, ptp)
-    offset = blocks.mean(axis=2).mean(axis=1)
-    steps = eeg[:, 1:] - eeg[:, :-1]
-    largest = np.maximum(steps.max(axis=1), -steps.min(axis=1))
-    rms = np.sqrt(np.einsum("ct,ct->c", steps, steps) / max(1, steps.shape[1]))
+    broken = None if is_gap is None else _blocks(is_gap, blocks.shape[2]).any(axis=2)
+    top, bottom, offset = high.max(axis=1), low.min(axis=1), _means(blocks).mean(axis=1)
     return {
+        "max_abs_uv": np.maximum(top, -bottom),
         "offset_uv": offset,
-        "peak_uv": np.maximum(high.max(axis=1) - offset, offset - low.min(axis=1)),
+        "peak_uv": np.maximum(top - offset, offset - bottom),
         "ptp_uv": np.sort(ptp, axis=1)[:, ptp.shape[1] // 2],
-        "flat_ptp_uv": _calmest(unbroken),
-        "extreme_samples": np.maximum(_n_at_highest(blocks, high), _n_at_highest(-blocks, -low)),
-        "jump_uv": np.maximum(0, largest - ORDINARY_STEPS * rms),
+        "flat_ptp_uv": _calmest(ptp if broken is None else np.where(broken, np.inf, ptp)),
+        "extreme_samples": np.maximum(_n_equal(blocks, high, top), _n_equal(blocks, low, bottom)),
+        "jump_uv": _jump(eeg),
     }
 
 
@@ -291,150 +278,163 @@ def _blocks(values: NDArray[Any], n_block: int) -> NDArray[Any]:
     return values[:, : n_blocks * n_block].reshape(len(values), n_blocks, n_block)
 
 
+def _extremes(blocks: Array) -> tuple[Array, Array]:
+    """Return maximum and minimum of each block; `reduceat` takes half the time of `max`."""
+    flat, starts = blocks.reshape(-1), np.arange(0, blocks.size, blocks.shape[2])
+    shape = blocks.shape[:2]
+    return np.maximum.reduceat(flat, starts).reshape(shape), np.minimum.reduceat(flat, starts).reshape(shape)
+
+
+def _means(blocks: Array) -> Array:
+    """Return the mean of each block; a product takes a quarter of the time of `mean`."""
+    n_block = blocks.shape[2]
+    means: Array = blocks.reshape(-1, n_block) @ np.full(n_block, 1 / n_block, np.float32)
+    return means.reshape(blocks.shape[:2])
+
+
 def _calmest(ptp: Array) -> Array:
     """Return the smallest maximum of `FLAT_BLOCKS` blocks in a row; NaN where every such run has a gap."""
     n_run = min(FLAT_BLOCKS, ptp.shape[1])
-    runs = np.lib.stride_tricks.sliding_window_view(ptp, n_run, axis=1)
-    calmest = runs.max(axis=2).min(axis=1)
-    return np.where(np.isfinite(calmest), calmest, np.nan)
+    n_runs = ptp.shape[1] - n_run + 1
+    runs = ptp[:, :n_runs]
+    for i in range(1, n_run):
+        runs = np.maximum(runs, ptp[:, i : i + n_runs])
+    calmest: Array = runs.min(axis=1)
+    return np.where(np.isfinite(calmest), calmest, np.float32(np.nan))
 
 
-def _n_at_highest(blocks: Array, high: Array) -> NDArray[np.int64]:
-    """Return how many samples of each channel equal its highest; looks into the blocks that hold it."""
-    top = high.max(axis=1, keepdims=True)
-    channel, block = np.nonzero(high == top)
-    counts = np.count_nonzero(blocks[channel, block] == top[channel], axis=1)
-    return np.bincount(channel, weights=counts, minlength=len(blocks)).astype(np.int64)
+def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[np.float64]:
+    """Return how many samples of each channel equal ``value``; looks into the blocks that hold it."""
+    channel, block = np.nonzero(extreme == value[:, None])
+    counts = (blocks[channel, block] == value[channel, None]).sum(axis=1)
+    return np.bincount(channel, weights=counts, minlength=len(blocks))
+
+
+def _jump(eeg: Array) -> Array:
+    squares = eeg[:, 1:] - eeg[:, :-1]
+    np.multiply(squares, squares, out=squares)
+    if squares.shape[1] == 0:
+        return np.zeros(len(eeg), np.float32)
+    rms = np.sqrt(squares @ np.full(squares.shape[1], 1 / squares.shape[1], np.float32))
+    return np.asarray(np.maximum(0, np.sqrt(squares.max(axis=1)) - ORDINARY_STEPS * rms))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
 
 
-class Spectrum:
-    """Fourier coefficients of a recording in blocks of 2 s, tapered by Hann windows.
-
-    Parameters
-    ----------
-    eeg : float32, shape (n_channels, n_samples), µV, finite
-    sfreq : float, Hz
-    """
-
-    def __init__(self, eeg: Array, sfreq: float) -> None:
-        from scipy.fft import rfft
-
-        blocks = _blocks(eeg, round(BLOCK_S * sfreq))
-        self.means = blocks.mean(axis=2)
-        self.bands = _bands(blocks.shape[2], sfreq)
-        tapered = (blocks - self.means[:, :, None]) * self.bands.taper
-        self.coefficients = rfft(tapered, axis=2, overwrite_x=True, workers=1)
-
-    @cached_property
-    def density(self) -> Array:
-        """Power density, float32, shape (n_channels, n_freqs), µV²/Hz."""
-        parts = self.coefficients.view(np.float32)
-        power = np.einsum("cbk,cbk->ck", parts, parts)
-        return np.asarray((power[:, ::2] + power[:, 1::2]) * (self.bands.to_density / parts.shape[1]))
-
-    def in_band(self, bins: slice) -> Array:
-        """Return the coefficients of a band as one vector per channel, float32."""
-        band = np.ascontiguousarray(self.coefficients[:, :, bins])
-        return band.view(np.float32).reshape(len(band), -1)
-
-
 @dataclass(frozen=True)
 class _Bands:
+    """What follows from the length of a block alone.
+
+    Attributes
+    ----------
+    taper : float32, shape (n_block,)
+    sums : float32, shape (n_freqs, 6); a power density times it gives the power in the EEG's
+        band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
+        beside it
+    eeg, ekg : bins of the bands in which correlations are taken
+    """
+
     taper: Array
-    to_density: np.float32
-    df: float
+    sums: Array
     eeg: slice
     ekg: slice
-    hf: NDArray[np.intp]
-    lines: tuple[tuple[NDArray[np.intp], NDArray[np.intp]], ...]
-    """For 50 and 60 Hz: bins of the line, bins beside it."""
 
 
 @lru_cache(maxsize=8)
 def _bands(n_block: int, sfreq: float) -> _Bands:
     freqs = np.fft.rfftfreq(n_block, 1 / sfreq)
-    taper = np.hanning(n_block + 1)[:-1].astype(np.float32) if n_block > 1 else np.ones(1, np.float32)
-    distance = np.abs(freqs[:, None] - np.array(MAINS_HZ))
-    near, far = LINE_NEIGHBOURHOOD_HZ
-    beside = (distance >= near) & (distance <= far)
-    is_hf = (freqs >= HF_BAND_HZ[0]) & (freqs <= HF_BAND_HZ[1])
-    return _Bands(
-        taper,
-        np.float32(2 / (sfreq * np.square(taper, dtype=np.float64).sum())),
-        float(sfreq / n_block),
-        _bins(freqs, *EEG_BAND_HZ),
-        _bins(freqs, *EKG_BAND_HZ),
-        np.flatnonzero(is_hf & (distance > MAINS_HALF_WIDTH_HZ).all(axis=1)),
-        tuple(
-            (np.flatnonzero(distance[:, i] <= LINE_HALF_WIDTH_HZ), np.flatnonzero(beside[:, i]))
-            for i in range(len(MAINS_HZ))
-        ),
-    )
+    # A periodic Hann window: an offset is in the bins of 0 and 0.5 Hz alone, so none is taken off.
+    taper = np.hanning(n_block + 1)[:n_block] if n_block > 1 else np.ones(1)
+    masks = [_within(freqs, *EEG_BAND_HZ), _within(freqs, *HF_BAND_HZ)]
+    for mains_hz in MAINS_HZ:
+        distance = np.abs(freqs - mains_hz)
+        masks[1] &= distance > MAINS_HALF_WIDTH_HZ
+        masks += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
+    to_density = 2 / (sfreq * np.square(taper).sum())
+    scale = [sfreq / n_block] * 2 + [1 / max(1, int(mask.sum())) for mask in masks[2:]]
+    sums = np.stack(masks, axis=1) * np.array(scale) * to_density
+    ekg = np.flatnonzero(_within(freqs, *EKG_BAND_HZ))
+    eeg = np.flatnonzero(masks[0])
+    return _Bands(taper.astype(np.float32), sums.astype(np.float32), _span(eeg), _span(ekg))
 
 
-def _bins(freqs: NDArray[np.float64], low_hz: float, high_hz: float) -> slice:
-    return slice(*np.searchsorted(freqs, [low_hz - 1e-9, high_hz + 1e-9]).tolist())
+def _within(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.bool_]:
+    return (values >= low - 1e-9) & (values <= high + 1e-9)
 
 
-def _spectral_measures(spectrum: Spectrum) -> Row:
-    density, bands = spectrum.density, spectrum.bands
+def _span(bins: NDArray[np.intp]) -> slice:
+    return slice(int(bins[0]), int(bins[-1]) + 1) if bins.size else slice(0, 0)
+
+
+def _spectral_measures(eeg: Array, *, sfreq: float) -> Row:
+    """Return what the power densities and the cross-spectra of blocks of 2 s tell."""
+    from scipy.fft import rfft
+
+    blocks = _blocks(eeg, round(BLOCK_S * sfreq))
+    bands = _bands(blocks.shape[2], sfreq)
+    means = _means(blocks)
+    spectra = rfft(blocks * bands.taper, axis=2, overwrite_x=True, workers=1)
+    parts = spectra.view(np.float32)
+    power = np.einsum("cbk,cbk->ck", parts, parts) / np.float32(blocks.shape[1])
+    sums = (power[:, ::2] + power[:, 1::2]) @ bands.sums
     with np.errstate(divide="ignore", invalid="ignore"):
-        sd_uv = np.sqrt(density[:, bands.eeg].sum(axis=1) * np.float32(bands.df))
+        amplitude = np.sqrt(sums[:, :2])
         return {
-            "drift_uv": np.ptp(spectrum.means, axis=1),
-            "sd_uv": sd_uv,
-            "line50_db": _line_db(density, *bands.lines[0]),
-            "line60_db": _line_db(density, *bands.lines[1]),
-            "hf_uv": np.sqrt(density[:, bands.hf].sum(axis=1) * np.float32(bands.df)),
-            "gain_db": _with_ekg(_gain_db(sd_uv[:_N_EEG])),
-            "ekg_corr": _with_ekg(_ekg_correlation(spectrum.in_band(bands.ekg))),
-            **{k: _with_ekg(v) for k, v in _correlations(spectrum.in_band(bands.eeg)[:_N_EEG]).items()},
+            "drift_uv": means.max(axis=1) - means.min(axis=1),
+            "sd_uv": amplitude[:, 0],
+            "hf_uv": amplitude[:, 1],
+            "line50_db": _decibels(sums[:, 2], sums[:, 3]),
+            "line60_db": _decibels(sums[:, 4], sums[:, 5]),
+            "gain_db": _gain_db(amplitude[:, 0]),
+            "ekg_corr": _ekg_correlation(_as_vectors(spectra, bands.ekg)),
+            **_correlations(_as_vectors(spectra, bands.eeg)[:_N_EEG]),
         }
 
 
-def _line_db(density: Array, line: NDArray[np.intp], beside: NDArray[np.intp]) -> Array:
-    """Return the mains' power density over its neighbourhood's in dB, NaN where that is none."""
-    if line.size == 0 or beside.size == 0:
-        return np.full(len(density), np.nan, np.float32)
-    around = density[:, beside].mean(axis=1)
-    ratio = np.where(around > 0, density[:, line].max(axis=1) / around, np.nan)
-    return np.asarray(10 * np.log10(ratio))
+def _as_vectors(spectra: NDArray[np.complex64], bins: slice) -> Array:
+    """Return a band's coefficients as one vector per channel: their products are cross-spectra."""
+    band = np.ascontiguousarray(spectra[:, :, bins])
+    return band.view(np.float32).reshape(len(band), -1)
+
+
+def _decibels(power: Array, reference: Array) -> Array:
+    """Return the ratio in dB, NaN where the reference is 0."""
+    return np.asarray(10 * np.log10(power / np.where(reference > 0, reference, np.nan)))
 
 
 def _gain_db(sd_uv: Array) -> Array:
-    """Return each amplitude over the geometric mean of its living neighbours', dB."""
-    level = np.where(sd_uv > 0, 20 * np.log10(sd_uv), 0)
-    weights = NEIGHBOURS * (sd_uv > 0)
-    return np.where(sd_uv > 0, level - weights @ level / weights.sum(axis=1), np.nan)
+    """Return each amplitude over the geometric mean of its living neighbours', dB; shape (20,)."""
+    alive = sd_uv > 0
+    level = np.where(alive, 20 * np.log10(sd_uv), 0)
+    expected = (_BESIDE @ level) / (_BESIDE @ alive.astype(np.float32))
+    return np.where(alive, level - expected, np.nan)
 
 
-def _correlations(coefficients: Array) -> Row:
+def _correlations(vectors: Array) -> Row:
     """Return the correlations of electrodes with their neighbours and with any other."""
-    corr = coefficients @ coefficients.T
-    scale = np.sqrt(np.diagonal(corr))
-    corr = np.nan_to_num(corr / np.outer(scale, scale))
-    np.fill_diagonal(corr, 0)
-    sums = corr + np.diag((scale > 0).astype(np.float32))
-    polarity = (NEIGHBOURS * corr).sum(axis=1) / np.sqrt(((NEIGHBOURS @ sums) * NEIGHBOURS).sum(axis=1))
+    corr = vectors @ vectors.T
+    power = np.diagonal(corr)
+    alive = power > 0
+    inverse = np.where(alive, 1 / np.sqrt(power), 0)
+    corr = corr * inverse * inverse[:, None]
+    beside = _BESIDE[:_N_EEG, :_N_EEG]
+    variance = ((beside @ corr) * beside).sum(axis=1)
+    others = np.abs(corr * (1 - np.eye(_N_EEG, dtype=np.float32)))
     found = {
-        "neighbour_corr": np.where(NEIGHBOURS, corr, -1).max(axis=1),
-        "polarity": polarity,
-        "twin_corr": np.abs(corr).max(axis=1),
+        "neighbour_corr": np.where(beside > 0, corr, -1).max(axis=1),
+        "polarity": (beside * corr).sum(axis=1) / np.sqrt(variance),
+        "twin_corr": others.max(axis=1),
     }
-    return {name: np.where(scale > 0, values, np.nan) for name, values in found.items()}
+    return {name: np.append(np.where(alive, values, np.nan), np.nan) for name, values in found.items()}
 
 
-def _ekg_correlation(coefficients: Array) -> Array:
-    power = np.einsum("ck,ck->c", coefficients, coefficients)
-    heart = CHANNELS.index(EKG_CHANNEL)
-    return np.abs(coefficients @ coefficients[heart] / np.sqrt(power * power[heart]))[:_N_EEG]
-
-
-def _with_ekg(values: Array) -> Array:
-    return np.append(values, np.float32(np.nan))
+def _ekg_correlation(vectors: Array) -> Array:
+    heart = vectors[-1]
+    power = np.einsum("ck,ck->c", vectors, vectors)
+    corr = np.abs(vectors @ heart) / np.sqrt(power * power[-1])
+    corr[-1] = np.nan
+    return np.asarray(corr)
 
 
 # --- what came out -------------------------------------------------------------------------------
@@ -530,10 +530,18 @@ def window_signature(cleaned: Cleaned) -> Array:
         The inner product of two signatures is the correlation of the samples. Zeros where
         the samples do not change. A window with too few electrodes or samples repeats some.
     """
-    rows = np.linspace(0, len(cleaned.eeg) - 1, SIGNATURE_CHANNELS).round().astype(int)
-    n_window = cleaned.eeg.shape[1] - 2 * cleaned.n_context
-    times = cleaned.n_context + ((np.arange(SIGNATURE_SAMPLES) + 0.5) * n_window / SIGNATURE_SAMPLES).astype(int)
-    samples = cleaned.eeg[rows[:, None], times].astype(np.float64).ravel()
+    rows, times = _signature_places(*cleaned.eeg.shape, cleaned.n_context)
+    samples = cleaned.eeg[rows, times].astype(np.float64)
     samples -= samples.mean()
     norm = np.sqrt(samples @ samples)
     return (samples / norm if norm > 0 else np.zeros_like(samples)).astype(np.float32)
+
+
+@lru_cache(maxsize=8)
+def _signature_places(
+    n_channels: int, n_samples: int, n_context: int
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    rows = np.linspace(0, n_channels - 1, SIGNATURE_CHANNELS).round().astype(np.intp)
+    middles = (np.arange(SIGNATURE_SAMPLES) + 0.5) / SIGNATURE_SAMPLES
+    times = n_context + (middles * (n_samples - 2 * n_context)).astype(np.intp)
+    return np.repeat(rows, SIGNATURE_SAMPLES), np.tile(times, SIGNATURE_CHANNELS)

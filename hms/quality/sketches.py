@@ -78,7 +78,9 @@ def spectrum(eeg: Array, sfreq: float) -> Array:
     if not whole.all():
         tapered[~whole] = 0
     parts = scipy.fft.rfft(tapered, axis=2)[:, :, 1 : n // 2]
-    power = np.einsum("cpf,cpf->cf", parts.real, parts.real) + np.einsum("cpf,cpf->cf", parts.imag, parts.imag)
+    power = np.einsum("cpf,cpf->cf", parts.real, parts.real) + np.einsum(
+        "cpf,cpf->cf", parts.imag, parts.imag
+    )
     counts = whole.sum(axis=1)
     density = power[counts > 0] * np.float32(2 / sfreq) / counts[counts > 0, None]
     density = density[(density > 0).all(axis=1)]

@@ -87,7 +87,9 @@ class CwtPlan(ABC):
         sizes = [len(group) for group in groups if group]
         if not rows:
             return np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
-        total = self._total_power(derivations if rows == list(range(len(derivations))) else derivations[rows], sizes)
+        total = self._total_power(
+            derivations if rows == list(range(len(derivations))) else derivations[rows], sizes
+        )
         total /= np.array(sizes, np.float32)[:, np.newaxis, np.newaxis]
         if len(sizes) == len(groups):
             return total
@@ -251,14 +253,16 @@ class _Block:
         """Return the power at the window's frames: (..., n_components, n_frames)."""
         from scipy.fft import irfft, rfft
 
-        power = squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]
-        if self.n_harmonics:
-            harmonics = rfft(power, norm="forward", workers=1)[..., : self.n_harmonics]
-            power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
-            # Interpolation is exact but for rounding, which must not leave a negative power.
-            power = np.maximum(power, 0)
-        frames: Array = power[..., self.first : self.first + n_frames]
-        return frames
+        last = self.first + n_frames
+        if not self.n_harmonics:
+            return self._power(squares[..., 2 * self.first : 2 * last])
+        harmonics = rfft(self._power(squares), norm="forward", workers=1)[..., : self.n_harmonics]
+        power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)[..., self.first : last]
+        # Interpolation is exact but for rounding, which must not leave a negative power.
+        return np.maximum(power, 0)
+
+    def _power(self, squares: Array) -> Array:
+        return squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]
 
 
 @dataclass(frozen=True, eq=False)

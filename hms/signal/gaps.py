@@ -97,8 +97,9 @@ def _fill_row(row: Array, valid: NDArray[np.intp], *, hold: float, taper: float)
     known = row[valid]
     centre = np.float32(np.median(known))
     first, last = valid[0], valid[-1]
-    inner = np.arange(first, last + 1)
-    row[first : last + 1] = np.interp(inner, valid, known)
+    inner = first + np.flatnonzero(~np.isfinite(row[first : last + 1]))
+    if inner.size:
+        row[inner] = np.interp(inner, valid, known)
     row[:first] = centre + (known[0] - centre) * _taper(first, hold=hold, taper=taper)[::-1]
     row[last + 1 :] = centre + (known[-1] - centre) * _taper(row.size - 1 - last, hold=hold, taper=taper)
 

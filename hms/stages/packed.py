@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config import Config, ConfigError
-from hms.registry import Params
 from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.scalograms import Scalograms
 from hms.store import npz_bytes
@@ -29,18 +28,19 @@ class Packed(TableStage):
     files: ClassVar[tuple[str, ...]] = ("data_package/spec_pack.npy", "data_package/spec_pack_ids.npz")
 
     scalograms: Scalograms
-    scaling: Params
     pack: bool = setting("package.pack")
 
     @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration; power that is not scaled does not fit into float16."""
+        if not cfg.package.pack:
+            raise ConfigError("stages: 'packed' is made by package.pack=true; leave it out of stages")
         if cfg.scaling.kind == "none":
             raise ConfigError(
                 "package.pack=true stores float16, which ends at 65504, and scaling=none keeps power in µV²; "
                 "choose scaling=log1p_percentile or package.pack=false"
             )
-        return cls(Scalograms.from_config(cfg), cfg.scaling, cfg.package.pack)
+        return cls(Scalograms.from_config(cfg), cfg.package.pack)
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""

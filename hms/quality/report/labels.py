@@ -86,7 +86,9 @@ def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: 
     right = threshold > last * 0.7
     parts.append(text(x + (-5 if right else 5), frame.top + 10, f"{threshold} or more", "e" if right else ""))
     gap = _gap(counts.sum(axis=1), threshold)
-    note = f"High confidence means {threshold} votes or more: {_share((totals >= threshold).mean())} of items."
+    note = (
+        f"High confidence means {threshold} votes or more: {_share((totals >= threshold).mean())} of items."
+    )
     if gap:
         note += f" No item has {gap} votes."
     alt = f"Histogram of votes per item, stacked by class, from 1 to {last - 1} votes. {note}"
@@ -185,9 +187,7 @@ def items_per_patient(patients: NDArray[np.object_]) -> Card:
     patients_in = np.histogram(counts, edges)[0]
     items_in = np.histogram(counts, edges, weights=counts)[0]
     frame = Frame(52, 34, WIDTH - 66, 200, Axis(0, len(patients_in)), Axis(0, 1))
-    names = [
-        str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(edges[:-1], edges[1:], strict=True)
-    ]
+    names = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
     ticks = [(i + 0.5, name) for i, name in enumerate(names)]
     shares = [(v / 100, f"{v}") for v in range(0, 101, 25)]
     parts = axes(frame, xlabel="items of a patient", ylabel="share, %", xticks=ticks, yticks=shares)
@@ -239,7 +239,8 @@ def proportions(y: NDArray[np.float32], weights: NDArray[np.float32]) -> Card:
     key = [("#b9bec4", "raw (paler)"), ("#5b6875", "weighted")]
     parts += legend(52, 6, key, width=WIDTH - 60)[0]
     pairs = "; ".join(
-        f"{n} {_share(a)} raw, {_share(b)} weighted" for n, a, b in zip(CLASS_NAMES, raw, weighted, strict=True)
+        f"{n} {_share(a)} raw, {_share(b)} weighted"
+        for n, a, b in zip(CLASS_NAMES, raw, weighted, strict=True)
     )
     note = "Mean soft label over the items used, before and after the confidence weights."
     return Card(WEIGHT_TITLES[0], drawing(WIDTH, 266, parts, alt=f"{note} {pairs}."), note)
@@ -296,4 +297,3 @@ def weight_curve(weights: NDArray[np.float32], totals: NDArray[np.int32]) -> Car
 
 def _share(value: float) -> str:
     return f"{100 * value:.1f} %" if math.isfinite(value) else "undefined"
-

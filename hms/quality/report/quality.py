@@ -12,7 +12,19 @@ from numpy.typing import NDArray
 from hms.competition import EEG_CHANNELS
 from hms.quality.report.cards import Card, spoken
 from hms.quality.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES, INK
-from hms.quality.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png_of, rect, text
+from hms.quality.report.svg import (
+    Axis,
+    Frame,
+    axes,
+    colour_bar,
+    drawing,
+    image,
+    legend,
+    line,
+    png_of,
+    rect,
+    text,
+)
 
 __all__ = ["flag_counts", "grade_counts", "quality_cards"]
 
@@ -94,9 +106,7 @@ def flags(counts: Mapping[str, int] | None, total: int, most: int = 14) -> Card:
     return Card(TITLES[1], drawing(WIDTH, height, parts, alt=f"Items by flag: {said}."), note)
 
 
-def _bars(
-    names: list[str], values: list[int], total: int, colours: list[str]
-) -> tuple[list[str], float]:
+def _bars(names: list[str], values: list[int], total: int, colours: list[str]) -> tuple[list[str], float]:
     left, step = 150.0, 25.0
     most = max([*values, 1])
     parts = []
@@ -197,7 +207,9 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
         f"{len(order):,} of {len(raster):,} items have gaps in the window (between the dashed lines) or in "
         f"the context around it; {len(raster) - len(order):,} without any are not drawn.{shared} {edge}"
     )
-    return Card(TITLES[3], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note)
+    return Card(
+        TITLES[3], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note
+    )
 
 
 def _lines(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:

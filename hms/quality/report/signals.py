@@ -146,7 +146,9 @@ def mean_scalograms(
     for j in range(shown):
         parts.append(text(left + cell_w * (j + 0.5), top - 8, outputs[j], "m b"))
     for i, mean in enumerate(means):
-        parts += _scalogram_row(mean, i, (low, high), (left, top + i * cell_h, cell_w - 6, cell_h - 8), cwt_hz)
+        parts += _scalogram_row(
+            mean, i, (low, high), (left, top + i * cell_h, cell_w - 6, cell_h - 8), cwt_hz
+        )
     bottom = top + len(means) * cell_h
     for j in range(shown):
         x = left + cell_w * j
@@ -154,7 +156,9 @@ def mean_scalograms(
         parts.append(text(x + cell_w - 6, bottom + 8, f"{window_s:g} s", "e"))
     parts.append(text(13, (top + bottom) / 2, "Hz", "m n", turn=True))
     parts += colour_bar(left + 70, bottom + 22, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
-    note = "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
+    note = (
+        "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
+    )
     if len(outputs) > shown:
         note += f" The first {shown} of {len(outputs)} rows."
     counts = ", ".join(f"{name} {int((label == i).sum())}" for i, name in enumerate(CLASS_NAMES))

@@ -62,7 +62,9 @@ def text(x: float, y: float, content: Any, css: str = "", *, turn: bool = False,
     return f'<text x="{number(x)}" y="{number(y)}"{style}{turned}>{title}{escape(str(content))}</text>'
 
 
-def rect(x: float, y: float, width: float, height: float, fill: str, *, tip: str = "", extra: str = "") -> str:
+def rect(
+    x: float, y: float, width: float, height: float, fill: str, *, tip: str = "", extra: str = ""
+) -> str:
     """Return a rectangle, with a tip for the pointer."""
     inner = f"><title>{escape(tip)}</title></rect>" if tip else "/>"
     return (
@@ -194,7 +196,9 @@ def _label(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:g}"
 
 
-def legend(x: float, y: float, entries: Sequence[tuple[str, str]], *, width: float) -> tuple[list[str], float]:
+def legend(
+    x: float, y: float, entries: Sequence[tuple[str, str]], *, width: float
+) -> tuple[list[str], float]:
     """Return colour patches with names, in lines no longer than ``width``, and the height taken."""
     parts: list[str] = []
     left, top = x, y
@@ -231,7 +235,12 @@ def png_of(index: NDArray[np.uint8], colours: NDArray[np.uint8]) -> str:
     """Return an image as a data URI from indices into a table of colours, shape (n, 3)."""
     rows = np.hstack([np.zeros((len(index), 1), np.uint8), index]).tobytes()
     header = struct.pack(">IIBBBBB", index.shape[1], index.shape[0], 8, 3, 0, 0, 0)
-    chunks = [(b"IHDR", header), (b"PLTE", colours.tobytes()), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b"")]
+    chunks = [
+        (b"IHDR", header),
+        (b"PLTE", colours.tobytes()),
+        (b"IDAT", zlib.compress(rows, 9)),
+        (b"IEND", b""),
+    ]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)
     return "data:image/png;base64," + base64.b64encode(data).decode()
 

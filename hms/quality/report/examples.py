@@ -1,0 +1,348 @@
+"""Pictures of single recordings: traces beside scalograms, and one recording step by step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms.competition import CLASS_NAMES, VOTE_COLUMNS
+from hms.labels.summary import entropy_nats
+from hms.quality.report.cards import Card, spoken
+from hms.quality.report.style import GRADES, INK
+from hms.quality.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
+
+__all__ = ["Example", "Step", "choose_examples", "choose_shown_steps", "contact_sheet", "steps_card"]
+
+Rows = NDArray[np.int64]
+
+KINDS = {
+    "worst": "Worst",
+    "cleanest": "Cleanest",
+    "disputed": "Most disputed",
+}
+PER_SHEET = 6
+MOST_S = 10.0
+"""Longer windows are drawn by their middle."""
+
+MOST_POINTS = 1000
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prepared item with what is drawn of it.
+
+    Attributes
+    ----------
+    traces : float32, shape (n_derivations, n_samples), µV; the window
+    alive : bool, shape (n_derivations,)
+    x : shape (n_outputs, n_freqs, n_frames)
+    about : what is said of it: votes, grade, flags
+    """
+
+    item_id: str
+    about: str
+    traces: NDArray[np.float32]
+    alive: NDArray[np.bool_]
+    chains: tuple[tuple[str, tuple[str, ...]], ...]
+    x: NDArray[Any]
+    freqs_hz: NDArray[np.float32]
+    outputs: Sequence[str]
+    sfreq: float
+
+
+# --- which items ---------------------------------------------------------------------------------
+
+
+def choose_examples(
+    items: pd.DataFrame, ledger: pd.DataFrame, prepared: Rows, *, high_confidence_votes: int
+) -> dict[str, list[int]]:
+    """Return the rows of the worst, the cleanest and the most disputed items, at most six each.
+
+    Only items that could be prepared take part. Worst and cleanest go by grade, then by the
+    number of flags, then by the share of gaps and the amplitude (farthest from, or nearest to,
+    the data set's median). Disputed are those with the largest entropy of votes among
+    those with many votes, or among all where none has many.
+    """
+    if not len(prepared):
+        return {kind: [] for kind in KINDS}
+    known = ledger.iloc[prepared]
+    grade = _grade_number(known)
+    flags = _flag_number(known)
+    gaps, far = _column(known, "nan_share"), _distance(_column(known, "max_abs_uv"))
+    used = _is_true(known["used"])
+    worst = np.lexsort((prepared, -far, -gaps, -flags, -grade))
+    clean = np.lexsort((prepared, far, gaps, flags, grade, ~used))
+    votes = items.iloc[prepared][list(VOTE_COLUMNS)].to_numpy(np.float64)
+    totals = votes.sum(axis=1)
+    entropy = entropy_nats(votes / np.maximum(totals, 1)[:, None])
+    many = totals >= high_confidence_votes
+    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))
+    orders = {"worst": worst, "cleanest": clean, "disputed": disputed}
+    return {kind: prepared[order[:PER_SHEET]].tolist() for kind, order in orders.items()}
+
+
+def choose_shown_steps(ledger: pd.DataFrame, prepared: Rows) -> int | None:
+    """Return the row of the item whose steps show most: few gaps if any item has them, else large amplitude."""
+    if not len(prepared):
+        return None
+    known = ledger.iloc[prepared]
+    gaps, amplitude = _column(known, "nan_share"), _column(known, "max_abs_uv")
+    few = (gaps > 0) & (gaps < 0.1)
+    return int(prepared[np.lexsort((prepared, -np.nan_to_num(amplitude), ~few))[0]])
+
+
+def _column(ledger: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    if name not in ledger:
+        return np.zeros(len(ledger))
+    return np.asarray(pd.to_numeric(ledger[name], errors="coerce").to_numpy(np.float64, na_value=np.nan))
+
+
+def _is_true(values: pd.Series) -> NDArray[np.bool_]:
+    return np.asarray(values.astype(str).str.lower() == "true")
+
+
+def _grade_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
+    if "grade" not in ledger:
+        return np.zeros(len(ledger), np.int64)
+    order = {grade: i for i, grade in enumerate(GRADES)}
+    return np.array([order.get(str(grade), 0) for grade in ledger["grade"]], np.int64)
+
+
+def _flag_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
+    if "flags" not in ledger:
+        return np.zeros(len(ledger), np.int64)
+    texts = ledger["flags"].fillna("").astype(str)
+    return np.asarray([len(t.split(";")) if t else 0 for t in texts], np.int64)
+
+
+def _distance(amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return how many times each amplitude is above or below the median, in logarithms."""
+    good = np.isfinite(amplitude) & (amplitude > 0)
+    if not good.any():
+        return np.zeros(len(amplitude))
+    logs = np.log(np.where(good, amplitude, 1.0))
+    return np.where(good, np.abs(logs - np.median(logs[good])), np.inf)
+
+
+# --- contact sheets ------------------------------------------------------------------------------
+
+
+def contact_sheet(kind: str, examples: Sequence[Example]) -> list[Card]:
+    """Return a card per item of one kind."""
+    if not examples:
+        return [spoken(KINDS[kind], "No item could be prepared, so there is nothing to draw.")]
+    cards = []
+    for place, example in enumerate(examples, start=1):
+        body = (
+            f'<p class="about">{escape(example.about)}</p>'
+            f'<div class="pair">{trace_picture(example)}{scalogram_picture(example)}</div>'
+        )
+        cards.append(Card(f"{KINDS[kind]} {place}: {example.item_id}", body, ""))
+    return cards
+
+
+def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
+    """Return what is said of an item: votes by class, grade and flags."""
+    votes = [
+        f"{name} {item[column]:g}"
+        for name, column in zip(CLASS_NAMES, VOTE_COLUMNS, strict=True)
+        if item[column] > 0
+    ]
+    parts = ["Votes: " + (", ".join(votes) or "none")]
+    if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
+        parts.append(f"grade: {ledger_row['grade']}")
+    if "flags" in ledger_row and isinstance(ledger_row["flags"], str) and ledger_row["flags"]:
+        parts.append("flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
+    if str(ledger_row["used"]).lower() != "true":
+        parts.append("left out")
+    return ". ".join(parts) + "."
+
+
+def _middle(n: int, seconds: float) -> slice:
+    """Return the middle of ``n`` steps that last ``seconds``, at most ten seconds of them."""
+    kept = n if seconds <= MOST_S else round(n * MOST_S / seconds)
+    first = (n - kept) // 2
+    return slice(first, first + kept)
+
+
+def trace_picture(example: Example, width: float = 470.0) -> str:
+    """Draw the derivations one below the other, chain after chain, with a scale bar in µV."""
+    length_s = example.traces.shape[1] / example.sfreq
+    part = _middle(example.traces.shape[1], length_s)
+    traces = example.traces[:, part]
+    step_uv = _spacing_uv(traces[example.alive])
+    spacing = 17.0 if len(traces) <= 20 else 340.0 / len(traces)
+    names = [(chain, name) for chain, pairs in example.chains for name in pairs]
+    height = spacing * len(names) + 8 * len(example.chains)
+    start_s = part.start / example.sfreq
+    frame = Frame(
+        56, 14, width - 64, height, Axis(start_s, start_s + traces.shape[1] / example.sfreq), Axis(0, 1)
+    )
+    parts = _seconds(frame)
+    y = frame.top + spacing * 0.8
+    for row, (chain, name) in enumerate(names):
+        y += 8.0 if row and chain != names[row - 1][0] else 0.0
+        live = bool(example.alive[row])
+        parts.append(text(50, y + 3, name, "e t" if live else "e t dead"))
+        parts.append(_trace(frame, traces[row], y, spacing / step_uv, live=live))
+        y += spacing
+    parts += _scale_bar(frame, step_uv, spacing)
+    alt = f"Traces of {len(names)} derivations of item {example.item_id}, {step_uv:g} µV from line to line."
+    return drawing(width, frame.bottom + 34, parts, alt=alt)
+
+
+def _spacing_uv(traces: NDArray[np.float32]) -> float:
+    """Return a round distance in µV from line to line that suits most of the traces."""
+    if not traces.size:
+        return 100.0
+    typical = float(np.median(np.quantile(np.abs(traces), 0.98, axis=1)))
+    return float(next((v for v in (20, 50, 100, 200, 500) if v >= typical * 1.2), 1000))
+
+
+def _seconds(frame: Frame) -> list[str]:
+    """Return a line per second, numbers below, and the name of the axis."""
+    parts = []
+    for value in ticks(frame.across, 10):
+        x = frame.x(value)
+        parts.append(f'<path class="grid" d="{path([(x, frame.top), (x, frame.bottom)])}"/>')
+        parts.append(text(x, frame.bottom + 14, f"{value:g}", "m t"))
+    parts.append(text(frame.left + frame.width / 2, frame.bottom + 29, "seconds of the window", "m t"))
+    return parts
+
+
+def _trace(frame: Frame, values: NDArray[np.float32], y: float, gain: float, *, live: bool) -> str:
+    """Return a trace as short relative steps; negative is up, as readers of EEG expect."""
+    step = max(1, math.ceil(len(values) / MOST_POINTS))
+    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -45, 45)
+    places = np.round(points * 4).astype(int)
+    steps = " ".join(f"1 {d}" for d in np.diff(places).tolist()).replace(" -", "-")
+    across = frame.width / max(len(places) - 1, 1)
+    colour = INK if live else "#b0b6bc"
+    return (
+        f'<g transform="translate({number(frame.left)} {number(y)}) scale({number(across, 4)} .25)">'
+        f'<path class="trace" stroke="{colour}" d="M0 {places[0]}l{steps}"/></g>'
+        if len(places) > 1
+        else ""
+    )
+
+
+def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
+    x, low = frame.right + 3, frame.bottom + 28
+    return [
+        line([(x, low), (x, low - spacing)], INK, width=2),
+        text(x - 6, low - spacing / 2 + 5, f"{step_uv:g} µV", "e t b"),
+    ]
+
+
+def scalogram_picture(example: Example, width: float = 300.0) -> str:
+    """Draw the rows of x one below the other, on a logarithmic axis of frequency."""
+    shown = min(len(example.outputs), 8)
+    length_s = example.traces.shape[1] / example.sfreq
+    part = _middle(example.x.shape[2], length_s)
+    span = (part.start / example.x.shape[2] * length_s, part.stop / example.x.shape[2] * length_s)
+    height = 284.0 / shown
+    low, high = float(example.freqs_hz[0]), float(example.freqs_hz[-1])
+    parts: list[str] = []
+    frame = Frame(56, 14, width - 70, height * shown, Axis(*span), Axis(low, max(high, low * 1.01), log=True))
+    for row in range(shown):
+        top = frame.top + height * row
+        picture = np.asarray(example.x[row, ::-1, part], np.float64)
+        parts.append(image(frame.left, top, frame.width, height - 5, png(_thin(picture), levels=32)))
+        parts.append(text(6, top + height / 2, example.outputs[row], "b t"))
+        own = Frame(frame.left, top, frame.width, height - 5, frame.across, frame.up)
+        for hz in (1.0, 4.0, 16.0):
+            if shown <= 5 and low < hz < high:
+                parts.append(text(frame.left - 4, own.y(hz) + 3, f"{hz:g}", "e t"))
+    for value in ticks(frame.across, 5):
+        parts.append(text(frame.x(value), frame.bottom + 10, f"{value:g}", "m t"))
+    parts.append(text(frame.left + frame.width / 2, frame.bottom + 25, "seconds; left: Hz", "m t"))
+    alt = (
+        f"Scalograms of item {example.item_id}: {', '.join(example.outputs[:shown])}, {low:g} to {high:g} Hz."
+    )
+    return drawing(width, frame.bottom + 34, parts, alt=alt)
+
+
+def _thin(picture: NDArray[np.float64], most: int = 125) -> NDArray[np.float64]:
+    """Return an image with at most so many columns, its values brought to 0..1."""
+    step = max(1, math.ceil(picture.shape[1] / most))
+    columns = picture[:, : picture.shape[1] // step * step].reshape(len(picture), -1, step).mean(axis=2)
+    top = float(columns.max(initial=0.0))
+    return np.asarray(columns / top if top > 1 else columns)
+
+
+# --- step by step --------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step: a trace (one dimension, µV) or an image (two dimensions, frequency by time)."""
+
+    name: str
+    values: NDArray[Any]
+    unit: str
+    note: str
+
+
+def steps_card(title: str, steps: Sequence[Step], *, span_s: tuple[float, float], window_s: float) -> Card:
+    """Draw one recording after each step of its preparation."""
+    pictures = "".join(_step_picture(step, span_s, window_s) for step in steps)
+    note = "Dashed: the window that becomes x; around it the context that filter and wavelets reach into."
+    return Card(title, f'<div class="steps">{pictures}</div>', note, wide=True)
+
+
+def _step_picture(step: Step, span_s: tuple[float, float], window_s: float) -> str:
+    width, height = 440.0, 150.0
+    is_trace = step.values.ndim == 1
+    span = span_s if is_trace else (0.0, window_s)
+    if is_trace:
+        up = _range(step.values)
+        frame = Frame(56, 24, width - 68, height - 62, Axis(*span), up)
+        parts = axes(frame, yticks=[(v, f"{v:g}") for v in ticks(up, 3)])
+        parts.append(_steps_trace(frame, step.values))
+        for at in (0.0, window_s):
+            parts.append(
+                line([(frame.x(at), frame.top), (frame.x(at), frame.bottom)], INK, width=1, dash="4 3")
+            )
+    else:
+        frame = Frame(56, 24, width - 68, height - 62, Axis(*span), Axis(0, 1))
+        low, high = float(np.nanmin(step.values)), float(np.nanmax(step.values))
+        scaled = (np.asarray(step.values, np.float64)[::-1] - low) / max(high - low, 1e-12)
+        parts = [image(frame.left, frame.top, frame.width, frame.height, png(_thin(scaled, 250)))]
+        parts += axes(frame, yticks=[])
+    parts.append(text(56, 14, step.name, "b"))
+    parts.append(text(width - 8, 14, step.note, "e n"))
+    parts.append(text(13, frame.top + frame.height / 2, step.unit, "m n", turn=True))
+    parts.append(text(width - 8, height - 4, "seconds", "e n"))
+    return drawing(width, height, parts, alt=f"{step.name}: {step.note}.")
+
+
+def _range(values: NDArray[Any]) -> Axis:
+    good = values[np.isfinite(values)]
+    low, high = (float(good.min()), float(good.max())) if good.size else (-1.0, 1.0)
+    margin = max((high - low) * 0.06, 1.0)
+    return Axis(low - margin, high + margin)
+
+
+def _steps_trace(frame: Frame, values: NDArray[Any]) -> str:
+    """Return a trace that is broken where it has gaps; peaks between points are kept."""
+    seconds = np.linspace(frame.across.low, frame.across.high, len(values))
+    step = max(1, math.ceil(len(values) / 700))
+    data = []
+    run: list[tuple[float, float]] = []
+    for start in range(0, len(values), step):
+        piece = values[start : start + step]
+        if not np.isfinite(piece).all():
+            data, run = ([*data, run] if len(run) > 1 else data), []
+            continue
+        x = frame.x(float(seconds[start]))
+        for value in dict.fromkeys((float(piece.min()), float(piece.max()))):
+            run.append((x, frame.y(value)))
+    data = [*data, run] if len(run) > 1 else data
+    return f'<path class="trace" stroke="{INK}" d="{"".join(path(points) for points in data)}"/>'

@@ -1,0 +1,98 @@
+"""Baseline: out-of-fold predictions of a simple model, and how good they are."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config import Config, ConfigError
+from hms.registry import Params
+from hms.stage import Content, TableStage, register_stage, section_function, setting
+from hms.stages.features import Features
+from hms.stages.labels import Labels
+from hms.stages.splits import Splits
+from hms.store import npz_bytes
+from hms.tables import Tables
+from hms.training.baseline import class_prior, out_of_fold, report_scores
+
+
+@register_stage
+@dataclass(frozen=True)
+class Baseline(TableStage):
+    """Predictions of every item by a model that saw neither it nor its patient."""
+
+    name = "baseline"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = (
+        "used",
+        "rows:features",
+        "data_package/labels.npz",
+        "data_package/splits.npz",
+    )
+    files: ClassVar[tuple[str, ...]] = ("baseline/oof.npz", "baseline/metrics.json")
+
+    features: Features
+    labels: Labels
+    splits: Splits
+    baseline: Params
+    high_confidence_votes: int = setting("labels.high_confidence_votes")
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build from a configuration that names a baseline and has folds."""
+        if cfg.baseline.kind == "none":
+            raise ConfigError("stages: 'baseline' needs a model; choose baseline=logreg")
+        if cfg.folds.kind == "none":
+            raise ConfigError(
+                f"baseline={cfg.baseline.kind} is fitted out of fold and needs folds; choose folds=group5"
+            )
+        return super().from_config(cfg)
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return oof.npz and metrics.json."""
+        labels = tables.arrays(Labels.files[0])
+        arrays = tables.arrays(Splits.files[0])
+        splits = [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+        features = _features_of_used(tables)
+        fit = partial(section_function("baseline", self.baseline), params=self.baseline)
+        target, weight = labels["y_soft"].astype(np.float64), labels["w_conf"]
+        model = out_of_fold(features, target, weight, splits, fit)
+        prior = out_of_fold(features, target, weight, splits, class_prior)
+        patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
+        params: Any = self.baseline
+        metrics = report_scores(
+            target,
+            model,
+            prior,
+            vote_sum=labels["vote_sum"],
+            patient_id=patients,
+            threshold=self.high_confidence_votes,
+            n_resamples=params.n_resamples,
+        )
+        oof = {
+            "item_id": labels["item_id"],
+            "patient_id": patients,
+            "fold": model.fold,
+            "vote_sum": labels["vote_sum"],
+            "target": labels["y_soft"],
+            "prediction": model.prediction,
+            "prior": prior.prediction,
+        }
+        text = json.dumps({"n_features": features.shape[1], **metrics}, indent=1, allow_nan=False) + "\n"
+        return {self.files[0]: npz_bytes(oof), self.files[1]: text.encode()}
+
+
+def _features_of_used(tables: Tables) -> NDArray[np.float32]:
+    """Return the features of the items used, row i that of row i of meta_use.csv."""
+    rows = tables.rows("features")
+    wanted = np.flatnonzero(tables.is_used)
+    places = np.searchsorted(rows["row"], wanted)
+    assert (rows["row"][places] == wanted).all(), "an item is used but has no features"
+    features: NDArray[np.float32] = rows["features"][places]
+    return features

@@ -1,0 +1,311 @@
+"""The report: each part of the page is a stage of its own, so that a change redraws only what it touches."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms.competition import SFREQ_HZ, VOTE_COLUMNS
+from hms.labels.votes import consensus
+from hms.quality.report.cards import Card, section, spoken
+from hms.quality.report.examples import (
+    KINDS,
+    Example,
+    Step,
+    about_item,
+    choose_examples,
+    choose_shown_steps,
+    contact_sheet,
+    steps_card,
+)
+from hms.quality.report.labels import vote_cards, weight_cards
+from hms.quality.report.page import render_page
+from hms.quality.report.quality import quality_cards
+from hms.quality.report.signals import signal_cards
+from hms.quality.sketches import spectrum_freqs
+from hms.signal.cwt import frequencies
+from hms.signal.filters import apply_filter, clip, design_filter
+from hms.signal.gaps import fill_gaps
+from hms.stage import Content, TableStage, register_stage, setting
+from hms.stages.derivations import Derivations, Derived
+from hms.stages.labels import Labels
+from hms.stages.meta import Meta
+from hms.stages.quality import Quality
+from hms.stages.scalograms import Scalogram, Scalograms
+from hms.stages.signal import Cleaned, Signal
+from hms.stages.sketches import Sketches
+from hms.stages.splits import Splits
+from hms.tables import Tables
+
+PARTS = "qc/parts"
+Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+
+
+def read_ledger(tables: Tables) -> pd.DataFrame:
+    """Return qc.csv with ids as text; an empty cell is NaN."""
+    ids = {"item_id": str, "reason": str, "grade": str, "flags": str}
+    return pd.read_csv(tables.file("qc/qc.csv"), dtype=ids, keep_default_na=False, na_values=[""])
+
+
+def read_splits(tables: Tables) -> list[Split]:
+    """Return the rows to train on and to validate on, per fold."""
+    arrays = tables.arrays(Splits.files[0])
+    return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+
+
+@register_stage
+@dataclass(frozen=True)
+class ReportQuality(TableStage):
+    """Grades, flags, channels and gaps."""
+
+    name = "report_quality"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = (*Quality.files, "rows:sketches")
+    files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
+
+    quality: Quality
+    sketches: Sketches
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the part."""
+        path = "qc/channels.parquet"
+        channels = pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
+        cards = quality_cards(
+            read_ledger(tables),
+            channels,
+            tables.rows("sketches"),
+            window_s=self.sketches.reading.window_s,
+            context_s=self.sketches.reading.context_s,
+        )
+        return {self.files[0]: section("quality", "Quality", cards)}
+
+
+@register_stage
+@dataclass(frozen=True)
+class ReportVotes(TableStage):
+    """Totals of votes, disagreement, entropy and patients."""
+
+    name = "report_votes"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = ("used",)
+    files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
+
+    meta: Meta
+    high_confidence_votes: int = setting("labels.high_confidence_votes")
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the part."""
+        cards = vote_cards(tables.used, high_confidence_votes=self.high_confidence_votes)
+        return {self.files[0]: section("votes", "Votes", cards)}
+
+
+@register_stage
+@dataclass(frozen=True)
+class ReportWeights(TableStage):
+    """Class proportions raw, weighted and per fold; the weights."""
+
+    name = "report_weights"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = (*Labels.files, *Splits.files)
+    files: ClassVar[tuple[str, ...]] = (f"{PARTS}/weights.html",)
+
+    labels: Labels
+    splits: Splits
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the part."""
+        labels = tables.arrays(Labels.files[0])
+        cards = weight_cards(labels["y_soft"], labels["w_conf"], labels["vote_sum"], read_splits(tables))
+        return {self.files[0]: section("weights", "Weights and folds", cards)}
+
+
+@register_stage
+@dataclass(frozen=True)
+class ReportSignals(TableStage):
+    """Spectra and mean scalograms per class, values of x."""
+
+    name = "report_signals"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = ("used", "reasons", *Quality.files, "rows:sketches")
+    files: ClassVar[tuple[str, ...]] = (f"{PARTS}/signals.html",)
+
+    quality: Quality
+    sketches: Sketches
+    outputs: tuple[str, ...] = setting("montage.outputs")
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the part."""
+        rows, used = tables.rows("sketches"), np.flatnonzero(tables.is_used)
+        inside = np.isin(rows["row"], used)
+        ledger = read_ledger(tables).iloc[used]
+        shares = {
+            n: ledger[n].to_numpy(np.float64) for n in ("x_share_0", "x_share_1") if n in ledger and len(used)
+        }
+        reading = self.sketches.reading
+        freqs = frequencies(self.sketches.scalograms.cwt)  # type: ignore[arg-type]
+        cards = signal_cards(
+            {name: values[inside] for name, values in rows.items()} if len(used) else {},
+            consensus(tables.used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
+            shares,
+            freqs_hz=spectrum_freqs(round(reading.window_s * SFREQ_HZ), SFREQ_HZ),
+            cwt_hz=(float(freqs[0]), float(freqs[-1])),
+            window_s=reading.window_s,
+            outputs=self.outputs,
+        )
+        return {self.files[0]: section("signals", "Signals", cards)}
+
+
+@register_stage
+@dataclass(frozen=True)
+class ReportExamples(TableStage):
+    """The worst, the cleanest and the most disputed recordings; one recording step by step."""
+
+    name = "report_examples"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
+    files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
+
+    quality: Quality
+    sketches: Sketches
+    scalograms: Scalograms
+    high_confidence_votes: int = setting("labels.high_confidence_votes")
+    outputs: tuple[str, ...] = setting("montage.outputs")
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the part."""
+        ledger, prepared = read_ledger(tables), tables.rows("sketches")["row"]
+        chosen = choose_examples(
+            tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
+        )
+        cards: list[Card] = []
+        for kind in KINDS:
+            cards += contact_sheet(kind, [self._example(tables, ledger, row) for row in chosen[kind]])
+        row = choose_shown_steps(ledger, prepared)
+        return {
+            self.files[0]: section("examples", "Recordings", cards)
+            + section("steps", "Step by step", [self._steps(tables, row)])
+        }
+
+    def _example(self, tables: Tables, ledger: pd.DataFrame, row: int) -> Example:
+        stage = self.scalograms
+        derived, scalogram = tables.evaluate(row, stage.derivations, stage)
+        item = tables.items.iloc[row]
+        return Example(
+            str(item["item_id"]),
+            about_item(item, ledger.iloc[row]),
+            derived.window,
+            derived.alive,
+            stage.derivations.chains,
+            scalogram.x,
+            scalogram.freqs,
+            self.outputs,
+            derived.sfreq,
+        )
+
+    def _steps(self, tables: Tables, row: int | None) -> Card:
+        if row is None:
+            return spoken("One recording, step by step", "No item could be prepared.")
+        stage = self.scalograms
+        signal = stage.derivations.signal
+        results = tables.evaluate(row, signal.reading, signal, stage.derivations, stage)
+        item_id = str(tables.items["item_id"].iloc[row])
+        steps = show_steps(signal, stage.derivations, *results, outputs=self.outputs)
+        reading = signal.reading
+        span = (-reading.context_s, reading.window_s + reading.context_s)
+        return steps_card(f"Recording {item_id}", steps, span_s=span, window_s=reading.window_s)
+
+
+def show_steps(
+    signal: Signal,
+    derivations: Derivations,
+    segment: Any,
+    cleaned: Cleaned,
+    derived: Derived,
+    scalogram: Scalogram,
+    *,
+    outputs: Sequence[str],
+) -> list[Step]:
+    """Return one electrode, its derivation and its scalogram after each step of the preparation."""
+    params: Any = signal.filter
+    raw = segment.eeg[[segment.channels.index(name) for name in signal.channels]]
+    channel = _telling_channel(raw, cleaned.dead)
+    name = signal.channels[channel]
+    filled = fill_gaps(raw, params.gaps, sfreq=segment.sfreq)
+    gain = design_filter(params, n_samples=filled.shape[1], sfreq=segment.sfreq)
+    filtered = apply_filter(filled, gain)
+    pairs = [pair for _, names in derivations.chains for pair in names]
+    pair = next(i for i, p in enumerate(pairs) if name in p.split("-"))
+    chain = next(c for c, names in derivations.chains if pairs[pair] in names)
+    row = outputs.index(chain) if chain in outputs else outputs.index(pairs[pair])
+    gaps = int((~np.isfinite(raw[channel])).sum())
+    limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
+    clipped = clip(filtered, params.clip_uv)
+    n_clipped = int((clipped[channel] != filtered[channel]).sum())
+    return [
+        Step("1 as recorded", raw[channel], "µV", f"{name}, {gaps} samples missing"),
+        Step("2 gaps filled", filled[channel], "µV", f"{name}, {params.gaps.kind}"),
+        Step("3 filtered", filtered[channel], "µV", f"{name}, {params.kind}"),
+        Step("4 clipped", clipped[channel], "µV", f"{name}, {limit}: {n_clipped} samples"),
+        Step("5 derivation", derived.values[pair], "µV", pairs[pair]),
+        Step("6 wavelet power", np.log1p(scalogram.power[row]), "log, low to high Hz", outputs[row]),
+        Step("7 scaled x", scalogram.x[row], "low to high Hz", outputs[row]),
+    ]
+
+
+def _telling_channel(raw: NDArray[np.float32], dead: NDArray[np.bool_]) -> int:
+    """Return the live channel with most gaps, or with the largest range where none has any."""
+    finite = np.isfinite(raw)
+    gaps = (~finite).sum(axis=1)
+    spread = np.where(finite, raw, -np.inf).max(axis=1) - np.where(finite, raw, np.inf).min(axis=1)
+    return int(np.lexsort((-spread, -gaps, dead))[0])
+
+
+@register_stage
+@dataclass(frozen=True)
+class Report(TableStage):
+    """The page: headlines, all parts, a table of all items, and what made it."""
+
+    name = "report"
+    version = 1
+    inputs: ClassVar[tuple[str, ...]] = (
+        "items",
+        "reasons",
+        "facts",
+        *Labels.files,
+        *Splits.files,
+        *Quality.files,
+        *ReportQuality.files,
+        *ReportVotes.files,
+        *ReportWeights.files,
+        *ReportSignals.files,
+        *ReportExamples.files,
+    )
+    files: ClassVar[tuple[str, ...]] = ("qc/report.html",)
+
+    report_quality: ReportQuality
+    report_votes: ReportVotes
+    report_weights: ReportWeights
+    report_signals: ReportSignals
+    report_examples: ReportExamples
+
+    def compute(self, tables: Tables) -> Mapping[str, Content]:
+        """Return the page."""
+        parts = [path for path in self.inputs if path.startswith(PARTS)]
+        page = render_page(
+            items=tables.items,
+            reasons=tables.reasons,
+            ledger=read_ledger(tables),
+            labels=tables.arrays(Labels.files[0]),
+            splits=read_splits(tables),
+            parts=[tables.file(path).read_text() for path in parts],
+            facts=tables.facts,
+        )
+        return {self.files[0]: page}
+
+

@@ -10,12 +10,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from hms.config import Config
+    from hms.inference import Prepared
     from hms.results import Run
 
-__all__ = ["compose", "load", "run"]
+__all__ = ["compose", "load", "run", "transform"]
 __version__ = "0.1.0"
 
 
@@ -46,3 +48,20 @@ def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
     from hms.results import load as load_run
 
     return load_run(run, outputs=outputs)
+
+
+def transform(
+    recording: Any,
+    cfg_or_run: Config | Run | Any,
+    *,
+    channels: Sequence[str] | None = None,
+    sfreq: float = 200.0,
+    offset_s: float = 0.0,
+) -> Prepared:
+    """Prepare one recording (DataFrame, array or path) as a run does, bit for bit.
+
+    See `hms.inference.transform`.
+    """
+    from hms.inference import transform as transform_recording
+
+    return transform_recording(recording, cfg_or_run, channels=channels, sfreq=sfreq, offset_s=offset_s)

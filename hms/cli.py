@@ -53,6 +53,10 @@ def make_parser() -> argparse.ArgumentParser:
     diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
     diff.add_argument("a", metavar="A")
     diff.add_argument("b", metavar="B")
+    diff.add_argument("--html", action="store_true", help="write a page with pictures beside the runs")
+    command("report", _report, "say where a run's report lies; make it if the run has none").add_argument(
+        "run", metavar="RUN"
+    )
     check = command("verify", _verify, "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("run", metavar="RUN")
     check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
@@ -119,7 +123,20 @@ def _diff(given: argparse.Namespace) -> None:
     from hms.diff import diff_text
     from hms.results import find_run
 
-    print(diff_text(find_run(given.a, given.outputs), find_run(given.b, given.outputs)))
+    a, b = (find_run(name, given.outputs) for name in (given.a, given.b))
+    if given.html:
+        from hms.quality.report.difference import write_difference
+
+        print(write_difference(a, b, given.outputs))
+    else:
+        print(diff_text(a, b))
+
+
+def _report(given: argparse.Namespace) -> None:
+    from hms.quality.report.remake import report_of
+    from hms.results import find_run
+
+    print(report_of(find_run(given.run, given.outputs)))
 
 
 def _verify(given: argparse.Namespace) -> int:

@@ -65,6 +65,7 @@ class Config:
     qc: Annotated[Params, Group("qc")]
     augment: Annotated[Params, Group("augment")]
     baseline: Annotated[Params, Group("baseline")]
+    spectrograms: Annotated[Params, Group("spectrograms")]
     package: Package
     stages: tuple[str, ...]
     outputs_dir: str
@@ -73,6 +74,7 @@ class Config:
     max_failed_share: Share
     plan: bool
     plugins: tuple[str, ...]
+    from_run: str | None
 
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
@@ -187,7 +189,9 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
-    return build_config(raw)
+    from hms.frozen import with_frozen_settings
+
+    return with_frozen_settings(build_config(raw), texts)
 
 
 def _refuse_unknown_keys(texts: Sequence[str], groups: Iterable[str], composed: Callable[[], Any]) -> None:

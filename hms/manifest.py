@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.config import digest_of, plain
+from hms.plan import Plan, config_of
 from hms.stage import ItemStage
 from hms.store import KEY_FILE, StageFolder, commit_files, digest_bytes
 
 if TYPE_CHECKING:
-    from hms.plan import Plan
     from hms.runner import Account
     from hms.tables import Tables
 
@@ -101,13 +101,14 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
             "plugins": list(plan.cfg.plugins),
             "cores": os.cpu_count(),
         },
+        "config": config_of(plan.cfg, plan.products),
         "counts": {"items": len(plan.items), "used": used, "excluded": len(plan.items) - used},
         "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.passing),
         "excluded": tables.excluded.astype(str).to_dict("records"),
         "votes": {"path": str(plan.votes.path), "digest": plan.votes.digest},
         "recordings": {
             "count": len(plan.places),
-            "digest": digest_of([[p.recording, p.size, plan.digests.of(p)] for p in plan.places]),
+            "digest": digest_of([[p.name, p.place.size, plan.digests.of(p)] for p in plan.parts]),
         },
         "stages": {stage.name: _stage_note(plan, stage, account) for stage in plan.products},
         "times": {name: round(seconds, 4) for name, seconds in account.seconds.items()},

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.competition import CHANNELS
 from hms.config import Config, ConfigError, digest_of, plain
+from hms.progress import say
 from hms.registry import lookup
-from hms.sources.base import Place, Source
+from hms.sources.base import RECORDING, Part, Place, Source, SourceParams
 from hms.stage import ItemStage, Stage, TableStage, registered_order, stage_class
 from hms.store import (
     Reason,
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Outputs", "Plan", "StageState", "make_plan"]
 
 HASH_LENGTH = 16
+TASK_ITEMS = 64
+"""Items of one task, whose files a worker holds until all are made."""
+
 KEY_LENGTH = 12
 
 
@@ -67,7 +71,10 @@ class Outputs:
 
 @dataclass
 class RecordingDigests:
-    """Digests of recordings as they were when last read, with the size and time they had then."""
+    """Digests of recordings and companion files, or parts of them, as they were when last read.
+
+    Each with the size and time that its file had then.
+    """
 
     path: Path
     known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
@@ -78,19 +85,19 @@ class RecordingDigests:
             self._learn(line["recordings"])
         return self
 
-    def of(self, place: Place) -> str | None:
-        """Return the digest of a recording whose size and time have not changed since it was read."""
-        entry = self.known.get(place.recording)
-        if entry is None or (place.size, place.mtime_ns) != entry[:2]:
+    def of(self, part: Part) -> str | None:
+        """Return the digest of a part whose file's size and time have not changed since it was read."""
+        entry = self.known.get(part.name)
+        if entry is None or (part.place.size, part.place.mtime_ns) != entry[:2]:
             return None
         return entry[2]
 
-    def add(self, places: Iterable[Place], digests: dict[str, str]) -> None:
-        """Keep the digests of recordings that were read."""
+    def add(self, parts: Iterable[Part], digests: dict[str, str]) -> None:
+        """Keep the digests of what was read."""
         rows = [
-            [place.recording, place.size, place.mtime_ns, digests[place.recording]]
-            for place in places
-            if place.recording in digests and self.of(place) != digests[place.recording]
+            [part.name, part.place.size, part.place.mtime_ns, digests[part.name]]
+            for part in parts
+            if part.name in digests and self.of(part) != digests[part.name]
         ]
         if rows:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -118,6 +125,34 @@ class StageState:
         return f"partly done {self.done}/{self.total}" if self.done else "missing"
 
 
+@dataclass(frozen=True)
+class Origins:
+    """What items are made from, of one kind.
+
+    Attributes
+    ----------
+    parts : each once, in first-appearance order
+    part_of : for each item, the row of its part, or None where it has none
+    starts : for each item, where it starts in the file, s
+    """
+
+    parts: list[Part]
+    part_of: list[int | None]
+    starts: list[float]
+
+    def of(self, row: int) -> Part | None:
+        """Return the part that an item is made from."""
+        number = self.part_of[row]
+        return None if number is None else self.parts[number]
+
+
+def make_origins(wanted: Iterable[Part | None], starts: Sequence[float]) -> Origins:
+    """Return the distinct parts among those that items want."""
+    rows: dict[Part, int] = {}
+    part_of = [None if part is None else rows.setdefault(part, len(rows)) for part in wanted]
+    return Origins(list(rows), part_of, list(starts))
+
+
 @dataclass
 class Plan:
     """A run before it starts.
@@ -126,7 +161,7 @@ class Plan:
     ----------
     items : one row per item
     places : one per recording, in first-appearance order
-    place_of : for each item, the row of its recording in ``places``
+    origins : what items are made from, by kind; recordings always, companions where a stage needs them
     tables : the table stages in running order
     item_stages, folders : the item stages that are kept, and their folders in the store, by key
     """
@@ -137,7 +172,7 @@ class Plan:
     votes: VotesTable
     items: pd.DataFrame
     places: list[Place]
-    place_of: list[int]
+    origins: dict[str, Origins]
     tables: list[TableStage]
     item_stages: dict[str, ItemStage]
     folders: dict[str, StageFolder]
@@ -145,7 +180,7 @@ class Plan:
     passing: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
-    _keys: dict[int, tuple[str, str]] = field(default_factory=dict, repr=False)
+    _keys: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict, repr=False)
 
     @cached_property
     def run_hash(self) -> str:
@@ -154,6 +189,12 @@ class Plan:
             "stages": {stage.name: stage.key for stage in self.products},
             "votes": self.votes.digest,
             "recordings": [[place.recording, place.size] for place in self.places],
+            "companions": [
+                [part.name, part.place.size]
+                for kind, origins in self.origins.items()
+                if kind != RECORDING
+                for part in origins.parts
+            ],
         }
         return digest_of(content)[:HASH_LENGTH]
 
@@ -162,33 +203,46 @@ class Plan:
         """Every stage whose files are part of the run."""
         return [*self.item_stages.values(), *self.tables]
 
-    def key_of(self, row: int) -> str | None:
-        """Return the identity of an item, or None while its recording's digest is not known."""
-        digest = self.digests.of(self.places[self.place_of[row]])
+    @property
+    def parts(self) -> list[Part]:
+        """Every part of a file that items are made from."""
+        return [part for origins in self.origins.values() for part in origins.parts]
+
+    def key_of(self, row: int, stage_key: str) -> str | None:
+        """Return the identity of an item in a stage, or None while the digest of its origin is not known."""
+        kind = self.item_stages[stage_key].origin
+        part = self.origins[kind].of(row)
+        digest = None if part is None else self.digests.of(part)
         if digest is None:
             return None
-        known = self._keys.get(row)
+        known = self._keys.get((kind, row))
         if known is None or known[0] != digest:
-            known = self._keys[row] = (digest, item_key(digest, *self._identities[row]))
+            start_s = self.origins[kind].starts[row]
+            known = self._keys[kind, row] = (digest, item_key(digest, start_s, *self._ids[row]))
         return known[1]
 
     @cached_property
-    def _identities(self) -> list[tuple[float, int, int | str]]:
+    def _ids(self) -> list[tuple[int, int | str]]:
         patients = [npz_id(text) for text in self.items["patient_id"]]
-        return list(
-            zip(self.items["window_start_s"].tolist(), self.items["eeg_id"].tolist(), patients, strict=True)
-        )
+        return list(zip(self.items["eeg_id"].tolist(), patients, strict=True))
 
     @cached_property
     def unread(self) -> dict[int, Reason]:
-        """Items that are left out before any recording is opened: no votes, or no file."""
+        """Items that are left out before any file is opened: no votes, or no file."""
         reasons = {}
         votes = self.items["vote_sum"].tolist()
-        for row, place in enumerate(self.place_of):
-            if votes[row] == 0:
+        kinds = {stage.origin for stage in self.item_stages.values()}
+        for row in range(len(self.items)):
+            if self.votes.has_votes and votes[row] == 0:
                 reasons[row] = Reason("votes", "no votes", failure=False)
-            elif self.folders and self.places[place].size is None:
-                reasons[row] = Reason("read", "the recording's file is missing", failure=True)
+                continue
+            for kind in sorted(kinds):
+                part = self.origins[kind].of(row)
+                if part is None:
+                    reasons[row] = Reason("read", f"the table names no {kind} for it", failure=True)
+                elif part.place.size is None:
+                    text = part.place.problem or f"the {kind}'s file is missing"
+                    reasons[row] = Reason("read", text, failure=True)
         return reasons
 
     def due(self) -> dict[int, tuple[str, ...]]:
@@ -197,18 +251,27 @@ class Plan:
         for row in range(len(self.items)):
             if row in self.unread or row in self.passing:
                 continue
-            key = self.key_of(row)
-            missing = tuple(k for k, folder in self.folders.items() if key is None or not folder.holds(key))
+            keys = {stage_key: self.key_of(row, stage_key) for stage_key in self.folders}
+            missing = tuple(k for k, key in keys.items() if key is None or not self.folders[k].holds(key))
             if missing:
                 found[row] = missing
         return found
 
     def tasks(self, due: dict[int, tuple[str, ...]]) -> list[Task]:
-        """Return the due items grouped by recording."""
-        grouped: dict[int, list[Work]] = {}
-        for row, keys in due.items():
-            grouped.setdefault(self.place_of[row], []).append(Work(row, *self._identities[row], keys))
-        return [Task(self.places[place], tuple(works)) for place, works in grouped.items()]
+        """Return the due items grouped by what they are made from, no more than `TASK_ITEMS` together."""
+        tasks = []
+        for kind, origins in self.origins.items():
+            grouped: dict[int, list[Work]] = {}
+            for row, keys in due.items():
+                own = tuple(key for key in keys if self.item_stages[key].origin == kind)
+                number = origins.part_of[row]
+                if own and number is not None:
+                    work = Work(row, origins.starts[row], *self._ids[row], own)
+                    grouped.setdefault(number, []).append(work)
+            for number, works in grouped.items():
+                pieces = (works[i : i + TASK_ITEMS] for i in range(0, len(works), TASK_ITEMS))
+                tasks += [Task(origins.parts[number], tuple(piece)) for piece in pieces]
+        return tasks
 
     def job(self, due: dict[int, tuple[str, ...]], *, token: str, own_process: bool) -> Job:
         """Return what the tasks of a pass share."""
@@ -222,7 +285,8 @@ class Plan:
             folders=tuple(folder.path for folder in folders),
             channels=needed_channels(stages),
             window_s=self.cfg.at("window.length_s"),
-            context_s=max(stage.settings["derived.context_s"] for stage in readings),
+            context_s=max((stage.settings["derived.context_s"] for stage in readings), default=0.0),
+            block_s=block_seconds(self.cfg),
             plugins=self.cfg.plugins,
             look_up=token if any(folder.records for folder in folders) else "",
             own_process=own_process,
@@ -235,9 +299,8 @@ class Plan:
     def _reason(self, row: int) -> Reason | None:
         if reason := self.unread.get(row) or self.passing.get(row):
             return reason
-        key = self.key_of(row) if self.folders else None
-        for folder in self.folders.values():
-            record = folder.records.get(key or "")
+        for stage_key, folder in self.folders.items():
+            record = folder.records.get(self.key_of(row, stage_key) or "")
             if record is not None and record.reason is not None:
                 return record.reason
         return None
@@ -255,8 +318,8 @@ class Plan:
 
     def settle_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
-        keys = [self.key_of(row) for row in range(len(self.items))]
-        for folder in self.folders.values():
+        for stage_key, folder in self.folders.items():
+            keys = [self.key_of(row, stage_key) for row in range(len(self.items))]
             needed = {
                 record.file for key in keys if key and (record := folder.records.get(key)) and record.file
             }
@@ -269,19 +332,29 @@ def npz_id(text: str) -> int | str:
 
 
 def needed_channels(stages: Sequence[ItemStage]) -> tuple[str, ...]:
-    """Return the channels to read: those of the montage, and all where quality is measured."""
+    """Return the channels to read: those of the montage, and all where quality is measured.
+
+    Electrodes and derivations: a recording gives those of them that it has.
+    """
     chain: dict[str, Stage] = {}
     for stage in stages:
         chain |= stage.chain()
-    montage = [
+    pairs = [
         name
         for stage in chain.values()
         if stage.name == "signal"
-        for name in stage.settings["derived.channels"]
+        for name in stage.settings["derived.derivations"]
     ]
+    montage = [*(part for name in pairs for part in name.split("-")), *pairs]
     if any(stage.name == "measures" for stage in chain.values()):
         return (*CHANNELS, *sorted(set(montage) - set(CHANNELS)))
     return tuple(dict.fromkeys(montage))
+
+
+def block_seconds(cfg: Config) -> float | None:
+    """Return the length of the blocks in which recordings are read and filtered, None for windows alone."""
+    assert isinstance(cfg.data, SourceParams)
+    return cfg.data.block_s
 
 
 def make_plan(cfg: Config) -> Plan:
@@ -293,26 +366,31 @@ def make_plan(cfg: Config) -> Plan:
         If the configuration, the data folder or the votes table cannot be worked with.
     """
     import hms.stages  # noqa: F401 - registers the stages
+    from hms.frozen import check_frozen
     from hms.labels.folds import assign_folds
     from hms.labels.items import choose_items
 
+    check_frozen(cfg)
     outputs = Outputs(Path(cfg.outputs_dir))
     item_stages, tables = choose_stages(cfg)
     source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
     votes = source.votes()
+    if not votes.has_votes:
+        cfg = without_votes(cfg)
+        item_stages, tables = choose_stages(cfg)
     items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
     if any(stage.name == "splits" for stage in tables):
         assign_folds(votes.frame, cfg.folds)
     recordings = list(dict.fromkeys(items["recording"].tolist()))
-    rows = {name: row for row, name in enumerate(recordings)}
+    places = source.places(recordings)
     plan = Plan(
         cfg=cfg,
         outputs=outputs,
         source=source,
         votes=votes,
         items=items,
-        places=source.places(recordings),
-        place_of=[rows[name] for name in items["recording"].tolist()],
+        places=places,
+        origins=find_origins(source, items, places, {stage.origin for stage in item_stages}),
         tables=tables,
         item_stages={stage.key: stage for stage in item_stages},
         folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
@@ -320,6 +398,45 @@ def make_plan(cfg: Config) -> Plan:
     )
     plan.settle_files()
     return plan
+
+
+def find_origins(
+    source: Source, items: pd.DataFrame, places: Sequence[Place], kinds: Iterable[str]
+) -> dict[str, Origins]:
+    """Return what items are made from: parts of recordings, and companion files of the kinds needed."""
+    place_of = {place.recording: place for place in places}
+    starts = items["window_start_s"].tolist()
+    recordings = zip(items["recording"].tolist(), starts, strict=True)
+    found = {
+        RECORDING: make_origins((Part(place_of[name], source.part(at)) for name, at in recordings), starts)
+    }
+    for kind in sorted(set(kinds) - {RECORDING}):
+        companions, at = source.companions(kind, items)
+        parts = (None if place is None else Part(place, "", kind) for place in companions)
+        found[kind] = make_origins(parts, at)
+    return found
+
+
+def without_votes(cfg: Config) -> Config:
+    """Return the configuration less the stages that need votes, and say which those are.
+
+    Raises
+    ------
+    ConfigError
+        If nothing else was asked for.
+    """
+    asked = (*cfg.stages, *_implied_stages(cfg))
+    dropped = [name for name in asked if _needs_votes(stage_class(name).from_config(cfg))]
+    kept = tuple(name for name in cfg.stages if name not in dropped)
+    if not kept or cfg.baseline.kind != "none":
+        raise ConfigError(f"the table of windows has no votes, which {', '.join(dropped)} would need")
+    if dropped:
+        say(f"the table of windows has no votes: {', '.join(dropped)} are not made")
+    return replace(cfg, stages=kept)
+
+
+def _needs_votes(stage: Stage) -> bool:
+    return any(isinstance(s, TableStage) and s.needs_votes for s in stage.chain().values())
 
 
 def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
@@ -341,7 +458,8 @@ def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
 def _implied_stages(cfg: Config) -> tuple[str, ...]:
     """Return the stages that other settings than ``stages`` ask for."""
     packed = ("scalograms", "packed") if cfg.package.pack else ()
-    return (*packed, *(() if cfg.baseline.kind == "none" else ("baseline",)))
+    spectrograms = () if cfg.spectrograms.kind == "none" else ("spectrograms",)
+    return (*packed, *spectrograms, *(() if cfg.baseline.kind == "none" else ("baseline",)))
 
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:

@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from hms.stage import ItemStage
+    from hms.training.dataset import SpecDataset
 
-__all__ = ["Labels", "Run", "Split", "find_run", "list_runs", "load"]
+__all__ = ["Labels", "Run", "Shown", "Split", "find_run", "list_runs", "load"]
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,22 @@ class Split(NamedTuple):
 
     train: NDArray[np.int64]
     valid: NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page on disk that a notebook shows in a frame of its own, apart from the notebook's style."""
+
+    path: Path
+    height: int = 800
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.path.read_text(encoding="utf-8"))
+        style = f"width:100%;height:{self.height}px;border:1px solid #ccc"
+        return f'<iframe title="{html.escape(self.path.name)}" style="{style}" srcdoc="{page}"></iframe>'
+
+    def __str__(self) -> str:
+        return str(self.path)
 
 
 class Run:
@@ -132,10 +149,7 @@ class Run:
     @cached_property
     def config(self) -> Config:
         """The run's configuration; what cannot change its results is as composed by default."""
-        from omegaconf import OmegaConf
-
-        frozen = OmegaConf.to_container(OmegaConf.load(self.file("config.yaml")))
-        assert isinstance(frozen, dict)
+        frozen = dict(self.manifest["config"])
         execution = self.manifest["execution"]
         tree = compose().to_dict()
         frozen["data"] = {**execution["data"], **frozen.get("data", {})}
@@ -159,9 +173,31 @@ class Run:
 
     def evaluate(self, item_id: str | int, stage_name: str) -> Any:
         """Compute what a stage gives for an item, anew from its recording."""
-        from hms.transform import evaluate_item
+        from hms.inference import evaluate_item
 
         return evaluate_item(self, str(item_id), stage_name)
+
+    def dataset(self, split: Any = None, **choices: Any) -> SpecDataset:
+        """Return a map-style dataset for a training loop: ``run.dataset("train", fold=0, stage=1)``.
+
+        The arguments are those of `hms.training.SpecDataset`.
+        """
+        from hms.training.dataset import SpecDataset
+
+        return SpecDataset(self, split, **choices)
+
+    def report(self) -> Shown:
+        """Return the run's report; a notebook shows it in a frame, and print tells where it lies.
+
+        Raises
+        ------
+        ConfigError
+            If the run did not make it; ``hms report RUN`` makes it.
+        """
+        path = "qc/report.html"
+        if path not in self.manifest["files"]:
+            raise ConfigError(f"run {self.hash} has no {path}; hms report {self.hash} makes it")
+        return Shown(self.file(path))
 
     def plot(self, item_id: str | int) -> Figure:
         """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""

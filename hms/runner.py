@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hms.config import Config, build_config, digest_of
+from hms.inference import evaluate_row
 from hms.manifest import is_whole, versions, write_manifest
 from hms.parallel import n_workers, run_tasks, stop_workers
 from hms.plan import Plan, config_of, make_plan
 from hms.progress import Progress, say
-from hms.stage import TableStage
+from hms.stage import ItemStage, TableStage
 from hms.store import (
     Reason,
     Record,
@@ -34,7 +35,6 @@ from hms.store import (
     storage_error,
 )
 from hms.tables import Tables
-from hms.transform import evaluate_row
 from hms.workers import ChunkResult, Task
 
 if TYPE_CHECKING:
@@ -168,10 +168,11 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
     jobs = n_workers(plan.cfg.n_jobs)
     job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=jobs > 1)
     names = ", ".join(stage.name for stage in job.stages)
-    progress = Progress(len(due), names)
+    tasks_due = plan.tasks(dict(due))
+    progress = Progress(sum(len(task.items) for task in tasks_due), names)
     failures = Failures(plan)
     try:
-        for tasks, result in run_tasks(job, plan.tasks(dict(due)), n_jobs=jobs, say=say):
+        for tasks, result in run_tasks(job, tasks_due, n_jobs=jobs, say=say):
             _keep(plan, tasks, result, account)
             progress.add(sum(len(task.items) for task in tasks))
             failures.add(result)
@@ -201,7 +202,7 @@ def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
 
 def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Account) -> None:
     """Record what a chunk made; its files are on disk already."""
-    plan.digests.add([task.place for task in tasks], result.digests)
+    plan.digests.add({task.part for task in tasks}, result.digests)
     for key, made in result.stages.items():
         if made.files or made.records:
             plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))
@@ -254,9 +255,9 @@ def _open_tables(plan: Plan) -> Tables:
         plan.votes,
         plan.items,
         plan.reasons(),
-        load_rows=lambda name: _load_rows(plan, _row_folder(plan, name)),
-        rows_digest=lambda name: digest_of(_row_list(plan, _row_folder(plan, name))),
-        item_files=lambda name: _files_by_row(plan, _row_folder(plan, name)),
+        load_rows=lambda name: _load_rows(plan, _stage_key(plan, name)),
+        rows_digest=lambda name: digest_of(_row_list(plan, _stage_key(plan, name))),
+        item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         facts={
             "run": plan.run_hash,
@@ -339,50 +340,54 @@ def _compute_table(
     account.add(stage.name, seconds, 1)
 
 
-def _row_folder(plan: Plan, name: str) -> StageFolder:
-    """Return the folder of an item stage with rows."""
+def _stage_key(plan: Plan, name: str) -> str:
+    """Return the key of an item stage that is kept."""
     (key,) = (key for key, stage in plan.item_stages.items() if stage.name == name)
-    return plan.folders[key]
+    return key
 
 
-def _row_list(plan: Plan, folder: StageFolder) -> list[tuple[int, str, int]]:
+def _row_list(plan: Plan, key: str) -> list[tuple[int, str, int]]:
     """Return item row, content digest of the file and row in the file, for every prepared item."""
-    found = []
+    found, folder = [], plan.folders[key]
     for row in range(len(plan.items)):
-        record = _record(plan, folder, row)
+        record = _record(plan, key, row)
         if record is not None and record.file is not None:
             found.append((row, folder.files[record.file].digest, record.row))
     return found
 
 
-def _record(plan: Plan, folder: StageFolder, row: int) -> Record | None:
-    key = plan.key_of(row)
-    return folder.records.get(key) if key and row not in plan.unread and row not in plan.passing else None
+def _record(plan: Plan, key: str, row: int) -> Record | None:
+    if row in plan.unread or row in plan.passing:
+        return None
+    return plan.folders[key].records.get(plan.key_of(row, key) or "")
 
 
-def _files_by_row(plan: Plan, folder: StageFolder) -> dict[int, Path]:
+def _files_by_row(plan: Plan, key: str) -> dict[int, Path]:
     """Return the stored file of every prepared item by its row."""
-    records = ((row, _record(plan, folder, row)) for row in range(len(plan.items)))
-    return {row: folder.path / r.file for row, r in records if r is not None and r.file is not None}
+    records = ((row, _record(plan, key, row)) for row in range(len(plan.items)))
+    return {
+        row: plan.folders[key].path / r.file for row, r in records if r is not None and r.file is not None
+    }
 
 
-def _load_rows(plan: Plan, folder: StageFolder) -> dict[str, np.ndarray[Any, Any]]:
+def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
     """Read the rows of all prepared items from the packed files, each file once."""
     by_file: dict[str, list[tuple[int, int]]] = {}
     for row in range(len(plan.items)):
-        record = _record(plan, folder, row)
+        record = _record(plan, key, row)
         if record is not None and record.file is not None:
             by_file.setdefault(record.file, []).append((row, record.row))
     parts: dict[str, list[np.ndarray[Any, Any]]] = {"row": []}
     for name, pairs in by_file.items():
         rows, inside = np.array(pairs).T
         parts["row"].append(rows)
-        with np.load(folder.path / name, allow_pickle=False) as file:
-            for key in file.files:
-                parts.setdefault(key, []).append(file[key][inside])
+        with np.load(plan.folders[key].path / name, allow_pickle=False) as file:
+            for array in file.files:
+                parts.setdefault(array, []).append(file[array][inside])
     order = np.argsort(np.concatenate(parts["row"])) if parts["row"] else np.empty(0, int)
     return {
-        key: np.concatenate(values)[order] if values else np.empty(0, int) for key, values in parts.items()
+        array: np.concatenate(values)[order] if values else np.empty(0, int)
+        for array, values in parts.items()
     }
 
 
@@ -399,7 +404,7 @@ def _assemble(plan: Plan, tables: Tables, account: Account, began: float) -> Non
     digests: dict[str, list[Any]] = {}
     for key, stage in plan.item_stages.items():
         if stage.folder is not None:
-            names = _item_files(plan, tables, plan.folders[key])
+            names = _item_files(plan, tables, stage)
             base = plan.folders[key].path
             linked[stage.folder] = {name: base / stored.name for name, stored in names.items()}
             digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
@@ -422,15 +427,15 @@ def _yaml(tree: dict[str, Any]) -> bytes:
     return str(OmegaConf.to_yaml(OmegaConf.create(tree))).encode()
 
 
-def _item_files(plan: Plan, tables: Tables, folder: StageFolder) -> dict[str, Stored]:
+def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
     """Return the stored file of every used item by its name in the run."""
-    found = {}
+    found, folder = {}, plan.folders[stage.key]
     item_ids = plan.items["item_id"].tolist()
     for row in np.flatnonzero(tables.is_used).tolist():
-        record = _record(plan, folder, row)
+        record = _record(plan, stage.key, row)
         assert record is not None, f"item {item_ids[row]} is used but not recorded"
         assert record.file is not None, f"item {item_ids[row]} is used but has no file"
-        found[f"{item_ids[row]}_hr.npz"] = folder.files[record.file]
+        found[f"{item_ids[row]}_{stage.suffix}.npz"] = folder.files[record.file]
     return found
 
 

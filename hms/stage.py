@@ -205,6 +205,12 @@ class ItemStage(Stage):
     rows: ClassVar[bool] = False
     """Whether the result is one row per item, kept many to a file."""
 
+    suffix: ClassVar[str] = "hr"
+    """Ending of the name of an item's file, after its id."""
+
+    origin: ClassVar[str] = "recording"
+    """Kind of the file that an item is made from: its recording, or a companion of it."""
+
     def compute(self, *inputs: Any) -> Any:
         """Return the result from the results of what is read, in the order of `reads`."""
         raise NotImplementedError
@@ -222,6 +228,9 @@ class TableStage(Stage):
 
     files: ClassVar[tuple[str, ...]] = ()
     """Paths inside the run's folder of what is written."""
+
+    needs_votes: ClassVar[bool] = False
+    """Whether there is nothing to make where the table of windows has no votes."""
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the content of each of `files`."""

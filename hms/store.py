@@ -13,6 +13,7 @@ import errno
 import io
 import json
 import os
+import re
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
@@ -288,21 +289,26 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     except FileNotFoundError:
         return [], 0
     good, damaged = [], 0
-    *lines, tail = data.split(b"\n")
-    for line in lines:
-        checksum, _, rest = line.partition(b" ")
-        length, _, text = rest.partition(b" ")
-        is_true = checksum == xxhash.xxh3_64_hexdigest(text).encode()
-        if is_true and length == b"%d" % len(text):
+    for line in data.split(b"\n"):
+        header = _HEADER.match(line)
+        text = line[header.end() :] if header else b""
+        is_true = header is not None and header[1] == xxhash.xxh3_64_hexdigest(text).encode()
+        if header is not None and is_true and int(header[2]) == len(text):
             good.append(json.loads(text))
-        elif is_true or not _is_cut(length, text):
+        elif is_true or not _is_cut(line, header, text):
             damaged += 1
-    return good, damaged + (tail != b"" and not _is_cut(*tail.partition(b" ")[2].partition(b" ")[::2]))
+    return good, damaged
 
 
-def _is_cut(length: bytes, text: bytes) -> bool:
-    """Tell whether a line ends before the length it states, or before it states one."""
-    return not text or (length.isdigit() and len(text) < int(length))
+_HEADER = re.compile(rb"([0-9a-f]{16}) ([0-9]+) ")
+_HEADER_CUT = re.compile(rb"[0-9a-f]{0,16}|[0-9a-f]{16} [0-9]{0,12}")
+
+
+def _is_cut(line: bytes, header: re.Match[bytes] | None, text: bytes) -> bool:
+    """Tell whether a line ends before the length it states, or inside its header."""
+    if header is None:
+        return _HEADER_CUT.fullmatch(line) is not None
+    return len(text) < int(header[2])
 
 
 # --- stage folders -------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from hms.manifest import NAME, NUMERIC, ManifestError, read_manifest, versions, 
 from hms.plan import Outputs, make_plan
 from hms.progress import say
 from hms.results import Run, list_runs
+from hms.sources.base import current_digest
 from hms.store import (
     JOURNAL,
     KEY_FILE,
@@ -25,7 +26,6 @@ from hms.store import (
     folder_size,
     key_note,
     lock,
-    read_journal,
     storage_error,
 )
 
@@ -112,9 +112,13 @@ def _check_stage_folder(report: Report, folder: Path, stage: dict[str, Any]) -> 
     if not (folder / JOURNAL).exists():
         report.add(f"{where}/{JOURNAL}", "missing")
     else:
-        damaged = read_journal(folder / JOURNAL)[1]
-        if damaged:
-            report.add(f"{where}/{JOURNAL}", f"{damaged} records are damaged")
+        recorded = StageFolder(folder).load()
+        if recorded.damaged_lines:
+            report.add(f"{where}/{JOURNAL}", f"{recorded.damaged_lines} records are damaged")
+        packed = [name for name in recorded.files if name.startswith("rows-")]
+        for name, problem in recorded.check(packed, reread=True)[0].items():
+            report.add(f"{where}/{name}", problem)
+        report.checked += len(packed)
     report.checked += 2
     try:
         expected = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
@@ -136,13 +140,13 @@ def _check_recordings(report: Report, outputs: Path, manifest: dict[str, Any]) -
         report.notes.append(f"the recordings in {root} are not there any more and were not checked")
         return
     plan = make_plan(run.config)
-    for place in plan.places:
-        known = plan.digests.known.get(place.recording)
-        if known is None or place.size is None:
+    for part in plan.parts:
+        known = plan.digests.known.get(part.name)
+        if known is None or part.place.size is None:
             continue
-        report.checked, report.bytes_read = report.checked + 1, report.bytes_read + place.size
-        if plan.source.digest(place) != known[2]:
-            report.add(place.path, "the recording changed since it was prepared")
+        report.checked, report.bytes_read = report.checked + 1, report.bytes_read + part.place.size
+        if current_digest(plan.source, part) != known[2]:
+            report.add(part.place.path, f"the {part.kind} changed since it was prepared")
 
 
 # --- repair --------------------------------------------------------------------------------------
@@ -182,10 +186,12 @@ def repair(path: Path, report: Report, *, force: bool = False) -> Run:
     cfg = run.config.override(f"outputs_dir={json.dumps(str(path.parent))}")
     _forget_damage(path.parent, manifest)
     plan = make_plan(with_stages(cfg, manifest))
-    for place in plan.places:
-        known = plan.digests.known.get(place.recording)
-        if known is not None and place.size is not None and plan.source.digest(place) != known[2]:
-            plan.digests.known.pop(place.recording)
+    for part in plan.parts:
+        known = plan.digests.known.get(part.name)
+        if known is None or part.place.size is None:
+            continue
+        if current_digest(plan.source, part) != known[2]:
+            plan.digests.known.pop(part.name)
     if plan.run_hash != manifest["run"]:
         say(f"the votes table or the recordings changed since; the repaired run is {plan.run_hash}")
     (path / NAME).unlink()

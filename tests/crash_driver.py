@@ -20,7 +20,7 @@ from typing import Any
 
 from hms.main import main
 
-WRITES = ("write", "replace", "symlink", "unlink")
+WRITES = ("write", "replace", "symlink")
 
 
 def run(arguments: list[str], install: Callable[[], None] | None = None) -> int:
@@ -43,8 +43,10 @@ def run(arguments: list[str], install: Callable[[], None] | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any]) -> Callable[[], None]:
-    """Return a function that makes the n-th write of a process meet a fault."""
+def fault_at(
+    number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any], met: Path
+) -> Callable[[], None]:
+    """Return a function that makes the n-th write of a process meet a fault, and note that it did."""
 
     def install() -> None:
         seen = 0
@@ -55,7 +57,10 @@ def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any]) -> 
             def wrapper(*arguments: Any, **options: Any) -> Any:
                 nonlocal seen
                 seen += 1
-                return fault(name, real, arguments) if seen == number else real(*arguments, **options)
+                if seen != number:
+                    return real(*arguments, **options)
+                met.touch()
+                return fault(name, real, arguments)
 
             setattr(os, name, wrapper)
 
@@ -99,10 +104,12 @@ def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str
     reference = tree(work / "reference")
     faults, bad = 0, []
     for number in range(1, 10_000):
-        outputs = work / "tormented"
+        outputs, met = work / "tormented", work / "met"
         shutil.rmtree(outputs, ignore_errors=True)
-        status = run(arguments(outputs), fault_at(number, fault))
-        if status == 0:
+        met.unlink(missing_ok=True)
+        status = run(arguments(outputs), fault_at(number, fault, met))
+        if not met.exists():
+            assert status == 0
             break
         faults += 1
         again = run(arguments(outputs))

@@ -396,7 +396,17 @@ def test_some_spectrograms_have_rows_of_nan():
 def test_more_patients_than_recordings_are_refused(tmp_path):
     """Settings and generator both say which numbers do not fit."""
     with pytest.raises(ValueError, match="n_patients 6 is more than n_recordings 5"):
-        Synthetic("synthetic", None, 5, 6, 0, True, ())
+        Synthetic(
+            kind="synthetic",
+            aliases=(),
+            missing="exclude",
+            block_s=None,
+            root=None,
+            n_recordings=5,
+            n_patients=6,
+            seed=0,
+            write_spectrograms=True,
+        )
     with pytest.raises(ValueError, match="n_patients 6 is more than n_recordings 5"):
         generate(tmp_path, n_recordings=5, n_patients=6, seed=0, write_spectrograms=False)
 

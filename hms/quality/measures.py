@@ -8,21 +8,19 @@ loops over channels: the whole costs less than a sixth of preparing a recording.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CHANNELS, EEG_CHANNELS, EKG_CHANNEL
+from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.signal.cwt import frequencies
-from hms.signal.gaps import fill_gaps, has_gaps
 from hms.signal.wavelets import Cwt, reaches_s
 
 if TYPE_CHECKING:
-    from hms.registry import Params
     from hms.sources.base import Segment
     from hms.stages.derivations import Derived
     from hms.stages.scalograms import Scalogram
@@ -40,16 +38,21 @@ __all__ = [
 ]
 
 Array = NDArray[np.float32]
+Mask = NDArray[np.bool_]
 Row = dict[str, Any]
 
 CHANNEL_MEASURES = (
-    "gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "drift_uv", "sd_uv", "line50_db", "line60_db", "hf_uv", "neighbour_corr",
-    "polarity", "twin_corr", "gain_db", "ekg_corr",
+    "gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "ptp_uv", "flat_ptp_uv",
+    "extreme_samples", "jump_uv", "drift_uv", "sd_uv", "line50_db", "line60_db", "hf_uv",
+    "neighbour_corr", "polarity", "twin_corr", "gain_db", "ekg_corr",
 )  # fmt: skip
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
 
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
+
+SPECTRAL_CONTEXT_S = 5.0
+"""Spectra and correlations are taken of the window and this much on either side."""
 
 AMPLITUDE_BLOCK_S = 1.0
 FLAT_BLOCKS = 4
@@ -83,10 +86,10 @@ _GRID = (
 _ALSO = (("Fp1", "Fp2"), ("Fp1", "F7"), ("Fp2", "F8"), ("O1", "O2"), ("O1", "T5"), ("O2", "T6"))
 
 
-def _neighbours() -> NDArray[np.bool_]:
+def _neighbours() -> Mask:
     """Return which electrodes stand beside, before or behind each other in the 10-20 system."""
-    pairs = [pair for row in _GRID for pair in zip(row, row[1:], strict=False)]
-    pairs += [pair for rows in zip(_GRID, _GRID[1:], strict=False) for pair in zip(*rows, strict=True)]
+    pairs = [pair for row in _GRID for pair in pairwise(row)]
+    pairs += [pair for rows in pairwise(_GRID) for pair in zip(*rows, strict=True)]
     beside = np.zeros((len(EEG_CHANNELS), len(EEG_CHANNELS)), bool)
     for first, second in (*pairs, *_ALSO):
         if first and second:
@@ -101,21 +104,26 @@ NEIGHBOURS = _neighbours()
 _N_EEG = len(EEG_CHANNELS)
 _BESIDE = np.zeros((len(CHANNELS), len(CHANNELS)), np.float32)
 _BESIDE[:_N_EEG, :_N_EEG] = NEIGHBOURS
-_SIDE = np.array([(name[-1] in "1357") - float(name[-1] in "2468") for name in EEG_CHANNELS])
-"""1 for an electrode on the left, -1 on the right, 0 on the midline."""
+_NOT_BESIDE = np.where(_BESIDE > 0, np.float32(0), np.float32(-3))
+"""Added to a correlation, keeps electrodes that are no neighbours from being the best."""
+
+_OTHER = np.ones_like(_BESIDE) - np.eye(len(CHANNELS), dtype=np.float32)
+_IS_EKG = np.arange(len(CHANNELS)) >= _N_EEG
+_OTHER[_IS_EKG] = _OTHER[:, _IS_EKG] = 0
+_IS_LEFT = np.array([name[-1] in "1357" for name in EEG_CHANNELS])
+_IS_RIGHT = np.array([name[-1] in "2468" for name in EEG_CHANNELS])
 
 
 # --- the recording as it was read ----------------------------------------------------------------
 
 
-def input_measures(segment: Segment, cleaned: Cleaned, *, gaps: Params, clip_uv: float | None) -> Row:
+def input_measures(segment: Segment, cleaned: Cleaned, *, clip_uv: float | None) -> Row:
     """Measure what was read, before anything was filled, and what clipping did.
 
     Parameters
     ----------
     segment : window and context as recorded
     cleaned : the montage's electrodes after the filter
-    gaps : policy by which gaps were filled before the filter
     clip_uv : limit that the filtered electrodes were clipped to, None for none
 
     Returns
@@ -132,7 +140,9 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, gaps: Params, clip_uv:
     """
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
     eeg, present = _all_channels(segment, inside)
-    channels = channel_measures(eeg, sfreq=segment.sfreq, gaps=gaps)
+    first = max(0, segment.n_context - inside.start - round(SPECTRAL_CONTEXT_S * segment.sfreq))
+    last = segment.n_context + segment.n_window - inside.start + round(SPECTRAL_CONTEXT_S * segment.sfreq)
+    channels = channel_measures(eeg, sfreq=segment.sfreq, spectral=slice(first, last))
     for values in channels.values():
         values[~present] = np.nan
     gap_share = channels["gap_share"][:_N_EEG][present[:_N_EEG]]
@@ -147,7 +157,7 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, gaps: Params, clip_uv:
     }
 
 
-def _all_channels(segment: Segment, inside: slice) -> tuple[Array, NDArray[np.bool_]]:
+def _all_channels(segment: Segment, inside: slice) -> tuple[Array, Mask]:
     """Return the 20 channels in the order of the files, NaN for those absent, and which are there."""
     if segment.channels[: len(CHANNELS)] == CHANNELS:
         return segment.eeg[: len(CHANNELS), inside], np.ones(len(CHANNELS), bool)
@@ -169,12 +179,11 @@ def _mean(values: NDArray[Any]) -> np.float64:
 
 
 def _left_right_db(sd_uv: Array) -> np.float64:
-    sd, side = sd_uv[:_N_EEG].astype(np.float64), _SIDE * (sd_uv[:_N_EEG] > 0)
-    level = 20 * np.log10(np.where(side != 0, sd, 1))
-    counts = [np.count_nonzero(side == sign) for sign in (1, -1)]
-    if min(counts) == 0:
+    sd = sd_uv[:_N_EEG].astype(np.float64)
+    left, right = sd[_IS_LEFT & (sd > 0)], sd[_IS_RIGHT & (sd > 0)]
+    if not (left.size and right.size):
         return np.float64(np.nan)
-    return np.float64(level[side > 0].mean() - level[side < 0].mean())
+    return np.float64(20 * (np.log10(left).mean() - np.log10(right).mean()))
 
 
 def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
@@ -189,18 +198,19 @@ def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
 # --- channels ------------------------------------------------------------------------------------
 
 
-def channel_measures(eeg: Array, *, sfreq: float, gaps: Params) -> dict[str, Array]:
+def channel_measures(eeg: Array, *, sfreq: float, spectral: slice = slice(None)) -> dict[str, Array]:
     """Measure each channel of a recording.
 
     Parameters
     ----------
     eeg : float32, shape (20, n_samples), µV, at least 1 s
         In the order of `hms.competition.CHANNELS`. NaN and Inf are gaps; they are measured,
-        then filled for the other measures.
+        then bridged by straight lines for the other measures.
     sfreq : float
         Sampling rate in Hz.
-    gaps : Params
-        Policy of the group ``gaps`` that fills them.
+    spectral : slice
+        Samples that spectra and correlations are taken of, at least 2 s: the measures from
+        sd_uv on.
 
     Returns
     -------
@@ -232,42 +242,59 @@ def channel_measures(eeg: Array, *, sfreq: float, gaps: Params) -> dict[str, Arr
     peak to peak for flat segments. Limits on amplitudes relative to the *neighbours* rather
     than to all channels, because a lateralised pattern is large on one side.
     """
-    found, filled, is_gap = _gap_measures(eeg, sfreq=sfreq, gaps=gaps)
-    found |= _amplitude_measures(filled, is_gap, sfreq=sfreq)
-    found |= _spectral_measures(filled, sfreq=sfreq)
-    return {name: np.asarray(found[name], np.float32) for name in CHANNEL_MEASURES}
+    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
+    means = _means(blocks)
+    n_whole = blocks.shape[1] * blocks.shape[2]
+    is_gap = None
+    # A NaN or an infinity survives a mean: no further look at the samples is needed.
+    if not (np.isfinite(means).all() and np.isfinite(eeg[:, n_whole:]).all()):
+        is_gap = ~np.isfinite(eeg)
+        eeg = _bridged(eeg, is_gap)
+        blocks = _blocks(eeg, blocks.shape[2])
+        means = _means(blocks)
+    found = _gap_measures(is_gap, len(eeg), sfreq=sfreq)
+    found |= _amplitude_measures(blocks, means, is_gap)
+    found |= _spectral_measures(eeg[:, spectral], sfreq=sfreq)
+    found["jump_uv"] = _jump(eeg, found.pop("step_rms_uv"))
+    return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
 
 
-def _gap_measures(eeg: Array, *, sfreq: float, gaps: Params) -> tuple[Row, Array, NDArray[np.bool_] | None]:
-    """Return the measures of gaps, the recording without any, and where they were."""
-    if not has_gaps(eeg):
-        return {"gap_share": np.zeros(len(eeg)), "longest_gap_s": np.zeros(len(eeg))}, eeg, None
-    is_gap = ~np.isfinite(eeg)
+def _gap_measures(is_gap: Mask | None, n_channels: int, *, sfreq: float) -> Row:
+    if is_gap is None:
+        return {name: np.zeros(n_channels, np.float32) for name in ("gap_share", "longest_gap_s")}
     longest = np.array([_longest_run(row) for row in is_gap]) / sfreq
-    filled = fill_gaps(eeg, gaps, sfreq=sfreq)
-    return {"gap_share": is_gap.mean(axis=1), "longest_gap_s": longest}, filled, is_gap
+    return {"gap_share": is_gap.mean(axis=1), "longest_gap_s": longest}
 
 
-def _longest_run(mask: NDArray[np.bool_]) -> int:
+def _bridged(eeg: Array, is_gap: Mask) -> Array:
+    """Return a copy with straight lines over gaps, held at the ends; zeros without a valid sample."""
+    eeg = np.where(is_gap, np.float32(0), eeg)
+    for row, gap in zip(eeg, is_gap, strict=True):
+        missing, valid = np.flatnonzero(gap), np.flatnonzero(~gap)
+        if missing.size and valid.size:
+            row[missing] = np.interp(missing, valid, row[valid])
+    return eeg
+
+
+def _longest_run(mask: Mask) -> int:
     """Return the length of the longest run of True."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _amplitude_measures(eeg: Array, is_gap: NDArray[np.bool_] | None, *, sfreq: float) -> Row:
-    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
+def _amplitude_measures(blocks: Array, means: Array, is_gap: Mask | None) -> Row:
     high, low = _extremes(blocks)
     ptp = high - low
     broken = None if is_gap is None else _blocks(is_gap, blocks.shape[2]).any(axis=2)
-    top, bottom, offset = high.max(axis=1), low.min(axis=1), _means(blocks).mean(axis=1)
+    top, bottom, offset = high.max(axis=1), low.min(axis=1), means.mean(axis=1)
     return {
         "max_abs_uv": np.maximum(top, -bottom),
         "offset_uv": offset,
         "peak_uv": np.maximum(top - offset, offset - bottom),
+        "drift_uv": _drift(means),
         "ptp_uv": np.sort(ptp, axis=1)[:, ptp.shape[1] // 2],
         "flat_ptp_uv": _calmest(ptp if broken is None else np.where(broken, np.inf, ptp)),
         "extreme_samples": np.maximum(_n_equal(blocks, high, top), _n_equal(blocks, low, bottom)),
-        "jump_uv": _jump(eeg),
     }
 
 
@@ -288,8 +315,8 @@ def _extremes(blocks: Array) -> tuple[Array, Array]:
 def _means(blocks: Array) -> Array:
     """Return the mean of each block; a product takes a quarter of the time of `mean`."""
     n_block = blocks.shape[2]
-    means: Array = blocks.reshape(-1, n_block) @ np.full(n_block, 1 / n_block, np.float32)
-    return means.reshape(blocks.shape[:2])
+    means: Array = blocks @ np.full(n_block, 1 / n_block, np.float32)
+    return means
 
 
 def _calmest(ptp: Array) -> Array:
@@ -303,6 +330,13 @@ def _calmest(ptp: Array) -> Array:
     return np.where(np.isfinite(calmest), calmest, np.float32(np.nan))
 
 
+def _drift(means: Array) -> Array:
+    """Return the range of the means of pairs of blocks."""
+    n_pairs = means.shape[1] // 2
+    pairs = (means[:, : 2 * n_pairs : 2] + means[:, 1 : 2 * n_pairs : 2]) / 2 if n_pairs else means
+    return np.asarray(pairs.max(axis=1) - pairs.min(axis=1))
+
+
 def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[np.float64]:
     """Return how many samples of each channel equal ``value``; looks into the blocks that hold it."""
     channel, block = np.nonzero(extreme == value[:, None])
@@ -310,13 +344,10 @@ def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[np.float64]
     return np.bincount(channel, weights=counts, minlength=len(blocks))
 
 
-def _jump(eeg: Array) -> Array:
-    squares = eeg[:, 1:] - eeg[:, :-1]
-    np.multiply(squares, squares, out=squares)
-    if squares.shape[1] == 0:
-        return np.zeros(len(eeg), np.float32)
-    rms = np.sqrt(squares @ np.full(squares.shape[1], 1 / squares.shape[1], np.float32))
-    return np.asarray(np.maximum(0, np.sqrt(squares.max(axis=1)) - ORDINARY_STEPS * rms))
+def _jump(eeg: Array, step_rms_uv: Array) -> Array:
+    steps = eeg[:, 1:] - eeg[:, :-1]
+    largest = np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0))
+    return np.asarray(np.maximum(0, largest - ORDINARY_STEPS * step_rms_uv))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
@@ -329,9 +360,9 @@ class _Bands:
     Attributes
     ----------
     taper : float32, shape (n_block,)
-    sums : float32, shape (n_freqs, 6); a power density times it gives the power in the EEG's
-        band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
-        beside it
+    sums : float32, shape (n_freqs, 7); a power density times it gives the power in the EEG's
+        band, at high frequencies and of the steps between samples, then for 50 and 60 Hz the
+        mean density of the line and beside it
     eeg, ekg : bins of the bands in which correlations are taken
     """
 
@@ -346,20 +377,23 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
     freqs = np.fft.rfftfreq(n_block, 1 / sfreq)
     # A periodic Hann window: an offset is in the bins of 0 and 0.5 Hz alone, so none is taken off.
     taper = np.hanning(n_block + 1)[:n_block] if n_block > 1 else np.ones(1)
-    masks = [_within(freqs, *EEG_BAND_HZ), _within(freqs, *HF_BAND_HZ)]
+    in_eeg, in_hf = _within(freqs, *EEG_BAND_HZ), _within(freqs, *HF_BAND_HZ)
+    lines = []
     for mains_hz in MAINS_HZ:
         distance = np.abs(freqs - mains_hz)
-        masks[1] &= distance > MAINS_HALF_WIDTH_HZ
-        masks += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
-    to_density = 2 / (sfreq * np.square(taper).sum())
-    scale = [sfreq / n_block] * 2 + [1 / max(1, int(mask.sum())) for mask in masks[2:]]
-    sums = np.stack(masks, axis=1) * np.array(scale) * to_density
+        in_hf &= distance > MAINS_HALF_WIDTH_HZ
+        lines += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
+    # The difference of neighbouring samples is a filter of this gain; an offset has no part in it.
+    step_gain = 4 * np.sin(np.pi * freqs / sfreq) ** 2 * (freqs > 2 * sfreq / n_block)
+    df = sfreq / n_block
+    columns = [in_eeg * df, in_hf * df, step_gain * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
+    sums = np.stack(columns, axis=1) * 2 / (sfreq * np.square(taper).sum())
     ekg = np.flatnonzero(_within(freqs, *EKG_BAND_HZ))
-    eeg = np.flatnonzero(masks[0])
-    return _Bands(taper.astype(np.float32), sums.astype(np.float32), _span(eeg), _span(ekg))
+    spans = _span(np.flatnonzero(in_eeg)), _span(ekg)
+    return _Bands(taper.astype(np.float32), sums.astype(np.float32), *spans)
 
 
-def _within(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.bool_]:
+def _within(values: NDArray[np.float64], low: float, high: float) -> Mask:
     return (values >= low - 1e-9) & (values <= high + 1e-9)
 
 
@@ -373,22 +407,21 @@ def _spectral_measures(eeg: Array, *, sfreq: float) -> Row:
 
     blocks = _blocks(eeg, round(BLOCK_S * sfreq))
     bands = _bands(blocks.shape[2], sfreq)
-    means = _means(blocks)
     spectra = rfft(blocks * bands.taper, axis=2, overwrite_x=True, workers=1)
     parts = spectra.view(np.float32)
     power = np.einsum("cbk,cbk->ck", parts, parts) / np.float32(blocks.shape[1])
     sums = (power[:, ::2] + power[:, 1::2]) @ bands.sums
     with np.errstate(divide="ignore", invalid="ignore"):
-        amplitude = np.sqrt(sums[:, :2])
+        amplitude = np.sqrt(sums[:, :3])
         return {
-            "drift_uv": means.max(axis=1) - means.min(axis=1),
             "sd_uv": amplitude[:, 0],
             "hf_uv": amplitude[:, 1],
-            "line50_db": _decibels(sums[:, 2], sums[:, 3]),
-            "line60_db": _decibels(sums[:, 4], sums[:, 5]),
+            "step_rms_uv": amplitude[:, 2],
+            "line50_db": _decibels(sums[:, 3], sums[:, 4]),
+            "line60_db": _decibels(sums[:, 5], sums[:, 6]),
             "gain_db": _gain_db(amplitude[:, 0]),
             "ekg_corr": _ekg_correlation(_as_vectors(spectra, bands.ekg)),
-            **_correlations(_as_vectors(spectra, bands.eeg)[:_N_EEG]),
+            **_correlations(_as_vectors(spectra, bands.eeg)),
         }
 
 
@@ -408,25 +441,26 @@ def _gain_db(sd_uv: Array) -> Array:
     alive = sd_uv > 0
     level = np.where(alive, 20 * np.log10(sd_uv), 0)
     expected = (_BESIDE @ level) / (_BESIDE @ alive.astype(np.float32))
-    return np.where(alive, level - expected, np.nan)
+    return np.where(alive, level - expected, np.float32(np.nan))
 
 
 def _correlations(vectors: Array) -> Row:
-    """Return the correlations of electrodes with their neighbours and with any other."""
+    """Return the correlations of electrodes with their neighbours and with any other, shape (20,)."""
     corr = vectors @ vectors.T
-    power = np.diagonal(corr)
+    power = corr.diagonal()
     alive = power > 0
-    inverse = np.where(alive, 1 / np.sqrt(power), 0)
-    corr = corr * inverse * inverse[:, None]
-    beside = _BESIDE[:_N_EEG, :_N_EEG]
-    variance = ((beside @ corr) * beside).sum(axis=1)
-    others = np.abs(corr * (1 - np.eye(_N_EEG, dtype=np.float32)))
+    inverse = np.where(alive, 1 / np.sqrt(power), np.float32(0))
+    corr *= inverse
+    corr *= inverse[:, None]
     found = {
-        "neighbour_corr": np.where(beside > 0, corr, -1).max(axis=1),
-        "polarity": (beside * corr).sum(axis=1) / np.sqrt(variance),
-        "twin_corr": others.max(axis=1),
+        "neighbour_corr": (corr + _NOT_BESIDE).max(axis=1),
+        "polarity": (_BESIDE * corr).sum(axis=1) / np.sqrt(((_BESIDE @ corr) * _BESIDE).sum(axis=1)),
+        "twin_corr": np.abs(corr * _OTHER).max(axis=1),
     }
-    return {name: np.append(np.where(alive, values, np.nan), np.nan) for name, values in found.items()}
+    silent = ~alive | _IS_EKG
+    for values in found.values():
+        values[silent] = np.nan
+    return found
 
 
 def _ekg_correlation(vectors: Array) -> Array:
@@ -460,11 +494,11 @@ def output_measures(
         x_is_finite, x_is_constant : of the scaled scalogram
     """
     x = scalogram.x
-    rows = {name: i for i, (name, _) in enumerate(chains)} if len(waveform.x) == len(chains) else {}
-    ptp = _derivation_ptp(derived)[derived.alive]
     low, high = float(x.min()), float(x.max())
+    ptp = _derivation_ptp(derived)[derived.alive]
+    rows = {name: i for i, (name, _) in enumerate(chains)} if len(waveform.x) == len(chains) else {}
     return {
-        "dead_derivations": np.int64((~derived.alive).sum()),
+        "dead_derivations": np.int64(np.count_nonzero(~derived.alive)),
         "derivation_ptp_min_uv": np.float64(ptp.min()),
         "derivation_ptp_max_uv": np.float64(ptp.max()),
         "corr_ll_lp": correlation(waveform.x, rows.get("LL"), rows.get("LP")),
@@ -477,17 +511,17 @@ def output_measures(
 
 
 def _derivation_ptp(derived: Derived) -> Array:
-    blocks = _blocks(derived.window, round(BLOCK_S * derived.sfreq))
-    ptp = blocks.max(axis=2) - blocks.min(axis=2)
-    return np.asarray(np.sort(ptp, axis=1)[:, ptp.shape[1] // 2])
+    high, low = _extremes(_blocks(derived.window, round(BLOCK_S * derived.sfreq)))
+    return np.asarray(np.sort(high - low, axis=1)[:, high.shape[1] // 2])
 
 
-def correlation(signals: NDArray[np.float32], first: int | None, second: int | None) -> np.float64:
+def correlation(signals: Array, first: int | None, second: int | None) -> np.float64:
     """Return Pearson's correlation of two rows, NaN where one is absent or constant."""
     if first is None or second is None:
         return np.float64(np.nan)
-    a = signals[first].astype(np.float64) - signals[first].mean(dtype=np.float64)
-    b = signals[second].astype(np.float64) - signals[second].mean(dtype=np.float64)
+    a, b = (signals[row].astype(np.float64) for row in (first, second))
+    a -= a.mean()
+    b -= b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return np.float64(a @ b / scale) if scale > 0 else np.float64(np.nan)
 
@@ -516,7 +550,7 @@ def edge_share(params: Cwt, *, sfreq: float, n_window: int, before: int, after: 
 
 @lru_cache(maxsize=8)
 def _reaches(params: Cwt, sfreq: float) -> NDArray[np.int64]:
-    """Samples that the wavelet of each frequency reaches to either side, the longest first."""
+    """Return the samples that the wavelet of each frequency reaches to either side, the longest first."""
     seconds = [max(reaches_s(params, float(freq))) for freq in frequencies(params)]
     return np.sort(np.ceil(np.array(seconds) * sfreq).astype(np.int64))[::-1]
 

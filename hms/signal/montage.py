@@ -24,9 +24,11 @@ __all__ = [
     "Chains",
     "Montage",
     "alive_derivations",
+    "all_derivations",
     "bipolar",
     "derive",
     "electrodes",
+    "find_sources",
     "output_groups",
 ]
 
@@ -57,7 +59,7 @@ class Montage(Params):
     @property
     def derivations(self) -> tuple[str, ...]:
         """Names of all derivations, chain after chain."""
-        return _derivations(self.chains)
+        return all_derivations(self.chains)
 
     @property
     def chain_of(self) -> tuple[str, ...]:
@@ -81,7 +83,8 @@ def bipolar(eeg: Array, channels: Sequence[str], params: Montage) -> Array:
     return derive(eeg, channels, params.derivations)
 
 
-def _derivations(chains: Chains) -> tuple[str, ...]:
+def all_derivations(chains: Chains) -> tuple[str, ...]:
+    """Return the names of all derivations, chain after chain."""
     return tuple(name for _, pairs in chains for name in pairs)
 
 
@@ -93,7 +96,7 @@ def _check_chains(chains: Chains) -> None:
             raise ValueError(f"chains: chain {chain} has no derivation; list at least one, such as Fp1-F7")
         for name in pairs:
             _check_derivation(chain, name)
-    for what, names in (("chain", [name for name, _ in chains]), ("derivation", _derivations(chains))):
+    for what, names in (("chain", [name for name, _ in chains]), ("derivation", all_derivations(chains))):
         twice = sorted({name for name in names if list(names).count(name) > 1})
         if twice:
             raise ValueError(f"chains: {what} {', '.join(twice)} is listed more than once")
@@ -110,25 +113,59 @@ def _check_derivation(chain: str, name: str) -> None:
 @lru_cache(maxsize=32)
 def electrodes(chains: Chains) -> tuple[str, ...]:
     """Return the electrodes of all derivations: in the order of the competition's files, then others."""
-    needed = dict.fromkeys(part for name in _derivations(chains) for part in name.split("-"))
+    needed = dict.fromkeys(part for name in all_derivations(chains) for part in name.split("-"))
     known = tuple(name for name in EEG_CHANNELS if name in needed)
     return known + tuple(name for name in needed if name not in known)
 
 
 @lru_cache(maxsize=32)
+def find_sources(
+    channels: tuple[str, ...], derivations: tuple[str, ...]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the channels that derivations are formed from, and the derivations that cannot be.
+
+    A derivation is the difference of its two electrodes, or a channel of its own name: a
+    bipolar recording has formed it already. Electrodes are preferred.
+
+    Returns
+    -------
+    needed : electrodes in the order of the competition's files, then others, then formed derivations
+    lacking : derivations without a source
+    """
+    needed: dict[str, None] = {}
+    lacking = []
+    for name in derivations:
+        pair = name.split("-")
+        if all(part in channels for part in pair):
+            needed |= dict.fromkeys(pair)
+        elif name in channels:
+            needed[name] = None
+        else:
+            lacking.append(name)
+    known = tuple(name for name in EEG_CHANNELS if name in needed)
+    return known + tuple(name for name in needed if name not in known), tuple(lacking)
+
+
+@lru_cache(maxsize=32)
 def _pair_rows(channels: tuple[str, ...], derivations: tuple[str, ...]) -> NDArray[np.intp]:
-    """Rows of anodes and cathodes, shape (2, n_derivations)."""
-    lacking = {part: name for name in derivations for part in name.split("-") if part not in channels}
-    if lacking:
+    """Rows of anodes and cathodes, shape (2, n_derivations); a formed derivation is both of its own."""
+    _, missing = find_sources(channels, derivations)
+    if missing:
+        lacking = {part: name for name in missing for part in name.split("-") if part not in channels}
         text = ", ".join(f"'{part}' (for {name})" for part, name in lacking.items())
         raise ValueError(f"montage needs channel {text}, but the recording has {', '.join(channels)}")
-    rows = np.array([[channels.index(part) for part in name.split("-")] for name in derivations], np.intp)
+    rows = np.array([_rows_of(name, channels) for name in derivations], np.intp)
     rows.flags.writeable = False
     return rows.reshape(-1, 2).T
 
 
+def _rows_of(name: str, channels: tuple[str, ...]) -> list[int]:
+    pair = name.split("-")
+    return [channels.index(part) for part in (pair if all(p in channels for p in pair) else [name, name])]
+
+
 def derive(eeg: Array, channels: Sequence[str], derivations: Sequence[str]) -> Array:
-    """Return anode minus cathode for each derivation.
+    """Return anode minus cathode for each derivation, or the channel that is the derivation already.
 
     Parameters
     ----------
@@ -144,12 +181,15 @@ def derive(eeg: Array, channels: Sequence[str], derivations: Sequence[str]) -> A
     Raises
     ------
     ValueError
-        If an electrode is not among ``channels``.
+        If neither both electrodes nor the derivation are among ``channels``.
     """
     anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations))
     derived = np.empty((anodes.size, eeg.shape[1]), np.float32)
     for row, anode, cathode in zip(derived, anodes, cathodes, strict=True):
-        np.subtract(eeg[anode], eeg[cathode], out=row)
+        if anode == cathode:
+            row[:] = eeg[anode]
+        else:
+            np.subtract(eeg[anode], eeg[cathode], out=row)
     return derived
 
 
@@ -170,7 +210,7 @@ def alive_derivations(dead: Mask, channels: Sequence[str], derivations: Sequence
     Raises
     ------
     ValueError
-        If an electrode is not among ``channels``.
+        If neither both electrodes nor the derivation are among ``channels``.
     """
     anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations))
     alive: Mask = ~(dead[anodes] | dead[cathodes])

@@ -2,26 +2,112 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.registry import Params, PositiveFloat
+
 if TYPE_CHECKING:
+    import pandas as pd
+
     from hms.sources.tables import VotesTable
+
+__all__ = [
+    "RECORDING",
+    "Block",
+    "Openable",
+    "Part",
+    "Place",
+    "Reader",
+    "Recording",
+    "Segment",
+    "Source",
+    "SourceParams",
+    "WholeFiles",
+    "current_digest",
+    "open_part",
+    "read_segment",
+]
+
+Array = NDArray[np.float32]
+
+RECORDING = "recording"
+"""Kind of the files that items come from; other kinds are companions of a recording."""
+
+
+@dataclass(frozen=True)
+class SourceParams(Params):
+    """Settings of every source that can change numbers; a source's own settings extend them.
+
+    Attributes
+    ----------
+    aliases : names in files to names used here
+    missing : what becomes of an item whose recording lacks a channel of the montage: it is
+        left out, or the pairs that need the channel are treated like those of a dead one
+    block_s : recordings are filtered in blocks of this many seconds, which the windows
+        that start in a block share; None filters every window on its own
+    """
+
+    aliases: tuple[tuple[str, str], ...]
+    missing: Literal["exclude", "dead"]
+    block_s: PositiveFloat | None
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording lies; size and time are None when it is not there."""
+    """Where a recording lies; size and time are None when it is not there, or not to be had."""
 
     recording: str
     path: str
     size: int | None
     mtime_ns: int | None
+    problem: str | None = None
+    """Why it is not to be had, where that is not that the file is missing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What stands behind some items: a file, or the part of a long one that is read for them."""
+
+    place: Place
+    part: str = ""
+    kind: str = RECORDING
+
+    @property
+    def name(self) -> str:
+        """What journals call it; ids hold neither '#' nor ':'."""
+        kind = "" if self.kind == RECORDING else f"{self.kind}:"
+        return f"{kind}{self.place.recording}" + (f"#{self.part}" if self.part else "")
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A stretch of a recording that several windows share, and what was computed of it once.
+
+    Which stretch it is follows from the recording and a window's start alone, so a window's
+    result does not depend on which other windows are prepared with it.
+
+    Attributes
+    ----------
+    eeg : float32, shape (n_channels, n_context + n_samples + n_context), µV
+    n_context : samples before the stretch, and after it
+    """
+
+    eeg: Array
+    n_context: int
+    results: dict[str, Array] = field(default_factory=dict)
+
+    def once(self, key: str, function: Callable[[Array], Array], n_context: int) -> Array:
+        """Return a function of the stretch with ``n_context`` around it, computed once per ``key``."""
+        if key not in self.results:
+            cut = self.n_context - n_context
+            self.results[key] = function(self.eeg[:, cut : self.eeg.shape[1] - cut])
+        return self.results[key]
 
 
 @dataclass(frozen=True)
@@ -32,18 +118,23 @@ class Segment:
     ----------
     eeg : float32, shape (n_channels, n_context + n_window + n_context), µV
         NaN where the recording has a gap or no samples.
-    channels : names of the rows of ``eeg``
+    channels : names of the rows of ``eeg``: electrodes (``Fp1``), and derivations
+        (``Fp1-F7``) where the recording is bipolar already
     sfreq : sampling rate in Hz
     n_context : samples before the window, and after it
     n_outside : samples of the window and its context that lie outside the recording,
         before it and after it
+    block : the stretch of the recording that the window is part of, if windows share one
+    first : samples from the start of the block to the start of the window
     """
 
-    eeg: NDArray[np.float32]
+    eeg: Array
     channels: tuple[str, ...]
     sfreq: float
     n_context: int
     n_outside: tuple[int, int]
+    block: Block | None = None
+    first: int = 0
 
     @property
     def n_window(self) -> int:
@@ -58,35 +149,70 @@ class Segment:
         assert cut > 0, "a segment cannot be given context that was not read"
         before, after = (max(0, n - cut) for n in self.n_outside)
         eeg = self.eeg[:, cut : self.eeg.shape[1] - cut]
-        return Segment(eeg, self.channels, self.sfreq, n_context, (before, after))
+        return Segment(eeg, self.channels, self.sfreq, n_context, (before, after), self.block, self.first)
+
+    def processed(self, key: str, function: Callable[[Array], Array]) -> Array:
+        """Return ``function(eeg)``; where windows share a block, cut from the block's own result.
+
+        Parameters
+        ----------
+        key : str
+            What identifies the function.
+        function : callable
+            From samples with all channels to as many samples.
+        """
+        if self.block is None:
+            return function(self.eeg)
+        whole = self.block.once(key, function, self.n_context)
+        return whole[:, self.first : self.first + self.eeg.shape[1]]
 
 
-class Recording(Protocol):
+class Openable(Protocol):
+    """An open file that items are made from."""
+
+    def digest_of(self, part: str) -> str:
+        """Return the xxh3-128 of the bytes behind a part of the file; part "" is all of it."""
+        ...
+
+
+class Recording(Openable, Protocol):
     """An open recording."""
 
-    digest: str
-    """xxh3-128 of the bytes that were read."""
-
     sfreq: float
-    n_samples: int
-    channels: tuple[str, ...]
 
-    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
+    @property
+    def n_samples(self) -> int:
+        """Samples per channel; raises `Unusable` where the file cannot be decoded."""
+        ...
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names used here of the channels there are."""
+        ...
+
+    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> Array:
         """Return samples start to stop in µV, NaN where the recording has none."""
         ...
 
 
 class Source(Protocol):
-    """A set of recordings with a table of labelled sub-windows."""
+    """A set of recordings with a table of windows, labelled or not."""
 
-    root: Path
+    @property
+    def root(self) -> Path:
+        """Folder of the recordings."""
+        ...
 
     def votes(self) -> VotesTable:
-        """Return the validated table of labelled sub-windows."""
+        """Return the validated table of windows; ``has_votes`` says whether it is labelled."""
         ...
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return where each recording lies, in the order asked for."""
+        ...
+
+    def part(self, start_s: float) -> str:
+        """Return which part of a recording stands behind a window, "" where it is read whole."""
         ...
 
     def open(self, place: Place) -> Recording:
@@ -95,13 +221,113 @@ class Source(Protocol):
         Raises
         ------
         Unusable
-            If it is missing, truncated or not of its format.
+            If it is missing or cannot be read.
         """
         ...
 
-    def digest(self, place: Place) -> str | None:
-        """Return the digest of a recording as it is now, None if it cannot be read."""
+    def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
+        """Return, per item, where its companion file lies (None: it has none), and the start in it.
+
+        Raises
+        ------
+        ConfigError
+            If the source has no such files.
+        """
         ...
+
+    def open_companion(self, place: Place, kind: str) -> Openable:
+        """Open a companion file."""
+        ...
+
+
+class WholeFiles:
+    """Base of a source whose recordings are read whole and have no companions."""
+
+    name: ClassVar[str]
+
+    def part(self, start_s: float) -> str:
+        """Return "": a recording's identity is that of all its bytes."""
+        return ""
+
+    def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
+        """Raise: there are none."""
+        from hms.registry import ConfigError
+
+        raise ConfigError(f"data={self.name} has no {kind} files; choose {kind}s=none")
+
+    def open_companion(self, place: Place, kind: str) -> Openable:
+        """Raise: there are none."""
+        raise AssertionError(f"data={self.name} gave no {kind} files")
+
+
+def open_part(source: Source, part: Part) -> Openable:
+    """Open the file of a part; raises `Unusable` if it is missing or cannot be read."""
+    if part.kind == RECORDING:
+        return source.open(part.place)
+    return source.open_companion(part.place, part.kind)
+
+
+def current_digest(source: Source, part: Part) -> str | None:
+    """Return the digest of a part as it is now, None if it cannot be read."""
+    from hms.stage import Unusable
+
+    try:
+        return open_part(source, part).digest_of(part.part)
+    except Unusable:
+        return None
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads windows of an open recording, and keeps the block that the last one was part of."""
+
+    recording: Recording
+    window_s: float
+    context_s: float
+    channels: tuple[str, ...]
+    block_s: float | None
+    _blocks: dict[int, Block] = field(default_factory=dict)
+
+    def segment(self, start_s: float) -> Segment:
+        """Return a window with its context, see `read_segment`."""
+        if self.block_s is None:
+            return read_segment(
+                self.recording,
+                start_s,
+                window_s=self.window_s,
+                context_s=self.context_s,
+                channels=self.channels,
+            )
+        return self._cut(start_s, self.block_s)
+
+    def _cut(self, start_s: float, block_s: float) -> Segment:
+        """Cut the window from the block in which it starts."""
+        sfreq = self.recording.sfreq
+        n_window, n_context = round(self.window_s * sfreq), round(self.context_s * sfreq)
+        first = round(start_s * sfreq)
+        check_inside(self.recording, start_s, first, n_window, self.window_s)
+        n_block = round(block_s * sfreq)
+        number, offset = divmod(first, n_block)
+        present = tuple(name for name in self.channels if name in self.recording.channels)
+        block = self._block(number, n_block, n_window, n_context, present)
+        n_outside = (
+            max(0, n_context - first),
+            max(0, first + n_window + n_context - self.recording.n_samples),
+        )
+        eeg = block.eeg[:, offset : offset + n_window + 2 * n_context]
+        return Segment(eeg, present, sfreq, n_context, n_outside, block, offset)
+
+    def _block(
+        self, number: int, n_block: int, n_window: int, n_context: int, present: tuple[str, ...]
+    ) -> Block:
+        """Read a block: from its start to the end of the last window that can start in it."""
+        if number not in self._blocks:
+            self._blocks.clear()
+            start = number * n_block
+            stop = min(start + n_block + n_window, self.recording.n_samples)
+            eeg = self.recording.read(start - n_context, stop + n_context, present)
+            self._blocks[number] = Block(eeg, n_context)
+        return self._blocks[number]
 
 
 def read_segment(
@@ -117,17 +343,22 @@ def read_segment(
     Unusable
         If the recording ends before the window does.
     """
-    from hms.stage import Unusable
-
     sfreq = recording.sfreq
     n_window, n_context = round(window_s * sfreq), round(context_s * sfreq)
     first = round(start_s * sfreq)
-    if first < 0 or first + n_window > recording.n_samples:
-        raise Unusable(
-            f"the window ends at {start_s + window_s:g} s "
-            f"but the recording lasts {recording.n_samples / sfreq:g} s"
-        )
+    check_inside(recording, start_s, first, n_window, window_s)
     present = tuple(name for name in channels if name in recording.channels)
     start, stop = first - n_context, first + n_window + n_context
     eeg = recording.read(start, stop, present)
     return Segment(eeg, present, sfreq, n_context, (max(0, -start), max(0, stop - recording.n_samples)))
+
+
+def check_inside(recording: Recording, start_s: float, first: int, n_window: int, window_s: float) -> None:
+    """Raise `Unusable` if a window does not lie in the recording."""
+    from hms.stage import Unusable
+
+    if first < 0 or first + n_window > recording.n_samples:
+        raise Unusable(
+            f"the window ends at {start_s + window_s:g} s "
+            f"but the recording lasts {recording.n_samples / recording.sfreq:g} s"
+        )

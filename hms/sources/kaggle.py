@@ -6,18 +6,21 @@ import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.registry import ConfigError, Params, register
-from hms.sources.base import Place
+from hms.registry import ConfigError, register
+from hms.sources.base import Openable, Place, SourceParams, WholeFiles
+from hms.sources.channels import find_channels
+from hms.sources.files import one_line, open_parquet, place_of, read_bytes, to_float32
 from hms.stage import Unusable
 from hms.store import digest_bytes
 
 if TYPE_CHECKING:
+    import pandas as pd
     import pyarrow.parquet as pq
 
     from hms.sources.tables import VotesTable
@@ -31,17 +34,20 @@ USUAL_PLACES = (
 
 
 @dataclass(frozen=True)
-class Kaggle(Params):
-    """Settings of the competition's folder; ``aliases`` maps names in files to names used here."""
+class Kaggle(SourceParams):
+    """Settings of the competition's folder, and which of its two tables is read."""
 
     root: str | None
-    aliases: tuple[tuple[str, str], ...]
+    subset: Literal["train", "test"]
 
 
 @register("data", "kaggle", Kaggle)
 def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
     """Open the competition's folder, or another in its layout."""
-    return ParquetSource(find_root(params.root), params.aliases)
+    table, folder = f"{params.subset}.csv", f"{params.subset}_eegs"
+    return ParquetSource(
+        find_root(params.root), params.aliases, table, folder, labelled=params.subset == "train"
+    )
 
 
 def find_root(root: str | None) -> Path:
@@ -76,13 +82,17 @@ def _how_to_get_data() -> str:
 
 
 @dataclass(frozen=True)
-class ParquetSource:
+class ParquetSource(WholeFiles):
     """A folder with a votes table and one parquet file per recording."""
+
+    name: ClassVar[str] = "kaggle"
 
     root: Path
     aliases: tuple[tuple[str, str], ...]
     table: str = "train.csv"
     folder: str = "train_eegs"
+    spectrograms: str = "train_spectrograms"
+    labelled: bool = True
 
     def votes(self) -> VotesTable:
         """Return the validated votes table."""
@@ -93,41 +103,42 @@ class ParquetSource:
             raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
         if not (self.root / self.folder).is_dir():
             raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
-        return read_votes(path)
+        return read_votes(path, require_votes=self.labelled)
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""
         base = os.path.join(os.path.abspath(self.root), self.folder)
-        return [_place(name, os.path.join(base, f"{name}.parquet")) for name in recordings]
+        return [place_of(name, os.path.join(base, f"{name}.parquet")) for name in recordings]
 
     def open(self, place: Place) -> ParquetRecording:
         """Read a file's bytes once and open them."""
-        return ParquetRecording(_read_bytes(place), dict(self.aliases))
+        return ParquetRecording(read_bytes(place), dict(self.aliases))
 
-    def digest(self, place: Place) -> str | None:
-        """Return the digest of a file's bytes as they are now."""
-        try:
-            return digest_bytes(_read_bytes(place))
-        except Unusable:
-            return None
+    def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
+        """Return each item's spectrogram file, and where its ten minutes start in it."""
+        if kind != "spectrogram":
+            return super().companions(kind, items)
+        base = os.path.join(os.path.abspath(self.root), self.spectrograms)
+        if not os.path.isdir(base):
+            raise ConfigError(
+                f"{base} is not a folder; spectrograms=kaggle needs it, choose spectrograms=none"
+            )
+        offsets = items["spectrogram_offset_s"].tolist()
+        pairs = zip(items["spectrogram_id"], offsets, strict=True)
+        names = [_name_of_companion(value, offset) for value, offset in pairs]
+        known = {name: place_of(name, os.path.join(base, f"{name}.parquet")) for name in names if name}
+        return [known[name] if name else None for name in names], offsets
+
+    def open_companion(self, place: Place, kind: str) -> Openable:
+        """Open a spectrogram file."""
+        from hms.sources.spectrograms import SpectrogramFile
+
+        return SpectrogramFile(place)
 
 
-def _place(recording: str, path: str) -> Place:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return Place(recording, path, None, None)
-    return Place(recording, path, status.st_size, status.st_mtime_ns)
-
-
-def _read_bytes(place: Place) -> bytes:
-    try:
-        with open(place.path, "rb") as file:
-            return file.read()
-    except FileNotFoundError:
-        raise Unusable("the recording's file is missing", lasting=False) from None
-    except OSError as error:
-        raise Unusable(f"the recording's file cannot be read: {error.strerror}", lasting=False) from None
+def _name_of_companion(value: object, offset_s: float) -> str | None:
+    """Return an item's spectrogram, None where the table lacks its id or its offset."""
+    return value if isinstance(value, str) and offset_s == offset_s else None
 
 
 class ParquetRecording:
@@ -140,11 +151,20 @@ class ParquetRecording:
 
     def __init__(self, data: bytes, aliases: dict[str, str]) -> None:
         self.digest = digest_bytes(data)
-        self._file, reason = _open_parquet(data)
+        self._file, reason = open_parquet(data)
         self._reason = reason
         self._columns = {} if self._file is None else _column_names(self._file, aliases)
-        self.channels = tuple(self._columns)
+        self._channels = tuple(self._columns)
         self._decoded: tuple[tuple[object, ...], NDArray[np.float32]] | None = None
+
+    def digest_of(self, part: str) -> str:
+        """Return the digest of the whole file."""
+        return self.digest
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Names used here of the file's columns."""
+        return self._channels
 
     @property
     def n_samples(self) -> int:
@@ -154,7 +174,7 @@ class ParquetRecording:
     @property
     def _opened(self) -> pq.ParquetFile:
         if self._file is None:
-            raise Unusable(self._reason)
+            raise Unusable(f"the {self._reason}")
         return self._file
 
     def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
@@ -184,42 +204,15 @@ class ParquetRecording:
             names = [self._columns[name] for name in channels]
             try:
                 table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
-                rows = [_to_float32(table.column(name)) for name in names]
+                rows = [to_float32(table.column(name)) for name in names]
             except (pa.ArrowException, OSError, ValueError) as error:
-                raise Unusable(f"the file is damaged: {_one_line(error)}") from None
+                raise Unusable(f"the file is damaged: {one_line(error)}") from None
             decoded = np.stack(rows) if rows else np.empty((0, table.num_rows), dtype=np.float32)
             self._decoded = (wanted, decoded)
         return self._decoded[1]
 
 
-def _open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    try:
-        return pq.ParquetFile(pa.BufferReader(data)), ""
-    except (pa.ArrowException, OSError, ValueError) as error:
-        return None, f"the file is truncated or not parquet: {_one_line(error)}"
-
-
 def _column_names(file: pq.ParquetFile, aliases: dict[str, str]) -> dict[str, str]:
-    """Map channel names used here to column names of the file; a name proper wins over an alias."""
-    present = list(file.schema_arrow.names)
-    renamed = {aliases[name]: name for name in present if name in aliases}
-    return renamed | {name: name for name in present if name not in aliases}
-
-
-def _to_float32(column: object) -> NDArray[np.float32]:
-    import pyarrow as pa
-
-    assert isinstance(column, pa.ChunkedArray)
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise ValueError(f"a column holds {column.type}, not numbers")
-    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
-    return np.asarray(whole, dtype=np.float32)
-
-
-def _one_line(error: BaseException, limit: int = 160) -> str:
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+    """Map channel names used here to column names of the file."""
+    labels = list(file.schema_arrow.names)
+    return {name: labels[place] for name, place in find_channels(labels, aliases).items()}

@@ -58,13 +58,15 @@ def source_range(start: int, stop: int, ratio: Ratio) -> tuple[int, int]:
     return first, -(-stop * down // up) + reach
 
 
-def resample(signals: NDArray[np.float64], first: int, start: int, stop: int, ratio: Ratio) -> NDArray[np.float32]:
+def resample(
+    signals: NDArray[np.float64], first: int, start: int, stop: int, ratio: Ratio
+) -> NDArray[np.float32]:
     """Return output samples start to stop of signals whose first given sample has the number ``first``.
 
     A zero-phase windowed-sinc low-pass (Kaiser, beta 10, 48 zero crossings a side) at half
     the lower rate, in polyphase form. Below 80 % of the output's Nyquist frequency (or the
-    input's, if lower) a sine is off by less than 1e-4 of its amplitude, and what lies above
-    120 % of it by less than 1e-4 of its amplitude is left.
+    input's, if lower) a sine is off by less than 1e-5 of its amplitude, and of what lies above
+    120 % of it less than 1e-5 is left.
 
     Parameters
     ----------

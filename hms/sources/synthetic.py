@@ -38,7 +38,8 @@ from hms.competition import (
     SUB_WINDOW_S,
     TRAIN_COLUMNS,
 )
-from hms.registry import Limits, Params, PositiveInt
+from hms.registry import Limits, PositiveInt
+from hms.sources.base import SourceParams
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -59,15 +60,14 @@ Rng = np.random.Generator
 
 
 @dataclass(frozen=True)
-class Synthetic(Params):
-    """Settings of the synthetic data set; ``aliases`` maps names in files to names used here."""
+class Synthetic(SourceParams):
+    """Settings of the synthetic data set."""
 
     root: str | None
     n_recordings: PositiveInt
     n_patients: PositiveInt
     seed: Annotated[int, Limits(at_least=0)]
     write_spectrograms: bool
-    aliases: tuple[tuple[str, str], ...]
 
     def __post_init__(self) -> None:
         _check_sizes(self.n_recordings, self.n_patients)

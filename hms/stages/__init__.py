@@ -1,7 +1,8 @@
 """The stages in running order; importing this package registers them all.
 
-reading -> signal -> derivations -> scalograms, waveforms -> measures, features: one pass per recording.
-quality -> meta -> packed, labels, splits -> summary, baseline: tables of the whole run.
+reading -> signal -> derivations -> scalograms, waveforms -> measures, features, sketches: one pass
+per recording. spectrograms: from a companion file of the recording.
+quality -> meta -> packed, labels, splits -> summary, baseline, report: tables of the whole run.
 """
 
 from hms.stages import (  # noqa: I001 - running order
@@ -10,8 +11,10 @@ from hms.stages import (  # noqa: I001 - running order
     derivations,
     scalograms,
     waveforms,
+    spectrograms,
     measures,
     features,
+    sketches,
     quality,
     meta,
     packed,
@@ -19,6 +22,7 @@ from hms.stages import (  # noqa: I001 - running order
     splits,
     summary,
     baseline,
+    report,
 )
 
 __all__ = [
@@ -31,8 +35,11 @@ __all__ = [
     "packed",
     "quality",
     "reading",
+    "report",
     "scalograms",
     "signal",
+    "sketches",
+    "spectrograms",
     "splits",
     "summary",
     "waveforms",

@@ -27,6 +27,7 @@ class Labels(TableStage):
     version = 1
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = ("data_package/labels.npz",)
+    needs_votes: ClassVar[bool] = True
 
     meta: Meta
     weight: Params

@@ -40,7 +40,7 @@ class Measures(ItemStage):
         params = self.signal.filter
         assert isinstance(params, FilterParams)
         return {
-            **input_measures(segment, cleaned, gaps=params.gaps, clip_uv=params.clip_uv),
+            **input_measures(segment, cleaned, clip_uv=params.clip_uv),
             **output_measures(derived, scalogram, waveform, self.derivations.chains),
             "edge_share": self._edge_share(segment),
             "signature": window_signature(cleaned),

@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Self
 
 from hms.competition import SFREQ_HZ
-from hms.config import Config
+from hms.config import Config, ConfigError
 from hms.signal.filters import FilterParams, filter_reach_s
 from hms.signal.wavelets import Cwt, wavelet_reach_s
-from hms.sources.base import Segment
+from hms.sources.base import Segment, SourceParams
 from hms.stage import ItemStage, register_stage, setting
+
+SPARE_S = 2.0
+"""Beyond the context, a source that resamples reaches this much further at most."""
 
 
 @register_stage
@@ -23,6 +26,8 @@ class Reading(ItemStage):
     version = 1
 
     aliases: tuple[tuple[str, str], ...] = setting("data.aliases")
+    missing: str = setting("data.missing")
+    block_s: float | None = setting("data.block_s")
     window_s: float = setting("window.length_s")
     context_s: float = setting("derived.context_s")
 
@@ -30,13 +35,22 @@ class Reading(ItemStage):
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build with the filter's reach as context, or the longest wavelet's if that is longer."""
         assert isinstance(cfg.filter, FilterParams)
+        data = cfg.data
+        if not isinstance(data, SourceParams):
+            raise ConfigError(
+                f"data.kind '{data.kind}': its settings must extend hms.sources.base.SourceParams"
+            )
         reach_s = filter_reach_s(cfg.filter, sfreq=SFREQ_HZ)
         if wavelet:
             assert isinstance(cfg.cwt, Cwt)
             reach_s = max(reach_s, wavelet_reach_s(cfg.cwt, sfreq=SFREQ_HZ))
-        return cls(
-            tuple(sorted(cfg.at("data.aliases"))), cfg.at("window.length_s"), float(math.ceil(reach_s))
-        )
+        window_s, context_s = cfg.at("window.length_s"), float(math.ceil(reach_s))
+        if data.block_s is not None and data.block_s < window_s + context_s + 2 * SPARE_S:
+            raise ConfigError(
+                f"data.block_s={data.block_s:g} is too short for windows of {window_s:g} s with "
+                f"{context_s:g} s on each side; it must be at least {window_s + context_s + 2 * SPARE_S:g}"
+            )
+        return cls(tuple(sorted(data.aliases)), data.missing, data.block_s, window_s, context_s)
 
     def compute(self, segment: Segment) -> Segment:
         """Return the segment with no more context than this stage's key states."""

@@ -59,6 +59,14 @@ def read_splits(tables: Tables) -> list[Split]:
     return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
 
+def output_names(scalograms: Scalograms) -> tuple[str, ...]:
+    """Return the names of a scalogram's rows: chains or derivations."""
+    chains = scalograms.derivations.chains
+    if scalograms.output == "chains":
+        return tuple(name for name, _ in chains)
+    return tuple(name for _, pairs in chains for name in pairs)
+
+
 @register_stage
 @dataclass(frozen=True)
 class ReportQuality(TableStage):
@@ -75,7 +83,9 @@ class ReportQuality(TableStage):
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the part."""
         path = "qc/channels.parquet"
-        channels = pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
+        channels = (
+            pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
+        )
         cards = quality_cards(
             read_ledger(tables),
             channels,
@@ -137,7 +147,6 @@ class ReportSignals(TableStage):
 
     quality: Quality
     sketches: Sketches
-    outputs: tuple[str, ...] = setting("montage.outputs")
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the part."""
@@ -156,7 +165,7 @@ class ReportSignals(TableStage):
             freqs_hz=spectrum_freqs(round(reading.window_s * SFREQ_HZ), SFREQ_HZ),
             cwt_hz=(float(freqs[0]), float(freqs[-1])),
             window_s=reading.window_s,
-            outputs=self.outputs,
+            outputs=output_names(self.sketches.scalograms),
         )
         return {self.files[0]: section("signals", "Signals", cards)}
 
@@ -175,7 +184,6 @@ class ReportExamples(TableStage):
     sketches: Sketches
     scalograms: Scalograms
     high_confidence_votes: int = setting("labels.high_confidence_votes")
-    outputs: tuple[str, ...] = setting("montage.outputs")
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the part."""
@@ -204,7 +212,7 @@ class ReportExamples(TableStage):
             stage.derivations.chains,
             scalogram.x,
             scalogram.freqs,
-            self.outputs,
+            output_names(stage),
             derived.sfreq,
         )
 
@@ -215,7 +223,7 @@ class ReportExamples(TableStage):
         signal = stage.derivations.signal
         results = tables.evaluate(row, signal.reading, signal, stage.derivations, stage)
         item_id = str(tables.items["item_id"].iloc[row])
-        steps = show_steps(signal, stage.derivations, *results, outputs=self.outputs)
+        steps = show_steps(signal, stage.derivations, *results, outputs=output_names(stage))
         reading = signal.reading
         span = (-reading.context_s, reading.window_s + reading.context_s)
         return steps_card(f"Recording {item_id}", steps, span_s=span, window_s=reading.window_s)
@@ -233,19 +241,21 @@ def show_steps(
 ) -> list[Step]:
     """Return one electrode, its derivation and its scalogram after each step of the preparation."""
     params: Any = signal.filter
-    raw = segment.eeg[[segment.channels.index(name) for name in signal.channels]]
-    channel = _telling_channel(raw, cleaned.dead)
-    name = signal.channels[channel]
+    channels = [name for name in cleaned.channels if name in segment.channels]
+    raw = segment.eeg[[segment.channels.index(name) for name in channels]]
+    channel = _telling_channel(raw, cleaned.dead[: len(channels)])
+    name = channels[channel]
     filled = fill_gaps(raw, params.gaps, sfreq=segment.sfreq)
     gain = design_filter(params, n_samples=filled.shape[1], sfreq=segment.sfreq)
     filtered = apply_filter(filled, gain)
     pairs = [pair for _, names in derivations.chains for pair in names]
-    pair = next(i for i, p in enumerate(pairs) if name in p.split("-"))
+    pair = next(i for i, p in enumerate(pairs) if name in (p, *p.split("-")))
     chain = next(c for c, names in derivations.chains if pairs[pair] in names)
     row = outputs.index(chain) if chain in outputs else outputs.index(pairs[pair])
     gaps = int((~np.isfinite(raw[channel])).sum())
     limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
     clipped = clip(filtered, params.clip_uv)
+    limits = (float(scalogram.freqs[0]), float(scalogram.freqs[-1]))
     n_clipped = int((clipped[channel] != filtered[channel]).sum())
     return [
         Step("1 as recorded", raw[channel], "µV", f"{name}, {gaps} samples missing"),
@@ -253,8 +263,10 @@ def show_steps(
         Step("3 filtered", filtered[channel], "µV", f"{name}, {params.kind}"),
         Step("4 clipped", clipped[channel], "µV", f"{name}, {limit}: {n_clipped} samples"),
         Step("5 derivation", derived.values[pair], "µV", pairs[pair]),
-        Step("6 wavelet power", np.log1p(scalogram.power[row]), "log, low to high Hz", outputs[row]),
-        Step("7 scaled x", scalogram.x[row], "low to high Hz", outputs[row]),
+        Step(
+            "6 wavelet power", np.log1p(scalogram.power[row]), "Hz", f"{outputs[row]}, log(1 + µV²)", limits
+        ),
+        Step("7 scaled x", scalogram.x[row], "Hz", outputs[row], limits),
     ]
 
 
@@ -307,5 +319,3 @@ class Report(TableStage):
             facts=tables.facts,
         )
         return {self.files[0]: page}
-
-

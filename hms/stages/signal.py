@@ -12,7 +12,7 @@ from hms.config import Config
 from hms.registry import Params
 from hms.signal.filters import apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.signal.montage import electrodes
+from hms.signal.montage import all_derivations, find_sources
 from hms.sources.base import Segment
 from hms.stage import ItemStage, Unusable, register_stage, setting
 from hms.stages.reading import Reading
@@ -20,12 +20,12 @@ from hms.stages.reading import Reading
 
 @dataclass(frozen=True)
 class Cleaned:
-    """Electrodes after cleaning.
+    """Electrodes after cleaning, or derivations where the recording is bipolar.
 
     Attributes
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
-    channels : names of the rows
+    channels : names of the rows; at the end, the pairs that the recording lacks (zeros, dead)
     dead : bool, shape (n_channels,); no usable or no changing sample over what was read
     """
 
@@ -46,35 +46,41 @@ class Signal(ItemStage):
 
     reading: Reading
     filter: Params
-    channels: tuple[str, ...] = setting("derived.channels")
+    derivations: tuple[str, ...] = setting("derived.derivations")
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
-        """Build for the electrodes that the montage needs."""
+        """Build for the channels that the montage needs."""
         reading = Reading.from_config(cfg, wavelet=wavelet)
-        return cls(reading, cfg.filter, electrodes(cfg.at("montage.chains")))
+        return cls(reading, cfg.filter, all_derivations(cfg.at("montage.chains")))
 
     def compute(self, segment: Segment) -> Cleaned:
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
-        eeg = self._pick(segment)
-        dead = dead_channels(eeg)
+        channels, lacking = find_sources(segment.channels, self.derivations)
+        if lacking and self.reading.missing == "exclude":
+            raise Unusable(_lacks(lacking, segment.channels))
+        rows = [segment.channels.index(name) for name in channels]
+        dead = np.concatenate([dead_channels(segment.eeg[rows]), np.ones(len(lacking), np.bool_)])
         if dead.all():
             raise Unusable("no channel has a usable sample", failure=False)
-        params: Any = self.filter
-        filled = fill_gaps(eeg, params.gaps, sfreq=segment.sfreq)
-        gain = design_filter(params, n_samples=filled.shape[1], sfreq=segment.sfreq)
-        eeg = clip(apply_filter(filled, gain), params.clip_uv)
-        return Cleaned(eeg, self.channels, dead, segment.n_context, segment.sfreq)
+        cleaned = segment.processed(self.key, lambda eeg: self._clean(eeg[rows], segment.sfreq))
+        absent = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
+        eeg = np.concatenate([cleaned, absent]) if lacking else cleaned
+        return Cleaned(eeg, (*channels, *lacking), dead, segment.n_context, segment.sfreq)
 
-    def _pick(self, segment: Segment) -> NDArray[np.float32]:
-        lacking = [name for name in self.channels if name not in segment.channels]
-        if lacking:
-            raise Unusable(
-                f"the montage needs channel {', '.join(lacking)}, which the recording lacks; "
-                f"it has {', '.join(segment.channels) or 'none of the known names'} "
-                f"(data.aliases renames channels)"
-            )
-        return segment.eeg[[segment.channels.index(name) for name in self.channels]]
+    def _clean(self, eeg: NDArray[np.float32], sfreq: float) -> NDArray[np.float32]:
+        params: Any = self.filter
+        filled = fill_gaps(eeg, params.gaps, sfreq=sfreq)
+        gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
+        return clip(apply_filter(filled, gain), params.clip_uv)
+
+
+def _lacks(lacking: tuple[str, ...], present: tuple[str, ...]) -> str:
+    return (
+        f"the recording lacks what the montage needs for {', '.join(lacking)}; "
+        f"it has {', '.join(present) or 'none of the known names'} "
+        f"(data.aliases renames channels, data.missing=dead leaves such pairs out of their chain)"
+    )
 
 
 def dead_channels(eeg: NDArray[np.float32]) -> NDArray[np.bool_]:

@@ -23,6 +23,7 @@ class Splits(TableStage):
     version = 1
     inputs: ClassVar[tuple[str, ...]] = ("votes", "used")
     files: ClassVar[tuple[str, ...]] = ("data_package/splits.npz",)
+    needs_votes: ClassVar[bool] = True
 
     meta: Meta
     folds: Params

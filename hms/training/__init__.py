@@ -1,1 +1,7 @@
-"""What comes after the package: datasets, augmentation, the metric, a baseline."""
+"""What comes after the package: the dataset, augmentation, the metric, a baseline, a submission."""
+
+from hms.training.dataset import SpecDataset
+from hms.training.metric import bootstrap_interval, kl_divergence, paired_bootstrap
+from hms.training.submission import submission
+
+__all__ = ["SpecDataset", "bootstrap_interval", "kl_divergence", "paired_bootstrap", "submission"]

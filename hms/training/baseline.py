@@ -160,7 +160,7 @@ def fit_softmax(
     ----------
     Bishop CM, Pattern Recognition and Machine Learning (2006), section 4.3.4.
     """
-    from scipy.optimize import minimize
+    from scipy import optimize
     from threadpoolctl import threadpool_limits
 
     n_features, n_classes = features.shape[1], target.shape[1]
@@ -179,9 +179,9 @@ def fit_softmax(
     # One thread: the order of sums, and with it the last digits, must not depend on the machine's load.
     with threadpool_limits(1):
         options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12}
-        found = minimize(
-            loss, np.zeros((n_features + 1) * n_classes), jac=True, method="L-BFGS-B", options=options
-        )
+        start = np.zeros((n_features + 1) * n_classes)
+        minimise: Any = optimize.minimize
+        found = minimise(loss, start, jac=True, method="L-BFGS-B", options=options)
     table = np.asarray(found.x).reshape(n_features + 1, n_classes)
     return table[:-1], table[-1] - table[-1].mean()
 
@@ -306,9 +306,7 @@ def _gain(
     model, prior = row_divergence(y, p), row_divergence(y, q)
     masks = {"all": np.ones(len(y), bool), f"{threshold}+": vote_sum >= threshold}
     return {
-        name: paired_bootstrap(
-            model[mask], prior[mask], patient_id[mask], n_resamples=n_resamples
-        ).to_dict()
+        name: paired_bootstrap(model[mask], prior[mask], patient_id[mask], n_resamples=n_resamples).to_dict()
         for name, mask in masks.items()
     }
 

@@ -16,11 +16,12 @@ class Card:
     title: str
     body: str
     note: str
-    wide: bool = False
+    span: str = ""
+    """``two`` columns or ``wide``, the whole width; empty for one."""
 
     def html(self) -> str:
         """Return the card as a figure."""
-        css = "card wide" if self.wide else "card"
+        css = f"card {self.span}" if self.span else "card"
         note = f"<figcaption>{escape(self.note)}</figcaption>" if self.note else ""
         return f'<figure class="{css}"><h3>{escape(self.title)}</h3>{self.body}{note}</figure>'
 

@@ -89,7 +89,7 @@ def choose_examples(
 
 
 def choose_shown_steps(ledger: pd.DataFrame, prepared: Rows) -> int | None:
-    """Return the row of the item whose steps show most: few gaps if any item has them, else large amplitude."""
+    """Return the row whose steps show most: one with a few gaps if there is any, else large amplitude."""
     if not len(prepared):
         return None
     known = ledger.iloc[prepared]
@@ -178,9 +178,9 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
     part = _middle(example.traces.shape[1], length_s)
     traces = example.traces[:, part]
     step_uv = _spacing_uv(traces[example.alive])
-    spacing = 17.0 if len(traces) <= 20 else 340.0 / len(traces)
     names = [(chain, name) for chain, pairs in example.chains for name in pairs]
-    height = spacing * len(names) + 8 * len(example.chains)
+    height = _traces_height(example)
+    spacing = (height - 8 * len(example.chains)) / len(names)
     start_s = part.start / example.sfreq
     frame = Frame(
         56, 14, width - 64, height, Axis(start_s, start_s + traces.shape[1] / example.sfreq), Axis(0, 1)
@@ -194,8 +194,14 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
         parts.append(_trace(frame, traces[row], y, spacing / step_uv, live=live))
         y += spacing
     parts += _scale_bar(frame, step_uv, spacing)
-    alt = f"Traces of {len(names)} derivations of item {example.item_id}, {step_uv:g} µV from line to line."
-    return drawing(width, frame.bottom + 34, parts, alt=alt)
+    alt = f"Traces of {len(names)} derivations of item {example.item_id}, "
+    alt += f"{step_uv:g} µV from line to line, negative up."
+    return drawing(width, frame.bottom + 40, parts, alt=alt)
+
+
+def _traces_height(example: Example) -> float:
+    """Return the height of all traces; the scalograms beside them take the same."""
+    return min(17.0 * len(example.traces), 340.0) + 8 * len(example.chains)
 
 
 def _spacing_uv(traces: NDArray[np.float32]) -> float:
@@ -220,7 +226,7 @@ def _seconds(frame: Frame) -> list[str]:
 def _trace(frame: Frame, values: NDArray[np.float32], y: float, gain: float, *, live: bool) -> str:
     """Return a trace as short relative steps; negative is up, as readers of EEG expect."""
     step = max(1, math.ceil(len(values) / MOST_POINTS))
-    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -45, 45)
+    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -30, 30)
     places = np.round(points * 4).astype(int)
     steps = " ".join(f"1 {d}" for d in np.diff(places).tolist()).replace(" -", "-")
     across = frame.width / max(len(places) - 1, 1)
@@ -234,7 +240,7 @@ def _trace(frame: Frame, values: NDArray[np.float32], y: float, gain: float, *, 
 
 
 def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
-    x, low = frame.right + 3, frame.bottom + 28
+    x, low = frame.right + 3, frame.bottom + 37
     return [
         line([(x, low), (x, low - spacing)], INK, width=2),
         text(x - 6, low - spacing / 2 + 5, f"{step_uv:g} µV", "e t b"),
@@ -247,26 +253,28 @@ def scalogram_picture(example: Example, width: float = 300.0) -> str:
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.x.shape[2], length_s)
     span = (part.start / example.x.shape[2] * length_s, part.stop / example.x.shape[2] * length_s)
-    height = 284.0 / shown
+    height = _traces_height(example) / shown
     low, high = float(example.freqs_hz[0]), float(example.freqs_hz[-1])
     parts: list[str] = []
     frame = Frame(56, 14, width - 70, height * shown, Axis(*span), Axis(low, max(high, low * 1.01), log=True))
     for row in range(shown):
         top = frame.top + height * row
         picture = np.asarray(example.x[row, ::-1, part], np.float64)
-        parts.append(image(frame.left, top, frame.width, height - 5, png(_thin(picture), levels=32)))
-        parts.append(text(6, top + height / 2, example.outputs[row], "b t"))
-        own = Frame(frame.left, top, frame.width, height - 5, frame.across, frame.up)
+        parts.append(image(frame.left, top, frame.width, height - 6, png(_thin(picture), levels=32)))
+        parts.append(text(6, top + height / 2 + 2, example.outputs[row], "b t"))
+        own = Frame(frame.left, top, frame.width, height - 6, frame.across, frame.up)
         for hz in (1.0, 4.0, 16.0):
             if shown <= 5 and low < hz < high:
                 parts.append(text(frame.left - 4, own.y(hz) + 3, f"{hz:g}", "e t"))
     for value in ticks(frame.across, 5):
-        parts.append(text(frame.x(value), frame.bottom + 10, f"{value:g}", "m t"))
-    parts.append(text(frame.left + frame.width / 2, frame.bottom + 25, "seconds; left: Hz", "m t"))
+        parts.append(text(frame.x(value), frame.bottom + 14, f"{value:g}", "m t"))
+    parts.append(
+        text(frame.left + frame.width / 2, frame.bottom + 29, "seconds of the window; left: Hz", "m t")
+    )
     alt = (
         f"Scalograms of item {example.item_id}: {', '.join(example.outputs[:shown])}, {low:g} to {high:g} Hz."
     )
-    return drawing(width, frame.bottom + 34, parts, alt=alt)
+    return drawing(width, frame.bottom + 40, parts, alt=alt)
 
 
 def _thin(picture: NDArray[np.float64], most: int = 125) -> NDArray[np.float64]:
@@ -282,40 +290,46 @@ def _thin(picture: NDArray[np.float64], most: int = 125) -> NDArray[np.float64]:
 
 @dataclass(frozen=True)
 class Step:
-    """One step: a trace (one dimension, µV) or an image (two dimensions, frequency by time)."""
+    """One step: a trace (one dimension, µV), or an image (frequency by time) with its limits in Hz."""
 
     name: str
     values: NDArray[Any]
     unit: str
     note: str
+    freqs_hz: tuple[float, float] | None = None
 
 
 def steps_card(title: str, steps: Sequence[Step], *, span_s: tuple[float, float], window_s: float) -> Card:
     """Draw one recording after each step of its preparation."""
     pictures = "".join(_step_picture(step, span_s, window_s) for step in steps)
     note = "Dashed: the window that becomes x; around it the context that filter and wavelets reach into."
-    return Card(title, f'<div class="steps">{pictures}</div>', note, wide=True)
+    return Card(title, f'<div class="steps">{pictures}</div>', note, "wide")
 
 
 def _step_picture(step: Step, span_s: tuple[float, float], window_s: float) -> str:
-    width, height = 440.0, 150.0
-    is_trace = step.values.ndim == 1
+    width, height = 400.0, 150.0
+    is_trace = step.freqs_hz is None
     span = span_s if is_trace else (0.0, window_s)
     if is_trace:
         up = _range(step.values)
         frame = Frame(56, 24, width - 68, height - 62, Axis(*span), up)
-        parts = axes(frame, yticks=[(v, f"{v:g}") for v in ticks(up, 3)])
+        parts = axes(frame, yticks=[(v, f"{v:g}") for v in ticks(up, 4)])
         parts.append(_steps_trace(frame, step.values))
         for at in (0.0, window_s):
             parts.append(
                 line([(frame.x(at), frame.top), (frame.x(at), frame.bottom)], INK, width=1, dash="4 3")
             )
     else:
-        frame = Frame(56, 24, width - 68, height - 62, Axis(*span), Axis(0, 1))
+        bottom, top = step.freqs_hz or (1.0, 2.0)
+        frame = Frame(
+            56, 24, width - 68, height - 62, Axis(*span), Axis(bottom, max(top, bottom * 1.01), log=True)
+        )
         low, high = float(np.nanmin(step.values)), float(np.nanmax(step.values))
         scaled = (np.asarray(step.values, np.float64)[::-1] - low) / max(high - low, 1e-12)
         parts = [image(frame.left, frame.top, frame.width, frame.height, png(_thin(scaled, 250)))]
-        parts += axes(frame, yticks=[])
+        parts += axes(
+            frame, yticks=[(hz, f"{hz:g}") for hz in (1.0, 4.0, 16.0) if bottom < hz < top], grid=False
+        )
     parts.append(text(56, 14, step.name, "b"))
     parts.append(text(width - 8, 14, step.note, "e n"))
     parts.append(text(13, frame.top + frame.height / 2, step.unit, "m n", turn=True))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 import pandas as pd
@@ -132,7 +133,7 @@ def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card
         parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, f"{name}", "e"))
         for j, value in enumerate(matrix[i].tolist()):
             shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
-            css = "m dark" if not value < 0.6 else "m light"
+            css = "m white" if value < 0.65 else "m"
             parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
     parts.append(text(left + cell_w * 3, top - 24, "share of votes for, %", "m n"))
     parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
@@ -164,6 +165,7 @@ def entropy_boxes(entropy: NDArray[np.float64], label: NDArray[np.int64]) -> Car
         said.append(f"{name} median {median:.2f}")
         parts += _box(frame, i + 0.5, (low, q1, median, q3, high), CLASS_COLOURS[i], f"{name}: {len(values)}")
     y = frame.y(top_value)
+    parts.append(line([(frame.left, y), (frame.right, y)], MUTED, width=1, dash="4 3"))
     parts.append(text(frame.right, y + 14, "log 6: all classes alike", "e n"))
     note = "Box: middle half and median; line: 5th to 95th percentile. 0: all experts agree."
     alt = f"Entropy of the votes per consensus class: {'; '.join(said)} nats. {note}"
@@ -187,7 +189,7 @@ def items_per_patient(patients: NDArray[np.object_]) -> Card:
     patients_in = np.histogram(counts, edges)[0]
     items_in = np.histogram(counts, edges, weights=counts)[0]
     frame = Frame(52, 34, WIDTH - 66, 200, Axis(0, len(patients_in)), Axis(0, 1))
-    names = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in zip(edges[:-1], edges[1:], strict=True)]
+    names = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in pairwise(edges.tolist())]
     ticks = [(i + 0.5, name) for i, name in enumerate(names)]
     shares = [(v / 100, f"{v}") for v in range(0, 101, 25)]
     parts = axes(frame, xlabel="items of a patient", ylabel="share, %", xticks=ticks, yticks=shares)

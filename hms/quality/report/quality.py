@@ -16,7 +16,6 @@ from hms.quality.report.svg import (
     Axis,
     Frame,
     axes,
-    colour_bar,
     drawing,
     image,
     legend,
@@ -161,11 +160,12 @@ def _electrode(x: float, y: float, name: str, share: float | None, top: float) -
     depth = 0.0 if share is None else share / top
     fill = _warm(depth)
     shown = "–" if share is None else f"{100 * share:.{0 if share >= 0.0995 else 1}f}"
-    css = "m light" if depth > 0.6 else "m dark"
+    css = "m white" if depth > 0.6 else "m"
     tip = f"<title>{name}: {'not measured' if share is None else f'{share:.2%}'}</title>"
+    place = f'cx="{x:.1f}" cy="{y:.1f}" r="19"'
     return [
-        f'<circle cx="{x:.1f}" cy="{y:.1f}" r="19" fill="{fill}" stroke="{INK}" stroke-width="0.8">{tip}</circle>',
-        text(x, y - 1, name, f"{css} n"),
+        f'<circle {place} fill="{fill}" stroke="{INK}" stroke-width="0.8">{tip}</circle>',
+        text(x, y - 1, name, f"{css} t"),
         text(x, y + 11, shown, css),
     ]
 

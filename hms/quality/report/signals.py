@@ -31,6 +31,7 @@ __all__ = ["signal_cards"]
 
 TITLES = ("Spectra per class", "Mean scalograms", "Values of x")
 MAINS_HZ = (50.0, 60.0)
+MOST_OUTPUTS = 8
 
 
 def signal_cards(
@@ -75,49 +76,48 @@ def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDA
     low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
     up = Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
     everyone = np.median(values, axis=0)
-    width, height, columns = 228.0, 176.0, 3
-    parts: list[str] = []
-    for i, name in enumerate(CLASS_NAMES):
-        left, top = 48 + (i % columns) * (width + 8), 24 + (i // columns) * (height + 42)
-        frame = Frame(left, top, width - 10, height, Axis(0, float(freqs_hz[-1]) + 1), up)
-        parts += _spectrum(frame, values[label == i], everyone, freqs_hz, i, first=i % columns == 0)
-        parts.append(text(left + 4, top - 7, name, "b"))
-    bottom = 24 + 2 * (height + 42)
-    parts.append(text(48 + 1.5 * width, bottom + 4, "Hz", "m n"))
-    parts.append(text(13, bottom / 2, "power density, dB re 1 µV²/Hz", "m n", turn=True))
+    tiles = [_spectrum(values[label == i], everyone, freqs_hz, up, i) for i in range(len(CLASSES))]
     note = (
         "As recorded, before the filter: mean over channels of each item; line: median item, band: middle "
         "half, dotted: median of all classes. Dashed: 50 and 60 Hz, where mains shows."
     )
-    counts = ", ".join(f"{name} {int((label == i).sum())}" for i, name in enumerate(CLASS_NAMES))
-    alt = f"Spectra of the six classes from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz. {note} Items: {counts}."
-    return Card(TITLES[0], drawing(48 + 3 * (width + 8), bottom + 10, parts, alt=alt), note, wide=True)
+    return Card(TITLES[0], f'<div class="tiles">{"".join(tiles)}</div>', note, "wide")
 
 
 def _spectrum(
-    frame: Frame,
     values: NDArray[np.float32],
     everyone: NDArray[np.float32],
     freqs_hz: NDArray[np.float64],
+    up: Axis,
     index: int,
-    *,
-    first: bool,
-) -> list[str]:
-    shown = [(v, f"{v:g}") for v in ticks(frame.up, 4)]
-    parts = axes(frame, yticks=shown if first else [(v, "") for v, _ in shown])
+) -> str:
+    name, colour = CLASS_NAMES[index], CLASS_COLOURS[index]
+    frame = Frame(42, 24, 182, 180, Axis(0, float(freqs_hz[-1]) + 1), up)
+    parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {len(values):,}", "e n")]
+    parts += axes(
+        frame,
+        xlabel="Hz",
+        ylabel="dB re 1 µV²/Hz",
+        xticks=[(v, f"{v:g}") for v in ticks(frame.across, 4)],
+        yticks=[(v, f"{v:g}") for v in ticks(up, 4)],
+    )
     for mains in MAINS_HZ:
         if mains < frame.across.high:
             x = frame.x(mains)
             parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
     parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
-    if not len(values):
-        parts.append(text(frame.left + frame.width / 2, frame.top + 20, "no item", "m n"))
-        return parts
-    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-    outline = [*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]]
-    parts.append(area(outline, CLASS_COLOURS[index], opacity=0.35))
-    parts.append(line(frame.points(freqs_hz, median), CLASS_COLOURS[index], width=2))
-    return parts
+    if len(values):
+        q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+        parts.append(
+            area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35)
+        )
+        parts.append(line(frame.points(freqs_hz, median), colour, width=2))
+        said = f"median of {len(values)} items, highest at {freqs_hz[int(median.argmax())]:g} Hz"
+    else:
+        said = "no item"
+    return drawing(
+        240, 244, parts, alt=f"Spectrum of {name} from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz: {said}."
+    )
 
 
 # --- scalograms ----------------------------------------------------------------------------------
@@ -139,52 +139,56 @@ def mean_scalograms(
     present = np.stack([m for m in means if m is not None])
     low, high = (float(v) for v in np.quantile(present, (0.01, 0.99)))
     high = max(high, low + 1e-3)
-    shown = min(len(outputs), 8)
-    left, top, cell_h = 96.0, 40.0, 76.0
-    cell_w = min(160.0, 656 / shown)
-    parts = []
-    for j in range(shown):
-        parts.append(text(left + cell_w * (j + 0.5), top - 8, outputs[j], "m b"))
-    for i, mean in enumerate(means):
-        parts += _scalogram_row(
-            mean, i, (low, high), (left, top + i * cell_h, cell_w - 6, cell_h - 8), cwt_hz
-        )
-    bottom = top + len(means) * cell_h
-    for j in range(shown):
-        x = left + cell_w * j
-        parts.append(text(x, bottom + 8, "0"))
-        parts.append(text(x + cell_w - 6, bottom + 8, f"{window_s:g} s", "e"))
-    parts.append(text(13, (top + bottom) / 2, "Hz", "m n", turn=True))
-    parts += colour_bar(left + 70, bottom + 22, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
+    shown = tuple(outputs[:MOST_OUTPUTS])
+    tiles = [
+        _scalogram_tile(mean, i, int((label == i).sum()), (low, high), cwt_hz, window_s, shown)
+        for i, mean in enumerate(means)
+    ]
+    bar = colour_bar(60, 4, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
+    scale = drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
     note = (
         "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
     )
-    if len(outputs) > shown:
-        note += f" The first {shown} of {len(outputs)} rows."
-    counts = ", ".join(f"{name} {int((label == i).sum())}" for i, name in enumerate(CLASS_NAMES))
-    alt = f"Mean scalograms, {cwt_hz[0]:g} to {cwt_hz[1]:g} Hz, per class and chain. {note} Items: {counts}."
-    width = left + cell_w * shown
-    return Card(TITLES[1], drawing(width, bottom + 40, parts, alt=alt), note, wide=True)
+    if len(outputs) > len(shown):
+        note += f" The first {len(shown)} of {len(outputs)} rows."
+    return Card(TITLES[1], f'<div class="tiles broad">{"".join(tiles)}</div>{scale}', note, "two")
 
 
-def _scalogram_row(
+def _scalogram_tile(
     mean: NDArray[np.float64] | None,
     index: int,
+    count: int,
     limits: tuple[float, float],
-    place: tuple[float, float, float, float],
     cwt_hz: tuple[float, float],
-) -> list[str]:
-    left, top, width, height = place
-    parts = [text(20, top + height / 2 + 4, CLASS_NAMES[index], "b")]
+    window_s: float,
+    outputs: Sequence[str],
+) -> str:
+    name, width, height = CLASS_NAMES[index], 348.0 / len(outputs), 84.0
+    parts = [text(6, 14, name, "b"), text(394, 14, f"n = {count:,}", "e n")]
     if mean is None:
-        return [*parts, text(left + 6, top + height / 2 + 4, "no item", "n")]
-    frame = Frame(left, top, width, height, Axis(0, 1), Axis(*cwt_hz, log=True))
-    for hz in _octave_ticks(cwt_hz):
-        parts.append(text(left - 5, frame.y(hz) + 4, f"{hz:g}", "e"))
-    for j, picture in enumerate(mean[:8]):
-        scaled = (picture[::-1] - limits[0]) / (limits[1] - limits[0])
-        parts.append(image(left + j * (width + 6), top, width, height, png(scaled)))
-    return parts
+        parts.append(text(44, 80, "no item", "n"))
+        return drawing(400, 150, parts, alt=f"Mean scalogram of {name}: no item.")
+    frame = Frame(
+        44,
+        36,
+        width - 5,
+        height,
+        Axis(0, window_s),
+        Axis(cwt_hz[0], max(cwt_hz[1], cwt_hz[0] * 1.01), log=True),
+    )
+    parts += [text(38, frame.y(hz) + 4, f"{hz:g}", "e") for hz in _octave_ticks(cwt_hz)]
+    parts.append(text(12, frame.top + height / 2, "Hz", "m n", turn=True))
+    for j, output in enumerate(outputs):
+        left = frame.left + j * width
+        scaled = (mean[j, ::-1] - limits[0]) / (limits[1] - limits[0])
+        parts.append(image(left, frame.top, width - 5, height, png(scaled)))
+        parts.append(text(left + width / 2, frame.top - 6, output, "m b" if len(outputs) < 6 else "m t"))
+        parts.append(text(left, frame.bottom + 14, "0", "t"))
+        parts.append(text(left + width - 5, frame.bottom + 14, f"{window_s:g} s", "e t"))
+    peak = [float(mean[j].mean(axis=1).argmax()) / max(mean.shape[1] - 1, 1) for j in range(len(outputs))]
+    hz = [cwt_hz[0] * (cwt_hz[1] / cwt_hz[0]) ** share for share in peak]
+    said = ", ".join(f"{output} {value:.1f} Hz" for output, value in zip(outputs, hz, strict=True))
+    return drawing(400, 150, parts, alt=f"Mean scalogram of {name}, {count} items; most power at: {said}.")
 
 
 def _octave_ticks(cwt_hz: tuple[float, float]) -> list[float]:

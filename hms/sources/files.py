@@ -1,0 +1,72 @@
+"""Reading of files, for the sources that read them whole."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.sources.base import RECORDING, Place
+from hms.stage import Unusable
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
+
+__all__ = ["one_line", "open_parquet", "place_of", "read_bytes", "to_float32"]
+
+
+def place_of(recording: str, path: str) -> Place:
+    """Return a file's place, with size and time where it is there."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return Place(recording, path, None, None)
+    return Place(recording, path, status.st_size, status.st_mtime_ns)
+
+
+def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
+    """Return a file's bytes.
+
+    Raises
+    ------
+    Unusable
+        If it is missing or cannot be read; another time it may be there.
+    """
+    try:
+        with open(place.path, "rb") as file:
+            return file.read()
+    except FileNotFoundError:
+        raise Unusable(f"the {kind}'s file is missing", lasting=False) from None
+    except OSError as error:
+        raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", lasting=False) from None
+
+
+def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
+    """Return an open parquet file, or None and what is wrong with it."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(pa.BufferReader(data)), ""
+    except (pa.ArrowException, OSError, ValueError) as error:
+        return None, f"file is truncated or not parquet: {one_line(error)}"
+
+
+def to_float32(column: object) -> NDArray[np.float32]:
+    """Return a column's numbers; raises ValueError where it holds none."""
+    import pyarrow as pa
+
+    assert isinstance(column, pa.ChunkedArray)
+    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
+        raise ValueError(f"a column holds {column.type}, not numbers")
+    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
+    whole = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
+    return np.asarray(whole, dtype=np.float32)
+
+
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """Return an error's text in one line."""
+    text = " ".join(str(error).split())
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,60 @@
+"""Spectrograms: the competition's own, cut, scaled and in the order of the scalograms."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config import Config, ConfigError
+from hms.registry import Params
+from hms.signal.spectrograms import KaggleSpectrograms, fill_spectrogram
+from hms.sources.spectrograms import Crop
+from hms.stage import ItemStage, Unusable, register_stage, section_function
+
+
+@dataclass(frozen=True)
+class Spectrogram:
+    """A scaled spectrogram: float32, shape (4, n_freqs, n_rows), 0 to 1; its frequencies in Hz."""
+
+    x: NDArray[np.float32]
+    freqs: NDArray[np.float32]
+
+
+@register_stage
+@dataclass(frozen=True)
+class Spectrograms(ItemStage):
+    """Ten minutes around the sub-window, chains LL, LP, RL, RP, scaled like the scalograms."""
+
+    name = "spectrograms"
+    version = 1
+    folder: ClassVar[str | None] = "spec_lr_out"
+    suffix: ClassVar[str] = "lr"
+    origin: ClassVar[str] = "spectrogram"
+
+    spectrograms: Params
+    scaling: Params
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build from a configuration that says where spectrograms come from."""
+        if cfg.spectrograms.kind == "none":
+            raise ConfigError("stages: 'spectrograms' needs a source of them; choose spectrograms=kaggle")
+        return cls(cfg.spectrograms, cfg.scaling)
+
+    def compute(self, crop: Crop) -> Spectrogram:
+        """Fill gaps, then scale."""
+        params = self.spectrograms
+        assert isinstance(params, KaggleSpectrograms)
+        if not np.isfinite(crop.power).any():
+            raise Unusable("the spectrogram's sub-window has no usable value", failure=False)
+        power = fill_spectrogram(crop.power, params.gaps)
+        x = section_function("scaling", self.scaling)(power, self.scaling)
+        return Spectrogram(np.asarray(x, np.float32), crop.freqs)
+
+    def arrays(self, result: Spectrogram) -> Mapping[str, Any]:
+        """Return what the file holds beside the ids."""
+        return {"x": result.x, "freqs": result.freqs}

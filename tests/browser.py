@@ -1,0 +1,152 @@
+"""Headless Chromium over its debugging pipe: no port, no driver, no further package."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import json
+import os
+import select
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def find_chromium() -> str | None:
+    """Return the path of a Chromium, or None."""
+    return next((found for name in NAMES if (found := shutil.which(name))), None)
+
+
+class Page:
+    """One page of a browser whose network is off; keeps what went wrong and what was asked for."""
+
+    def __init__(self, to_browser: int, from_browser: int) -> None:
+        self._in, self._out = from_browser, to_browser
+        self._buffer = b""
+        self._number = 0
+        self._session: str | None = None
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+
+    def attach(self) -> None:
+        """Open a page and listen to it."""
+        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
+        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.ask(f"{domain}.enable")
+        nothing = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+        self.ask("Network.emulateNetworkConditions", offline=True, **nothing)
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Call a method of the debugging protocol and return its result."""
+        self._number += 1
+        message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._out, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._number:
+                assert "error" not in answer, f"{method}: {answer['error']}"
+                return answer["result"]
+
+    def _next(self, timeout_s: float = 60) -> Any:
+        deadline = time.monotonic() + timeout_s
+        while b"\0" not in self._buffer:
+            assert select.select([self._in], [], [], max(deadline - time.monotonic(), 0))[0], "no answer"
+            data = os.read(self._in, 1 << 20)
+            assert data, "the browser ended"
+            self._buffer += data
+        text, _, self._buffer = self._buffer.partition(b"\0")
+        message = json.loads(text)
+        self._note(message.get("method"), message.get("params", {}))
+        return message
+
+    def _note(self, method: str | None, params: Any) -> None:
+        if method == "Network.requestWillBeSent":
+            self.requests.append(params["request"]["url"])
+        elif method == "Runtime.exceptionThrown":
+            self.errors.append(json.dumps(params["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and params["type"] in ("error", "warning", "assert"):
+            self.errors.append(json.dumps(params["args"]))
+        elif method == "Log.entryAdded" and params["entry"]["level"] in ("error", "warning"):
+            self.errors.append(params["entry"]["text"])
+
+    def resize(self, width: int, height: int = 900, *, mobile: bool = False) -> None:
+        """Set the size of the window in CSS pixels."""
+        self.ask(
+            "Emulation.setDeviceMetricsOverride",
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=mobile,
+        )
+
+    def open(self, path: Path) -> None:
+        """Open a file from disk and wait until it is loaded."""
+        self.ask("Page.navigate", url=path.resolve().as_uri())
+        while self.run("document.readyState") != "complete":
+            time.sleep(0.05)
+
+    def run(self, script: str) -> Any:
+        """Evaluate an expression in the page; promises are awaited."""
+        answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def screenshot(self, path: Path, *, selector: str = "", whole: bool = False) -> None:
+        """Write what is seen, an element, or the whole page as PNG."""
+        options: dict[str, Any] = {"format": "png", "captureBeyondViewport": True}
+        if selector or whole:
+            box = self.run(
+                f"(() => {{ const r = document.querySelector({json.dumps(selector or 'html')})"
+                ".getBoundingClientRect();"
+                " return [r.x + scrollX, r.y + scrollY, r.width, r.height]; })()"
+            )
+            options["clip"] = {**dict(zip(("x", "y", "width", "height"), box, strict=True)), "scale": 1}
+        data = self.ask("Page.captureScreenshot", **options)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+    def pdf(self, path: Path) -> None:
+        """Print the page."""
+        data = self.ask("Page.printToPDF", printBackground=True)["data"]
+        path.write_bytes(base64.b64decode(data))
+
+
+@contextlib.contextmanager
+def browser() -> Iterator[Page]:
+    """Start a headless Chromium with a fresh profile, and end it."""
+    program = find_chromium()
+    assert program is not None, "no Chromium"
+    to_browser, from_browser = os.pipe(), os.pipe()
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
+        # The protocol is spoken on the descriptors 3 and 4.
+        wire = f"exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec \"$@\""
+        arguments = (
+            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+            "--no-first-run", "--disable-extensions", "--disable-background-networking",
+            "--remote-debugging-pipe", f"--user-data-dir={profile}",
+        )  # fmt: skip
+        process = subprocess.Popen(
+            ["bash", "-c", wire, "bash", program, *arguments],
+            pass_fds=(to_browser[0], from_browser[1]),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        os.close(to_browser[0])
+        os.close(from_browser[1])
+        page = Page(to_browser[1], from_browser[0])
+        try:
+            page.attach()
+            yield page
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+            os.close(to_browser[1])
+            os.close(from_browser[0])

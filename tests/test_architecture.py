@@ -1,0 +1,75 @@
+"""Guards: what every option, stage and module must keep to."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import hms
+import hms.stages  # noqa: F401
+from hms.config import Config, conf_dir
+from hms.plan import choose_stages
+from hms.registry import _entries, kinds
+from hms.stage import ItemStage, TableStage, _stages
+
+ROOT = Path(__file__).resolve().parent.parent
+# Settings of how a run is carried out, of its source, and of what reads the package later.
+NOT_IN_A_KEY = {
+    "data", "augment", "baseline", "package", "stages", "outputs_dir", "n_jobs", "seed",
+    "max_failed_share", "plan", "plugins", "from_run", "spectrograms", "sweep",
+}  # fmt: skip
+
+
+def test_every_registered_kind_has_a_yaml_that_chooses_it() -> None:
+    hms.compose()
+    texts = "\n".join(path.read_text() for path in conf_dir().rglob("*.yaml"))
+    missing = [
+        f"{group}.{kind}"
+        for group in _entries
+        for kind in kinds(group)
+        if not _entries[group][kind].is_plugin and f"kind: {kind}" not in texts and f"{kind}" not in texts
+    ]
+    assert missing == []
+
+
+def test_every_section_is_read_by_a_stage() -> None:
+    items, tables = choose_stages(hms.compose())
+    read = {path.partition(".")[0] for stage in [*items, *tables] for path in stage.all_settings()}
+    declared = {f.name for f in fields(Config)} - NOT_IN_A_KEY
+    assert declared <= read
+
+
+@pytest.mark.parametrize("name", sorted(_stages))
+def test_every_stage_has_a_docstring_a_version_and_one_kind(name: str) -> None:
+    cls = _stages[name]
+    assert cls.__doc__
+    assert isinstance(cls.version, int)
+    assert issubclass(cls, ItemStage) != issubclass(cls, TableStage)
+    if issubclass(cls, TableStage):
+        assert cls.files
+
+
+def test_signal_code_opens_no_file_and_starts_no_worker() -> None:
+    for path in (ROOT / "hms" / "signal").glob("*.py"):
+        names = {node.id for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Name)}
+        assert not names & {"open", "Parallel", "Path", "print"}, path
+
+
+def test_importing_hms_is_light() -> None:
+    code = "import sys, hms; print([m for m in ('torch','sklearn','matplotlib','pandas','scipy','hydra') if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"
+
+
+def test_a_plan_needs_no_learning_plotting_or_torch_library() -> None:
+    code = (
+        "import sys, hms, hms.plan, hms.runner; hms.compose();"
+        "print([m for m in ('torch', 'sklearn', 'matplotlib', 'scipy.signal', 'mne') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,242 @@
+"""The baseline: its features, its model against scikit-learn, and that it learns signal, not chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Prepared
+
+import hms
+from hms.results import Run
+from hms.training.baseline import (
+    Logreg,
+    class_prior,
+    confusion,
+    fit_softmax,
+    logreg,
+    out_of_fold,
+    report_scores,
+    softmax,
+    summarise_scalogram,
+)
+from hms.training.metric import bootstrap_interval, kl_divergence, paired_bootstrap, row_divergence
+
+PARAMS = Logreg("logreg", 0.1, 300, 200)
+MIRROR = np.array([2, 3, 0, 1])
+
+
+@pytest.fixture(scope="module")
+def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The embedded 300 recordings with a baseline."""
+    outputs = tmp_path_factory.mktemp("embedded")
+    overrides = ("data.write_spectrograms=false", "stages=[labels,splits]", "baseline=logreg")
+    return hms.run(hms.compose(f"outputs_dir={outputs}", *overrides))
+
+
+def problem(n: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Features, soft labels that follow from them, and weights."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(n, 5))
+    y = rng.dirichlet(np.ones(6), n) * 0.2 + 0.8 * softmax(x @ rng.normal(size=(5, 6)))
+    return x, y / y.sum(axis=1, keepdims=True), rng.uniform(0.2, 1.5, n)
+
+
+# --- features ------------------------------------------------------------------------------------
+
+
+def test_features_do_not_tell_left_from_right():
+    x = np.random.default_rng(0).random((4, 64, 250), dtype=np.float32)
+    first = summarise_scalogram(x, frame_rate_hz=25, mirror=MIRROR)
+    turned = summarise_scalogram(x[MIRROR], frame_rate_hz=25, mirror=MIRROR)
+    np.testing.assert_array_equal(first, turned)
+    assert first.dtype == np.float32
+
+
+def test_a_level_that_comes_and_goes_twice_a_second_shows_at_two_hertz():
+    """The rates are parted at 0.3 0.6 0.9 1.2 1.6 2 2.5 ...: 2.2 Hz is the sixth band."""
+    t = np.arange(250) / 25
+    x = np.broadcast_to(0.5 + 0.4 * np.sin(2 * np.pi * 2.2 * t), (1, 4, 250))
+    features = summarise_scalogram(x, frame_rate_hz=25, mirror=np.array([-1]))
+    rhythm = features[3 * 4 :].reshape(4, 8)
+    assert (rhythm.argmax(axis=1) == 5).all()
+    np.testing.assert_allclose(rhythm[:, 5], 0.4 / 2 / 5, rtol=1e-5)
+
+
+def test_levels_spreads_and_trends_of_a_step_by_hand():
+    x = np.zeros((1, 2, 10), dtype=np.float32)
+    x[0, 1, 5:] = 1
+    features = summarise_scalogram(x, frame_rate_hz=1, mirror=np.array([0]))
+    np.testing.assert_allclose(features[:6], [0, 0.5, 0, 0.5, 0, 1], atol=1e-7)
+
+
+# --- the model -----------------------------------------------------------------------------------
+
+
+def test_the_linear_model_is_scikit_learns_on_the_rows_repeated_by_class():
+    """Soft labels equal six rows, one per class, each weighted by its share: an independent solver."""
+    from sklearn.linear_model import LogisticRegression
+
+    x, y, w = problem()
+    coefficients, intercept = fit_softmax(x, y, w, l2=0.1, max_iterations=500)
+    weights = (w[:, None] * y / w.sum()).ravel()
+    reference = LogisticRegression(C=10.0, tol=1e-10, max_iter=5000)
+    reference.fit(np.repeat(x, 6, axis=0), np.tile(np.arange(6), len(x)), sample_weight=weights)
+    expected = reference.predict_proba(x)
+    np.testing.assert_allclose(softmax(x @ coefficients + intercept), expected, atol=2e-5)
+
+
+def test_scaling_is_fitted_on_the_training_part_alone():
+    """Other validation rows, however far away, leave a row's prediction as it is."""
+    x, y, w = problem()
+    near = logreg(x[:60], y[:60], w[:60], x[60:61], PARAMS)
+    far = logreg(x[:60], y[:60], w[:60], np.vstack([x[60:61], 1e6 + x[61:]]), PARAMS)
+    np.testing.assert_array_equal(near[0], far[0])
+
+
+def test_a_feature_that_is_constant_in_training_is_not_used():
+    x, y, w = problem()
+    constant = np.column_stack([x, np.full(len(x), 7.0)])
+    valid = np.column_stack([x[:3], [7.0, 8.0, 1e9]])
+    np.testing.assert_allclose(
+        logreg(constant, y, w, valid, PARAMS), logreg(x, y, w, x[:3], PARAMS), atol=1e-12
+    )
+
+
+def test_units_of_the_features_do_not_matter():
+    x, y, w = problem()
+    scale = np.array([1e-3, 1, 10, 1e4, 5])
+    plain, other = logreg(x, y, w, x, PARAMS), logreg(x * scale + 3, y, w, x * scale + 3, PARAMS)
+    np.testing.assert_allclose(plain, other, atol=1e-4)
+
+
+def test_class_prior_is_the_weighted_mean_of_the_training_labels():
+    y = np.eye(6)[[0, 0, 1]]
+    got = class_prior(np.zeros((3, 1)), y, np.array([1.0, 1.0, 2.0]), np.zeros((2, 1)))
+    assert got.tolist() == [[0.5, 0.5, 0, 0, 0, 0]] * 2
+
+
+def test_every_item_is_predicted_by_the_model_of_its_fold():
+    """A fitter that returns the size of its training part shows which part it was given."""
+    splits = [(np.array([2, 3, 4]), np.array([0, 1])), (np.array([0, 1]), np.array([3]))]
+
+    def fit(train, target, weight, valid):
+        return np.full((len(valid), 6), float(len(train)))
+
+    got = out_of_fold(np.zeros((5, 1)), np.zeros((5, 6)), np.ones(5), splits, fit)
+    assert got.fold.tolist() == [0, 0, -1, 1, -1]
+    assert got.prediction[:, 0].tolist()[:2] == [3, 3]
+    assert got.prediction[3, 0] == 2
+    assert np.isnan(got.prediction[[2, 4]]).all()
+    with pytest.raises(ValueError, match="fold 0 has no item to train on with a weight above 0"):
+        out_of_fold(np.zeros((5, 1)), np.zeros((5, 6)), np.zeros(5), splits, fit)
+
+
+def test_confusion_counts_consensus_against_prediction():
+    table = confusion(np.eye(6)[[0, 0, 3]], np.eye(6)[[0, 1, 3]])
+    assert table["classes"][:2] == ["seizure", "lpd"]
+    assert table["counts"][0] == [1, 1, 0, 0, 0, 0]
+    assert table["counts"][3] == [0, 0, 0, 1, 0, 0]
+    assert np.sum(table["counts"]) == 3
+
+
+def test_items_that_no_fold_validates_are_counted_and_left_out_of_the_scores():
+    x, y, w = problem(40)
+    splits = [(np.arange(20), np.arange(20, 30))]
+    fits = (partial(logreg, params=PARAMS), class_prior)
+    model, prior = (out_of_fold(x, y, w, splits, fit) for fit in fits)
+    votes, patients = np.full(40, 3), np.arange(40) // 2
+    got = report_scores(y, model, prior, vote_sum=votes, patient_id=patients, threshold=10, n_resamples=50)
+    assert (got["n_items"], got["n_without_prediction"]) == (10, 30)
+    assert got["model"]["stratum"]["10+"]["value"] is None
+    json.dumps(got, allow_nan=False)
+
+
+# --- in a run ------------------------------------------------------------------------------------
+
+
+def test_on_the_embedded_set_it_beats_the_class_prior_clearly(embedded: Run):
+    """The whole interval of the paired gain lies below -0.2, for all items and for 10+ votes."""
+    metrics = json.loads(embedded.file("baseline/metrics.json").read_text())
+    assert metrics["gain"]["all"]["high"] < -0.3
+    assert metrics["gain"]["10+"]["high"] < -0.2
+    assert metrics["model"]["stratum"]["10+"]["high"] < metrics["prior"]["stratum"]["10+"]["low"]
+
+
+def test_metrics_are_those_of_the_out_of_fold_predictions(embedded: Run):
+    oof = embedded.arrays("baseline/oof.npz")
+    metrics = json.loads(embedded.file("baseline/metrics.json").read_text())
+    assert oof["item_id"].tolist() == embedded.labels.item_id.tolist()
+    for name in ("model", "prior"):
+        prediction = oof["prediction" if name == "model" else "prior"]
+        value = kl_divergence(
+            embedded.labels.y_soft,
+            prediction,
+            target_ids=embedded.labels.item_id,
+            prediction_ids=oof["item_id"],
+        )
+        assert metrics[name]["all"]["all"]["value"] == pytest.approx(value)
+    for fold, split in enumerate(embedded.splits):
+        assert set(np.flatnonzero(oof["fold"] == fold)) == set(split.valid.tolist())
+    assert np.sum(metrics["confusion"]["counts"]) == 300
+
+
+def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
+    """Labels dealt out anew among the items carry nothing: whatever still helped would be a leak."""
+    import hms.stages  # noqa: F401
+    from hms.plan import make_plan
+    from hms.runner import _open_tables
+
+    features = _open_tables(make_plan(embedded.config.override("stages=[labels,splits]"))).rows("features")
+    order = np.random.default_rng(0).permutation(300)
+    y, w = embedded.labels.y_soft[order].astype(float), embedded.labels.w_conf[order]
+    patients = embedded.meta["patient_id"].tolist()
+    fits = (partial(logreg, params=PARAMS), class_prior)
+    model, prior = (out_of_fold(features["features"], y, w, embedded.splits, fit) for fit in fits)
+    gain = paired_bootstrap(
+        row_divergence(y, model.prediction), row_divergence(y, prior.prediction), patients
+    )
+    assert gain.high > 0
+    assert gain.value > 0
+    assert bootstrap_interval(row_divergence(y, prior.prediction), patients).value < 1.5
+
+
+def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg")
+    runs = [
+        hms.run(hms.compose(*base, f"outputs_dir={tmp_path / str(jobs)}", f"n_jobs={jobs}"))
+        for jobs in (1, 2)
+    ]
+    for name in ("baseline/oof.npz", "baseline/metrics.json"):
+        first, second = (run.file(name).read_bytes() for run in runs)
+        assert first == second
+
+
+def test_another_weight_fits_anew_but_computes_no_features(small_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg", "n_jobs=1")
+    first = hms.run(hms.compose(*base, f"outputs_dir={tmp_path}"))
+    second = hms.run(hms.compose(*base, f"outputs_dir={tmp_path}", "weight=constant"))
+    assert first.manifest["stages"]["features"]["computed"] == 10
+    assert second.manifest["stages"]["features"]["computed"] == 0
+    assert second.manifest["stages"]["baseline"]["computed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("overrides", "text"),
+    [
+        (("baseline=logreg", "folds=none"), "baseline=logreg is fitted out of fold and needs folds"),
+        (("stages=[baseline]",), "'baseline' needs a model; choose baseline=logreg"),
+        (("baseline=logrge",), "did you mean 'logreg'"),
+        (("baseline=logreg", "baseline.l2=0"), "baseline.l2=0 is out of range; it must be above 0"),
+    ],
+)
+def test_a_baseline_that_cannot_be_fitted_is_refused_before_any_work(
+    command: Callable[..., Prepared], small_set: Path, overrides: tuple[str, ...], text: str
+):
+    done = command("data=kaggle", f"data.root={small_set}", *overrides)
+    assert done.code == 2
+    assert text in done.err

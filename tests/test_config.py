@@ -1,0 +1,132 @@
+"""Composition and validation: what is allowed, what is refused, and with which words."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+
+import pytest
+
+import hms
+from hms.config import ConfigError, build_config, conf_dir, flatten, group_options
+
+REFUSED = [
+    ("cwt=morle", "cwt=morle is no option (did you mean 'morlet'?); the options of cwt are gmw, morlet"),
+    ("weight=lin", "did you mean 'linear'"),
+    ("cwt.nfreqs=3", "cwt.nfreqs is not a setting (did you mean 'cwt.n_freqs'?); cwt has kind, w0"),
+    ("cwt.scales=abc", "cwt.scales is not a setting"),
+    ("filter.gap.kind=median", "did you mean 'filter.gaps'"),
+    ("colour=red", "colour is not a setting; the top level has data, unit"),
+    ("+cwt.foo=1", "'+cwt.foo=1' adds a key"),
+    ("++cwt.n_freqs=8", "adds a key; settings are declared, write 'cwt.n_freqs=8'"),
+    ("~cwt", "'~cwt' removes a setting"),
+    ("~cwt.hop", "removes a setting"),
+    ("cwt.n_freqs=-4", "cwt.n_freqs=-4 is out of range; it must be at least 1"),
+    ("cwt.n_freqs=many", "cwt.n_freqs=many is not a whole number"),
+    ("cwt.n_freqs=2.5", "cwt.n_freqs=2.5 is not a whole number"),
+    ("cwt.n_freqs=true", "is not a whole number"),
+    ("cwt.min_hz=nan", "cwt.min_hz=nan is not a number"),
+    ("cwt.min_hz=inf", "cwt.min_hz=inf is not a number"),
+    ("cwt.norm=loud", "cwt.norm=loud is not allowed; it is one of amplitude, energy"),
+    ("filter.high_hz=120", "filter.high_hz must be below 100 Hz"),
+    ("filter.low_hz=30", "filter."),
+    ("filter.gaps.kind=magic", "filter.gaps.kind 'magic' is not known"),
+    ("folds.n_splits=1", "folds.n_splits=1 is out of range; it must be at least 2"),
+    ("weight.cap=-1", "weight.cap=-1 is out of range"),
+    ("montage.waveform.kind=mean", "LL equals LP"),
+    ("montage.chains.LL=[Fp1-F7,nonsense]", "nonsense"),
+    ("window.length_s=60", "window."),
+    ("n_jobs=0", "n_jobs 0 starts no worker"),
+    ("n_jobs=-2", "n_jobs=-2 is out of range"),
+    ("max_failed_share=2", "max_failed_share=2 is out of range"),
+    ("plan=perhaps", "plan=perhaps is not true or false"),
+    ("stages=labels", "stages is a list"),
+    ("plugins=[no_such_module]", "plugins: module 'no_such_module' cannot be imported"),
+    ("cwt.n_freqs=1,2", "that is a sweep, add -m"),
+    ("cwt", "an override is written key=value"),
+    ("cwt.hop.x=1", "cwt.hop is a value, not a section"),
+]
+
+
+@pytest.mark.parametrize(("override", "text"), REFUSED, ids=[o for o, _ in REFUSED])
+def test_a_wrong_override_is_refused_with_what_is_allowed(override: str, text: str) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        hms.compose(override)
+    assert text in str(refusal.value)
+    assert "\n" not in str(refusal.value)
+
+
+def test_the_same_key_twice_is_refused() -> None:
+    with pytest.raises(ConfigError, match="weight is given twice: 'weight=log' and 'weight=linear'"):
+        hms.compose("weight=log", "weight=linear")
+
+
+def test_a_text_for_a_number_is_that_number() -> None:
+    a, b, c = (hms.compose(f"cwt.max_hz={text}") for text in ("18", "18.0", "'18'"))
+    assert a == b == c
+    assert flatten(a.cwt, "cwt") == flatten(c.cwt, "cwt")
+
+
+def every_option() -> list[str]:
+    return [f"{g}={o}" for g, options in group_options([conf_dir()]).items() for o in options]
+
+
+@pytest.mark.parametrize("override", every_option())
+def test_every_yaml_composes(override: str) -> None:
+    assert hms.compose(override).to_dict()
+
+
+def test_every_yaml_is_headed_by_a_sentence_that_says_when_to_choose_it() -> None:
+    for path in conf_dir().glob("*/*.yaml"):
+        lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+        assert lines[0].startswith("# "), path
+        assert lines[0].rstrip().endswith("."), path
+
+
+def test_groups_combine_freely() -> None:
+    for cwt, filter_, montage in itertools.product(
+        ("morlet", "superlet"), ("bandpass", "none"), ("double_banana", "bipolar18")
+    ):
+        assert hms.compose(f"cwt={cwt}", f"filter={filter_}", f"montage={montage}").at("cwt.kind") == cwt
+
+
+def test_a_configuration_survives_its_own_yaml() -> None:
+    from omegaconf import OmegaConf
+
+    cfg = hms.compose("cwt=gmw", "montage=bipolar18", "filter.clip_uv=null")
+    assert build_config(OmegaConf.create(cfg.to_yaml())) == cfg
+
+
+def test_override_changes_a_copy() -> None:
+    cfg = hms.compose()
+    other = cfg.override("cwt.n_freqs=12", "weight.cap=2")
+    assert (other.at("cwt.n_freqs"), other.at("weight.cap")) == (12, 2.0)
+    assert cfg.at("cwt.n_freqs") == 64
+    with pytest.raises(ConfigError, match=r"cwt\.nfreqs"):
+        cfg.override("cwt.nfreqs=12")
+
+
+def test_compose_works_from_any_folder_and_twice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = hms.compose("weight=log")
+    monkeypatch.chdir(tmp_path)
+    assert hms.compose("weight=log") == first
+
+
+def test_compose_leaves_another_hydra_application_alone(tmp_path: Path) -> None:
+    from hydra import compose, initialize_config_dir
+
+    (tmp_path / "own.yaml").write_text("a: 1\n")
+    with initialize_config_dir(version_base="1.3", config_dir=str(tmp_path)):
+        hms.compose()
+        assert compose("own").a == 1
+
+
+def test_a_configuration_has_a_readable_html_form() -> None:
+    page = hms.compose()._repr_html_()
+    assert "morlet" in page
+    assert "<table>" in page
+
+
+def test_a_missing_config_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        hms.compose(config_dir=tmp_path / "nowhere")

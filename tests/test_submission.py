@@ -1,0 +1,66 @@
+"""A submission: the ids and columns that are due, and what is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms.competition import VOTE_COLUMNS
+from hms.training import submission
+
+TEST = pd.DataFrame({"spectrogram_id": [5, 6, 7], "eeg_id": [30, 10, 20], "patient_id": [1, 1, 2]})
+UNIFORM = np.full(6, 1 / 6)
+
+
+def table(ids: list[int], rows: np.ndarray) -> pd.DataFrame:
+    return pd.DataFrame({"eeg_id": ids, **dict(zip(VOTE_COLUMNS, rows.T, strict=True))})
+
+
+def test_rows_follow_the_test_table_whatever_the_order_of_the_predictions(tmp_path: Path) -> None:
+    rows = np.eye(6)[[0, 1, 2]]
+    path = tmp_path / "submission.csv"
+    for given in (table([10, 20, 30], rows), dict(zip(["10", "20", "30"], rows, strict=True))):
+        returned = submission(given, TEST, path)
+        written = pd.read_csv(path)
+        assert list(written) == ["eeg_id", *VOTE_COLUMNS]
+        assert written["eeg_id"].tolist() == [30, 10, 20] == returned["eeg_id"].tolist()
+        np.testing.assert_array_equal(written[list(VOTE_COLUMNS)].to_numpy(), rows[[2, 0, 1]])
+
+
+def test_the_test_table_may_be_a_file(tmp_path: Path) -> None:
+    TEST.to_csv(tmp_path / "test.csv", index=False)
+    submission(dict.fromkeys([10, 20, 30], UNIFORM), tmp_path / "test.csv", tmp_path / "submission.csv")
+    text = (tmp_path / "submission.csv").read_text().splitlines()
+    assert text[0] == "eeg_id,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
+    assert len(text) == 4
+
+
+@pytest.mark.parametrize(
+    ("predictions", "text"),
+    [
+        (dict.fromkeys([10, 20], UNIFORM), "1 ids have no prediction: 30"),
+        (dict.fromkeys([10, 20, 30, 40], UNIFORM), "1 predictions have unknown ids: 40"),
+        (table([10, 10, 20], np.tile(UNIFORM, (3, 1))), "ids more than once: 10"),
+        ({10: UNIFORM, 20: UNIFORM, 30: np.full(6, np.nan)}, r"hold.* NaN \(items 30\)"),
+        ({10: UNIFORM, 20: UNIFORM * 2, 30: UNIFORM}, r"must sum to 1 in every row.*\(items 20\)"),
+        ({10: [1.5, -0.5, 0, 0, 0, 0], 20: UNIFORM, 30: UNIFORM}, r"outside 0 to 1 \(items 10\)"),
+        ({10: [0.5, 0.5], 20: UNIFORM, 30: UNIFORM}, r"a prediction has 6 values, but that of 10"),
+        (table([10, 20, 30], np.tile(UNIFORM, (3, 1))).drop(columns="gpd_vote"), "no column 'gpd_vote'"),
+    ],
+)
+def test_what_is_no_submission_is_refused_and_nothing_is_written(
+    tmp_path: Path, predictions: object, text: str
+) -> None:
+    with pytest.raises(ValueError, match=text):
+        submission(predictions, TEST, tmp_path / "submission.csv")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_test_table_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="the test table has no column 'eeg_id'; it has id"):
+        submission({}, pd.DataFrame({"id": [1]}), tmp_path / "submission.csv")
+    with pytest.raises(ValueError, match=r"test.csv does not exist; name the competition's test.csv"):
+        submission({}, tmp_path / "test.csv", tmp_path / "submission.csv")

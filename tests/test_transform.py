@@ -1,0 +1,186 @@
+"""One recording through `hms.transform`, and a test set through a run's frozen settings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Prepared
+
+import hms
+from hms.config import ConfigError
+from hms.results import Run
+
+
+def first_item(run: Run) -> tuple[str, float]:
+    """Return an item and the offset of its sub-window: the window starts 20 s into it."""
+    return run.meta["item_id"].iloc[0], float(run.meta["window_start_s"].iloc[0]) - 20
+
+
+def recording(folder: Path, item_id: str) -> pd.DataFrame:
+    return pd.read_parquet(folder / "train_eegs" / f"{item_id}.parquet")
+
+
+@pytest.fixture
+def test_set(small_set: Path, finished: Run, tmp_path: Path) -> Path:
+    """The items of the small set as the competition's test set: 50 s each, no votes."""
+    folder = tmp_path / "competition"
+    (folder / "test_eegs").mkdir(parents=True)
+    meta = finished.meta
+    for item_id, start_s in zip(meta["item_id"], meta["window_start_s"], strict=True):
+        first = round((start_s - 20) * 200)
+        cut = recording(small_set, item_id).iloc[first : first + 10_000].reset_index(drop=True)
+        cut.to_parquet(folder / "test_eegs" / f"{item_id}.parquet")
+    meta[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(folder / "test.csv", index=False)
+    return folder
+
+
+# --- one recording -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["frame", "array", "path"])
+@pytest.mark.parametrize("like", ["run", "config"])
+def test_a_recording_becomes_the_same_bits_that_the_run_wrote(
+    finished: Run, small_set: Path, form: str, like: str
+) -> None:
+    item_id, offset_s = first_item(finished)
+    frame = recording(small_set, item_id)
+    given = {
+        "frame": frame,
+        "array": frame.to_numpy().T,
+        "path": small_set / "train_eegs" / f"{item_id}.parquet",
+    }
+    got = hms.transform(
+        given[form],
+        finished if like == "run" else finished.config,
+        channels=list(frame.columns) if form == "array" else None,
+        offset_s=offset_s,
+    )
+    assert got.spec.tobytes() == finished.spec(item_id).tobytes()
+    assert got.wave.tobytes() == finished.wave(item_id).tobytes()
+    assert got.freqs.tobytes() == finished.freqs.tobytes()
+    assert got.fs == 200
+
+
+def test_order_and_spelling_of_channels_do_not_matter(finished: Run, small_set: Path) -> None:
+    item_id, offset_s = first_item(finished)
+    frame = recording(small_set, item_id).iloc[:, ::-1]
+    spelled = frame.rename(columns={"T3": "EEG T7-REF", "Fp1": "EEG FP1-LE"})
+    got = hms.transform(spelled, finished, offset_s=offset_s)
+    assert got.spec.tobytes() == finished.spec(item_id).tobytes()
+
+
+def test_what_the_configuration_does_not_make_is_none(finished: Run, small_set: Path) -> None:
+    item_id, offset_s = first_item(finished)
+    cfg = finished.config.override("stages=[waveforms]")
+    got = hms.transform(recording(small_set, item_id), cfg, offset_s=offset_s)
+    assert got.spec is None
+    assert got.wave.tobytes() == finished.wave(item_id).tobytes()
+
+
+def test_the_recording_given_is_not_changed(finished: Run, small_set: Path) -> None:
+    frame = recording(small_set, first_item(finished)[0])
+    before = frame.copy()
+    hms.transform(frame, finished)
+    pd.testing.assert_frame_equal(frame, before)
+
+
+def test_a_recording_that_cannot_be_prepared_is_refused_with_the_reason(
+    finished: Run, small_set: Path
+) -> None:
+    frame = recording(small_set, first_item(finished)[0])
+    cases = [
+        (frame.iloc[:4000], {}, "the window ends at 30 s but the recording lasts 20 s"),
+        (frame.drop(columns="F7"), {}, "F7"),
+        (frame * np.nan, {}, "no usable|no channel has a usable sample"),
+        (frame.to_numpy().T, {}, r"an array does not name its channels; give channels="),
+        (frame.to_numpy(), {"channels": list(frame)}, r"shape \(n_channels, n_samples\); got"),
+        (frame, {"sfreq": 256.0}, "sfreq=256 Hz, but recordings are prepared at 200 Hz"),
+        (Path("nowhere.parquet"), {}, "nowhere.parquet does not exist"),
+        (Path("x.csv"), {}, "x.csv is no parquet file"),
+    ]
+    for given, settings, text in cases:
+        with pytest.raises(ValueError, match=text):
+            hms.transform(given, finished, **settings)
+
+
+# --- a test set ----------------------------------------------------------------------------------
+
+
+def on_test(folder: Path, run: Run, *more: str) -> tuple[str, ...]:
+    return (
+        "data=kaggle",
+        "data.subset=test",
+        f"data.root={folder}",
+        f"from_run={run.path}",
+        f"outputs_dir={folder.parent / 'out'}",
+        "n_jobs=1",
+        *more,
+    )
+
+
+def test_test_recordings_are_prepared_as_the_run_prepared_its_own(finished: Run, test_set: Path) -> None:
+    """Cut to 50 s a recording still holds its window and all context, so that x is the same bits."""
+    run = hms.run(hms.compose(*on_test(test_set, finished)))
+    assert run.meta["item_id"].tolist() == finished.meta["item_id"].tolist()
+    assert (run.meta["window_start_s"] == 20).all()
+    for item_id in run.meta["item_id"]:
+        assert run.spec(item_id).tobytes() == finished.spec(item_id).tobytes()
+    files = run.manifest["files"]
+    assert "data_package/labels.npz" not in files
+    assert "data_package/splits.npz" not in files
+
+
+def test_settings_come_from_the_run_and_not_from_the_defaults(small_set: Path, test_set: Path) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={test_set.parent / 'o'}", "n_jobs=1")
+    other = hms.run(hms.compose(*base, "cwt=gmw", "cwt.n_freqs=16", "stages=[scalograms]"))
+    cfg = hms.compose(*on_test(test_set, other))
+    assert cfg.cwt.kind == "gmw"
+    assert cfg.stages == ("scalograms",)
+    run = hms.run(cfg)
+    assert run.spec(run.meta["item_id"].iloc[0]).shape == (4, 16, 250)
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("cwt=gmw", "cwt.kind is morlet in that run but is gmw here; leave cwt out"),
+        ("cwt.n_freqs=32", "cwt.n_freqs is 64 in that run but is 32 here; leave cwt.n_freqs out"),
+        ("filter.high_hz=30", "filter.high_hz is 20.0 in that run but is 30.0 here"),
+        ("window=full50", "window.length_s is 10.0 in that run but is 50.0 here"),
+    ],
+)
+def test_a_setting_that_contradicts_the_run_is_refused(
+    finished: Run, test_set: Path, override: str, text: str
+) -> None:
+    with pytest.raises(ConfigError, match=text):
+        hms.compose(*on_test(test_set, finished, override))
+
+
+def test_a_setting_that_repeats_the_run_is_taken(finished: Run, test_set: Path) -> None:
+    assert (
+        hms.compose(*on_test(test_set, finished, "cwt=morlet", "cwt.n_freqs=64")).cwt == finished.config.cwt
+    )
+
+
+def test_a_configuration_changed_after_composing_is_refused_too(finished: Run, test_set: Path) -> None:
+    cfg = hms.compose(*on_test(test_set, finished)).override("cwt.n_freqs=32")
+    with pytest.raises(ConfigError, match="cwt.n_freqs is 64 in that run but is 32 here"):
+        hms.run(cfg)
+
+
+def test_a_run_that_is_not_there_is_named(command: Callable[..., Prepared]) -> None:
+    done = command("from_run=abcdef", "data=kaggle", "data.subset=test")
+    assert done.code == 2
+    assert "from_run: no finished run 'abcdef'" in done.err
+
+
+def test_a_test_table_without_a_run_makes_what_needs_no_votes(
+    test_set: Path, command: Callable[..., Prepared]
+) -> None:
+    done = command("data=kaggle", "data.subset=test", f"data.root={test_set}", "stages=[waveforms,labels]")
+    assert done.code == 0, done.err
+    assert "labels" in done.err

@@ -30,9 +30,9 @@ from hms.stages.derivations import Derivations
 from hms.training.metric import bootstrap_interval, paired_bootstrap, row_divergence
 from hms.inference import evaluate_row
 
-KINDS = ("curvature", "anterior", "posterior", "principal", "mean")
+KINDS = ("posterior", "anterior", "curvature", "principal", "mean")
 BANDS_HZ = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 13.0, 20.0)
-REFERENCE = "curvature"
+REFERENCE = "posterior"
 
 
 def measure(plan: Plan, row: int) -> dict[str, tuple[np.ndarray, float, float]]:

@@ -143,7 +143,8 @@ def _verify(given: argparse.Namespace) -> int:
     from hms.results import find_run
     from hms.verify import repair, verify
 
-    path = find_run(given.run, given.outputs).path
+    unfinished = Path(given.outputs) / given.run
+    path = unfinished.resolve() if unfinished.is_dir() else find_run(given.run, given.outputs).path
     report = verify(path)
     print(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
     for note in report.notes:

@@ -78,11 +78,8 @@ def _run_of(cfg: Config) -> Run:
 
 def _frozen(run: Run) -> dict[str, Any]:
     """Return the settings of a run that its results depend on, by section."""
-    from omegaconf import OmegaConf
-
-    tree = OmegaConf.to_container(OmegaConf.load(run.file("config.yaml")))
-    assert isinstance(tree, dict)
-    return {str(name): values for name, values in tree.items() if name not in OWN_SECTIONS}
+    config: dict[str, Any] = run.manifest["config"]
+    return {name: values for name, values in config.items() if name not in OWN_SECTIONS}
 
 
 def _data_settings(run: Run) -> dict[str, Any]:

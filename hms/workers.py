@@ -241,7 +241,7 @@ class _Chunk:
         """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
         reason = Reason(stage_name, unusable.reason, unusable.failure)
         if key is None or not unusable.lasting:
-            self.result.passing[work.index] = reason
+            self.result.passing.setdefault(work.index, reason)
             return
         for stage in due or ():
             self.result.stages[stage.key].records.append(Record(key, None, 0, reason))

@@ -127,7 +127,7 @@ def browser() -> Iterator[Page]:
     to_browser, from_browser = os.pipe(), os.pipe()
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         # The protocol is spoken on the descriptors 3 and 4.
-        wire = f"exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec \"$@\""
+        wire = f'exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec "$@"'
         arguments = (
             "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
             "--no-first-run", "--disable-extensions", "--disable-background-networking",

@@ -32,7 +32,7 @@ OPTIONS = {name: hms.compose(f"augment={name}").augment for name in ("none", "li
 
 
 def sample(number: int = 0) -> dict:
-    """A scalogram and a waveform in which every value tells where it was."""
+    """Return a scalogram and a waveform in which every value tells where it was."""
     rng = np.random.default_rng(number)
     x = rng.random((4, 8, 20), dtype=np.float32)
     x[0, 0, 0], x[1, 0, 0] = 0, 1

@@ -32,7 +32,7 @@ MIRROR = np.array([2, 3, 0, 1])
 
 @pytest.fixture(scope="module")
 def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """The embedded 300 recordings with a baseline."""
+    """Return a run on the embedded 300 recordings with a baseline."""
     outputs = tmp_path_factory.mktemp("embedded")
     overrides = ("data.write_spectrograms=false", "stages=[labels,splits]", "baseline=logreg")
     return hms.run(hms.compose(f"outputs_dir={outputs}", *overrides))

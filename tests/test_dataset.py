@@ -21,7 +21,7 @@ from hms.training.dataset import SpecDataset, from_float16
 
 @pytest.fixture(scope="module")
 def packed_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A run with the packed array, so small a number of votes being of high confidence that both kinds are there."""
+    """Return a run with the packed array; from 4 votes on an item is of high confidence."""
     outputs = tmp_path_factory.mktemp("packed")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
     return hms.run(hms.compose(*base, "package.pack=true", "labels.high_confidence_votes=4"))
@@ -234,9 +234,9 @@ def test_every_finite_half_becomes_its_own_value() -> None:
 
 def test_packing_unscaled_power_is_refused(small_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
-    with pytest.raises(ConfigError, match="package.pack=true stores float16, which ends at 65504"):
+    with pytest.raises(ConfigError, match=r"package.pack=true stores float16, which ends at 65504"):
         hms.run(hms.compose(*base, "package.pack=true", "scaling=none"))
-    with pytest.raises(ConfigError, match="'packed' is made by package.pack=true"):
+    with pytest.raises(ConfigError, match=r"'packed' is made by package.pack=true"):
         hms.run(hms.compose(*base, "stages=[packed]"))
 
 

@@ -168,7 +168,7 @@ def test_a_setting_that_repeats_the_run_is_taken(finished: Run, test_set: Path) 
 
 def test_a_configuration_changed_after_composing_is_refused_too(finished: Run, test_set: Path) -> None:
     cfg = hms.compose(*on_test(test_set, finished)).override("cwt.n_freqs=32")
-    with pytest.raises(ConfigError, match="cwt.n_freqs is 64 in that run but is 32 here"):
+    with pytest.raises(ConfigError, match=r"cwt.n_freqs is 64 in that run but is 32 here"):
         hms.run(cfg)
 
 

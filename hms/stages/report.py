@@ -30,7 +30,7 @@ from hms.quality.report.quality import quality_cards
 from hms.quality.report.signals import signal_cards
 from hms.quality.sketches import spectrum_freqs
 from hms.signal.cwt import frequencies
-from hms.signal.filters import apply_filter, clip, design_filter
+from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.derivations import Derivations, Derived
@@ -254,14 +254,14 @@ def show_steps(
     row = outputs.index(chain) if chain in outputs else outputs.index(pairs[pair])
     gaps = int((~np.isfinite(raw[channel])).sum())
     limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
-    clipped = clip(filtered, params.clip_uv)
+    clipped = cleaned.eeg[cleaned.channels.index(name)]
     limits = (float(scalogram.freqs[0]), float(scalogram.freqs[-1]))
-    n_clipped = int((clipped[channel] != filtered[channel]).sum())
+    n_clipped = 0 if params.clip_uv is None else int((np.abs(clipped) >= params.clip_uv).sum())
     return [
         Step("1 as recorded", raw[channel], "µV", f"{name}, {gaps} samples missing"),
         Step("2 gaps filled", filled[channel], "µV", f"{name}, {params.gaps.kind}"),
         Step("3 filtered", filtered[channel], "µV", f"{name}, {params.kind}"),
-        Step("4 clipped", clipped[channel], "µV", f"{name}, {limit}: {n_clipped} samples"),
+        Step("4 clipped", clipped, "µV", f"{name}, {limit}: {n_clipped} samples"),
         Step("5 derivation", derived.values[pair], "µV", pairs[pair]),
         Step(
             "6 wavelet power", np.log1p(scalogram.power[row]), "Hz", f"{outputs[row]}, log(1 + µV²)", limits

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.competition import EEG_CHANNELS
+from hms.competition import EKG_CHANNEL
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage
@@ -28,7 +28,7 @@ class Sketches(ItemStage):
 
     def compute(self, segment: Segment, scalogram: Scalogram) -> Mapping[str, Any]:
         """Look at the EEG channels as recorded, before anything was filled or filtered."""
-        eeg = segment.eeg[[i for i, name in enumerate(segment.channels) if name in EEG_CHANNELS]]
+        eeg = segment.eeg[[i for i, name in enumerate(segment.channels) if name != EKG_CHANNEL]]
         window = eeg[:, segment.n_context : segment.n_context + segment.n_window]
         return {
             "spectrum": spectrum(window, segment.sfreq),

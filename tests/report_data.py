@@ -1,0 +1,182 @@
+"""A made-up run without recordings on disk: the report's stages computed from fabricated tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import hms
+from hms.competition import CHANNELS, CLASS_NAMES, VOTE_COLUMNS
+from hms.config import Config, digest_of
+from hms.labels.votes import consensus
+from hms.quality.sketches import HISTOGRAM_BINS, RASTER_BINS
+from hms.sources.base import Segment
+from hms.stages.labels import Labels
+from hms.stages.report import (
+    Report,
+    ReportExamples,
+    ReportQuality,
+    ReportSignals,
+    ReportVotes,
+    ReportWeights,
+)
+from hms.stages.splits import Splits
+from hms.store import Reason
+from hms.tables import Tables
+from hms.workers import evaluate
+
+STAGES = (ReportQuality, ReportVotes, ReportWeights, ReportSignals, ReportExamples, Report)
+FLAGS = ("", "", "", "", "nan", "line_noise", "flat;line_noise", "clipped", "high_amplitude")
+GRADES = ("good", "usable", "poor", "unusable")
+
+
+def make_items(
+    n: int,
+    *,
+    seed: int = 0,
+    patients: int = 40,
+    only_class: int | None = None,
+    ids: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Return items with votes as the competition has them: few or many, none with 8 or 9."""
+    rng = np.random.default_rng(seed)
+    totals = np.where(rng.random(n) < 0.35, rng.integers(10, 20, n), rng.integers(1, 8, n))
+    if only_class is None:
+        votes = np.array([rng.multinomial(t, rng.dirichlet(np.full(6, 0.4))) for t in totals]).reshape(n, 6)
+    else:
+        votes = np.zeros((n, 6), int)
+        votes[:, only_class] = totals
+    names = list(ids) or [str(1_000_000 + 37 * i) for i in range(n)]
+    items = pd.DataFrame({"item_id": names, "recording": names, "eeg_id": np.arange(n)})
+    items["patient_id"] = [str(20_000 + i) for i in rng.integers(0, max(patients, 1), n)]
+    items["vote_sum"] = votes.sum(axis=1)
+    items["expert_consensus"] = [CLASS_NAMES[k] for k in consensus(votes)] if n else []
+    for column, counts in zip(VOTE_COLUMNS, votes.T, strict=True):
+        items[column] = counts
+    return items
+
+
+def make_ledger(
+    items: pd.DataFrame, reasons: Sequence[Reason | None], *, graded: bool = True
+) -> pd.DataFrame:
+    """Return a ledger with grades, flags and a few measures."""
+    rng = np.random.default_rng(1)
+    n = len(items)
+    ledger = items[["item_id", "eeg_id"]].copy()
+    ledger["used"] = [r is None for r in reasons]
+    ledger["reason"] = ["" if r is None else r.text for r in reasons]
+    if graded:
+        flags = rng.choice(FLAGS, n) if n else np.array([], str)
+        ledger["grade"] = [GRADES[min(len([p for p in f.split(";") if p]), 3)] for f in flags]
+        ledger["flags"] = flags
+    ledger["nan_share"] = np.where(rng.random(n) < 0.05, rng.random(n) * 0.1, 0)
+    ledger["max_abs_uv"] = rng.lognormal(5, 0.6, n)
+    ledger["x_share_0"], ledger["x_share_1"] = 0.01, 0.0125
+    return ledger
+
+
+def make_sketches(rows: np.ndarray) -> dict[str, np.ndarray]:
+    """Return what the sketches of prepared items hold."""
+    rng = np.random.default_rng(2)
+    n = len(rows)
+    if not n:
+        return {"row": np.empty(0, int)}
+    gaps = np.zeros((n, RASTER_BINS), np.uint8)
+    gaps[::20, 10:13] = 40
+    gaps[::31, -6:] = 255
+    return {
+        "row": rows,
+        "spectrum": rng.normal(0, 0.2, (n, 99)).astype(np.float32) - np.log10(np.arange(1, 100)),
+        "gaps": gaps,
+        "power": rng.normal(0, 0.5, (n, 4, 16, 10)).astype(np.float16),
+        "histogram": rng.integers(1, 50, (n, HISTOGRAM_BINS + 2)).astype(np.int32),
+    }
+
+
+def fabricate(
+    folder: Path,
+    items: pd.DataFrame,
+    *,
+    overrides: Sequence[str] = (),
+    reasons: Sequence[Reason | None] | None = None,
+    prepared: bool = True,
+    graded: bool = True,
+) -> dict[str, bytes]:
+    """Return the files of the report's stages, by their paths in a run."""
+    cfg = hms.compose(*overrides)
+    why = list(reasons) if reasons is not None else [None] * len(items)
+    rows = np.flatnonzero([prepared and (r is None or r.stage == "quality") for r in why])
+    tables = _tables(cfg, items, why, rows)
+    ledger = make_ledger(items, why, graded=graded).to_csv(index=False).encode()
+    _add(folder, tables, {"qc/qc.csv": ledger})
+    _add(
+        folder, tables, {path: _channels(items) for path in ReportQuality.inputs if path.endswith(".parquet")}
+    )
+    written: dict[str, bytes] = {}
+    for stage in (Labels, Splits, *STAGES):
+        contents = {path: _bytes(content) for path, content in stage.from_config(cfg).compute(tables).items()}
+        _add(folder, tables, contents)
+        written |= contents
+    return written
+
+
+def _tables(cfg: Config, items: pd.DataFrame, why: list[Reason | None], rows: np.ndarray) -> Tables:
+    votes: Any = SimpleNamespace(
+        frame=items.assign(offset_s=0.0, eeg_sub_id=0, row=range(len(items))), digest="0" * 32
+    )
+    return Tables(
+        votes,
+        items,
+        why,
+        load_rows=lambda name: make_sketches(rows),
+        rows_digest=lambda name: "0",
+        item_files=lambda name: {},
+        evaluate=lambda row, stages: _evaluate(row, stages),
+        facts={
+            "run": "0123456789abcdef",
+            "config": {"weight": {"kind": cfg.weight.kind, "reference_count": 10.0, "cap": 1.5}},
+            "stages": list(cfg.stages),
+            "votes": "0" * 32,
+            "versions": {"python": "3.11.0", "hms": "0.1.0"},
+        },
+    )
+
+
+def _evaluate(row: int, stages: Sequence[Any]) -> list[Any]:
+    """Prepare noise with a gap, by the stages' own functions."""
+    rng = np.random.default_rng(row)
+    eeg = rng.normal(0, 30, (len(CHANNELS), 2000 + 2 * 4000)).astype(np.float32)
+    eeg[2, 4500:4503] = np.nan
+    segment = Segment(eeg, CHANNELS, 200.0, 4000, (0, 0))
+    memo: dict[str, Any] = {}
+    return [evaluate(stage, segment, memo) for stage in stages]
+
+
+def _channels(items: pd.DataFrame) -> bytes:
+    names = CHANNELS
+    table = pd.DataFrame(
+        {
+            "item_id": np.repeat(items["item_id"].to_numpy(object), len(names)),
+            "channel": np.tile(names, len(items)),
+        }
+    )
+    table["flags"] = np.where(np.arange(len(table)) % 17 == 0, "flat", "")
+    return table.to_parquet(index=False)
+
+
+def _bytes(content: Any) -> bytes:
+    assert isinstance(content, bytes)
+    return content
+
+
+def _add(folder: Path, tables: Tables, contents: dict[str, bytes]) -> None:
+    for path, content in contents.items():
+        place = folder / path
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(content)
+        tables.add_file(path, place, digest_of(path))

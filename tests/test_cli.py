@@ -1,0 +1,169 @@
+"""The hms command and run.py's plan, help and exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import Prepared
+
+from hms.cli import main
+from hms.results import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+Cli = Callable[..., Prepared]
+Prepare = Callable[..., Run]
+
+
+@pytest.fixture
+def cli(outputs: Path, capfd: pytest.CaptureFixture[str]) -> Cli:
+    def call(*arguments: str) -> Prepared:
+        capfd.readouterr()
+        code = main(["--outputs", str(outputs), *arguments])
+        out, err = capfd.readouterr()
+        return Prepared(code, out, err)
+
+    return call
+
+
+def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+    assert "no finished run" in cli("ls").out
+    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    listed = cli("ls")
+    assert listed.code == 0
+    assert listed.out.index(second.hash) < listed.out.index(first.hash)
+    shown = cli("show", first.hash[:5]).out
+    for text in (first.hash, "items used", "weight:", "kind: linear", "numpy", "labels-"):
+        assert text in shown
+    assert second.hash in cli("show", "latest").out
+
+
+def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
+    for command in (["show", "abc"], ["verify", "latest"], ["rm", "abc"], ["export", "abc", "x"], ["diff", "a", "b"]):
+        ended = cli(*command)
+        assert ended.code == 2, command
+        assert ended.err.startswith("hms: ")
+
+
+def test_verify_tells_whole_damaged_and_repaired_by_its_exit_code(
+    small_set: Path, prepare: Prepare, cli: Cli
+) -> None:
+    run = prepare(small_set, "stages=[waveforms]")
+    assert cli("verify", "latest").code == 0
+    path = (run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve()
+    path.write_bytes(path.read_bytes()[:-1] + b"x")
+    damaged = cli("verify", run.hash)
+    assert damaged.code == 1
+    assert path.name in damaged.out or run.meta["item_id"].iloc[0] in damaged.out
+    assert cli("verify", run.hash, "--repair").code == 0
+    assert cli("verify", run.hash).code == 0
+
+
+def test_verify_of_a_run_without_its_manifest_is_exit_code_1(
+    small_set: Path, prepare: Prepare, cli: Cli
+) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    (run.path / "manifest.json").unlink()
+    ended = cli("verify", run.path.name)
+    assert ended.code == 1
+    assert "manifest.json" in ended.out
+
+
+def test_explain_names_the_setting_that_invalidated_each_stage(
+    small_set: Path, prepare: Prepare, cli: Cli
+) -> None:
+    prepare(small_set)
+    base = ("data=kaggle", f"data.root={small_set}")
+    lines = {line.split()[0]: line for line in cli("explain", *base, "cwt.w0=6").out.splitlines() if line.strip()}
+    assert "cwt.w0: 5.4414 -> 6" in lines["scalograms"]
+    assert "10 items" in lines["scalograms"]
+    assert "done" in lines["waveforms"]
+    done = cli("explain", *base).out
+    assert "missing" not in done
+    changed = cli("explain", *base, "weight=log").out
+    assert "weight.kind: linear -> log" in changed
+    assert cli("explain", *base, "cwt=nothing").code == 2
+
+
+def test_a_plan_says_how_much_is_partly_done_and_computes_nothing(
+    small_set: Path, prepare: Prepare, cli: Cli, outputs: Path
+) -> None:
+    run = prepare(small_set, "stages=[waveforms]")
+    for item in run.meta["item_id"][:4]:
+        (run.path / f"wave_hr_out/{item}_hr.npz").resolve().unlink()
+    before = sorted(p for p in outputs.rglob("*"))
+    text = cli("explain", "data=kaggle", f"data.root={small_set}", "stages=[waveforms]").out
+    assert "partly done 6/10" in text
+    assert "4 items" in text
+    assert sorted(p for p in outputs.rglob("*")) == before
+
+
+def test_diff_compares_settings_stages_and_numbers(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+    a, b = prepare(small_set), prepare(small_set, "weight=log", "cwt.w0=6", "folds.n_splits=3")
+    text = cli("diff", a.hash, b.hash).out
+    for part in ("cwt.w0: 5.4414 -> 6", "weight.kind: linear -> log", "folds.n_splits: 5 -> 3"):
+        assert part in text
+    assert "spec_hr_out: 10 of 10 differ" in text
+    assert "wave_hr_out: 0 of 10 differ" in text
+    assert "labels changed: 0, weights changed: " in text
+
+
+def test_gc_asks_and_rm_forgets(small_set: Path, prepare: Prepare, cli: Cli, outputs: Path) -> None:
+    run = prepare(small_set, "stages=[waveforms]")
+    assert cli("rm", run.hash).code == 0
+    assert not run.path.exists()
+    shown = cli("gc")
+    assert "remove with --yes" in shown.out
+    assert list(outputs.glob("store/waveforms-*"))
+    assert "removed" in cli("gc", "--yes").out
+    assert not list(outputs.glob("store/waveforms-*"))
+
+
+def test_export_copies_and_checks(small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path) -> None:
+    prepare(small_set, "stages=[labels]")
+    assert "checked" in cli("export", "latest", str(tmp_path / "copy")).out
+    assert (tmp_path / "copy" / "data_package" / "labels.npz").is_file()
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
+def test_help_is_readable(arguments: list[str]) -> None:
+    done = subprocess.run([sys.executable, "-m", "hms.cli", *arguments], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    assert "RUN" in done.stdout
+
+
+def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
+    done = subprocess.run([sys.executable, "run.py", "--help"], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0
+    for text in ("cwt: gmw, morlet, ricker, superlet", "plan=true", "Exit codes", "n_freqs: 64"):
+        assert text in done.stdout
+
+
+def test_hydras_own_flags_work(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), "--cfg", "job", "weight=log"], capture_output=True, text=True, cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "kind: log" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tab_completion_offers_groups_and_options() -> None:
+    completed = subprocess.run(
+        [sys.executable, "run.py", "-sc", "query=bash"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env={"COMP_LINE": "python run.py cwt=", "COMP_POINT": "18", "PATH": "/usr/bin"},
+    )
+    assert "cwt=morlet" in completed.stdout
+
+
+def test_output_into_a_closed_pipe_is_no_error(small_set: Path, prepare: Prepare, outputs: Path) -> None:
+    prepare(small_set, "stages=[labels]")
+    script = f"{sys.executable} -m hms.cli --outputs {outputs} show latest | head -1; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,152 @@
+"""A user's own functions: registered in a plugin, chosen by a YAML in a config folder, part of the key."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import hms
+from hms.config import ConfigError
+from hms.results import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+WEIGHT = '''
+from dataclasses import dataclass
+import numpy as np
+from hms.registry import Params, PositiveFloat, register
+
+@dataclass(frozen=True)
+class Stepped(Params):
+    step: PositiveFloat
+
+@register("weight", "{name}", Stepped)
+def stepped(vote_sum, params):
+    return np.floor(vote_sum / params.step){extra}
+'''
+
+SCALING = '''
+import numpy as np
+from hms.registry import register
+
+@register("scaling", "{name}")
+def halved(power, params):
+    return (power / 2).astype(np.float32)
+'''
+
+
+def write_plugin(folder: Path, name: str, group: str, source: str, yaml: str) -> Path:
+    (folder / "conf" / group).mkdir(parents=True)
+    (folder / f"{name}.py").write_text(source.format(name=name, extra=""))
+    (folder / "conf" / group / f"{name}.yaml").write_text(f"# A test.\nkind: {name}\n{yaml}")
+    return folder / "conf"
+
+
+def test_a_weight_of_ones_own_is_chosen_like_any_other(
+    small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = write_plugin(tmp_path, "stepped_a", "weight", WEIGHT, "step: 4\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
+    cfg = hms.compose(
+        *base, "plugins=[stepped_a]", "weight=stepped_a", "stages=[labels]", config_dir=conf
+    )
+    run = hms.run(cfg)
+    assert np.array_equal(run.labels.w_conf, np.floor(run.labels.vote_sum / 4).astype(np.float32))
+    with pytest.raises(ConfigError, match=r"weight\.stepp is not a setting"):
+        hms.compose("plugins=[stepped_a]", "weight=stepped_a", "weight.stepp=3", config_dir=conf)
+
+
+def test_an_option_without_its_plugin_is_explained(tmp_path: Path) -> None:
+    conf = write_plugin(tmp_path, "stepped_b", "weight", WEIGHT, "step: 4\n")
+    with pytest.raises(ConfigError, match=r"weight\.kind 'stepped_b' is not known"):
+        hms.compose("weight=stepped_b", config_dir=conf)
+
+
+def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Path, tmp_path: Path) -> None:
+    write_plugin(tmp_path, "halved_c", "scaling", SCALING, "")
+    arguments = [
+        "data=kaggle", f"data.root={small_set}", "n_jobs=2", "plugins=[halved_c]", "scaling=halved_c",
+        "stages=[scalograms]", "--config-dir", "conf",
+    ]  # fmt: skip
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "run.py"), *arguments],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr
+    plain = hms.run(
+        hms.compose(
+            "data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / 'plain'}", "n_jobs=1",
+            "scaling=none", "stages=[scalograms]",
+        )  # fmt: skip
+    )
+    run = hms.load(outputs=tmp_path / "outputs")
+    item = run.meta["item_id"].iloc[0]
+    assert np.array_equal(run.spec(item), plain.spec(item) / 2)
+
+
+def test_another_source_of_a_plugin_is_another_key(
+    small_set: Path, outputs: Path, tmp_path: Path
+) -> None:
+    conf = write_plugin(tmp_path, "stepped_d", "weight", WEIGHT, "step: 4\n")
+    arguments = [
+        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={small_set}", "n_jobs=1",
+        f"outputs_dir={outputs}", "plugins=[stepped_d]", "weight=stepped_d", "stages=[labels]", "--config-dir", str(conf),
+    ]  # fmt: skip
+    hashes = []
+    for extra in ("", " * 2"):
+        (tmp_path / "stepped_d.py").write_text(WEIGHT.format(name="stepped_d", extra=extra))
+        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        hashes.append(hms.load(outputs=outputs).hash)
+    assert hashes[0] != hashes[1]
+
+
+def test_a_failing_plugin_excludes_items_and_stops_the_run_when_all_fail(
+    small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = SCALING.replace("return (power / 2).astype(np.float32)", "raise ZeroDivisionError('no scale')")
+    conf = write_plugin(tmp_path, "broken_e", "scaling", source, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    from hms.runner import TooManyFailures
+
+    base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
+    cfg = hms.compose(*base, "plugins=[broken_e]", "scaling=broken_e", config_dir=conf)
+    with pytest.raises(TooManyFailures, match="ZeroDivisionError in stage scalograms: no scale"):
+        hms.run(cfg)
+
+
+def test_a_kind_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    from hms.registry import _entries, register
+
+    hms.compose()
+
+    def impostor() -> None:
+        """Take a name that is taken."""
+
+    with pytest.raises(ConfigError, match="registered twice"):
+        register("weight", "log")(impostor)
+    assert "impostor" not in str(_entries["weight"]["log"])
+
+
+def test_a_montage_of_ones_own_is_only_a_yaml(small_set: Path, outputs: Path, tmp_path: Path) -> None:
+    (tmp_path / "montage").mkdir()
+    (tmp_path / "montage" / "midline.yaml").write_text(
+        "# Only the midline.\nkind: bipolar\nchains:\n  Z: [Fz-Cz, Cz-Pz]\noutput: derivations\n"
+        "waveform:\n  kind: curvature\nallow_degenerate: false\n"
+    )
+    base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
+    run: Run = hms.run(hms.compose(*base, "montage=midline", config_dir=tmp_path))
+    assert run.spec(run.meta["item_id"].iloc[0]).shape == (2, 64, 250)
+    assert run.outputs == ["Fz-Cz", "Cz-Pz"]
+
+

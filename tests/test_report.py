@@ -1,0 +1,363 @@
+"""The report: what it says, what it survives, how big and how quick it is."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+import time
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from report_data import fabricate, make_items
+
+import hms
+from hms.config import compose
+from hms.quality.report.labels import entropy_boxes, vote_totals
+from hms.quality.report.page import embedded_json, headlines
+from hms.quality.report.quality import channel_shares, gaps
+from hms.quality.report.reproduce import command_of
+from hms.quality.report.svg import Axis, number, png, ticks
+from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum, spectrum_freqs
+from hms.store import Reason
+
+PAGE = "qc/report.html"
+
+
+class Outline(HTMLParser):
+    """Collects what a page is made of."""
+
+    def __init__(self, page: bytes) -> None:
+        super().__init__()
+        self.pictures: list[dict[str, str | None]] = []
+        self.addresses: list[str] = []
+        self.tags: list[str] = []
+        self.feed(page.decode())
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        found = dict(attrs)
+        self.tags.append(tag)
+        if tag == "svg":
+            self.pictures.append(found)
+        self.addresses += [found[name] or "" for name in ("src", "href") if name in found]
+
+
+def data_of(page: bytes) -> dict[str, Any]:
+    """Return the table that a page carries."""
+    found = re.search(rb'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    assert found is not None
+    loaded = json.loads(found[1])
+    assert isinstance(loaded, dict)
+    return loaded
+
+
+def words_of(page: bytes) -> str:
+    """Return a page's text as a reader sees it."""
+    return html.unescape(re.sub(r"<[^>]+>", " ", page.decode()))
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    reasons = [None] * 118 + [Reason("read", "the recording's file is missing", True)] * 2
+    return fabricate(tmp_path_factory.mktemp("run"), make_items(120), reasons=reasons)[PAGE]
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+
+def test_page_asks_for_nothing_from_elsewhere(page: bytes) -> None:
+    """Every address is a place in the page or data in it; a policy forbids anything else."""
+    outline = Outline(page)
+    assert all(address.startswith(("#", "data:")) for address in outline.addresses)
+    assert b"default-src 'none'" in page
+    assert "link" in outline.tags
+    assert b"http://" not in page.replace(b"http://www.w3.org", b"")
+
+
+def test_every_picture_has_a_text_alternative(page: bytes) -> None:
+    pictures = Outline(page).pictures
+    assert len(pictures) > 30
+    assert all(p.get("role") == "img" and len(p.get("aria-label") or "") > 15 for p in pictures)
+
+
+def test_page_names_counts_flags_grades_and_reasons(page: bytes) -> None:
+    words = words_of(page)
+    assert "118" in words
+    assert "2 by read: the recording's file is missing" in words
+    assert "line noise" in words
+    assert "unusable" in words
+    assert "0123456789abcdef" in words
+
+
+def test_table_holds_every_item_with_its_own_votes_and_fold(tmp_path: Path) -> None:
+    items = make_items(50)
+    data = data_of(fabricate(tmp_path, items)[PAGE])
+    assert data["id"] == items["item_id"].tolist()
+    votes = [data["votes"]["texts"][k] for k in data["votes"]["rows"]]
+    assert votes[7] == " ".join(str(v) for v in items.iloc[7][[c for c in items if c.endswith("_vote")]])
+    assert set(data["fold"]) == {0, 1, 2, 3, 4}
+    by_patient: dict[str, set[int]] = {}
+    for patient, fold in zip(items["patient_id"], data["fold"], strict=True):
+        by_patient.setdefault(patient, set()).add(fold)
+    assert all(len(folds) == 1 for folds in by_patient.values())
+
+
+def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
+    first = fabricate(tmp_path / "a", make_items(40))
+    second = fabricate(tmp_path / "b", make_items(40))
+    assert first == second
+
+
+def test_markup_in_ids_and_reasons_stays_text(tmp_path: Path) -> None:
+    """An id with a closing script tag neither ends the data nor becomes an element."""
+    evil = '</script><img src=x onerror="alert(1)">&amp;\'"'
+    ids = [evil, "<b>bold</b>", *(f"r{i}" for i in range(10))]
+    reasons = [None] * 11 + [Reason("read", "<i>broken</i> & bad", True)]
+    page = fabricate(tmp_path, make_items(12, ids=ids), reasons=reasons)[PAGE]
+    assert data_of(page)["id"][:2] == ids[:2]
+    assert {"img", "b", "i"}.isdisjoint(Outline(page).tags)
+    assert "<i>broken</i> & bad" in html.unescape(page.decode())
+
+
+# --- unusual runs --------------------------------------------------------------------------------
+
+
+def test_report_of_one_item(tmp_path: Path) -> None:
+    page = fabricate(tmp_path, make_items(1, patients=1), overrides=["folds=none"])[PAGE]
+    assert "1 patients; median 1 items" in words_of(page)
+
+
+def test_report_of_one_class_names_the_absent_ones(tmp_path: Path) -> None:
+    words = words_of(fabricate(tmp_path, make_items(30, only_class=2))[PAGE])
+    assert "No item has the consensus Seizure, LPD, LRDA, GRDA, Other." in words
+    assert "a class is absent" in words
+
+
+def test_report_without_folds_says_so(tmp_path: Path) -> None:
+    words = words_of(fabricate(tmp_path, make_items(30, patients=1), overrides=["folds=none"])[PAGE])
+    assert "The run has no folds" in words
+    assert "no folds" in words
+
+
+def test_report_with_every_item_left_out_says_so(tmp_path: Path) -> None:
+    items = make_items(20)
+    items.loc[:, [c for c in items if c.endswith("_vote")]] = 0
+    items["vote_sum"] = 0
+    gone = [Reason("votes", "no votes", False)] * 20
+    words = words_of(fabricate(tmp_path, items, reasons=gone, prepared=False, overrides=["folds=none"])[PAGE])
+    assert words.count("No item is used, so there is nothing to draw.") == 10
+    assert "20 by votes: no votes" in words
+    assert "No item could be prepared" in words
+
+
+def test_report_without_left_out_items_says_so(tmp_path: Path) -> None:
+    assert "No item was left out." in words_of(fabricate(tmp_path, make_items(20))[PAGE])
+
+
+def test_report_with_an_id_of_200_characters(tmp_path: Path) -> None:
+    long = "x" * 200
+    page = fabricate(tmp_path, make_items(10, ids=[long, *map(str, range(9))]))[PAGE]
+    assert data_of(page)["id"][0] == long
+
+
+def test_ledger_without_grades_is_told_of(tmp_path: Path) -> None:
+    words = words_of(fabricate(tmp_path, make_items(20), graded=False)[PAGE])
+    assert "The ledger of this run has no grades." in words
+    assert "The ledger of this run has no flags." in words
+
+
+def test_report_of_17089_items_is_small_and_quick(tmp_path: Path) -> None:
+    """The competition's size: under 5 MB, and all parts together under 15 seconds."""
+    reasons = [None] * 17_000 + [Reason("read", "the recording's file is missing", True)] * 89
+    items = make_items(17_089, patients=1_950)
+    began = time.perf_counter()
+    page = fabricate(tmp_path, items, reasons=reasons)[PAGE]
+    assert time.perf_counter() - began < 15
+    assert len(page) < 5_000_000
+    assert Outline(page).tags.count("tr") < 100
+
+
+# --- stages --------------------------------------------------------------------------------------
+
+
+def test_weight_leaves_every_other_part_alone() -> None:
+    """Only the part of weights, and the page around it, have another key."""
+    from report_data import STAGES
+
+    linear, log = compose("weight=linear"), compose("weight=log")
+    changed = {s.name for s in STAGES if s.from_config(linear).key != s.from_config(log).key}
+    assert changed == {"report_weights", "report"}
+
+
+def test_run_makes_the_report_and_shows_it(small_set: Path, outputs: Path) -> None:
+    """Two runs of the same configuration give the same page; a notebook gets it in a frame."""
+    stages = "stages=[scalograms,waveforms,labels,splits,quality,summary,report]"
+    source = ["data=kaggle", f"data.root={small_set}", "folds.n_splits=2", stages]
+    first = hms.run(hms.compose(*source, f"outputs_dir={outputs}", "n_jobs=1"))
+    again = hms.run(hms.compose(*source, f"outputs_dir={outputs}2", "n_jobs=2"))
+    assert first.file(PAGE).read_bytes() == again.file(PAGE).read_bytes()
+    shown = first.report()._repr_html_()
+    assert shown.startswith("<iframe")
+    assert html.escape("<!doctype html>") in shown
+    figure = first.plot(first.meta["item_id"].iloc[0])
+    assert [a.get_xlabel() for a in figure.axes if a.get_xlabel()] == ["seconds of the window"] * 2
+
+
+def test_plot_without_the_recording_says_what_it_shows(own_set: Path, outputs: Path) -> None:
+    options = [
+        "data=kaggle",
+        f"data.root={own_set}",
+        "folds.n_splits=2",
+        f"outputs_dir={outputs}",
+        "n_jobs=1",
+    ]
+    run = hms.run(hms.compose(*options))
+    item = run.meta["item_id"].iloc[0]
+    (own_set / "train_eegs" / f"{item}.parquet").unlink()
+    title = run.plot(item).get_suptitle()
+    assert "the recording is gone: stored waveforms" in title
+    with pytest.raises(hms.results.ConfigError, match="has no item 'nobody'"):
+        run.plot("nobody")
+
+
+def test_command_gives_the_configuration_back() -> None:
+    """The shortest overrides: the nearest option of a group, then what differs from it."""
+    changed = ["cwt=gmw", "cwt.n_freqs=32", "weight=log", "folds.n_splits=7", "filter.notch_hz=60"]
+    cfg = compose(*changed)
+    tree = {
+        name: section
+        for name, section in cfg.to_dict().items()
+        if name in ("cwt", "weight", "folds", "filter")
+    }
+    words = command_of(tree, cfg.stages).split()
+    assert words[:3] == ["python", "run.py", "data=…"]
+    assert compose(*words[3:]).to_dict() == cfg.to_dict()
+
+
+# --- pictures ------------------------------------------------------------------------------------
+
+
+def test_vote_totals_name_the_gap_below_high_confidence() -> None:
+    card = vote_totals(np.array([0, 1, 2, 3]), np.array([3, 7, 12, 12]), 10)
+    assert card.note == "High confidence means 10 votes or more: 50.0 % of items. No item has 8 or 9 votes."
+
+
+def test_entropy_picture_tells_the_median() -> None:
+    card = entropy_boxes(np.array([0.0, 0.5, 1.0]), np.array([1, 1, 1]))
+    assert "LPD median 0.50" in card.body
+
+
+def test_channel_shares_count_items_with_any_flag() -> None:
+    import pandas as pd
+
+    table = pd.DataFrame({"channel": ["Fp1", "Fp1", "O2", "O2"], "flags": ["flat", "", "", None]})
+    assert channel_shares(table) == {"Fp1": 0.5, "O2": 0.0}
+
+
+def test_raster_of_gaps_counts_recordings() -> None:
+    raster = np.zeros((4, 64), np.uint8)
+    raster[1, 3] = 1
+    raster[2, 60:] = 255
+    card = gaps(raster, window_s=10, context_s=11)
+    assert card.note.startswith("1 of 4 items have gaps")
+    assert "1 of 4 items lie so near an end" in card.note
+
+
+def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
+    items = make_items(4)
+    items["patient_id"] = ["a", "a", "b", "b"]
+    labels = {"y_soft": np.full((4, 6), 1 / 6), "w_conf": np.ones(4), "hc_mask": np.ones(4, bool)}
+    halves = (np.array([0, 2]), np.array([1, 3]))
+    splits = [halves, halves[::-1]]
+    told = headlines(items, 4, items[["item_id"]], labels, splits)[-1]
+    assert (told.value, told.state) == ("failed", "bad")
+    whole = (np.array([0, 1]), np.array([2, 3]))
+    assert headlines(items, 4, items[["item_id"]], labels, [whole, whole[::-1]])[-1].value == "passed"
+
+
+@pytest.mark.parametrize(
+    ("axis", "expected"),
+    [
+        (Axis(0, 10), [0, 2, 4, 6, 8, 10]),
+        (Axis(0, 1.79), [0, 0.5, 1, 1.5]),
+        (Axis(-30, 30), [-20, 0, 20]),
+        (Axis(0.5, 20, log=True), [0.5, 1, 2, 5, 10, 20]),
+    ],
+)
+def test_ticks_are_round(axis: Axis, expected: list[float]) -> None:
+    assert ticks(axis) == pytest.approx(expected)
+
+
+def test_numbers_are_short() -> None:
+    assert [number(v) for v in (1.0, 0.256, -0.001, 100, 12.5)] == ["1", "0.26", "0", "100", "12.5"]
+
+
+def test_png_can_be_read_back() -> None:
+    """The reader of matplotlib sees the ends of the ramp, and grey where there is nothing."""
+    import base64
+    import io
+
+    from matplotlib.image import imread
+
+    uri = png(np.array([[0.0, 1.0, np.nan]]))
+    pixels = imread(io.BytesIO(base64.b64decode(uri.partition(",")[2])), format="png")
+    shown = (np.asarray(pixels)[0, :, :3] * 255).round().astype(int).tolist()
+    assert shown == [[0x44, 0x01, 0x54], [0xFD, 0xE7, 0x25], [225, 225, 225]]
+
+
+def test_embedded_json_cannot_end_its_script() -> None:
+    text = embedded_json({"a": "</script><!--"})
+    assert "<" not in text
+    assert json.loads(text) == {"a": "</script><!--"}
+
+
+# --- sketches ------------------------------------------------------------------------------------
+
+
+def test_spectrum_of_a_sine_has_its_power_at_its_frequency() -> None:
+    """A sine of 10 µV at 10 Hz has 50 µV², spread by the Hann window over 1.5 bins of 1 Hz."""
+    t = np.arange(2000) / 200
+    eeg = np.tile(10 * np.sin(2 * np.pi * 10 * t), (3, 1)).astype(np.float32)
+    eeg += np.random.default_rng(0).normal(0, 1e-3, eeg.shape).astype(np.float32)
+    levels = spectrum(eeg, 200.0)
+    freqs = spectrum_freqs(2000, 200.0)
+    assert freqs[levels.argmax()] == 10
+    assert 10 ** levels[9] == pytest.approx(50 / 1.5, rel=1e-3)
+    assert (10.0**levels).sum() == pytest.approx(50, rel=1e-3)
+
+
+def test_spectrum_leaves_out_pieces_with_gaps_and_dead_channels() -> None:
+    rng = np.random.default_rng(0)
+    eeg = rng.normal(0, 10, (2, 2000)).astype(np.float32)
+    whole = spectrum(eeg[:1, :1800], 200.0)
+    eeg[0, 1900] = np.nan
+    eeg[1] = 0
+    assert spectrum(eeg, 200.0) == pytest.approx(whole, abs=1e-5)
+    assert np.isnan(spectrum(np.full((2, 2000), np.nan, np.float32), 200.0)).all()
+
+
+def test_gap_raster_tells_gaps_from_what_was_not_recorded() -> None:
+    eeg = np.zeros((2, 100), np.float32)
+    eeg[0, 55] = np.nan
+    eeg[:, 60:70] = np.inf
+    eeg[:, 90:] = np.nan
+    raster = gap_raster(eeg, (0, 10), bins=10)
+    assert raster.tolist() == [0, 0, 0, 0, 0, 10, 200, 0, 0, 255]
+
+
+def test_small_scalogram_averages_neighbours() -> None:
+    power = np.ones((1, 32, 100), np.float32)
+    power[0, :2, :10] = 100
+    small = shrink_power(power)
+    assert small.shape == (1, 16, 10)
+    assert small[0, 0, 0] == pytest.approx(2)
+    assert np.abs(small).sum() == pytest.approx(2)
+
+
+def test_histogram_counts_ends_and_what_lies_beyond() -> None:
+    x = np.array([[[-1.0] + [9.0] * 9 + [0.0] + [9.0] * 9 + [0.999] + [9.0] * 9 + [1.0] + [9.0] * 9 + [3.0]]])
+    counts = histogram(x)
+    assert (counts[0], counts[1], counts[50], counts[51], counts.sum()) == (1, 1, 2, 1, 5)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from hms.manifest import is_whole
 from hms.plan import KEY_LENGTH, Plan
+from hms.parallel import n_workers
 from hms.runner import known_table_files
 from hms.stage import Stage, TableStage
 from hms.store import KEY_FILE, StageFolder
@@ -26,7 +28,8 @@ def explain(plan: Plan) -> str:
     items_due = bool(plan.due())
     for state in plan.states():
         left = state.total - state.done
-        about = left * state.seconds_per_item if left and state.seconds_per_item else None
+        pace = seconds_per_item(plan, state.stage)
+        about = left * pace / n_workers(plan.cfg.n_jobs) if left and pace is not None else None
         seconds += about or 0.0
         why = _why(plan, state.stage, left == 0, some_done=state.done > 0)
         rows.append(_row(state.stage, state.label, f"{left} items" if left else "", about, why))
@@ -35,6 +38,8 @@ def explain(plan: Plan) -> str:
         rows.append(_table_row(plan, stage, items_due, done=stage.name in known))
     head = f"run {plan.run_hash}: {'finished' if is_whole(plan) else 'not finished'}, {len(plan.items)} items"
     notes = [f"  {text}" for text in _notes(plan)]
+    if seconds:
+        notes.insert(0, f"  about {seconds:.0f} s for the items, by the times recorded here")
     return "\n".join([head, columns(rows), *notes])
 
 
@@ -45,7 +50,7 @@ def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> 
 
 def _table_row(plan: Plan, stage: TableStage, items_due: bool, *, done: bool) -> tuple[str, ...]:
     folder = StageFolder(plan.outputs.stage(stage)).load()
-    pace = folder.seconds / folder.computed if folder.computed else None
+    pace = seconds_per_item(plan, stage)
     if items_due and folder.computed:
         return _row(stage, "may change", "1 table", pace, "the items come first")
     why = _why(plan, stage, done, some_done=folder.computed > 0)
@@ -60,24 +65,44 @@ def _why(plan: Plan, stage: Stage, done: bool, *, some_done: bool) -> str:
     earlier = nearest_earlier(plan, stage)
     if earlier is None:
         return "never computed here"
-    return "; ".join(changes(earlier, flat_content(stage.key_content)))
+    return "; ".join(changes(earlier.content, flat_content(stage.key_content)))
 
 
-def nearest_earlier(plan: Plan, stage: Stage) -> dict[str, Any] | None:
-    """Return the flat content of the stored key of the same stage that differs least."""
+def seconds_per_item(plan: Plan, stage: Stage) -> float | None:
+    """Return how long an item took one worker: under this key, or the nearest earlier one."""
+    folders = [plan.outputs.stage(stage)]
+    if earlier := nearest_earlier(plan, stage):
+        folders.append(earlier.folder)
+    for path in folders:
+        folder = StageFolder(path).load()
+        if folder.computed:
+            return folder.seconds / folder.computed
+    return None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A stored key of a stage: its folder and what went into it, by path."""
+
+    folder: Path
+    content: dict[str, Any]
+
+
+def nearest_earlier(plan: Plan, stage: Stage) -> Earlier | None:
+    """Return the stored key of the same stage that differs least, of several the latest."""
     now = flat_content(stage.key_content)
-    found = [flat_content(note) for note in _stored_notes(plan.outputs.store, stage.name)]
-    return min(found, key=lambda earlier: len(changes(earlier, now)), default=None)
+    found = _stored_keys(plan.outputs.store, stage.name)
+    return min(found, key=lambda earlier: len(changes(earlier.content, now)), default=None)
 
 
-def _stored_notes(store: Path, name: str) -> Iterator[dict[str, Any]]:
+def _stored_keys(store: Path, name: str) -> Iterator[Earlier]:
     for path in sorted(store.glob(f"{name}-*/{KEY_FILE}"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
         try:
             note = json.loads(path.read_bytes())
         except ValueError:
             continue
         if note.get("stage") == name:
-            yield note
+            yield Earlier(path.parent, flat_content(note))
 
 
 def flat_content(note: Mapping[str, Any]) -> dict[str, Any]:

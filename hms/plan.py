@@ -110,12 +110,11 @@ class RecordingDigests:
 
 @dataclass(frozen=True)
 class StageState:
-    """How far a stage is: items done and to do (a table stage has one), and seconds an item took."""
+    """How far an item stage is."""
 
     stage: Stage
     done: int
     total: int
-    seconds_per_item: float | None
 
     @property
     def label(self) -> str:
@@ -292,6 +291,11 @@ class Plan:
             own_process=own_process,
         )
 
+    def recording_digests(self) -> list[str | None]:
+        """Return for every item the digest of what of its recording was read, None where nothing was."""
+        parts = (self.origins[RECORDING].of(row) for row in range(len(self.items)))
+        return [None if part is None else self.digests.of(part) for part in parts]
+
     def reasons(self) -> list[Reason | None]:
         """Return for every item why it is left out, or None."""
         return [self._reason(row) for row in range(len(self.items))]
@@ -310,10 +314,9 @@ class Plan:
         due = self.due()
         total = len(self.items) - len(self.unread)
         states = []
-        for key, folder in self.folders.items():
+        for key in self.folders:
             lacking = sum(key in keys for keys in due.values())
-            pace = folder.seconds / folder.computed if folder.computed else None
-            states.append(StageState(self.item_stages[key], total - lacking, total, pace))
+            states.append(StageState(self.item_stages[key], total - lacking, total))
         return states
 
     def settle_files(self) -> None:

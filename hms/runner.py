@@ -259,6 +259,7 @@ def _open_tables(plan: Plan) -> Tables:
         rows_digest=lambda name: digest_of(_row_list(plan, _stage_key(plan, name))),
         item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
+        recording_digests=plan.recording_digests(),
         facts={
             "run": plan.run_hash,
             "config": config_of(plan.cfg, plan.products),

@@ -32,6 +32,7 @@ class Tables:
     items : one row per item, in first-appearance order of the votes table
     reasons : per item, why it could not be prepared, or None
     facts : what a page may say of the run: its hash, configuration and versions
+    recording_digests : per item, the digest of its recording's bytes, None where it was not read
     """
 
     def __init__(
@@ -45,7 +46,9 @@ class Tables:
         item_files: Callable[[str], Mapping[int, Path]],
         evaluate: Callable[[int, Sequence[ItemStage]], list[Any]],
         facts: Mapping[str, Any],
+        recording_digests: Sequence[str | None],
     ) -> None:
+        self.recording_digests = list(recording_digests)
         self.votes, self.items, self.facts = votes, items, facts
         self._evaluate = evaluate
         self.reasons = list(reasons)
@@ -153,6 +156,10 @@ class Tables:
     @cached_property
     def _digest_of_reasons(self) -> str:
         return digest_of([[r.stage, r.text] if r else None for r in self.reasons])
+
+    @cached_property
+    def _digest_of_recordings(self) -> str:
+        return digest_of(self.recording_digests)
 
     @cached_property
     def _digest_of_excluded(self) -> str:

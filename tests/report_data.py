@@ -111,7 +111,7 @@ def fabricate(
     cfg = hms.compose(*overrides)
     why = list(reasons) if reasons is not None else [None] * len(items)
     rows = np.flatnonzero([prepared and (r is None or r.stage == "quality") for r in why])
-    tables = _tables(cfg, items, why, rows)
+    tables = MadeUp(cfg, items, why, rows)
     ledger = make_ledger(items, why, graded=graded).to_csv(index=False).encode()
     _add(folder, tables, {"qc/qc.csv": ledger})
     _add(
@@ -125,26 +125,35 @@ def fabricate(
     return written
 
 
-def _tables(cfg: Config, items: pd.DataFrame, why: list[Reason | None], rows: np.ndarray) -> Tables:
-    votes: Any = SimpleNamespace(
-        frame=items.assign(offset_s=0.0, eeg_sub_id=0, row=range(len(items))), digest="0" * 32
-    )
-    return Tables(
-        votes,
-        items,
-        why,
-        load_rows=lambda name: make_sketches(rows),
-        rows_digest=lambda name: "0",
-        item_files=lambda name: {},
-        evaluate=lambda row, stages: _evaluate(row, stages),
-        facts={
+class MadeUp(Tables):
+    """Tables of a run that never was: rows and recordings come from random numbers."""
+
+    def __init__(self, cfg: Config, items: pd.DataFrame, why: list[Reason | None], rows: np.ndarray) -> None:
+        frame = items.assign(offset_s=0.0, eeg_sub_id=0)
+        votes: Any = SimpleNamespace(frame=frame, digest="0" * 32)
+        self.votes, self.items, self.reasons = votes, items, why
+        self.facts = {
             "run": "0123456789abcdef",
             "config": {"weight": {"kind": cfg.weight.kind, "reference_count": 10.0, "cap": 1.5}},
             "stages": list(cfg.stages),
             "votes": "0" * 32,
             "versions": {"python": "3.11.0", "hms": "0.1.0"},
-        },
-    )
+        }
+        self._sketches = make_sketches(rows)
+        self._places: dict[str, Path] = {}
+
+    def rows(self, stage: str) -> dict[str, np.ndarray]:
+        assert stage == "sketches"
+        return self._sketches
+
+    def evaluate(self, row: int, *stages: Any) -> list[Any]:
+        return _evaluate(row, stages)
+
+    def add_file(self, path: str, stored: Path, digest: str) -> None:
+        self._places[path] = stored
+
+    def file(self, path: str) -> Path:
+        return self._places[path]
 
 
 def _evaluate(row: int, stages: Sequence[Any]) -> list[Any]:

@@ -4,14 +4,23 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 
 from hms.labels.summary import summarise_labels
+from hms.quality.duplicates import pairs_across_folds
+from hms.quality.ledger import FLAGS, GRADES
 
-__all__ = ["summarise"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.labels.folds import Split
+
+__all__ = ["splits_of", "summarise", "summarise_quality"]
+
+SHOWN = 10
+"""Examples that a summary lists."""
 
 
 def summarise(
@@ -22,8 +31,7 @@ def summarise(
     *,
     high_confidence_votes: int,
 ) -> dict[str, Any]:
-    """Return the summary of a package; every figure that is undefined is None."""
-    pairs = [(splits[f"train_{i}"], splits[f"valid_{i}"]) for i in range(len(splits) // 2)]
+    """Return what is used and left out, and the figures of the labels; what is undefined is None."""
     reasons = Counter(excluded["reason"].tolist())
     return {
         "items_used": len(used),
@@ -35,6 +43,57 @@ def summarise(
             labels["w_conf"],
             used["patient_id"].to_numpy(object),
             threshold=high_confidence_votes,
-            splits=pairs,
+            splits=splits_of(splits),
         ),
+    }
+
+
+def splits_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[Split]:
+    """Return the rows to train on and to validate on of each fold of a splits.npz."""
+    return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+
+
+def summarise_quality(
+    ledger: pd.DataFrame, duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
+) -> dict[str, Any]:
+    """Return grades, flags, duplicates and the leakage check.
+
+    Parameters
+    ----------
+    ledger : qc.csv, one row per item
+    duplicates : duplicates.csv
+    used : items used, with ``item_id`` and ``patient_id``
+    splits : rows of ``used`` to train on and to validate on, per fold
+
+    Returns
+    -------
+    dict
+        quality : items by grade and, of the measured ones, by flag
+        duplicates : items that repeat an earlier recording or window, with the first few
+        leakage : patients and duplicates that some fold has on both of its sides, and whether
+            there are none; ``passed`` is None without folds
+    """
+    flags = Counter(name for text in ledger["flags"].fillna("") for name in str(text).split(";") if name)
+    across = pairs_across_folds(duplicates, used["item_id"].tolist(), splits)
+    patients = used["patient_id"].to_numpy(object)
+    shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
+    kinds = Counter(duplicates["kind"].tolist())
+    return {
+        "quality": {
+            "items": len(ledger),
+            "measured": int(ledger["nan_share"].notna().sum()),
+            "grades": {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES},
+            "flags": {name: flags[name] for name in FLAGS},
+        },
+        "duplicates": {
+            "recordings": kinds["recording"],
+            "windows": kinds["window"],
+            "examples": duplicates[["item_id", "same_as", "kind"]].head(SHOWN).to_dict("records"),
+        },
+        "leakage": {
+            "patients_on_both_sides": len(shared),
+            "duplicates_on_both_sides": len(across),
+            "examples": [list(pair) for pair in across[:SHOWN]],
+            "passed": not (shared or across) if splits else None,
+        },
     }

@@ -1,32 +1,93 @@
-"""Quality: the ledger, one row per item."""
+"""Quality: the ledger of all items, the table of channels, and duplicates."""
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
-from hms.quality.ledger import make_ledger
+import numpy as np
+
+from hms.quality.duplicates import find_duplicates
+from hms.quality.ledger import QualityControl, make_ledger
 from hms.registry import Params
 from hms.stage import Content, TableStage, register_stage
 from hms.stages.measures import Measures
+from hms.store import Reason
 from hms.tables import Tables
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @register_stage
 @dataclass(frozen=True)
 class Quality(TableStage):
-    """The ledger of all items, those left out included."""
+    """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "rows:measures")
-    files: ClassVar[tuple[str, ...]] = ("qc/qc.csv",)
+    version = 2
+    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "rows:measures")
+    files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 
     measures: Measures
     qc: Params
 
+    @property
+    def control(self) -> QualityControl:
+        """The settings of the ``qc`` group."""
+        assert isinstance(self.qc, QualityControl)
+        return self.qc
+
     def compute(self, tables: Tables) -> Mapping[str, Content]:
-        """Return qc.csv."""
-        ledger = make_ledger(tables.items, tables.reasons, tables.rows("measures"), self.qc)
-        return {self.files[0]: ledger.to_csv(index=False, lineterminator="\n").encode()}
+        """Return qc.csv, channels.parquet and duplicates.csv."""
+        measures = tables.rows("measures")
+        electrodes = self.measures.signal.channels
+        ledger = make_ledger(tables.items, tables.reasons, measures, self.control, electrodes=electrodes)
+        contents = ledger.items_csv(), ledger.channels_parquet(), self._duplicates(tables, measures)
+        return dict(zip(self.files, contents, strict=True))
+
+    def _duplicates(self, tables: Tables, measures: Mapping[str, np.ndarray]) -> bytes:
+        rows = measures["row"]
+        duplicates = find_duplicates(
+            tables.items["item_id"].tolist(),
+            tables.items["recording"].tolist(),
+            tables.recording_digests,
+            rows,
+            measures["signature"] if len(rows) else np.empty((0, 1), np.float32),
+            threshold=self.control.duplicate_corr,
+        )
+        return duplicates.to_csv(index=False, lineterminator="\n").encode()
+
+    def exclusions(self, tables: Tables) -> Mapping[int, Reason]:
+        """Return the items whose grade leaves them out; they are not used in qc.csv either."""
+        if self.control.exclude_from is None:
+            return {}
+        ledger = read_ledger(tables)
+        left_out = np.flatnonzero(~ledger["used"].to_numpy(bool))
+        reasons = ledger["reason"].tolist()
+        return {
+            int(row): Reason("quality", reasons[row], failure=False)
+            for row in left_out
+            if tables.reasons[row] is None
+        }
+
+
+def read_ledger(tables: Tables) -> pd.DataFrame:
+    """Return qc.csv as `Quality` wrote it."""
+    import pandas as pd
+
+    content = io.BytesIO(tables.file(Quality.files[0]).read_bytes())
+    ids = {"item_id": str, "reason": str, "flags": str, "flagged_channels": str}
+    return pd.read_csv(content, dtype=ids, keep_default_na=False, na_values=[""]).fillna(
+        dict.fromkeys(ids, "")
+    )
+
+
+def read_duplicates(tables: Tables) -> pd.DataFrame:
+    """Return duplicates.csv as `Quality` wrote it."""
+    import pandas as pd
+
+    content = io.BytesIO(tables.file(Quality.files[2]).read_bytes())
+    return pd.read_csv(content, dtype={"item_id": str, "same_as": str}, keep_default_na=False, na_values=[""])

@@ -1,15 +1,17 @@
-"""Summary: votes, classes, strata and folds of the package in numbers."""
+"""Summary: votes, classes, strata, folds, grades, duplicates and leaks of the package in numbers."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from hms.quality.summary import summarise
+from hms.quality.summary import splits_of, summarise, summarise_quality
+from hms.registry import ConfigError
 from hms.stage import Content, TableStage, register_stage
 from hms.stages.labels import Labels
+from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.splits import Splits
 from hms.tables import Tables
 
@@ -20,10 +22,12 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (
         "used",
         "excluded",
+        "qc/qc.csv",
+        "qc/duplicates.csv",
         "data_package/labels.npz",
         "data_package/splits.npz",
     )
@@ -31,14 +35,33 @@ class Summary(TableStage):
 
     labels: Labels
     splits: Splits
+    quality: Quality
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
-        """Return summary.json."""
+        """Return summary.json.
+
+        Raises
+        ------
+        ConfigError
+            If the same window stands on both sides of a fold and ``qc.leak`` is error.
+        """
+        splits = tables.arrays(Splits.files[0])
+        votes = self.labels.high_confidence_votes
         summary = summarise(
-            tables.used,
-            tables.excluded,
-            tables.arrays(Labels.files[0]),
-            tables.arrays(Splits.files[0]),
-            high_confidence_votes=self.labels.high_confidence_votes,
+            tables.used, tables.excluded, tables.arrays(Labels.files[0]), splits, high_confidence_votes=votes
         )
+        summary |= summarise_quality(
+            read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)
+        )
+        self._refuse_leak(summary["leakage"])
         return {self.files[0]: (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()}
+
+    def _refuse_leak(self, leakage: Mapping[str, Any]) -> None:
+        count = leakage["duplicates_on_both_sides"]
+        if count and self.quality.control.leak == "error":
+            shown = ", ".join(f"{first} and {second}" for first, second in leakage["examples"])
+            raise ConfigError(
+                f"the same window stands on both sides of a fold {count} times: {shown}; give the "
+                "recordings one patient_id, remove one of each pair, or set qc.leak=report (qc/duplicates.csv "
+                "of a run with qc.leak=report lists all)"
+            )

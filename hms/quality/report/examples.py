@@ -334,7 +334,7 @@ def _step_picture(step: Step, span_s: tuple[float, float], window_s: float) -> s
     parts.append(text(width - 8, 14, step.note, "e n"))
     parts.append(text(13, frame.top + frame.height / 2, step.unit, "m n", turn=True))
     parts.append(text(width - 8, height - 4, "seconds", "e n"))
-    return drawing(width, height, parts, alt=f"{step.name}: {step.note}.")
+    return drawing(width, height, parts, alt=f"Step {step.name}, over time in seconds: {step.note}.")
 
 
 def _range(values: NDArray[Any]) -> Axis:

@@ -250,7 +250,7 @@ def proportions(y: NDArray[np.float32], weights: NDArray[np.float32]) -> Card:
 
 def fold_bars(y: NDArray[np.float32], weights: NDArray[np.float32], splits: Sequence[Split]) -> Card:
     """Draw the weighted class proportions of the validation part of every fold."""
-    if not splits:
+    if not any(len(valid) for _, valid in splits):
         return spoken(WEIGHT_TITLES[1], "The run has no folds (folds=none).")
     parts, height = class_legend(4, 72)
     top, bar = height + 10, min(26.0, 190 / len(splits))

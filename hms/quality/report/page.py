@@ -160,7 +160,7 @@ def _ratio(value: float) -> str:
 
 def _leakage(patients: NDArray[np.object_], splits: Sequence[Split]) -> Headline:
     """Check on the splits as written that no patient is on both sides of a fold."""
-    if not splits:
+    if not any(len(valid) for _, valid in splits):
         return Headline("leakage check", "no folds", "folds=none")
     shared = sum(len(set(patients[train]) & set(patients[valid])) for train, valid in splits)
     validated = np.bincount(np.concatenate([valid for _, valid in splits]), minlength=len(patients))

@@ -22,7 +22,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.quality.ledger import ITEM_FLAGS, Ledger, make_ledger
 from hms.sources import synthetic
@@ -57,6 +56,8 @@ class Defect:
 
 
 def gap(n_samples: int, at_edge: bool = False) -> Callable[[Array, Array, Rng], None]:
+    """Lose samples at a random place, or at the start of what is read."""
+
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         start = 0 if at_edge else int(rng.integers(1, eeg.shape[1] - n_samples - 1))
         eeg[:, start : start + n_samples] = np.nan
@@ -65,6 +66,8 @@ def gap(n_samples: int, at_edge: bool = False) -> Callable[[Array, Array, Rng], 
 
 
 def flat(seconds: float) -> Callable[[Array, Array, Rng], None]:
+    """Hold one value for some seconds."""
+
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         n = round(seconds * SFREQ_HZ)
         start = int(rng.integers(0, eeg.shape[1] - n))
@@ -74,6 +77,8 @@ def flat(seconds: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def clipped(share: float) -> Callable[[Array, Array, Rng], None]:
+    """Limit each electrode to a share of its range on either side of its median."""
+
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         centre = np.median(eeg, axis=1, keepdims=True)
         low, high = eeg.min(axis=1, keepdims=True), eeg.max(axis=1, keepdims=True)
@@ -83,7 +88,7 @@ def clipped(share: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def pop(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
-    """Steps that decay as through an amplifier with a time constant, up to three per recording."""
+    """Add one to three steps that decay as through an amplifier with a time constant."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         for _ in range(int(rng.integers(1, 4))):
@@ -97,7 +102,7 @@ def pop(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def mains(freq_hz: float, level_db: float) -> Callable[[Array, Array, Rng], None]:
-    """A sine whose power is ``level_db`` over the electrode's own within 1 Hz, 3 to 8 Hz beside it."""
+    """Add a sine whose power is ``level_db`` over the electrode's own within 1 Hz, 3 to 8 Hz beside it."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         freqs = np.fft.rfftfreq(eeg.shape[1], 1 / SFREQ_HZ)
@@ -112,7 +117,7 @@ def mains(freq_hz: float, level_db: float) -> Callable[[Array, Array, Rng], None
 
 
 def muscle(times: float) -> Callable[[Array, Array, Rng], None]:
-    """Noise of 20 to 80 Hz with ``times`` the electrode's own SD."""
+    """Add noise of 20 to 80 Hz with ``times`` the electrode's own SD."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         freqs = np.fft.rfftfreq(eeg.shape[1], 1 / SFREQ_HZ)
@@ -126,6 +131,8 @@ def muscle(times: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def drift(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
+    """Add a ramp from the first to the last sample."""
+
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         eeg += np.linspace(0, rng.choice((-1, 1)) * amplitude_uv, eeg.shape[1], dtype=np.float32)
 
@@ -133,16 +140,20 @@ def drift(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def swap_sides(eeg: Array, whole: Array, rng: Rng) -> None:
+    """Exchange the electrodes of left and right."""
     mirror = str.maketrans("13572468", "24681357")
     whole[:N_EEG] = whole[[EEG_CHANNELS.index(name.translate(mirror)) for name in EEG_CHANNELS]]
 
 
 def copy_other(eeg: Array, whole: Array, rng: Rng) -> None:
+    """Put another electrode's samples in the place of this one's."""
     others = [i for i in range(N_EEG) if not np.shares_memory(whole[i], eeg)]
     eeg[:] = whole[rng.choice(others)]
 
 
 def times(factor: float) -> Callable[[Array, Array, Rng], None]:
+    """Multiply by a factor."""
+
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         eeg *= np.float32(factor)
 
@@ -150,7 +161,7 @@ def times(factor: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def heart(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
-    """The recording's own EKG, its 99.9th percentile at ``amplitude_uv``; none where it is silent."""
+    """Mix in the recording's own EKG, its 99.9th percentile at ``amplitude_uv``; none where it is silent."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         ekg = whole[N_EEG] - np.median(whole[N_EEG])
@@ -247,7 +258,7 @@ class Bench:
     """Measures segments with the stages of a configuration and grades them by its limits."""
 
     def __init__(self, *overrides: str) -> None:
-        import hms.stages  # noqa: F401 - registers the stages
+        import hms.stages
 
         self.cfg = hms.compose(*overrides)
         self.stage = Measures.from_config(self.cfg)
@@ -303,7 +314,7 @@ def count_found(
     clean: Sequence[dict[str, NDArray]],
     seed: int,
 ) -> tuple[int, int, set[str]]:
-    """Plant a defect in every segment; return how many are found, of how many, and other flags raised."""
+    """Plant a defect in every segment; return how many are found, of how many, and other flags."""
     rng = np.random.default_rng(seed)
     planted, places = [], []
     for segment in segments:

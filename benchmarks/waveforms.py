@@ -21,6 +21,7 @@ from joblib import Parallel, delayed
 
 import hms
 from hms.competition import VOTE_COLUMNS
+from hms.inference import evaluate_row
 from hms.labels.folds import assign_folds
 from hms.labels.votes import soft_labels
 from hms.plan import Plan, make_plan
@@ -28,7 +29,6 @@ from hms.registry import Params
 from hms.signal.waveform import reduce_waveforms
 from hms.stages.derivations import Derivations
 from hms.training.metric import bootstrap_interval, paired_bootstrap, row_divergence
-from hms.inference import evaluate_row
 
 KINDS = ("posterior", "anterior", "curvature", "principal", "mean")
 BANDS_HZ = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 13.0, 20.0)

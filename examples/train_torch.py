@@ -2,7 +2,7 @@
 
     pip install "hms[torch]"
     python examples/train_torch.py                    # the embedded recordings, under 3 minutes on two cores
-    python examples/train_torch.py --run RUN --outputs outputs --epochs 16,6
+    python examples/train_torch.py --run RUN --outputs outputs --epochs 14,6
 
 Stage 1 learns from all items, stage 2 goes on with those of 10 votes and more, which the
 competition scores like its test set. Predictions are out of fold: each item is predicted
@@ -31,7 +31,7 @@ from hms.training.metric import bootstrap_interval, paired_bootstrap, row_diverg
 class SmallNet(nn.Module):
     """Convolutions shared by the outputs of one side, joined so that left and right may change places."""
 
-    def __init__(self, n_outputs: int, width: int = 16) -> None:
+    def __init__(self, n_outputs: int, width: int = 24) -> None:
         super().__init__()
 
         def block(n_in: int, n_out: int) -> nn.Sequential:
@@ -137,7 +137,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--run", help="a finished run; without it the embedded recordings are prepared")
     parser.add_argument("--outputs", default="outputs", type=Path, help="folder of the runs")
-    parser.add_argument("--epochs", default="16,6", help="epochs of stage 1 and stage 2")
+    parser.add_argument("--epochs", default="14,6", help="epochs of stage 1 and stage 2")
     parser.add_argument("--augment", default="light", help="none, light, strong or one of your own")
     parser.add_argument("--seed", default=0, type=int)
     given = parser.parse_args()

@@ -11,6 +11,7 @@ import importlib
 import json
 import math
 import os
+import re
 import sys
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -49,6 +50,22 @@ class Package:
 
 
 @dataclass(frozen=True)
+class SweepSettings:
+    """How the members of a sweep are compared; see `hms.sweep`."""
+
+    name: str | None
+    combine: Literal["all", "one_at_a_time"]
+    reference: str | None
+    objective: Literal["kl_high", "kl_low", "kl_all"]
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name '{self.name}' becomes a folder: letters, digits, '_', '-' and '.' inside are allowed"
+            )
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole validated configuration: one section per config group, then the top level."""
 
@@ -67,6 +84,7 @@ class Config:
     baseline: Annotated[Params, Group("baseline")]
     spectrograms: Annotated[Params, Group("spectrograms")]
     package: Package
+    sweep: SweepSettings
     stages: tuple[str, ...]
     outputs_dir: str
     n_jobs: JOBS

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from hms.manifest import is_whole
-from hms.plan import KEY_LENGTH, Plan
 from hms.parallel import n_workers
+from hms.plan import KEY_LENGTH, Plan
 from hms.runner import known_table_files
 from hms.stage import Stage, TableStage
 from hms.store import KEY_FILE, StageFolder
@@ -19,6 +19,8 @@ from hms.text import columns
 __all__ = ["changes", "explain", "flat_content", "nearest_earlier", "stale_sources"]
 
 _ABSENT = "(absent)"
+SHOWN_CHANGES = 6
+"""Changes named per stage; a stage whose earlier key differs in more was made otherwise altogether."""
 
 
 def explain(plan: Plan) -> str:
@@ -65,7 +67,9 @@ def _why(plan: Plan, stage: Stage, done: bool, *, some_done: bool) -> str:
     earlier = nearest_earlier(plan, stage)
     if earlier is None:
         return "never computed here"
-    return "; ".join(changes(earlier.content, flat_content(stage.key_content)))
+    found = changes(earlier.content, flat_content(stage.key_content))
+    more = f"; and {len(found) - SHOWN_CHANGES} more" if len(found) > SHOWN_CHANGES else ""
+    return "; ".join(found[:SHOWN_CHANGES]) + more
 
 
 def seconds_per_item(plan: Plan, stage: Stage) -> float | None:

@@ -68,9 +68,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     flags, overrides = _split(texts)
     if flags is None:
         return guarded(lambda: _through_hydra(texts))
+    config_dir = flags.get("config_dir")
     if flags.get("multirun"):
-        return guarded(lambda: _through_hydra(texts))
-    return guarded(lambda: _direct(overrides, flags.get("config_dir")))
+        return guarded(lambda: _multirun(texts, overrides, config_dir))
+    return guarded(lambda: _direct(overrides, config_dir))
 
 
 def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
@@ -98,19 +99,36 @@ def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
     return run_configuration(compose(*overrides, config_dir=config_dir))
 
 
+def _multirun(texts: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> int:
+    """Run a sweep of our own, or let Hydra do it where another sweeper or launcher of its is chosen."""
+    from hms.sweep import run_sweep, uses_hydras_sweeper
+
+    if uses_hydras_sweeper(overrides, config_dir):
+        return _through_hydra(texts)
+    return run_sweep(overrides, config_dir)
+
+
 def _through_hydra(texts: Sequence[str]) -> int:
-    """Let Hydra read the command line, with its errors raised to us instead of printed."""
+    """Let Hydra read the command line, with its errors raised to us instead of printed.
+
+    In a search, every job returns its objective to the sweeper, and the jobs end in a leaderboard.
+    """
     import hydra
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
     from hms.config import ConfigError, conf_dir, first_lines
+    from hms.search import Search
 
     codes: list[int] = []
+    search = Search(texts)
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
-    def job(cfg: Any) -> None:
+    def job(cfg: Any) -> float | None:
+        if search.is_on():
+            return search.trial(cfg)
         codes.append(guarded(lambda: run_configuration(cfg)))
+        return None
 
     os.environ["HYDRA_FULL_ERROR"] = "1"
     program, sys.argv = sys.argv, [sys.argv[0], *texts]
@@ -122,4 +140,5 @@ def _through_hydra(texts: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else BAD_INPUT if ended.code else DONE
     finally:
         sys.argv = program
+        codes.append(search.finish())
     return max(codes, default=DONE)

@@ -94,7 +94,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "seconds": round(time.time() - began, 3),
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "execution": {
-            "data": {**plain(plan.cfg.data), "root": _lasting_root(plan)},
+            "data": _lasting_data(plan),
             "root": str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
             "max_failed_share": plan.cfg.max_failed_share,
@@ -116,6 +116,14 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def _lasting_data(plan: Plan) -> dict[str, Any]:
+    """Return the section ``data`` with paths that mean the same from any folder."""
+    data = {**plain(plan.cfg.data), "root": _lasting_root(plan)}
+    if data.get("windows") is not None:
+        data["windows"] = str(plan.votes.path.absolute())
+    return data
 
 
 def _lasting_root(plan: Plan) -> str | None:

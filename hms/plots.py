@@ -57,7 +57,8 @@ def plot_item(run: Run, item_id: str) -> Figure:
     x, freqs = run.spec(item_id), run.freqs
     traces, names, alive, note = _traces(run, item_id)
     figure = ItemFigure(figsize=(11.5, 0.22 * max(len(names), 16) + 1.6), dpi=100, layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.45, 1))
+    parts: Any = figure.subfigures(1, 2, width_ratios=(1.45, 1))
+    left, right = parts
     length_s = float(run.config.at("window.length_s"))
     _draw_traces(left.subplots(), traces, names, alive, length_s)
     _draw_scalograms(right, x, freqs, run.outputs, length_s)

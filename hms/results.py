@@ -132,6 +132,10 @@ class Run:
         """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
         return self._item("spec_hr_out", item_id)["x"]
 
+    def spec_lr(self, item_id: str | int) -> NDArray[np.float32]:
+        """Return an item's ten minutes of the competition's spectrogram, shape (4, n_freqs, 300)."""
+        return self._item("spec_lr_out", item_id, "lr")["x"]
+
     def wave(self, item_id: str | int) -> NDArray[np.float32]:
         """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
         return self._item("wave_hr_out", item_id)["x"]
@@ -205,8 +209,18 @@ class Run:
 
         return plot_item(self, str(item_id))
 
-    def _item(self, folder: str, item_id: str | int) -> dict[str, NDArray[Any]]:
-        path = f"{folder}/{item_id}_hr.npz"
+    def to_mne(self, item_id: str | int) -> Any:
+        """Return an item's window and context as recorded as an ``mne.io.RawArray`` (extra ``mne``).
+
+        Volts, electrodes at the standard 10-20 places, and annotations for the window, for
+        gaps and for the ledger's flags; see `hms.quality.raw.item_to_mne`.
+        """
+        from hms.quality.raw import item_to_mne
+
+        return item_to_mne(self, str(item_id))
+
+    def _item(self, folder: str, item_id: str | int, suffix: str = "hr") -> dict[str, NDArray[Any]]:
+        path = f"{folder}/{item_id}_{suffix}.npz"
         if path not in self.manifest["files"]:
             if folder not in {name.partition("/")[0] for name in self.manifest["files"]}:
                 raise ConfigError(

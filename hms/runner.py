@@ -195,8 +195,8 @@ def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
     free = shutil.disk_usage(plan.outputs.root).free
     needed = error.n_bytes / error.n_files * items_left
     return (
-        f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, {free / 1e6:.1f} MB are free. "
-        f"What is finished is kept; the same command goes on"
+        f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, "
+        f"{free / 1e6:.1f} MB are free. What is finished is kept; the same command goes on"
     )
 
 

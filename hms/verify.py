@@ -140,13 +140,15 @@ def _check_recordings(report: Report, outputs: Path, manifest: dict[str, Any]) -
         report.notes.append(f"the recordings in {root} are not there any more and were not checked")
         return
     plan = make_plan(run.config)
+    sizes: dict[str, int] = {}
     for part in plan.parts:
         known = plan.digests.known.get(part.name)
         if known is None or part.place.size is None:
             continue
-        report.checked, report.bytes_read = report.checked + 1, report.bytes_read + part.place.size
+        sizes[part.place.path] = part.place.size
         if current_digest(plan.source, part) != known[2]:
             report.add(part.place.path, f"the {part.kind} changed since it was prepared")
+    report.checked, report.bytes_read = report.checked + len(sizes), report.bytes_read + sum(sizes.values())
 
 
 # --- repair --------------------------------------------------------------------------------------

@@ -11,6 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -22,6 +23,9 @@ from hms.config import digest_of, import_plugins
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_part
 from hms.stage import ItemStage, Unusable
 from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes, npz_bytes
+
+FILES_PER_SYNC = 16
+"""Files of a stage that are synced together, while the next ones are computed."""
 
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
@@ -137,10 +141,11 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     import_plugins(plugins)
     if job.own_process:
         _settle_in()
-    chunk = _Chunk(job)
-    for task in tasks:
-        chunk.add(task)
-    return chunk.finish()
+    with ThreadPoolExecutor(1) as writer:
+        chunk = _Chunk(job, writer)
+        for task in tasks:
+            chunk.add(task)
+        return chunk.finish()
 
 
 @cache
@@ -165,8 +170,11 @@ def _settle_in() -> None:
 
 
 class _Chunk:
-    def __init__(self, job: Job) -> None:
-        self.job = job
+    """Items are prepared here and written by another thread: waiting for the disk costs no time then."""
+
+    def __init__(self, job: Job, writer: Executor) -> None:
+        self.job, self.writer = job, writer
+        self.writes: list[tuple[str, Future[tuple[list[Stored], float]]]] = []
         self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
         self.contents: dict[str, dict[str, bytes]] = {stage.key: {} for stage in job.stages}
         self.rows: dict[str, list[tuple[str, Mapping[str, Any]]]] = {stage.key: [] for stage in job.stages}
@@ -220,7 +228,7 @@ class _Chunk:
         else:
             ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
             content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
-            self.contents[stage.key][f"{key}.npz"] = content
+            self._hold(stage.key, f"{key}.npz", content)
             self.result.stages[stage.key].records.append(Record(key, f"{key}.npz"))
         self.result.stages[stage.key].seconds += sum(self.result.seconds.values()) - before
 
@@ -253,18 +261,44 @@ class _Chunk:
         finally:
             self.result.seconds[name] = self.result.seconds.get(name, 0.0) + time.perf_counter() - began
 
+    def _hold(self, stage_key: str, name: str, content: bytes) -> None:
+        """Keep a file until there are enough to be synced together, then hand them to the writer."""
+        self.contents[stage_key][name] = content
+        if len(self.contents[stage_key]) == FILES_PER_SYNC:
+            self._hand_over(stage_key)
+
+    def _hand_over(self, stage_key: str) -> None:
+        contents, self.contents[stage_key] = self.contents[stage_key], {}
+        if contents:
+            folder = self.job.folders[[stage.key for stage in self.job.stages].index(stage_key)]
+            self.writes.append((stage_key, self.writer.submit(_write, folder, contents)))
+
     def finish(self) -> ChunkResult:
-        """Write everything the chunk made."""
-        for stage, folder in zip(self.job.stages, self.job.folders, strict=True):
-            result = self.result.stages[stage.key]
+        """Write what is left, and wait until everything the chunk made is on disk."""
+        for stage in self.job.stages:
             if rows := self.rows[stage.key]:
                 name = f"rows-{digest_bytes(''.join(key for key, _ in rows).encode())[:16]}.npz"
-                self.contents[stage.key][name] = npz_bytes(_stacked([arrays for _, arrays in rows]))
-                result.records.extend(Record(key, name, row) for row, (key, _) in enumerate(rows))
-            contents = self.contents[stage.key]
-            if contents:
-                result.files = self._timed("write", partial(commit_files, folder, contents))
+                content = self._timed("encode", partial(_packed, rows))
+                self.contents[stage.key][name] = content
+                records = (Record(key, name, row) for row, (key, _) in enumerate(rows))
+                self.result.stages[stage.key].records.extend(records)
+            self._hand_over(stage.key)
+        writing = 0.0
+        for stage_key, write in self.writes:
+            files, seconds = self._timed("wait", write.result)
+            self.result.stages[stage_key].files.extend(files)
+            writing += seconds
+        self.result.seconds["write"] = writing
         return self.result
+
+
+def _write(folder: Path, contents: Mapping[str, bytes]) -> tuple[list[Stored], float]:
+    began = time.perf_counter()
+    return commit_files(folder, contents), time.perf_counter() - began
+
+
+def _packed(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
+    return npz_bytes(_stacked([arrays for _, arrays in rows]))
 
 
 def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -102,7 +102,7 @@ class Page:
 
     def screenshot(self, path: Path, *, selector: str = "", whole: bool = False) -> None:
         """Write what is seen, an element, or the whole page as PNG."""
-        options: dict[str, Any] = {"format": "png", "captureBeyondViewport": True}
+        options: dict[str, Any] = {"format": "png", "captureBeyondViewport": bool(selector or whole)}
         if selector or whole:
             box = self.run(
                 f"(() => {{ const r = document.querySelector({json.dumps(selector or 'html')})"

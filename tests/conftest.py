@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def own_set(small_set: Path, tmp_path: Path) -> Path:
-    """A copy of the small set that a test may change."""
+    """Return a copy of the small set that a test may change."""
     import shutil
 
     return Path(shutil.copytree(small_set, tmp_path / "data"))
@@ -35,7 +35,7 @@ def own_set(small_set: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def outputs(tmp_path: Path) -> Path:
-    """An empty outputs folder."""
+    """Name an outputs folder that is not there yet."""
     return tmp_path / "outputs"
 
 
@@ -74,7 +74,7 @@ def prepare(outputs: Path) -> Callable[..., Run]:
 
 @pytest.fixture(scope="session")
 def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """A finished default run on the small set; never changed."""
+    """Finish a default run on the small set, once; tests do not change it."""
     outputs = tmp_path_factory.mktemp("finished")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
     return hms.run(hms.compose(*base))
@@ -82,7 +82,7 @@ def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="session")
 def real_set() -> Path:
-    """The real recordings named by HMS_REAL_SAMPLE."""
+    """Return the folder of real recordings that HMS_REAL_SAMPLE names."""
     folder = os.environ.get("HMS_REAL_SAMPLE", "")
     if not (Path(folder) / "train.csv").is_file():
         pytest.skip("HMS_REAL_SAMPLE names no folder with train.csv: the real recordings are NOT tested")
@@ -90,9 +90,8 @@ def real_set() -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HMS_DATA", raising=False)
-    yield
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

@@ -15,26 +15,32 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hms.main import main
+import hms
+from hms.config import Config
+from hms.main import guarded, run_configuration
 
+STAGES = ("stages=[scalograms,waveforms,quality,labels,splits,summary]", "cwt.n_freqs=16", "cwt.hop=20")
 WRITES = ("write", "replace", "symlink")
 
 
-def run(arguments: list[str], install: Callable[[], None] | None = None) -> int:
-    """Run the program in a forked child and return its exit status (negative: the signal)."""
+def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
+    """Run a configuration in a forked child and return its exit status (negative: the signal)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
         os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        os.dup2(os.open(os.environ.get("HMS_CRASH_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
+        os.dup2(
+            os.open(os.environ.get("HMS_CRASH_LOG", os.devnull), os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2
+        )
         if install is not None:
             install()
         try:
-            os._exit(main(arguments))
+            os._exit(guarded(lambda: run_configuration(cfg)))
         except BaseException:
             import traceback
 
@@ -43,9 +49,7 @@ def run(arguments: list[str], install: Callable[[], None] | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def fault_at(
-    number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any], met: Path
-) -> Callable[[], None]:
+def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any], met: Path) -> Callable[[], None]:
     """Return a function that makes the n-th write of a process meet a fault, and note that it did."""
 
     def install() -> None:
@@ -97,22 +101,25 @@ def tree(folder: Path) -> dict[str, str]:
 def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str, Any]:
     """Let every write of a run meet a fault in turn; count what survived."""
 
-    def arguments(outputs: Path) -> list[str]:
-        return ["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1"]
+    base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", *STAGES)
 
-    assert main(arguments(work / "reference")) == 0  # here, so that children find all modules imported
+    def configured(outputs: Path) -> Config:
+        return replace(base, outputs_dir=str(outputs))
+
+    # Here, so that children find all modules imported.
+    assert guarded(lambda: run_configuration(configured(work / "reference"))) == 0
     reference = tree(work / "reference")
     faults, bad = 0, []
     for number in range(1, 10_000):
         outputs, met = work / "tormented", work / "met"
         shutil.rmtree(outputs, ignore_errors=True)
         met.unlink(missing_ok=True)
-        status = run(arguments(outputs), fault_at(number, fault, met))
+        status = run(configured(outputs), fault_at(number, fault, met))
         if not met.exists():
             assert status == 0
             break
         faults += 1
-        again = run(arguments(outputs))
+        again = run(configured(outputs))
         same = again == 0 and tree(outputs) == reference
         if status != expected_status or not same:
             bad.append({"write": number, "status": status, "again": again, "same": same})

@@ -20,7 +20,9 @@ DOUBLE_BANANA = (
 BDF_RANGE = (-8_388_608, 8_388_607)
 
 
-def noise(n_samples: int, *, seed: int = 0, names: Sequence[str] = CHANNELS) -> dict[str, NDArray[np.float64]]:
+def noise(
+    n_samples: int, *, seed: int = 0, names: Sequence[str] = CHANNELS
+) -> dict[str, NDArray[np.float64]]:
     """Return 20 µV of white noise per channel."""
     rng = np.random.default_rng(seed)
     return {name: 20 * rng.standard_normal(n_samples).clip(-5, 5) for name in names}
@@ -48,7 +50,12 @@ def write_bdf(path: Path, signals: Mapping[str, NDArray[np.float64]], *, sfreq: 
     """Write signals in µV in 24 bits and return the path."""
     made = [
         edfio.BdfSignal(
-            data, sfreq, label=label, physical_dimension="uV", physical_range=(-1e4, 1e4), digital_range=BDF_RANGE
+            data,
+            sfreq,
+            label=label,
+            physical_dimension="uV",
+            physical_range=(-1e4, 1e4),
+            digital_range=BDF_RANGE,
         )
         for label, data in signals.items()
     ]
@@ -81,4 +88,14 @@ def field_at(n_signals: int, name: str, signal: int) -> int:
     return 256 + before * n_signals + width * signal
 
 
-__all__ = ["CHANNELS", "DOUBLE_BANANA", "EEG_CHANNELS", "bipolar", "field_at", "noise", "patched", "write_bdf", "write_edf"]
+__all__ = [
+    "CHANNELS",
+    "DOUBLE_BANANA",
+    "EEG_CHANNELS",
+    "bipolar",
+    "field_at",
+    "noise",
+    "patched",
+    "write_bdf",
+    "write_edf",
+]

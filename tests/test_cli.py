@@ -42,7 +42,13 @@ def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: 
 
 
 def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
-    for command in (["show", "abc"], ["verify", "latest"], ["rm", "abc"], ["export", "abc", "x"], ["diff", "a", "b"]):
+    for command in (
+        ["show", "abc"],
+        ["verify", "latest"],
+        ["rm", "abc"],
+        ["export", "abc", "x"],
+        ["diff", "a", "b"],
+    ):
         ended = cli(*command)
         assert ended.code == 2, command
         assert ended.err.startswith("hms: ")
@@ -77,7 +83,9 @@ def test_explain_names_the_setting_that_invalidated_each_stage(
 ) -> None:
     prepare(small_set)
     base = ("data=kaggle", f"data.root={small_set}")
-    lines = {line.split()[0]: line for line in cli("explain", *base, "cwt.w0=6").out.splitlines() if line.strip()}
+    lines = {
+        line.split()[0]: line for line in cli("explain", *base, "cwt.w0=6").out.splitlines() if line.strip()
+    }
     assert "cwt.w0: 5.4414 -> 6" in lines["scalograms"]
     assert "10 items" in lines["scalograms"]
     assert "done" in lines["waveforms"]
@@ -130,7 +138,9 @@ def test_export_copies_and_checks(small_set: Path, prepare: Prepare, cli: Cli, t
 
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
 def test_help_is_readable(arguments: list[str]) -> None:
-    done = subprocess.run([sys.executable, "-m", "hms.cli", *arguments], capture_output=True, text=True, cwd=ROOT)
+    done = subprocess.run(
+        [sys.executable, "-m", "hms.cli", *arguments], capture_output=True, text=True, cwd=ROOT
+    )
     assert done.returncode == 0
     assert "RUN" in done.stdout
 
@@ -144,7 +154,10 @@ def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
 
 def test_hydras_own_flags_work(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "--cfg", "job", "weight=log"], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, str(ROOT / "run.py"), "--cfg", "job", "weight=log"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
     )
     assert done.returncode == 0
     assert "kind: log" in done.stdout

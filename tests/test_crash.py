@@ -56,7 +56,14 @@ def test_a_disk_full_at_every_write_stops_with_exit_code_4_and_can_be_finished(
 
 
 def start(root: Path, outputs: Path, *overrides: str, **options: object) -> subprocess.Popen[str]:
-    arguments = [sys.executable, RUN, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides]
+    arguments = [
+        sys.executable,
+        RUN,
+        "data=kaggle",
+        f"data.root={root}",
+        f"outputs_dir={outputs}",
+        *overrides,
+    ]
     return subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
 
 
@@ -103,7 +110,13 @@ def killer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def deadly_run(root: Path, outputs: Path, environment: dict[str, str]) -> tuple[int, str]:
-    overrides = ["n_jobs=2", "plugins=[deadly_scaling]", "scaling=deadly", "--config-dir", environment["CONF"]]
+    overrides = [
+        "n_jobs=2",
+        "plugins=[deadly_scaling]",
+        "scaling=deadly",
+        "--config-dir",
+        environment["CONF"],
+    ]
     return finish(start(root, outputs, *overrides, env=environment))
 
 
@@ -161,7 +174,7 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def larger_set(small_set: Path, tmp_path: Path) -> Path:
-    """The same recordings under 400 names, so that a run lasts long enough to be interrupted."""
+    """Give the same recordings 400 names, so that a run lasts long enough to be interrupted."""
     import pandas as pd
 
     folder = tmp_path / "larger"
@@ -243,7 +256,8 @@ def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: 
 
 
 @pytest.mark.skipif(
-    os.geteuid() != 0 or shutil.which("mount") is None, reason="mounting needs root: full and read-only disks NOT tested"
+    os.geteuid() != 0 or shutil.which("mount") is None,
+    reason="mounting needs root: full and read-only disks NOT tested",
 )
 class TestMounted:
     """Real small and read-only file systems."""
@@ -256,7 +270,9 @@ class TestMounted:
             ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(place)], capture_output=True, text=True
         )
         if made.returncode:
-            pytest.skip(f"mounting is not permitted here: full and read-only disks NOT tested ({made.stderr})")
+            pytest.skip(
+                f"mounting is not permitted here: full and read-only disks NOT tested ({made.stderr})"
+            )
         yield place  # type: ignore[misc]
         subprocess.run(["umount", str(place)], check=True)
 

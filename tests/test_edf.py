@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from recordings import bipolar, field_at, noise, patched, write_bdf, write_edf
 
 import hms
 from hms.competition import CLASSES, EEG_CHANNELS, VOTE_COLUMNS
@@ -19,7 +20,6 @@ from hms.sources.edf import Edf, EdfRecording
 from hms.sources.files import place_of
 from hms.sources.tables import eeg_number
 from hms.sources.windows import read_windows, sliding_starts
-from recordings import bipolar, field_at, noise, patched, write_bdf, write_edf
 
 pytest.importorskip("edfio")
 
@@ -33,7 +33,9 @@ def prepare_edf(outputs: Path) -> Prepare:
 
     def call(root: Path, *overrides: str) -> Run:
         base = ("data=edf", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1", "unit=per_row")
-        fast = ("stages=[scalograms,waveforms]",) if not any(o.startswith("stages=") for o in overrides) else ()
+        fast = (
+            ("stages=[scalograms,waveforms]",) if not any(o.startswith("stages=") for o in overrides) else ()
+        )
         return hms.run(hms.compose(*base, *fast, *overrides))
 
     return call
@@ -66,19 +68,18 @@ def test_a_10_hz_sine_lands_at_10_hz_in_its_chain_at_its_second(tmp_path, prepar
     n_samples = 60 * sfreq
     signals = {f"EEG {k.upper()}-REF": 0.05 * v for k, v in noise(n_samples, names=EEG_CHANNELS).items()}
     t = np.arange(n_samples) / sfreq
-    signals["EEG F7-REF"] = signals["EEG F7-REF"] + np.where((t >= 24) & (t < 26), 50 * np.sin(20 * np.pi * t), 0)
+    signals["EEG F7-REF"] = signals["EEG F7-REF"] + np.where(
+        (t >= 24) & (t < 26), 50 * np.sin(20 * np.pi * t), 0
+    )
     write_edf(tmp_path / "one.edf", signals, sfreq=sfreq)
-    run = prepare_edf(tmp_path)
+    run = prepare_edf(tmp_path, "scaling=none")
     x = run.spec("one_0")
     row, column = np.unravel_index(np.argmax(x[0]), x[0].shape)
     assert run.freqs[row] == pytest.approx(10, rel=0.06)
     # x covers 20 s to 30 s of the sub-window: 24 s to 26 s are 40 % to 60 % of its columns.
     assert 0.38 <= column / x.shape[2] <= 0.62
-    at_10_hz = np.abs(run.freqs - 10).argmin()
-    middle, edge = slice(round(0.45 * x.shape[2]), round(0.55 * x.shape[2])), slice(0, x.shape[2] // 4)
-    assert x[0, at_10_hz, middle].mean() > x[0, at_10_hz, edge].mean() + 0.3
-    for other in (1, 2, 3):
-        assert x[other, at_10_hz, middle].mean() < 0.6 * x[0, at_10_hz, middle].mean()
+    assert x[0, row, : x.shape[2] // 4].max() < 0.01 * x[0].max()
+    assert x[1:].max() < 0.01 * x[0].max()
 
 
 @pytest.mark.parametrize(("unit", "factor"), [("uV", 1.0), ("mV", 1e3), ("V", 1e6), ("nV", 1e-3)])
@@ -223,7 +224,7 @@ def test_without_votes_there_is_a_package_without_labels(tmp_path, prepare_edf, 
     assert set(run.manifest["stages"]) >= {"scalograms", "waveforms", "quality", "meta"}
     assert not {"labels", "splits", "summary"} & set(run.manifest["stages"])
     assert "has no votes: labels, splits, summary are not made" in capfd.readouterr().err
-    with pytest.raises(ConfigError, match="has no data_package/labels.npz"):
+    with pytest.raises(ConfigError, match=r"has no data_package/labels\.npz"):
         _ = run.labels
 
 
@@ -262,7 +263,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, message):
 
 def test_a_table_that_is_not_there_is_refused(tmp_path, prepare_edf):
     """The message names the path that was looked for."""
-    with pytest.raises(ConfigError, match="none.csv: cannot be read"):
+    with pytest.raises(ConfigError, match=r"none\.csv: cannot be read"):
         prepare_edf(tmp_path, "data.windows=none.csv")
 
 
@@ -317,7 +318,7 @@ def no_eeg(folder: Path) -> None:
 
 def strange_rate(folder: Path) -> None:
     write_edf(folder / "bad.edf", noise(60 * 199, names=EEG_CHANNELS), sfreq=199)
-    patched(folder / "bad.edf", 244, "0.777777", 8)
+    patched(folder / "bad.edf", 244, "0.987654", 8)
 
 
 def two_of_a_name(folder: Path) -> None:

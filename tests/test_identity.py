@@ -84,7 +84,14 @@ def test_no_setting_is_left_out_of_the_table() -> None:
     assert declared - fixed == set(TABLE)
 
 
-EXECUTION = ["n_jobs=1", "outputs_dir=elsewhere", "max_failed_share=0.5", "plan=true", "data.root=elsewhere", "seed=3"]
+EXECUTION = [
+    "n_jobs=1",
+    "outputs_dir=elsewhere",
+    "max_failed_share=0.5",
+    "plan=true",
+    "data.root=elsewhere",
+    "seed=3",
+]
 
 
 @pytest.mark.parametrize("override", EXECUTION)

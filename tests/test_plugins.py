@@ -16,7 +16,7 @@ from hms.results import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
-WEIGHT = '''
+WEIGHT = """
 from dataclasses import dataclass
 import numpy as np
 from hms.registry import Params, PositiveFloat, register
@@ -28,16 +28,16 @@ class Stepped(Params):
 @register("weight", "{name}", Stepped)
 def stepped(vote_sum, params):
     return np.floor(vote_sum / params.step){extra}
-'''
+"""
 
-SCALING = '''
+SCALING = """
 import numpy as np
 from hms.registry import register
 
 @register("scaling", "{name}")
 def halved(power, params):
     return (power / 2).astype(np.float32)
-'''
+"""
 
 
 def write_plugin(folder: Path, name: str, group: str, source: str, yaml: str) -> Path:
@@ -53,9 +53,7 @@ def test_a_weight_of_ones_own_is_chosen_like_any_other(
     conf = write_plugin(tmp_path, "stepped_a", "weight", WEIGHT, "step: 4\n")
     monkeypatch.syspath_prepend(str(tmp_path))
     base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
-    cfg = hms.compose(
-        *base, "plugins=[stepped_a]", "weight=stepped_a", "stages=[labels]", config_dir=conf
-    )
+    cfg = hms.compose(*base, "plugins=[stepped_a]", "weight=stepped_a", "stages=[labels]", config_dir=conf)
     run = hms.run(cfg)
     assert np.array_equal(run.labels.w_conf, np.floor(run.labels.vote_sum / 4).astype(np.float32))
     with pytest.raises(ConfigError, match=r"weight\.stepp is not a setting"):
@@ -85,22 +83,25 @@ def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Pa
     assert done.returncode == 0, done.stderr
     plain = hms.run(
         hms.compose(
-            "data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / 'plain'}", "n_jobs=1",
-            "scaling=none", "stages=[scalograms]",
-        )  # fmt: skip
+            "data=kaggle",
+            f"data.root={small_set}",
+            f"outputs_dir={tmp_path / 'plain'}",
+            "n_jobs=1",
+            "scaling=none",
+            "stages=[scalograms]",
+        )
     )
     run = hms.load(outputs=tmp_path / "outputs")
     item = run.meta["item_id"].iloc[0]
     assert np.array_equal(run.spec(item), plain.spec(item) / 2)
 
 
-def test_another_source_of_a_plugin_is_another_key(
-    small_set: Path, outputs: Path, tmp_path: Path
-) -> None:
+def test_another_source_of_a_plugin_is_another_key(small_set: Path, outputs: Path, tmp_path: Path) -> None:
     conf = write_plugin(tmp_path, "stepped_d", "weight", WEIGHT, "step: 4\n")
     arguments = [
         sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={small_set}", "n_jobs=1",
-        f"outputs_dir={outputs}", "plugins=[stepped_d]", "weight=stepped_d", "stages=[labels]", "--config-dir", str(conf),
+        f"outputs_dir={outputs}", "plugins=[stepped_d]", "weight=stepped_d", "stages=[labels]",
+        "--config-dir", str(conf),
     ]  # fmt: skip
     hashes = []
     for extra in ("", " * 2"):
@@ -148,5 +149,3 @@ def test_a_montage_of_ones_own_is_only_a_yaml(small_set: Path, outputs: Path, tm
     run: Run = hms.run(hms.compose(*base, "montage=midline", config_dir=tmp_path))
     assert run.spec(run.meta["item_id"].iloc[0]).shape == (2, 64, 250)
     assert run.outputs == ["Fz-Cz", "Cz-Pz"]
-
-

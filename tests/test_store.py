@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import hms
-from hms.config import ConfigError
+from hms.config import Config, ConfigError
 from hms.results import Run
 from hms.store import StageFolder, StorageError, append_journal, commit_files, read_journal
 from hms.verify import export_run, garbage, remove_run, repair, sweep_garbage, verify
@@ -445,7 +445,13 @@ def test_an_export_of_a_damaged_run_is_refused(small_set: Path, prepare: Prepare
 
 # --- anything, in any order ----------------------------------------------------------------------
 
-SETTINGS = ("weight=linear", "weight=log", "cwt.n_freqs=4", "montage.waveform.kind=anterior", "folds.n_splits=3")
+SETTINGS = (
+    "weight=linear",
+    "weight=log",
+    "cwt.n_freqs=4",
+    "montage.waveform.kind=anterior",
+    "folds.n_splits=3",
+)
 FAST = ("stages=[scalograms,waveforms,labels,splits]", "cwt.hop=40", "n_jobs=1")
 
 
@@ -461,12 +467,18 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         self.references: dict[str, dict[str, bytes]] = {}
         self.runs: dict[str, Run] = {}
 
+    def configured(self, outputs: Path, setting: str) -> Config:
+        return hms.compose("data=kaggle", f"data.root={self.root}", f"outputs_dir={outputs}", *FAST, setting)
+
     def prepare(self, outputs: Path, setting: str) -> Run:
-        cfg = hms.compose("data=kaggle", f"data.root={self.root}", f"outputs_dir={outputs}", *FAST, setting)
-        return hms.run(cfg)
+        return hms.run(self.configured(outputs, setting))
 
     def stored(self) -> list[Path]:
-        return sorted(p for p in self.outputs.glob("store/*-*/*") if p.is_file()) if self.outputs.exists() else []
+        return (
+            sorted(p for p in self.outputs.glob("store/*-*/*") if p.is_file())
+            if self.outputs.exists()
+            else []
+        )
 
     @rule(setting=st.sampled_from(SETTINGS))
     def run(self, setting: str) -> None:
@@ -483,9 +495,7 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         from crash_driver import run as forked
 
         fault = fault_at(number, die, self.work / "met")
-        forked(
-            ["data=kaggle", f"data.root={self.root}", f"outputs_dir={self.outputs}", *FAST, setting], fault
-        )
+        forked(self.configured(self.outputs, setting), fault)
 
     @rule(choice=st.randoms(use_true_random=False), keep_time=st.booleans())
     def damage(self, choice: random.Random, keep_time: bool) -> None:
@@ -517,7 +527,6 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         assert report.findings
         repair(run.path, report)
         assert verify(run.path).findings == []
-
 
     def teardown(self) -> None:
         for setting in SETTINGS[:2]:

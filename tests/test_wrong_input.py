@@ -47,7 +47,12 @@ BAD_ARGUMENTS = [
 
 @pytest.mark.parametrize(("arguments", "text"), BAD_ARGUMENTS, ids=[" ".join(a) for a, _ in BAD_ARGUMENTS])
 def test_a_wrong_argument_ends_with_one_message_and_code_2(
-    command: Command, arguments: list[str], text: str, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: Command,
+    arguments: list[str],
+    text: str,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert_refused(command(*arguments), text)
@@ -109,7 +114,9 @@ BAD_TABLES = [
 
 
 @pytest.mark.parametrize("case", range(len(BAD_TABLES)))
-def test_a_wrong_votes_table_is_refused_naming_column_and_row(own_set: Path, command: Command, case: int) -> None:
+def test_a_wrong_votes_table_is_refused_naming_column_and_row(
+    own_set: Path, command: Command, case: int
+) -> None:
     change, texts = BAD_TABLES[case]
     edit(own_set, change)
     assert_refused(command("data=kaggle", f"data.root={own_set}"), "train.csv", *texts)
@@ -131,14 +138,21 @@ def test_a_missing_table_or_folder_is_refused(own_set: Path, command: Command) -
     assert_refused(command("data=kaggle", f"data.root={own_set}"), "train.csv does not exist")
 
 
-def test_rows_without_votes_are_left_out_with_the_reason(own_set: Path, command: Command, outputs: Path) -> None:
+def test_rows_without_votes_are_left_out_with_the_reason(
+    own_set: Path, command: Command, outputs: Path
+) -> None:
     votes = pd.read_csv(own_set / "train.csv")
     silent = votes["eeg_id"].iloc[0]
-    edit(own_set, lambda f: f.assign(**{c: f[c].where(f["eeg_id"] != silent, 0) for c in f if c.endswith("_vote")}))
+    edit(
+        own_set,
+        lambda f: f.assign(**{c: f[c].where(f["eeg_id"] != silent, 0) for c in f if c.endswith("_vote")}),
+    )
     ended = command("data=kaggle", f"data.root={own_set}")
     assert ended.code == 0, ended.err
     run = hms.load(outputs=outputs)
-    assert run.excluded[["item_id", "stage", "reason"]].to_numpy().tolist() == [[str(silent), "votes", "no votes"]]
+    assert run.excluded[["item_id", "stage", "reason"]].to_numpy().tolist() == [
+        [str(silent), "votes", "no votes"]
+    ]
     assert len(run.meta) == 9
     assert len(run.labels.y_soft) == 9
 
@@ -219,7 +233,9 @@ def test_a_bad_recording_is_left_out_with_the_reason_and_the_others_are_there(
 def test_a_recording_one_sample_short_of_its_window_is_left_out_and_an_exact_one_is_used(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
-    items = hms.run(hms.compose("data=kaggle", f"data.root={own_set}", f"outputs_dir={outputs}", "n_jobs=1")).meta
+    items = hms.run(
+        hms.compose("data=kaggle", f"data.root={own_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    ).meta
     ends = ((items["window_start_s"] + 10) * 200).astype(int).tolist()
     rewrite(recording(own_set, 0), lambda f: f.head(ends[0]))
     rewrite(recording(own_set, 1), lambda f: f.head(ends[1] - 1))
@@ -266,7 +282,9 @@ def test_a_constant_window_gives_zeros_and_is_flagged(own_set: Path, command: Co
         frame.iloc[len(frame) - 1] = np.arange(frame.shape[1], dtype=np.float32)
 
     rewrite(path, still)
-    ended = command("data=kaggle", f"data.root={own_set}", "filter=none", "cwt.min_hz=12", "stages=[scalograms,quality]")
+    ended = command(
+        "data=kaggle", f"data.root={own_set}", "filter=none", "cwt.min_hz=12", "stages=[scalograms,quality]"
+    )
     assert ended.code == 0, ended.err
     run = hms.load(outputs=outputs)
     if path.stem in set(run.meta["item_id"]):
@@ -282,13 +300,17 @@ def test_column_order_types_and_aliases_do_not_matter(own_set: Path, command: Co
     path = recording(own_set)
     kept = before.spec(path.stem)
     rename = {"T3": "T7", "T4": "T8", "T5": "P7", "T6": "P8"}
-    rewrite(path, lambda f: f.rename(columns=rename).astype(np.float64)[sorted(f.rename(columns=rename).columns)])
+    rewrite(
+        path, lambda f: f.rename(columns=rename).astype(np.float64)[sorted(f.rename(columns=rename).columns)]
+    )
     assert pq.read_schema(path).names != list(pd.read_parquet(recording(own_set, 1)).columns)
     assert command("data=kaggle", f"data.root={own_set}", "stages=[scalograms]").code == 0
     assert np.array_equal(hms.load(outputs=outputs).spec(path.stem), kept)
 
 
-def test_too_many_failures_end_with_code_3_and_no_finished_run(own_set: Path, command: Command, outputs: Path) -> None:
+def test_too_many_failures_end_with_code_3_and_no_finished_run(
+    own_set: Path, command: Command, outputs: Path
+) -> None:
     for number in range(4):
         truncate(recording(own_set, number))
     ended = command("data=kaggle", f"data.root={own_set}")
@@ -300,7 +322,9 @@ def test_too_many_failures_end_with_code_3_and_no_finished_run(own_set: Path, co
     assert len(hms.load(outputs=outputs).meta) == 6
 
 
-def test_a_recording_that_comes_back_is_used_by_the_next_run(own_set: Path, command: Command, outputs: Path) -> None:
+def test_a_recording_that_comes_back_is_used_by_the_next_run(
+    own_set: Path, command: Command, outputs: Path
+) -> None:
     path = recording(own_set)
     aside = path.rename(own_set / "aside.parquet")
     assert command("data=kaggle", f"data.root={own_set}").code == 0

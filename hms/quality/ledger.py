@@ -71,6 +71,8 @@ class Raised:
 
     measure: str
     by: Callable[[Any, Any], Any] = operator.gt
+    ekg: bool = False
+    """Whether the EKG can raise it too."""
 
 
 @dataclass(frozen=True)
@@ -83,11 +85,11 @@ class ChannelLimits:
     """
 
     gaps: Annotated[Share | None, Raised("gap_share")]
-    gappy: Annotated[Share | None, Raised("gap_share")]
+    gappy: Annotated[Share | None, Raised("window_gap_share")]
     dead: Annotated[PositiveFloat | None, Raised("ptp_uv", operator.lt)]
     flat: Annotated[PositiveFloat | None, Raised("flat_ptp_uv", operator.lt)]
     clipped: Annotated[PositiveInt | None, Raised("extreme_samples", operator.ge)]
-    offset: Annotated[PositiveFloat | None, Raised("abs_offset_uv")]
+    offset: Annotated[PositiveFloat | None, Raised("abs_offset_uv", ekg=True)]
     large: Annotated[PositiveFloat | None, Raised("peak_uv")]
     jump: Annotated[PositiveFloat | None, Raised("jump_uv")]
     drift: Annotated[PositiveFloat | None, Raised("drift_uv")]
@@ -152,7 +154,8 @@ class Grading:
             for flag in getattr(self, name):
                 if flag not in allowed:
                     raise ValueError(
-                        f"{name}: '{flag}' is no flag{did_you_mean(flag, allowed)}; there are {', '.join(allowed)}"
+                        f"{name}: '{flag}' is no flag here{did_you_mean(flag, allowed)}; "
+                        f"there are {', '.join(allowed)}"
                     )
         if self.poor_bad_channels < self.usable_bad_channels:
             raise ValueError(
@@ -319,21 +322,21 @@ def robust_z(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _raised(known: Measured, limits: ChannelLimits | ItemLimits, shape: tuple[int, ...]) -> dict[str, Mask]:
-    """Return where each flag is raised; the EKG's column never is."""
+    """Return where each flag is raised."""
     found = {}
-    for name, rule in _rules(type(limits)).items():
+    for name, rule in _rules(limits).items():
         limit, mask = getattr(limits, name), np.zeros(shape, bool)
         if limit is not None and limit is not False:
             mask = rule.by(np.asarray(known[rule.measure], np.float64), limit)
-        if mask.ndim == 2:
+        if mask.ndim == 2 and not rule.ekg:
             mask[:, N_EEG:] = False
         found[name] = mask
     return found
 
 
 @cache
-def _rules(limits: type) -> dict[str, Raised]:
-    hints = get_type_hints(limits, include_extras=True)
+def _rules(limits: ChannelLimits | ItemLimits) -> dict[str, Raised]:
+    hints = get_type_hints(type(limits), include_extras=True)
     return {name: next(m for m in hint.__metadata__ if isinstance(m, Raised)) for name, hint in hints.items()}
 
 
@@ -344,7 +347,7 @@ def _grades(
     electrodes: Collection[str],
 ) -> NDArray[np.int64]:
     """Return the grade of each measured item as a number of `GRADES`."""
-    raised = {name: mask.any(axis=1) for name, mask in channel_flags.items()} | dict(item_flags)
+    raised = {name: np.asarray(mask.any(axis=1)) for name, mask in channel_flags.items()} | dict(item_flags)
     n_items = len(next(iter(item_flags.values())))
     needed = np.array([name in electrodes for name in CHANNELS])
     n_bad = (_any((channel_flags[f] for f in grading.bad_channel), (n_items, len(CHANNELS))) & needed).sum(

@@ -42,8 +42,8 @@ Mask = NDArray[np.bool_]
 Row = dict[str, Any]
 
 CHANNEL_MEASURES = (
-    "gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "ptp_uv", "flat_ptp_uv",
-    "extreme_samples", "jump_uv", "drift_uv", "sd_uv", "line50_db", "line60_db", "hf_uv",
+    "gap_share", "window_gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "drift_uv",
+    "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "sd_uv", "line50_db", "line60_db", "hf_uv",
     "neighbour_corr", "polarity", "twin_corr", "gain_db", "ekg_corr",
 )  # fmt: skip
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
@@ -140,16 +140,15 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, clip_uv: float | None)
     """
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
     eeg, present = _all_channels(segment, inside)
-    first = max(0, segment.n_context - inside.start - round(SPECTRAL_CONTEXT_S * segment.sfreq))
-    last = segment.n_context + segment.n_window - inside.start + round(SPECTRAL_CONTEXT_S * segment.sfreq)
-    channels = channel_measures(eeg, sfreq=segment.sfreq, spectral=slice(first, last))
+    window, spectral = _spans(segment, inside.start)
+    channels = channel_measures(eeg, sfreq=segment.sfreq, window=window, spectral=spectral)
     for values in channels.values():
         values[~present] = np.nan
-    gap_share = channels["gap_share"][:_N_EEG][present[:_N_EEG]]
+    gaps = [channels[name][:_N_EEG][present[:_N_EEG]] for name in ("gap_share", "window_gap_share")]
     return {
         **channels,
-        "nan_share": _mean(gap_share),
-        "window_nan_share": _window_nan_share(segment) if gap_share.any() else np.float64(0),
+        "nan_share": _mean(gaps[0]),
+        "window_nan_share": _mean(gaps[1]),
         "n_flat_channels": np.int64(cleaned.dead.sum()),
         "outside_share": np.float64(sum(segment.n_outside) / segment.eeg.shape[1]),
         "left_right_db": _left_right_db(channels["sd_uv"]),
@@ -168,10 +167,11 @@ def _all_channels(segment: Segment, inside: slice) -> tuple[Array, Mask]:
     return eeg, present
 
 
-def _window_nan_share(segment: Segment) -> np.float64:
-    rows = [i for i, name in enumerate(segment.channels) if name in EEG_CHANNELS]
-    window = segment.eeg[rows, segment.n_context : segment.n_context + segment.n_window]
-    return np.float64(1 - np.isfinite(window).mean())
+def _spans(segment: Segment, first: int) -> tuple[slice, slice]:
+    """Return the window, and the window with what spectra take beside it, counted from sample ``first``."""
+    start, stop = segment.n_context - first, segment.n_context - first + segment.n_window
+    beside = round(SPECTRAL_CONTEXT_S * segment.sfreq)
+    return slice(start, stop), slice(max(0, start - beside), stop + beside)
 
 
 def _mean(values: NDArray[Any]) -> np.float64:
@@ -198,7 +198,9 @@ def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
 # --- channels ------------------------------------------------------------------------------------
 
 
-def channel_measures(eeg: Array, *, sfreq: float, spectral: slice = slice(None)) -> dict[str, Array]:
+def channel_measures(
+    eeg: Array, *, sfreq: float, window: slice = slice(None), spectral: slice = slice(None)
+) -> dict[str, Array]:
     """Measure each channel of a recording.
 
     Parameters
@@ -208,6 +210,8 @@ def channel_measures(eeg: Array, *, sfreq: float, spectral: slice = slice(None))
         then bridged by straight lines for the other measures.
     sfreq : float
         Sampling rate in Hz.
+    window : slice
+        Samples of the window, for window_gap_share.
     spectral : slice
         Samples that spectra and correlations are taken of, at least 2 s: the measures from
         sd_uv on.
@@ -215,13 +219,15 @@ def channel_measures(eeg: Array, *, sfreq: float, spectral: slice = slice(None))
     Returns
     -------
     dict of float32, shape (20,)
-        gap_share : share of samples missing; longest_gap_s : seconds of the longest gap
+        gap_share, window_gap_share : share of samples missing, of all and of the window
+        longest_gap_s : seconds of the longest gap
         max_abs_uv : largest absolute sample
         offset_uv : mean; peak_uv : largest distance of a sample from it
         ptp_uv : median over whole seconds of the peak-to-peak amplitude
         flat_ptp_uv : smallest peak-to-peak that 4 whole seconds in a row stay within, gaps apart
             (5 s that do not change hold 4 whole seconds wherever they start)
-        extreme_samples : how often the largest or the smallest value occurs, whichever is oftener
+        extreme_samples : how often the largest or the smallest value occurs, whichever is oftener;
+            0 for a channel of one value
         jump_uv : largest step between samples less 6 times their RMS; a tone or muscle has none
         drift_uv : range of the means of 2 s
         sd_uv : standard deviation between 1 and 20 Hz
@@ -252,18 +258,19 @@ def channel_measures(eeg: Array, *, sfreq: float, spectral: slice = slice(None))
         eeg = _bridged(eeg, is_gap)
         blocks = _blocks(eeg, blocks.shape[2])
         means = _means(blocks)
-    found = _gap_measures(is_gap, len(eeg), sfreq=sfreq)
+    found = _gap_measures(is_gap, len(eeg), sfreq=sfreq, window=window)
     found |= _amplitude_measures(blocks, means, is_gap)
     found |= _spectral_measures(eeg[:, spectral], sfreq=sfreq)
     found["jump_uv"] = _jump(eeg, found.pop("step_rms_uv"))
     return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
 
 
-def _gap_measures(is_gap: Mask | None, n_channels: int, *, sfreq: float) -> Row:
+def _gap_measures(is_gap: Mask | None, n_channels: int, *, sfreq: float, window: slice) -> Row:
+    names = ("gap_share", "window_gap_share", "longest_gap_s")
     if is_gap is None:
-        return {name: np.zeros(n_channels, np.float32) for name in ("gap_share", "longest_gap_s")}
+        return {name: np.zeros(n_channels, np.float32) for name in names}
     longest = np.array([_longest_run(row) for row in is_gap]) / sfreq
-    return {"gap_share": is_gap.mean(axis=1), "longest_gap_s": longest}
+    return dict(zip(names, (is_gap.mean(axis=1), is_gap[:, window].mean(axis=1), longest), strict=True))
 
 
 def _bridged(eeg: Array, is_gap: Mask) -> Array:
@@ -294,7 +301,9 @@ def _amplitude_measures(blocks: Array, means: Array, is_gap: Mask | None) -> Row
         "drift_uv": _drift(means),
         "ptp_uv": np.sort(ptp, axis=1)[:, ptp.shape[1] // 2],
         "flat_ptp_uv": _calmest(ptp if broken is None else np.where(broken, np.inf, ptp)),
-        "extreme_samples": np.maximum(_n_equal(blocks, high, top), _n_equal(blocks, low, bottom)),
+        "extreme_samples": np.where(
+            top > bottom, np.maximum(_n_equal(blocks, high, top), _n_equal(blocks, low, bottom)), 0
+        ),
     }
 
 
@@ -337,7 +346,7 @@ def _drift(means: Array) -> Array:
     return np.asarray(pairs.max(axis=1) - pairs.min(axis=1))
 
 
-def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[np.float64]:
+def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[Any]:
     """Return how many samples of each channel equal ``value``; looks into the blocks that hold it."""
     channel, block = np.nonzero(extreme == value[:, None])
     counts = (blocks[channel, block] == value[channel, None]).sum(axis=1)
@@ -393,7 +402,7 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
     return _Bands(taper.astype(np.float32), sums.astype(np.float32), *spans)
 
 
-def _within(values: NDArray[np.float64], low: float, high: float) -> Mask:
+def _within(values: NDArray[Any], low: float, high: float) -> Mask:
     return (values >= low - 1e-9) & (values <= high + 1e-9)
 
 

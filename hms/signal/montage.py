@@ -28,6 +28,7 @@ __all__ = [
     "bipolar",
     "derive",
     "electrodes",
+    "electrodes_of",
     "find_sources",
     "output_groups",
 ]
@@ -112,8 +113,13 @@ def _check_derivation(chain: str, name: str) -> None:
 
 @lru_cache(maxsize=32)
 def electrodes(chains: Chains) -> tuple[str, ...]:
-    """Return the electrodes of all derivations: in the order of the competition's files, then others."""
-    needed = dict.fromkeys(part for name in all_derivations(chains) for part in name.split("-"))
+    """Return the electrodes of all derivations, see `electrodes_of`."""
+    return electrodes_of(all_derivations(chains))
+
+
+def electrodes_of(derivations: Sequence[str]) -> tuple[str, ...]:
+    """Return the electrodes of derivations: in the order of the competition's files, then others."""
+    needed = dict.fromkeys(part for name in derivations for part in name.split("-"))
     known = tuple(name for name in EEG_CHANNELS if name in needed)
     return known + tuple(name for name in needed if name not in known)
 

@@ -46,8 +46,8 @@ FIXED_HEADER, SIGNAL_HEADER = 256, 256
 LENGTHS_AT = 216
 """Bytes per signal in the header before the list of samples in a data record."""
 
-UNITS_UV = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6}
-"""Spellings of units, in lower case, and what they are in µV."""
+UNITS_UV = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "âµv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6}
+"""Spellings of units, in lower case, and what they are in µV; one is UTF-8 read as Latin-1."""
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -155,7 +156,7 @@ class ParquetRecording:
         self._reason = reason
         self._columns = {} if self._file is None else _column_names(self._file, aliases)
         self._channels = tuple(self._columns)
-        self._decoded: tuple[tuple[object, ...], NDArray[np.float32]] | None = None
+        self._decoded: tuple[tuple[object, ...], list[NDArray[np.float32]]] | None = None
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the whole file."""
@@ -183,8 +184,8 @@ class ParquetRecording:
         first, last = max(start, 0), min(stop, n_samples)
         eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
         groups, offset = self._row_groups(first, last)
-        columns = self._decode(groups, channels)
-        eeg[:, first - start : last - start] = columns[:, first - offset : last - offset]
+        for row, column in zip(eeg, self._decode(groups, channels), strict=True):
+            row[first - start : last - start] = column[first - offset : last - offset]
         return eeg
 
     def _row_groups(self, first: int, last: int) -> tuple[tuple[int, ...], int]:
@@ -195,7 +196,7 @@ class ParquetRecording:
         offset = int(ends[begin - 1]) if begin else 0
         return tuple(range(int(begin), int(end) + 1)), offset
 
-    def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...]) -> NDArray[np.float32]:
+    def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...]) -> list[NDArray[np.float32]]:
         """Decode columns of some row groups; the last result is kept for the next window."""
         import pyarrow as pa
 
@@ -204,15 +205,19 @@ class ParquetRecording:
             names = [self._columns[name] for name in channels]
             try:
                 table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
-                rows = [to_float32(table.column(name)) for name in names]
+                decoded = [to_float32(table.column(name)) for name in names]
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise Unusable(f"the file is damaged: {one_line(error)}") from None
-            decoded = np.stack(rows) if rows else np.empty((0, table.num_rows), dtype=np.float32)
             self._decoded = (wanted, decoded)
         return self._decoded[1]
 
 
 def _column_names(file: pq.ParquetFile, aliases: dict[str, str]) -> dict[str, str]:
     """Map channel names used here to column names of the file."""
-    labels = list(file.schema_arrow.names)
-    return {name: labels[place] for name, place in find_channels(labels, aliases).items()}
+    return _find_columns(tuple(file.schema_arrow.names), tuple(aliases.items()))
+
+
+@lru_cache(maxsize=64)
+def _find_columns(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[str, str]:
+    """Find the columns once for all files that name them alike; the result is not to be changed."""
+    return {name: labels[place] for name, place in find_channels(labels, dict(aliases)).items()}

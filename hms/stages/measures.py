@@ -24,7 +24,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 2
+    version = 3
     rows: ClassVar[bool] = True
 
     reading: Reading

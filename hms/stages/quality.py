@@ -12,6 +12,7 @@ import numpy as np
 from hms.quality.duplicates import find_duplicates
 from hms.quality.ledger import QualityControl, make_ledger
 from hms.registry import Params
+from hms.signal.montage import electrodes
 from hms.stage import Content, TableStage, register_stage
 from hms.stages.measures import Measures
 from hms.store import Reason
@@ -43,8 +44,8 @@ class Quality(TableStage):
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return qc.csv, channels.parquet and duplicates.csv."""
         measures = tables.rows("measures")
-        electrodes = self.measures.signal.channels
-        ledger = make_ledger(tables.items, tables.reasons, measures, self.control, electrodes=electrodes)
+        needed = electrodes(self.measures.derivations.chains)
+        ledger = make_ledger(tables.items, tables.reasons, measures, self.control, electrodes=needed)
         contents = ledger.items_csv(), ledger.channels_parquet(), self._duplicates(tables, measures)
         return dict(zip(self.files, contents, strict=True))
 

@@ -105,6 +105,7 @@ class ReportVotes(TableStage):
     version = 1
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
+    needs_votes: ClassVar[bool] = True
 
     meta: Meta
     high_confidence_votes: int = setting("labels.high_confidence_votes")
@@ -144,6 +145,7 @@ class ReportSignals(TableStage):
     version = 1
     inputs: ClassVar[tuple[str, ...]] = ("used", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/signals.html",)
+    needs_votes: ClassVar[bool] = True
 
     quality: Quality
     sketches: Sketches
@@ -179,6 +181,7 @@ class ReportExamples(TableStage):
     version = 1
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
+    needs_votes: ClassVar[bool] = True
 
     quality: Quality
     sketches: Sketches

@@ -12,7 +12,7 @@ from hms.config import Config
 from hms.registry import Params
 from hms.signal.filters import apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.signal.montage import all_derivations, find_sources
+from hms.signal.montage import all_derivations, electrodes_of, find_sources
 from hms.sources.base import Segment
 from hms.stage import ItemStage, Unusable, register_stage, setting
 from hms.stages.reading import Reading
@@ -54,6 +54,11 @@ class Signal(ItemStage):
         reading = Reading.from_config(cfg, wavelet=wavelet)
         return cls(reading, cfg.filter, all_derivations(cfg.at("montage.chains")))
 
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Electrodes of the montage; a bipolar recording has its pairs instead."""
+        return electrodes_of(self.derivations)
+
     def compute(self, segment: Segment) -> Cleaned:
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
         channels, lacking = find_sources(segment.channels, self.derivations)
@@ -90,7 +95,9 @@ def dead_channels(eeg: NDArray[np.float32]) -> NDArray[np.bool_]:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps
     """
-    finite = np.isfinite(eeg)
-    low = np.where(finite, eeg, np.inf).min(axis=1)
-    high = np.where(finite, eeg, -np.inf).max(axis=1)
+    low, high = eeg.min(axis=1), eeg.max(axis=1)
+    if not (np.isfinite(low).all() and np.isfinite(high).all()):
+        finite = np.isfinite(eeg)
+        low = np.where(finite, eeg, np.inf).min(axis=1)
+        high = np.where(finite, eeg, -np.inf).max(axis=1)
     return np.asarray(high <= low)

@@ -62,6 +62,6 @@ class Summary(TableStage):
             shown = ", ".join(f"{first} and {second}" for first, second in leakage["examples"])
             raise ConfigError(
                 f"the same window stands on both sides of a fold {count} times: {shown}; give the "
-                "recordings one patient_id, remove one of each pair, or set qc.leak=report (qc/duplicates.csv "
-                "of a run with qc.leak=report lists all)"
+                "recordings one patient_id, remove one of each pair, or set qc.leak=report "
+                "(qc/duplicates.csv then lists all)"
             )

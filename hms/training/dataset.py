@@ -26,9 +26,10 @@ if TYPE_CHECKING:
 __all__ = ["Sample", "SpecDataset", "from_float16"]
 
 Sample = dict[str, Any]
-"""``x`` (and ``wave``), ``y``, ``weight`` and ``item_id`` of one item."""
+"""``x`` (and ``wave``, ``spec_lr``), ``y``, ``weight`` and ``item_id`` of one item."""
 
 PACK, PACK_IDS = "data_package/spec_pack.npy", "data_package/spec_pack_ids.npz"
+LOW_RESOLUTION = "spec_lr_out"
 FOLDERS = {"spec": ("spec_hr_out",), "wave": ("wave_hr_out",), "both": ("spec_hr_out", "wave_hr_out")}
 _SHOWN = 5
 _SIGN_EXPONENT_MANTISSA = 0x8FFFE000 - 2**32
@@ -56,6 +57,10 @@ class SpecDataset:
         ``all_first`` turns it round, as most medal solutions train: 1 is all, 2 is
         high-confidence only.
     signal : ``spec``, ``wave`` or ``both``
+    spectrogram : bool
+        Whether samples also have ``spec_lr``, the competition's ten minutes around the item
+        (float32, shape (4, n_freqs, 300)), which a run with ``spectrograms=kaggle`` has. It is
+        not augmented: ten minutes and ten seconds have no masks or shifts in common.
     augment : Params, name of an option of the config group ``augment``, or None
     seed : int
         With the epoch and the index it determines what augmentation does.
@@ -84,6 +89,7 @@ class SpecDataset:
         stage: Literal[1, 2] | None = None,
         stage_order: Literal["confident_first", "all_first"] = "confident_first",
         signal: Literal["spec", "wave", "both"] = "spec",
+        spectrogram: bool = False,
         augment: Params | str | None = None,
         seed: int = 0,
         dtype: Literal["float32", "float16"] = "float32",
@@ -107,6 +113,7 @@ class SpecDataset:
         self.augment = _augmentation(augment)
         self.dtype = _checked_dtype(dtype, self.augment)
         self._folders = _item_folders(run, signal, self.item_ids)
+        self._lr_folder = _spectrogram_folder(run, self.item_ids, self.augment) if spectrogram else None
         self._mirror = mirrored_outputs(run.config.at("montage.chains"), run.config.at("montage.output"))
         self._pack_path, self._pack_rows = _find_pack(run, self.item_ids, signal, packed)
 
@@ -138,6 +145,8 @@ class SpecDataset:
         sample: Sample = {"x": self._first_signal(position, item_id)}
         if self.signal == "both":
             sample["wave"] = _read_x(self._folders[1], item_id, self.dtype)
+        if self._lr_folder is not None:
+            sample["spec_lr"] = _read_x(self._lr_folder, item_id, self.dtype, "lr")
         sample["y"] = self.y[position].copy()
         sample["weight"] = self.weights[position]
         sample["item_id"] = item_id
@@ -178,8 +187,8 @@ class SpecDataset:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def _read_x(folder: Path, item_id: str, dtype: str) -> NDArray[Any]:
-    with np.load(folder / f"{item_id}_hr.npz", allow_pickle=False) as arrays:
+def _read_x(folder: Path, item_id: str, dtype: str, suffix: str = "hr") -> NDArray[Any]:
+    with np.load(folder / f"{item_id}_{suffix}.npz", allow_pickle=False) as arrays:
         return np.asarray(arrays["x"], dtype=dtype)
 
 
@@ -209,6 +218,21 @@ def _item_folders(run: Run, signal: str, item_ids: Sequence[str]) -> tuple[Path,
                 f"run it again with {stage} among stages"
             )
     return tuple(run.path / folder for folder in FOLDERS[signal])
+
+
+def _spectrogram_folder(run: Run, item_ids: Sequence[str], augment: Params) -> Path:
+    """Return the folder of the competition's spectrograms, after checking that it has every item."""
+    if augment.kind != "none":
+        raise ConfigError(
+            "spectrogram=True gives samples that augmentation would tear apart; choose augment=None"
+        )
+    files = run.manifest["files"]
+    if missing := [name for name in item_ids if f"{LOW_RESOLUTION}/{name}_lr.npz" not in files]:
+        raise ConfigError(
+            f"run {run.hash} has no {LOW_RESOLUTION}/{missing[0]}_lr.npz ({len(missing)} items lack it); "
+            f"run it again with spectrograms=kaggle"
+        )
+    return run.path / LOW_RESOLUTION
 
 
 def _find_pack(

@@ -157,11 +157,11 @@ def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
     ]
     parts = ["Votes: " + (", ".join(votes) or "none")]
     if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
-        parts.append(f"grade: {ledger_row['grade']}")
+        parts.append(f"Grade: {ledger_row['grade']}")
     if "flags" in ledger_row and isinstance(ledger_row["flags"], str) and ledger_row["flags"]:
-        parts.append("flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
+        parts.append("Flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
     if str(ledger_row["used"]).lower() != "true":
-        parts.append("left out")
+        parts.append("Left out")
     return ". ".join(parts) + "."
 
 
@@ -348,7 +348,7 @@ def _steps_trace(frame: Frame, values: NDArray[Any]) -> str:
     """Return a trace that is broken where it has gaps; peaks between points are kept."""
     seconds = np.linspace(frame.across.low, frame.across.high, len(values))
     step = max(1, math.ceil(len(values) / 700))
-    data = []
+    data: list[list[tuple[float, float]]] = []
     run: list[tuple[float, float]] = []
     for start in range(0, len(values), step):
         piece = values[start : start + step]

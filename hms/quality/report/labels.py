@@ -76,7 +76,7 @@ def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: 
     counts = np.zeros((last + 1, _N), int)
     np.add.at(counts, (totals, label), 1)
     frame = Frame(
-        52, 44, WIDTH - 66, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
+        60, 44, WIDTH - 74, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
     )
     parts, _ = class_legend(4)
     parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last))
@@ -126,7 +126,7 @@ def _stack(frame: Frame, at: float, counts: NDArray[np.int64], width: float, nam
 
 def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card:
     """Draw the mean vote shares of the items of each consensus as a table of shades."""
-    left, top, cell_w, cell_h = 92.0, 34.0, 62.0, 36.0
+    left, top, cell_w, cell_h = 92.0, 38.0, 62.0, 35.0
     parts = [image(left, top, cell_w * _N, cell_h * _N, png(matrix), crisp=True)]
     for i, name in enumerate(CLASS_NAMES):
         parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
@@ -135,7 +135,7 @@ def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card
             shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
             css = "m white" if value < 0.65 else "m"
             parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
-    parts.append(text(left + cell_w * 3, top - 24, "share of votes for, %", "m n"))
+    parts.append(text(left + cell_w * 3, top - 25, "share of votes for, %", "m n"))
     parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
     parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
     absent = [name for name, count in zip(CLASS_NAMES, counts, strict=True) if not count]

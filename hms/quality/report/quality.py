@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pandas as pd
@@ -28,7 +28,7 @@ from hms.quality.report.svg import (
 __all__ = ["flag_counts", "grade_counts", "quality_cards"]
 
 WIDTH = 480.0
-TITLES = ("Grades", "Flags", "Flagged channels", "Gaps in the recordings")
+TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings")
 
 PLACES = {
     "Fp1": (-0.31, 0.95), "Fp2": (0.31, 0.95), "F7": (-0.81, 0.59), "F8": (0.81, 0.59),
@@ -70,53 +70,47 @@ def quality_cards(
 ) -> list[Card]:
     """Return the pictures of grades, flags, channels and gaps, of used items and others alike."""
     return [
-        grades(grade_counts(ledger), len(ledger)),
-        flags(flag_counts(ledger), len(ledger)),
+        grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger)),
         head(channels),
         gaps(sketches.get("gaps"), window_s=window_s, context_s=context_s),
     ]
 
 
-def grades(counts: Mapping[str, int] | None, total: int) -> Card:
-    """Draw the number of items of each grade."""
-    if counts is None:
-        return spoken(TITLES[0], "The ledger of this run has no grades.")
-    ungraded = total - sum(counts.values())
-    names = [*counts, *(["not graded"] if ungraded else [])]
-    values = [*counts.values(), *([ungraded] if ungraded else [])]
-    colours = [*GRADE_COLOURS, "#d0d4d8"]
-    picture = _bars(names, values, total, colours)
-    said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
-    note = "An item is not graded if it could not be prepared." if ungraded else ""
-    return Card(TITLES[0], drawing(WIDTH, picture[1], picture[0], alt=f"Items by grade: {said}."), note)
+def grades_and_flags(
+    grades: Mapping[str, int] | None, flags: Mapping[str, int] | None, total: int, most: int = 12
+) -> Card:
+    """Draw the number of items of each grade, and below it the number with each flag."""
+    if grades is None or flags is None:
+        return spoken(TITLES[0], "The ledger of this run has no grades and no flags.")
+    ungraded = total - sum(grades.values())
+    bars = {**grades, **({"not graded": ungraded} if ungraded else {})}
+    body = _bars("Items by grade", bars, total, [*GRADE_COLOURS, "#d0d4d8"])
+    note = "Items that could not be prepared are not graded. " if ungraded else ""
+    if flags:
+        shown = dict(list(flags.items())[:most])
+        body += _bars("Items by flag", shown, total, [CLASS_COLOURS[1]] * len(shown))
+        note += "An item may carry several flags."
+    else:
+        note += "No item carries a flag."
+    if len(flags) > most:
+        note += f" {len(flags) - most} rarer flags are in qc/qc.csv."
+    return Card(TITLES[0], body, note)
 
 
-def flags(counts: Mapping[str, int] | None, total: int, most: int = 14) -> Card:
-    """Draw the number of items with each flag."""
-    if counts is None:
-        return spoken(TITLES[1], "The ledger of this run has no flags.")
-    if not counts:
-        return spoken(TITLES[1], "No item carries a flag.")
-    names, values = list(counts)[:most], list(counts.values())[:most]
-    parts, height = _bars(names, values, total, [CLASS_COLOURS[1]] * len(names))
-    more = f" {len(counts) - most} rarer flags are in qc/qc.csv." if len(counts) > most else ""
-    said = ", ".join(f"{name} {value}" for name, value in zip(names, values, strict=True))
-    note = f"An item may carry several flags.{more}"
-    return Card(TITLES[1], drawing(WIDTH, height, parts, alt=f"Items by flag: {said}."), note)
-
-
-def _bars(names: list[str], values: list[int], total: int, colours: list[str]) -> tuple[list[str], float]:
+def _bars(title: str, counts: Mapping[str, int], total: int, colours: Sequence[str]) -> str:
+    """Return horizontal bars with their names and shares."""
     left, step = 150.0, 25.0
-    most = max([*values, 1])
-    parts = []
-    for i, (name, value, colour) in enumerate(zip(names, values, colours, strict=False)):
-        y = 8 + step * i
-        width = (WIDTH - left - 96) * value / most
+    most = max([*counts.values(), 1])
+    parts = [text(left - 8, 16, title, "e n")]
+    for i, ((name, value), colour) in enumerate(zip(counts.items(), colours, strict=False), start=1):
+        y = 2 + step * i
+        width = (WIDTH - left - 106) * value / most
         parts.append(text(left - 8, y + 14, name.replace("_", " ")[:22], "e", tip=name))
         parts.append(rect(left, y, width, step - 6, colour, tip=f"{name}: {value}"))
         share = f"{value:,} ({100 * value / total:.1f} %)" if total else str(value)
         parts.append(text(left + width + 6, y + 14, share))
-    return parts, 12 + step * len(names)
+    said = ", ".join(f"{name} {value}" for name, value in counts.items())
+    return drawing(WIDTH, 6 + step * (len(counts) + 1), parts, alt=f"{title}: {said}.")
 
 
 # --- channels ------------------------------------------------------------------------------------
@@ -132,12 +126,13 @@ def channel_shares(channels: pd.DataFrame) -> dict[str, float]:
 def head(channels: pd.DataFrame | None) -> Card:
     """Draw each electrode's share of items in which it is flagged, on the head seen from above."""
     if channels is None:
-        return spoken(TITLES[2], "This run has no table of channels (qc/channels.parquet).")
+        return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
     shares = channel_shares(channels)
     if not shares:
-        return spoken(TITLES[2], "No recording could be read, so no channel was measured.")
+        return spoken(TITLES[1], "No recording could be read, so no channel was measured.")
     cx, cy, radius = 240.0, 176.0, 128.0
-    top = max([*(shares.get(name, 0.0) for name in EEG_CHANNELS), 0.01])
+    # Darkest at a tenth at least, so that a clean set does not look bad.
+    top = 1.15 * max([*(shares.get(name, 0.0) for name in EEG_CHANNELS), 0.1])
     nose = [(cx - 14, cy - radius - 14), (cx, cy - radius - 32), (cx + 14, cy - radius - 14)]
     parts = [
         line(nose, INK, width=1.5),
@@ -153,7 +148,7 @@ def head(channels: pd.DataFrame | None) -> Card:
     note = "Share of recordings in which the channel carries a flag, in %."
     note += "".join(f" {name}: {share:.1%}." for name, share in others.items())
     alt = f"Head with the 19 electrodes of the 10-20 system. {note} {said}."
-    return Card(TITLES[2], drawing(WIDTH, 336, parts, alt=alt), note)
+    return Card(TITLES[1], drawing(WIDTH, 336, parts, alt=alt), note)
 
 
 def _electrode(x: float, y: float, name: str, share: float | None, top: float) -> list[str]:
@@ -183,13 +178,17 @@ def _warm(depth: float) -> str:
 def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float) -> Card:
     """Draw where in time the recordings have gaps: a line per recording that has any."""
     if raster is None or not len(raster):
-        return spoken(TITLES[3], "No recording could be read, so there are no gaps to show.")
+        return spoken(TITLES[2], "No recording could be read, so there are no gaps to show.")
     share = np.where(raster == 255, 0, raster / 200.0)
     rows = np.flatnonzero(((raster > 0) & (raster < 255)).any(axis=1))
     outside = int((raster == 255).any(axis=1).sum())
-    edge = f"{outside:,} of {len(raster):,} items lie so near an end that the context is cut there."
+    edge = (
+        f"{outside:,} of {len(raster):,} items lie so near an end that the context is cut there."
+        if outside
+        else "Every item has its whole context."
+    )
     if not len(rows):
-        return spoken(TITLES[3], f"None of the {len(raster):,} items that were read has a gap. {edge}")
+        return spoken(TITLES[2], f"None of the {len(raster):,} items that were read has a gap. {edge}")
     order = rows[np.lexsort((-share[rows].sum(axis=1), share[rows].argmax(axis=1)))]
     lines = _lines(raster[order])
     height = float(min(max(10 * len(lines), 90), 236))
@@ -208,7 +207,7 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
         f"the context around it; {len(raster) - len(order):,} without any are not drawn.{shared} {edge}"
     )
     return Card(
-        TITLES[3], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note
+        TITLES[2], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note
     )
 
 

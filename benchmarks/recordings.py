@@ -1,0 +1,66 @@
+"""Data sets for the benchmarks: made-up recordings, and large sets whose files are links to a few."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+__all__ = ["ROWS_PER_RECORDING", "make_linked", "make_recordings"]
+
+ROWS_PER_RECORDING = 106_800 / 17_089
+"""Of the competition's train.csv."""
+
+
+def make_recordings(work: Path, *, n_recordings: int, seed: int = 0) -> Path:
+    """Return a folder of made-up recordings with the competition's lengths; it is made once."""
+    from hms.sources.synthetic import generate
+
+    folder = work / f"recordings-{n_recordings}-seed{seed}"
+    if not (folder / "train.csv").exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        part = work / f"{folder.name}.part"
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        generate(
+            part,
+            n_recordings=n_recordings,
+            n_patients=max(1, n_recordings // 6),
+            seed=seed,
+            write_spectrograms=False,
+            n_jobs=2,
+        )
+        part.rename(folder)
+    return folder
+
+
+def make_linked(work: Path, base: Path, *, n_recordings: int, n_rows: int) -> Path:
+    """Return a folder of ``n_recordings`` links to the recordings of ``base``, with ``n_rows`` rows in all."""
+    folder = work / f"linked-{n_recordings}-{n_rows}"
+    if (folder / "train.csv").exists():
+        return folder
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "train_eegs").mkdir(parents=True)
+    first = pd.read_csv(base / "train.csv").groupby("eeg_id", sort=False).head(1).reset_index(drop=True)
+    place = np.arange(n_recordings) % len(first)
+    ids = 10_000_000 + np.arange(n_recordings)
+    for new, old in zip(ids.tolist(), first["eeg_id"].to_numpy()[place].tolist(), strict=True):
+        os.symlink(base / "train_eegs" / f"{old}.parquet", folder / "train_eegs" / f"{new}.parquet")
+    table = first.iloc[place].assign(eeg_id=ids, patient_id=ids // 9)
+    table = _with_rows(table, n_rows)
+    table.to_csv(folder / "train.csv.part", index=False)
+    (folder / "train.csv.part").rename(folder / "train.csv")
+    return folder
+
+
+def _with_rows(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:
+    """Repeat rows until there are ``n_rows``, numbered within their recording."""
+    counts = np.diff(np.linspace(0, n_rows, len(table) + 1).round().astype(int))
+    rows = table.iloc[np.repeat(np.arange(len(table)), counts)]
+    sub_id = np.concatenate([np.arange(count) for count in counts.tolist()])
+    return rows.assign(
+        eeg_sub_id=sub_id, label_id=np.arange(n_rows), spectrogram_id=rows["eeg_id"].to_numpy()
+    )

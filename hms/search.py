@@ -1,0 +1,93 @@
+"""A search: one of Hydra's sweepers chooses the members, each returns its objective to it.
+
+The members are run one after another like those of any sweep and end in the same leaderboard.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hms.config import Config, ConfigError, build_config, digest_of
+from hms.leaderboard import Member, make_leaderboard, objective_of
+from hms.progress import say
+
+__all__ = ["Search"]
+
+
+class Search:
+    """Collects the jobs that a sweeper starts.
+
+    A member that fails has the objective infinity, so that the sweeper goes on and does
+    not come back to it.
+    """
+
+    def __init__(self, texts: Sequence[str]) -> None:
+        self.texts = list(texts)
+        self.members: list[Member] = []
+
+    def is_on(self) -> bool:
+        """Tell whether Hydra runs jobs of a sweep."""
+        from hydra.core.hydra_config import HydraConfig
+        from hydra.types import RunMode
+
+        return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+    def trial(self, raw: Any) -> float:
+        """Run a member and return its objective."""
+        from hydra.core.hydra_config import HydraConfig
+
+        from hms.sweep import run_member
+
+        own = tuple(str(text) for text in HydraConfig.get().overrides.task)
+        member = _built(Member(len(self.members) + 1, own), raw)
+        say(f"member {member.number}: {member.label}")
+        member = run_member(member)
+        self.members.append(member)
+        return _objective(member)
+
+    def finish(self) -> int:
+        """Write and show the leaderboard; return the exit code."""
+        from hms.sweep import FOLDER, finish
+
+        settings = next((m.cfg for m in self.members if m.cfg is not None), None)
+        if settings is None:
+            return 1 if self.members else 0
+        name = settings.sweep.name or f"search-{digest_of(self.texts, 4)}"
+        board = make_leaderboard(
+            _distinct(self.members),
+            name=name,
+            command=shlex.join(["python", "run.py", *self.texts]),
+            objective=settings.sweep.objective,
+            reference=1,
+        )
+        return finish(board, board.write(Path(settings.outputs_dir) / FOLDER / name))
+
+
+def _built(member: Member, raw: Any) -> Member:
+    from dataclasses import replace
+
+    try:
+        return replace(member, cfg=build_config(raw))
+    except ConfigError as error:
+        return replace(member, error=str(error))
+
+
+def _objective(member: Member) -> float:
+    if member.run is None:
+        return float("inf")
+    cfg: Config | None = member.cfg
+    assert cfg is not None
+    return objective_of(member.run, cfg)
+
+
+def _distinct(members: Sequence[Member]) -> list[Member]:
+    """Return members without those that a sampler drew again, less the overrides that all have."""
+    from dataclasses import replace
+
+    first = {member.overrides: member for member in reversed(members)}
+    kept = sorted(first.values(), key=lambda member: member.number)
+    common = set.intersection(*(set(m.overrides) for m in kept)) if len(kept) > 1 else set()
+    return [replace(m, overrides=tuple(o for o in m.overrides if o not in common)) for m in kept]

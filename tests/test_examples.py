@@ -1,0 +1,47 @@
+"""The examples run, on a set that is far too small to learn from."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import hms
+from hms.results import Run
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run in which every fold has items for both stages."""
+    outputs = tmp_path_factory.mktemp("examples")
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    return hms.run(hms.compose(*base, "labels.high_confidence_votes=2"))
+
+
+def example(name: str, *arguments: object) -> str:
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_training_example_predicts_every_item_out_of_fold(small_run: Run) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: the training example is NOT tested")
+    out = example("train_torch.py", "--run", small_run.path, "--epochs", "1,1")
+    assert "network KL" in out
+    assert [line.split()[:2] for line in out.splitlines() if line.startswith("all")] == [["all", "10"]]
+
+
+def test_the_picture_of_the_augmentations_is_drawn(small_run: Run, tmp_path: Path) -> None:
+    example("draw_augmentations.py", tmp_path / "new" / "a.png", "--run", small_run.path)
+    assert (tmp_path / "new" / "a.png").read_bytes()[:4] == b"\x89PNG"

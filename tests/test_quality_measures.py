@@ -1,0 +1,306 @@
+"""Measures of one recording, against closed forms, dense sums and SciPy."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import scipy.signal
+
+import hms
+from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.quality.measures import (
+    CHANNEL_MEASURES,
+    NEIGHBOURS,
+    channel_measures,
+    correlation,
+    edge_share,
+    window_signature,
+)
+from hms.signal.wavelets import reaches_s
+from hms.stages.signal import Cleaned
+
+SFREQ = 200.0
+N = 6800
+T = np.arange(N) / SFREQ
+
+
+def measure(eeg: np.ndarray, **settings: slice) -> dict[str, np.ndarray]:
+    """Measure 20 channels, float32."""
+    return channel_measures(eeg.astype(np.float32), sfreq=SFREQ, **settings)
+
+
+def brain(seed: int = 0) -> np.ndarray:
+    """Return 20 channels of coloured noise of about 20 µV, half of it common."""
+    rng = np.random.default_rng(seed)
+    sos = scipy.signal.butter(2, [1, 20], "bandpass", fs=SFREQ, output="sos")
+    slow = scipy.signal.sosfilt(sos, rng.standard_normal((21, N)), axis=1)
+    slow /= slow.std(axis=1, keepdims=True)
+    return 15 * (slow[:20] + slow[20]) + rng.standard_normal((20, N))
+
+
+# --- gaps and amplitudes -------------------------------------------------------------------------
+
+
+def test_gaps_are_counted_and_do_not_spread_into_other_measures():
+    """Three missing samples in F3: share 3 / 6800, longest 15 ms, the other channels untouched."""
+    eeg = brain()
+    whole = measure(eeg)
+    eeg[1, 3000:3003] = np.nan
+    eeg[1, 10] = np.inf
+    found = measure(eeg, window=slice(2400, 4400))
+    assert found["gap_share"][1] == pytest.approx(4 / N)
+    assert found["window_gap_share"][1] == pytest.approx(3 / 2000)
+    assert found["longest_gap_s"][1] == pytest.approx(0.015)
+    assert found["gap_share"].sum() == found["gap_share"][1]
+    for name in CHANNEL_MEASURES:
+        assert np.isfinite(found[name][:19]).all(), name
+    assert found["sd_uv"][1] == pytest.approx(whole["sd_uv"][1], rel=0.01)
+
+
+def test_a_channel_of_nan_alone_is_measured_without_a_warning():
+    """All of it is a gap; what cannot be said is NaN or 0, and no other channel is touched."""
+    eeg = brain()
+    eeg[4] = np.nan
+    found = measure(eeg)
+    assert found["gap_share"][4] == 1
+    assert found["ptp_uv"][4] == 0
+    assert np.isnan(found["neighbour_corr"][4])
+    assert np.isfinite(np.delete(found["neighbour_corr"][:19], 4)).all()
+
+
+def test_offset_peak_and_largest_sample_of_a_shifted_sine():
+    """A sine of 50 µV on 2000 µV: mean 2000, peak 50 from it, largest absolute sample 2050."""
+    eeg = np.tile(2000 + 50 * np.sin(2 * np.pi * 5 * T), (20, 1))
+    found = measure(eeg)
+    assert found["offset_uv"] == pytest.approx(2000, abs=0.01)
+    assert found["peak_uv"] == pytest.approx(50, abs=0.05)
+    assert found["max_abs_uv"] == pytest.approx(2050, abs=0.05)
+    assert found["ptp_uv"] == pytest.approx(100, abs=0.1)
+    assert found["drift_uv"] == pytest.approx(0, abs=0.01)
+
+
+@pytest.mark.parametrize("start", [0, 137, 1000, N - 1000])
+def test_five_flat_seconds_are_seen_wherever_they_start(start: int):
+    """Four whole seconds lie within any five: the calmest stretch has no amplitude."""
+    eeg = brain()
+    eeg[2, start : start + 1000] = 12.5
+    found = measure(eeg)
+    assert found["flat_ptp_uv"][2] == 0
+    assert np.delete(found["flat_ptp_uv"], 2).min() > 20
+
+
+def test_three_flat_seconds_are_not_five():
+    eeg = brain()
+    eeg[2, 1000:1600] = 0
+    assert measure(eeg)["flat_ptp_uv"][2] > 20
+
+
+def test_a_gap_is_no_flat_stretch():
+    """Ten seconds of NaN are bridged by a straight line, which counts as a gap alone."""
+    eeg = brain()
+    eeg[2, 1000:3000] = np.nan
+    assert measure(eeg)["flat_ptp_uv"][2] > 20
+
+
+def test_clipping_is_counted_at_the_extreme_and_dead_channels_have_none():
+    """Seven samples at the ceiling are seven; a channel of one value has no extreme."""
+    eeg = brain()
+    top = np.sort(eeg[3])[-7]
+    eeg[3] = np.minimum(eeg[3], top)
+    eeg[5] = 0
+    found = measure(eeg)
+    assert found["extreme_samples"][3] == 7
+    assert found["extreme_samples"][5] == 0
+    assert (np.delete(found["extreme_samples"], [3, 5]) == 1).all()
+
+
+def test_a_step_is_a_jump_and_a_tone_or_noise_is_none():
+    """A step of 300 µV stands out by nearly that; 60 Hz of 500 µV and 40 µV of white noise do not."""
+    eeg = brain()
+    eeg[0, 4000:] += 300
+    eeg[1] += 500 * np.sin(2 * np.pi * 60 * T)
+    eeg[2] += 40 * np.random.default_rng(1).standard_normal(N)
+    found = measure(eeg)
+    assert 200 < found["jump_uv"][0] < 300
+    assert found["jump_uv"][1] == 0
+    assert found["jump_uv"][2] == 0
+
+
+def test_drift_is_the_range_of_the_means_of_two_seconds():
+    """A ramp of 500 µV over 34 s: the means of the first and the last 2 s are 32/34 of it apart."""
+    eeg = np.tile(np.linspace(0, 500, N), (20, 1))
+    assert measure(eeg)["drift_uv"] == pytest.approx(500 * 32 / 34, rel=0.001)
+
+
+# --- spectra -------------------------------------------------------------------------------------
+
+
+def test_amplitude_between_1_and_20_hz_is_that_of_a_sine_and_leaves_out_the_rest():
+    """A sine of 30 µV has an RMS of 30 / sqrt 2; 35 Hz and an offset add nothing."""
+    eeg = np.tile(30 * np.sin(2 * np.pi * 10 * T) + 80 * np.sin(2 * np.pi * 35 * T) + 900, (20, 1))
+    found = measure(eeg)
+    assert found["sd_uv"] == pytest.approx(30 / np.sqrt(2), rel=1e-3)
+    assert found["hf_uv"] == pytest.approx(80 / np.sqrt(2), rel=1e-3)
+
+
+def test_power_density_agrees_with_scipy_welch():
+    """Without overlap, with the same taper, the RMS of white noise between 25 and 95 Hz is Welch's."""
+    eeg = np.random.default_rng(0).standard_normal((20, N))
+    freqs, density = scipy.signal.welch(
+        eeg, fs=SFREQ, window="hann", nperseg=400, noverlap=0, detrend=False, axis=1
+    )
+    away = (np.abs(freqs - 50) > 2) & (np.abs(freqs - 60) > 2) & (freqs >= 25) & (freqs <= 95)
+    np.testing.assert_allclose(measure(eeg)["hf_uv"], np.sqrt(density[:, away].sum(axis=1) * 0.5), rtol=1e-4)
+
+
+@pytest.mark.parametrize("mains_hz", [50, 60])
+def test_mains_are_stated_in_db_over_what_is_beside_them(mains_hz: int):
+    """In white noise of 1 µV²/Hz a sine of 200 µV² is 200 / 1.5 Hz over it: 21 dB, at its own frequency."""
+    rng = np.random.default_rng(0)
+    eeg = rng.standard_normal((20, N)) * np.sqrt(SFREQ / 2) + 20 * np.sin(2 * np.pi * mains_hz * T)
+    found = measure(eeg)
+    expected = 10 * np.log10(200 / 1.5 + 1)
+    assert np.median(found[f"line{mains_hz}_db"]) == pytest.approx(expected, abs=0.3)
+    assert np.abs(found[f"line{110 - mains_hz}_db"]).max() < 4
+
+
+def test_mains_of_any_strength_are_no_power_at_high_frequencies():
+    eeg = brain()
+    strong = eeg + 5000 * np.sin(2 * np.pi * 60 * T)
+    assert measure(strong)["hf_uv"] == pytest.approx(measure(eeg)["hf_uv"], rel=0.05)
+
+
+def test_spectra_are_taken_of_the_span_they_are_given():
+    """Muscle outside it does not count."""
+    eeg = brain()
+    eeg[:, :1000] += 100 * np.random.default_rng(0).standard_normal((20, 1000))
+    inside = measure(eeg, spectral=slice(1400, 5400))["hf_uv"]
+    assert inside == pytest.approx(measure(brain(), spectral=slice(1400, 5400))["hf_uv"])
+    assert (measure(eeg)["hf_uv"] > 3 * inside).all()
+
+
+# --- correlations --------------------------------------------------------------------------------
+
+
+def test_neighbours_are_mutual_and_stand_beside_each_other():
+    """Cz has the four around it, Fp1 its row, F7 and F3; left mirrors right."""
+    names = np.array(EEG_CHANNELS)
+    assert set(names[NEIGHBOURS[list(names).index("Cz")]]) == {"C3", "C4", "Fz", "Pz"}
+    assert set(names[NEIGHBOURS[list(names).index("Fp1")]]) == {"Fp2", "F7", "F3"}
+    assert (NEIGHBOURS == NEIGHBOURS.T).all()
+    assert not NEIGHBOURS.diagonal().any()
+    assert set(NEIGHBOURS.sum(axis=1)) == {3, 4}
+
+
+def test_correlations_are_pearsons_of_the_band():
+    """The best neighbour agrees with np.corrcoef of signals that lie within 1 to 20 Hz."""
+    sos = scipy.signal.butter(6, [2, 18], "bandpass", fs=SFREQ, output="sos")
+    eeg = scipy.signal.sosfiltfilt(sos, brain(3), axis=1)
+    dense = np.corrcoef(eeg[:19])
+    expected = np.where(NEIGHBOURS, dense, -2).max(axis=1)
+    np.testing.assert_allclose(measure(eeg)["neighbour_corr"][:19], expected, atol=0.06)
+
+
+def test_reversed_polarity_turns_the_sign_of_one_electrode_only():
+    eeg = brain()
+    eeg[8] *= -1
+    polarity = measure(eeg)["polarity"]
+    assert polarity[8] < -0.5
+    assert np.delete(polarity[:19], 8).min() > 0.2
+
+
+def test_a_copy_correlates_fully_with_its_twin_whatever_its_gain():
+    eeg = brain()
+    eeg[18] = 3 * eeg[0] + 100
+    twin = measure(eeg)["twin_corr"]
+    assert twin[[0, 18]] == pytest.approx(1, abs=1e-5)
+    assert np.delete(twin[:19], [0, 18]).max() < 0.9
+    assert np.isnan(twin[19])
+
+
+def test_gain_is_stated_over_the_neighbours():
+    """Ten times the amplitude is 20 dB over equal neighbours; a neighbour of it, with four, loses 5 dB."""
+    tone = 20 * np.sin(2 * np.pi * 10 * T)
+    eeg = np.tile(tone, (20, 1))
+    cz, fz = EEG_CHANNELS.index("Cz"), EEG_CHANNELS.index("Fz")
+    eeg[cz] *= 10
+    gain = measure(eeg)["gain_db"]
+    assert gain[cz] == pytest.approx(20, abs=1e-3)
+    assert gain[fz] == pytest.approx(-20 / NEIGHBOURS[fz].sum(), abs=1e-3)
+
+
+def test_a_lateralised_pattern_is_no_loud_electrode():
+    """A field that falls off smoothly over one side stays under 6 dB at its peak."""
+    eeg = brain()
+    left = {"T3": 4.0, "F7": 3.0, "T5": 3.0, "C3": 3.0, "F3": 2.0, "P3": 2.0, "Fp1": 1.8, "O1": 1.8}
+    for name, gain in left.items():
+        eeg[EEG_CHANNELS.index(name)] *= gain
+    assert measure(eeg)["gain_db"][:19].max() < 6
+
+
+def test_the_heart_in_an_electrode_correlates_with_the_ekg():
+    """QRS complexes of 100 µV in one electrode; the others stay near zero."""
+    eeg = brain()
+    beats = np.zeros(N)
+    beats[100::170] = 1
+    qrs = np.convolve(beats, np.exp(-(np.linspace(-3, 3, 13) ** 2)), mode="same")
+    eeg[19] = 800 * qrs
+    eeg[6] += 100 * qrs
+    corr = measure(eeg)["ekg_corr"]
+    assert corr[6] > 0.4
+    assert np.delete(corr[:19], 6).max() < 0.2
+    assert np.isnan(corr[19])
+
+
+def test_an_absent_ekg_makes_its_correlation_unknown():
+    eeg = brain()
+    eeg[19] = 0
+    assert np.isnan(measure(eeg)["ekg_corr"]).all()
+
+
+def test_measures_do_not_change_what_they_are_given():
+    eeg = brain().astype(np.float32)
+    eeg[3, 5:9] = np.nan
+    before = eeg.copy()
+    channel_measures(eeg, sfreq=SFREQ)
+    np.testing.assert_array_equal(eeg, before)
+
+
+def test_every_measure_has_one_float32_per_channel():
+    found = measure(brain())
+    assert tuple(found) == CHANNEL_MEASURES
+    assert {values.shape for values in found.values()} == {(len(CHANNELS),)}
+    assert {values.dtype for values in found.values()} == {np.dtype(np.float32)}
+
+
+# --- output --------------------------------------------------------------------------------------
+
+
+def test_correlation_of_rows_is_pearsons_and_nan_for_a_constant():
+    x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
+    x[2] = 1
+    assert correlation(x, 0, 1) == pytest.approx(np.corrcoef(x[0], x[1])[0, 1], abs=1e-6)
+    assert np.isnan(correlation(x, 0, 2))
+    assert np.isnan(correlation(x, None, 1))
+
+
+def test_edge_share_counts_the_frames_within_reach_of_an_edge():
+    """A dense count over all frames and frequencies, with no context on the left and all on the right."""
+    params = hms.compose("cwt.n_freqs=12").cwt
+    frames, total = np.arange(0, 2000, params.hop), 0
+    for freq in np.geomspace(params.min_hz, params.max_hz, 12):
+        total += np.sum(frames < np.ceil(max(reaches_s(params, float(np.float32(freq)))) * SFREQ))
+    found = edge_share(params, sfreq=SFREQ, n_window=2000, before=0, after=5000)
+    assert found == pytest.approx(total / (12 * frames.size), abs=0.01)
+    assert edge_share(params, sfreq=SFREQ, n_window=2000, before=5000, after=5000) == 0
+
+
+def test_signatures_multiply_to_the_correlation_of_windows():
+    """The same window scaled and shifted gives 1, its negative -1, a constant one zeros."""
+    eeg = brain().astype(np.float32)[:16]
+    cleaned = [Cleaned(x, CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ) for x in (eeg, 3 * eeg + 7, -eeg)]
+    first, second, third = (window_signature(c).astype(float) for c in cleaned)
+    assert first @ second == pytest.approx(1, abs=1e-5)
+    assert first @ third == pytest.approx(-1, abs=1e-5)
+    flat = Cleaned(np.ones((16, N), np.float32), CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ)
+    assert not window_signature(flat).any()

@@ -1,0 +1,235 @@
+"""The ledger, exclusions, duplicates and the summary of whole runs, on odd inputs too."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
+from hms.quality.ledger import FLAGS, GRADES
+from hms.results import Run
+
+Prepare = Callable[..., Run]
+
+
+def write_set(folder: Path, eegs: list[np.ndarray], patients: list[int], votes: list[int]) -> Path:
+    """Write recordings of 50 s with three votes each for the class of the given number."""
+    (folder / "train_eegs").mkdir(parents=True)
+    rows = []
+    for i, (eeg, patient, vote) in enumerate(zip(eegs, patients, votes, strict=True)):
+        frame = pd.DataFrame(eeg.T.astype(np.float32), columns=list(CHANNELS))
+        frame.to_parquet(folder / "train_eegs" / f"{1000 + i}.parquet")
+        counts = {name: 3 * (k == vote) for k, name in enumerate(VOTE_COLUMNS)}
+        row = {"eeg_id": 1000 + i, "eeg_sub_id": 0, "eeg_label_offset_seconds": 0.0, "spectrogram_id": i}
+        row |= {"spectrogram_sub_id": 0, "spectrogram_label_offset_seconds": 0.0, "label_id": i}
+        rows.append(row | {"patient_id": patient, "expert_consensus": "Other", **counts})
+    pd.DataFrame(rows).to_csv(folder / "train.csv", index=False)
+    return folder
+
+
+def noise(seed: int) -> np.ndarray:
+    """Return 50 s of smooth noise that neighbouring electrodes share in part."""
+    rng = np.random.default_rng(seed)
+    own, shared = (np.cumsum(rng.standard_normal((n, 10_000)), axis=1) for n in (20, 1))
+    eeg = own + 2 * shared
+    kernel = np.ones(400) / 400
+    slow = np.stack([np.convolve(row, kernel, mode="same") for row in eeg])
+    return 4 * (eeg - slow) + rng.standard_normal(eeg.shape)
+
+
+def edge_set(folder: Path, n: int = 3) -> Path:
+    """Write a few recordings of as many patients."""
+    return write_set(folder, [noise(i) for i in range(n)], list(range(n)), [i % 6 for i in range(n)])
+
+
+# --- odd inputs ----------------------------------------------------------------------------------
+
+
+def test_one_item_of_one_class_and_patient_has_a_ledger_and_a_summary(prepare: Prepare, tmp_path: Path):
+    """With a single item z scores rest on its electrodes, and what needs more items is None."""
+    run = prepare(write_set(tmp_path / "d", [noise(0)], [7], [5]), "folds=none")
+    assert run.qc["used"].tolist() == [True]
+    assert run.qc["grade"].isin(GRADES).all()
+    assert run.summary["quality"]["measured"] == 1
+    assert run.summary["strata"]["all"]["consensus_counts"]["other"] == 1
+    assert run.summary["items_per_patient"] == {"patients": 1, "median": 1.0, "largest": 1}
+    assert run.summary["excluded_reasons"] == {}
+
+
+def test_every_item_excluded_still_has_a_ledger_that_says_why(prepare: Prepare, tmp_path: Path):
+    """Recordings of NaN alone are left out; the ledger names the reason and the summary counts them."""
+    dead = np.full((20, 10_000), np.nan)
+    run = prepare(write_set(tmp_path / "d", [dead, dead], [1, 2], [0, 1]), "folds=none")
+    assert not run.qc["used"].any()
+    assert run.qc["grade"].tolist() == ["unusable", "unusable"]
+    assert run.qc["reason"].tolist() == ["no channel has a usable sample"] * 2
+    assert run.qc["nan_share"].isna().all()
+    assert run.summary["items_used"] == 0
+    assert run.summary["quality"]["measured"] == 0
+    assert run.summary["quality"]["grades"]["unusable"] == 2
+    assert len(pd.read_parquet(run.path / "qc" / "channels.parquet")) == 0
+
+
+def test_a_nan_only_recording_among_others_is_the_only_one_without_measures(prepare: Prepare, tmp_path: Path):
+    """Its row stands in the ledger at its place in the table."""
+    eegs = [noise(0), np.full((20, 10_000), np.nan), noise(2)]
+    run = prepare(write_set(tmp_path / "d", eegs, [1, 2, 3], [0, 1, 2]), "folds=none")
+    assert run.qc["item_id"].tolist() == ["1000", "1001", "1002"]
+    assert run.qc["used"].tolist() == [True, False, True]
+    assert run.qc["nan_share"].notna().tolist() == [True, False, True]
+
+
+def test_no_excluded_items_give_an_empty_table_of_reasons(prepare: Prepare, tmp_path: Path):
+    """The summary says that nothing was left out, and the ledger has no reason."""
+    run = prepare(edge_set(tmp_path / "d"), "folds=none")
+    assert run.summary["items_excluded"] == 0
+    assert run.qc["reason"].isna().all()
+
+
+# --- what the ledger holds -----------------------------------------------------------------------
+
+
+def test_the_ledger_has_a_row_per_item_and_the_channels_a_row_per_channel(finished: Run):
+    """channels.parquet holds 20 channels for each measured item, in the order of the files."""
+    channels = pd.read_parquet(finished.path / "qc" / "channels.parquet")
+    assert len(finished.qc) == len(finished.meta) + len(finished.excluded)
+    assert channels["channel"].tolist() == list(CHANNELS) * int(finished.qc["nan_share"].notna().sum())
+    assert set(finished.summary["quality"]["flags"]) == set(FLAGS)
+
+
+def test_the_worst_channel_of_an_item_is_its_value_in_the_ledger(finished: Run):
+    """max_abs_uv of an item is the largest over its EEG channels, without the EKG."""
+    channels = pd.read_parquet(finished.path / "qc" / "channels.parquet")
+    eeg = channels[channels["channel"] != "EKG"]
+    worst = eeg.groupby("item_id", sort=False)["max_abs_uv"].max()
+    stated = finished.qc.set_index("item_id")["max_abs_uv"].dropna()
+    np.testing.assert_allclose(stated.to_numpy(), worst[stated.index].to_numpy(), rtol=1e-5)
+
+
+def test_another_option_of_qc_reads_no_recording_again(prepare: Prepare, small_set: Path):
+    """Limits are in the table stage alone: the stage that measures is found done."""
+    prepare(small_set)
+    run = prepare(small_set, "qc=lenient")
+    assert run.manifest["stages"]["measures"]["computed"] == 0
+    assert run.manifest["stages"]["quality"]["computed"] == 1
+
+
+def test_z_scores_do_not_depend_on_the_order_of_the_table(prepare: Prepare, tmp_path: Path):
+    """The same recordings listed backwards have the same measures and grades."""
+    folder = edge_set(tmp_path / "d", 4)
+    first = prepare(folder, "folds=none").qc.set_index("item_id").sort_index()
+    table = pd.read_csv(folder / "train.csv")
+    table.iloc[::-1].to_csv(folder / "train.csv", index=False)
+    second = prepare(folder, "folds=none").qc.set_index("item_id").sort_index()
+    pd.testing.assert_frame_equal(first, second)
+
+
+# --- leaving items out ---------------------------------------------------------------------------
+
+
+def with_bad_electrodes(seed: int) -> np.ndarray:
+    """Return a recording in which five electrodes carry 100 times their signal."""
+    eeg = noise(seed)
+    eeg[[1, 5, 9, 13, 17]] = 3000 * np.random.default_rng(seed).standard_normal((5, 10_000))
+    return eeg
+
+
+def test_a_grade_that_leaves_items_out_changes_meta_labels_and_splits_alike(prepare: Prepare, tmp_path: Path):
+    """exclude_from=poor names the flags in meta_excluded.csv; rows of all tables still agree."""
+    folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [0, 1, 2])
+    run = prepare(folder, "folds.n_splits=2", "qc.exclude_from=poor")
+    assert run.meta["item_id"].tolist() == ["1000", "1002"]
+    assert run.labels.item_id.tolist() == ["1000", "1002"]
+    assert run.excluded["item_id"].tolist() == ["1001"]
+    assert run.excluded["stage"].tolist() == ["quality"]
+    assert run.excluded["reason"].iloc[0].startswith(("grade poor: ", "grade unusable: "))
+    assert run.qc["used"].tolist() == [True, False, True]
+    assert run.qc["reason"].iloc[1] == run.excluded["reason"].iloc[0]
+    assert sorted(np.concatenate([split.valid for split in run.splits]).tolist()) == [0, 1]
+    assert not (run.path / "spec_hr_out" / "1001_hr.npz").exists()
+
+
+def test_by_default_flags_leave_nothing_out(prepare: Prepare, tmp_path: Path):
+    """The same recording is used and graded."""
+    folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [0, 1, 2])
+    run = prepare(folder, "folds=none")
+    assert run.qc["used"].all()
+    assert run.qc["grade"].iloc[1] in ("poor", "unusable")
+
+
+# --- duplicates ----------------------------------------------------------------------------------
+
+
+def copies(folder: Path, *, same_patient: bool) -> Path:
+    """Write five recordings, the fourth a copy of the first, the fifth one scaled and shifted."""
+    eegs = [noise(0), noise(1), noise(2), noise(0), 1.5 * noise(1) + 20]
+    return write_set(folder, eegs, [1, 2, 3, 1, 2] if same_patient else [1, 2, 3, 4, 5], [0, 1, 2, 3, 4])
+
+
+def test_a_copied_recording_and_a_copied_window_are_named(prepare: Prepare, tmp_path: Path):
+    """Equal bytes are a recording twice; the same window scaled is a window twice."""
+    run = prepare(copies(tmp_path / "d", same_patient=True), "folds.n_splits=2")
+    found = pd.read_csv(run.path / "qc" / "duplicates.csv", dtype=str)
+    assert found[["item_id", "same_as", "kind"]].to_numpy().tolist() == [
+        ["1003", "1000", "recording"],
+        ["1004", "1001", "window"],
+    ]
+    assert run.summary["duplicates"]["recordings"] == 1
+    assert run.summary["duplicates"]["windows"] == 1
+    assert run.summary["leakage"]["passed"] is True
+
+
+def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare: Prepare, tmp_path: Path):
+    """Patients are whole, and still the same window stands on both sides of a fold."""
+    run = prepare(copies(tmp_path / "d", same_patient=False), "folds.n_splits=5")
+    assert run.summary["leakage"]["patients_on_both_sides"] == 0
+    assert run.summary["leakage"]["duplicates_on_both_sides"] == 2
+    assert run.summary["leakage"]["examples"] == [["1003", "1000"], ["1004", "1001"]]
+    assert run.summary["leakage"]["passed"] is False
+
+
+def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], tmp_path: Path):
+    """The message names the pairs and what to do; no run is finished."""
+    folder = copies(tmp_path / "d", same_patient=False)
+    done = command("data=kaggle", f"data.root={folder}", "folds.n_splits=5", "qc.leak=error")
+    assert done.code == 2
+    assert "1003 and 1000" in done.err
+    assert "patient_id" in done.err
+    assert "Traceback" not in done.err
+
+
+# --- settings ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("qc.channel.lin=3", "channel.lin"),
+        ("qc.channel.flat=-1", "above 0"),
+        ("qc.exclude_from=bad", "usable, poor, unusable"),
+        ("qc.grading.bad_channel=[flatt]", "'flatt' is no flag here (did you mean 'flat'?)"),
+        ("qc.grading.poor_bad_channels=1", "poor_bad_channels must be at least usable_bad_channels (3)"),
+        ("qc.duplicate_corr=0.5", "at least 0.9"),
+    ],
+)
+def test_impossible_limits_are_refused(
+    command: Callable[..., object], small_set: Path, override: str, text: str
+):
+    done = command("data=kaggle", f"data.root={small_set}", override)
+    assert done.code == 2
+    assert text in done.err
+
+
+def test_the_summary_is_plain_json_without_nan(finished: Run):
+    """Python's reader with NaN refused takes it, and the classes are named."""
+
+    def refuse(text: str) -> None:
+        raise AssertionError(text)
+
+    loaded = json.loads((finished.path / "qc" / "summary.json").read_text(), parse_constant=refuse)
+    assert list(loaded["strata"]["all"]["proportions_raw"]) == list(CLASSES)

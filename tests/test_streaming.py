@@ -1,0 +1,170 @@
+"""Recordings of hours and days: flat memory, shared filtering, identity of what was read."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import noise, patched, write_edf
+
+import hms
+from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.results import Run
+from hms.sources.base import Block, Reader
+
+pytest.importorskip("edfio")
+
+TEN_MINUTES = 600 * 200
+Prepare = Callable[..., Run]
+
+
+@pytest.fixture(scope="module")
+def long_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Ten minutes of 19 channels."""
+    folder = tmp_path_factory.mktemp("long")
+    write_edf(folder / "long.edf", noise(TEN_MINUTES, names=EEG_CHANNELS), data_record_duration=1)
+    return folder
+
+
+@pytest.fixture
+def prepare_long(tmp_path: Path) -> Prepare:
+    """Prepare a folder of EDF files into outputs of its own per name."""
+
+    def call(root: Path, name: str, *overrides: str) -> Run:
+        base = ("data=edf", f"data.root={root}", f"outputs_dir={tmp_path / name}", "n_jobs=1", "unit=per_row")
+        stages = () if any(o.startswith("stages=") for o in overrides) else ("stages=[scalograms,waveforms]",)
+        return hms.run(hms.compose(*base, *stages, *overrides))
+
+    return call
+
+
+def test_shared_blocks_equal_windows_alone_within_1e_4(long_set, prepare_long):
+    """Sliding by 10 s through blocks of 120 s, and each window filtered on its own."""
+    shared = prepare_long(long_set, "shared", "data.step_s=10", "scaling=none")
+    alone = prepare_long(long_set, "alone", "data.step_s=10", "scaling=none", "data.block_s=null")
+    assert len(shared.meta) == 56
+    for item_id in shared.meta["item_id"]:
+        one, two = shared.spec(item_id), alone.spec(item_id)
+        np.testing.assert_allclose(one, two, atol=1e-4 * two.max())
+        np.testing.assert_allclose(shared.wave(item_id), alone.wave(item_id), atol=1e-3)
+
+
+def test_a_window_does_not_depend_on_which_others_are_due(long_set, prepare_long, tmp_path):
+    """The same bytes whether it is prepared with all windows of its block, alone, or for one stage only."""
+    together = prepare_long(long_set, "together", "data.step_s=10")
+    (tmp_path / "one.csv").write_text("recording,patient_id,start_s\nlong,long,170\n")
+    table = f"data.windows={tmp_path / 'one.csv'}"
+    alone = prepare_long(long_set, "alone", table)
+    later = prepare_long(long_set, "later", table, "stages=[waveforms]")
+    assert alone.meta["window_start_s"].tolist() == [190.0]
+    assert np.array_equal(together.spec("long_17"), alone.spec("long_0"))
+    assert np.array_equal(together.wave("long_17"), alone.wave("long_0"))
+    assert np.array_equal(together.wave("long_17"), later.wave("long_0"))
+
+
+def test_a_block_is_filtered_once(long_set, prepare_long, monkeypatch):
+    """56 windows start in 5 blocks of 120 s: 5 results, not 56."""
+    made = []
+    real = Block.once
+
+    def counted(block, key, function, n_context):
+        made.append(key not in block.results)
+        return real(block, key, function, n_context)
+
+    monkeypatch.setattr(Block, "once", counted)
+    prepare_long(long_set, "counted", "data.step_s=10", "stages=[scalograms]")
+    assert len(made) == 56
+    assert sum(made) == 5
+
+
+def test_a_change_makes_only_the_windows_near_it_due(long_set, prepare_long, tmp_path):
+    """One sample at 300 s: windows whose own block or a neighbour holds it, not those of the first block."""
+    import shutil
+
+    own = Path(shutil.copytree(long_set, tmp_path / "own"))
+    first = prepare_long(own, "out")
+    data = bytearray((own / "long.edf").read_bytes())
+    at = 256 * 20 + 300 * 19 * 200 * 2
+    data[at : at + 2] = b"\x10\x10"
+    (own / "long.edf").write_bytes(data)
+    second = prepare_long(own, "out")
+    starts = first.meta["window_start_s"].to_numpy()
+    blocks = np.floor(starts / 120)
+    assert second.manifest["stages"]["scalograms"]["computed"] == np.isin(blocks, (1, 2, 3)).sum()
+    assert np.array_equal(first.spec("long_0"), second.spec("long_0"))
+
+
+class Counter:
+    """A recording in memory that notes what is read of it."""
+
+    sfreq = 200.0
+    channels = ("Fp1",)
+    n_samples = 100_000
+
+    def __init__(self) -> None:
+        self.reads: list[tuple[int, int]] = []
+
+    def digest_of(self, part: str) -> str:
+        return part
+
+    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> np.ndarray:
+        self.reads.append((start, stop))
+        return np.arange(start, stop, dtype=np.float32)[None]
+
+
+def test_a_reader_reads_a_block_once_and_cuts_windows_from_it():
+    """A window at 130 s of 10 s with 2 s around it is samples 25,600 to 28,400, from the block at 120 s."""
+    recording = Counter()
+    reader = Reader(recording, 10.0, 2.0, ("Fp1",), 120.0)
+    segment = reader.segment(130.0)
+    assert segment.eeg[0, [0, -1]].tolist() == [25_600, 28_399]
+    assert segment.n_window == 2000
+    reader.segment(239.9)
+    assert recording.reads == [(24_000 - 400, 48_000 + 2_000 + 400)]
+    narrow = reader.segment(130.0).narrowed(100)
+    assert narrow.processed("key", lambda eeg: eeg * 2)[0, [0, -1]].tolist() == [2 * 25_900, 2 * 28_099]
+
+
+MEASURE = """
+import resource, sys
+import hms
+base = ("data=edf", f"data.root={sys.argv[1]}", f"outputs_dir={sys.argv[2]}", "unit=per_row", "n_jobs=1")
+run = hms.run(hms.compose(*base, "stages=[scalograms,waveforms]", *sys.argv[3:]))
+print(len(run.meta), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+"""
+
+
+def write_long(folder: Path, hours: int) -> Path:
+    """Write a recording of 20 channels that repeats ten minutes of noise."""
+    folder.mkdir()
+    path = write_edf(folder / "long.edf", noise(TEN_MINUTES), data_record_duration=1)
+    data, header = path.read_bytes(), 256 * (len(CHANNELS) + 1)
+    with path.open("ab") as file:
+        for _ in range(6 * hours - 1):
+            file.write(data[header:])
+    return patched(path, 236, str(3600 * hours), 8).parent
+
+
+def peak_mb(root: Path, outputs: Path, *overrides: str) -> tuple[int, float]:
+    """Return the number of items and the peak of resident memory of a run in a process of its own."""
+    command = [sys.executable, "-c", MEASURE, str(root), str(outputs), *overrides]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    count, peak = done.stdout.split()[-2:]
+    return int(count), float(peak)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured in Linux's units")
+def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path):
+    """24 hours of 20 channels (691 MB) take within 60 MB of the memory of one hour."""
+    one = write_long(tmp_path / "one", 1)
+    day = write_long(tmp_path / "day", 24)
+    _, peak_of_one = peak_mb(one, tmp_path / "outputs_one")
+    count, peak_of_day = peak_mb(day, tmp_path / "outputs_day", "data.step_s=300")
+    assert count == 288
+    assert peak_of_day < peak_of_one + 60
+    (day / "long.edf").unlink()

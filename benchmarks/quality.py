@@ -267,9 +267,12 @@ class Bench:
         """Return what a run reads of a recording."""
         context_s = max(s.settings.get("derived.context_s", 0) for s in self.stage.chain().values())
         return read_segment(
-            Held(eeg), offset_s + JUDGED_START_S, window_s=self.cfg.at("window.length_s"), context_s=context_s,
+            Held(eeg),
+            offset_s + JUDGED_START_S,
+            window_s=self.cfg.at("window.length_s"),
+            context_s=context_s,
             channels=CHANNELS,
-        )  # fmt: skip
+        )
 
     def measure(self, segment: Segment) -> dict[str, NDArray]:
         """Return the row of measures of a segment."""
@@ -347,9 +350,8 @@ def print_defects(bench: Bench, recordings: Sequence[tuple[Array, float, str]], 
     """Print the table of defects and the false alarms of one set of recordings."""
     segments = [bench.segment(eeg, offset_s) for eeg, offset_s, _ in recordings]
     clean = [bench.measure(segment) for segment in segments]
-    print(
-        "| defect | in | strength | flags | found | 95 % interval | mostly also |\n|---|---|---|---|---|---|---|"
-    )
+    print("| defect | in | strength | flags | found | 95 % interval | mostly also |")
+    print("|---|---|---|---|---|---|---|")
     totals: dict[str, list[int]] = {}
     for defect in defects():
         for where in defect.where:
@@ -367,6 +369,11 @@ def print_defects(bench: Bench, recordings: Sequence[tuple[Array, float, str]], 
         if n:
             low, high = wilson(found, n)
             print(f"\n{strength}: {found / n:.1%} of {n} found ({low:.1%} to {high:.1%})")
+    print_alarms(bench, clean)
+
+
+def print_alarms(bench: Bench, clean: Sequence[dict[str, NDArray]]) -> None:
+    """Print the false alarms of clean recordings."""
     print("\n| flag | clean recordings that raise it | 95 % interval |\n|---|---|---|")
     for flag, count in false_alarms(bench, clean).items():
         low, high = wilson(count, len(clean))
@@ -401,6 +408,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--recordings", type=int, default=100, help="made-up recordings without artifacts")
+    parser.add_argument("--alarms", type=int, default=400, help="further ones, for false alarms alone")
     parser.add_argument(
         "--classes", type=int, default=0, help="made-up recordings with artifacts, graded by class"
     )
@@ -418,6 +426,10 @@ def main() -> None:
     if args.real:
         print(f"\n{len(args.clean)} real recordings\n")
         print_defects(bench, real(args.real, args.clean), args.seed)
+    if args.alarms:
+        print(f"\n{args.alarms} further made-up recordings without artifacts")
+        more = made_up(args.alarms, args.seed + 1)
+        print_alarms(bench, [bench.measure(bench.segment(eeg, offset_s)) for eeg, offset_s, _ in more])
     if args.classes:
         print(f"\ngrades of {args.classes} made-up recordings with artifacts")
         print_grades(bench, made_up(args.classes, args.seed, spoilt=True))

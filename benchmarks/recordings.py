@@ -38,7 +38,7 @@ def make_recordings(work: Path, *, n_recordings: int, seed: int = 0) -> Path:
 
 
 def make_linked(work: Path, base: Path, *, n_recordings: int, n_rows: int) -> Path:
-    """Return a folder of ``n_recordings`` links to the recordings of ``base``, with ``n_rows`` rows in all."""
+    """Return a folder of ``n_recordings`` links to those of ``base``, with ``n_rows`` rows in all."""
     folder = work / f"linked-{n_recordings}-{n_rows}"
     if (folder / "train.csv").exists():
         return folder

@@ -94,7 +94,8 @@ def _stages_of(run: Run) -> list[str]:
     from hms.stage import stage_names
 
     made = run.manifest["stages"]
-    return [name for name in stage_names() if name in made and name not in ("meta", "packed", "baseline")]
+    implied = ("meta", "packed", "baseline", "report_baseline")
+    return [name for name in stage_names() if name in made and name not in implied]
 
 
 def _refuse_contradictions(cfg: Config, run: Run, typed: Iterable[str]) -> None:

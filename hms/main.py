@@ -135,10 +135,16 @@ def _through_hydra(texts: Sequence[str]) -> int:
     try:
         job()
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(first_lines(error)) from None
+        raise ConfigError(_with_remedy(first_lines(error))) from None
     except SystemExit as ended:
         return ended.code if isinstance(ended.code, int) else BAD_INPUT if ended.code else DONE
     finally:
         sys.argv = program
         codes.append(search.finish())
     return max(codes, default=DONE)
+
+
+def _with_remedy(text: str) -> str:
+    """Add to Hydra's message about the missing sweeper how to install it."""
+    missing = "hydra/sweeper/optuna" in text or "hydra/sweeper/sampler" in text
+    return f"{text}; Optuna's sweeper is an extra: pip install 'hms[search]'" if missing else text

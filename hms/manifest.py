@@ -182,15 +182,18 @@ def is_whole(plan: Plan) -> bool:
         table = StageFolder(plan.outputs.stage(stage)).load()
         table.settle(list(table.files))
         stored[table.path.name] = table
-    return all(_is_linked(folder / path, digest, stored) for path, (_, digest) in manifest["files"].items())
+    return all(
+        _is_linked(f"{folder}/{path}", digest, stored) for path, (_, digest) in manifest["files"].items()
+    )
 
 
-def _is_linked(path: Path, digest: str, stored: Mapping[str, StageFolder]) -> bool:
+def _is_linked(path: str, digest: str, stored: Mapping[str, StageFolder]) -> bool:
     """Tell whether a file of a run points at a stored file that is whole, or is itself whole."""
     try:
         target = os.readlink(path)
     except OSError:
-        return path.name == "config.yaml" and path.is_file() and digest_bytes(path.read_bytes()) == digest
+        place = Path(path)
+        return place.name == "config.yaml" and place.is_file() and digest_bytes(place.read_bytes()) == digest
     *_, folder, name = target.rsplit("/", 2)
     entry = stored[folder].files.get(name) if folder in stored else None
     return entry is not None and entry.digest == digest

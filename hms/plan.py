@@ -16,6 +16,7 @@ from hms.sources.base import RECORDING, Part, Place, Source, SourceParams
 from hms.stage import ItemStage, Stage, TableStage, registered_order, stage_class
 from hms.store import (
     Reason,
+    Record,
     StageFolder,
     append_journal,
     read_journal,
@@ -78,6 +79,8 @@ class RecordingDigests:
 
     path: Path
     known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    version: int = 0
+    """Raised with everything learned."""
 
     def load(self) -> RecordingDigests:
         """Read the journal."""
@@ -105,6 +108,7 @@ class RecordingDigests:
             self._learn(rows)
 
     def _learn(self, rows: Iterable[Any]) -> None:
+        self.version += 1
         self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})
 
 
@@ -179,7 +183,8 @@ class Plan:
     passing: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
-    _keys: dict[tuple[str, int], tuple[str, str]] = field(default_factory=dict, repr=False)
+    _keys: dict[str, tuple[int, list[str | None], list[str | None]]] = field(default_factory=dict, repr=False)
+    """By kind of origin: the version of the digests, each item's digest, each item's identity."""
 
     @cached_property
     def run_hash(self) -> str:
@@ -209,16 +214,41 @@ class Plan:
 
     def key_of(self, row: int, stage_key: str) -> str | None:
         """Return the identity of an item in a stage, or None while the digest of its origin is not known."""
+        return self.keys_of(stage_key)[row]
+
+    def keys_of(self, stage_key: str) -> list[str | None]:
+        """Return the identity of every item in a stage, as `key_of` does for one."""
         kind = self.item_stages[stage_key].origin
-        part = self.origins[kind].of(row)
-        digest = None if part is None else self.digests.of(part)
-        if digest is None:
-            return None
-        known = self._keys.get((kind, row))
-        if known is None or known[0] != digest:
-            start_s = self.origins[kind].starts[row]
-            known = self._keys[kind, row] = (digest, item_key(digest, start_s, *self._ids[row]))
-        return known[1]
+        known = self._keys.get(kind)
+        if known is None or known[0] != self.digests.version:
+            digests = self._digests_of(kind)
+            before = known[1:] if known else ([None] * len(digests), [None] * len(digests))
+            starts, ids = self.origins[kind].starts, self._ids
+            keys = [
+                old_key
+                if digest == old
+                else None
+                if digest is None
+                else item_key(digest, starts[row], *ids[row])
+                for row, (digest, old, old_key) in enumerate(zip(digests, *before, strict=True))
+            ]
+            known = self._keys[kind] = (self.digests.version, digests, keys)
+        return known[2]
+
+    def _digests_of(self, kind: str) -> list[str | None]:
+        """Return the digest of what every item is made from, None where it is not known."""
+        origins = self.origins[kind]
+        digests = [self.digests.of(part) for part in origins.parts]
+        return [None if number is None else digests[number] for number in origins.part_of]
+
+    def records_of(self, stage_key: str) -> dict[int, Record]:
+        """Return a stage's records by item row, without items that are left out before it."""
+        records, left_out = self.folders[stage_key].records, self.unread.keys() | self.passing.keys()
+        return {
+            row: records[key]
+            for row, key in enumerate(self.keys_of(stage_key))
+            if key in records and row not in left_out
+        }
 
     @cached_property
     def _ids(self) -> list[tuple[int, int | str]]:
@@ -246,15 +276,13 @@ class Plan:
 
     def due(self) -> dict[int, tuple[str, ...]]:
         """Return, by item row, the keys of the stages that lack the item."""
-        found = {}
-        for row in range(len(self.items)):
-            if row in self.unread or row in self.passing:
-                continue
-            keys = {stage_key: self.key_of(row, stage_key) for stage_key in self.folders}
-            missing = tuple(k for k, key in keys.items() if key is None or not self.folders[k].holds(key))
-            if missing:
-                found[row] = missing
-        return found
+        found: dict[int, tuple[str, ...]] = {}
+        left_out = self.unread.keys() | self.passing.keys()
+        for stage_key, folder in self.folders.items():
+            for row, key in enumerate(self.keys_of(stage_key)):
+                if (key is None or not folder.holds(key)) and row not in left_out:
+                    found[row] = (*found.get(row, ()), stage_key)
+        return dict(sorted(found.items()))
 
     def tasks(self, due: dict[int, tuple[str, ...]]) -> list[Task]:
         """Return the due items grouped by what they are made from, no more than `TASK_ITEMS` together."""
@@ -293,21 +321,17 @@ class Plan:
 
     def recording_digests(self) -> list[str | None]:
         """Return for every item the digest of what of its recording was read, None where nothing was."""
-        parts = (self.origins[RECORDING].of(row) for row in range(len(self.items)))
-        return [None if part is None else self.digests.of(part) for part in parts]
+        return self._digests_of(RECORDING)
 
     def reasons(self) -> list[Reason | None]:
         """Return for every item why it is left out, or None."""
-        return [self._reason(row) for row in range(len(self.items))]
-
-    def _reason(self, row: int) -> Reason | None:
-        if reason := self.unread.get(row) or self.passing.get(row):
-            return reason
+        found = self.passing | self.unread
         for stage_key, folder in self.folders.items():
-            record = folder.records.get(self.key_of(row, stage_key) or "")
-            if record is not None and record.reason is not None:
-                return record.reason
-        return None
+            bad = {record.item: record.reason for record in folder.records.values() if record.reason}
+            for row, key in enumerate(self.keys_of(stage_key) if bad else ()):
+                if key in bad:
+                    found.setdefault(row, bad[key])
+        return [found.get(row) for row in range(len(self.items))]
 
     def states(self) -> list[StageState]:
         """Return how far every item stage is."""
@@ -322,10 +346,8 @@ class Plan:
     def settle_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
         for stage_key, folder in self.folders.items():
-            keys = [self.key_of(row, stage_key) for row in range(len(self.items))]
-            needed = {
-                record.file for key in keys if key and (record := folder.records.get(key)) and record.file
-            }
+            records = (folder.records.get(key) for key in self.keys_of(stage_key) if key)
+            needed = {record.file for record in records if record and record.file}
             folder.settle(needed & set(folder.files))
 
 
@@ -462,7 +484,9 @@ def _implied_stages(cfg: Config) -> tuple[str, ...]:
     """Return the stages that other settings than ``stages`` ask for."""
     packed = ("scalograms", "packed") if cfg.package.pack else ()
     spectrograms = () if cfg.spectrograms.kind == "none" else ("spectrograms",)
-    return (*packed, *spectrograms, *(() if cfg.baseline.kind == "none" else ("baseline",)))
+    shown = ("report_baseline",) if "report" in cfg.stages else ()
+    baseline = () if cfg.baseline.kind == "none" else ("baseline", *shown)
+    return (*packed, *spectrograms, *baseline)
 
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:

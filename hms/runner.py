@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +25,6 @@ from hms.progress import Progress, say
 from hms.stage import ItemStage, TableStage
 from hms.store import (
     Reason,
-    Record,
     StageFolder,
     StorageError,
     Stored,
@@ -145,10 +145,10 @@ def _announced(plan: Plan) -> Iterator[None]:
 
 
 def _pass_over_recordings(plan: Plan, account: Account) -> None:
-    if not plan.due():
+    missing = {key for keys in plan.due().values() for key in keys}
+    if not missing:
         return
     with ExitStack() as stack:
-        missing = {key for keys in plan.due().values() for key in keys}
         for key, folder in sorted(plan.folders.items(), key=lambda pair: pair[1].path.name):
             if key in missing:
                 waiting = f"another run computes {folder.path.name}; waiting for it"
@@ -171,6 +171,7 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
     tasks_due = plan.tasks(dict(due))
     progress = Progress(sum(len(task.items) for task in tasks_due), names)
     failures = Failures(plan)
+    began = time.perf_counter()
     try:
         for tasks, result in run_tasks(job, tasks_due, n_jobs=jobs, say=say):
             _keep(plan, tasks, result, account)
@@ -185,6 +186,7 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
             stop_workers()
         raise
     finally:
+        account.add("pass", time.perf_counter() - began)
         progress.close()
 
 
@@ -256,7 +258,7 @@ def _open_tables(plan: Plan) -> Tables:
         plan.items,
         plan.reasons(),
         load_rows=lambda name: _load_rows(plan, _stage_key(plan, name)),
-        rows_digest=lambda name: digest_of(_row_list(plan, _stage_key(plan, name))),
+        rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
         item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         recording_digests=plan.recording_digests(),
@@ -349,34 +351,21 @@ def _stage_key(plan: Plan, name: str) -> str:
 
 def _row_list(plan: Plan, key: str) -> list[tuple[int, str, int]]:
     """Return item row, content digest of the file and row in the file, for every prepared item."""
-    found, folder = [], plan.folders[key]
-    for row in range(len(plan.items)):
-        record = _record(plan, key, row)
-        if record is not None and record.file is not None:
-            found.append((row, folder.files[record.file].digest, record.row))
-    return found
-
-
-def _record(plan: Plan, key: str, row: int) -> Record | None:
-    if row in plan.unread or row in plan.passing:
-        return None
-    return plan.folders[key].records.get(plan.key_of(row, key) or "")
+    files = plan.folders[key].files
+    return [(row, files[r.file].digest, r.row) for row, r in plan.records_of(key).items() if r.file]
 
 
 def _files_by_row(plan: Plan, key: str) -> dict[int, Path]:
     """Return the stored file of every prepared item by its row."""
-    records = ((row, _record(plan, key, row)) for row in range(len(plan.items)))
-    return {
-        row: plan.folders[key].path / r.file for row, r in records if r is not None and r.file is not None
-    }
+    folder = plan.folders[key].path
+    return {row: folder / record.file for row, record in plan.records_of(key).items() if record.file}
 
 
 def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
     """Read the rows of all prepared items from the packed files, each file once."""
     by_file: dict[str, list[tuple[int, int]]] = {}
-    for row in range(len(plan.items)):
-        record = _record(plan, key, row)
-        if record is not None and record.file is not None:
+    for row, record in plan.records_of(key).items():
+        if record.file is not None:
             by_file.setdefault(record.file, []).append((row, record.row))
     parts: dict[str, list[np.ndarray[Any, Any]]] = {"row": []}
     for name, pairs in by_file.items():
@@ -401,17 +390,17 @@ def _assemble(plan: Plan, tables: Tables, account: Account, began: float) -> Non
     (folder / "manifest.json").unlink(missing_ok=True)
     for place in (folder, plan.outputs.root):
         remove_temporaries(place)
-    linked: dict[str, dict[str, Path]] = {}
+    linked: dict[str, dict[str, str]] = {}
     digests: dict[str, list[Any]] = {}
     for key, stage in plan.item_stages.items():
         if stage.folder is not None:
             names = _item_files(plan, tables, stage)
             base = plan.folders[key].path
-            linked[stage.folder] = {name: base / stored.name for name, stored in names.items()}
+            linked[stage.folder] = {name: f"{base}/{stored.name}" for name, stored in names.items()}
             digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
     for path, (target, stored) in account.files.items():
         parent, _, name = path.rpartition("/")
-        linked.setdefault(parent, {})[name] = target
+        linked.setdefault(parent, {})[name] = str(target)
         digests[path] = [stored.size, stored.digest]
     for parent, targets in linked.items():
         commit_links(folder / parent, targets)
@@ -430,10 +419,10 @@ def _yaml(tree: dict[str, Any]) -> bytes:
 
 def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
     """Return the stored file of every used item by its name in the run."""
-    found, folder = {}, plan.folders[stage.key]
+    found, folder, records = {}, plan.folders[stage.key], plan.records_of(stage.key)
     item_ids = plan.items["item_id"].tolist()
     for row in np.flatnonzero(tables.is_used).tolist():
-        record = _record(plan, stage.key, row)
+        record = records.get(row)
         assert record is not None, f"item {item_ids[row]} is used but not recorded"
         assert record.file is not None, f"item {item_ids[row]} is used but has no file"
         found[f"{item_ids[row]}_{stage.suffix}.npz"] = folder.files[record.file]

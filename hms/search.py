@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from hms.config import Config, ConfigError, build_config, digest_of
+from hms.config import ConfigError, build_config, digest_of
 from hms.leaderboard import Member, make_leaderboard, objective_of
 from hms.progress import say
 
@@ -41,12 +42,13 @@ class Search:
 
         from hms.sweep import run_member
 
-        own = tuple(str(text) for text in HydraConfig.get().overrides.task)
+        typed = set(self.texts)
+        own = tuple(str(text) for text in HydraConfig.get().overrides.task if str(text) not in typed)
         member = _built(Member(len(self.members) + 1, own), raw)
         say(f"member {member.number}: {member.label}")
-        member = run_member(member)
+        member, objective = _with_objective(run_member(member))
         self.members.append(member)
-        return _objective(member)
+        return objective
 
     def finish(self) -> int:
         """Write and show the leaderboard; return the exit code."""
@@ -67,26 +69,24 @@ class Search:
 
 
 def _built(member: Member, raw: Any) -> Member:
-    from dataclasses import replace
-
     try:
         return replace(member, cfg=build_config(raw))
     except ConfigError as error:
         return replace(member, error=str(error))
 
 
-def _objective(member: Member) -> float:
-    if member.run is None:
-        return float("inf")
-    cfg: Config | None = member.cfg
-    assert cfg is not None
-    return objective_of(member.run, cfg)
+def _with_objective(member: Member) -> tuple[Member, float]:
+    """Return a member with its objective; one that has none counts as failed."""
+    if member.run is None or member.cfg is None:
+        return member, float("inf")
+    try:
+        return member, objective_of(member.run, member.cfg)
+    except ConfigError as error:
+        return replace(member, run=None, error=str(error)), float("inf")
 
 
 def _distinct(members: Sequence[Member]) -> list[Member]:
     """Return members without those that a sampler drew again, less the overrides that all have."""
-    from dataclasses import replace
-
     first = {member.overrides: member for member in reversed(members)}
     kept = sorted(first.values(), key=lambda member: member.number)
     common = set.intersection(*(set(m.overrides) for m in kept)) if len(kept) > 1 else set()

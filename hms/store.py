@@ -231,7 +231,7 @@ def _settle(entry: _Pending) -> Stored:
     return Stored(entry.final.name, entry.size, mtime_ns, entry.digest)
 
 
-def commit_links(folder: Path, targets: Mapping[str, Path]) -> None:
+def commit_links(folder: Path, targets: Mapping[str, str]) -> None:
     """Make ``folder`` hold exactly these relative symbolic links, and sync it.
 
     A link that already points to its target is left alone, and so are folders in the
@@ -239,15 +239,16 @@ def commit_links(folder: Path, targets: Mapping[str, Path]) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        ways = {parent: os.path.relpath(parent, folder) for parent in {t.parent for t in targets.values()}}
-        wanted = {name: f"{ways[target.parent]}/{target.name}" for name, target in targets.items()}
+        apart = {name: target.rpartition("/") for name, target in targets.items()}
+        ways = {parent: os.path.relpath(parent, folder) for parent in {p for p, _, _ in apart.values()}}
+        wanted = {name: f"{ways[parent]}/{last}" for name, (parent, _, last) in apart.items()}
         present = {entry.name: entry for entry in os.scandir(folder)}
         for name, entry in present.items():
             if name not in wanted and not entry.is_dir(follow_symlinks=False):
                 os.unlink(entry.path)
         changed = {n: t for n, t in wanted.items() if n not in present or _link_target(present[n]) != t}
         for name, target in changed.items():
-            _replace_link(folder / name, target, is_new=name not in present)
+            _replace_link(f"{folder}/{name}", target, is_new=name not in present)
         sync_folder(folder)
     except OSError as error:
         raise storage_error(error, folder) from error
@@ -257,11 +258,11 @@ def _link_target(entry: os.DirEntry[str]) -> str | None:
     return os.readlink(entry.path) if entry.is_symlink() else None
 
 
-def _replace_link(path: Path, target: str, *, is_new: bool) -> None:
+def _replace_link(path: str, target: str, *, is_new: bool) -> None:
     if is_new:
         os.symlink(target, path)
         return
-    temporary = path.parent / f"{_TEMPORARY}{uuid.uuid4().hex}"
+    temporary = f"{os.path.dirname(path)}/{_TEMPORARY}{uuid.uuid4().hex}"
     os.symlink(target, temporary)
     os.replace(temporary, path)
 

@@ -113,6 +113,10 @@ class Tables:
         """Make a file of the run that another stage wrote readable under its path in the run."""
         self._files[path] = (stored, digest)
 
+    def has(self, path: str) -> bool:
+        """Whether a stage that ran before wrote a file of the run."""
+        return path in self._files
+
     def file(self, path: str) -> Path:
         """Return where a file of the run that another stage wrote lies."""
         return self._files[path][0]
@@ -125,6 +129,8 @@ class Tables:
     def digest(self, name: str) -> str:
         """Return the digest of a table, of a file of the run, or of ``rows:<stage>``, by its name.
 
+        A file whose name ends in ``?`` may be lacking; its digest is empty then.
+
         Raises
         ------
         KeyError
@@ -133,6 +139,8 @@ class Tables:
         kind, _, stage = name.partition(":")
         if kind == "rows":
             return self._rows_digest(stage)
+        if name.endswith("?"):
+            return self._files[name[:-1]][1] if self.has(name[:-1]) else ""
         if "/" in name:
             return self._files[name][1]
         return str(getattr(self, f"_digest_of_{name}"))

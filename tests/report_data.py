@@ -152,6 +152,9 @@ class MadeUp(Tables):
     def add_file(self, path: str, stored: Path, digest: str) -> None:
         self._places[path] = stored
 
+    def has(self, path: str) -> bool:
+        return path in self._places
+
     def file(self, path: str) -> Path:
         return self._places[path]
 

@@ -12,6 +12,7 @@ import pytest
 from conftest import Prepared
 
 import hms
+from hms.quality.report.baseline import baseline_cards
 from hms.results import Run
 from hms.training.baseline import (
     Logreg,
@@ -26,7 +27,7 @@ from hms.training.baseline import (
 )
 from hms.training.metric import bootstrap_interval, kl_divergence, paired_bootstrap, row_divergence
 
-PARAMS = Logreg("logreg", 0.1, 300, 200)
+PARAMS = Logreg("logreg", n_resamples=200, l2=0.1, max_iterations=300)
 MIRROR = np.array([2, 3, 0, 1])
 
 
@@ -223,6 +224,24 @@ def test_another_weight_fits_anew_but_computes_no_features(small_set: Path, tmp_
     assert first.manifest["stages"]["features"]["computed"] == 10
     assert second.manifest["stages"]["features"]["computed"] == 0
     assert second.manifest["stages"]["baseline"]["computed"] == 1
+
+
+def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(small_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[report]", "n_jobs=1", f"outputs_dir={tmp_path}")
+    without = hms.run(hms.compose(*base))
+    with_one = hms.run(hms.compose(*base, "baseline=logreg"))
+    assert '<section id="baseline">' not in without.file("qc/report.html").read_text()
+    page = with_one.file("qc/report.html").read_text()
+    metrics = json.loads(with_one.file("baseline/metrics.json").read_text())
+    assert page.count('<section id="baseline">') == 1
+    assert f"{metrics['gain']['all']['value']:+.3f} against the class prior" in page
+    assert hms.run(hms.compose(*base)).reused
+
+
+def test_the_part_without_predictions_says_so():
+    cards = baseline_cards({"n_items": 0})
+    assert len(cards) == 3
+    assert all("No item was predicted" in card.body for card in cards)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from hms.stages import (  # noqa: I001 - running order
     splits,
     summary,
     baseline,
+    report_baseline,
     report,
 )
 
@@ -36,6 +37,7 @@ __all__ = [
     "quality",
     "reading",
     "report",
+    "report_baseline",
     "scalograms",
     "signal",
     "sketches",

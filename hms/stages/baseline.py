@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar, Self
+from typing import ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,7 +19,7 @@ from hms.stages.labels import Labels
 from hms.stages.splits import Splits
 from hms.store import npz_bytes
 from hms.tables import Tables
-from hms.training.baseline import class_prior, out_of_fold, report_scores
+from hms.training.baseline import Fitted, class_prior, out_of_fold, report_scores
 
 
 @register_stage
@@ -48,6 +48,11 @@ class Baseline(TableStage):
         """Build from a configuration that names a baseline and has folds."""
         if cfg.baseline.kind == "none":
             raise ConfigError("stages: 'baseline' needs a model; choose baseline=logreg")
+        if not isinstance(cfg.baseline, Fitted):
+            raise ConfigError(
+                f"baseline '{cfg.baseline.kind}': its settings {type(cfg.baseline).__name__} must extend "
+                f"{Fitted.__module__}.{Fitted.__name__}"
+            )
         if cfg.folds.kind == "none":
             raise ConfigError(
                 f"baseline={cfg.baseline.kind} is fitted out of fold and needs folds; choose folds=group5"
@@ -65,7 +70,7 @@ class Baseline(TableStage):
         model = out_of_fold(features, target, weight, splits, fit)
         prior = out_of_fold(features, target, weight, splits, class_prior)
         patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
-        params: Any = self.baseline
+        assert isinstance(self.baseline, Fitted)
         metrics = report_scores(
             target,
             model,
@@ -73,7 +78,7 @@ class Baseline(TableStage):
             vote_sum=labels["vote_sum"],
             patient_id=patients,
             threshold=self.high_confidence_votes,
-            n_resamples=params.n_resamples,
+            n_resamples=self.baseline.n_resamples,
         )
         oof = {
             "item_id": labels["item_id"],

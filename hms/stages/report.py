@@ -37,6 +37,7 @@ from hms.stages.derivations import Derivations, Derived
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
 from hms.stages.quality import Quality
+from hms.stages.report_baseline import ReportBaseline
 from hms.stages.scalograms import Scalogram, Scalograms
 from hms.stages.signal import Cleaned, Signal
 from hms.stages.sketches import Sketches
@@ -300,6 +301,7 @@ class Report(TableStage):
         *ReportWeights.files,
         *ReportSignals.files,
         *ReportExamples.files,
+        *(f"{path}?" for path in ReportBaseline.files),
     )
     files: ClassVar[tuple[str, ...]] = ("qc/report.html",)
 
@@ -311,7 +313,8 @@ class Report(TableStage):
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the page."""
-        parts = [path for path in self.inputs if path.startswith(PARTS)]
+        named = [path.removesuffix("?") for path in self.inputs if path.startswith(PARTS)]
+        parts = [path for path in named if tables.has(path)]
         page = render_page(
             items=tables.items,
             reasons=tables.reasons,

@@ -18,6 +18,7 @@ from hms.registry import Params, PositiveFloat, PositiveInt, register
 from hms.training.metric import paired_bootstrap, reliability, row_divergence, scores
 
 __all__ = [
+    "Fitted",
     "Logreg",
     "OutOfFold",
     "class_prior",
@@ -46,12 +47,18 @@ _EVEN = 1e-9
 
 
 @dataclass(frozen=True)
-class Logreg(Params):
-    """Settings of the linear baseline: shrinkage, iterations at most, draws for intervals."""
+class Fitted(Params):
+    """Settings of every baseline that is fitted: draws of patients for its intervals."""
+
+    n_resamples: PositiveInt
+
+
+@dataclass(frozen=True)
+class Logreg(Fitted):
+    """Settings of the linear baseline: shrinkage, and iterations at most."""
 
     l2: PositiveFloat
     max_iterations: PositiveInt
-    n_resamples: PositiveInt
 
 
 @register("baseline", "none")

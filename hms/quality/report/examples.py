@@ -268,9 +268,9 @@ def scalogram_picture(example: Example, width: float = 300.0) -> str:
                 parts.append(text(frame.left - 4, own.y(hz) + 3, f"{hz:g}", "e t"))
     for value in ticks(frame.across, 5):
         parts.append(text(frame.x(value), frame.bottom + 14, f"{value:g}", "m t"))
-    parts.append(
-        text(frame.left + frame.width / 2, frame.bottom + 29, "seconds of the window; left: Hz", "m t")
-    )
+    rest = len(example.outputs) - shown
+    below = "left: Hz" if shown <= 5 else f"{low:g} to {high:g} Hz" + (f"; {rest} more rows" if rest else "")
+    parts.append(text(frame.left + frame.width / 2, frame.bottom + 29, f"seconds; {below}", "m t"))
     alt = (
         f"Scalograms of item {example.item_id}: {', '.join(example.outputs[:shown])}, {low:g} to {high:g} Hz."
     )

@@ -1,6 +1,6 @@
 "use strict";
 (() => {
-  const ROW = 30, SPARE = 12;
+  const ROW = 30, SPARE = 12, MOST = 100;
   const data = JSON.parse(document.getElementById("data").textContent);
   const colours = JSON.parse(document.getElementById("colours").textContent);
   const n = data.id.length;
@@ -117,7 +117,7 @@
   }
   function draw(force) {
     const first = Math.max(0, Math.floor(scroller.scrollTop / ROW) - SPARE);
-    const last = Math.min(shown.length, first + Math.ceil(scroller.clientHeight / ROW) + 2 * SPARE);
+    const last = Math.min(shown.length, first + Math.min(MOST, Math.ceil(scroller.clientHeight / ROW) + 2 * SPARE));
     if (!force && drawn === `${first}-${last}`) return;
     drawn = `${first}-${last}`;
     const rows = [space(first)];

@@ -1,0 +1,36 @@
+"""A plugin that takes digests, syncs and records away, to see what they cost. Never for real work."""
+
+from __future__ import annotations
+
+import os
+from typing import Any
+
+import hms.plan
+import hms.sources.kaggle
+import hms.store
+
+_TAKEN: dict[tuple[Any, str], Any] = {}
+
+
+def _replace(place: Any, name: str, substitute: Any) -> None:
+    _TAKEN.setdefault((place, name), getattr(place, name))
+    setattr(place, name, substitute)
+
+
+def take_away() -> None:
+    """Make every sync, digest and record a matter of nothing, in this process."""
+    _replace(os, "fsync", lambda descriptor: None)
+    for module in (hms.store, hms.sources.kaggle):
+        _replace(module, "digest_bytes", lambda data: "0" * 32)
+    for module in (hms.store, hms.plan):
+        _replace(module, "append_journal", lambda path, content: None)
+
+
+def give_back() -> None:
+    """Undo `take_away`."""
+    for (place, name), original in _TAKEN.items():
+        setattr(place, name, original)
+    _TAKEN.clear()
+
+
+take_away()

@@ -1,0 +1,315 @@
+"""Recordings per second, end to end: the pipeline, the same without its guarantees, a notebook, the floor.
+
+    python benchmarks/throughput.py [--work DIR] [--rounds 3]
+
+Everything happens in one program, two workers, warm files, round after round so that a busy
+machine slows all of them; ratios are medians over rounds. The recordings are made up with the
+lengths of the competition's, 400 files each under four names.
+
+pipeline           `hms.run` with its default stages: plan, pass, quality rows, digests, syncs,
+                   records, tables, report, manifest
+pass               the part of it in which workers prepare recordings
+without guarantees the same with every digest, sync and record replaced by nothing
+floor              read, digest, decode and write as many bytes, synced as the pipeline does
+notebook           `notebook_style.py`, with PyWavelets' fft method and with its default one
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import platform
+import shutil
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE.parent), str(HERE)]
+os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
+
+import notebook_style
+import numpy as np
+import pandas as pd
+from joblib import Parallel, delayed, parallel_config
+from recordings import make_linked, make_recordings
+
+import hms
+from hms.competition import CHANNELS
+from hms.parallel import stop_workers
+from hms.sources.kaggle import ParquetRecording
+from hms.store import digest_bytes, npz_bytes
+from hms.workers import FILES_PER_SYNC
+
+FILES, COPIES, WORKERS = 400, 4, 2
+NOTEBOOK, NOTEBOOK_DEFAULT = 48, 8
+"""Recordings that the slow ones prepare in a round."""
+
+
+def timed(work: Callable[[], Any]) -> float:
+    """Return how many seconds some work takes."""
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def in_chunks(function: Callable[..., Any], values: list[Any], size: int, *args: Any) -> None:
+    """Run a function over chunks of values with as many workers as the pipeline has."""
+    chunks = [values[i : i + size] for i in range(0, len(values), size)]
+    with parallel_config(backend="loky", inner_max_num_threads=1):
+        Parallel(n_jobs=WORKERS, batch_size=1, pre_dispatch=2 * WORKERS)(
+            delayed(function)(chunk, *args) for chunk in chunks
+        )
+
+
+# --- the contestants -----------------------------------------------------------------------------
+
+
+def pipeline(data: Path, out: Path, *more: str) -> dict[str, float]:
+    """Make the whole package anew; return seconds: ``all`` and ``pass``."""
+    shutil.rmtree(out, ignore_errors=True)
+    settings = ("data=kaggle", f"data.root={data}", f"outputs_dir={out}", f"n_jobs={WORKERS}", *more)
+    cfg = hms.compose(*settings)
+    began = time.perf_counter()
+    run = hms.run(cfg)
+    return {"all": time.perf_counter() - began, "pass": run.manifest["times"]["pass"]}
+
+
+@contextmanager
+def bare() -> Iterator[tuple[str, ...]]:
+    """Give the overrides that take the guarantees away, here and in new workers."""
+    import no_guarantees
+
+    stop_workers()
+    no_guarantees.take_away()
+    try:
+        yield ("plugins=[no_guarantees]",)
+    finally:
+        no_guarantees.give_back()
+        stop_workers()
+
+
+def floor(paths: list[str], out: str, sizes: tuple[int, ...]) -> None:
+    """Read, digest, decode, and write files of the given sizes: one chunk."""
+    from pyarrow import BufferReader
+    from pyarrow.parquet import ParquetFile
+
+    content = [bytes(size) for size in sizes]
+    with ThreadPoolExecutor(1) as writer:
+        names: list[str] = []
+        for path in paths:
+            data = Path(path).read_bytes()
+            digest_bytes(data)
+            table = ParquetFile(BufferReader(data)).read(columns=list(CHANNELS), use_threads=False)
+            np.stack([column.to_numpy()[:6000] for column in table.columns])
+            names.append(f"{out}/{Path(path).stem}")
+            if len(names) == FILES_PER_SYNC or path == paths[-1]:
+                writer.submit(_write, names, content)
+                names = []
+    descriptor = os.open(out, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def _write(names: Iterable[str], contents: list[bytes]) -> None:
+    descriptors = []
+    for name in names:
+        for number, content in enumerate(contents):
+            descriptors.append(os.open(f"{name}-{number}", os.O_WRONLY | os.O_CREAT, 0o666))
+            os.write(descriptors[-1], content)
+    for descriptor in descriptors:
+        os.fsync(descriptor)
+        os.close(descriptor)
+
+
+def notebook(rows: list[tuple[str, float]], out: str, method: str) -> None:
+    """Prepare some recordings as the notebook does."""
+    for path, offset_s in rows:
+        notebook_style.prepare(path, offset_s, out, method)
+
+
+# --- one recording, step by step -----------------------------------------------------------------
+
+
+def steps(data: Path, n_recordings: int) -> dict[str, float]:
+    """Return CPU milliseconds per recording of each step, in one thread of this process."""
+    from hms.plan import choose_stages, needed_channels
+    from hms.signal.cwt import frequencies
+    from hms.sources.base import Reader
+    from hms.stage import section_function
+    from hms.stages.scalograms import Scalogram, Scalograms
+    from hms.workers import evaluate
+
+    cfg = hms.compose("data=kaggle", f"data.root={data}")
+    import hms.stages  # noqa: F401 - registers the stages
+
+    items, _ = choose_stages(cfg)
+    by_name = {
+        stage.name: stage for kept in items for stage in kept.chain().values() if hasattr(stage, "compute")
+    }
+    scalograms: Any = by_name["scalograms"]
+    assert isinstance(scalograms, Scalograms)
+    context_s = max(stage.settings.get("derived.context_s", 0) for s in items for stage in s.chain().values())
+    spent: dict[str, float] = {}
+
+    def step(name: str, function: Callable[[], Any]) -> Any:
+        began = time.thread_time()
+        value = function()
+        spent[name] = spent.get(name, 0.0) + time.thread_time() - began
+        return value
+
+    def one(path: Path) -> None:
+        content = step("read", path.read_bytes)
+        step("digest", lambda: digest_bytes(content))
+        recording = ParquetRecording(content, dict(cfg.data.aliases))
+        reader = Reader(recording, 10.0, context_s, needed_channels(items), None)
+        segment = step("decode", lambda: reader.segment(20.0))
+        memo: dict[str, Any] = {}
+        step("gaps and filter", lambda: evaluate(by_name["signal"], segment, memo))
+        derivations = scalograms.derivations
+        derived = step("montage", lambda: evaluate(derivations, segment, memo))
+        plan, groups = _cwt(scalograms, derived)
+        power = step("CWT", lambda: plan.power(derived.values, groups))
+        scale = section_function("scaling", scalograms.scaling)
+        x = step("scaling", lambda: scale(power, scalograms.scaling))
+        freqs = frequencies(scalograms.cwt)
+        memo[scalograms.key] = Scalogram(power, x, freqs)
+        wave = step("waveform", lambda: evaluate(by_name["waveforms"], segment, memo))
+        step("quality", lambda: [evaluate(by_name[n], segment, memo) for n in QUALITY if n in by_name])
+        ids = {"eeg_id": np.int64(1), "patient_id": 1}
+        files = step(
+            "encode",
+            lambda: [
+                npz_bytes({"x": x, "freqs": freqs, **ids}),
+                npz_bytes({**by_name["waveforms"].arrays(wave), **ids}),
+            ],
+        )
+        step("write", lambda: [_write_one(f"{out}/{path.stem}-{i}", c) for i, c in enumerate(files)])
+
+    with tempfile.TemporaryDirectory(dir=data.parent) as out:
+        paths = sorted((data / "train_eegs").iterdir())[: n_recordings + 20]
+        for path in paths[:20]:
+            one(path)
+        spent.clear()
+        for path in paths[20:]:
+            one(path)
+    return {name: 1e3 * seconds / n_recordings for name, seconds in spent.items()}
+
+
+QUALITY = ("measures", "sketches")
+
+
+def _cwt(scalograms: Any, derived: Any) -> tuple[Any, Any]:
+    from hms.signal.cwt import plan_cwt
+    from hms.signal.montage import output_groups
+
+    plan = plan_cwt(
+        scalograms.cwt, sfreq=derived.sfreq, n_context=derived.n_context, n_window=derived.n_window
+    )
+    return plan, output_groups(scalograms.derivations.chains, scalograms.output, derived.alive)
+
+
+def _write_one(name: str, content: bytes) -> None:
+    with open(name, "wb", buffering=0) as file:
+        file.write(content)
+
+
+# --- the tables ----------------------------------------------------------------------------------
+
+
+def measure(work: Path, rounds: int) -> dict[str, list[float]]:
+    """Return rates in recordings per second, one per round, of everything compared."""
+    base = make_recordings(work, n_recordings=FILES)
+    n_items = FILES * COPIES
+    data = make_linked(work, base, n_recordings=n_items, n_rows=n_items)
+    out = work / "throughput"
+    paths = sorted(str(path) for path in (data / "train_eegs").iterdir())
+    table = pd.read_csv(base / "train.csv").groupby("eeg_id", sort=False).head(1)
+    rows = [
+        (f"{base}/train_eegs/{eeg_id}.parquet", offset)
+        for eeg_id, offset in zip(table["eeg_id"], table["eeg_label_offset_seconds"], strict=True)
+    ]
+    warm = make_linked(work, base, n_recordings=64, n_rows=64)
+    rates: dict[str, list[float]] = {}
+
+    def note(name: str, count: int, seconds: float) -> None:
+        rates.setdefault(name, []).append(count / seconds)
+
+    for number in range(rounds):
+        pipeline(warm, out)
+        seconds = pipeline(data, out)
+        note("pipeline", n_items, seconds["all"])
+        note("pass", n_items, seconds["pass"])
+        sizes = tuple(
+            next((out / "latest" / name).resolve().iterdir()).resolve().stat().st_size
+            for name in ("spec_hr_out", "wave_hr_out")
+        )
+        shutil.rmtree(out)
+        out.mkdir()
+        note("floor", n_items, timed(lambda: in_chunks(floor, paths, 64, str(out), sizes)))
+        some = rows[number * NOTEBOOK :][:NOTEBOOK]
+        for name, chosen, method in (
+            ("notebook, fft method", some, "fft"),
+            ("notebook, default method", some[:NOTEBOOK_DEFAULT], "conv"),
+        ):
+            shutil.rmtree(out)
+            out.mkdir()
+            note(name, len(chosen), timed(lambda: in_chunks(notebook, chosen, 2, str(out), method)))
+        with bare() as settings:
+            pipeline(warm, out, *settings)
+            note("pass without guarantees", n_items, pipeline(data, out, *settings)["pass"])
+    shutil.rmtree(out)
+    return rates
+
+
+def show(rates: dict[str, list[float]]) -> None:
+    """Print ratios first, then rates."""
+    print("| ratio (median of rounds) | | goal |\n|---|---|---|")
+    pairs = [
+        ("pipeline", "notebook, fft method", "25"),
+        ("pipeline", "notebook, default method", ""),
+        ("pipeline", "floor", "0.50"),
+        ("pass", "floor", ""),
+        ("pass", "pass without guarantees", "0.85"),
+    ]
+    for first, second, goal in pairs:
+        ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
+        print(f"| {first} / {second} | {statistics.median(ratios):.2f} | {goal} |")
+    print("\n| | recordings/s, median | each round |\n|---|---|---|")
+    for name, values in rates.items():
+        print(f"| {name} | {statistics.median(values):.1f} | {', '.join(f'{v:.1f}' for v in values)} |")
+
+
+def machine() -> str:
+    """Return the machine and the versions in one line."""
+    names = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "joblib", "xxhash")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    return f"{os.cpu_count()} cores, {platform.platform()}, Python {platform.python_version()}, {versions}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    began = time.perf_counter()
+    rates = measure(arguments.work, arguments.rounds)
+    show(rates)
+    spent = steps(make_recordings(arguments.work, n_recordings=FILES), 100)
+    print("\n| step | CPU ms per recording |\n|---|---|")
+    for name, value in {**spent, "all": sum(spent.values())}.items():
+        print(f"| {name} | {value:.2f} |")
+    print(f"\n{machine()}\n{time.perf_counter() - began:.0f} s in all")
+
+
+if __name__ == "__main__":
+    main()

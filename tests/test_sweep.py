@@ -1,0 +1,480 @@
+"""Sweeps: members, what they share, what can be compared, and what a failure leaves."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hms.runner
+from hms.competition import VOTE_COLUMNS
+from hms.config import ConfigError
+from hms.leaderboard import Member, Scored, WindowVotes, compare, make_leaderboard, objective_of, window_votes
+from hms.results import find_run
+from hms.store import StageFolder
+from hms.sweep import expand, plan_sweep, uses_hydras_sweeper
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLES = "stages=[labels,splits]"
+FAST = ("cwt.n_freqs=8", "cwt.hop=40", "baseline.n_resamples=20")
+
+
+def sweep_folder(outputs: Path) -> Path:
+    (folder,) = (outputs / "sweeps").iterdir()
+    return folder
+
+
+def rows_of(outputs: Path) -> list[dict[str, str]]:
+    with open(sweep_folder(outputs) / "leaderboard.csv", newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def computed(outputs: Path, stage: str) -> list[int]:
+    """How often a stage computed, per key in the store."""
+    return sorted(StageFolder(path).load().computed for path in (outputs / "store").glob(f"{stage}-*"))
+
+
+@pytest.fixture
+def multirun(command: Callable[..., Any], small_set: Path) -> Callable[..., Any]:
+    """Call ``run.py -m`` on the small set."""
+
+    def call(*overrides: str) -> Any:
+        return command("-m", "data=kaggle", f"data.root={small_set}", *overrides)
+
+    return call
+
+
+# --- members -------------------------------------------------------------------------------------
+
+
+def test_members_are_every_value_with_every_other_in_the_order_typed() -> None:
+    keys, members = expand(["cwt=morlet,gmw", "n_jobs=1", "weight=log,sqrt"])
+    assert keys == ["cwt", "weight"]
+    assert members == [
+        ["cwt=morlet", "n_jobs=1", "weight=log"],
+        ["cwt=morlet", "n_jobs=1", "weight=sqrt"],
+        ["cwt=gmw", "n_jobs=1", "weight=log"],
+        ["cwt=gmw", "n_jobs=1", "weight=sqrt"],
+    ]
+
+
+def test_one_at_a_time_changes_one_value_of_the_first_member() -> None:
+    _, members = expand(["cwt=morlet,gmw", "weight=log,sqrt,linear"], combine="one_at_a_time")
+    assert members == [
+        ["cwt=morlet", "weight=log"],
+        ["cwt=gmw", "weight=log"],
+        ["cwt=morlet", "weight=sqrt"],
+        ["cwt=morlet", "weight=linear"],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("override", "values"),
+    [
+        ("cwt.n_freqs=range(8,25,8)", ["cwt.n_freqs=8", "cwt.n_freqs=16", "cwt.n_freqs=24"]),
+        ("weight=choice(log,sqrt)", ["weight=log", "weight=sqrt"]),
+        ("weight=glob(l*)", ["weight=linear", "weight=log"]),
+        ("stages=[labels],[splits]", ["stages=[labels]", "stages=[splits]"]),
+        ("weight=log,log", ["weight=log"]),
+    ],
+)
+def test_every_finite_list_of_values_is_expanded(override: str, values: list[str]) -> None:
+    assert expand([override])[1] == [[value] for value in values]
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("cwt.w0=interval(4,8)", "is no list of values"),
+        ("weight=glob(x*)", "stands for no value"),
+        ("n_jobs=1,2", "n_jobs is one for the whole sweep"),
+        ("sweep.name=a,b", "sweep.name is one for the whole sweep"),
+        ("weight = log", "an override is written key=value"),
+    ],
+)
+def test_what_is_no_list_of_values_is_refused_before_any_work(override: str, text: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(text)):
+        expand([override])
+
+
+def test_only_another_sweeper_or_launcher_goes_to_hydra() -> None:
+    assert not uses_hydras_sweeper(["cwt=morlet,gmw", "experiment=published"])
+    assert uses_hydras_sweeper(["hydra/sweeper=optuna"])
+    assert uses_hydras_sweeper(["experiment=search"])
+
+
+# --- sharing -------------------------------------------------------------------------------------
+
+
+def test_a_sweep_computes_what_members_share_once_and_nothing_when_typed_again(
+    multirun: Callable[..., Any], outputs: Path
+) -> None:
+    typed = ("cwt=morlet,gmw", "weight=linear,log", "stages=[scalograms,labels]", *FAST[:2])
+    first = multirun(*typed)
+    assert first.code == 0
+    assert re.search(r"scalograms +2 +4 +2 \(20 items\)", first.err)
+    assert computed(outputs, "scalograms") == [10, 10]
+    assert computed(outputs, "labels") == [1, 1]
+    assert computed(outputs, "meta") == [1]
+    before = {path.name: path.read_bytes() for path in sweep_folder(outputs).iterdir()}
+    again = multirun(*typed)
+    assert "4 finished" in again.err
+    assert "nothing is left to compute" in again.err
+    assert again.out == first.out
+    assert {path.name: path.read_bytes() for path in sweep_folder(outputs).iterdir()} == before
+    assert computed(outputs, "scalograms") == [10, 10]
+
+
+def test_adding_a_value_computes_only_that(multirun: Callable[..., Any], outputs: Path) -> None:
+    shared = ("sweep.name=mine", "stages=[scalograms,labels]", *FAST[:2])
+    multirun("weight=linear,log", *shared)
+    multirun("weight=linear,log,sqrt", *shared)
+    assert computed(outputs, "scalograms") == [10]
+    assert computed(outputs, "labels") == [1, 1, 1]
+    assert [row["overrides"] for row in rows_of(outputs)] == ["weight=linear", "weight=log", "weight=sqrt"]
+
+
+def test_a_plan_says_what_is_shared_and_computes_nothing(multirun: Callable[..., Any], outputs: Path) -> None:
+    planned = multirun("cwt=morlet,gmw", "weight=linear,log,sqrt", "plan=true")
+    assert planned.code == 0
+    assert re.search(r"scalograms +2 +6 +2 \(20 items\)", planned.out)
+    assert not list((outputs / "store").glob("scalograms-*"))
+    assert not (outputs / "sweeps").exists()
+
+
+def test_the_next_plan_says_how_long_it_takes(multirun: Callable[..., Any]) -> None:
+    shared = ("stages=[scalograms]", *FAST[:2])
+    multirun("cwt=morlet", *shared)
+    assert re.search(r"about \d+ s in all\n", multirun("cwt=gmw,superlet", "plan=true", *shared).out)
+
+
+# --- failures ------------------------------------------------------------------------------------
+
+
+def test_a_misspelt_member_is_a_row_and_the_others_go_on(multirun: Callable[..., Any], outputs: Path) -> None:
+    done = multirun("weight=linear,lgo,sqrt", TABLES)
+    assert done.code == 1
+    rows = rows_of(outputs)
+    assert [row["overrides"] for row in rows] == ["weight=linear", "weight=sqrt", "weight=lgo"]
+    assert [bool(row["run"]) for row in rows] == [True, True, False]
+    assert rows[2]["error"].startswith("weight=lgo is no option (did you mean 'log'?)")
+    assert "1 of 3 members failed" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_settings_that_conflict_fail_only_their_member(multirun: Callable[..., Any], outputs: Path) -> None:
+    assert multirun("filter.low_hz=0.5,30", TABLES).code == 1
+    good, bad = rows_of(outputs)
+    assert good["error"] == ""
+    assert "filter." in bad["error"]
+
+
+def test_every_member_failing_still_ends_in_a_table(multirun: Callable[..., Any], outputs: Path) -> None:
+    done = multirun("weight=linear,log", "cwt.colour=red", TABLES)
+    assert done.code == 1
+    assert all("cwt.colour is not a setting" in row["error"] for row in rows_of(outputs))
+    assert b"No member has a score" in (sweep_folder(outputs) / "leaderboard.html").read_bytes()
+
+
+def test_a_member_that_fails_at_work_is_a_row(
+    multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An error of any kind inside one member does not end the sweep."""
+    real = hms.runner.run
+
+    def run(cfg: Any) -> Any:
+        if cfg.weight.kind == "log":
+            raise RuntimeError("no luck")
+        return real(cfg)
+
+    monkeypatch.setattr(hms.runner, "run", run)
+    assert multirun("weight=log,linear", TABLES).code == 1
+    rows = rows_of(outputs)
+    assert [row["error"] for row in rows] == ["", "RuntimeError: no luck"]
+
+
+def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
+    multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    typed = ("weight=linear,log", TABLES)
+    real = hms.runner.run
+
+    def run(cfg: Any) -> Any:
+        if cfg.weight.kind == "log":
+            raise KeyboardInterrupt
+        return real(cfg)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(hms.runner, "run", run)
+        assert multirun(*typed).code == 130
+    assert [row["error"] for row in rows_of(outputs)] == ["", "interrupted"]
+    assert multirun(*typed).code == 0
+    assert [row["error"] for row in rows_of(outputs)] == ["", ""]
+    assert computed(outputs, "labels") == [1, 1]
+
+
+def test_a_sweep_of_one_member_is_a_sweep(multirun: Callable[..., Any], outputs: Path) -> None:
+    assert multirun("weight=log", TABLES).code == 0
+    (row,) = rows_of(outputs)
+    assert row["member"] == "1"
+    assert row["error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [
+        ("sweep.objective=kl", "sweep.objective=kl is not allowed"),
+        ("sweep.name=a/b", "sweep.name 'a/b' becomes a folder"),
+        ("sweep.reference=7", "sweep.reference=7 names no members"),
+        (
+            "sweep.reference='weight=lag'",
+            "names no members; give the number or the overrides of one: 1: weight",
+        ),
+        ("experiment=serach", "did you mean 'search'"),
+    ],
+)
+def test_a_wrong_setting_of_the_sweep_ends_it_before_any_work(
+    multirun: Callable[..., Any], outputs: Path, override: str, text: str
+) -> None:
+    done = multirun("weight=linear,log", TABLES, override)
+    assert done.code == 2
+    assert text in done.err
+    assert not (outputs / "sweeps").exists()
+
+
+# --- the comparison ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def compared(multirun: Callable[..., Any], outputs: Path) -> list[dict[str, str]]:
+    """Rows of a sweep over label rules with a baseline."""
+    assert multirun("labels=window,sum", "baseline=logreg", TABLES, "sweep.reference=2", *FAST).code == 0
+    return rows_of(outputs)
+
+
+def test_members_are_scored_against_the_votes_of_the_window_whatever_they_learned(
+    compared: list[dict[str, str]], outputs: Path, small_set: Path
+) -> None:
+    """The divergence is worked out again from the votes table and the predictions, term by term."""
+    import pandas as pd
+
+    votes = pd.read_csv(small_set / "train.csv", dtype={"eeg_id": str})
+    counts = votes[list(VOTE_COLUMNS)].to_numpy(float)
+    votes["total"] = counts.sum(axis=1)
+    for row in compared:
+        run = find_run(row["run"], outputs)
+        oof = run.arrays("baseline/oof.npz")
+        sub = dict(zip(run.meta["eeg_id"].astype(str), run.meta["eeg_sub_id"].astype(int), strict=True))
+        terms = []
+        for name, p in zip(oof["item_id"].tolist(), oof["prediction"], strict=True):
+            own = votes[(votes["eeg_id"] == name) & (votes["eeg_sub_id"] == sub[name])]
+            y = own[list(VOTE_COLUMNS)].to_numpy(float)[0] / own["total"].iloc[0]
+            terms.append(sum(a * np.log(a / b) for a, b in zip(y, p, strict=True) if a > 0))
+        assert float(row["kl_all"]) == pytest.approx(np.mean(terms), rel=1e-6)
+        assert row["n_compared"] == "10"
+
+
+def test_the_difference_is_that_of_the_objective_to_the_reference(compared: list[dict[str, str]]) -> None:
+    of = {row["overrides"]: row for row in compared}
+    other, reference = of["labels=window"], of["labels=sum"]
+    assert reference["difference"] == ""
+    expected = float(other["kl_high"]) - float(reference["kl_high"])
+    assert float(other["difference"]) == pytest.approx(expected, abs=1e-9)
+    assert float(other["difference_lower"]) <= expected <= float(other["difference_upper"])
+
+
+def test_a_better_member_has_a_better_rank(compared: list[dict[str, str]]) -> None:
+    assert [row["rank"] for row in compared] == ["1", "2"]
+    assert float(compared[0]["kl_high"]) <= float(compared[1]["kl_high"])
+
+
+def test_a_run_returns_the_objective_that_its_row_shows(
+    compared: list[dict[str, str]], outputs: Path, small_set: Path
+) -> None:
+    row = next(row for row in compared if row["overrides"] == "labels=window")
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}")
+    cfg = hms.compose(*base)
+    assert objective_of(find_run(row["run"], outputs), cfg) == pytest.approx(float(row["kl_high"]))
+    low = hms.compose(*base, "sweep.objective=kl_low")
+    assert objective_of(find_run(row["run"], outputs), low) == pytest.approx(float(row["kl_low"]))
+
+
+def test_the_objective_of_a_run_without_a_baseline_is_refused(
+    multirun: Callable[..., Any], outputs: Path
+) -> None:
+    multirun("weight=log", TABLES)
+    run = find_run(rows_of(outputs)[0]["run"], outputs)
+    with pytest.raises(ConfigError, match="kl_high is a figure of a baseline; add baseline=logreg"):
+        objective_of(run, hms.compose())
+
+
+@pytest.mark.parametrize(
+    ("override", "text"),
+    [("folds.n_splits=5,3", "its folds are others"), ("unit=per_eeg,per_row", "no item in common")],
+)
+def test_what_cannot_be_compared_is_said_not_ranked(
+    multirun: Callable[..., Any], outputs: Path, override: str, text: str
+) -> None:
+    assert multirun(override, "baseline=logreg", TABLES, *FAST).code == 0
+    first, second = rows_of(outputs)
+    assert first["rank"] == "1"
+    assert (second["rank"], second["kl_high"]) == ("", "")
+    assert text in second["note"]
+
+
+def test_without_a_baseline_members_are_listed_with_their_quality(
+    multirun: Callable[..., Any], outputs: Path
+) -> None:
+    done = multirun("qc=default,strict", "stages=[labels,splits,quality,summary]")
+    assert done.code == 0
+    assert "they are listed, not ranked" in done.out
+    for row in rows_of(outputs):
+        assert row["rank"] == ""
+        assert sum(int(row[grade]) for grade in ("good", "usable", "poor", "unusable")) == 10
+
+
+def scored(items: str, fold: int = 0, digest: str = "v") -> Scored:
+    return Scored({i: np.full(6, 1 / 6) for i in items}, dict.fromkeys(items, fold), digest)
+
+
+@pytest.fixture
+def target() -> WindowVotes:
+    y = np.eye(6)[:4]
+    return WindowVotes(
+        y, np.array([3, 12, 12, 3]), np.array(list("pqrs")), dict(zip("abcd", range(4))), "v", 10
+    )
+
+
+def test_members_are_compared_on_the_items_all_of_them_have(target: WindowVotes) -> None:
+    found = compare({1: scored("abcd"), 2: scored("bcd"), 3: scored("abc")}, target, 1)
+    assert found.items == ("b", "c")
+    assert sorted(found.scored) == [1, 2, 3]
+
+
+def test_an_item_without_votes_in_its_window_is_no_common_item(target: WindowVotes) -> None:
+    assert compare({1: scored("abx")}, target, 1).items == ("a", "b")
+
+
+def test_members_of_another_table_or_other_folds_are_refused(target: WindowVotes) -> None:
+    found = compare(
+        {1: scored("ab"), 2: scored("ab", digest="w"), 3: scored("ab", fold=1), 4: scored("cd")}, target, 1
+    )
+    assert sorted(found.scored) == [1]
+    assert "votes table is another" in found.refused[2]
+    assert "2 of 2 common items moved" in found.refused[3]
+    assert "no item in common" in found.refused[4]
+
+
+def test_uniform_predictions_score_the_logarithm_of_six(
+    compared: list[dict[str, str]], outputs: Path, monkeypatch: pytest.MonkeyPatch, target: WindowVotes
+) -> None:
+    """One-hot targets and a prediction of 1/6 each give log 6 in every stratum."""
+    monkeypatch.setattr("hms.leaderboard.read_scored", lambda run: scored("abcd"))
+    monkeypatch.setattr("hms.leaderboard.window_votes", lambda cfg: target)
+    run: Any = find_run(compared[0]["run"], outputs)
+    cfg: Any = SimpleNamespace()
+    members = [Member(1, ("a=1",), cfg=cfg, run=run), Member(2, ("a=2",), cfg=cfg, run=run)]
+    board = make_leaderboard(members, name="n", command="c", objective="kl_high", reference=1)
+    for row in board.rows:
+        assert [row.kl_high, row.kl_low, row.kl_all] == pytest.approx([np.log(6)] * 3)
+        assert row.rank == 1
+    assert board.rows[1].difference == 0
+
+
+def test_a_failed_reference_gives_way_to_the_first_member_with_scores(
+    multirun: Callable[..., Any], outputs: Path
+) -> None:
+    done = multirun("weight=lgo,linear,log", "baseline=logreg", TABLES, *FAST)
+    assert done.code == 1
+    assert "member 1 has no predictions; the differences are to member 2" in done.out
+
+
+def test_window_votes_do_not_depend_on_the_label_rule(small_set: Path, outputs: Path) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}")
+    one, other = (window_votes(hms.compose(*base, f"labels={name}")) for name in ("window", "sum"))
+    assert one.row == other.row
+    np.testing.assert_array_equal(one.y, other.y)
+    np.testing.assert_allclose(one.y.sum(axis=1), 1)
+
+
+# --- pages ---------------------------------------------------------------------------------------
+
+
+def test_the_page_stands_alone_and_shows_every_member(compared: list[dict[str, str]], outputs: Path) -> None:
+    page = (sweep_folder(outputs) / "leaderboard.html").read_text(encoding="utf-8")
+    assert page.count("<svg") == 2
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", page)
+    for row in compared:
+        assert row["overrides"] in page
+        assert row["run"][:8] in page
+
+
+def test_the_json_holds_the_same_rows_and_the_command(compared: list[dict[str, str]], outputs: Path) -> None:
+    tree = json.loads((sweep_folder(outputs) / "leaderboard.json").read_text())
+    assert [row["run"] for row in tree["rows"]] == [row["run"] for row in compared]
+    assert tree["command"].startswith("python run.py -m")
+    assert tree["reference"] == 2
+
+
+def test_text_of_an_override_cannot_become_markup(multirun: Callable[..., Any], outputs: Path) -> None:
+    multirun("weight=linear,'<b>x</b>'", TABLES)
+    page = (sweep_folder(outputs) / "leaderboard.html").read_text(encoding="utf-8")
+    assert "<b>x</b>" not in page
+
+
+def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, outputs: Path) -> None:
+    typed = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "cwt=morlet,gmw", "n_jobs=1"]
+    planned = plan_sweep(typed)
+    assert re.fullmatch(r"cwt-[0-9a-f]{8}", planned.name)
+    assert plan_sweep([*typed[:-1], "n_jobs=2"]).name == planned.name
+
+
+# --- searches ------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
+def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, outputs: Path) -> None:
+    typed = [
+        "experiment=search", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
+        "hydra.sweeper.n_trials=3", "cwt=morlet", "filter=bandpass", *FAST,
+    ]  # fmt: skip
+    tables = []
+    for _ in range(2):
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "run.py"), "-m", *typed],
+            capture_output=True, text=True, cwd=outputs.parent,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        tables.append(done.stdout)
+    assert tables[0] == tables[1]
+    (folder,) = (outputs / "sweeps").glob("search-*")
+    rows = json.loads((folder / "leaderboard.json").read_text())["rows"]
+    assert rows
+    assert all(row["kl_high"] is not None for row in rows)
+    assert (outputs / "sweeps" / "search" / "optimization_results.yaml").is_file()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
+def test_a_search_over_a_wrong_value_ends_with_the_error_in_its_row(small_set: Path, outputs: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable, str(ROOT / "run.py"), "-m", "experiment=search", "data=kaggle",
+            f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", "hydra.sweeper.n_trials=2",
+            "cwt.n_freqs=-3",
+        ],
+        capture_output=True, text=True, cwd=outputs.parent,
+    )  # fmt: skip
+    assert done.returncode != 0
+    assert "cwt.n_freqs=-3 is out of range" in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

@@ -14,6 +14,7 @@ floor              read, digest, decode and write as many bytes, synced as the p
 notebook           `notebook_style.py`, with PyWavelets' fft method and with its default one
 """
 
+# ruff: noqa: E402 (the checkout is put on the path before it is imported)
 from __future__ import annotations
 
 import argparse
@@ -42,6 +43,7 @@ from joblib import Parallel, delayed, parallel_config
 from recordings import make_linked, make_recordings
 
 import hms
+import hms.stages
 from hms.competition import CHANNELS
 from hms.parallel import stop_workers
 from hms.sources.kaggle import ParquetRecording
@@ -53,20 +55,15 @@ NOTEBOOK, NOTEBOOK_DEFAULT = 48, 8
 """Recordings that the slow ones prepare in a round."""
 
 
-def timed(work: Callable[[], Any]) -> float:
-    """Return how many seconds some work takes."""
-    began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
-
-
-def in_chunks(function: Callable[..., Any], values: list[Any], size: int, *args: Any) -> None:
-    """Run a function over chunks of values with as many workers as the pipeline has."""
+def in_chunks(function: Callable[..., Any], values: list[Any], size: int, *args: Any) -> float:
+    """Run a function over chunks of values with the pipeline's workers; return the seconds it takes."""
     chunks = [values[i : i + size] for i in range(0, len(values), size)]
+    began = time.perf_counter()
     with parallel_config(backend="loky", inner_max_num_threads=1):
         Parallel(n_jobs=WORKERS, batch_size=1, pre_dispatch=2 * WORKERS)(
             delayed(function)(chunk, *args) for chunk in chunks
         )
+    return time.perf_counter() - began
 
 
 # --- the contestants -----------------------------------------------------------------------------
@@ -148,8 +145,6 @@ def steps(data: Path, n_recordings: int) -> dict[str, float]:
     from hms.workers import evaluate
 
     cfg = hms.compose("data=kaggle", f"data.root={data}")
-    import hms.stages  # noqa: F401 - registers the stages
-
     items, _ = choose_stages(cfg)
     by_name = {
         stage.name: stage for kept in items for stage in kept.chain().values() if hasattr(stage, "compute")
@@ -253,7 +248,7 @@ def measure(work: Path, rounds: int) -> dict[str, list[float]]:
         )
         shutil.rmtree(out)
         out.mkdir()
-        note("floor", n_items, timed(lambda: in_chunks(floor, paths, 64, str(out), sizes)))
+        note("floor", n_items, in_chunks(floor, paths, 64, str(out), sizes))
         some = rows[number * NOTEBOOK :][:NOTEBOOK]
         for name, chosen, method in (
             ("notebook, fft method", some, "fft"),
@@ -261,7 +256,7 @@ def measure(work: Path, rounds: int) -> dict[str, list[float]]:
         ):
             shutil.rmtree(out)
             out.mkdir()
-            note(name, len(chosen), timed(lambda: in_chunks(notebook, chosen, 2, str(out), method)))
+            note(name, len(chosen), in_chunks(notebook, chosen, 2, str(out), method))
         with bare() as settings:
             pipeline(warm, out, *settings)
             note("pass without guarantees", n_items, pipeline(data, out, *settings)["pass"])

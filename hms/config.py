@@ -14,7 +14,8 @@ import os
 import re
 import sys
 import types
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -34,6 +35,7 @@ __all__ = [
     "first_lines",
     "flatten",
     "group_options",
+    "import_kinds",
     "import_plugins",
     "plain",
 ]
@@ -185,7 +187,6 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         If an option, a key, a type or a value is not allowed; the text says what is.
     """
     from hydra import compose as hydra_compose
-    from hydra import initialize_config_dir
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
@@ -199,7 +200,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         extra = [f"hydra.searchpath=[{json.dumps(folder.as_uri())}]"]
     texts = [str(override) for override in overrides]
     _check_overrides(texts, folders)
-    with initialize_config_dir(version_base="1.3", config_dir=str(folders[0])):
+    with _own_hydra(folders[0]):
         try:
             raw = hydra_compose("config", overrides=[*texts, *extra])
         except (HydraException, OmegaConfBaseException, ValueError) as error:
@@ -210,6 +211,21 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     from hms.frozen import with_frozen_settings
 
     return with_frozen_settings(build_config(raw), texts)
+
+
+@contextmanager
+def _own_hydra(folder: Path) -> Iterator[None]:
+    """Compose from a folder, and leave a Hydra application that is under way as it was."""
+    from hydra import initialize_config_dir
+    from hydra.core.global_hydra import GlobalHydra
+
+    before = GlobalHydra.instance().hydra
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+            yield
+    finally:
+        GlobalHydra.instance().hydra = before
 
 
 def _refuse_unknown_keys(texts: Sequence[str], groups: Iterable[str], composed: Callable[[], Any]) -> None:
@@ -329,7 +345,7 @@ def build_config(raw: Any) -> Config:
         raise ConfigError(f"a configuration is a mapping, not {type(raw).__name__}")
     plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
     import_plugins(plugins)
-    _import_builtin_kinds()
+    import_kinds()
     return _build(Config, tree, "")
 
 
@@ -352,7 +368,7 @@ def import_plugins(names: Iterable[str]) -> None:
             raise ConfigError(f"plugins: module '{name}' cannot be imported: {error}") from error
 
 
-def _import_builtin_kinds() -> None:
+def import_kinds() -> None:
     """Import the modules whose functions register themselves."""
     importlib.import_module("hms.kinds")
 

@@ -51,12 +51,20 @@ class Search:
         return objective
 
     def finish(self) -> int:
-        """Write and show the leaderboard; return the exit code."""
+        """Write and show the leaderboard; return the exit code.
+
+        Raises
+        ------
+        ConfigError
+            If no member could be composed: then nothing says where the leaderboard goes.
+        """
         from hms.sweep import FOLDER, finish
 
+        if not self.members:
+            return 0
         settings = next((m.cfg for m in self.members if m.cfg is not None), None)
         if settings is None:
-            return 1 if self.members else 0
+            raise ConfigError(f"no member of the search could be composed: {self.members[0].error}")
         name = settings.sweep.name or f"search-{digest_of(self.texts, 4)}"
         board = make_leaderboard(
             _distinct(self.members),

@@ -19,7 +19,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from hms.config import digest_of, import_plugins
+from hms.config import digest_of, import_kinds, import_plugins
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_part
 from hms.stage import ItemStage, Unusable
 from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes, npz_bytes
@@ -138,6 +138,7 @@ def evaluate(
 
 def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> ChunkResult:
     """Prepare the recordings of a chunk and write what is due; the files are on disk on return."""
+    import_kinds()
     import_plugins(plugins)
     if job.own_process:
         _settle_in()

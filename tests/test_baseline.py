@@ -234,6 +234,7 @@ def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(small_set
     page = with_one.file("qc/report.html").read_text()
     metrics = json.loads(with_one.file("baseline/metrics.json").read_text())
     assert page.count('<section id="baseline">') == 1
+    assert '<a href="#baseline">' in page
     assert f"{metrics['gain']['all']['value']:+.3f} against the class prior" in page
     assert hms.run(hms.compose(*base)).reused
 

@@ -10,7 +10,7 @@ import hms
 from hms.config import ConfigError, flatten, plain
 from hms.plan import choose_stages
 
-CWT = {"scalograms", "measures", "sketches", "quality"}
+CWT = {"scalograms", "measures", "sketches", "quality", "summary"}
 SIGNAL = CWT | {"waveforms"}
 ITEMS = {"meta", "labels", "splits", "summary"}
 
@@ -30,7 +30,7 @@ TABLE: dict[str, tuple[str, set[str]]] = {
     "filter.gaps.taper_s": ("1", SIGNAL),
     "montage.chains": ("", SIGNAL),
     "montage.output": ("derivations", SIGNAL),
-    "montage.waveform.kind": ("anterior", {"waveforms", "measures", "quality"}),
+    "montage.waveform.kind": ("anterior", {"waveforms", "measures", "quality", "summary"}),
     "montage.allow_degenerate": ("true", set()),
     "cwt.w0": ("6", CWT),
     "cwt.min_hz": ("1", CWT),

@@ -246,3 +246,8 @@ def test_the_real_recordings_are_all_used_and_none_is_flat(real_set: Path, prepa
         w = run.wave(item)
         correlations.append(abs(np.corrcoef(w[0], w[1])[0, 1]))
     assert np.median(correlations) < 0.9
+
+
+def test_kinds_without_settings_of_their_own_are_known_in_workers(small_set: Path, prepare: Prepare) -> None:
+    run = prepare(small_set, "stages=[scalograms]", "scaling=none", "filter.gaps.kind=interpolate", n_jobs=2)
+    assert run.spec(run.meta["item_id"].iloc[0]).max() > 1

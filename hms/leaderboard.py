@@ -271,7 +271,7 @@ def _problem(base: Scored, other: Scored, shared: Sequence[str]) -> str:
 # --- the table -----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Leaderboard:
     """The members of a sweep, the best first, then those that cannot be compared, then failures.
 
@@ -350,6 +350,9 @@ class Leaderboard:
             f"  member {row.member}: {row.note or row.error}" for row in self.rows if row.note or row.error
         ]
         return "\n".join(lines)
+
+    def __repr__(self) -> str:
+        return f"<Leaderboard {self.name}: {len(self.rows)} members, {self.n_failed} failed>"
 
     def _repr_html_(self) -> str:
         head, *rows = self.table()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import sys
 import time
 from typing import Any
@@ -24,9 +25,7 @@ class Progress:
         self._began = self._spoke = time.monotonic()
         self._bar: Any = None
         if total and (sys.stderr.isatty() or _in_notebook()):
-            from tqdm.auto import tqdm
-
-            self._bar = tqdm(total=total, desc=label, unit="item", dynamic_ncols=True)
+            self._bar = _bar_class()(total=total, desc=label, unit="item", dynamic_ncols=True)
 
     def add(self, count: int) -> None:
         """Count items that are done."""
@@ -46,6 +45,17 @@ class Progress:
         """End the bar."""
         if self._bar is not None:
             self._bar.close()
+
+
+def _bar_class() -> Any:
+    """Return the bar of a notebook that can show one, else the bar of a terminal."""
+    if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
+        from tqdm.notebook import tqdm as notebook_bar
+
+        return notebook_bar
+    from tqdm import tqdm
+
+    return tqdm
 
 
 def _in_notebook() -> bool:

@@ -42,6 +42,10 @@ __all__ = [
 class ConfigError(ValueError):
     """A configuration or an input table that cannot be worked with (exit code 2)."""
 
+    def _render_traceback_(self) -> list[str]:
+        """Show a notebook the message alone: the way to it through the library says nothing more."""
+        return [f"{type(self).__name__}: {self}"]
+
 
 @dataclass(frozen=True)
 class Limits:

@@ -358,8 +358,9 @@ def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str
         return ["nothing is left to compute"] if members else []
     known = sum(due.seconds for due in dues if due.seconds is not None)
     unknown = sorted({due.name for due in dues if due.seconds is None})
-    more = f" and what {', '.join(unknown)} take, never computed here" if unknown else ""
-    return [f"about {known:.0f} s in all{more}"]
+    if not unknown:
+        return [f"about {known:.0f} s in all"]
+    return [f"about {known:.0f} s, and what was never computed here: {', '.join(unknown)}"]
 
 
 def _member_line(planned: Planned, reference: int) -> str:

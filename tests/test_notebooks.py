@@ -1,0 +1,62 @@
+"""Every notebook runs from a clean kernel, quickly, with pictures, and is committed without outputs."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+MOST_SECONDS = 60.0
+
+
+def read(path: Path) -> dict[str, Any]:
+    loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    return loaded
+
+
+def test_there_are_three_notebooks() -> None:
+    assert [path.name for path in NOTEBOOKS] == ["01_package.ipynb", "02_compare.ipynb", "03_training.ipynb"]
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_committed_without_outputs_and_paths(path: Path) -> None:
+    for cell in read(path)["cells"]:
+        assert not cell.get("outputs")
+        assert cell.get("execution_count") is None
+        source = "".join(cell["source"])
+        assert "http" not in source
+        assert "/home/" not in source
+
+
+@pytest.fixture
+def executed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Run all cells of a notebook in a kernel of its own, in an empty folder."""
+    nbformat = pytest.importorskip("nbformat")
+    nbclient = pytest.importorskip("nbclient")
+    monkeypatch.setenv("PYTHONWARNINGS", "default")
+    notebook = nbformat.read(request.param, as_version=4)
+    began = time.monotonic()
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
+    return notebook, time.monotonic() - began
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("executed", NOTEBOOKS, ids=lambda path: path.stem, indirect=True)
+def test_a_notebook_runs_in_a_clean_kernel_in_under_a_minute(executed: Any) -> None:
+    notebook, seconds = executed
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    pictures = [output for output in outputs if "image/png" in output.get("data", {})]
+    pages = [output for output in outputs if "text/html" in output.get("data", {})]
+    assert len(pictures) >= 2
+    assert pages
+    refusals = [output for output in outputs if output["output_type"] == "error"]
+    assert all(output["ename"] == "ConfigError" for output in refusals)
+    assert all(len(output["traceback"]) == 1 for output in refusals)
+    assert "Warning" not in "".join(output.get("text", "") for output in outputs)
+    assert seconds < MOST_SECONDS

@@ -486,7 +486,9 @@ def _implied_stages(cfg: Config) -> tuple[str, ...]:
     spectrograms = () if cfg.spectrograms.kind == "none" else ("spectrograms",)
     shown = ("report_baseline",) if "report" in cfg.stages else ()
     baseline = () if cfg.baseline.kind == "none" else ("baseline", *shown)
-    return (*packed, *spectrograms, *baseline)
+    graded = ("quality",) if cfg.at("qc.exclude_from") is not None else ()
+    checked = ("summary",) if cfg.at("qc.leak") == "error" else ()
+    return (*packed, *spectrograms, *baseline, *graded, *checked)
 
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:

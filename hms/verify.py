@@ -98,13 +98,12 @@ def _check_file(report: Report, folder: Path, name: str, size: int, digest: str)
 
 def _find_strangers(report: Report, folder: Path, manifest: dict[str, Any]) -> None:
     """Report files in the run's own folders that the manifest does not name."""
-    parents = {name.rpartition("/")[0] for name in manifest["files"]} - {""}
+    parents = {parent.as_posix() for name in manifest["files"] for parent in Path(name).parents} - {"."}
     for parent in sorted(parents):
-        if not (folder / parent).is_dir():
-            continue
-        for entry in sorted(os.listdir(folder / parent)):
-            if f"{parent}/{entry}" not in manifest["files"] and f"{parent}/{entry}" not in parents:
-                report.add(f"{folder.name}/{parent}/{entry}", "is not part of the run")
+        for entry in sorted(os.listdir(folder / parent)) if (folder / parent).is_dir() else ():
+            path = f"{parent}/{entry}"
+            if path not in manifest["files"] and path not in parents:
+                report.add(f"{folder.name}/{path}", "is not part of the run")
 
 
 def _check_stage_folder(report: Report, folder: Path, stage: dict[str, Any]) -> None:

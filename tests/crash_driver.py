@@ -25,6 +25,8 @@ from hms.main import guarded, run_configuration
 
 STAGES = ("stages=[scalograms,waveforms,quality,labels,splits,summary]", "cwt.n_freqs=16", "cwt.hop=20")
 WRITES = ("write", "replace", "symlink")
+FILLING = ("write",)
+"""Where a full disk shows; links and names take no room that is counted."""
 
 
 def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
@@ -49,7 +51,12 @@ def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
-def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any], met: Path) -> Callable[[], None]:
+def fault_at(
+    number: int,
+    fault: Callable[[str, Any, tuple[Any, ...]], Any],
+    met: Path,
+    among: tuple[str, ...] = WRITES,
+) -> Callable[[], None]:
     """Return a function that makes the n-th write of a process meet a fault, and note that it did."""
 
     def install() -> None:
@@ -68,7 +75,7 @@ def fault_at(number: int, fault: Callable[[str, Any, tuple[Any, ...]], Any], met
 
             setattr(os, name, wrapper)
 
-        for name in WRITES:
+        for name in among:
             counting(name)
 
     return install
@@ -98,9 +105,10 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
-def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str, Any]:
+def torment(
+    root: str, work: Path, fault: Any, expected_status: int, among: tuple[str, ...]
+) -> dict[str, Any]:
     """Let every write of a run meet a fault in turn; count what survived."""
-
     base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", *STAGES)
 
     def configured(outputs: Path) -> Config:
@@ -114,7 +122,7 @@ def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str
         outputs, met = work / "tormented", work / "met"
         shutil.rmtree(outputs, ignore_errors=True)
         met.unlink(missing_ok=True)
-        status = run(configured(outputs), fault_at(number, fault, met))
+        status = run(configured(outputs), fault_at(number, fault, met, among))
         if not met.exists():
             assert status == 0
             break
@@ -127,9 +135,9 @@ def torment(root: str, work: Path, fault: Any, expected_status: int) -> dict[str
 
 
 if __name__ == "__main__":
-    faults = {"kill": (die, -signal.SIGKILL), "full": (disk_full, 4)}
-    fault, status = faults[sys.argv[1]]
+    faults = {"kill": (die, -signal.SIGKILL, WRITES), "full": (disk_full, 4, FILLING)}
+    fault, status, among = faults[sys.argv[1]]
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
-    found = torment(sys.argv[2], Path(sys.argv[3]), fault, status)
+    found = torment(sys.argv[2], Path(sys.argv[3]), fault, status, among)
     os.write(answer, json.dumps(found).encode())

@@ -54,13 +54,13 @@ def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
         return None, f"file is truncated or not parquet: {one_line(error)}"
 
 
-def to_float32(column: object) -> NDArray[np.float32]:
-    """Return a column's numbers; raises ValueError where it holds none."""
+def to_float32(column: object, name: str) -> NDArray[np.float32]:
+    """Return a column's numbers; raises ValueError, naming the column, where it holds none."""
     import pyarrow as pa
 
     assert isinstance(column, pa.ChunkedArray)
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise ValueError(f"a column holds {column.type}, not numbers")
+        raise ValueError(f"column '{name}' holds {column.type}, not numbers")
     parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
     whole = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
     return np.asarray(whole, dtype=np.float32)

@@ -205,7 +205,7 @@ class ParquetRecording:
             names = [self._columns[name] for name in channels]
             try:
                 table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
-                decoded = [to_float32(table.column(name)) for name in names]
+                decoded = [to_float32(table.column(name), name) for name in names]
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise Unusable(f"the file is damaged: {one_line(error)}") from None
             self._decoded = (wanted, decoded)

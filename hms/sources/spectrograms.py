@@ -81,7 +81,7 @@ class SpectrogramFile:
             names, freqs = _columns(list(self._file.schema_arrow.names))
             try:
                 table = self._file.read(columns=names, use_threads=False)
-                rows = [to_float32(table.column(name)) for name in names]
+                rows = [to_float32(table.column(name), name) for name in names]
             except (pa.ArrowException, OSError, ValueError) as error:
                 raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
             power = np.stack(rows).reshape(len(CHAINS), freqs.size, -1)

@@ -16,7 +16,7 @@ from hms.stages.reading import Reading
 @register_stage
 @dataclass(frozen=True)
 class OneNumber(ItemStage):
-    """One sample of every item, in a file of its own."""
+    """The length of every item's window, in a file of its own; the recordings' bytes are read, not decoded."""
 
     name = "one_number"
     version = 1
@@ -24,10 +24,10 @@ class OneNumber(ItemStage):
 
     reading: Reading
 
-    def compute(self, segment: Segment) -> np.float32:
-        """Return the first sample of the window."""
-        return np.float32(segment.eeg[0, segment.n_context])
+    def compute(self, segment: Segment) -> np.int64:
+        """Return the samples of the window."""
+        return np.int64(segment.n_window)
 
-    def arrays(self, result: np.float32) -> Mapping[str, Any]:
+    def arrays(self, result: np.int64) -> Mapping[str, Any]:
         """Return what the file holds beside the ids."""
         return {"x": result}

@@ -31,6 +31,7 @@ __all__ = [
     "canonical_json",
     "compose",
     "conf_dir",
+    "default_stages",
     "digest_of",
     "first_lines",
     "flatten",
@@ -512,6 +513,13 @@ def flatten(value: Any, path: str) -> dict[str, Any]:
 def _listed(value: Any) -> Any:
     """Return tuples as lists; the order of pairs stays, because it can change numbers."""
     return [_listed(item) for item in value] if isinstance(value, tuple) else value
+
+
+def default_stages() -> list[str]:
+    """Return the stages of the configuration when nothing is said of them."""
+    from omegaconf import OmegaConf
+
+    return list(OmegaConf.load(conf_dir() / "config.yaml").stages)
 
 
 def canonical_json(value: Any) -> str:

@@ -92,7 +92,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "run": plan.run_hash,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - began, 3),
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": _command(),
         "execution": {
             "data": _lasting_data(plan),
             "root": str(plan.source.root.absolute()),
@@ -124,6 +124,16 @@ def _lasting_data(plan: Plan) -> dict[str, Any]:
     if data.get("windows") is not None:
         data["windows"] = str(plan.votes.path.absolute())
     return data
+
+
+def _command() -> str:
+    """Return the command line where the program was called by one, else that it was not."""
+    program = Path(sys.argv[0]).name
+    return (
+        " ".join([program, *sys.argv[1:]])
+        if program in ("run.py", "hms", "cli.py")
+        else "hms.run, from Python"
+    )
 
 
 def _lasting_root(plan: Plan) -> str | None:

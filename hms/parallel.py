@@ -15,7 +15,7 @@ from hms.workers import ChunkResult, Job, Task, process_chunk
 
 __all__ = ["n_workers", "run_tasks", "stop_workers"]
 
-CHUNK_ITEMS = 32
+CHUNK_ITEMS = 64
 IN_FLIGHT = 2
 """Chunks handed out per worker at a time."""
 

@@ -107,6 +107,11 @@ class RecordingDigests:
             append_journal(self.path, {"recordings": rows})
             self._learn(rows)
 
+    def forget(self, part: Part) -> None:
+        """Take a part for one that was never read."""
+        self.known.pop(part.name, None)
+        self.version += 1
+
     def _learn(self, rows: Iterable[Any]) -> None:
         self.version += 1
         self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})

@@ -9,20 +9,20 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hms.config import Config, build_config, digest_of
+from hms.config import Config, ConfigError, build_config, default_stages, digest_of
 from hms.inference import evaluate_row
 from hms.manifest import is_whole, versions, write_manifest
 from hms.parallel import n_workers, run_tasks, stop_workers
-from hms.plan import Plan, config_of, make_plan
+from hms.plan import Plan, choose_stages, config_of, make_plan
 from hms.progress import Progress, say
-from hms.stage import ItemStage, TableStage
+from hms.stage import ItemStage, TableStage, stage_names
 from hms.store import (
     Reason,
     StageFolder,
@@ -265,11 +265,27 @@ def _open_tables(plan: Plan) -> Tables:
         facts={
             "run": plan.run_hash,
             "config": config_of(plan.cfg, plan.products),
-            "stages": list(plan.cfg.stages),
+            "stages": _asked(plan),
             "votes": plan.votes.digest,
             "versions": versions(),
         },
     )
+
+
+def _asked(plan: Plan) -> list[str]:
+    """Return what ``stages`` has to be for the plan's products: the default list if that gives them.
+
+    Lists that name more or less of what follows anyway are one run, and one page.
+    """
+    default = tuple(str(name) for name in default_stages())
+    try:
+        items, tables = choose_stages(replace(plan.cfg, stages=default))
+    except ConfigError:
+        items, tables = [], []
+    if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:
+        return list(default)
+    made = {stage.name for stage in plan.products}
+    return [name for name in stage_names() if name in made]
 
 
 def _make_tables(plan: Plan, account: Account) -> Tables:

@@ -193,7 +193,7 @@ def repair(path: Path, report: Report, *, force: bool = False) -> Run:
         if known is None or part.place.size is None:
             continue
         if current_digest(plan.source, part) != known[2]:
-            plan.digests.known.pop(part.name)
+            plan.digests.forget(part)
     if plan.run_hash != manifest["run"]:
         say(f"the votes table or the recordings changed since; the repaired run is {plan.run_hash}")
     (path / NAME).unlink()

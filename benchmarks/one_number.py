@@ -16,7 +16,7 @@ from hms.stages.reading import Reading
 @register_stage
 @dataclass(frozen=True)
 class OneNumber(ItemStage):
-    """The length of every item's window, in a file of its own; the recordings' bytes are read, not decoded."""
+    """The length of every item's window, in a file of its own; bytes are read, no sample is decoded."""
 
     name = "one_number"
     version = 1

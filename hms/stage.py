@@ -157,9 +157,14 @@ def _group_of(stage: Stage, section: str) -> str:
 def _source_fingerprint(module_name: str) -> str:
     digest = blake2b(digest_size=8)
     for name in sorted(_own_modules(module_name, set())):
-        tree = ast.parse(inspect.getsource(sys.modules[name]))
-        digest.update(ast.dump(_without_docstrings(tree)).encode())
+        digest.update(_module_digest(name))
     return digest.hexdigest()
+
+
+@cache
+def _module_digest(name: str) -> bytes:
+    tree = _without_docstrings(ast.parse(inspect.getsource(sys.modules[name])))
+    return blake2b(ast.dump(tree).encode(), digest_size=16).digest()
 
 
 _PLUMBING = ("hms.stage", "hms.config", "hms.registry", "hms.competition", "hms.tables")

@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-import scipy.fft
 from numpy.typing import NDArray
 
 __all__ = [
@@ -70,6 +69,8 @@ def spectrum(eeg: Array, sfreq: float) -> Array:
     -------
     float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole piece
     """
+    from scipy.fft import rfft
+
     n = _piece(eeg.shape[1], sfreq)
     pieces = eeg[:, : eeg.shape[1] // n * n].reshape(len(eeg), -1, n)
     means = pieces @ np.full(n, 1 / n, np.float32)
@@ -77,7 +78,7 @@ def spectrum(eeg: Array, sfreq: float) -> Array:
     tapered = (pieces - means[:, :, None]) * _hann(n)
     if not whole.all():
         tapered[~whole] = 0
-    parts = scipy.fft.rfft(tapered, axis=2)[:, :, 1 : n // 2]
+    parts = rfft(tapered, axis=2)[:, :, 1 : n // 2]
     power = np.einsum("cpf,cpf->cf", parts.real, parts.real) + np.einsum(
         "cpf,cpf->cf", parts.imag, parts.imag
     )

@@ -250,7 +250,7 @@ def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
         If the response has not died out after 17 minutes.
     """
     for span_s in (64, 256, 1024, 2048):
-        n_samples = _fast_even_length(round(span_s * sfreq))
+        n_samples = 2 * round(span_s * sfreq / 2)
         response = np.abs(np.fft.irfft(_gain(params, n_samples=n_samples, sfreq=sfreq)))
         beyond = 2 * np.cumsum(response[n_samples // 2 : 0 : -1])[::-1]
         reach = int(np.count_nonzero(beyond > REACH_TOLERANCE * response.sum()))

@@ -86,7 +86,7 @@ def write_checked(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _listed(value: Any) -> str:
-    """Return a value's JSON, a dictionary's entries a line each; indenting all would take ten times as long."""
+    """Return a value's JSON, a dictionary's entries a line each; indenting all takes ten times as long."""
     if not isinstance(value, dict):
         return json.dumps(value, allow_nan=False)
     rows = (f"  {json.dumps(str(k))}: {json.dumps(v, allow_nan=False)}" for k, v in value.items())

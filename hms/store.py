@@ -334,11 +334,18 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
 
     A line shorter than it states was cut by a kill, which is no damage: what it would
     have recorded is computed again.
+
+    Raises
+    ------
+    StorageError
+        If the journal is there and cannot be read, or a file stands where its folder should.
     """
     try:
         data = path.read_bytes()
     except FileNotFoundError:
         return [], 0
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
     good, damaged = [], 0
     for line in data.split(b"\n"):
         header = _HEADER.match(line)

@@ -295,3 +295,14 @@ class TestMounted:
         assert code == 4, err
         assert "read-only" in err
         assert "items/s" not in err
+
+
+def test_a_file_in_the_place_of_the_outputs_folder_ends_with_exit_code_4(
+    small_set: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("x")
+    code, err = finish(start(small_set, tmp_path / "file", "n_jobs=1"))
+    assert code == 4, err
+    assert "Not a directory" in err
+    assert "Traceback" not in err
+    assert (tmp_path / "file").read_text() == "x"

@@ -102,16 +102,17 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
     ValueError
         If an array holds objects.
     """
-    parts: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     directory: list[bytes] = []
     offset = 0
     for key, value in arrays.items():
-        name, data = f"{key}.npy".encode(), _npy_bytes(np.asanyarray(value))
-        crc, size = zlib.crc32(data), len(data)
+        name = f"{key}.npy".encode()
+        header, data = _npy_parts(np.asanyarray(value))
+        crc, size = zlib.crc32(data, zlib.crc32(header)), len(header) + len(data)
         member = (_ZIP64, 0, 0 if key.isascii() else _UTF8, 0, 0, _DATE)
         sizes = struct.pack("<HHQQ", 1, 16, size, size)
         local = struct.pack(_LOCAL, b"PK\3\4", *member, crc, _IN_EXTRA, _IN_EXTRA, len(name), len(sizes))
-        parts += (local, name, sizes, data)
+        parts += (local, name, sizes, header, data)
         entry = (b"PK\1\2", _ZIP64, _UNIX, *member, crc, size, size, len(name), 0, 0, 0, 0, _MODE, offset)
         directory += (struct.pack(_CENTRAL, *entry), name)
         offset += len(local) + len(name) + len(sizes) + size
@@ -128,14 +129,16 @@ _LOCAL, _CENTRAL, _END = "<4s2B4HL2L2H", "<4s4B4HL2L5H2L", "<4s4H2LH"
 """Records of the ZIP format: before a member, in the directory, and at the end."""
 
 
-def _npy_bytes(array: np.ndarray[Any, Any]) -> bytes:
+def _npy_parts(array: np.ndarray[Any, Any]) -> tuple[bytes, bytes | memoryview]:
+    """Return the header of an array's npy file and what follows it, not copied where that can be."""
     if array.dtype.hasobject:
         raise ValueError("an array of objects is not written: reading it back would need pickle")
     if array.flags.c_contiguous and array.dtype.names is None:
-        return _npy_header(array.dtype.str, array.shape) + array.tobytes()
+        values = array.reshape(-1).view(np.uint8).data if array.dtype.kind in "fiub" else array.tobytes()
+        return _npy_header(array.dtype.str, array.shape), values
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)
-    return buffer.getvalue()
+    return b"", buffer.getvalue()
 
 
 @lru_cache(maxsize=256)
@@ -169,13 +172,14 @@ class _DigestingFile:
 
 @dataclass(slots=True)
 class _Pending:
-    """A file being written: its temporary name, its final name and what is known of it."""
+    """A file being written: its temporary path, its name and what is known of it."""
 
-    temporary: Path
-    final: Path
+    temporary: str
+    name: str
     descriptor: int
     size: int = 0
     digest: str = ""
+    is_settled: bool = False
 
 
 def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
@@ -192,14 +196,15 @@ def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
     pending: list[_Pending] = []
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, content in contents.items():
-            temporary = folder / f"{_TEMPORARY}{uuid.uuid4().hex}"
+        start = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}"
+        for number, (name, content) in enumerate(contents.items()):
+            temporary = f"{start}-{number}"
             descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            pending.append(_Pending(temporary, folder / name, descriptor))
+            pending.append(_Pending(temporary, name, descriptor))
             pending[-1].size, pending[-1].digest = _write(descriptor, content)
         for entry in pending:
             os.fsync(entry.descriptor)
-        done = [_settle(entry) for entry in pending]
+        done = [_settle(entry, folder) for entry in pending]
         sync_folder(folder)
     except OSError as error:
         problem = storage_error(error, folder)
@@ -208,8 +213,9 @@ def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
     finally:
         for entry in pending:
             os.close(entry.descriptor)
-            with contextlib.suppress(OSError):
-                os.unlink(entry.temporary)
+            if not entry.is_settled:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.temporary)
     return done
 
 
@@ -225,10 +231,11 @@ def _write(descriptor: int, content: Content) -> tuple[int, str]:
     return sink.size, sink.digest
 
 
-def _settle(entry: _Pending) -> Stored:
-    os.replace(entry.temporary, entry.final)
+def _settle(entry: _Pending, folder: Path) -> Stored:
+    os.replace(entry.temporary, f"{folder}/{entry.name}")
+    entry.is_settled = True
     mtime_ns = os.fstat(entry.descriptor).st_mtime_ns
-    return Stored(entry.final.name, entry.size, mtime_ns, entry.digest)
+    return Stored(entry.name, entry.size, mtime_ns, entry.digest)
 
 
 def commit_links(folder: Path, targets: Mapping[str, str]) -> None:

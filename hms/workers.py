@@ -27,6 +27,9 @@ from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_
 FILES_PER_SYNC = 16
 """Files of a stage that are synced together, while the next ones are computed."""
 
+WRITERS = 2
+"""Threads that write: while one waits for its syncs, the other's go with them."""
+
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
 
@@ -142,7 +145,7 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     import_plugins(plugins)
     if job.own_process:
         _settle_in()
-    with ThreadPoolExecutor(1) as writer:
+    with ThreadPoolExecutor(WRITERS) as writer:
         chunk = _Chunk(job, writer)
         for task in tasks:
             chunk.add(task)

@@ -43,6 +43,9 @@ NOTCH_Q = 30.0
 REACH_TOLERANCE = 5e-7
 """Share of the impulse response's sum of magnitudes that may lie beyond the reach."""
 
+FFT_ROWS = 4
+"""SciPy transforms so many float32 rows at once; each row left over takes as long as four."""
+
 Array = NDArray[np.float32]
 Gain = NDArray[np.float64]
 
@@ -206,22 +209,30 @@ def apply_filter(eeg: Array, gain: Array) -> Array:
     offset = eeg.mean(axis=1, keepdims=True)
     spectrum = rfft(_closed_loop(eeg, offset, n_padded), overwrite_x=True, workers=1)
     spectrum *= gain
-    filtered: Array = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[:, :n_samples]
+    filtered: Array = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[: len(eeg), :n_samples]
     if gain[0] != 0:
         filtered += offset * gain[0]
     return filtered
 
 
 def _closed_loop(eeg: Array, offset: Array, n_padded: int) -> Array:
-    """Return the recording less its offset, with a smooth way from its end back to its start."""
-    n_samples = eeg.shape[1]
-    loop = np.empty((eeg.shape[0], n_padded), np.float32)
-    np.subtract(eeg, offset, out=loop[:, :n_samples])
-    n_bridge = n_padded - n_samples
-    way = (0.5 - 0.5 * np.cos(np.pi * np.arange(1, n_bridge + 1) / (n_bridge + 1))).astype(np.float32)
-    first, last = loop[:, :1], loop[:, n_samples - 1 : n_samples]
-    loop[:, n_samples:] = last + (first - last) * way
+    """Return the recording less its offset, with a smooth way from its end back to its start.
+
+    Rows of zeros make their number a multiple of `FFT_ROWS`.
+    """
+    n_rows, n_samples = eeg.shape
+    loop = np.empty((-(-n_rows // FFT_ROWS) * FFT_ROWS, n_padded), np.float32)
+    np.subtract(eeg, offset, out=loop[:n_rows, :n_samples])
+    first, last = loop[:n_rows, :1], loop[:n_rows, n_samples - 1 : n_samples]
+    loop[:n_rows, n_samples:] = last + (first - last) * _half_cosine(n_padded - n_samples)
+    loop[n_rows:] = 0
     return loop
+
+
+@lru_cache(maxsize=32)
+def _half_cosine(n_samples: int) -> Array:
+    way = 0.5 - 0.5 * np.cos(np.pi * np.arange(1, n_samples + 1) / (n_samples + 1))
+    return np.asarray(way, np.float32)
 
 
 @lru_cache(maxsize=32)

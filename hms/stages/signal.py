@@ -42,7 +42,7 @@ class Signal(ItemStage):
     """Electrodes without gaps, band-passed with zero phase and clipped."""
 
     name = "signal"
-    version = 1
+    version = 2
 
     reading: Reading
     filter: Params

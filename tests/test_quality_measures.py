@@ -12,7 +12,7 @@ from hms.quality.measures import (
     CHANNEL_MEASURES,
     NEIGHBOURS,
     channel_measures,
-    correlation,
+    correlations,
     edge_share,
     window_signature,
 )
@@ -279,9 +279,10 @@ def test_every_measure_has_one_float32_per_channel():
 def test_correlation_of_rows_is_pearsons_and_nan_for_a_constant():
     x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
     x[2] = 1
-    assert correlation(x, 0, 1) == pytest.approx(np.corrcoef(x[0], x[1])[0, 1], abs=1e-6)
-    assert np.isnan(correlation(x, 0, 2))
-    assert np.isnan(correlation(x, None, 1))
+    some, constant, absent = correlations(x, [(0, 1), (0, 2), (None, 1)])
+    assert some == pytest.approx(np.corrcoef(x[0], x[1])[0, 1], abs=1e-6)
+    assert np.isnan(constant)
+    assert np.isnan(absent)
 
 
 def test_edge_share_counts_the_frames_within_reach_of_an_edge():

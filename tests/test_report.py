@@ -16,12 +16,13 @@ from report_data import fabricate, make_items
 
 import hms
 from hms.config import compose
+from hms.quality.measures import Inspection, inspect, spectrum, spectrum_freqs
 from hms.quality.report.labels import entropy_boxes, vote_totals
 from hms.quality.report.page import embedded_json, headlines
 from hms.quality.report.quality import channel_shares, gaps
 from hms.quality.report.reproduce import command_of
 from hms.quality.report.svg import Axis, number, png, ticks
-from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum, spectrum_freqs
+from hms.quality.sketches import gap_raster, histogram, shrink_power
 from hms.store import Reason
 
 PAGE = "qc/report.html"
@@ -316,26 +317,42 @@ def test_embedded_json_cannot_end_its_script() -> None:
 # --- sketches ------------------------------------------------------------------------------------
 
 
+def seen(eeg: np.ndarray) -> Inspection:
+    """Inspect some channels, the first of the 20, in a recording that lacks the others."""
+    whole = np.full((20, eeg.shape[1]), np.nan, np.float32)
+    whole[: len(eeg)] = eeg
+    present = np.arange(20) < len(eeg)
+    everything = slice(None)
+    return inspect(whole, sfreq=200.0, window=everything, spectral=everything, present=present)
+
+
 def test_spectrum_of_a_sine_has_its_power_at_its_frequency() -> None:
-    """A sine of 10 µV at 10 Hz has 50 µV², spread by the Hann window over 1.5 bins of 1 Hz."""
+    """A sine of 10 µV at 10 Hz has 50 µV²; of its 0.75 Hz of Hann window, 1 / 1.2 stand at 10 Hz."""
     t = np.arange(2000) / 200
     eeg = np.tile(10 * np.sin(2 * np.pi * 10 * t), (3, 1)).astype(np.float32)
     eeg += np.random.default_rng(0).normal(0, 1e-3, eeg.shape).astype(np.float32)
-    levels = spectrum(eeg, 200.0)
-    freqs = spectrum_freqs(2000, 200.0)
+    levels = spectrum(seen(eeg))
+    freqs = spectrum_freqs(200.0)
+    assert freqs.tolist() == list(range(1, 100))
     assert freqs[levels.argmax()] == 10
-    assert 10 ** levels[9] == pytest.approx(50 / 1.5, rel=1e-3)
+    assert 10 ** levels[9] == pytest.approx(50 / 1.2, rel=1e-3)
+    assert 10 ** levels[8] == pytest.approx(50 / 12, rel=1e-3)
     assert (10.0**levels).sum() == pytest.approx(50, rel=1e-3)
 
 
-def test_spectrum_leaves_out_pieces_with_gaps_and_dead_channels() -> None:
+def test_spectrum_does_not_see_an_offset() -> None:
+    eeg = np.random.default_rng(0).normal(0, 10, (2, 2000)).astype(np.float32)
+    np.testing.assert_allclose(spectrum(seen(eeg + 5000)), spectrum(seen(eeg)), atol=2e-3)
+
+
+def test_spectrum_leaves_out_blocks_with_gaps_dead_channels_and_the_ekg() -> None:
     rng = np.random.default_rng(0)
-    eeg = rng.normal(0, 10, (2, 2000)).astype(np.float32)
-    whole = spectrum(eeg[:1, :1800], 200.0)
+    eeg = rng.normal(0, 10, (20, 2000)).astype(np.float32)
+    eeg[1:19] = 0
+    whole = spectrum(seen(eeg[:1, :1600]))
     eeg[0, 1900] = np.nan
-    eeg[1] = 0
-    assert spectrum(eeg, 200.0) == pytest.approx(whole, abs=1e-5)
-    assert np.isnan(spectrum(np.full((2, 2000), np.nan, np.float32), 200.0)).all()
+    assert spectrum(seen(eeg)) == pytest.approx(whole, abs=1e-5)
+    assert np.isnan(spectrum(seen(np.full((2, 2000), np.nan, np.float32)))).all()
 
 
 def test_gap_raster_tells_gaps_from_what_was_not_recorded() -> None:
@@ -343,8 +360,9 @@ def test_gap_raster_tells_gaps_from_what_was_not_recorded() -> None:
     eeg[0, 55] = np.nan
     eeg[:, 60:70] = np.inf
     eeg[:, 90:] = np.nan
-    raster = gap_raster(eeg, (0, 10), bins=10)
+    raster = gap_raster(~np.isfinite(eeg[:, :90]), 100, (0, 10), bins=10)
     assert raster.tolist() == [0, 0, 0, 0, 0, 10, 200, 0, 0, 255]
+    assert gap_raster(None, 100, (20, 0), bins=5).tolist() == [255, 0, 0, 0, 0]
 
 
 def test_small_scalogram_averages_neighbours() -> None:

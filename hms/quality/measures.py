@@ -3,12 +3,14 @@
 Every measure of an electrode is an array over `hms.competition.CHANNELS`; NaN stands where a
 recording lacks the channel or where nothing can be said. All spectral measures share one
 batch of short Fourier transforms, all correlations come from its coefficients, and nothing
-loops over channels: the whole costs less than a sixth of preparing a recording.
+loops over channels.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.competition import CHANNELS, EEG_CHANNELS, EKG_CHANNEL
 from hms.signal.cwt import frequencies
 from hms.signal.wavelets import Cwt, reaches_s
 
@@ -30,10 +32,16 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANNEL_MEASURES",
     "NEIGHBOURS",
+    "Inspection",
     "channel_measures",
     "edge_share",
     "input_measures",
+    "inspect",
+    "inspect_segment",
+    "is_eeg",
     "output_measures",
+    "spectrum",
+    "spectrum_freqs",
     "window_signature",
 ]
 
@@ -114,14 +122,103 @@ _IS_LEFT = np.array([name[-1] in "1357" for name in EEG_CHANNELS])
 _IS_RIGHT = np.array([name[-1] in "2468" for name in EEG_CHANNELS])
 
 
+# --- inspection ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """Channels with gaps bridged, and their short Fourier transforms: what several measures share.
+
+    Attributes
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV; gaps bridged by straight lines. The 20
+        channels of `hms.competition.CHANNELS` come first
+    is_gap : bool, shape (n_channels, n_samples); None where nothing is missing
+    present : bool, shape (n_channels,); whether the recording has the channel
+    sfreq : sampling rate, Hz
+    window, spectral : samples of the window, and those that spectra are taken of
+    blocks : float32, shape (n_channels, n_blocks, n_block), µV; ``eeg`` in whole seconds
+    means : float32, shape (n_channels, n_blocks), µV
+    spectra : complex64, shape (n_channels, n_spectra, n_freqs); transforms of tapered blocks of 2 s
+    power : float32, shape (n_channels, n_freqs); mean of their squared magnitudes
+    bands : what is summed of them
+    """
+
+    eeg: Array
+    is_gap: Mask | None
+    present: Mask
+    sfreq: float
+    window: slice
+    spectral: slice
+    blocks: Array
+    means: Array
+    spectra: NDArray[np.complex64]
+    power: Array
+    bands: _Bands
+
+    def rows(self, chosen: slice | Mask) -> Inspection:
+        """Return the same of some channels."""
+        names = ("eeg", "present", "blocks", "means", "spectra", "power")
+        is_gap = None if self.is_gap is None else self.is_gap[chosen]
+        return replace(self, is_gap=is_gap, **{name: getattr(self, name)[chosen] for name in names})
+
+    @property
+    def electrodes(self) -> Inspection:
+        """The 20 channels alone."""
+        return self if len(self.eeg) == len(CHANNELS) else self.rows(slice(len(CHANNELS)))
+
+
+def inspect_segment(segment: Segment) -> Inspection:
+    """Inspect what was read of a recording."""
+    inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
+    eeg, present = _all_channels(segment, inside)
+    window, spectral = _spans(segment, inside.start)
+    return inspect(eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present)
+
+
+def inspect(
+    eeg: Array, *, sfreq: float, window: slice, spectral: slice, present: Mask | None = None
+) -> Inspection:
+    """Bridge the gaps of 20 channels and transform them; `channel_measures` says what is what."""
+    from scipy.fft import rfft
+
+    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
+    means = _means(blocks)
+    n_whole = blocks.shape[1] * blocks.shape[2]
+    is_gap = None
+    # A NaN or an infinity survives a mean: no further look at the samples is needed.
+    if not (np.isfinite(means).all() and np.isfinite(eeg[:, n_whole:]).all()):
+        is_gap = ~np.isfinite(eeg)
+        eeg = _bridged(eeg, is_gap)
+        blocks = _blocks(eeg, blocks.shape[2])
+        means = _means(blocks)
+    if present is None:
+        present = np.ones(len(eeg), bool)
+    tapered = _blocks(eeg[:, spectral], round(BLOCK_S * sfreq))
+    bands = _bands(tapered.shape[2], sfreq)
+    spectra = rfft(tapered * bands.taper, axis=2, overwrite_x=True, workers=1)
+    power = _power(spectra)
+    return Inspection(eeg, is_gap, present, sfreq, window, spectral, blocks, means, spectra, power, bands)
+
+
+def _power(spectra: NDArray[np.complex64]) -> Array:
+    """Return the mean over blocks of the squared magnitude, shape (n_channels, n_freqs)."""
+    parts = spectra.view(np.float32)
+    power = np.einsum("cbk,cbk->ck", parts, parts) / np.float32(spectra.shape[1])
+    return np.asarray(power[:, ::2] + power[:, 1::2])
+
+
 # --- the recording as it was read ----------------------------------------------------------------
 
 
-def input_measures(segment: Segment, cleaned: Cleaned, *, clip_uv: float | None) -> Row:
+def input_measures(
+    inspection: Inspection, segment: Segment, cleaned: Cleaned, *, clip_uv: float | None
+) -> Row:
     """Measure what was read, before anything was filled, and what clipping did.
 
     Parameters
     ----------
+    inspection : of the segment
     segment : window and context as recorded
     cleaned : the montage's electrodes after the filter
     clip_uv : limit that the filtered electrodes were clipped to, None for none
@@ -138,12 +235,11 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, clip_uv: float | None)
             (NaN if a side is dead)
         clipped_share : share of the montage's window samples at the clipping limit
     """
-    inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
-    eeg, present = _all_channels(segment, inside)
-    window, spectral = _spans(segment, inside.start)
-    channels = channel_measures(eeg, sfreq=segment.sfreq, window=window, spectral=spectral)
-    for values in channels.values():
-        values[~present] = np.nan
+    seen = inspection.electrodes
+    channels, present = _measures_of(seen), seen.present
+    if not present.all():
+        for values in channels.values():
+            values[~present] = np.nan
     gaps = [channels[name][:_N_EEG][present[:_N_EEG]] for name in ("gap_share", "window_gap_share")]
     return {
         **channels,
@@ -157,12 +253,17 @@ def input_measures(segment: Segment, cleaned: Cleaned, *, clip_uv: float | None)
 
 
 def _all_channels(segment: Segment, inside: slice) -> tuple[Array, Mask]:
-    """Return the 20 channels in the order of the files, NaN for those absent, and which are there."""
-    if segment.channels[: len(CHANNELS)] == CHANNELS:
-        return segment.eeg[: len(CHANNELS), inside], np.ones(len(CHANNELS), bool)
-    present = np.array([name in segment.channels for name in CHANNELS])
-    eeg = np.full((len(CHANNELS), segment.eeg[:, inside].shape[1]), np.nan, np.float32)
-    rows = [segment.channels.index(name) for name in CHANNELS if name in segment.channels]
+    """Return the 20 channels in the order of the files, NaN for those absent, and which are there.
+
+    Other channels, the pairs of a bipolar recording, follow.
+    """
+    names = segment.channels
+    if names[: len(CHANNELS)] == CHANNELS:
+        return segment.eeg[:, inside], np.ones(len(names), bool)
+    others = [name for name in names if name not in CHANNELS]
+    present = np.array([name in names for name in (*CHANNELS, *others)])
+    eeg = np.full((len(present), segment.eeg[:, inside].shape[1]), np.nan, np.float32)
+    rows = [names.index(name) for name in (*CHANNELS, *others) if name in names]
     eeg[present] = segment.eeg[rows, inside]
     return eeg, present
 
@@ -248,29 +349,26 @@ def channel_measures(
     peak to peak for flat segments. Limits on amplitudes relative to the *neighbours* rather
     than to all channels, because a lateralised pattern is large on one side.
     """
-    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
-    means = _means(blocks)
-    n_whole = blocks.shape[1] * blocks.shape[2]
-    is_gap = None
-    # A NaN or an infinity survives a mean: no further look at the samples is needed.
-    if not (np.isfinite(means).all() and np.isfinite(eeg[:, n_whole:]).all()):
-        is_gap = ~np.isfinite(eeg)
-        eeg = _bridged(eeg, is_gap)
-        blocks = _blocks(eeg, blocks.shape[2])
-        means = _means(blocks)
-    found = _gap_measures(is_gap, len(eeg), sfreq=sfreq, window=window)
-    found |= _amplitude_measures(blocks, means, is_gap)
-    found |= _spectral_measures(eeg[:, spectral], sfreq=sfreq)
-    found["jump_uv"] = _jump(eeg, found.pop("step_rms_uv"))
+    return _measures_of(inspect(eeg, sfreq=sfreq, window=window, spectral=spectral))
+
+
+def _measures_of(seen: Inspection) -> dict[str, Array]:
+    """Return the measures of each channel, see `channel_measures`."""
+    found = _gap_measures(seen)
+    found |= _amplitude_measures(seen)
+    found |= _spectral_measures(seen)
+    found["jump_uv"] = _jump(seen.eeg, found.pop("step_rms_uv"))
     return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
 
 
-def _gap_measures(is_gap: Mask | None, n_channels: int, *, sfreq: float, window: slice) -> Row:
+def _gap_measures(seen: Inspection) -> Row:
     names = ("gap_share", "window_gap_share", "longest_gap_s")
+    is_gap = seen.is_gap
     if is_gap is None:
-        return {name: np.zeros(n_channels, np.float32) for name in names}
-    longest = np.array([_longest_run(row) for row in is_gap]) / sfreq
-    return dict(zip(names, (is_gap.mean(axis=1), is_gap[:, window].mean(axis=1), longest), strict=True))
+        return {name: np.zeros(len(seen.eeg), np.float32) for name in names}
+    longest = np.array([_longest_run(row) for row in is_gap]) / seen.sfreq
+    shares = is_gap.mean(axis=1), is_gap[:, seen.window].mean(axis=1)
+    return dict(zip(names, (*shares, longest), strict=True))
 
 
 def _bridged(eeg: Array, is_gap: Mask) -> Array:
@@ -289,10 +387,11 @@ def _longest_run(mask: Mask) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _amplitude_measures(blocks: Array, means: Array, is_gap: Mask | None) -> Row:
+def _amplitude_measures(seen: Inspection) -> Row:
+    blocks, means = seen.blocks, seen.means
     high, low = _extremes(blocks)
     ptp = high - low
-    broken = None if is_gap is None else _blocks(is_gap, blocks.shape[2]).any(axis=2)
+    broken = None if seen.is_gap is None else _blocks(seen.is_gap, blocks.shape[2]).any(axis=2)
     top, bottom, offset = high.max(axis=1), low.min(axis=1), means.mean(axis=1)
     return {
         "max_abs_uv": np.maximum(top, -bottom),
@@ -372,11 +471,13 @@ class _Bands:
     sums : float32, shape (n_freqs, 7); a power density times it gives the power in the EEG's
         band, at high frequencies and of the steps between samples, then for 50 and 60 Hz the
         mean density of the line and beside it
+    density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
     eeg, ekg : bins of the bands in which correlations are taken
     """
 
     taper: Array
     sums: Array
+    density: Array
     eeg: slice
     ekg: slice
 
@@ -396,10 +497,60 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
     step_gain = 4 * np.sin(np.pi * freqs / sfreq) ** 2 * (freqs > 2 * sfreq / n_block)
     df = sfreq / n_block
     columns = [in_eeg * df, in_hf * df, step_gain * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
-    sums = np.stack(columns, axis=1) * 2 / (sfreq * np.square(taper).sum())
+    to_density = 2 / (sfreq * np.square(taper).sum())
+    sums = np.stack(columns, axis=1) * to_density
+    density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
     ekg = np.flatnonzero(_within(freqs, *EKG_BAND_HZ))
     spans = _span(np.flatnonzero(in_eeg)), _span(ekg)
-    return _Bands(taper.astype(np.float32), sums.astype(np.float32), *spans)
+    taper32, sums32, density32 = (array.astype(np.float32) for array in (taper, sums, density))
+    return _Bands(taper32, sums32, density32, *spans)
+
+
+def spectrum_freqs(sfreq: float) -> NDArray[np.float64]:
+    """Return the frequencies of `spectrum`: every whole number of Hz below half the sampling rate."""
+    return np.arange(1.0, np.ceil(sfreq / 2))
+
+
+def _smoothing(freqs: NDArray[Any], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights, shape (n_freqs, n_wanted), of the bins around each wanted frequency.
+
+    They fall in a straight line to nothing 1 Hz away, or a bin's width where that is more. The
+    bins of 0 Hz and the next, which hold an offset after a Hann taper, have no weight.
+    """
+    df = freqs[1] - freqs[0] if len(freqs) > 1 else 1.0
+    weights = np.maximum(0, 1 - np.abs(freqs[:, None] - wanted) / max(1.0, df))
+    weights[: 2 if len(freqs) > 2 else 0] = 0
+    total: NDArray[np.float64] = weights.sum(axis=0)
+    return np.asarray(weights / np.where(total > 0, total, np.nan))
+
+
+def spectrum(seen: Inspection) -> Array:
+    """Return the mean over channels of the logarithm of the power density.
+
+    Blocks of 2 s with a gap take no part, nor do the EKG, channels that the recording lacks and
+    channels without power.
+
+    Returns
+    -------
+    float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole block
+    """
+    power = seen.power
+    if seen.is_gap is not None:
+        n_block = len(seen.bands.taper)
+        is_whole = np.asarray(~_blocks(seen.is_gap[:, seen.spectral], n_block).any(axis=2))
+        counts = is_whole.sum(axis=1, keepdims=True)
+        share = (is_whole.shape[1] / np.maximum(counts, 1)).astype(np.float32)
+        power = share * _power(np.where(is_whole[:, :, None], seen.spectra, np.complex64(0)))
+    density = power[is_eeg(seen)] @ seen.bands.density
+    density = density[(density > 0).all(axis=1)]
+    if not len(density):
+        return np.full(density.shape[1], np.nan, np.float32)
+    return np.asarray(np.log10(density).mean(axis=0), np.float32)
+
+
+def is_eeg(seen: Inspection) -> Mask:
+    """Tell which channels of an inspection the recording has, but for the EKG; shape (n_channels,)."""
+    return np.asarray(seen.present & (np.arange(len(seen.present)) != CHANNELS.index(EKG_CHANNEL)))
 
 
 def _within(values: NDArray[Any], low: float, high: float) -> Mask:
@@ -410,16 +561,10 @@ def _span(bins: NDArray[np.intp]) -> slice:
     return slice(int(bins[0]), int(bins[-1]) + 1) if bins.size else slice(0, 0)
 
 
-def _spectral_measures(eeg: Array, *, sfreq: float) -> Row:
+def _spectral_measures(seen: Inspection) -> Row:
     """Return what the power densities and the cross-spectra of blocks of 2 s tell."""
-    from scipy.fft import rfft
-
-    blocks = _blocks(eeg, round(BLOCK_S * sfreq))
-    bands = _bands(blocks.shape[2], sfreq)
-    spectra = rfft(blocks * bands.taper, axis=2, overwrite_x=True, workers=1)
-    parts = spectra.view(np.float32)
-    power = np.einsum("cbk,cbk->ck", parts, parts) / np.float32(blocks.shape[1])
-    sums = (power[:, ::2] + power[:, 1::2]) @ bands.sums
+    bands = seen.bands
+    sums = seen.power @ bands.sums
     with np.errstate(divide="ignore", invalid="ignore"):
         amplitude = np.sqrt(sums[:, :3])
         return {
@@ -429,8 +574,8 @@ def _spectral_measures(eeg: Array, *, sfreq: float) -> Row:
             "line50_db": _decibels(sums[:, 3], sums[:, 4]),
             "line60_db": _decibels(sums[:, 5], sums[:, 6]),
             "gain_db": _gain_db(amplitude[:, 0]),
-            "ekg_corr": _ekg_correlation(_as_vectors(spectra, bands.ekg)),
-            **_correlations(_as_vectors(spectra, bands.eeg)),
+            "ekg_corr": _ekg_correlation(_as_vectors(seen.spectra, bands.ekg)),
+            **_correlations(_as_vectors(seen.spectra, bands.eeg)),
         }
 
 
@@ -506,12 +651,14 @@ def output_measures(
     low, high = float(x.min()), float(x.max())
     ptp = _derivation_ptp(derived)[derived.alive]
     rows = {name: i for i, (name, _) in enumerate(chains)} if len(waveform.x) == len(chains) else {}
+    sides = (rows.get("LL"), rows.get("LP")), (rows.get("RL"), rows.get("RP"))
+    corr_ll_lp, corr_rl_rp = correlations(waveform.x, sides)
     return {
         "dead_derivations": np.int64(np.count_nonzero(~derived.alive)),
         "derivation_ptp_min_uv": np.float64(ptp.min()),
         "derivation_ptp_max_uv": np.float64(ptp.max()),
-        "corr_ll_lp": correlation(waveform.x, rows.get("LL"), rows.get("LP")),
-        "corr_rl_rp": correlation(waveform.x, rows.get("RL"), rows.get("RP")),
+        "corr_ll_lp": corr_ll_lp,
+        "corr_rl_rp": corr_rl_rp,
         "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
         "x_share_1": np.float64(np.count_nonzero(x == 1) / x.size),
         "x_is_finite": np.bool_(np.isfinite(low) and np.isfinite(high)),
@@ -524,15 +671,21 @@ def _derivation_ptp(derived: Derived) -> Array:
     return np.asarray(np.sort(high - low, axis=1)[:, high.shape[1] // 2])
 
 
-def correlation(signals: Array, first: int | None, second: int | None) -> np.float64:
-    """Return Pearson's correlation of two rows, NaN where one is absent or constant."""
-    if first is None or second is None:
-        return np.float64(np.nan)
-    a, b = (signals[row].astype(np.float64) for row in (first, second))
-    a -= a.mean()
-    b -= b.mean()
-    scale = np.sqrt((a @ a) * (b @ b))
-    return np.float64(a @ b / scale) if scale > 0 else np.float64(np.nan)
+def correlations(signals: Array, pairs: Sequence[tuple[int | None, int | None]]) -> list[np.float64]:
+    """Return Pearson's correlation of pairs of rows, NaN where one is absent or constant."""
+    centred = signals.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    products = (centred @ centred.T).tolist()
+    changes = (signals.max(axis=1) > signals.min(axis=1)).tolist()
+
+    def one(first: int | None, second: int | None) -> np.float64:
+        if first is None or second is None or not (changes[first] and changes[second]):
+            return np.float64(np.nan)
+        return np.float64(
+            products[first][second] / math.sqrt(products[first][first] * products[second][second])
+        )
+
+    return [one(first, second) for first, second in pairs]
 
 
 def edge_share(params: Cwt, *, sfreq: float, n_window: int, before: int, after: int) -> np.float64:

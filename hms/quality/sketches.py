@@ -18,8 +18,6 @@ __all__ = [
     "gap_raster",
     "histogram",
     "shrink_power",
-    "spectrum",
-    "spectrum_freqs",
 ]
 
 Array = NDArray[np.float32]
@@ -37,66 +35,16 @@ _STRIDE = 10
 """Every so many frames take part in the histogram."""
 
 
-@lru_cache(maxsize=8)
-def _hann(n: int) -> Array:
-    taper = 0.5 - 0.5 * np.cos(2 * np.pi * (np.arange(n) + 0.5) / n)
-    return np.asarray(taper / np.sqrt((taper**2).sum()), np.float32)
-
-
-def _piece(n_samples: int, sfreq: float) -> int:
-    """Return the length of the pieces of a spectrum: a second, or all there is."""
-    return min(round(sfreq), n_samples)
-
-
-def spectrum_freqs(n_samples: int, sfreq: float) -> NDArray[np.float64]:
-    """Return the frequencies of `spectrum` in Hz: 1 Hz apart where a second or more was read, without 0."""
-    n = _piece(n_samples, sfreq)
-    return np.asarray(np.arange(1, n // 2) * sfreq / n, np.float64)
-
-
-def spectrum(eeg: Array, sfreq: float) -> Array:
-    """Return the mean over channels of the logarithm of the power density.
-
-    Each channel is cut in pieces of a second, each piece freed of its mean and tapered
-    (Hann). A piece with a gap takes no part, nor does a channel without power.
-
-    Parameters
-    ----------
-    eeg : float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps
-    sfreq : sampling rate, Hz
-
-    Returns
-    -------
-    float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole piece
-    """
-    from scipy.fft import rfft
-
-    n = _piece(eeg.shape[1], sfreq)
-    pieces = eeg[:, : eeg.shape[1] // n * n].reshape(len(eeg), -1, n)
-    means = pieces @ np.full(n, 1 / n, np.float32)
-    whole = np.isfinite(means)
-    tapered = (pieces - means[:, :, None]) * _hann(n)
-    if not whole.all():
-        tapered[~whole] = 0
-    parts = rfft(tapered, axis=2)[:, :, 1 : n // 2]
-    power = np.einsum("cpf,cpf->cf", parts.real, parts.real) + np.einsum(
-        "cpf,cpf->cf", parts.imag, parts.imag
-    )
-    counts = whole.sum(axis=1)
-    density = power[counts > 0] * np.float32(2 / sfreq) / counts[counts > 0, None]
-    density = density[(density > 0).all(axis=1)]
-    if not len(density):
-        return np.full(n // 2 - 1, np.nan, np.float32)
-    return np.asarray(np.log10(density).mean(axis=0), np.float32)
-
-
-def gap_raster(eeg: Array, n_outside: tuple[int, int], bins: int = RASTER_BINS) -> NDArray[np.uint8]:
+def gap_raster(
+    is_gap: NDArray[np.bool_] | None, n_samples: int, n_outside: tuple[int, int], bins: int = RASTER_BINS
+) -> NDArray[np.uint8]:
     """Return where the samples that were read have gaps.
 
     Parameters
     ----------
-    eeg : float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps
-    n_outside : samples before and after the recording
+    is_gap : bool, shape (n_channels, n_samples less those outside); None: no gap
+    n_samples : samples of window and context
+    n_outside : those of them before and after the recording
 
     Returns
     -------
@@ -104,17 +52,21 @@ def gap_raster(eeg: Array, n_outside: tuple[int, int], bins: int = RASTER_BINS) 
         to 200 for none to all (anything above none is at least 1); 255 where the step lies
         outside the recording
     """
-    gaps = ~np.isfinite(eeg[:, n_outside[0] : eeg.shape[1] - n_outside[1]])
-    raster = np.full(bins, 255, np.uint8)
-    edges = np.linspace(0, eeg.shape[1], bins + 1).round().astype(int)
-    inside = (edges[1:] > n_outside[0]) & (edges[:-1] < eeg.shape[1] - n_outside[1])
-    raster[inside] = 0
-    if gaps.any():
-        count = np.zeros(eeg.shape[1])
-        count[n_outside[0] : eeg.shape[1] - n_outside[1]] = gaps.mean(axis=0)
+    first, last = n_outside[0], n_samples - n_outside[1]
+    edges = _edges(n_samples, bins)
+    inside = (edges[1:] > first) & (edges[:-1] < last)
+    raster = np.where(inside, np.uint8(0), np.uint8(255))
+    if is_gap is not None and is_gap.any():
+        count = np.zeros(n_samples)
+        count[first:last] = is_gap.mean(axis=0)
         total = np.add.reduceat(count, edges[:-1]) / np.maximum(np.diff(edges), 1)
         raster[inside] = np.ceil(total[inside] * 200).astype(np.uint8)
     return raster
+
+
+@lru_cache(maxsize=8)
+def _edges(n_samples: int, bins: int) -> NDArray[np.intp]:
+    return np.linspace(0, n_samples, bins + 1).round().astype(np.intp)
 
 
 def shrink_power(power: Array) -> NDArray[np.float16]:

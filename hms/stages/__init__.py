@@ -1,7 +1,7 @@
 """The stages in running order; importing this package registers them all.
 
-reading -> signal -> derivations -> scalograms, waveforms -> measures, features, sketches: one pass
-per recording. spectrograms: from a companion file of the recording.
+reading -> signal -> derivations -> scalograms, waveforms -> inspections -> measures, features, sketches:
+one pass per recording. spectrograms: from a companion file of the recording.
 quality -> meta -> packed, labels, splits -> summary, baseline, report: tables of the whole run.
 """
 
@@ -12,6 +12,7 @@ from hms.stages import (  # noqa: I001 - running order
     scalograms,
     waveforms,
     spectrograms,
+    inspections,
     measures,
     features,
     sketches,
@@ -30,6 +31,7 @@ __all__ = [
     "baseline",
     "derivations",
     "features",
+    "inspections",
     "labels",
     "measures",
     "meta",

@@ -6,12 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.quality.measures import edge_share, input_measures, output_measures, window_signature
+from hms.quality.measures import (
+    Inspection,
+    edge_share,
+    input_measures,
+    output_measures,
+    window_signature,
+)
 from hms.signal.filters import FilterParams
 from hms.signal.wavelets import Cwt
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage
 from hms.stages.derivations import Derivations, Derived
+from hms.stages.inspections import Inspections
 from hms.stages.reading import Reading
 from hms.stages.scalograms import Scalogram, Scalograms
 from hms.stages.signal import Cleaned, Signal
@@ -24,23 +31,30 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 3
+    version = 4
     rows: ClassVar[bool] = True
 
     reading: Reading
+    inspections: Inspections
     signal: Signal
     derivations: Derivations
     scalograms: Scalograms
     waveforms: Waveforms
 
     def compute(
-        self, segment: Segment, cleaned: Cleaned, derived: Derived, scalogram: Scalogram, waveform: Waveform
+        self,
+        segment: Segment,
+        inspection: Inspection,
+        cleaned: Cleaned,
+        derived: Derived,
+        scalogram: Scalogram,
+        waveform: Waveform,
     ) -> Mapping[str, Any]:
         """Look at the input as well as the output: a gap that was filled leaves a finite x."""
         params = self.signal.filter
         assert isinstance(params, FilterParams)
         return {
-            **input_measures(segment, cleaned, clip_uv=params.clip_uv),
+            **input_measures(inspection, segment, cleaned, clip_uv=params.clip_uv),
             **output_measures(derived, scalogram, waveform, self.derivations.chains),
             "edge_share": self._edge_share(segment),
             "signature": window_signature(cleaned),

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ, VOTE_COLUMNS
 from hms.labels.votes import consensus
+from hms.quality.measures import spectrum_freqs
 from hms.quality.report.cards import Card, section, spoken
 from hms.quality.report.examples import (
     KINDS,
@@ -28,7 +29,6 @@ from hms.quality.report.labels import vote_cards, weight_cards
 from hms.quality.report.page import render_page
 from hms.quality.report.quality import quality_cards
 from hms.quality.report.signals import signal_cards
-from hms.quality.sketches import spectrum_freqs
 from hms.signal.cwt import frequencies
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
@@ -165,7 +165,7 @@ class ReportSignals(TableStage):
             {name: values[inside] for name, values in rows.items()} if len(used) else {},
             consensus(tables.used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
             shares,
-            freqs_hz=spectrum_freqs(round(reading.window_s * SFREQ_HZ), SFREQ_HZ),
+            freqs_hz=spectrum_freqs(SFREQ_HZ),
             cwt_hz=(float(freqs[0]), float(freqs[-1])),
             window_s=reading.window_s,
             outputs=output_names(self.sketches.scalograms),

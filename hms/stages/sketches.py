@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.competition import EKG_CHANNEL
-from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
+from hms.quality.measures import Inspection, is_eeg, spectrum
+from hms.quality.sketches import gap_raster, histogram, shrink_power
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage
+from hms.stages.inspections import Inspections
 from hms.stages.reading import Reading
 from hms.stages.scalograms import Scalogram, Scalograms
 
@@ -20,19 +21,19 @@ class Sketches(ItemStage):
     """Spectrum of what was recorded, places of gaps, a small scalogram and a histogram of x."""
 
     name = "sketches"
-    version = 1
+    version = 2
     rows: ClassVar[bool] = True
 
     reading: Reading
+    inspections: Inspections
     scalograms: Scalograms
 
-    def compute(self, segment: Segment, scalogram: Scalogram) -> Mapping[str, Any]:
+    def compute(self, segment: Segment, inspection: Inspection, scalogram: Scalogram) -> Mapping[str, Any]:
         """Look at the EEG channels as recorded, before anything was filled or filtered."""
-        eeg = segment.eeg[[i for i, name in enumerate(segment.channels) if name != EKG_CHANNEL]]
-        window = eeg[:, segment.n_context : segment.n_context + segment.n_window]
+        is_gap = None if inspection.is_gap is None else inspection.is_gap[is_eeg(inspection)]
         return {
-            "spectrum": spectrum(window, segment.sfreq),
-            "gaps": gap_raster(eeg, segment.n_outside),
+            "spectrum": spectrum(inspection),
+            "gaps": gap_raster(is_gap, segment.eeg.shape[1], segment.n_outside),
             "power": shrink_power(scalogram.power),
             "histogram": histogram(scalogram.x),
         }

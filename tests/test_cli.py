@@ -148,7 +148,7 @@ def test_help_is_readable(arguments: list[str]) -> None:
 def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
     done = subprocess.run([sys.executable, "run.py", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0
-    for text in ("cwt: gmw, morlet, ricker, superlet", "plan=true", "Exit codes", "n_freqs: 64"):
+    for text in ("cwt: gmw, morlet, ricker, superlet", "plan=true", "Exit codes", "n_freqs: 48"):
         assert text in done.stdout
 
 

@@ -101,7 +101,7 @@ def test_override_changes_a_copy() -> None:
     cfg = hms.compose()
     other = cfg.override("cwt.n_freqs=12", "weight.cap=2")
     assert (other.at("cwt.n_freqs"), other.at("weight.cap")) == (12, 2.0)
-    assert cfg.at("cwt.n_freqs") == 64
+    assert cfg.at("cwt.n_freqs") == 48
     with pytest.raises(ConfigError, match=r"cwt\.nfreqs"):
         cfg.override("cwt.nfreqs=12")
 

@@ -39,7 +39,7 @@ def label_of(run: Run, item_id: str) -> np.ndarray:
 def test_items_are_what_torch_collates(packed_run: Run) -> None:
     item = packed_run.dataset()[0]
     assert list(item) == ["x", "y", "weight", "item_id"]
-    assert (item["x"].dtype, item["x"].shape) == (np.float32, (4, 64, 250))
+    assert (item["x"].dtype, item["x"].shape) == (np.float32, (4, 48, 250))
     assert (item["y"].dtype, item["y"].shape) == (np.float32, (6,))
     assert isinstance(item["weight"], np.float32)
     assert type(item["item_id"]) is str
@@ -205,7 +205,7 @@ def test_labels_in_another_order_are_joined_by_item_id(packed_run: Run) -> None:
 def test_the_packed_array_holds_every_scalogram_under_its_id(packed_run: Run) -> None:
     array = np.load(packed_run.path / "data_package/spec_pack.npy", mmap_mode="r")
     ids = packed_run.arrays("data_package/spec_pack_ids.npz")["item_id"].tolist()
-    assert (array.dtype, array.shape) == (np.float16, (10, 4, 64, 250))
+    assert (array.dtype, array.shape) == (np.float16, (10, 4, 48, 250))
     assert ids == packed_run.meta["item_id"].tolist()
     for row, item_id in enumerate(ids):
         np.testing.assert_array_equal(array[row], packed_run.spec(item_id).astype(np.float16))

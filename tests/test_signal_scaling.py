@@ -19,7 +19,7 @@ def reference(power, params):
     return np.clip((logs - low) / (high - low), 0, 1)
 
 
-@pytest.mark.parametrize("shape", [(4, 64, 250), (16, 48, 2000), (1, 1, 2), (3, 7, 11)])
+@pytest.mark.parametrize("shape", [(4, 48, 250), (16, 48, 2000), (1, 1, 2), (3, 7, 11)])
 @pytest.mark.parametrize("scale", [1e-3, 1.0, 1e6])
 def test_equals_the_definition_by_numpy_percentile(shape, scale):
     power = (scale * RNG.gamma(1.0, 1.0, shape)).astype(np.float32)

@@ -430,7 +430,7 @@ def test_an_export_is_whole_and_holds_no_links(small_set: Path, prepare: Prepare
     assert tree_bytes(tmp_path / "export") == tree_bytes(run.path)
     shutil.rmtree(run.path.parent)
     exported = hms.load(tmp_path / "export")
-    assert exported.spec(exported.meta["item_id"].iloc[0]).shape == (4, 64, 250)
+    assert exported.spec(exported.meta["item_id"].iloc[0]).shape == (4, 48, 250)
     assert verify(tmp_path / "export").findings == []
     with pytest.raises(ConfigError, match="not empty"):
         export_run(exported, tmp_path / "export")

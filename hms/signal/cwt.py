@@ -24,7 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -138,6 +138,9 @@ def _group_sums(power: Array, sizes: Sequence[int]) -> Array:
     """Return sums over consecutive rows: (sum of sizes, ...) to (n_groups, ...)."""
     if len(sizes) == len(power):
         return power
+    if len(set(sizes)) == 1:
+        together: Array = power.reshape(len(sizes), sizes[0], *power.shape[1:])
+        return np.asarray(together.sum(axis=1))
     sums = np.empty((len(sizes), *power.shape[1:]), np.float32)
     first = 0
     for size, out in zip(sizes, sums, strict=True):
@@ -171,8 +174,11 @@ class _Segment:
         from scipy.fft import rfft
 
         piece = derivations[:, self.source]
-        padded = np.zeros((len(piece), self.n_fft), np.float32)
-        np.subtract(piece, offset, out=padded[:, self.start : self.start + piece.shape[1]])
+        padded = np.empty((len(piece), self.n_fft), np.float32)
+        stop = self.start + piece.shape[1]
+        padded[:, : self.start] = 0
+        np.subtract(piece, offset, out=padded[:, self.start : stop])
+        padded[:, stop:] = 0
         spectra: Array = rfft(padded, overwrite_x=True, workers=1).view(np.float32)
         return spectra
 
@@ -239,29 +245,56 @@ class _Block:
     first: int
     is_real: bool
 
-    def squares(self, spectra: Array) -> Array:
-        """Return re² and im² alternating: (n, n_components, 2 * n_inverse)."""
+    def power(self, spectra: Array, sizes: Sequence[int], n_frames: int) -> Array:
+        """Return the power at the window's frames, summed over groups of rows.
+
+        Parameters
+        ----------
+        spectra : float32, shape (n, 2 * n_bins); the segment's bins
+        sizes : sizes of the groups of consecutive rows, n in all
+
+        Returns
+        -------
+        float32, shape (n_groups, n_components, n_frames)
+        """
+        values = self._transform(spectra)
+        window = slice(self.first, self.first + n_frames)
+        if self.n_harmonics:
+            power = self._magnitude(_group_sums(np.square(values, out=values), sizes))
+            return self._interpolated(power)[..., window]
+        values = values[..., 2 * window.start : 2 * window.stop]
+        return self._magnitude(_group_sums(np.square(values), sizes))
+
+    def _transform(self, spectra: Array) -> Array:
+        """Return the wavelet transform as float32 pairs (re, im): (n, n_components, 2 * n_inverse)."""
         from scipy.fft import ifft
 
-        buffer = np.zeros((len(spectra), len(self.bands), 2 * self.n_inverse), np.float32)
+        buffer = np.empty((len(spectra), len(self.bands), 2 * self.n_inverse), np.float32)
+        for empty in self.beyond:
+            buffer[..., empty] = 0
         for i, band in enumerate(self.bands):
             band.fill(spectra, buffer[:, i])
-        values = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
-        return np.square(values, out=values)
+        values: Array = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
+        return values
 
-    def frame_power(self, squares: Array, n_frames: int) -> Array:
-        """Return the power at the window's frames: (..., n_components, n_frames)."""
+    @cached_property
+    def beyond(self) -> tuple[slice, ...]:
+        """Parts of the buffer, in numbers, that not every component writes to."""
+        start = max(band.pieces[0][1].start for band in self.bands)
+        stop = min(band.pieces[0][1].stop for band in self.bands)
+        ends = slice(0, start), slice(max(start, stop), 2 * self.n_inverse)
+        return tuple(end for end in ends if end.start < end.stop)
+
+    def _interpolated(self, power: Array) -> Array:
+        """Return the power of the whole segment at the hop, from fewer samples that hold its bandwidth."""
         from scipy.fft import irfft, rfft
 
-        last = self.first + n_frames
-        if not self.n_harmonics:
-            return self._power(squares[..., 2 * self.first : 2 * last])
-        harmonics = rfft(self._power(squares), norm="forward", workers=1)[..., : self.n_harmonics]
-        power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)[..., self.first : last]
+        harmonics = rfft(power, norm="forward", workers=1)[..., : self.n_harmonics]
+        power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
         # Interpolation is exact but for rounding, which must not leave a negative power.
-        return np.maximum(power, 0)
+        return np.maximum(power, 0, out=power)
 
-    def _power(self, squares: Array) -> Array:
+    def _magnitude(self, squares: Array) -> Array:
         return squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]
 
 
@@ -290,15 +323,15 @@ class FftPlan(CwtPlan):
             return _group_sums(self._product(spectra), sizes)
         power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
         for block in self.blocks:
-            squares = block.squares(spectra[block.segment])
-            power[:, block.rows] = block.frame_power(_group_sums(squares, sizes), self.n_frames)
+            power[:, block.rows] = block.power(spectra[block.segment], sizes, self.n_frames)
         return power
 
     def _product(self, spectra: Sequence[Array]) -> Array:
         """Return the weighted geometric mean of the components' powers, per derivation."""
         logarithm = np.zeros((len(spectra[0]), self.params.n_freqs, self.n_frames), np.float32)
+        alone = [1] * len(spectra[0])
         for block in self.blocks:
-            power = block.frame_power(block.squares(spectra[block.segment]), self.n_frames)
+            power = block.power(spectra[block.segment], alone, self.n_frames)
             with np.errstate(divide="ignore"):
                 logarithm[:, block.rows] += block.exponents * np.log(power)
         return np.exp(logarithm, out=logarithm)

@@ -26,6 +26,16 @@ def test_equals_the_definition_by_numpy_percentile(shape, scale):
     np.testing.assert_allclose(log1p_percentile(power, PARAMS), reference(power, PARAMS), atol=5e-6)
 
 
+@pytest.mark.parametrize("high", [0.0, 1e9])
+@pytest.mark.parametrize("percents", [(1.0, 99.0), (40.0, 60.0), (0.0, 100.0), (90.0, 99.9)])
+def test_percentiles_hold_where_every_sixteenth_value_is_extreme(high, percents):
+    """Values that a sample at a regular step would see alone."""
+    power = RNG.gamma(1.0, 1.0, (4, 48, 250)).astype(np.float32)
+    power.reshape(-1)[::16] = high
+    params = Log1pPercentile("log1p_percentile", *percents)
+    np.testing.assert_allclose(log1p_percentile(power, params), reference(power, params), atol=5e-6)
+
+
 def test_known_values():
     """log1p of e^k - 1 is k; percentiles 0 and 100 map 0..4 to 0, 0.25 ... 1."""
     power = np.expm1(np.arange(5)).astype(np.float32)

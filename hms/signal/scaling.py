@@ -15,6 +15,9 @@ __all__ = ["Log1pPercentile", "log1p_percentile", "none"]
 Array = NDArray[np.float32]
 RESOLUTION = float(np.finfo(np.float32).eps)
 SMALLEST = float(np.finfo(np.float32).tiny)
+SAMPLE_STRIDE = 16
+"""Every so many values are sorted to find about where the percentiles are."""
+
 Percent = Annotated[float, Limits(at_least=0, at_most=100)]
 
 
@@ -54,12 +57,10 @@ def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     ValueError
         If the power is not finite or negative: log1p would hide it behind a clipped value.
     """
-    # log1p grows with its argument, so it is enough to take it of four order statistics.
-    ordered = np.sort(power, axis=None)
-    if not (ordered[0] >= 0 and np.isfinite(ordered[-1])):
-        raise ValueError(f"power must be finite and at least 0; got {ordered[0]} to {ordered[-1]}")
-    low = _log1p_percentile(ordered, params.low_percent)
-    high = _log1p_percentile(ordered, params.high_percent)
+    least, most = float(power.min()), float(power.max())
+    if not (least >= 0 and np.isfinite(most)):
+        raise ValueError(f"power must be finite and at least 0; got {least} to {most}")
+    low, high = _log1p_percentiles(power, params.low_percent, params.high_percent)
     if high - low <= max(high * RESOLUTION, SMALLEST):
         return np.zeros_like(power)
     scaled = np.log1p(power)
@@ -68,12 +69,39 @@ def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     return np.clip(scaled, 0, 1, out=scaled)
 
 
-def _log1p_percentile(ordered: Array, percent: float) -> float:
-    """Percentile of log1p of sorted values, interpolated linearly between order statistics."""
-    position = percent / 100 * (ordered.size - 1)
-    below = int(position)
-    lower, upper = np.log1p(ordered[[below, min(below + 1, ordered.size - 1)]].astype(np.float64))
-    return float(lower + (position - below) * (upper - lower))
+def _log1p_percentiles(power: Array, *percents: float) -> tuple[float, float]:
+    """Return two percentiles of log1p(power), interpolated linearly between order statistics.
+
+    log1p grows with its argument, so it is enough to take it of four order statistics.
+    """
+    positions = [percent / 100 * (power.size - 1) for percent in percents]
+    below = [int(position) for position in positions]
+    above = [min(place + 1, power.size - 1) for place in below]
+    lowest, highest = _ends(power.reshape(-1), above[0] + 1, power.size - below[1])
+    low = lowest[below[0]], lowest[above[0]]
+    high = highest[below[1] - power.size], highest[above[1] - power.size]
+    values = np.log1p(np.array([low, high], np.float64))
+    found = [
+        float(first + (position - place) * (second - first))
+        for (first, second), position, place in zip(values, positions, below, strict=True)
+    ]
+    return found[0], found[1]
+
+
+def _ends(values: Array, n_low: int, n_high: int) -> tuple[Array, Array]:
+    """Return the lowest values, ascending, at least ``n_low`` of them, and the highest, at least ``n_high``.
+
+    Sorting a sample tells about where they end; sorting what lies beyond takes a third of the
+    time of sorting everything, which is done where the sample misled.
+    """
+    sample = np.sort(values[::SAMPLE_STRIDE])
+    n_spare = 8 + sample.size // 100
+    low = min(n_low // SAMPLE_STRIDE + n_spare, sample.size - 1)
+    high = max(sample.size - 1 - n_high // SAMPLE_STRIDE - n_spare, 0)
+    lowest, highest = values[values <= sample[low]], values[values >= sample[high]]
+    if lowest.size < n_low or highest.size < n_high:
+        lowest = highest = values
+    return np.sort(lowest), np.sort(highest)
 
 
 @register("scaling", "none")

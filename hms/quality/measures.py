@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS, EKG_CHANNEL
 from hms.signal.cwt import frequencies
+from hms.signal.gaps import bridge
 from hms.signal.wavelets import Cwt, reaches_s
 
 if TYPE_CHECKING:
@@ -366,7 +367,7 @@ def _gap_measures(seen: Inspection) -> Row:
     is_gap = seen.is_gap
     if is_gap is None:
         return {name: np.zeros(len(seen.eeg), np.float32) for name in names}
-    longest = np.array([_longest_run(row) for row in is_gap]) / seen.sfreq
+    longest = np.array([_longest_run(row) if row.any() else 0 for row in is_gap]) / seen.sfreq
     shares = is_gap.mean(axis=1), is_gap[:, seen.window].mean(axis=1)
     return dict(zip(names, (*shares, longest), strict=True))
 
@@ -374,10 +375,8 @@ def _gap_measures(seen: Inspection) -> Row:
 def _bridged(eeg: Array, is_gap: Mask) -> Array:
     """Return a copy with straight lines over gaps, held at the ends; zeros without a valid sample."""
     eeg = np.where(is_gap, np.float32(0), eeg)
-    for row, gap in zip(eeg, is_gap, strict=True):
-        missing, valid = np.flatnonzero(gap), np.flatnonzero(~gap)
-        if missing.size and valid.size:
-            row[missing] = np.interp(missing, valid, row[valid])
+    for number in np.flatnonzero(is_gap.any(axis=1) & ~is_gap.all(axis=1)):
+        bridge(eeg[number], is_gap[number])
     return eeg
 
 

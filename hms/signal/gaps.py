@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hms.registry import NonNegativeFloat, Params, lookup, register
 
-__all__ = ["FillGaps", "fill_gaps", "has_gaps", "interpolate", "median"]
+__all__ = ["FillGaps", "bridge", "fill_gaps", "has_gaps", "interpolate", "median"]
 
 Array = NDArray[np.float32]
 
@@ -77,28 +77,46 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
     -------
     float32, shape (n_channels, n_samples), µV, finite
     """
-    out = np.array(eeg, dtype=np.float32)
-    for row in out:
-        valid = np.flatnonzero(np.isfinite(row))
+    out, is_gap = np.array(eeg, dtype=np.float32), ~np.isfinite(eeg)
+    hold, taper = params.hold_s * sfreq, params.taper_s * sfreq
+    for number in np.flatnonzero(is_gap.any(axis=1)):
+        row, gap = out[number], is_gap[number]
+        valid = np.flatnonzero(~gap)
         if valid.size == 0:
             row[:] = 0
-        elif valid.size < row.size:
-            _fill_row(row, valid, hold=params.hold_s * sfreq, taper=params.taper_s * sfreq)
+            continue
+        centre = np.float32(np.median(row[valid])) if gap[0] or gap[-1] else np.float32(0)
+        bridge(row, gap)
+        _taper_ends(
+            row, valid[0], valid[-1], centre, hold=params.hold_s * sfreq, taper=params.taper_s * sfreq
+        )
     return out
 
 
-def _fill_row(row: Array, valid: NDArray[np.intp], *, hold: float, taper: float) -> None:
-    known = row[valid]
-    centre = np.float32(np.median(known))
-    first, last = valid[0], valid[-1]
-    inner = first + np.flatnonzero(~np.isfinite(row[first : last + 1]))
-    if inner.size:
-        row[inner] = np.interp(inner, valid, known)
-    row[:first] = centre + (known[0] - centre) * _taper(first, hold=hold, taper=taper)[::-1]
-    row[last + 1 :] = centre + (known[-1] - centre) * _taper(row.size - 1 - last, hold=hold, taper=taper)
+def bridge(row: Array, gap: NDArray[np.bool_]) -> None:
+    """Put straight lines through a channel's gaps, in place; at the ends, the nearest valid sample.
+
+    Parameters
+    ----------
+    row : float32, shape (n_samples,), µV; at least one sample is valid
+    gap : bool, shape (n_samples,); the samples that are not
+    """
+    missing = np.flatnonzero(gap)
+    # A line needs no more than the valid samples that a gap stands beside.
+    beside = np.concatenate([missing - 1, missing + 1])
+    beside = np.unique(beside[(beside >= 0) & (beside < row.size)])
+    known = beside[~gap[beside]]
+    row[missing] = np.interp(missing, known, row[known])
 
 
-def _taper(n_samples: int, *, hold: float, taper: float) -> Array:
+def _taper_ends(
+    row: Array, first: np.intp, last: np.intp, centre: np.float32, *, hold: float, taper: float
+) -> None:
+    row[:first] = centre + (row[first] - centre) * _taper(first, hold=hold, taper=taper)[::-1]
+    row[last + 1 :] = centre + (row[last] - centre) * _taper(row.size - 1 - last, hold=hold, taper=taper)
+
+
+def _taper(n_samples: int | np.intp, *, hold: float, taper: float) -> Array:
     """Weight of the held value 1 to ``n_samples`` samples away from it, 1 falling to 0."""
     distance = np.arange(1, n_samples + 1, dtype=np.float64)
     progress = np.clip((distance - hold) / max(taper, np.finfo(np.float64).tiny), 0, 1)

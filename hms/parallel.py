@@ -16,6 +16,10 @@ from hms.workers import ChunkResult, Job, Task, process_chunk
 __all__ = ["n_workers", "run_tasks", "stop_workers"]
 
 CHUNK_ITEMS = 64
+SMALLEST_CHUNK = 8
+CHUNKS_LEFT = 4
+"""Chunks per worker that what is left is cut into, so that all workers end at about the same time."""
+
 IN_FLIGHT = 2
 """Chunks handed out per worker at a time."""
 
@@ -54,17 +58,18 @@ def run_tasks(
 
 
 def _chunks(tasks: Sequence[Task], n_jobs: int) -> list[list[Task]]:
-    """Group tasks so that every chunk has about the same number of items and every worker several chunks."""
-    total = sum(len(task.items) for task in tasks)
-    size = max(1, min(CHUNK_ITEMS, -(-total // (n_jobs * 4))))
+    """Group tasks: chunks of `CHUNK_ITEMS` items, and ever smaller ones towards the end."""
+    left = sum(len(task.items) for task in tasks)
+    smallest = min(SMALLEST_CHUNK, -(-left // (CHUNKS_LEFT * n_jobs)))
     chunks: list[list[Task]] = []
     room = 0
     for task in tasks:
         if room <= 0:
             chunks.append([])
-            room = size
+            room = max(smallest, min(CHUNK_ITEMS, -(-left // (CHUNKS_LEFT * n_jobs))))
         chunks[-1].append(task)
         room -= len(task.items)
+        left -= len(task.items)
     return chunks
 
 

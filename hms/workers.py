@@ -6,12 +6,13 @@ and the tests all go through it.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
 from pathlib import Path
@@ -145,11 +146,19 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     import_plugins(plugins)
     if job.own_process:
         _settle_in()
-    with ThreadPoolExecutor(WRITERS) as writer:
-        chunk = _Chunk(job, writer)
+    chunk = _Chunk(job, _writers(os.getpid()))
+    try:
         for task in tasks:
             chunk.add(task)
         return chunk.finish()
+    finally:
+        chunk.settle()
+
+
+@cache
+def _writers(process: int) -> Executor:
+    """Return the threads that write for a process; they outlive a chunk, as starting one takes long."""
+    return ThreadPoolExecutor(WRITERS)
 
 
 @cache
@@ -158,11 +167,13 @@ def _settle_in() -> None:
 
     Ctrl-C is the parent's to handle. A large buffer, given back at once, teaches the C
     library to keep memory of that size instead of returning it to the system after every
-    recording, which makes the CWT a quarter faster. And a worker ends soon after its
-    parent is gone, so that a killed parent leaves none behind.
+    recording, which makes the CWT a quarter faster. Imported modules are no garbage and
+    are not looked at again. And a worker ends soon after its parent is gone, so that a
+    killed parent leaves none behind.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     np.empty(LARGEST_KEPT_BUFFER, np.uint8)
+    gc.freeze()
     parent = os.getppid()
 
     def watch() -> None:
@@ -294,6 +305,10 @@ class _Chunk:
             writing += seconds
         self.result.seconds["write"] = writing
         return self.result
+
+    def settle(self) -> None:
+        """Wait until no thread writes for this chunk any more, whatever happened."""
+        wait([write for _, write in self.writes])
 
 
 def _write(folder: Path, contents: Mapping[str, bytes]) -> tuple[list[Stored], float]:

@@ -61,9 +61,8 @@ def to_float32(column: object, name: str) -> NDArray[np.float32]:
     assert isinstance(column, pa.ChunkedArray)
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise ValueError(f"column '{name}' holds {column.type}, not numbers")
-    parts = [chunk.to_numpy(zero_copy_only=False) for chunk in column.chunks]
-    whole = parts[0] if len(parts) == 1 else np.concatenate(parts) if parts else np.empty(0)
-    return np.asarray(whole, dtype=np.float32)
+    whole = column.chunk(0) if column.num_chunks == 1 else column
+    return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.float32)
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:

@@ -182,7 +182,9 @@ class ParquetRecording:
         """Return samples start to stop in µV, NaN outside the file."""
         n_samples = self.n_samples
         first, last = max(start, 0), min(stop, n_samples)
-        eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
+        eeg = np.empty((len(channels), stop - start), dtype=np.float32)
+        eeg[:, : first - start] = np.nan
+        eeg[:, last - start :] = np.nan
         groups, offset = self._row_groups(first, last)
         for row, column in zip(eeg, self._decode(groups, channels), strict=True):
             row[first - start : last - start] = column[first - offset : last - offset]

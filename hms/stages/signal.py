@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -64,7 +65,7 @@ class Signal(ItemStage):
         channels, lacking = find_sources(segment.channels, self.derivations)
         if lacking and self.reading.missing == "exclude":
             raise Unusable(_lacks(lacking, segment.channels))
-        rows = [segment.channels.index(name) for name in channels]
+        rows = _rows(channels, segment.channels)
         dead = np.concatenate([dead_channels(segment.eeg[rows]), np.ones(len(lacking), np.bool_)])
         if dead.all():
             raise Unusable("no channel has a usable sample", failure=False)
@@ -78,6 +79,14 @@ class Signal(ItemStage):
         filled = fill_gaps(eeg, params.gaps, sfreq=sfreq)
         gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
         return clip(apply_filter(filled, gain), params.clip_uv)
+
+
+@lru_cache(maxsize=32)
+def _rows(wanted: tuple[str, ...], present: tuple[str, ...]) -> slice | list[int]:
+    """Return the rows of channels; where they are the first ones, a slice, which copies nothing."""
+    if wanted == present[: len(wanted)]:
+        return slice(len(wanted))
+    return [present.index(name) for name in wanted]
 
 
 def _lacks(lacking: tuple[str, ...], present: tuple[str, ...]) -> str:

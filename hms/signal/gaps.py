@@ -87,9 +87,7 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
             continue
         centre = np.float32(np.median(row[valid])) if gap[0] or gap[-1] else np.float32(0)
         bridge(row, gap)
-        _taper_ends(
-            row, valid[0], valid[-1], centre, hold=params.hold_s * sfreq, taper=params.taper_s * sfreq
-        )
+        _taper_ends(row, valid[0], valid[-1], centre, hold=hold, taper=taper)
     return out
 
 

@@ -147,5 +147,5 @@ def test_a_montage_of_ones_own_is_only_a_yaml(small_set: Path, outputs: Path, tm
     )
     base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
     run: Run = hms.run(hms.compose(*base, "montage=midline", config_dir=tmp_path))
-    assert run.spec(run.meta["item_id"].iloc[0]).shape == (2, 64, 250)
+    assert run.spec(run.meta["item_id"].iloc[0]).shape == (2, 48, 250)
     assert run.outputs == ["Fz-Cz", "Cz-Pz"]

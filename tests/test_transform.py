@@ -148,7 +148,7 @@ def test_settings_come_from_the_run_and_not_from_the_defaults(small_set: Path, t
     ("override", "text"),
     [
         ("cwt=gmw", "cwt.kind is morlet in that run but is gmw here; leave cwt out"),
-        ("cwt.n_freqs=32", "cwt.n_freqs is 64 in that run but is 32 here; leave cwt.n_freqs out"),
+        ("cwt.n_freqs=32", "cwt.n_freqs is 48 in that run but is 32 here; leave cwt.n_freqs out"),
         ("filter.high_hz=30", "filter.high_hz is 20.0 in that run but is 30.0 here"),
         ("window=full50", "window.length_s is 10.0 in that run but is 50.0 here"),
     ],
@@ -162,13 +162,13 @@ def test_a_setting_that_contradicts_the_run_is_refused(
 
 def test_a_setting_that_repeats_the_run_is_taken(finished: Run, test_set: Path) -> None:
     assert (
-        hms.compose(*on_test(test_set, finished, "cwt=morlet", "cwt.n_freqs=64")).cwt == finished.config.cwt
+        hms.compose(*on_test(test_set, finished, "cwt=morlet", "cwt.n_freqs=48")).cwt == finished.config.cwt
     )
 
 
 def test_a_configuration_changed_after_composing_is_refused_too(finished: Run, test_set: Path) -> None:
     cfg = hms.compose(*on_test(test_set, finished)).override("cwt.n_freqs=32")
-    with pytest.raises(ConfigError, match=r"cwt.n_freqs is 64 in that run but is 32 here"):
+    with pytest.raises(ConfigError, match=r"cwt.n_freqs is 48 in that run but is 32 here"):
         hms.run(cfg)
 
 

@@ -5,8 +5,8 @@ sample is wanted. The plan, made once per worker, spends no more on it than that
 
 1. Fast frequencies look at a short piece around the window, slow ones at a long piece; a
    piece has one real FFT per pair. Where to part them follows from a count of operations.
-2. Each wavelet takes the bins where its response is not negligible (above 1e-7 of its
-   peak), times the response. Moving them to the start of a buffer shifts the transform in
+2. The wavelets of an octave take the bins where a response is not negligible (above 1e-7 of its
+   peak), times the responses. Moving them to the start of a buffer shifts the transform in
    frequency, which leaves its magnitude as it is.
 3. One batched inverse FFT per octave. Folding a spectrum of N bins to N / hop leaves every
    hop-th sample exact, whatever the band. Where the band is so narrow that an even shorter
@@ -24,7 +24,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -199,23 +199,15 @@ def _segment(reach: int, *, hop: int, n_context: int, n_window: int) -> _Segment
 
 
 @dataclass(frozen=True, eq=False)
-class _Band:
-    """One component's bins: where they are read, what they are multiplied by, where they go.
+class _Piece:
+    """A run of bins: where it is read, where it goes, what each component multiplies it by.
 
-    Attributes
-    ----------
-    pieces : (source, target, gain); slices of float32 pairs and the gain of each number.
-        Targets after the first overlap earlier ones and are added.
+    Slices are of float32 pairs (re, im); ``gains`` has the shape (n_components, length of the slices).
     """
 
-    pieces: tuple[tuple[slice, slice, Array], ...]
-
-    def fill(self, spectra: Array, buffer: Array) -> None:
-        """Write the weighted bins of (n, 2 * n_bins) spectra into an (n, 2 * n_inverse) buffer."""
-        source, target, gain = self.pieces[0]
-        np.multiply(spectra[:, source], gain, out=buffer[:, target])
-        for source, target, gain in self.pieces[1:]:
-            buffer[:, target] += spectra[:, source] * gain
+    source: slice
+    target: slice
+    gains: Array
 
 
 @dataclass(frozen=True, eq=False)
@@ -227,7 +219,7 @@ class _Block:
     segment : which segment
     rows : frequency of each component, as rows of the output
     exponents : float32, shape (n_components, 1)
-    bands : the components' bins
+    pieces : the bins of all components; those after the first overlap it and are added
     n_inverse : length of the inverse FFT
     n_harmonics : bins of the power's spectrum when it is interpolated, 0 when it is not
     n_hops : frames of the whole segment at the hop
@@ -238,7 +230,7 @@ class _Block:
     segment: int
     rows: NDArray[np.intp]
     exponents: Array
-    bands: tuple[_Band, ...]
+    pieces: tuple[_Piece, ...]
     n_inverse: int
     n_harmonics: int
     n_hops: int
@@ -269,21 +261,15 @@ class _Block:
         """Return the wavelet transform as float32 pairs (re, im): (n, n_components, 2 * n_inverse)."""
         from scipy.fft import ifft
 
-        buffer = np.empty((len(spectra), len(self.bands), 2 * self.n_inverse), np.float32)
-        for empty in self.beyond:
-            buffer[..., empty] = 0
-        for i, band in enumerate(self.bands):
-            band.fill(spectra, buffer[:, i])
+        buffer = np.empty((len(spectra), len(self.rows), 2 * self.n_inverse), np.float32)
+        first, *others = self.pieces
+        buffer[..., : first.target.start] = 0
+        np.multiply(spectra[:, np.newaxis, first.source], first.gains, out=buffer[..., first.target])
+        buffer[..., first.target.stop :] = 0
+        for piece in others:
+            buffer[..., piece.target] += spectra[:, np.newaxis, piece.source] * piece.gains
         values: Array = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
         return values
-
-    @cached_property
-    def beyond(self) -> tuple[slice, ...]:
-        """Parts of the buffer, in numbers, that not every component writes to."""
-        start = max(band.pieces[0][1].start for band in self.bands)
-        stop = min(band.pieces[0][1].stop for band in self.bands)
-        ends = slice(0, start), slice(max(start, stop), 2 * self.n_inverse)
-        return tuple(end for end in ends if end.start < end.stop)
 
     def _interpolated(self, power: Array) -> Array:
         """Return the power of the whole segment at the hop, from fewer samples that hold its bandwidth."""
@@ -308,13 +294,13 @@ class FftPlan(CwtPlan):
     @property
     def is_product(self) -> bool:
         """Whether any frequency's power is a product of several components."""
-        return sum(len(block.bands) for block in self.blocks) > self.params.n_freqs
+        return sum(len(block.rows) for block in self.blocks) > self.params.n_freqs
 
     @property
     def n_fft_points(self) -> int:
         """Points of all transforms per derivation: what the plan costs, counted rather than timed."""
         forward = sum(segment.n_fft for segment in self.segments)
-        return forward + sum(len(block.bands) * block.n_inverse for block in self.blocks)
+        return forward + sum(len(block.rows) * block.n_inverse for block in self.blocks)
 
     def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
         offset = members.mean(axis=1, keepdims=True)
@@ -374,7 +360,7 @@ def _design(
 def _cost(segments: Sequence[_Segment], blocks: Sequence[_Block]) -> float:
     """Operations per derivation; an inverse point is complex and is squared and averaged as well."""
     forward = sum(2.5 * s.n_fft * math.log2(s.n_fft + 1) for s in segments)
-    inverse = sum(len(b.bands) * b.n_inverse * (5 * math.log2(b.n_inverse + 1) + 20) for b in blocks)
+    inverse = sum(len(b.rows) * b.n_inverse * (5 * math.log2(b.n_inverse + 1) + 20) for b in blocks)
     return forward + inverse
 
 
@@ -412,10 +398,7 @@ def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int,
         segment=number,
         rows=np.array([part.row for part in family], np.intp),
         exponents=np.array([[part.exponent] for part in family], np.float32),
-        bands=tuple(
-            _band(first_bin, gain, n_inverse, params.is_real)
-            for (first_bin, _), gain in zip(found, gains, strict=True)
-        ),
+        pieces=_pieces([first for first, _ in found], gains, n_inverse, keep_phase=params.is_real),
         n_inverse=n_inverse,
         n_harmonics=widest if is_narrow else 0,
         n_hops=n_hops,
@@ -448,17 +431,28 @@ def _energy_gain(params: Cwt, freq: float, *, sfreq: float) -> float:
     return params.unit_scale_gain * math.sqrt(params.scale(freq, sfreq=sfreq))
 
 
-def _band(first_bin: int, gain: NDArray[np.float64], n_inverse: int, keep_phase: bool) -> _Band:
-    """Cut the bins where the buffer ends, so that the rest folds onto its start."""
-    place = first_bin % n_inverse if keep_phase else 0
+def _pieces(
+    first_bins: Sequence[int], gains: Sequence[NDArray[np.float64]], n_inverse: int, *, keep_phase: bool
+) -> tuple[_Piece, ...]:
+    """Cut the bins of all components together where the buffer ends, so that the rest folds onto its start.
+
+    An octave's wavelets share most of their bins: one product with gains of 0 beside each band is
+    quicker than a product for each.
+    """
+    start = min(first_bins)
+    stop = max(first + len(gain) for first, gain in zip(first_bins, gains, strict=True))
+    whole = np.zeros((len(gains), stop - start), np.float32)
+    for row, first, gain in zip(whole, first_bins, gains, strict=True):
+        row[first - start : first - start + len(gain)] = gain
+    place = start % n_inverse if keep_phase else 0
     pieces, done = [], 0
-    while done < len(gain):
-        size = min(n_inverse - place, len(gain) - done)
-        source = slice(2 * (first_bin + done), 2 * (first_bin + done + size))
-        weights = np.repeat(gain[done : done + size], 2).astype(np.float32)
-        pieces.append((source, slice(2 * place, 2 * (place + size)), weights))
+    while done < whole.shape[1]:
+        size = min(n_inverse - place, whole.shape[1] - done)
+        source = slice(2 * (start + done), 2 * (start + done + size))
+        weights = np.repeat(whole[:, done : done + size], 2, axis=1)
+        pieces.append(_Piece(source, slice(2 * place, 2 * (place + size)), weights))
         place, done = 0, done + size
-    return _Band(tuple(pieces))
+    return tuple(pieces)
 
 
 # --- PyWavelets ----------------------------------------------------------------------------------

@@ -18,9 +18,9 @@ notebook           `notebook_style.py`, with PyWavelets' fft method and with its
 from __future__ import annotations
 
 import argparse
+import itertools
 import os
 import platform
-import shutil
 import statistics
 import sys
 import tempfile
@@ -70,8 +70,7 @@ def in_chunks(function: Callable[..., Any], values: list[Any], size: int, *args:
 
 
 def pipeline(data: Path, out: Path, *more: str) -> dict[str, float]:
-    """Make the whole package anew; return seconds: ``all`` and ``pass``."""
-    shutil.rmtree(out, ignore_errors=True)
+    """Make the whole package in a new folder; return seconds: ``all`` and ``pass``."""
     settings = ("data=kaggle", f"data.root={data}", f"outputs_dir={out}", f"n_jobs={WORKERS}", *more)
     cfg = hms.compose(*settings)
     began = time.perf_counter()
@@ -224,7 +223,6 @@ def measure(work: Path, rounds: int) -> dict[str, list[float]]:
     base = make_recordings(work, n_recordings=FILES)
     n_items = FILES * COPIES
     data = make_linked(work, base, n_recordings=n_items, n_rows=n_items)
-    out = work / "throughput"
     paths = sorted(str(path) for path in (data / "train_eegs").iterdir())
     table = pd.read_csv(base / "train.csv").groupby("eeg_id", sort=False).head(1)
     rows = [
@@ -237,31 +235,36 @@ def measure(work: Path, rounds: int) -> dict[str, list[float]]:
     def note(name: str, count: int, seconds: float) -> None:
         rates.setdefault(name, []).append(count / seconds)
 
-    for number in range(rounds):
-        pipeline(warm, out)
-        seconds = pipeline(data, out)
-        note("pipeline", n_items, seconds["all"])
-        note("pass", n_items, seconds["pass"])
-        sizes = tuple(
-            next((out / "latest" / name).resolve().iterdir()).resolve().stat().st_size
-            for name in ("spec_hr_out", "wave_hr_out")
-        )
-        shutil.rmtree(out)
-        out.mkdir()
-        note("floor", n_items, in_chunks(floor, paths, 64, str(out), sizes))
-        some = rows[number * NOTEBOOK :][:NOTEBOOK]
-        for name, chosen, method in (
-            ("notebook, fft method", some, "fft"),
-            ("notebook, default method", some[:NOTEBOOK_DEFAULT], "conv"),
-        ):
-            shutil.rmtree(out)
-            out.mkdir()
-            note(name, len(chosen), in_chunks(notebook, chosen, 2, str(out), method))
-        with bare() as settings:
-            pipeline(warm, out, *settings)
-            note("pass without guarantees", n_items, pipeline(data, out, *settings)["pass"])
-    shutil.rmtree(out)
+    # Everybody writes into new folders, which are removed at the end: ext4 does not give the inodes
+    # of deleted files away again at once, and looking for others slows whoever comes next.
+    with tempfile.TemporaryDirectory(dir=work) as temporary:
+        folders = (Path(temporary) / str(number) for number in itertools.count())
+        for number in range(rounds):
+            pipeline(warm, next(folders))
+            out = next(folders)
+            seconds = pipeline(data, out)
+            note("pipeline", n_items, seconds["all"])
+            note("pass", n_items, seconds["pass"])
+            sizes = tuple(
+                next((out / "latest" / name).resolve().iterdir()).resolve().stat().st_size
+                for name in ("spec_hr_out", "wave_hr_out")
+            )
+            note("floor", n_items, in_chunks(floor, paths, 64, str(_made(next(folders))), sizes))
+            some = rows[number * NOTEBOOK :][:NOTEBOOK]
+            for name, chosen, method in (
+                ("notebook, fft method", some, "fft"),
+                ("notebook, default method", some[:NOTEBOOK_DEFAULT], "conv"),
+            ):
+                note(name, len(chosen), in_chunks(notebook, chosen, 2, str(_made(next(folders))), method))
+            with bare() as settings:
+                pipeline(warm, next(folders), *settings)
+                note("pass without guarantees", n_items, pipeline(data, next(folders), *settings)["pass"])
     return rates
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
 
 
 def show(rates: dict[str, list[float]]) -> None:

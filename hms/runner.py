@@ -279,7 +279,8 @@ def _asked(plan: Plan) -> list[str]:
     """
     default = tuple(str(name) for name in default_stages())
     try:
-        items, tables = choose_stages(replace(plan.cfg, stages=default))
+        cfg = replace(plan.cfg, stages=default)
+        items, tables = choose_stages(cfg, has_votes=plan.votes.has_votes)
     except ConfigError:
         items, tables = [], []
     if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:

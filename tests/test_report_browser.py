@@ -158,6 +158,25 @@ def test_search_finds_an_item_by_part_of_its_id(page: Page, report: Path) -> Non
     assert shown(page) == []
 
 
+@pytest.mark.parametrize(("width", "mobile"), SIZES)
+def test_page_without_votes_fits_and_has_the_columns_it_can_fill(
+    page: Page, tmp_path: Path, width: int, mobile: bool
+) -> None:
+    """No column, and no choice, that only votes could fill."""
+    fabricate(tmp_path, make_items(40, voted=False), has_votes=False)
+    page.errors.clear()
+    page.resize(width, mobile=mobile)
+    page.open(tmp_path / "qc" / "report.html")
+    assert page.run("document.documentElement.scrollWidth") == width
+    titles = page.run("[...document.querySelectorAll('#table th')].map((cell) => cell.innerText)")
+    assert titles == ["Item", "Patient", "Grade", "Flags, or why it was left out"]
+    choices = page.run("[...document.querySelectorAll('.filters select')].map((select) => select.id)")
+    assert choices == ["by-grade", "by-flag", "by-state"]
+    choose(page, "by-flag", "=line_noise")
+    assert 0 < int(count(page).split()[0]) < 40
+    assert page.errors == []
+
+
 def test_print_is_dark_on_white_and_without_filters(page: Page, report: Path) -> None:
     page.resize(1440)
     page.open(report)

@@ -68,7 +68,7 @@ def choose_examples(
     Only items that could be prepared take part. Worst and cleanest go by grade, then by the
     number of flags, then by the share of gaps and the amplitude (farthest from, or nearest to,
     the data set's median). Disputed are those with the largest entropy of votes among
-    those with many votes, or among all where none has many.
+    those with many votes, or among all where none has many; an item without votes is not.
     """
     if not len(prepared):
         return {kind: [] for kind in KINDS}
@@ -83,7 +83,7 @@ def choose_examples(
     totals = votes.sum(axis=1)
     entropy = entropy_nats(votes / np.maximum(totals, 1)[:, None])
     many = totals >= high_confidence_votes
-    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))
+    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))[: np.count_nonzero(totals)]
     orders = {"worst": worst, "cleanest": clean, "disputed": disputed}
     return {kind: prepared[order[:PER_SHEET]].tolist() for kind, order in orders.items()}
 
@@ -134,10 +134,12 @@ def _distance(amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- contact sheets ------------------------------------------------------------------------------
 
 
-def contact_sheet(kind: str, examples: Sequence[Example]) -> list[Card]:
-    """Return a card per item of one kind."""
+def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool = True) -> list[Card]:
+    """Return a card per item of one kind, or one that says why there is none."""
     if not examples:
-        return [spoken(KINDS[kind], "No item could be prepared, so there is nothing to draw.")]
+        none_voted = "The table of windows has no votes, so no recording is more disputed than another."
+        none_read = "No item could be prepared, so there is nothing to draw."
+        return [spoken(KINDS[kind], none_voted if any_prepared else none_read)]
     cards = []
     for place, example in enumerate(examples, start=1):
         body = (
@@ -155,14 +157,14 @@ def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
         for name, column in zip(CLASS_NAMES, VOTE_COLUMNS, strict=True)
         if item[column] > 0
     ]
-    parts = ["Votes: " + (", ".join(votes) or "none")]
+    parts = ["Votes: " + ", ".join(votes)] if votes else []
     if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
         parts.append(f"Grade: {ledger_row['grade']}")
     if "flags" in ledger_row and isinstance(ledger_row["flags"], str) and ledger_row["flags"]:
         parts.append("Flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
     if str(ledger_row["used"]).lower() != "true":
         parts.append("Left out")
-    return ". ".join(parts) + "."
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def _middle(n: int, seconds: float) -> slice:

@@ -55,18 +55,23 @@ VOTE_TITLES = (
     "Items per patient",
 )
 
+NO_VOTES = "The table of windows has no votes, so there are no totals, disagreement or entropy to draw."
+
 
 def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
-    """Return the pictures that follow from the votes of the items used."""
+    """Return the pictures that follow from the votes of the items used, and what needs none of them."""
     if used.empty:
         return nobody(VOTE_TITLES)
+    patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
+    if not used["vote_sum"].any():
+        return [spoken("Votes", NO_VOTES), patients]
     y = soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64))
     label, totals = consensus(y), used["vote_sum"].to_numpy(np.int64)
     return [
         vote_totals(label, totals, high_confidence_votes),
         disagreement(disagreement_matrix(y), class_counts(y)),
         entropy_boxes(entropy_nats(y), label),
-        items_per_patient(used["patient_id"].astype(str).to_numpy(object)),
+        patients,
     ]
 
 

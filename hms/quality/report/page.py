@@ -71,8 +71,9 @@ def render_page(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
+    sections: Mapping[str, str],
     parts: Sequence[str],
     facts: Mapping[str, Any],
 ) -> bytes:
@@ -83,7 +84,8 @@ def render_page(
     items : one row per item, those left out included
     reasons : per item, why it is left out, or None
     ledger : qc.csv, one row per item
-    labels, splits : of the items used
+    labels, splits : of the items used; None and empty where the table of windows has no votes
+    sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
     facts : hash, configuration, stages and versions of the run
     """
@@ -95,6 +97,8 @@ def render_page(
         "report.html.j2",
         run=facts["run"],
         headlines=headlines(used, len(items), ledger, labels, splits),
+        has_labels=labels is not None,
+        sections=sections,
         parts=[Markup(part) for part in parts],
         data=Markup(embedded_json(table)),
         n_items=len(items),
@@ -113,7 +117,7 @@ def headlines(
     used: pd.DataFrame,
     n_items: int,
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
 ) -> list[Headline]:
     """Return the numbers at the top of the page."""
@@ -123,9 +127,8 @@ def headlines(
         Headline("items used", f"{len(used):,}", f"of {n_items:,}; {patients.nunique():,} patients"),
         Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
         _graded(ledger),
-        _high_confidence(labels),
-        _imbalance(labels),
-        _leakage(patients.to_numpy(object), splits),
+        *(_without_labels() if labels is None else _of_labels(labels)),
+        _leakage(patients.to_numpy(object), splits, has_labels=labels is not None),
     ]
 
 
@@ -137,6 +140,15 @@ def _graded(ledger: pd.DataFrame) -> Headline:
     kinds = len(flag_counts(ledger) or {})
     note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} kinds of flag"
     return Headline("poor or unusable", f"{doubtful:,}", note, "bad" if doubtful else "good")
+
+
+def _without_labels() -> list[Headline]:
+    note = "the table of windows has no votes"
+    return [Headline("high confidence", "no votes", note), Headline("class imbalance", "no votes", note)]
+
+
+def _of_labels(labels: Mapping[str, NDArray[Any]]) -> list[Headline]:
+    return [_high_confidence(labels), _imbalance(labels)]
 
 
 def _high_confidence(labels: Mapping[str, NDArray[Any]]) -> Headline:
@@ -158,10 +170,11 @@ def _ratio(value: float) -> str:
     return "a class is absent" if math.isinf(value) else f"{value:.1f} : 1"
 
 
-def _leakage(patients: NDArray[np.object_], splits: Sequence[Split]) -> Headline:
+def _leakage(patients: NDArray[np.object_], splits: Sequence[Split], *, has_labels: bool) -> Headline:
     """Check on the splits as written that no patient is on both sides of a fold."""
     if not any(len(valid) for _, valid in splits):
-        return Headline("leakage check", "no folds", "folds=none")
+        why = "folds=none" if has_labels else "folds are made of items with votes"
+        return Headline("leakage check", "no folds", why)
     shared = sum(len(set(patients[train]) & set(patients[valid])) for train, valid in splits)
     validated = np.bincount(np.concatenate([valid for _, valid in splits]), minlength=len(patients))
     if shared or (validated != 1).any():
@@ -181,13 +194,14 @@ def item_table(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
 ) -> dict[str, Any]:
     """Return the table of all items in columns; texts that repeat are numbered."""
     used = np.flatnonzero([reason is None for reason in reasons])
     weight = np.full(len(items), np.nan)
-    weight[used] = labels["w_conf"]
+    if labels is not None:
+        weight[used] = labels["w_conf"]
     fold = np.full(len(items), -1)
     for number, (_, valid) in enumerate(splits):
         fold[used[valid]] = number

@@ -30,8 +30,17 @@ from hms.quality.report.svg import (
 __all__ = ["signal_cards"]
 
 TITLES = ("Spectra per class", "Mean scalograms", "Values of x")
+NO_CLASSES = "The table of windows has no votes, so all items are drawn together."
 MAINS_HZ = (50.0, 60.0)
 MOST_OUTPUTS = 8
+NO_SPECTRUM = "No item has a channel with a whole second of samples."
+SPECTRUM_NOTE = (
+    "As recorded, before the filter: mean over channels of each item; line: median item, band: middle half"
+)
+MAINS_NOTE = "Dashed: 50 and 60 Hz, where mains shows."
+SCALOGRAM_NOTE = (
+    "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
+)
 
 
 def signal_cards(
@@ -49,7 +58,7 @@ def signal_cards(
     Parameters
     ----------
     sketches : what `hms.stages.sketches` keeps, one row per item used
-    label : consensus of each row
+    label : consensus of each row, -1 for one without votes
     ledger : ``x_share_0`` and ``x_share_1`` of each row
     freqs_hz : frequencies of the spectra
     cwt_hz : lowest and highest frequency of the scalograms
@@ -57,6 +66,12 @@ def signal_cards(
     """
     if not len(label):
         return [spoken(title, "No item is used, so there is nothing to draw.") for title in TITLES]
+    if (label < 0).all():
+        return [
+            spectrum_of_all(sketches["spectrum"], freqs_hz),
+            scalogram_of_all(sketches["power"], cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+            values_of_x(sketches["histogram"], ledger),
+        ]
     return [
         spectra(sketches["spectrum"], label, freqs_hz),
         mean_scalograms(sketches["power"], label, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
@@ -72,27 +87,42 @@ def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDA
     good = np.isfinite(values).all(axis=1)
     values, label = 10 * values[good], label[good]
     if not len(values):
-        return spoken(TITLES[0], "No item has a channel with a whole second of samples.")
-    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
-    up = Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
+        return spoken(TITLES[0], NO_SPECTRUM)
+    up = _decibels(values)
     everyone = np.median(values, axis=0)
-    tiles = [_spectrum(values[label == i], everyone, freqs_hz, up, i) for i in range(len(CLASSES))]
-    note = (
-        "As recorded, before the filter: mean over channels of each item; line: median item, band: middle "
-        "half, dotted: median of all classes. Dashed: 50 and 60 Hz, where mains shows."
-    )
+    tiles = [
+        _spectrum(values[label == i], freqs_hz, up, name, CLASS_COLOURS[i], everyone=everyone)
+        for i, name in enumerate(CLASS_NAMES)
+    ]
+    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}"
     return Card(TITLES[0], f'<div class="tiles">{"".join(tiles)}</div>', note, "wide")
+
+
+def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
+    """Draw the median spectrum of all items with the spread over them."""
+    values = 10 * values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return spoken("Spectrum", NO_SPECTRUM)
+    body = _spectrum(values, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], size=(480, 264))
+    return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
+
+
+def _decibels(values: NDArray[np.float32]) -> Axis:
+    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
+    return Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
 
 
 def _spectrum(
     values: NDArray[np.float32],
-    everyone: NDArray[np.float32],
     freqs_hz: NDArray[np.float64],
     up: Axis,
-    index: int,
+    name: str,
+    colour: str,
+    *,
+    everyone: NDArray[np.float32] | None = None,
+    size: tuple[float, float] = (240, 244),
 ) -> str:
-    name, colour = CLASS_NAMES[index], CLASS_COLOURS[index]
-    frame = Frame(42, 24, 182, 180, Axis(0, float(freqs_hz[-1]) + 1), up)
+    frame = Frame(42, 24, size[0] - 58, size[1] - 64, Axis(0, float(freqs_hz[-1]) + 1), up)
     parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {len(values):,}", "e n")]
     parts += axes(
         frame,
@@ -105,7 +135,8 @@ def _spectrum(
         if mains < frame.across.high:
             x = frame.x(mains)
             parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
-    parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
+    if everyone is not None:
+        parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
     if len(values):
         q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
         parts.append(
@@ -116,7 +147,7 @@ def _spectrum(
     else:
         said = "no item"
     return drawing(
-        240, 244, parts, alt=f"Spectrum of {name} from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz: {said}."
+        *size, parts, alt=f"Spectrum of {name} from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz: {said}."
     )
 
 
@@ -136,34 +167,52 @@ def mean_scalograms(
         10 * power[label == i].mean(axis=0, dtype=np.float64) if (label == i).any() else None
         for i in range(len(CLASSES))
     ]
-    present = np.stack([m for m in means if m is not None])
-    low, high = (float(v) for v in np.quantile(present, (0.01, 0.99)))
-    high = max(high, low + 1e-3)
+    limits = _limits([mean for mean in means if mean is not None])
     shown = tuple(outputs[:MOST_OUTPUTS])
     tiles = [
-        _scalogram_tile(mean, i, int((label == i).sum()), (low, high), cwt_hz, window_s, shown)
-        for i, mean in enumerate(means)
+        _scalogram_tile(mean, name, int((label == i).sum()), limits, cwt_hz, window_s, shown)
+        for i, (name, mean) in enumerate(zip(CLASS_NAMES, means, strict=True))
     ]
+    body = f'<div class="tiles broad">{"".join(tiles)}</div>{_scale(limits)}'
+    return Card(TITLES[1], body, SCALOGRAM_NOTE + _rest(outputs, shown), "two")
+
+
+def scalogram_of_all(
+    power: NDArray[np.float16], *, cwt_hz: tuple[float, float], window_s: float, outputs: Sequence[str]
+) -> Card:
+    """Draw the mean scalogram of all items, a picture per chain."""
+    mean = 10 * power.mean(axis=0, dtype=np.float64)
+    limits, shown = _limits([mean]), tuple(outputs[:MOST_OUTPUTS])
+    tile = _scalogram_tile(mean, "All items", len(power), limits, cwt_hz, window_s, shown)
+    return Card(TITLES[1], tile + _scale(limits), f"{NO_CLASSES} {SCALOGRAM_NOTE}{_rest(outputs, shown)}")
+
+
+def _limits(means: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the ends of the scale of colours."""
+    low, high = (float(v) for v in np.quantile(np.stack(means), (0.01, 0.99)))
+    return low, max(high, low + 1e-3)
+
+
+def _scale(limits: tuple[float, float]) -> str:
+    low, high = limits
     bar = colour_bar(60, 4, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
-    scale = drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
-    note = (
-        "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
-    )
-    if len(outputs) > len(shown):
-        note += f" The first {len(shown)} of {len(outputs)} rows."
-    return Card(TITLES[1], f'<div class="tiles broad">{"".join(tiles)}</div>{scale}', note, "two")
+    return drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
+
+
+def _rest(outputs: Sequence[str], shown: Sequence[str]) -> str:
+    return "" if len(outputs) == len(shown) else f" The first {len(shown)} of {len(outputs)} rows."
 
 
 def _scalogram_tile(
     mean: NDArray[np.float64] | None,
-    index: int,
+    name: str,
     count: int,
     limits: tuple[float, float],
     cwt_hz: tuple[float, float],
     window_s: float,
     outputs: Sequence[str],
 ) -> str:
-    name, width, height = CLASS_NAMES[index], 348.0 / len(outputs), 84.0
+    width, height = 348.0 / len(outputs), 84.0
     parts = [text(6, 14, name, "b"), text(394, 14, f"n = {count:,}", "e n")]
     if mean is None:
         parts.append(text(44, 80, "no item", "n"))

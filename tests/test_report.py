@@ -16,10 +16,12 @@ from report_data import fabricate, make_items
 
 import hms
 from hms.config import compose
+from hms.quality.report.cards import counted
 from hms.quality.report.labels import entropy_boxes, vote_totals
 from hms.quality.report.page import embedded_json, headlines
 from hms.quality.report.quality import channel_shares, gaps
 from hms.quality.report.reproduce import command_of
+from hms.quality.report.signals import mean_scalograms, spectra
 from hms.quality.report.svg import Axis, number, png, ticks
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum, spectrum_freqs
 from hms.store import Reason
@@ -127,7 +129,7 @@ def test_markup_in_ids_and_reasons_stays_text(tmp_path: Path) -> None:
 
 def test_report_of_one_item(tmp_path: Path) -> None:
     page = fabricate(tmp_path, make_items(1, patients=1), overrides=["folds=none"])[PAGE]
-    assert "1 patients; median 1 items" in words_of(page)
+    assert "1 patient; median 1 item" in words_of(page)
 
 
 def test_report_of_one_class_names_the_absent_ones(tmp_path: Path) -> None:
@@ -242,6 +244,46 @@ def test_command_gives_the_configuration_back() -> None:
 def test_vote_totals_name_the_gap_below_high_confidence() -> None:
     card = vote_totals(np.array([0, 1, 2, 3]), np.array([3, 7, 12, 12]), 10)
     assert card.note == "High confidence means 10 votes or more: 50.0 % of items. No item has 8 or 9 votes."
+
+
+@pytest.mark.parametrize(
+    ("totals", "said"),
+    [([3, 9], ""), ([3, 8], " No item has 9 votes."), ([6, 12], " No item has 7 to 9 votes.")],
+)
+def test_gap_below_high_confidence_is_short(totals: list[int], said: str) -> None:
+    note = vote_totals(np.zeros(2, int), np.array(totals), 10).note
+    assert note.partition("items.")[2] == said
+
+
+def test_axis_of_few_items_has_whole_numbers() -> None:
+    card = vote_totals(np.array([0]), np.array([3]), 10)
+    assert ">0.5<" not in card.body
+
+
+def test_classes_that_no_item_has_take_no_room() -> None:
+    label, freqs = np.array([1, 1, 4]), np.arange(1.0, 100)
+    card = spectra(np.zeros((3, 99), np.float32), label, freqs)
+    assert card.body.count("<svg") == 2
+    assert card.note.endswith("No item has the consensus Seizure, GPD, LRDA, Other.")
+    power = np.zeros((3, 4, 16, 10), np.float16)
+    card = mean_scalograms(power, label, cwt_hz=(0.5, 20), window_s=10, outputs=("LL", "LP", "RL", "RP"))
+    assert card.body.count("<svg") == 3  # and the scale
+
+
+@pytest.mark.parametrize("n_outputs", [4, 8, 16, 18, 24])
+def test_every_row_of_a_scalogram_is_drawn(n_outputs: int) -> None:
+    names = [f"row{i}" for i in range(n_outputs)]
+    power = np.zeros((2, n_outputs, 16, 10), np.float16)
+    card = mean_scalograms(power, np.array([0, 0]), cwt_hz=(0.5, 20), window_s=10, outputs=names)
+    assert [f">{name}<" in card.body for name in names] == [True] * n_outputs
+    assert "rows" not in card.note
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 items"), (1, "1 item"), (2.5, "2.5 items"), (1200, "1,200 items")]
+)
+def test_counts_agree_with_their_nouns(number: float, text: str) -> None:
+    assert counted(number, "item") == text
 
 
 def test_entropy_picture_tells_the_median() -> None:

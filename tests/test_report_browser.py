@@ -105,6 +105,14 @@ def test_table_is_drawn_by_need(page: Page, report: Path) -> None:
     assert shown(page)[-1] == str(3_000_000 + N - 3)
 
 
+def test_box_of_a_short_table_is_as_high_as_its_rows(page: Page, tmp_path: Path) -> None:
+    fabricate(tmp_path, make_items(6))
+    page.resize(1440)
+    page.open(tmp_path / "qc" / "report.html")
+    inner = page.run("document.getElementById('table').getBoundingClientRect().height")
+    assert inner <= page.run("document.getElementById('scroller').clientHeight") <= inner + 40
+
+
 def test_markup_in_an_id_is_shown_as_text(page: Page, report: Path) -> None:
     page.resize(1440)
     page.open(report)
@@ -187,6 +195,7 @@ def test_print_is_dark_on_white_and_without_filters(page: Page, report: Path) ->
         assert page.run("getComputedStyle(document.querySelector('.filters')).display") == "none"
         assert page.run("document.getElementById('table').getBoundingClientRect().height") < 4000
         assert len(shown(page)) <= 100
+        assert page.run("getComputedStyle(document.querySelector('h2')).breakAfter") == "avoid"
     finally:
         page.ask("Emulation.setEmulatedMedia", media="")
 

@@ -82,7 +82,7 @@ def test_table_has_neither_weights_nor_folds(tmp_path: Path) -> None:
 
 def test_report_without_votes_and_with_one_item(tmp_path: Path) -> None:
     page = fabricate(tmp_path, make_items(1, patients=1, voted=False), has_votes=False)[PAGE]
-    assert "1 patients; median 1 items" in words_of(page)
+    assert "1 patient; median 1 item" in words_of(page)
 
 
 def test_report_without_votes_and_without_any_item_prepared(tmp_path: Path) -> None:

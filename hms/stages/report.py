@@ -75,7 +75,7 @@ class ReportQuality(ReportPart):
     """Grades, flags, channels and gaps."""
 
     name = "report_quality"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (*Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
     sections: ClassVar[Mapping[str, str]] = {"quality": "Quality"}
@@ -105,7 +105,7 @@ class ReportVotes(ReportPart):
     """Totals of votes, disagreement, entropy and patients."""
 
     name = "report_votes"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
     sections: ClassVar[Mapping[str, str]] = {"votes": "Votes"}
@@ -149,7 +149,7 @@ class ReportSignals(ReportPart):
     """Spectra and mean scalograms per class, or of all items where they have no votes; values of x."""
 
     name = "report_signals"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("used", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/signals.html",)
     sections: ClassVar[Mapping[str, str]] = {"signals": "Signals"}
@@ -185,7 +185,7 @@ class ReportExamples(ReportPart):
     """The worst, the cleanest and the most disputed recordings; one recording step by step."""
 
     name = "report_examples"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
     sections: ClassVar[Mapping[str, str]] = {"examples": "Recordings", "steps": "Step by step"}

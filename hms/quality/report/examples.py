@@ -32,6 +32,7 @@ MOST_S = 10.0
 """Longer windows are drawn by their middle."""
 
 MOST_POINTS = 1000
+MOST_OUTPUTS = 24
 
 
 @dataclass(frozen=True)
@@ -251,20 +252,20 @@ def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
 
 def scalogram_picture(example: Example, width: float = 300.0) -> str:
     """Draw the rows of x one below the other, on a logarithmic axis of frequency."""
-    shown = min(len(example.outputs), 8)
+    shown = min(len(example.outputs), MOST_OUTPUTS)
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.x.shape[2], length_s)
     span = (part.start / example.x.shape[2] * length_s, part.stop / example.x.shape[2] * length_s)
-    height = _traces_height(example) / shown
+    height, gap = _traces_height(example) / shown, 6.0 if shown <= 8 else 3.0
     low, high = float(example.freqs_hz[0]), float(example.freqs_hz[-1])
     parts: list[str] = []
     frame = Frame(56, 14, width - 70, height * shown, Axis(*span), Axis(low, max(high, low * 1.01), log=True))
     for row in range(shown):
         top = frame.top + height * row
         picture = np.asarray(example.x[row, ::-1, part], np.float64)
-        parts.append(image(frame.left, top, frame.width, height - 6, png(_thin(picture), levels=32)))
+        parts.append(image(frame.left, top, frame.width, height - gap, png(_thin(picture), levels=32)))
         parts.append(text(6, top + height / 2 + 2, example.outputs[row], "b t"))
-        own = Frame(frame.left, top, frame.width, height - 6, frame.across, frame.up)
+        own = Frame(frame.left, top, frame.width, height - gap, frame.across, frame.up)
         for hz in (1.0, 4.0, 16.0):
             if shown <= 5 and low < hz < high:
                 parts.append(text(frame.left - 4, own.y(hz) + 3, f"{hz:g}", "e t"))

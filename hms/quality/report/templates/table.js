@@ -59,6 +59,7 @@
   let order = Array.from({ length: n }, (_, i) => i);
   let shown = order, sortedBy = -1, upward = true, drawn = "";
 
+  scroller.style.setProperty("--rows", Math.max(n, 3));
   const head = table.tHead.rows[0], whole = columns.reduce((sum, column) => sum + column.width, 0);
   columns.forEach((column, k) => {
     const cell = document.createElement("th"), button = document.createElement("button");

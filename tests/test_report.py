@@ -12,17 +12,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_data import fabricate, make_items
+from report_data import MadeUp, fabricate, make_items
 
 import hms
 from hms.config import compose
 from hms.quality.report.cards import counted
+from hms.quality.report.examples import _steps_trace
 from hms.quality.report.labels import entropy_boxes, vote_totals
 from hms.quality.report.page import embedded_json, headlines
 from hms.quality.report.quality import channel_shares, gaps
 from hms.quality.report.reproduce import command_of
 from hms.quality.report.signals import mean_scalograms, spectra
-from hms.quality.report.svg import Axis, number, png, ticks
+from hms.quality.report.svg import Axis, Frame, number, path, png, ticks
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum, spectrum_freqs
 from hms.store import Reason
 
@@ -319,6 +320,34 @@ def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
     assert headlines(items, 4, items[["item_id"]], labels, [whole, whole[::-1]])[-1].value == "passed"
 
 
+def test_trace_is_broken_at_gaps_and_keeps_peaks() -> None:
+    """A peak of one sample among thousands is drawn; what has a gap is not."""
+    values = np.zeros(7000, np.float32)
+    values[1234] = 50.0
+    values[3000:4000] = np.nan
+    frame = Frame(0, 0, 700, 100, Axis(0, 35), Axis(0, 100))
+    data = _steps_trace(frame, values).partition(' d="')[2]
+    assert data.count("M") == 2
+    assert " 50L" in data
+    xs = [float(x) for x in re.findall(r"[ML]([\d.]+) ", data)]
+    assert not [x for x in xs if 300 <= x < 400]
+
+
+def test_item_in_two_sheets_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four items each is worst, cleanest and most disputed; one more is shown step by step."""
+    asked: list[int] = []
+    evaluate = MadeUp.evaluate
+
+    def counting(self: MadeUp, row: int, *stages: Any) -> list[Any]:
+        asked.append(row)
+        return evaluate(self, row, *stages)
+
+    monkeypatch.setattr(MadeUp, "evaluate", counting)
+    page = fabricate(tmp_path, make_items(4), overrides=["folds=none"])[PAGE]
+    assert len(asked) == 5
+    assert page.count(b"Traces of 16 derivations of item 1000000") == 3
+
+
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [
@@ -330,6 +359,18 @@ def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
 )
 def test_ticks_are_round(axis: Axis, expected: list[float]) -> None:
     assert ticks(axis) == pytest.approx(expected)
+
+
+def test_path_is_the_numbers_of_its_points() -> None:
+    """All points are formatted at once; each is what it would be alone."""
+    rng = np.random.default_rng(0)
+    for scale in (0.01, 0.2, 3.0, 1e4):
+        points = [(float(a), float(b)) for a, b in np.round(rng.normal(0, scale, (200, 2)), 2)]
+        expected = "M" + "L".join(f"{number(x, 1)} {number(y, 1)}" for x, y in points)
+        assert path(points) == expected
+        assert path(points, closed=True) == expected + "Z"
+    assert path([(-0.01, 10.0), (-20.0, -0.0)]) == "M0 10L-20 0"
+    assert path([]) == "M"
 
 
 def test_numbers_are_short() -> None:

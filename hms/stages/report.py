@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -201,9 +202,11 @@ class ReportExamples(ReportPart):
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )
+        # In a small set one item is often in two sheets.
+        shown = {row: self._example(tables, ledger, row) for row in dict.fromkeys(chain(*chosen.values()))}
         cards: list[Card] = []
         for kind in KINDS:
-            examples = [self._example(tables, ledger, row) for row in chosen[kind]]
+            examples = [shown[row] for row in chosen[kind]]
             cards += contact_sheet(kind, examples, any_prepared=len(prepared) > 0)
         row = choose_shown_steps(ledger, prepared)
         return self.part(examples=cards, steps=[self._steps(tables, row)])
@@ -258,8 +261,8 @@ def show_steps(
     filtered = apply_filter(filled, gain)
     pairs = [pair for _, names in derivations.chains for pair in names]
     pair = next(i for i, p in enumerate(pairs) if name in (p, *p.split("-")))
-    chain = next(c for c, names in derivations.chains if pairs[pair] in names)
-    row = outputs.index(chain) if chain in outputs else outputs.index(pairs[pair])
+    group = next(c for c, names in derivations.chains if pairs[pair] in names)
+    row = outputs.index(group) if group in outputs else outputs.index(pairs[pair])
     gaps = int((~np.isfinite(raw[channel])).sum())
     limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
     clipped = cleaned.eeg[cleaned.channels.index(name)]

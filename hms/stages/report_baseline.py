@@ -20,7 +20,7 @@ class ReportBaseline(ReportPart):
     """Divergence against the class prior, confusion and reliability."""
 
     name = "report_baseline"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (Baseline.files[1],)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/baseline.html",)
     sections: ClassVar[Mapping[str, str]] = {"baseline": "Baseline"}

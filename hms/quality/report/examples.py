@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -32,6 +33,12 @@ MOST_S = 10.0
 """Longer windows are drawn by their middle."""
 
 MOST_POINTS = 1000
+MOST_UP = 30
+"""Units of the drawing that a trace may leave its line by."""
+
+_STEPS = [f"1 {d}" for d in range(8 * MOST_UP + 1)] + [f"1-{d}" for d in range(8 * MOST_UP, 0, -1)]
+"""Path data of a step to the right and d quarters down; a negative d counts from the end."""
+
 MOST_OUTPUTS = 24
 
 
@@ -56,6 +63,11 @@ class Example:
     freqs_hz: NDArray[np.float32]
     outputs: Sequence[str]
     sfreq: float
+
+    @cached_property
+    def pictures(self) -> str:
+        """Traces and scalograms, drawn once however many sheets show the item."""
+        return trace_picture(self) + scalogram_picture(self)
 
 
 # --- which items ---------------------------------------------------------------------------------
@@ -143,10 +155,7 @@ def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool 
         return [spoken(KINDS[kind], none_voted if any_prepared else none_read)]
     cards = []
     for place, example in enumerate(examples, start=1):
-        body = (
-            f'<p class="about">{escape(example.about)}</p>'
-            f'<div class="pair">{trace_picture(example)}{scalogram_picture(example)}</div>'
-        )
+        body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
         cards.append(Card(f"{KINDS[kind]} {place}: {example.item_id}", body, ""))
     return cards
 
@@ -229,9 +238,9 @@ def _seconds(frame: Frame) -> list[str]:
 def _trace(frame: Frame, values: NDArray[np.float32], y: float, gain: float, *, live: bool) -> str:
     """Return a trace as short relative steps; negative is up, as readers of EEG expect."""
     step = max(1, math.ceil(len(values) / MOST_POINTS))
-    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -30, 30)
+    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -MOST_UP, MOST_UP)
     places = np.round(points * 4).astype(int)
-    steps = " ".join(f"1 {d}" for d in np.diff(places).tolist()).replace(" -", "-")
+    steps = " ".join(map(_STEPS.__getitem__, np.diff(places).tolist()))
     across = frame.width / max(len(places) - 1, 1)
     colour = INK if live else "#b0b6bc"
     return (
@@ -283,7 +292,8 @@ def scalogram_picture(example: Example, width: float = 300.0) -> str:
 def _thin(picture: NDArray[np.float64], most: int = 125) -> NDArray[np.float64]:
     """Return an image with at most so many columns, its values brought to 0..1."""
     step = max(1, math.ceil(picture.shape[1] / most))
-    columns = picture[:, : picture.shape[1] // step * step].reshape(len(picture), -1, step).mean(axis=2)
+    whole = picture.shape[1] // step * step
+    columns = sum(picture[:, first:whole:step] for first in range(step)) / step
     top = float(columns.max(initial=0.0))
     return np.asarray(columns / top if top > 1 else columns)
 
@@ -349,17 +359,18 @@ def _range(values: NDArray[Any]) -> Axis:
 
 def _steps_trace(frame: Frame, values: NDArray[Any]) -> str:
     """Return a trace that is broken where it has gaps; peaks between points are kept."""
-    seconds = np.linspace(frame.across.low, frame.across.high, len(values))
-    step = max(1, math.ceil(len(values) / 700))
-    data: list[list[tuple[float, float]]] = []
-    run: list[tuple[float, float]] = []
-    for start in range(0, len(values), step):
-        piece = values[start : start + step]
-        if not np.isfinite(piece).all():
-            data, run = ([*data, run] if len(run) > 1 else data), []
-            continue
-        x = frame.x(float(seconds[start]))
-        for value in dict.fromkeys((float(piece.min()), float(piece.max()))):
-            run.append((x, frame.y(value)))
-    data = [*data, run] if len(run) > 1 else data
-    return f'<path class="trace" stroke="{INK}" d="{"".join(path(points) for points in data)}"/>'
+    starts = np.arange(0, len(values), max(1, math.ceil(len(values) / 700)))
+    finite = np.isfinite(values)
+    whole = np.logical_and.reduceat(finite, starts)
+    filled = np.where(finite, values, 0).astype(np.float64)
+    low, high = np.minimum.reduceat(filled, starts), np.maximum.reduceat(filled, starts)
+    seconds = np.linspace(frame.across.low, frame.across.high, len(values))[starts]
+    data = []
+    for run in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(whole)) + 1):
+        if whole[run[0]]:
+            twice = np.repeat(run, 2)
+            ys = np.stack([low[run], high[run]], axis=1).ravel()
+            kept = np.append(True, (ys[1:] != ys[:-1]) | (twice[1:] != twice[:-1]))
+            points = frame.points(seconds[twice[kept]], ys[kept])
+            data += [path(points)] if len(points) > 1 else []
+    return f'<path class="trace" stroke="{INK}" d="{"".join(data)}"/>'

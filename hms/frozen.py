@@ -95,7 +95,8 @@ def _stages_of(run: Run) -> list[str]:
 
     made = run.manifest["stages"]
     implied = ("meta", "packed", "baseline", "report_baseline")
-    return [name for name in stage_names() if name in made and name not in implied]
+    parts = tuple(name for name in made if "report" in made and name.startswith("report_"))
+    return [name for name in stage_names() if name in made and name not in (*implied, *parts)]
 
 
 def _refuse_contradictions(cfg: Config, run: Run, typed: Iterable[str]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -406,8 +406,8 @@ def make_plan(cfg: Config) -> Plan:
     source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
     votes = source.votes()
     if not votes.has_votes:
-        cfg = without_votes(cfg)
-        item_stages, tables = choose_stages(cfg)
+        say_what_needs_votes(cfg)
+        item_stages, tables = choose_stages(cfg, has_votes=False)
     items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
     if any(stage.name == "splits" for stage in tables):
         assign_folds(votes.frame, cfg.folds)
@@ -447,35 +447,35 @@ def find_origins(
     return found
 
 
-def without_votes(cfg: Config) -> Config:
-    """Return the configuration less the stages that need votes, and say which those are.
+def say_what_needs_votes(cfg: Config) -> None:
+    """Say which of the stages asked for are not made where the table of windows has no votes.
 
     Raises
     ------
     ConfigError
-        If nothing else was asked for.
+        If nothing else was asked for, or a baseline was.
     """
     asked = (*cfg.stages, *_implied_stages(cfg))
-    dropped = [name for name in asked if _needs_votes(stage_class(name).from_config(cfg))]
-    kept = tuple(name for name in cfg.stages if name not in dropped)
-    if not kept or cfg.baseline.kind != "none":
-        raise ConfigError(f"the table of windows has no votes, which {', '.join(dropped)} would need")
-    if dropped:
-        say(f"the table of windows has no votes: {', '.join(dropped)} are not made")
-    return replace(cfg, stages=kept)
+    lacking = [name for name in asked if stage_class(name).from_config(cfg).without_votes() is None]
+    if cfg.baseline.kind != "none" or set(cfg.stages) <= set(lacking):
+        raise ConfigError(f"the table of windows has no votes, which {', '.join(lacking)} would need")
+    if lacking:
+        say(f"the table of windows has no votes: {', '.join(lacking)} are not made")
 
 
-def _needs_votes(stage: Stage) -> bool:
-    return any(isinstance(s, TableStage) and s.needs_votes for s in stage.chain().values())
+def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStage], list[TableStage]]:
+    """Return the stages that make what ``stages`` asks for, each kind in running order.
 
-
-def choose_stages(cfg: Config) -> tuple[list[ItemStage], list[TableStage]]:
-    """Return the stages that make what ``stages`` asks for, each kind in running order."""
+    Without votes those that need them are left out, and with them what others can do without.
+    """
     if not cfg.stages:
         raise ConfigError("stages=[] makes nothing; name at least one stage")
     found: dict[str, Stage] = {}
     for name in ("meta", *cfg.stages, *_implied_stages(cfg)):
-        asked = stage_class(name).from_config(cfg)
+        whole = stage_class(name).from_config(cfg)
+        asked = whole if has_votes else whole.without_votes()
+        if asked is None:
+            continue
         for key, stage in asked.chain().items():
             if isinstance(stage, TableStage) or stage.key == asked.key or getattr(stage, "rows", False):
                 found[key] = stage

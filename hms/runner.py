@@ -146,6 +146,7 @@ def _announced(plan: Plan) -> Iterator[None]:
 
 def _pass_over_recordings(plan: Plan, account: Account) -> None:
     missing = {key for keys in plan.due().values() for key in keys}
+    missing |= {key for key, folder in plan.folders.items() if not folder.journal.exists()}
     if not missing:
         return
     with ExitStack() as stack:
@@ -158,8 +159,12 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
         plan.digests.load()
         plan.settle_files()
         due = plan.due()
-        for key in {key for keys in due.values() for key in keys}:
+        working = {key for keys in due.values() for key in keys}
+        for key in missing:
             plan.folders[key].prepare(plan.item_stages[key])
+            if key not in working and not plan.folders[key].journal.exists():
+                # Every item is left out unread; the folder still says what it would hold.
+                plan.folders[key].append([], [], 0.0, 0)
         if due:
             _compute(plan, due, account)
 
@@ -279,7 +284,8 @@ def _asked(plan: Plan) -> list[str]:
     """
     default = tuple(str(name) for name in default_stages())
     try:
-        items, tables = choose_stages(replace(plan.cfg, stages=default))
+        cfg = replace(plan.cfg, stages=default)
+        items, tables = choose_stages(cfg, has_votes=plan.votes.has_votes)
     except ConfigError:
         items, tables = [], []
     if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:

@@ -1,8 +1,9 @@
 """Stages: frozen dataclasses whose fields are their whole configuration.
 
 A field is either a setting, found in the configuration under the field's own name (or
-the path given by `setting`), or another stage that this one reads. From both follows
-the stage's key: two stages with equal keys compute the same numbers.
+the path given by `setting`), or another stage that this one reads; one that may be None
+is a stage that it can do without. From both follows the stage's key: two stages with equal
+keys compute the same numbers.
 
 There are two kinds. An *item stage* maps the arrays of one recording to arrays; a
 *table stage* maps tables to files. Neither opens a file, takes a lock or logs: that
@@ -15,10 +16,10 @@ import ast
 import inspect
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from functools import cache, cached_property
 from hashlib import blake2b
-from typing import IO, TYPE_CHECKING, Any, ClassVar, Self, TypeVar, get_type_hints
+from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, get_args, get_type_hints
 
 from hms.config import Config, digest_of, flatten
 from hms.registry import ConfigError, Params, did_you_mean, lookup
@@ -72,17 +73,37 @@ class Stage:
     version: ClassVar[int]
     """Raised when the numbers change."""
 
+    needs_votes: ClassVar[bool] = False
+    """Whether there is nothing to make where the table of windows has no votes."""
+
     @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build the stage, and the stages it reads, from a configuration."""
-        hints = get_type_hints(cls)
+        stages = _stage_fields(cls)
         values: dict[str, Any] = {}
         for f in fields(cls):
-            if isinstance(hints[f.name], type) and issubclass(hints[f.name], Stage):
-                values[f.name] = hints[f.name].from_config(cfg)
+            if f.name in stages:
+                values[f.name] = stages[f.name].kind.from_config(cfg)
             else:
                 values[f.name] = cfg.at(f.metadata.get("path", f.name))
         return cls(**values)
+
+    def without_votes(self) -> Self | None:
+        """Return the stage as it is where the table of windows has no votes, or None where it makes nothing.
+
+        What it reads is changed alike; a stage that it can do without becomes None.
+        """
+        if self.needs_votes:
+            return None
+        changed: dict[str, Stage | None] = {}
+        for name, read in _stage_fields(type(self)).items():
+            stage = getattr(self, name)
+            now = None if stage is None else stage.without_votes()
+            if now is None and not read.dispensable:
+                return None
+            if now is not stage:
+                changed[name] = now
+        return replace(self, **changed) if changed else self
 
     @cached_property
     def reads(self) -> tuple[Stage, ...]:
@@ -95,9 +116,8 @@ class Stage:
         """The stage's own settings by the path under which the user sets them."""
         flat: dict[str, Any] = {}
         for f in fields(self):
-            value = getattr(self, f.name)
-            if not isinstance(value, Stage):
-                flat |= flatten(value, f.metadata.get("path", f.name))
+            if f.name not in _stage_fields(type(self)):
+                flat |= flatten(getattr(self, f.name), f.metadata.get("path", f.name))
         return flat
 
     @cached_property
@@ -146,6 +166,30 @@ class Stage:
     def fingerprint(self) -> str:
         """Digest of the package's source that computes this stage, comments left out."""
         return _source_fingerprint(type(self).__module__)
+
+
+class _Read(NamedTuple):
+    """What a field says of the stage that it holds."""
+
+    kind: type[Stage]
+    dispensable: bool
+
+
+_read: dict[type[Any], dict[str, _Read]] = {}
+
+
+def _stage_fields(cls: type[Stage]) -> dict[str, _Read]:
+    """Return the fields of a stage class that hold stages; looked up once, for a class's hints are slow."""
+    if cls not in _read:
+        hints = get_type_hints(cls)
+        kinds = {f.name: get_args(hints[f.name]) or (hints[f.name],) for f in fields(cls)}
+        _read[cls] = {
+            name: _Read(kind, type(None) in choices)
+            for name, choices in kinds.items()
+            for kind in choices
+            if isinstance(kind, type) and issubclass(kind, Stage)
+        }
+    return _read[cls]
 
 
 def _group_of(stage: Stage, section: str) -> str:
@@ -233,9 +277,6 @@ class TableStage(Stage):
 
     files: ClassVar[tuple[str, ...]] = ()
     """Paths inside the run's folder of what is written."""
-
-    needs_votes: ClassVar[bool] = False
-    """Whether there is nothing to make where the table of windows has no votes."""
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the content of each of `files`."""

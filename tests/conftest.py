@@ -80,6 +80,26 @@ def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return hms.run(hms.compose(*base))
 
 
+@pytest.fixture
+def test_set(small_set: Path, finished: Run, tmp_path: Path) -> Path:
+    """The items of the small set as the competition's test set: 50 s each, no votes."""
+    import pandas as pd
+
+    folder = tmp_path / "competition"
+    (folder / "test_eegs").mkdir(parents=True)
+    meta = finished.meta
+    for item_id, start_s in zip(meta["item_id"], meta["window_start_s"], strict=True):
+        first = round((start_s - 20) * 200)
+        cut = (
+            pd.read_parquet(small_set / "train_eegs" / f"{item_id}.parquet")
+            .iloc[first : first + 10_000]
+            .reset_index(drop=True)
+        )
+        cut.to_parquet(folder / "test_eegs" / f"{item_id}.parquet")
+    meta[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(folder / "test.csv", index=False)
+    return folder
+
+
 @pytest.fixture(scope="session")
 def real_set() -> Path:
     """Return the folder of real recordings that HMS_REAL_SAMPLE names."""

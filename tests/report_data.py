@@ -16,6 +16,7 @@ from hms.config import Config, digest_of
 from hms.labels.votes import consensus
 from hms.quality.sketches import HISTOGRAM_BINS, RASTER_BINS
 from hms.sources.base import Segment
+from hms.stage import TableStage
 from hms.stages.labels import Labels
 from hms.stages.report import (
     Report,
@@ -41,6 +42,7 @@ def make_items(
     seed: int = 0,
     patients: int = 40,
     only_class: int | None = None,
+    voted: bool = True,
     ids: Sequence[str] = (),
 ) -> pd.DataFrame:
     """Return items with votes as the competition has them: few or many, none with 8 or 9."""
@@ -51,6 +53,7 @@ def make_items(
     else:
         votes = np.zeros((n, 6), int)
         votes[:, only_class] = totals
+    votes *= voted
     names = list(ids) or [str(1_000_000 + 37 * i) for i in range(n)]
     items = pd.DataFrame({"item_id": names, "recording": names, "eeg_id": np.arange(n)})
     items["patient_id"] = [str(20_000 + i) for i in rng.integers(0, max(patients, 1), n)]
@@ -106,6 +109,7 @@ def fabricate(
     reasons: Sequence[Reason | None] | None = None,
     prepared: bool = True,
     graded: bool = True,
+    has_votes: bool = True,
 ) -> dict[str, bytes]:
     """Return the files of the report's stages, by their paths in a run."""
     cfg = hms.compose(*overrides)
@@ -118,8 +122,12 @@ def fabricate(
         folder, tables, {path: _channels(items) for path in ReportQuality.inputs if path.endswith(".parquet")}
     )
     written: dict[str, bytes] = {}
-    for stage in (Labels, Splits, *STAGES):
-        contents = {path: _bytes(content) for path, content in stage.from_config(cfg).compute(tables).items()}
+    for cls in (Labels, Splits, *STAGES):
+        whole: TableStage = cls.from_config(cfg)
+        stage = whole if has_votes else whole.without_votes()
+        if stage is None:
+            continue
+        contents = {path: _bytes(content) for path, content in stage.compute(tables).items()}
         _add(folder, tables, contents)
         written |= contents
     return written

@@ -308,8 +308,10 @@ def signatures(n: int, seed: int = 0) -> np.ndarray:
     return (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
 
 
-def test_windows_that_repeat_are_found_as_a_dense_search_finds_them():
-    """Copies with noise on either side of r = 0.999, against all pairs by matrix product."""
+@pytest.mark.parametrize("few", [0, 1000])
+def test_windows_that_repeat_are_found_as_a_dense_search_finds_them(few, monkeypatch):
+    """Copies with noise on either side of r = 0.999, against all pairs; with the tree and without."""
+    monkeypatch.setattr("hms.quality.duplicates.FEW", few)
     base = signatures(200)
     rng = np.random.default_rng(1)
     noisy = base[:60] + rng.standard_normal((60, 256)) / 16 * np.linspace(0, 0.08, 60)[:, None]

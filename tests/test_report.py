@@ -12,16 +12,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from report_data import fabricate, make_items
+from report_data import MadeUp, fabricate, make_items
 
 import hms
 from hms.config import compose
 from hms.quality.measures import Inspection, inspect, spectrum, spectrum_freqs
+from hms.quality.report.cards import counted
+from hms.quality.report.examples import _steps_trace
 from hms.quality.report.labels import entropy_boxes, vote_totals
 from hms.quality.report.page import embedded_json, headlines
 from hms.quality.report.quality import channel_shares, gaps
 from hms.quality.report.reproduce import command_of
-from hms.quality.report.svg import Axis, number, png, ticks
+from hms.quality.report.signals import mean_scalograms, spectra
+from hms.quality.report.svg import Axis, Frame, number, path, png, ticks
 from hms.quality.sketches import gap_raster, histogram, shrink_power
 from hms.store import Reason
 
@@ -128,7 +131,7 @@ def test_markup_in_ids_and_reasons_stays_text(tmp_path: Path) -> None:
 
 def test_report_of_one_item(tmp_path: Path) -> None:
     page = fabricate(tmp_path, make_items(1, patients=1), overrides=["folds=none"])[PAGE]
-    assert "1 patients; median 1 items" in words_of(page)
+    assert "1 patient; median 1 item" in words_of(page)
 
 
 def test_report_of_one_class_names_the_absent_ones(tmp_path: Path) -> None:
@@ -245,6 +248,46 @@ def test_vote_totals_name_the_gap_below_high_confidence() -> None:
     assert card.note == "High confidence means 10 votes or more: 50.0 % of items. No item has 8 or 9 votes."
 
 
+@pytest.mark.parametrize(
+    ("totals", "said"),
+    [([3, 9], ""), ([3, 8], " No item has 9 votes."), ([6, 12], " No item has 7 to 9 votes.")],
+)
+def test_gap_below_high_confidence_is_short(totals: list[int], said: str) -> None:
+    note = vote_totals(np.zeros(2, int), np.array(totals), 10).note
+    assert note.partition("items.")[2] == said
+
+
+def test_axis_of_few_items_has_whole_numbers() -> None:
+    card = vote_totals(np.array([0]), np.array([3]), 10)
+    assert ">0.5<" not in card.body
+
+
+def test_classes_that_no_item_has_take_no_room() -> None:
+    label, freqs = np.array([1, 1, 4]), np.arange(1.0, 100)
+    card = spectra(np.zeros((3, 99), np.float32), label, freqs)
+    assert card.body.count("<svg") == 2
+    assert card.note.endswith("No item has the consensus Seizure, GPD, LRDA, Other.")
+    power = np.zeros((3, 4, 16, 10), np.float16)
+    card = mean_scalograms(power, label, cwt_hz=(0.5, 20), window_s=10, outputs=("LL", "LP", "RL", "RP"))
+    assert card.body.count("<svg") == 3  # and the scale
+
+
+@pytest.mark.parametrize("n_outputs", [4, 8, 16, 18, 24])
+def test_every_row_of_a_scalogram_is_drawn(n_outputs: int) -> None:
+    names = [f"row{i}" for i in range(n_outputs)]
+    power = np.zeros((2, n_outputs, 16, 10), np.float16)
+    card = mean_scalograms(power, np.array([0, 0]), cwt_hz=(0.5, 20), window_s=10, outputs=names)
+    assert [f">{name}<" in card.body for name in names] == [True] * n_outputs
+    assert "rows" not in card.note
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(0, "0 items"), (1, "1 item"), (2.5, "2.5 items"), (1200, "1,200 items")]
+)
+def test_counts_agree_with_their_nouns(number: float, text: str) -> None:
+    assert counted(number, "item") == text
+
+
 def test_entropy_picture_tells_the_median() -> None:
     card = entropy_boxes(np.array([0.0, 0.5, 1.0]), np.array([1, 1, 1]))
     assert "LPD median 0.50" in card.body
@@ -278,6 +321,34 @@ def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
     assert headlines(items, 4, items[["item_id"]], labels, [whole, whole[::-1]])[-1].value == "passed"
 
 
+def test_trace_is_broken_at_gaps_and_keeps_peaks() -> None:
+    """A peak of one sample among thousands is drawn; what has a gap is not."""
+    values = np.zeros(7000, np.float32)
+    values[1234] = 50.0
+    values[3000:4000] = np.nan
+    frame = Frame(0, 0, 700, 100, Axis(0, 35), Axis(0, 100))
+    data = _steps_trace(frame, values).partition(' d="')[2]
+    assert data.count("M") == 2
+    assert " 50L" in data
+    xs = [float(x) for x in re.findall(r"[ML]([\d.]+) ", data)]
+    assert not [x for x in xs if 300 <= x < 400]
+
+
+def test_item_in_two_sheets_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of four items each is worst, cleanest and most disputed; one more is shown step by step."""
+    asked: list[int] = []
+    evaluate = MadeUp.evaluate
+
+    def counting(self: MadeUp, row: int, *stages: Any) -> list[Any]:
+        asked.append(row)
+        return evaluate(self, row, *stages)
+
+    monkeypatch.setattr(MadeUp, "evaluate", counting)
+    page = fabricate(tmp_path, make_items(4), overrides=["folds=none"])[PAGE]
+    assert len(asked) == 5
+    assert page.count(b"Traces of 16 derivations of item 1000000") == 3
+
+
 @pytest.mark.parametrize(
     ("axis", "expected"),
     [
@@ -289,6 +360,18 @@ def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
 )
 def test_ticks_are_round(axis: Axis, expected: list[float]) -> None:
     assert ticks(axis) == pytest.approx(expected)
+
+
+def test_path_is_the_numbers_of_its_points() -> None:
+    """All points are formatted at once; each is what it would be alone."""
+    rng = np.random.default_rng(0)
+    for scale in (0.01, 0.2, 3.0, 1e4):
+        points = [(float(a), float(b)) for a, b in np.round(rng.normal(0, scale, (200, 2)), 2)]
+        expected = "M" + "L".join(f"{number(x, 1)} {number(y, 1)}" for x, y in points)
+        assert path(points) == expected
+        assert path(points, closed=True) == expected + "Z"
+    assert path([(-0.01, 10.0), (-20.0, -0.0)]) == "M0 10L-20 0"
+    assert path([]) == "M"
 
 
 def test_numbers_are_short() -> None:

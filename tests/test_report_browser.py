@@ -105,6 +105,14 @@ def test_table_is_drawn_by_need(page: Page, report: Path) -> None:
     assert shown(page)[-1] == str(3_000_000 + N - 3)
 
 
+def test_box_of_a_short_table_is_as_high_as_its_rows(page: Page, tmp_path: Path) -> None:
+    fabricate(tmp_path, make_items(6))
+    page.resize(1440)
+    page.open(tmp_path / "qc" / "report.html")
+    inner = page.run("document.getElementById('table').getBoundingClientRect().height")
+    assert inner <= page.run("document.getElementById('scroller').clientHeight") <= inner + 40
+
+
 def test_markup_in_an_id_is_shown_as_text(page: Page, report: Path) -> None:
     page.resize(1440)
     page.open(report)
@@ -158,6 +166,25 @@ def test_search_finds_an_item_by_part_of_its_id(page: Page, report: Path) -> Non
     assert shown(page) == []
 
 
+@pytest.mark.parametrize(("width", "mobile"), SIZES)
+def test_page_without_votes_fits_and_has_the_columns_it_can_fill(
+    page: Page, tmp_path: Path, width: int, mobile: bool
+) -> None:
+    """No column, and no choice, that only votes could fill."""
+    fabricate(tmp_path, make_items(40, voted=False), has_votes=False)
+    page.errors.clear()
+    page.resize(width, mobile=mobile)
+    page.open(tmp_path / "qc" / "report.html")
+    assert page.run("document.documentElement.scrollWidth") == width
+    titles = page.run("[...document.querySelectorAll('#table th')].map((cell) => cell.innerText)")
+    assert titles == ["Item", "Patient", "Grade", "Flags, or why it was left out"]
+    choices = page.run("[...document.querySelectorAll('.filters select')].map((select) => select.id)")
+    assert choices == ["by-grade", "by-flag", "by-state"]
+    choose(page, "by-flag", "=line_noise")
+    assert 0 < int(count(page).split()[0]) < 40
+    assert page.errors == []
+
+
 def test_print_is_dark_on_white_and_without_filters(page: Page, report: Path) -> None:
     page.resize(1440)
     page.open(report)
@@ -168,6 +195,7 @@ def test_print_is_dark_on_white_and_without_filters(page: Page, report: Path) ->
         assert page.run("getComputedStyle(document.querySelector('.filters')).display") == "none"
         assert page.run("document.getElementById('table').getBoundingClientRect().height") < 4000
         assert len(shown(page)) <= 100
+        assert page.run("getComputedStyle(document.querySelector('h2')).breakAfter") == "avoid"
     finally:
         page.ask("Emulation.setEmulatedMedia", media="")
 

@@ -24,20 +24,6 @@ def recording(folder: Path, item_id: str) -> pd.DataFrame:
     return pd.read_parquet(folder / "train_eegs" / f"{item_id}.parquet")
 
 
-@pytest.fixture
-def test_set(small_set: Path, finished: Run, tmp_path: Path) -> Path:
-    """The items of the small set as the competition's test set: 50 s each, no votes."""
-    folder = tmp_path / "competition"
-    (folder / "test_eegs").mkdir(parents=True)
-    meta = finished.meta
-    for item_id, start_s in zip(meta["item_id"], meta["window_start_s"], strict=True):
-        first = round((start_s - 20) * 200)
-        cut = recording(small_set, item_id).iloc[first : first + 10_000].reset_index(drop=True)
-        cut.to_parquet(folder / "test_eegs" / f"{item_id}.parquet")
-    meta[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(folder / "test.csv", index=False)
-    return folder
-
-
 # --- one recording -------------------------------------------------------------------------------
 
 

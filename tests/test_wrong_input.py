@@ -13,6 +13,7 @@ import pytest
 from conftest import Prepared
 
 import hms
+from hms.cli import main as cli
 
 Command = Callable[..., Prepared]
 
@@ -155,6 +156,23 @@ def test_rows_without_votes_are_left_out_with_the_reason(
     ]
     assert len(run.meta) == 9
     assert len(run.labels.y_soft) == 9
+
+
+def test_a_table_whose_rows_have_no_votes_at_all_ends_in_a_finished_empty_run(
+    own_set: Path, command: Command, outputs: Path
+) -> None:
+    """Nothing is read; the run is whole all the same, and its report says what was left out."""
+    edit(own_set, lambda f: f.assign(**{c: 0 for c in f if c.endswith("_vote")}))
+    ended = command("data=kaggle", f"data.root={own_set}")
+    assert ended.code == 0, ended.err
+    run = hms.load(outputs=outputs)
+    assert len(run.meta) == 0
+    assert set(run.excluded["reason"]) == {"no votes"}
+    assert "10 by votes: no votes" in run.report().path.read_text()
+    assert cli(["--outputs", str(outputs), "verify", run.hash]) == 0
+    again = command("data=kaggle", f"data.root={own_set}")
+    assert again.code == 0, again.err
+    assert hms.load(outputs=outputs).manifest == run.manifest
 
 
 def test_fewer_patients_than_folds_names_both_numbers(own_set: Path, command: Command) -> None:

@@ -23,6 +23,12 @@ COLUMNS = ("item_id", "same_as", "kind", "correlation")
 N_DIRECTIONS = 12
 """Of a signature's 256 dimensions, in how many candidates are looked for."""
 
+FEW = 1000
+"""Windows of which all pairs are compared."""
+
+ROUNDING = 1e-4
+"""More than a correlation in float32 is off."""
+
 Pairs = list[tuple[int, int, float]]
 
 
@@ -79,10 +85,8 @@ def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> lis
 def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float) -> Pairs:
     """Return (later, first, correlation) for windows of different owners that correlate above a threshold.
 
-    Vectors of norm 1 that correlate above r lie within ``sqrt(2 - 2 r)`` of each other, and so
-    do their projections onto any directions. A k-d tree over a few directions gives all the
-    pairs there can be, and each is then compared in full: nothing is missed, and the time
-    grows a little faster than the number of items, not with its square.
+    All the pairs there can be are found first, and each is then compared in full, so that
+    nothing is missed; see `_all_near` and `_near`.
 
     Parameters
     ----------
@@ -96,8 +100,6 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
         One entry per repeated window: with the first window that it repeats. A constant
         window repeats nothing.
     """
-    from scipy.spatial import cKDTree
-
     alive = np.flatnonzero(np.any(signatures != 0, axis=1))
     values, first, group = np.unique(signatures[alive], axis=0, return_index=True, return_inverse=True)
     leaders = alive[first]
@@ -107,9 +109,7 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
         if owners[i] != owners[leaders[g]]
     ]
     if len(values) > 1:
-        radius = np.sqrt(max(0.0, 2 - 2 * threshold)) * (1 + 1e-5) + 1e-6
-        tree = cKDTree(_projected(values))
-        near = tree.query_pairs(radius, output_type="ndarray")
+        near = (_all_near if len(values) <= FEW else _near)(values, threshold)
         exact = values.astype(np.float64)
         corr = np.einsum("pv,pv->p", exact[near[:, 0]], exact[near[:, 1]])
         for (a, b), r in zip(leaders[near[corr > threshold]], corr[corr > threshold], strict=True):
@@ -119,6 +119,25 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
     for later, earlier, r in sorted(pairs):
         earliest.setdefault(later, (earlier, r))
     return [(later, *pair) for later, pair in earliest.items()]
+
+
+def _all_near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Return the pairs of rows that may correlate above a threshold, by comparing all."""
+    return np.argwhere(np.triu(values @ values.T, 1) > threshold - ROUNDING)
+
+
+def _near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+    """Return the pairs of rows that may correlate above a threshold, from a k-d tree.
+
+    Vectors of norm 1 that correlate above r lie within ``sqrt(2 - 2 r)`` of each other, and so
+    do their projections onto any directions. The time grows a little faster than the number
+    of rows, not with its square; SciPy's tree takes as long to import as a thousand rows to compare.
+    """
+    from scipy.spatial import cKDTree
+
+    radius = np.sqrt(max(0.0, 2 - 2 * threshold)) * (1 + 1e-5) + 1e-6
+    pairs: NDArray[np.int64] = cKDTree(_projected(values)).query_pairs(radius, output_type="ndarray")
+    return pairs
 
 
 def _projected(values: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -385,10 +385,9 @@ def _item_table(
     import pandas as pd
 
     rows, n = known["row"], len(items)
-    names = [_flag_names(row, channel_flags, item_flags) for row in range(len(rows))]
     columns: dict[str, Any] = {
         "grade": _spread([GRADES[g] for g in grades], rows, n, GRADES[-1]),
-        "flags": _spread([";".join(flags) for flags in names], rows, n, ""),
+        "flags": _spread(_flag_names(len(rows), channel_flags, item_flags), rows, n, ""),
         "flagged_channels": _spread(_flagged_channels(channel_flags, len(rows)), rows, n, ""),
     }
     for name in (*ITEM_MEASURES, *CHANNEL_MEASURES, *RELATIVE_MEASURES):
@@ -414,17 +413,26 @@ def _grade_reason(grade: str, flags: str, qc: QualityControl) -> str:
     return f"grade {grade}: {flags.replace(';', ', ')}"
 
 
-def _flag_names(row: int, channel_flags: Mapping[str, Mask], item_flags: Mapping[str, Mask]) -> list[str]:
-    raised = [name for name, mask in channel_flags.items() if mask[row].any()]
-    return raised + [name for name, mask in item_flags.items() if mask[row]]
+def _flag_names(n: int, channel_flags: Mapping[str, Mask], item_flags: Mapping[str, Mask]) -> list[str]:
+    """Return for each item which flags it has, those of channels first: ``flat;line``."""
+    found: list[list[str]] = [[] for _ in range(n)]
+    raised = {name: mask.any(axis=1) for name, mask in channel_flags.items()}
+    for name, mask in (*raised.items(), *item_flags.items()):
+        for row in np.flatnonzero(mask).tolist():
+            found[row].append(name)
+    return [";".join(names) for names in found]
 
 
 def _flagged_channels(channel_flags: Mapping[str, Mask], n: int) -> list[str]:
     """Return for each item which channels have which flags: ``flat:T3,T5;line:O1``."""
     found: list[list[str]] = [[] for _ in range(n)]
     for name, mask in channel_flags.items():
-        for row in np.flatnonzero(mask.any(axis=1)):
-            found[row].append(f"{name}:{','.join(CHANNELS[i] for i in np.flatnonzero(mask[row]))}")
+        rows, channels = (places.tolist() for places in np.nonzero(mask))
+        names: dict[int, list[str]] = {}
+        for row, channel in zip(rows, channels, strict=True):
+            names.setdefault(row, []).append(CHANNELS[channel])
+        for row, flagged in names.items():
+            found[row].append(f"{name}:{','.join(flagged)}")
     return [";".join(parts) for parts in found]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ, VOTE_COLUMNS
 from hms.labels.votes import consensus
 from hms.quality.measures import spectrum_freqs
-from hms.quality.report.cards import Card, section, spoken
+from hms.quality.report.cards import Card, spoken
 from hms.quality.report.examples import (
     KINDS,
     Example,
@@ -38,6 +39,7 @@ from hms.stages.labels import Labels
 from hms.stages.meta import Meta
 from hms.stages.quality import Quality
 from hms.stages.report_baseline import ReportBaseline
+from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalogram, Scalograms
 from hms.stages.signal import Cleaned, Signal
 from hms.stages.sketches import Sketches
@@ -70,13 +72,14 @@ def output_names(scalograms: Scalograms) -> tuple[str, ...]:
 
 @register_stage
 @dataclass(frozen=True)
-class ReportQuality(TableStage):
+class ReportQuality(ReportPart):
     """Grades, flags, channels and gaps."""
 
     name = "report_quality"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (*Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
+    sections: ClassVar[Mapping[str, str]] = {"quality": "Quality"}
 
     quality: Quality
     sketches: Sketches
@@ -94,19 +97,19 @@ class ReportQuality(TableStage):
             window_s=self.sketches.reading.window_s,
             context_s=self.sketches.reading.context_s,
         )
-        return {self.files[0]: section("quality", "Quality", cards)}
+        return self.part(quality=cards)
 
 
 @register_stage
 @dataclass(frozen=True)
-class ReportVotes(TableStage):
+class ReportVotes(ReportPart):
     """Totals of votes, disagreement, entropy and patients."""
 
     name = "report_votes"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
-    needs_votes: ClassVar[bool] = True
+    sections: ClassVar[Mapping[str, str]] = {"votes": "Votes"}
 
     meta: Meta
     high_confidence_votes: int = setting("labels.high_confidence_votes")
@@ -114,18 +117,22 @@ class ReportVotes(TableStage):
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the part."""
         cards = vote_cards(tables.used, high_confidence_votes=self.high_confidence_votes)
-        return {self.files[0]: section("votes", "Votes", cards)}
+        return self.part(votes=cards)
 
 
 @register_stage
 @dataclass(frozen=True)
-class ReportWeights(TableStage):
+class ReportWeights(ReportPart):
     """Class proportions raw, weighted and per fold; the weights."""
 
     name = "report_weights"
     version = 1
     inputs: ClassVar[tuple[str, ...]] = (*Labels.files, *Splits.files)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/weights.html",)
+    sections: ClassVar[Mapping[str, str]] = {"weights": "Weights and folds"}
+    absent: ClassVar[str] = (
+        "The table of windows has no votes, so there are no labels, and no weights or folds to draw."
+    )
 
     labels: Labels
     splits: Splits
@@ -134,19 +141,19 @@ class ReportWeights(TableStage):
         """Return the part."""
         labels = tables.arrays(Labels.files[0])
         cards = weight_cards(labels["y_soft"], labels["w_conf"], labels["vote_sum"], read_splits(tables))
-        return {self.files[0]: section("weights", "Weights and folds", cards)}
+        return self.part(weights=cards)
 
 
 @register_stage
 @dataclass(frozen=True)
-class ReportSignals(TableStage):
-    """Spectra and mean scalograms per class, values of x."""
+class ReportSignals(ReportPart):
+    """Spectra and mean scalograms per class, or of all items where they have no votes; values of x."""
 
     name = "report_signals"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("used", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/signals.html",)
-    needs_votes: ClassVar[bool] = True
+    sections: ClassVar[Mapping[str, str]] = {"signals": "Signals"}
 
     quality: Quality
     sketches: Sketches
@@ -170,19 +177,19 @@ class ReportSignals(TableStage):
             window_s=reading.window_s,
             outputs=output_names(self.sketches.scalograms),
         )
-        return {self.files[0]: section("signals", "Signals", cards)}
+        return self.part(signals=cards)
 
 
 @register_stage
 @dataclass(frozen=True)
-class ReportExamples(TableStage):
+class ReportExamples(ReportPart):
     """The worst, the cleanest and the most disputed recordings; one recording step by step."""
 
     name = "report_examples"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
-    needs_votes: ClassVar[bool] = True
+    sections: ClassVar[Mapping[str, str]] = {"examples": "Recordings", "steps": "Step by step"}
 
     quality: Quality
     sketches: Sketches
@@ -195,14 +202,14 @@ class ReportExamples(TableStage):
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )
+        # In a small set one item is often in two sheets.
+        shown = {row: self._example(tables, ledger, row) for row in dict.fromkeys(chain(*chosen.values()))}
         cards: list[Card] = []
         for kind in KINDS:
-            cards += contact_sheet(kind, [self._example(tables, ledger, row) for row in chosen[kind]])
+            examples = [shown[row] for row in chosen[kind]]
+            cards += contact_sheet(kind, examples, any_prepared=len(prepared) > 0)
         row = choose_shown_steps(ledger, prepared)
-        return {
-            self.files[0]: section("examples", "Recordings", cards)
-            + section("steps", "Step by step", [self._steps(tables, row)])
-        }
+        return self.part(examples=cards, steps=[self._steps(tables, row)])
 
     def _example(self, tables: Tables, ledger: pd.DataFrame, row: int) -> Example:
         stage = self.scalograms
@@ -254,8 +261,8 @@ def show_steps(
     filtered = apply_filter(filled, gain)
     pairs = [pair for _, names in derivations.chains for pair in names]
     pair = next(i for i, p in enumerate(pairs) if name in (p, *p.split("-")))
-    chain = next(c for c, names in derivations.chains if pairs[pair] in names)
-    row = outputs.index(chain) if chain in outputs else outputs.index(pairs[pair])
+    group = next(c for c, names in derivations.chains if pairs[pair] in names)
+    row = outputs.index(group) if group in outputs else outputs.index(pairs[pair])
     gaps = int((~np.isfinite(raw[channel])).sum())
     limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
     clipped = cleaned.eeg[cleaned.channels.index(name)]
@@ -282,46 +289,61 @@ def _telling_channel(raw: NDArray[np.float32], dead: NDArray[np.bool_]) -> int:
     return int(np.lexsort((-spread, -gaps, dead))[0])
 
 
+PAGE_PARTS: tuple[type[ReportPart], ...] = (
+    ReportQuality,
+    ReportVotes,
+    ReportWeights,
+    ReportSignals,
+    ReportExamples,
+    ReportBaseline,
+)
+"""In the order of the page."""
+
+
 @register_stage
 @dataclass(frozen=True)
 class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
         "facts",
-        *Labels.files,
-        *Splits.files,
         *Quality.files,
         *ReportQuality.files,
         *ReportVotes.files,
-        *ReportWeights.files,
         *ReportSignals.files,
         *ReportExamples.files,
-        *(f"{path}?" for path in ReportBaseline.files),
+        *(f"{path}?" for stage in (Labels, Splits, ReportWeights, ReportBaseline) for path in stage.files),
     )
     files: ClassVar[tuple[str, ...]] = ("qc/report.html",)
 
     report_quality: ReportQuality
     report_votes: ReportVotes
-    report_weights: ReportWeights
+    report_weights: ReportWeights | None
     report_signals: ReportSignals
     report_examples: ReportExamples
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the page."""
-        named = [path.removesuffix("?") for path in self.inputs if path.startswith(PARTS)]
-        parts = [path for path in named if tables.has(path)]
+        parts = {part: self._part(part, tables) for part in PAGE_PARTS}
+        made = {part: html for part, html in parts.items() if html}
+        has_labels = tables.has(Labels.files[0])
         page = render_page(
             items=tables.items,
             reasons=tables.reasons,
             ledger=read_ledger(tables),
-            labels=tables.arrays(Labels.files[0]),
-            splits=read_splits(tables),
-            parts=[tables.file(path).read_text() for path in parts],
+            labels=tables.arrays(Labels.files[0]) if has_labels else None,
+            splits=read_splits(tables) if has_labels else [],
+            sections={name: title for part in made for name, title in part.sections.items()},
+            parts=list(made.values()),
             facts=tables.facts,
         )
         return {self.files[0]: page}
+
+    def _part(self, part: type[ReportPart], tables: Tables) -> str:
+        """Return a part's HTML, or what is said in its place."""
+        (path,) = part.files
+        return tables.file(path).read_text() if tables.has(path) else part.said().decode()

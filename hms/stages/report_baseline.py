@@ -8,26 +8,26 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hms.quality.report.baseline import baseline_cards
-from hms.quality.report.cards import section
-from hms.stage import Content, TableStage, register_stage
+from hms.stage import Content, register_stage
 from hms.stages.baseline import Baseline
+from hms.stages.report_part import ReportPart
 from hms.tables import Tables
 
 
 @register_stage
 @dataclass(frozen=True)
-class ReportBaseline(TableStage):
+class ReportBaseline(ReportPart):
     """Divergence against the class prior, confusion and reliability."""
 
     name = "report_baseline"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (Baseline.files[1],)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/baseline.html",)
-    needs_votes: ClassVar[bool] = True
+    sections: ClassVar[Mapping[str, str]] = {"baseline": "Baseline"}
 
     baseline: Baseline
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the part."""
         metrics = json.loads(tables.file(self.inputs[0]).read_bytes())
-        return {self.files[0]: section("baseline", "Baseline", baseline_cards(metrics))}
+        return self.part(baseline=baseline_cards(metrics))

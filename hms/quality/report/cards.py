@@ -6,7 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-__all__ = ["Card", "section", "spoken"]
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import CLASS_NAMES
+
+__all__ = ["Card", "absent_classes", "counted", "section", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,17 @@ class Card:
 def spoken(title: str, text: str) -> Card:
     """Return a card that says why there is no picture."""
     return Card(title, f'<p class="empty">{escape(text)}</p>', "")
+
+
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun, which is ``noun`` for one and takes an s otherwise."""
+    return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
+
+
+def absent_classes(counts: NDArray[np.int64]) -> str:
+    """Return a sentence that names the classes that no item has, or nothing."""
+    absent = [name for name, count in zip(CLASS_NAMES, counts.tolist(), strict=True) if not count]
+    return f" No item has the consensus {', '.join(absent)}." if absent else ""
 
 
 def section(name: str, title: str, cards: Sequence[Card]) -> bytes:

@@ -106,11 +106,21 @@ def _versions(a: Run, b: Run) -> list[tuple[str, str, str]]:
 
 def _label_cards(found: RunDifference) -> list[Card]:
     if found.labels is None:
-        return [spoken("Labels", "One of the runs made no labels.")]
+        return [spoken("Labels", _lacking(found, "labels", "data_package/labels.npz"))]
     cards = [_proportions(found), _weights(found)]
     if found.folds is not None:
         cards.append(_folds(found))
     return cards
+
+
+def _lacking(found: RunDifference, what: str, start: str) -> str:
+    """Say which run has no file whose path starts like this, or that neither has."""
+    names = [
+        name
+        for name, run in (("a", found.a), ("b", found.b))
+        if not any(path.startswith(start) for path in run.manifest["files"])
+    ]
+    return f"Neither run made {what}." if len(names) == 2 else f"Run {names[0]} made no {what}."
 
 
 def _proportions(found: RunDifference) -> Card:
@@ -215,7 +225,7 @@ def _image_cards(found: RunDifference) -> list[Card]:
     folder = next((f for f in found.folders if f.folder == "spec_hr_out"), None)
     title = "Scalograms"
     if folder is None:
-        return [spoken(title, "One of the runs made no scalograms.")]
+        return [spoken(title, _lacking(found, "scalograms", "spec_hr_out/"))]
     if not folder.differing:
         return [spoken(title, f"All {folder.common:,} scalograms are the same bytes.")]
     if not folder.by_item:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from html import escape
 from typing import Any
 
@@ -32,6 +33,13 @@ MOST_S = 10.0
 """Longer windows are drawn by their middle."""
 
 MOST_POINTS = 1000
+MOST_UP = 30
+"""Units of the drawing that a trace may leave its line by."""
+
+_STEPS = [f"1 {d}" for d in range(8 * MOST_UP + 1)] + [f"1-{d}" for d in range(8 * MOST_UP, 0, -1)]
+"""Path data of a step to the right and d quarters down; a negative d counts from the end."""
+
+MOST_OUTPUTS = 24
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,11 @@ class Example:
     outputs: Sequence[str]
     sfreq: float
 
+    @cached_property
+    def pictures(self) -> str:
+        """Traces and scalograms, drawn once however many sheets show the item."""
+        return trace_picture(self) + scalogram_picture(self)
+
 
 # --- which items ---------------------------------------------------------------------------------
 
@@ -68,7 +81,7 @@ def choose_examples(
     Only items that could be prepared take part. Worst and cleanest go by grade, then by the
     number of flags, then by the share of gaps and the amplitude (farthest from, or nearest to,
     the data set's median). Disputed are those with the largest entropy of votes among
-    those with many votes, or among all where none has many.
+    those with many votes, or among all where none has many; an item without votes is not.
     """
     if not len(prepared):
         return {kind: [] for kind in KINDS}
@@ -83,7 +96,7 @@ def choose_examples(
     totals = votes.sum(axis=1)
     entropy = entropy_nats(votes / np.maximum(totals, 1)[:, None])
     many = totals >= high_confidence_votes
-    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))
+    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))[: np.count_nonzero(totals)]
     orders = {"worst": worst, "cleanest": clean, "disputed": disputed}
     return {kind: prepared[order[:PER_SHEET]].tolist() for kind, order in orders.items()}
 
@@ -134,16 +147,15 @@ def _distance(amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
 # --- contact sheets ------------------------------------------------------------------------------
 
 
-def contact_sheet(kind: str, examples: Sequence[Example]) -> list[Card]:
-    """Return a card per item of one kind."""
+def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool = True) -> list[Card]:
+    """Return a card per item of one kind, or one that says why there is none."""
     if not examples:
-        return [spoken(KINDS[kind], "No item could be prepared, so there is nothing to draw.")]
+        none_voted = "The table of windows has no votes, so no recording is more disputed than another."
+        none_read = "No item could be prepared, so there is nothing to draw."
+        return [spoken(KINDS[kind], none_voted if any_prepared else none_read)]
     cards = []
     for place, example in enumerate(examples, start=1):
-        body = (
-            f'<p class="about">{escape(example.about)}</p>'
-            f'<div class="pair">{trace_picture(example)}{scalogram_picture(example)}</div>'
-        )
+        body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
         cards.append(Card(f"{KINDS[kind]} {place}: {example.item_id}", body, ""))
     return cards
 
@@ -155,14 +167,14 @@ def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
         for name, column in zip(CLASS_NAMES, VOTE_COLUMNS, strict=True)
         if item[column] > 0
     ]
-    parts = ["Votes: " + (", ".join(votes) or "none")]
+    parts = ["Votes: " + ", ".join(votes)] if votes else []
     if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
         parts.append(f"Grade: {ledger_row['grade']}")
     if "flags" in ledger_row and isinstance(ledger_row["flags"], str) and ledger_row["flags"]:
         parts.append("Flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
     if str(ledger_row["used"]).lower() != "true":
         parts.append("Left out")
-    return ". ".join(parts) + "."
+    return "".join(f"{part}. " for part in parts).rstrip()
 
 
 def _middle(n: int, seconds: float) -> slice:
@@ -226,9 +238,9 @@ def _seconds(frame: Frame) -> list[str]:
 def _trace(frame: Frame, values: NDArray[np.float32], y: float, gain: float, *, live: bool) -> str:
     """Return a trace as short relative steps; negative is up, as readers of EEG expect."""
     step = max(1, math.ceil(len(values) / MOST_POINTS))
-    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -30, 30)
+    points = np.clip(np.nan_to_num(values[::step], nan=0.0) * gain, -MOST_UP, MOST_UP)
     places = np.round(points * 4).astype(int)
-    steps = " ".join(f"1 {d}" for d in np.diff(places).tolist()).replace(" -", "-")
+    steps = " ".join(map(_STEPS.__getitem__, np.diff(places).tolist()))
     across = frame.width / max(len(places) - 1, 1)
     colour = INK if live else "#b0b6bc"
     return (
@@ -249,20 +261,20 @@ def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
 
 def scalogram_picture(example: Example, width: float = 300.0) -> str:
     """Draw the rows of x one below the other, on a logarithmic axis of frequency."""
-    shown = min(len(example.outputs), 8)
+    shown = min(len(example.outputs), MOST_OUTPUTS)
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.x.shape[2], length_s)
     span = (part.start / example.x.shape[2] * length_s, part.stop / example.x.shape[2] * length_s)
-    height = _traces_height(example) / shown
+    height, gap = _traces_height(example) / shown, 6.0 if shown <= 8 else 3.0
     low, high = float(example.freqs_hz[0]), float(example.freqs_hz[-1])
     parts: list[str] = []
     frame = Frame(56, 14, width - 70, height * shown, Axis(*span), Axis(low, max(high, low * 1.01), log=True))
     for row in range(shown):
         top = frame.top + height * row
         picture = np.asarray(example.x[row, ::-1, part], np.float64)
-        parts.append(image(frame.left, top, frame.width, height - 6, png(_thin(picture), levels=32)))
+        parts.append(image(frame.left, top, frame.width, height - gap, png(_thin(picture), levels=32)))
         parts.append(text(6, top + height / 2 + 2, example.outputs[row], "b t"))
-        own = Frame(frame.left, top, frame.width, height - 6, frame.across, frame.up)
+        own = Frame(frame.left, top, frame.width, height - gap, frame.across, frame.up)
         for hz in (1.0, 4.0, 16.0):
             if shown <= 5 and low < hz < high:
                 parts.append(text(frame.left - 4, own.y(hz) + 3, f"{hz:g}", "e t"))
@@ -280,7 +292,8 @@ def scalogram_picture(example: Example, width: float = 300.0) -> str:
 def _thin(picture: NDArray[np.float64], most: int = 125) -> NDArray[np.float64]:
     """Return an image with at most so many columns, its values brought to 0..1."""
     step = max(1, math.ceil(picture.shape[1] / most))
-    columns = picture[:, : picture.shape[1] // step * step].reshape(len(picture), -1, step).mean(axis=2)
+    whole = picture.shape[1] // step * step
+    columns = sum(picture[:, first:whole:step] for first in range(step)) / step
     top = float(columns.max(initial=0.0))
     return np.asarray(columns / top if top > 1 else columns)
 
@@ -346,17 +359,18 @@ def _range(values: NDArray[Any]) -> Axis:
 
 def _steps_trace(frame: Frame, values: NDArray[Any]) -> str:
     """Return a trace that is broken where it has gaps; peaks between points are kept."""
-    seconds = np.linspace(frame.across.low, frame.across.high, len(values))
-    step = max(1, math.ceil(len(values) / 700))
-    data: list[list[tuple[float, float]]] = []
-    run: list[tuple[float, float]] = []
-    for start in range(0, len(values), step):
-        piece = values[start : start + step]
-        if not np.isfinite(piece).all():
-            data, run = ([*data, run] if len(run) > 1 else data), []
-            continue
-        x = frame.x(float(seconds[start]))
-        for value in dict.fromkeys((float(piece.min()), float(piece.max()))):
-            run.append((x, frame.y(value)))
-    data = [*data, run] if len(run) > 1 else data
-    return f'<path class="trace" stroke="{INK}" d="{"".join(path(points) for points in data)}"/>'
+    starts = np.arange(0, len(values), max(1, math.ceil(len(values) / 700)))
+    finite = np.isfinite(values)
+    whole = np.logical_and.reduceat(finite, starts)
+    filled = np.where(finite, values, 0).astype(np.float64)
+    low, high = np.minimum.reduceat(filled, starts), np.maximum.reduceat(filled, starts)
+    seconds = np.linspace(frame.across.low, frame.across.high, len(values))[starts]
+    data = []
+    for run in np.split(np.arange(len(starts)), np.flatnonzero(np.diff(whole)) + 1):
+        if whole[run[0]]:
+            twice = np.repeat(run, 2)
+            ys = np.stack([low[run], high[run]], axis=1).ravel()
+            kept = np.append(True, (ys[1:] != ys[:-1]) | (twice[1:] != twice[:-1]))
+            points = frame.points(seconds[twice[kept]], ys[kept])
+            data += [path(points)] if len(points) > 1 else []
+    return f'<path class="trace" stroke="{INK}" d="{"".join(data)}"/>'

@@ -14,7 +14,7 @@ from hms.competition import CLASS_NAMES, CLASSES, VOTE_COLUMNS
 from hms.labels.folds import Split
 from hms.labels.summary import class_counts, class_proportions, disagreement_matrix, entropy_nats
 from hms.labels.votes import consensus, soft_labels
-from hms.quality.report.cards import Card, spoken
+from hms.quality.report.cards import Card, absent_classes, counted, spoken
 from hms.quality.report.style import CLASS_COLOURS, INK, MUTED
 from hms.quality.report.svg import (
     Axis,
@@ -28,6 +28,7 @@ from hms.quality.report.svg import (
     png,
     rect,
     text,
+    ticks,
 )
 
 __all__ = ["class_legend", "nobody", "vote_cards", "weight_cards"]
@@ -55,18 +56,23 @@ VOTE_TITLES = (
     "Items per patient",
 )
 
+NO_VOTES = "The table of windows has no votes, so there are no totals, disagreement or entropy to draw."
+
 
 def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
-    """Return the pictures that follow from the votes of the items used."""
+    """Return the pictures that follow from the votes of the items used, and what needs none of them."""
     if used.empty:
         return nobody(VOTE_TITLES)
+    patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
+    if not used["vote_sum"].any():
+        return [spoken("Votes", NO_VOTES), patients]
     y = soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64))
     label, totals = consensus(y), used["vote_sum"].to_numpy(np.int64)
     return [
         vote_totals(label, totals, high_confidence_votes),
         disagreement(disagreement_matrix(y), class_counts(y)),
         entropy_boxes(entropy_nats(y), label),
-        items_per_patient(used["patient_id"].astype(str).to_numpy(object)),
+        patients,
     ]
 
 
@@ -79,7 +85,8 @@ def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: 
         60, 44, WIDTH - 74, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
     )
     parts, _ = class_legend(4)
-    parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last))
+    up = [(v, f"{v:,.0f}") for v in ticks(frame.up) if v == round(v)]
+    parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last), yticks=up)
     for total in range(1, last + 1):
         parts += _stack(frame, total, counts[total], 0.84, f"{total} votes")
     x = frame.x(threshold - 0.5)
@@ -98,12 +105,13 @@ def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: 
 
 def _gap(counts: NDArray[np.int64], threshold: int) -> str:
     """Name the totals just under the threshold that no item has."""
-    empty: list[str] = []
-    for total in range(threshold - 1, 0, -1):
-        if counts[total]:
-            break
-        empty.insert(0, str(total))
-    return " or ".join([", ".join(empty[:-1]), empty[-1]]) if len(empty) > 1 else "".join(empty)
+    first = threshold
+    while first > 1 and not counts[first - 1]:
+        first -= 1
+    last = threshold - 1
+    if first > last:
+        return ""
+    return str(last) if first == last else f"{first} {'or' if last - first == 1 else 'to'} {last}"
 
 
 def _whole_ticks(last: int) -> list[tuple[float, str]]:
@@ -138,9 +146,8 @@ def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card
     parts.append(text(left + cell_w * 3, top - 25, "share of votes for, %", "m n"))
     parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
     parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
-    absent = [name for name, count in zip(CLASS_NAMES, counts, strict=True) if not count]
     note = "Each row is the mean vote of the items whose consensus it is; off the diagonal experts disagree."
-    note += f" No item has the consensus {', '.join(absent)}." if absent else ""
+    note += absent_classes(counts)
     cells = "; ".join(
         f"{name}: " + ", ".join(f"{v:.0%}" if math.isfinite(v) else "none" for v in row)
         for name, row in zip(CLASS_NAMES, matrix.tolist(), strict=True)
@@ -203,8 +210,8 @@ def items_per_patient(patients: NDArray[np.object_]) -> Card:
     shown = [(CLASS_COLOURS[1], "of patients"), (CLASS_COLOURS[4], "of items")]
     parts += legend(52, 6, shown, width=WIDTH - 60)[0]
     note = (
-        f"{len(counts)} patients; median {np.median(counts):g} items, largest {counts.max()} "
-        f"({_share(counts.max() / len(patients))} of all items)."
+        f"{counted(len(counts), 'patient')}; median {counted(np.median(counts), 'item')}, "
+        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items)."
     )
     alt = f"Share of patients and of items by the number of items of a patient. {note}"
     return Card(VOTE_TITLES[3], drawing(WIDTH, 278, parts, alt=alt), note)

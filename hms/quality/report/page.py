@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CLASS_NAMES, VOTE_COLUMNS
 from hms.labels.summary import class_proportions, imbalance_ratio
+from hms.quality.report.cards import counted
 from hms.quality.report.quality import flag_counts, grade_counts
 from hms.quality.report.reproduce import command_of, yaml_text
 from hms.quality.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["Headline", "embedded_json", "headlines", "item_table", "render", "render_page"]
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
+NOBODY = "no item is used"
 MOST_IDS = 40
 """Ids listed per reason; all of them are in the table and in meta_excluded.csv."""
 
@@ -71,8 +73,9 @@ def render_page(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
+    sections: Mapping[str, str],
     parts: Sequence[str],
     facts: Mapping[str, Any],
 ) -> bytes:
@@ -83,7 +86,8 @@ def render_page(
     items : one row per item, those left out included
     reasons : per item, why it is left out, or None
     ledger : qc.csv, one row per item
-    labels, splits : of the items used
+    labels, splits : of the items used; None and empty where the table of windows has no votes
+    sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
     facts : hash, configuration, stages and versions of the run
     """
@@ -95,6 +99,8 @@ def render_page(
         "report.html.j2",
         run=facts["run"],
         headlines=headlines(used, len(items), ledger, labels, splits),
+        has_labels=labels is not None,
+        sections=sections,
         parts=[Markup(part) for part in parts],
         data=Markup(embedded_json(table)),
         n_items=len(items),
@@ -113,19 +119,18 @@ def headlines(
     used: pd.DataFrame,
     n_items: int,
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
 ) -> list[Headline]:
     """Return the numbers at the top of the page."""
     left_out = n_items - len(used)
     patients = used["patient_id"].astype(str)
     return [
-        Headline("items used", f"{len(used):,}", f"of {n_items:,}; {patients.nunique():,} patients"),
+        Headline("items used", f"{len(used):,}", f"of {n_items:,}; {counted(patients.nunique(), 'patient')}"),
         Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
         _graded(ledger),
-        _high_confidence(labels),
-        _imbalance(labels),
-        _leakage(patients.to_numpy(object), splits),
+        *(_without_labels() if labels is None else _of_labels(labels)),
+        _leakage(patients.to_numpy(object), splits, has_labels=labels is not None),
     ]
 
 
@@ -134,34 +139,43 @@ def _graded(ledger: pd.DataFrame) -> Headline:
     if counts is None:
         return Headline("flagged", "unknown", "the ledger has no grades")
     doubtful = counts["poor"] + counts["unusable"]
-    kinds = len(flag_counts(ledger) or {})
-    note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} kinds of flag"
+    kinds = counted(len(flag_counts(ledger) or {}), "kind")
+    note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} of flag"
     return Headline("poor or unusable", f"{doubtful:,}", note, "bad" if doubtful else "good")
+
+
+def _without_labels() -> list[Headline]:
+    note = "the table of windows has no votes"
+    return [Headline("high confidence", "no votes", note), Headline("class imbalance", "no votes", note)]
+
+
+def _of_labels(labels: Mapping[str, NDArray[Any]]) -> list[Headline]:
+    return [_high_confidence(labels), _imbalance(labels)]
 
 
 def _high_confidence(labels: Mapping[str, NDArray[Any]]) -> Headline:
     mask = labels["hc_mask"]
-    return Headline(
-        "high confidence", f"{int(mask.sum()):,}", _percent(int(mask.sum()), len(mask)) + " of used"
-    )
+    note = _percent(int(mask.sum()), len(mask)) + " of used" if len(mask) else NOBODY
+    return Headline("high confidence", f"{int(mask.sum()):,}", note)
 
 
 def _imbalance(labels: Mapping[str, NDArray[Any]]) -> Headline:
     raw = imbalance_ratio(class_proportions(labels["y_soft"]))
     weighted = imbalance_ratio(class_proportions(labels["y_soft"], labels["w_conf"]))
-    return Headline("class imbalance", _ratio(weighted), f"largest to smallest, weighted; raw {_ratio(raw)}")
+    if not (math.isfinite(raw) and math.isfinite(weighted)):
+        return Headline(
+            "class imbalance", "undefined", "a class is absent" if len(labels["y_soft"]) else NOBODY
+        )
+    note = f"largest to smallest, weighted; raw {raw:.1f} : 1"
+    return Headline("class imbalance", f"{weighted:.1f} : 1", note)
 
 
-def _ratio(value: float) -> str:
-    if math.isnan(value):
-        return "undefined"
-    return "a class is absent" if math.isinf(value) else f"{value:.1f} : 1"
-
-
-def _leakage(patients: NDArray[np.object_], splits: Sequence[Split]) -> Headline:
+def _leakage(patients: NDArray[np.object_], splits: Sequence[Split], *, has_labels: bool) -> Headline:
     """Check on the splits as written that no patient is on both sides of a fold."""
     if not any(len(valid) for _, valid in splits):
-        return Headline("leakage check", "no folds", "folds=none")
+        why = "folds=none" if len(patients) else NOBODY
+        why = why if has_labels else "folds are made of items with votes"
+        return Headline("leakage check", "no folds", why)
     shared = sum(len(set(patients[train]) & set(patients[valid])) for train, valid in splits)
     validated = np.bincount(np.concatenate([valid for _, valid in splits]), minlength=len(patients))
     if shared or (validated != 1).any():
@@ -181,13 +195,14 @@ def item_table(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]],
+    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
 ) -> dict[str, Any]:
     """Return the table of all items in columns; texts that repeat are numbered."""
     used = np.flatnonzero([reason is None for reason in reasons])
     weight = np.full(len(items), np.nan)
-    weight[used] = labels["w_conf"]
+    if labels is not None:
+        weight[used] = labels["w_conf"]
     fold = np.full(len(items), -1)
     for number, (_, valid) in enumerate(splits):
         fold[used[valid]] = number

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
-from hms.quality.report.cards import Card, spoken
+from hms.quality.report.cards import Card, counted, spoken
 from hms.quality.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES, INK
 from hms.quality.report.svg import (
     Axis,
@@ -129,7 +129,7 @@ def head(channels: pd.DataFrame | None) -> Card:
         return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
     shares = channel_shares(channels)
     if not shares:
-        return spoken(TITLES[1], "No recording could be read, so no channel was measured.")
+        return spoken(TITLES[1], "No recording was read, so no channel was measured.")
     cx, cy, radius = 240.0, 176.0, 128.0
     # Darkest at a tenth at least, so that a clean set does not look bad.
     top = 1.15 * max([*(shares.get(name, 0.0) for name in EEG_CHANNELS), 0.1])
@@ -178,17 +178,17 @@ def _warm(depth: float) -> str:
 def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float) -> Card:
     """Draw where in time the recordings have gaps: a line per recording that has any."""
     if raster is None or not len(raster):
-        return spoken(TITLES[2], "No recording could be read, so there are no gaps to show.")
+        return spoken(TITLES[2], "No recording was read, so there are no gaps to show.")
     share = np.where(raster == 255, 0, raster / 200.0)
     rows = np.flatnonzero(((raster > 0) & (raster < 255)).any(axis=1))
     outside = int((raster == 255).any(axis=1).sum())
     edge = (
-        f"{outside:,} of {len(raster):,} items lie so near an end that the context is cut there."
+        f"{outside:,} of {counted(len(raster), 'item')} lie so near an end that the context is cut there."
         if outside
         else "Every item has its whole context."
     )
     if not len(rows):
-        return spoken(TITLES[2], f"None of the {len(raster):,} items that were read has a gap. {edge}")
+        return spoken(TITLES[2], f"Of {counted(len(raster), 'item')} read, none has a gap. {edge}")
     order = rows[np.lexsort((-share[rows].sum(axis=1), share[rows].argmax(axis=1)))]
     lines = _lines(raster[order])
     height = float(min(max(10 * len(lines), 90), 236))
@@ -203,8 +203,9 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
     together = math.ceil(len(order) / len(lines))
     shared = f" Each line stands for up to {together} of them." if together > 1 else ""
     note = (
-        f"{len(order):,} of {len(raster):,} items have gaps in the window (between the dashed lines) or in "
-        f"the context around it; {len(raster) - len(order):,} without any are not drawn.{shared} {edge}"
+        f"{len(order):,} of {counted(len(raster), 'item')} have gaps in the window (between the dashed "
+        f"lines) or in the context around it; {len(raster) - len(order):,} without any are not drawn."
+        f"{shared} {edge}"
     )
     return Card(
         TITLES[2], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note

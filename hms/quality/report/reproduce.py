@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -55,6 +56,8 @@ def _section(folder: Path, section: str, values: Mapping[str, Any], default: str
     for option in sorted(options, key=lambda name: name != default):
         known = _flat(_load(folder / section / f"{option}.yaml"), section)
         candidates[option] = [path for path, value in flat.items() if known.get(path, _ABSENT) != value]
+        if not candidates[option]:
+            break
     if not candidates:
         return [_override(path, value) for path, value in flat.items()]
     best = min(candidates, key=lambda option: len(candidates[option]))
@@ -85,7 +88,9 @@ def _override(path: str, value: Any) -> str:
     return f"{path}={text}" if " " not in text else f"'{path}={text}'"
 
 
+@cache
 def _load(path: Path) -> dict[str, Any]:
+    """Return a YAML of the package as it stands there; read once, which takes a millisecond."""
     from omegaconf import OmegaConf
 
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CLASS_NAMES, CLASSES
-from hms.quality.report.cards import Card, spoken
+from hms.quality.report.cards import Card, absent_classes, counted, spoken
 from hms.quality.report.style import CLASS_COLOURS, INK, MARK
 from hms.quality.report.svg import (
     Axis,
@@ -30,8 +30,23 @@ from hms.quality.report.svg import (
 __all__ = ["signal_cards"]
 
 TITLES = ("Spectra per class", "Mean scalograms", "Values of x")
+NO_CLASSES = "The table of windows has no votes, so all items are drawn together."
 MAINS_HZ = (50.0, 60.0)
-MOST_OUTPUTS = 8
+MOST_OUTPUTS = 24
+MOST_BESIDE = 8
+"""Rows of a scalogram drawn side by side; more are drawn below."""
+
+SMALL, LARGE = (240.0, 244.0), (480.0, 264.0)
+"""Width and height of a spectrum among others, and of one alone."""
+
+NO_SPECTRUM = "No item has a channel with a whole second of samples."
+SPECTRUM_NOTE = (
+    "As recorded, before the filter: mean over channels of each item; line: median item, band: middle half"
+)
+MAINS_NOTE = "Dashed: 50 and 60 Hz, where mains shows."
+SCALOGRAM_NOTE = (
+    "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
+)
 
 
 def signal_cards(
@@ -49,7 +64,7 @@ def signal_cards(
     Parameters
     ----------
     sketches : what `hms.stages.sketches` keeps, one row per item used
-    label : consensus of each row
+    label : consensus of each row, -1 for one without votes
     ledger : ``x_share_0`` and ``x_share_1`` of each row
     freqs_hz : frequencies of the spectra
     cwt_hz : lowest and highest frequency of the scalograms
@@ -57,6 +72,12 @@ def signal_cards(
     """
     if not len(label):
         return [spoken(title, "No item is used, so there is nothing to draw.") for title in TITLES]
+    if (label < 0).all():
+        return [
+            spectrum_of_all(sketches["spectrum"], freqs_hz),
+            scalogram_of_all(sketches["power"], cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+            values_of_x(sketches["histogram"], ledger),
+        ]
     return [
         spectra(sketches["spectrum"], label, freqs_hz),
         mean_scalograms(sketches["power"], label, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
@@ -72,27 +93,45 @@ def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDA
     good = np.isfinite(values).all(axis=1)
     values, label = 10 * values[good], label[good]
     if not len(values):
-        return spoken(TITLES[0], "No item has a channel with a whole second of samples.")
-    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
-    up = Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
+        return spoken(TITLES[0], NO_SPECTRUM)
+    up = _decibels(values)
     everyone = np.median(values, axis=0)
-    tiles = [_spectrum(values[label == i], everyone, freqs_hz, up, i) for i in range(len(CLASSES))]
-    note = (
-        "As recorded, before the filter: mean over channels of each item; line: median item, band: middle "
-        "half, dotted: median of all classes. Dashed: 50 and 60 Hz, where mains shows."
-    )
-    return Card(TITLES[0], f'<div class="tiles">{"".join(tiles)}</div>', note, "wide")
+    counts = np.bincount(label, minlength=len(CLASSES))
+    present = np.flatnonzero(counts).tolist()
+    size = SMALL if len(present) > 1 else LARGE
+    tiles = [
+        _spectrum(values[label == i], freqs_hz, up, CLASS_NAMES[i], CLASS_COLOURS[i], size, everyone)
+        for i in present
+    ]
+    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts)}"
+    body = f'<div class="tiles">{"".join(tiles)}</div>' if len(tiles) > 1 else tiles[0]
+    return Card(TITLES[0], body, note, ("", "", "two", "two", "wide", "wide", "wide")[len(tiles)])
+
+
+def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
+    """Draw the median spectrum of all items with the spread over them."""
+    values = 10 * values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return spoken("Spectrum", NO_SPECTRUM)
+    body = _spectrum(values, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
+    return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
+
+
+def _decibels(values: NDArray[np.float32]) -> Axis:
+    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
+    return Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
 
 
 def _spectrum(
     values: NDArray[np.float32],
-    everyone: NDArray[np.float32],
     freqs_hz: NDArray[np.float64],
     up: Axis,
-    index: int,
+    name: str,
+    colour: str,
+    size: tuple[float, float],
+    everyone: NDArray[np.float32] | None = None,
 ) -> str:
-    name, colour = CLASS_NAMES[index], CLASS_COLOURS[index]
-    frame = Frame(42, 24, 182, 180, Axis(0, float(freqs_hz[-1]) + 1), up)
+    frame = Frame(42, 24, size[0] - 58, size[1] - 64, Axis(0, float(freqs_hz[-1]) + 1), up)
     parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {len(values):,}", "e n")]
     parts += axes(
         frame,
@@ -105,19 +144,14 @@ def _spectrum(
         if mains < frame.across.high:
             x = frame.x(mains)
             parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
-    parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
-    if len(values):
-        q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
-        parts.append(
-            area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35)
-        )
-        parts.append(line(frame.points(freqs_hz, median), colour, width=2))
-        said = f"median of {len(values)} items, highest at {freqs_hz[int(median.argmax())]:g} Hz"
-    else:
-        said = "no item"
-    return drawing(
-        240, 244, parts, alt=f"Spectrum of {name} from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz: {said}."
-    )
+    if everyone is not None:
+        parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
+    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    parts.append(area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35))
+    parts.append(line(frame.points(freqs_hz, median), colour, width=2))
+    said = f"median of {counted(len(values), 'item')}, highest at {freqs_hz[int(median.argmax())]:g} Hz"
+    span = f"from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz"
+    return drawing(*size, parts, alt=f"Spectrum of {name} {span}: {said}.")
 
 
 # --- scalograms ----------------------------------------------------------------------------------
@@ -132,63 +166,77 @@ def mean_scalograms(
     outputs: Sequence[str],
 ) -> Card:
     """Draw the mean scalogram of every class (row) and chain (column), all in one scale."""
-    means = [
-        10 * power[label == i].mean(axis=0, dtype=np.float64) if (label == i).any() else None
-        for i in range(len(CLASSES))
-    ]
-    present = np.stack([m for m in means if m is not None])
-    low, high = (float(v) for v in np.quantile(present, (0.01, 0.99)))
-    high = max(high, low + 1e-3)
-    shown = tuple(outputs[:MOST_OUTPUTS])
+    counts = np.bincount(label, minlength=len(CLASSES))
+    means = {
+        i: 10 * power[label == i].mean(axis=0, dtype=np.float64) for i in np.flatnonzero(counts).tolist()
+    }
+    limits, shown = _limits(list(means.values())), tuple(outputs[:MOST_OUTPUTS])
     tiles = [
-        _scalogram_tile(mean, i, int((label == i).sum()), (low, high), cwt_hz, window_s, shown)
-        for i, mean in enumerate(means)
+        _scalogram_tile(mean, CLASS_NAMES[i], int(counts[i]), limits, cwt_hz, window_s, shown)
+        for i, mean in means.items()
     ]
+    body = f'<div class="tiles broad">{"".join(tiles)}</div>{_scale(limits)}'
+    note = SCALOGRAM_NOTE + _rest(outputs, shown) + absent_classes(counts)
+    return Card(TITLES[1], body, note, "two" if len(tiles) > 1 else "")
+
+
+def scalogram_of_all(
+    power: NDArray[np.float16], *, cwt_hz: tuple[float, float], window_s: float, outputs: Sequence[str]
+) -> Card:
+    """Draw the mean scalogram of all items, a picture per chain."""
+    mean = 10 * power.mean(axis=0, dtype=np.float64)
+    limits, shown = _limits([mean]), tuple(outputs[:MOST_OUTPUTS])
+    tile = _scalogram_tile(mean, "All items", len(power), limits, cwt_hz, window_s, shown)
+    return Card(TITLES[1], tile + _scale(limits), f"{NO_CLASSES} {SCALOGRAM_NOTE}{_rest(outputs, shown)}")
+
+
+def _limits(means: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the ends of the scale of colours."""
+    low, high = (float(v) for v in np.quantile(np.stack(means), (0.01, 0.99)))
+    return low, max(high, low + 1e-3)
+
+
+def _scale(limits: tuple[float, float]) -> str:
+    low, high = limits
     bar = colour_bar(60, 4, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
-    scale = drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
-    note = (
-        "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
-    )
-    if len(outputs) > len(shown):
-        note += f" The first {len(shown)} of {len(outputs)} rows."
-    return Card(TITLES[1], f'<div class="tiles broad">{"".join(tiles)}</div>{scale}', note, "two")
+    return drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
+
+
+def _rest(outputs: Sequence[str], shown: Sequence[str]) -> str:
+    return "" if len(outputs) == len(shown) else f" The first {len(shown)} of {len(outputs)} rows."
 
 
 def _scalogram_tile(
-    mean: NDArray[np.float64] | None,
-    index: int,
+    mean: NDArray[np.float64],
+    name: str,
     count: int,
     limits: tuple[float, float],
     cwt_hz: tuple[float, float],
     window_s: float,
     outputs: Sequence[str],
 ) -> str:
-    name, width, height = CLASS_NAMES[index], 348.0 / len(outputs), 84.0
+    lines = math.ceil(len(outputs) / MOST_BESIDE)
+    beside = math.ceil(len(outputs) / lines)
+    width, height = 348.0 / beside, 84.0 if lines == 1 else 62.0
+    across, up = Axis(0, window_s), Axis(cwt_hz[0], max(cwt_hz[1], cwt_hz[0] * 1.01), log=True)
     parts = [text(6, 14, name, "b"), text(394, 14, f"n = {count:,}", "e n")]
-    if mean is None:
-        parts.append(text(44, 80, "no item", "n"))
-        return drawing(400, 150, parts, alt=f"Mean scalogram of {name}: no item.")
-    frame = Frame(
-        44,
-        36,
-        width - 5,
-        height,
-        Axis(0, window_s),
-        Axis(cwt_hz[0], max(cwt_hz[1], cwt_hz[0] * 1.01), log=True),
-    )
-    parts += [text(38, frame.y(hz) + 4, f"{hz:g}", "e") for hz in _octave_ticks(cwt_hz)]
-    parts.append(text(12, frame.top + height / 2, "Hz", "m n", turn=True))
     for j, output in enumerate(outputs):
-        left = frame.left + j * width
+        left, top = 44 + j % beside * width, 36 + j // beside * (height + 20)
+        frame = Frame(left, top, width - 5, height, across, up)
+        if j % beside == 0:
+            parts += [text(38, frame.y(hz) + 4, f"{hz:g}", "e") for hz in _octave_ticks(cwt_hz)]
+            parts.append(text(12, top + height / 2, "Hz", "m n", turn=True))
         scaled = (mean[j, ::-1] - limits[0]) / (limits[1] - limits[0])
-        parts.append(image(left, frame.top, width - 5, height, png(scaled)))
-        parts.append(text(left + width / 2, frame.top - 6, output, "m b" if len(outputs) < 6 else "m t"))
-        parts.append(text(left, frame.bottom + 14, "0", "t"))
-        parts.append(text(left + width - 5, frame.bottom + 14, f"{window_s:g} s", "e t"))
+        parts.append(image(left, top, frame.width, height, png(scaled)))
+        parts.append(text(left + width / 2, top - 6, output, "m b" if beside < 6 else "m t"))
+        if j + beside >= len(outputs):
+            parts.append(text(left, frame.bottom + 14, "0", "t"))
+            parts.append(text(frame.right, frame.bottom + 14, f"{window_s:g} s", "e t"))
     peak = [float(mean[j].mean(axis=1).argmax()) / max(mean.shape[1] - 1, 1) for j in range(len(outputs))]
     hz = [cwt_hz[0] * (cwt_hz[1] / cwt_hz[0]) ** share for share in peak]
     said = ", ".join(f"{output} {value:.1f} Hz" for output, value in zip(outputs, hz, strict=True))
-    return drawing(400, 150, parts, alt=f"Mean scalogram of {name}, {count} items; most power at: {said}.")
+    alt = f"Mean scalogram of {name}, {counted(count, 'item')}; most power at: {said}."
+    return drawing(400, 46 + lines * (height + 20), parts, alt=alt)
 
 
 def _octave_ticks(cwt_hz: tuple[float, float]) -> list[float]:
@@ -213,7 +261,7 @@ def values_of_x(histograms: NDArray[np.int32], ledger: Mapping[str, NDArray[np.f
         width = frame.width / bins - 0.6
         parts.append(rect(frame.x(i / bins), y, width, frame.bottom - y, CLASS_COLOURS[1], tip=tip))
     beyond = float(share[0] + share[-1])
-    note = f"Every tenth frame of {len(histograms):,} items."
+    note = f"Every tenth frame of {counted(len(histograms), 'item')}."
     if {"x_share_0", "x_share_1"} <= set(ledger):
         at_0, at_1 = (100 * float(np.nanmean(ledger[name])) for name in ("x_share_0", "x_share_1"))
         note += f" Exactly 0: {at_0:.2f} %, exactly 1: {at_1:.2f} % of all values."

@@ -12,6 +12,7 @@ import struct
 import zlib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -75,7 +76,12 @@ def rect(
 
 def path(points: Sequence[tuple[float, float]], *, closed: bool = False) -> str:
     """Return path data through points."""
-    return "M" + "L".join(f"{number(x, 1)} {number(y, 1)}" for x, y in points) + ("Z" if closed else "")
+    if not points:
+        return "M" + "Z" * closed
+    # One format for all of them, and then `number` on the whole text: ten times as quick as one by one.
+    text = ("L%.1f %.1f" * len(points) + "L") % tuple(value for point in points for value in point)
+    text = text.replace(".0 ", " ").replace(".0L", "L").replace("L-0 ", "L0 ").replace(" -0L", " 0L")
+    return "M" + text[1:-1] + "Z" * closed
 
 
 def line(
@@ -224,11 +230,16 @@ def png(values: NDArray[Any], *, levels: int = 64) -> str:
     """
     shade = np.clip(np.nan_to_num(values, nan=0.0), 0, 1) * (levels - 1)
     index = np.where(np.isnan(values), levels, np.round(shade)).astype(np.uint8)
+    return png_of(index, _shades(levels))
+
+
+@cache
+def _shades(levels: int) -> NDArray[np.uint8]:
+    """Return the colours from dark to light, and after them that of NaN."""
     places = np.linspace(0, len(RAMP) - 1, levels)
     ramp = np.array([[int(c[i : i + 2], 16) for i in (1, 3, 5)] for c in RAMP], float)
     palette = np.stack([np.interp(places, np.arange(len(RAMP)), ramp[:, i]) for i in range(3)], axis=1)
-    colours = np.vstack([np.round(palette), [[225, 225, 225]]]).astype(np.uint8)
-    return png_of(index, colours)
+    return np.vstack([np.round(palette), [[225, 225, 225]]]).astype(np.uint8)
 
 
 def png_of(index: NDArray[np.uint8], colours: NDArray[np.uint8]) -> str:
@@ -238,7 +249,7 @@ def png_of(index: NDArray[np.uint8], colours: NDArray[np.uint8]) -> str:
     chunks = [
         (b"IHDR", header),
         (b"PLTE", colours.tobytes()),
-        (b"IDAT", zlib.compress(rows, 9)),
+        (b"IDAT", zlib.compress(rows, 4)),  # 9 takes twice as long for one percent
         (b"IEND", b""),
     ]
     data = b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(name, content) for name, content in chunks)

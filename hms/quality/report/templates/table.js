@@ -35,30 +35,32 @@
     cell.append(box);
   };
   const className = (i) => winner[vote[i]] < 0 ? "none" : data.classes[winner[vote[i]]];
+  const labelled = total.some((sum) => sum > 0);
   const columns = [
-    { name: "Item", key: (i) => data.id[i], show: (i) => data.id[i] },
-    { name: "Class", key: (i) => winner[vote[i]], fill: (i, cell) => {
+    { name: "Item", width: 15, key: (i) => data.id[i], show: (i) => data.id[i] },
+    { name: "Class", width: 9, voted: true, key: (i) => winner[vote[i]], fill: (i, cell) => {
       if (winner[vote[i]] >= 0) cell.append(swatch(colours.classes[winner[vote[i]]]));
       cell.append(className(i));
     } },
-    { name: "Share of votes", key: (i) => agreement[vote[i]], fill: bar },
-    { name: "Votes", key: (i) => total[vote[i]], show: (i) => String(total[vote[i]]) },
-    { name: "Agree", key: (i) => agreement[vote[i]], show: (i) => agreement[vote[i]] < 0 ? "" : `${Math.round(100 * agreement[vote[i]])} %` },
-    { name: "Weight", key: (i) => weight(i) === "" ? -1 : Number(weight(i)), show: weight },
-    { name: "Fold", key: (i) => data.fold[i], show: (i) => data.fold[i] < 0 ? "" : String(data.fold[i]) },
-    { name: "Patient", key: patient, show: patient },
-    { name: "Grade", key: gradeNumber, fill: (i, cell) => {
+    { name: "Share of votes", width: 13, voted: true, key: (i) => agreement[vote[i]], fill: bar },
+    { name: "Votes", width: 7, voted: true, key: (i) => total[vote[i]], show: (i) => String(total[vote[i]]) },
+    { name: "Agree", width: 8, voted: true, key: (i) => agreement[vote[i]], show: (i) => agreement[vote[i]] < 0 ? "" : `${Math.round(100 * agreement[vote[i]])} %` },
+    { name: "Weight", width: 8, voted: true, key: (i) => weight(i) === "" ? -1 : Number(weight(i)), show: weight },
+    { name: "Fold", width: 6, voted: true, key: (i) => data.fold[i], show: (i) => data.fold[i] < 0 ? "" : String(data.fold[i]) },
+    { name: "Patient", width: 10, key: patient, show: patient },
+    { name: "Grade", width: 9, key: gradeNumber, fill: (i, cell) => {
       if (grade(i)) cell.append(swatch(colours.grades[grade(i)] || "#999"), grade(i));
     } },
-    { name: "Flags, or why it was left out", key: (i) => reason(i) || flags(i), show: (i) => reason(i) ? `left out: ${reason(i)}` : flags(i).split(";").join(", ") },
-  ];
+    { name: "Flags, or why it was left out", width: 24, key: (i) => reason(i) || flags(i), show: (i) => reason(i) ? `left out: ${reason(i)}` : flags(i).split(";").join(", ") },
+  ].filter((column) => labelled || !column.voted);
   const table = document.getElementById("table"), body = table.tBodies[0];
   const scroller = document.getElementById("scroller");
   const find = document.getElementById("find"), count = document.getElementById("count");
   let order = Array.from({ length: n }, (_, i) => i);
   let shown = order, sortedBy = -1, upward = true, drawn = "";
 
-  const head = table.tHead.rows[0];
+  scroller.style.setProperty("--rows", Math.max(n, 3));
+  const head = table.tHead.rows[0], whole = columns.reduce((sum, column) => sum + column.width, 0);
   columns.forEach((column, k) => {
     const cell = document.createElement("th"), button = document.createElement("button");
     cell.scope = "col";
@@ -67,6 +69,9 @@
     button.addEventListener("click", () => sort(k));
     cell.append(button);
     head.append(cell);
+    const breadth = document.createElement("col");
+    breadth.style.width = `${100 * column.width / whole}%`;
+    table.firstElementChild.append(breadth);
   });
 
   const choice = (id, first, options) => {
@@ -88,6 +93,10 @@
   const byFlag = choice("by-flag", "all", [["-", "none"], ...flagNames.map((f) => [`=${f}`, f])]);
   const byFold = choice("by-fold", "all", folds.map((f) => [String(f), String(f)]));
   const byState = choice("by-state", "all", [["used", "used"], ["out", "left out"]]);
+  if (!labelled) {
+    [byClass, byFold].forEach((select) => select.parentElement.remove());
+    table.style.minWidth = "560px";
+  }
   const choices = [byClass, byGrade, byFlag, byFold, byState];
 
   function compare(a, b) { return a < b ? -1 : a > b ? 1 : 0; }

@@ -295,9 +295,13 @@ def _asked(plan: Plan) -> list[str]:
 
 
 def _make_tables(plan: Plan, account: Account) -> Tables:
+    """Make the tables with one thread: the same bits everywhere, and no threads that wait for a busy core."""
+    from threadpoolctl import threadpool_limits
+
     tables = _open_tables(plan)
-    for stage in plan.tables:
-        _make_table(plan, stage, tables, account)
+    with threadpool_limits(1):
+        for stage in plan.tables:
+            _make_table(plan, stage, tables, account)
     return tables
 
 

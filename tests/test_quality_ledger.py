@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -237,6 +238,33 @@ def test_the_same_ledger_is_the_same_bytes():
     first, second = ledger(measured(5)), ledger(measured(5))
     assert first.items_csv() == second.items_csv()
     assert first.channels_parquet() == second.channels_parquet()
+
+
+def test_the_csv_is_what_pandas_would_write_with_six_digits():
+    """Commas, quotes, line ends and missing values included, floats of any size, items never measured."""
+    rows = measured(3) | {"row": np.array([0, 2, 3])}
+    rows["jump_uv"][:, :2] = [[500, 600], [1 / 3, 1e-7], [np.nan, 1e20]]
+    rows["corr_ll_lp"] = np.array([np.nan, -0.0, np.inf])
+    items = pd.DataFrame({"item_id": ["a", "b", "c", "d"], "eeg_id": [1, 2, 3, 4]})
+    reasons = [None, Reason("read", 'a "b", c\nd', failure=True), None, None]
+    found = make_ledger(items, reasons, rows, control())
+    assert "jump:Fp1,F3" in found.items["flagged_channels"].tolist()
+    assert (
+        found.items_csv()
+        == found.items.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+    )
+
+
+def test_the_channels_of_the_parquet_file_are_those_of_the_ledger():
+    rows = measured(2)
+    rows["jump_uv"][1, 3:5] = 500
+    found = ledger(rows)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(io.BytesIO(found.channels_parquet())).astype({"flags": object}),
+        found.channels.astype({"flags": object}),
+        check_dtype=False,
+    )
+    assert found.channels["flags"].tolist() == [""] * 23 + ["jump"] * 2 + [""] * 15
 
 
 @pytest.mark.parametrize("option", ["lenient", "default", "strict"])

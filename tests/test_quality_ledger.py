@@ -374,6 +374,71 @@ def test_equal_bytes_count_once_and_as_recordings():
     assert found[["item_id", "same_as", "kind"]].to_numpy().tolist() == [["r", "p", "recording"]]
 
 
+def lines(x: np.ndarray, digests: list[str | None], **more: Any) -> list[list[str]]:
+    """Return item, same_as and kind of windows of as many recordings, named p, q, r, s."""
+    ids = list("pqrs")[: len(x)]
+    found = find_duplicates(ids, ids, digests, np.arange(len(x)), x, threshold=0.999, **more)
+    return found[["item_id", "same_as", "kind"]].to_numpy().tolist()
+
+
+def test_copies_of_an_item_left_out_are_named_as_copies_of_each_other():
+    """Otherwise no line would have two items that are used, and a leak between them would go unseen."""
+    x = np.repeat(signatures(1), 3, axis=0)
+    expected = [["p", "q", "{}"], ["r", "q", "{}"]]
+    for digests, kind in (([None] * 3, "window"), (["d"] * 3, "recording")):
+        assert lines(x, digests, used=[False, True, True]) == [
+            [text.format(kind) for text in line] for line in expected
+        ]
+    assert lines(x, [None] * 3) == [["q", "p", "window"], ["r", "p", "window"]]
+
+
+def test_an_item_between_two_that_do_not_repeat_each_other_has_a_line_for_each():
+    """Correlations 0.9995 to either side and 0.998 across: r repeats p and q, and links them."""
+    one, other = signatures(2).astype(np.float64)
+    other -= (other @ one) * one
+    other /= np.linalg.norm(other)
+    angle = np.arccos(0.9995)
+    x = np.stack([np.cos(a) * one + np.sin(a) * other for a in (-angle, angle, 0)]).astype(np.float32)
+    assert lines(x, [None] * 3) == [["r", "p", "window"], ["r", "q", "window"]]
+
+
+def test_an_item_has_one_line_where_what_it_repeats_is_linked_already():
+    x = np.repeat(signatures(1), 4, axis=0)
+    x[3, 0] += np.float32(1e-3)
+    assert lines(x, [None] * 4) == [[item, "p", "window"] for item in "qrs"]
+    assert lines(x, ["d", "d", None, None])[0] == ["q", "p", "recording"]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_a_leak_is_seen_on_the_lines_exactly_if_there_is_one_among_all_pairs(seed: int):
+    """Against every pair of used items: same bytes or a correlation above 0.999, in different folds."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 12))
+    base = signatures(3, seed)[rng.integers(3, size=n)]
+    x = base + rng.choice([0, 0.0015, 0.004], (n, 1)) * rng.standard_normal((n, 256))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    recordings = [f"r{k}" for k in np.sort(rng.integers(0, n, n))]
+    bytes_of = {name: f"d{rng.integers(n)}" for name in recordings}
+    fold_of = {name: int(rng.integers(2)) for name in recordings}
+    used = (rng.random(n) < 0.7).tolist()
+    ids = [f"i{k}" for k in range(n)]
+    digests = [bytes_of[name] for name in recordings]
+    found = find_duplicates(ids, recordings, digests, np.arange(n), x, threshold=0.999, used=used)
+    rows = [i for i in range(n) if used[i]]
+    folds = np.array([fold_of[recordings[i]] for i in rows])
+    splits = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(2)]
+    corr = x.astype(float) @ x.astype(float).T
+    there = any(
+        recordings[i] != recordings[k]
+        and (digests[i] == digests[k] or corr[i, k] > 0.999)
+        and fold_of[recordings[i]] != fold_of[recordings[k]]
+        for i in rows
+        for k in rows
+    )
+    assert bool(pairs_across_folds(found, [ids[i] for i in rows], splits)) == there
+
+
 def test_a_pair_leaks_only_if_a_fold_parts_it():
     """Items 0 and 1 are validated together, 2 in the other fold; an item left out leaks nothing."""
     table = pd.DataFrame({"item_id": ["b", "c", "x"], "same_as": ["a", "a", "a"]})

@@ -203,6 +203,19 @@ def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], 
     assert "Traceback" not in done.err
 
 
+def test_copies_of_an_item_left_out_still_leak(prepare: Prepare, tmp_path: Path):
+    """The first of three copies is poor by what stands before its window; the other two are a leak."""
+    poor = noise(0)
+    poor[[1, 5, 9, 13, 17], 2000:2020] += 900
+    eegs = [poor, noise(0), noise(0) + 20, noise(3), noise(4)]
+    folder = write_set(tmp_path / "d", eegs, [1, 2, 3, 4, 5], [0] * 5)
+    run = prepare(folder, "folds.n_splits=5", "qc.exclude_from=poor")
+    assert run.excluded["item_id"].tolist() == ["1000"]
+    assert run.summary["leakage"]["examples"] == [["1002", "1001"]]
+    assert run.summary["leakage"]["passed"] is False
+    assert run.summary["duplicates"]["windows"] == 2
+
+
 # --- settings ------------------------------------------------------------------------------------
 
 

@@ -30,7 +30,8 @@ DIRECTIONS_FROM = 2048
 PAIRS_AT_ONCE = 4096
 """Candidates that are compared in full at once: 16 MB."""
 
-Pairs = list[tuple[int, int, float]]
+Pair = tuple[int, int, str, float]
+"""The later item, the earlier, the kind and the correlation."""
 
 
 def find_duplicates(
@@ -41,8 +42,14 @@ def find_duplicates(
     signatures: NDArray[np.float32],
     *,
     threshold: float,
+    used: Sequence[bool] | None = None,
 ) -> pd.DataFrame:
-    """Return each item that repeats an earlier one of another recording, with the first that it repeats.
+    """Return each item that repeats one of another recording, with the first that it repeats.
+
+    Items used come before those left out, whatever their order in the table: two copies of an
+    item that is left out are then named as copies of each other. What repeats two items that
+    do not repeat each other has a line for each. So all items used that are linked by repeats are
+    linked by lines of items used: if no line has its items on both sides of a fold, nothing leaks.
 
     Parameters
     ----------
@@ -51,6 +58,7 @@ def find_duplicates(
     rows : shape (n_measured,), items that have a signature, ascending
     signatures : float32, shape (n_measured, n_values), from `hms.quality.measures.window_signature`
     threshold : correlation above which two windows are the same
+    used : per item, whether it is in the package; all are if not given
 
     Returns
     -------
@@ -60,14 +68,45 @@ def find_duplicates(
     """
     import pandas as pd
 
-    found: dict[int, tuple[int, str, float]] = {
-        later: (first, "recording", np.nan) for later, first in _same_bytes(recordings, digests)
-    }
-    owners = np.array(recordings, dtype=object)[rows]
-    for later, first, corr in same_windows(signatures, owners, threshold=threshold):
-        found.setdefault(int(rows[later]), (int(rows[first]), "window", corr))
-    table = [(item_ids[i], item_ids[first], kind, corr) for i, (first, kind, corr) in sorted(found.items())]
+    is_used = np.ones(len(item_ids), bool) if used is None else np.asarray(used, bool)
+    order = np.argsort(~is_used, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    ranked = np.argsort(place[rows])
+    owners = [recordings[i] for i in order.tolist()]
+    pairs = [
+        (later, first, "recording", np.nan)
+        for later, first in _same_bytes(owners, [digests[i] for i in order.tolist()])
+    ]
+    measured = place[rows[ranked]]
+    names = np.array([owners[i] for i in measured.tolist()], dtype=object)
+    pairs += [
+        (int(measured[later]), int(measured[first]), "window", corr)
+        for later, first, corr in same_windows(signatures[ranked], names, threshold=threshold)
+    ]
+    linking = _linking(pairs, owners)
+    told = sorted((int(order[later]), int(order[first]), kind, corr) for later, first, kind, corr in linking)
+    table = [(item_ids[later], item_ids[first], kind, corr) for later, first, kind, corr in told]
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def _linking(pairs: Sequence[Pair], owners: Sequence[str]) -> list[Pair]:
+    """Return the first pair of every later item, and of the rest those that link what nothing did before."""
+    parent = {owner: owner for owner in owners}
+
+    def root(owner: str) -> str:
+        while parent[owner] != owner:
+            parent[owner] = owner = parent[parent[owner]]
+        return owner
+
+    kept, seen = [], set()
+    for pair in sorted(pairs, key=lambda pair: (pair[0], pair[2], pair[1])):
+        later, first = root(owners[pair[0]]), root(owners[pair[1]])
+        if pair[0] not in seen or later != first:
+            kept.append(pair)
+        seen.add(pair[0])
+        parent[later] = first
+    return kept
 
 
 def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> list[tuple[int, int]]:
@@ -83,8 +122,10 @@ def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> lis
     return pairs
 
 
-def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float) -> Pairs:
-    """Return (later, first, correlation) for windows of different owners that correlate above a threshold.
+def same_windows(
+    signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float
+) -> list[tuple[int, int, float]]:
+    """Return (later, earlier, correlation) for windows of different owners that correlate above a threshold.
 
     Vectors of norm 1 that correlate above r lie within ``sqrt(2 - 2 r)`` of each other, and so
     do their projections onto any directions. A k-d tree over a few directions gives all the
@@ -100,8 +141,8 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
     Returns
     -------
     list
-        One entry per repeated window: with the first window that it repeats. A constant
-        window repeats nothing.
+        All pairs, ascending, but that windows of equal values are paired with the first of
+        them alone. A constant window repeats nothing.
     """
     from scipy.spatial import cKDTree
 
@@ -126,10 +167,7 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
             ):
                 if owners[a] != owners[b]:
                     pairs.append((max(a, b), min(a, b), round(r, 6)))
-    earliest: dict[int, tuple[int, float]] = {}
-    for later, earlier, r in sorted(pairs):
-        earliest.setdefault(later, (earlier, r))
-    return [(later, *pair) for later, pair in earliest.items()]
+    return sorted(pairs)
 
 
 def _first_equal(signatures: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:

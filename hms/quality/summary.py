@@ -77,7 +77,7 @@ def summarise_quality(
     across = pairs_across_folds(duplicates, used["item_id"].tolist(), splits)
     patients = used["patient_id"].to_numpy(object)
     shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
-    kinds = Counter(duplicates["kind"].tolist())
+    kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {
         "quality": {
             "items": len(ledger),

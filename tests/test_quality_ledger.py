@@ -112,7 +112,7 @@ def test_z_scores_find_the_one_electrode_with_high_frequencies():
 @pytest.mark.parametrize(
     ("flag", "changes"),
     [
-        ("window_gap", {"window_nan_share": 0.2}),
+        ("unmeasured", dict.fromkeys(CHANNEL_MEASURES, np.nan)),
         ("edge", {"edge_share": 0.3}),
         ("lopsided", {"left_right_db": -13}),
         ("dead_pair", {"dead_derivations": 1}),
@@ -131,6 +131,30 @@ def test_an_item_beyond_a_limit_raises_that_flag_alone(flag: str, changes: dict[
         rows[name] = rows[name].astype(float) if not isinstance(value, bool) else rows[name]
         rows[name][1] = value
     assert ledger(rows).items["flags"].tolist() == ["", flag]
+
+
+def test_a_window_gap_counts_at_the_electrodes_of_the_montage():
+    """Two electrodes in full are over 10 % of 16 and no part of what two others make."""
+    rows = measured(1)
+    rows["window_gap_share"][0, :2] = 1  # Fp1 and F3
+    qc = control()
+    lone = replace(qc, channel=replace(qc.channel, gappy=None))
+    banana = [name for name in EEG_CHANNELS if name not in ("Fz", "Cz", "Pz")]
+    assert ledger(rows, lone, electrodes=banana).items["flags"].tolist() == ["window_gap"]
+    assert ledger(rows, lone, electrodes=banana).items["montage_gap_share"].tolist() == [2 / 16]
+    assert ledger(rows, lone, electrodes=["Fz", "Cz", "Pz"]).items["flags"].tolist() == [""]
+
+
+def test_a_recording_without_electrodes_is_called_unmeasured_and_not_good():
+    """Its gaps are those of all its channels, where they are known."""
+    rows = measured(2)
+    for name in CHANNEL_MEASURES:
+        rows[name][0] = np.nan
+    assert ledger(rows).items["flags"].tolist() == ["unmeasured", ""]
+    assert ledger(rows).items["grade"].tolist() == ["usable", "good"]
+    assert ledger(rows).items["n_electrodes"].tolist() == [0, 19]
+    rows["window_nan_share"] = np.array([0.5, 0.0])
+    assert ledger(rows).items["flags"].iloc[0] == "unmeasured;window_gap"
 
 
 def test_every_flag_is_tested_here():
@@ -187,10 +211,19 @@ def test_an_electrode_that_the_montage_does_not_use_makes_nothing_poor():
     assert ledger(rows, electrodes=without_midline).items["grade"].tolist() == ["usable"]
 
 
+def test_a_flag_that_makes_poor_by_itself_does_so_only_at_the_montages_electrodes():
+    rows = measured(1)
+    rows["peak_uv"][0, CHANNELS.index("Cz")] = 5000
+    qc = control()
+    strict = replace(qc, grading=replace(qc.grading, poor=("large",)))
+    assert ledger(rows, strict, electrodes=["Cz", "Pz"]).items["grade"].tolist() == ["poor"]
+    assert ledger(rows, strict, electrodes=["Fz", "Pz"]).items["grade"].tolist() == ["usable"]
+
+
 def test_harmless_flags_cost_no_grade_and_fatal_ones_cost_all():
     rows = measured(3)
     rows["line60_db"][0] = 60
-    rows["window_nan_share"] = np.array([0, 0.5, 0])
+    rows["window_gap_share"][1, :3] = 1
     rows["x_is_constant"] = np.array([False, False, True])
     assert ledger(rows).items["grade"].tolist() == ["good", "poor", "unusable"]
 
@@ -307,6 +340,16 @@ def test_robust_z_without_spread_or_values_is_unknown():
     assert np.isnan(robust_z(np.array([2.0, 2.0, 2.0]))).all()
     assert np.isnan(robust_z(np.full(3, np.nan))).all()
     assert robust_z(np.empty((0, 20))).shape == (0, 20)
+
+
+def test_where_all_recordings_are_alike_a_little_more_is_no_noise():
+    """A robust SD of 0.01 in log10: one half more is 18 of them, and 1.8 of 2 dB; ten times more is noise."""
+    rows = measured(40)
+    rows["hf_uv"] = (3 * 10 ** np.random.default_rng(0).normal(0, 0.01, (40, 20))).astype(np.float32)
+    rows["hf_uv"][3, 5], rows["hf_uv"][7, 2] = 4.5, 30
+    flags = ledger(rows).items["flags"]
+    assert flags.iloc[3] == ""
+    assert flags.iloc[7] == "muscle;noisy"
 
 
 @given(arrays(np.float64, 30, elements=st.floats(-1e3, 1e3)), st.integers(0, 1000))

@@ -28,7 +28,7 @@ class Quality(TableStage):
     """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 

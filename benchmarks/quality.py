@@ -416,6 +416,23 @@ def print_alarms(bench: Bench, clean: Sequence[dict[str, NDArray]]) -> None:
     print("\n| flag | raised in | 95 % interval |\n|---|---|---|")
     for flag, count in counts.items():
         print(f"| {flag} | {of(count, len(clean))} |")
+    reached = ", ".join(f"{name} {max(largest(row, name) for row in clean):.3g}" for name in NEAR)
+    print(f"\nthe most that an electrode reaches: {reached}")
+
+
+NEAR = ("line_db", "gain_db", "ekg_corr")
+"""Measures of which the documentation says how near clean recordings come to the limit."""
+
+
+def electrode_values(row: Mapping[str, NDArray], name: str) -> NDArray:
+    """Return a measure of the electrodes; ``line_db`` is the larger of 50 and 60 Hz."""
+    values = np.fmax(row["line50_db"], row["line60_db"]) if name == "line_db" else row[name]
+    return values[:N_EEG]
+
+
+def largest(row: Mapping[str, NDArray], name: str) -> float:
+    """Return the largest value of a measure over the electrodes."""
+    return float(np.nanmax(electrode_values(row, name)))
 
 
 def of(count: int, n: int) -> str:
@@ -495,7 +512,7 @@ def print_real(bench: Bench, folder: Path, seed: int) -> None:
     ]
     print_contents(recordings)
     raised = [flags_by_window(bench, recordings, version) for version in range(4)]
-    print_mains(recordings, raised)
+    print_mains(bench, recordings, raised)
     print_hearts(recordings, raised)
     print_others(recordings, raised)
     print("\nDefects planted in windows that are clean by eye, mains and heartbeats taken out before\n")
@@ -533,16 +550,17 @@ def print_contents(recordings: Sequence[Real]) -> None:
         )
 
 
-def print_mains(recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
+def print_mains(bench: Bench, recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
     """Print how ``line`` agrees with Welch's spectrum of the same 20 s, and what is left without mains."""
     counts: Counter[tuple[bool, bool]] = Counter()
-    alarmed, free = set(), set()
+    alarmed, free, levels = set(), set(), []
     for r in recordings:
-        for start in ALARMS_AT_S:
+        for start, segment in zip(ALARMS_AT_S, r.segments(bench, 0, ALARMS_AT_S), strict=True):
             span = slice(max(0, start - 5) * 200, (start + 15) * 200)
             present = mains_db(r.versions[0][:N_EEG, span]) >= ABSENT_DB
             flags = ["line" in f for f in raised[0][r.eeg_id, start][:N_EEG]]
             counts.update(zip(present.tolist(), flags, strict=True))
+            levels += electrode_values(bench.measure(segment), "line_db")[~present].tolist()
             if not present.any():
                 free.add(r.eeg_id)
                 alarmed |= {r.eeg_id} if any(flags) else set()
@@ -550,7 +568,7 @@ def print_mains(recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
     without = counts[False, False] + counts[False, True]
     print("\n| `line` by electrode and window | raised in | 95 % interval |\n|---|---|---|")
     print(f"| electrodes with mains by Welch ({ABSENT_DB:.0f} dB) | {of(counts[True, True], with_mains)} |")
-    print(f"| electrodes without | {of(counts[False, True], without)} |")
+    print(f"| electrodes without, which reach {max(levels):.1f} dB | {of(counts[False, True], without)} |")
     print(f"| recordings with a window without mains at any electrode | {of(len(alarmed), len(free))} |")
     print("\n| `line` | windows | 95 % interval | recordings | 95 % interval |\n|---|---|---|---|---|")
     for version, name in ((0, "as recorded"), (1, "mains taken out")):

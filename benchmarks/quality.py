@@ -1,19 +1,23 @@
 """Plants known defects in clean recordings and counts how many the ledger finds.
 
     python benchmarks/quality.py                      # made-up recordings
-    python benchmarks/quality.py --real DIR           # also those of DIR/train_eegs that are clean by eye
+    python benchmarks/quality.py --real DIR           # also the twelve IIIC-SPaRCNet recordings in DIR
+    python benchmarks/quality.py --recordings 0 --alarms 0 --classes 1200   # grades by class
 
 Every recording goes the run's own way (read_segment, evaluate, make_ledger), once as it is
 and once with each defect in one electrode or in all. A defect is found when one of the flags
 that name it is raised, for a defect of one electrode at that electrode. Intervals are
-Wilson's at 95 %.
+Wilson's at 95 %. What real recordings hold of themselves is found by references.py, without the
+measures of hms.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Sequence
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from unittest import mock
@@ -21,9 +25,22 @@ from unittest import mock
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+from references import (
+    ABSENT_DB,
+    LOOKED_AT,
+    Heart,
+    heart,
+    heart_in_electrodes,
+    is_clean,
+    mains_db,
+    shuffled,
+    without_beats,
+    without_mains,
+)
 
+import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
-from hms.quality.ledger import ITEM_FLAGS, Ledger, make_ledger
+from hms.quality.ledger import FLAGS, ITEM_FLAGS, Ledger, make_ledger
 from hms.sources import synthetic
 from hms.sources.base import Segment, read_segment
 from hms.stages.measures import Measures
@@ -33,8 +50,16 @@ Array = NDArray[np.float32]
 Rng = np.random.Generator
 
 N_EEG = len(EEG_CHANNELS)
-CLEAN_BY_EYE = ("317816376", "1127365412", "1699991723", "2081121819", "1358093099")
-"""Of the twelve recordings of IIIC-SPaRCNet, those in which no electrode stands out on a page."""
+
+
+def anywhere(whole: Array) -> bool:
+    """Return that a defect can be planted in any segment."""
+    return True
+
+
+def beats(whole: Array) -> bool:
+    """Return whether the EKG of a segment has heartbeats to mix in."""
+    return heart(whole[N_EEG]).beats
 
 
 @dataclass(frozen=True)
@@ -42,7 +67,8 @@ class Defect:
     """A defect at one strength.
 
     ``plant`` changes electrodes of a segment, shape (n, n_samples), in place; it is given the
-    whole segment too. ``strength`` is weak, middle or strong; "unseen" makes no claim.
+    whole segment too, as is ``fits``, which says whether the segment can have the defect.
+    ``strength`` is weak, middle or strong; "unseen" makes no claim.
     """
 
     name: str
@@ -50,6 +76,7 @@ class Defect:
     flags: tuple[str, ...]
     plant: Callable[[Array, Array, Rng], None]
     where: tuple[str, ...] = ("one", "all")
+    fits: Callable[[Array], bool] = anywhere
 
 
 # --- the defects ---------------------------------------------------------------------------------
@@ -160,11 +187,23 @@ def times(factor: float) -> Callable[[Array, Array, Rng], None]:
     return plant
 
 
-def heart(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
-    """Mix in the recording's own EKG, its 99.9th percentile at ``amplitude_uv``; none where it is silent."""
+def own_heart(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
+    """Mix in the recording's own EKG, its heartbeats' median height at ``amplitude_uv``."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
         ekg = whole[N_EEG] - np.median(whole[N_EEG])
+        near = heart(whole[N_EEG]).times[:, None] + np.arange(-10, 11)
+        height = np.median(np.abs(ekg[np.clip(near, 0, ekg.size - 1)]).max(axis=1))
+        eeg += np.float32(amplitude_uv / height) * ekg
+
+    return plant
+
+
+def foreign_heart(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
+    """Mix in a heartbeat that is not in the EKG, as where the EKG's own electrode is off."""
+
+    def plant(eeg: Array, whole: Array, rng: Rng) -> None:
+        ekg = synthetic.heartbeat(rng, eeg.shape[1])
         eeg += np.float32(amplitude_uv) * ekg / np.float32(np.quantile(np.abs(ekg), 0.999))
 
     return plant
@@ -185,8 +224,9 @@ def defects() -> list[Defect]:
         Defect("polarity reversed", "unseen", (), times(-1), ("all",)),
         Defect("drift of 500 µV", "middle", ("drift",), drift(500)),
         Defect("drift of 5,000 µV", "strong", ("drift",), drift(5000)),
-        Defect("EKG of 20 µV", "weak", ("ekg",), heart(20)),
-        Defect("EKG of 100 µV", "strong", ("ekg",), heart(100)),
+        Defect("EKG of 20 µV", "weak", ("ekg",), own_heart(20), fits=beats),
+        Defect("EKG of 100 µV", "strong", ("ekg",), own_heart(100), fits=beats),
+        Defect("EKG of 100 µV that the EKG lacks", "unseen", ("ekg",), foreign_heart(100)),
     ]
     for value, strength in zip((0.95, 0.8, 0.5), strengths, strict=True):
         found.append(Defect(f"clipped at {value:.0%} of its range", strength, ("clipped",), clipped(value)))
@@ -230,13 +270,11 @@ class Held:
         return found
 
 
-def made_up(n: int, seed: int, *, spoilt: bool = False) -> list[tuple[Array, float, str]]:
-    """Return synthetic recordings: samples, start of the sub-window, class; spoilt by artifacts or not."""
+def made_up(n: int, seed: int) -> list[tuple[Array, float, str]]:
+    """Return synthetic recordings without artifacts: samples, start of the sub-window, class."""
     plans = synthetic.plan_recordings(n_recordings=n, n_patients=max(2, n // 3), seed=seed)
-    with mock.patch.object(synthetic, "ARTIFACTS", synthetic.ARTIFACTS if spoilt else ()):
+    with mock.patch.object(synthetic, "ARTIFACTS", ()):
         eegs = [synthetic.simulate(plan, seed=seed) for plan in plans]
-    if spoilt:
-        eegs = [synthetic._spoil(np.random.default_rng([seed, i]), eeg) for i, eeg in enumerate(eegs)]
     classes = [CLASSES[int(np.argmax(plan.rows[0].votes))] for plan in plans]
     return [(eeg, float(plan.rows[0].offset_s), c) for eeg, plan, c in zip(eegs, plans, classes, strict=True)]
 
@@ -303,7 +341,7 @@ def wilson(found: int, n: int, z: float = 1.96) -> tuple[float, float]:
     return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
 
 
-# --- the tables ----------------------------------------------------------------------------------
+# --- planted defects -----------------------------------------------------------------------------
 
 BATCH = 10
 """Planted recordings that are graded together with all clean ones: the data set of the z scores."""
@@ -317,38 +355,35 @@ def count_found(
     clean: Sequence[dict[str, NDArray]],
     seed: int,
 ) -> tuple[int, int, set[str]]:
-    """Plant a defect in every segment; return how many are found, of how many, and other flags."""
+    """Plant a defect in every segment that can have it; return how many are found, of how many, and others.
+
+    A flag that the electrode raises without the defect finds nothing.
+    """
     rng = np.random.default_rng(seed)
     planted, places = [], []
-    for segment in segments:
-        eeg = segment.eeg.copy()
+    for i, segment in enumerate(segments):
         electrode = int(rng.integers(N_EEG))
+        if not defect.fits(segment.eeg):
+            continue
+        eeg = segment.eeg.copy()
         rows = slice(electrode, electrode + 1) if where == "one" else slice(0, N_EEG)
         defect.plant(eeg[rows], eeg, rng)
         planted.append(bench.measure(replace(segment, eeg=eeg)))
-        places.append(rows)
+        places.append((i, rows))
     found, others = 0, []
     for first in range(0, len(planted), BATCH):
         part = planted[first : first + BATCH]
-        for flags, rows in zip(
-            bench.flags([*clean, *part])[len(clean) :], places[first : first + BATCH], strict=True
-        ):
-            found += any(set(defect.flags) & raised for raised in flags[rows])
+        graded = bench.flags([*clean, *part])
+        for (i, rows), flags in zip(places[first : first + BATCH], graded[len(clean) :], strict=True):
+            new = (now - before for now, before in zip(flags[rows], graded[i][rows], strict=True))
+            found += any(set(defect.flags) & raised for raised in new)
             others.append(set.union(*flags) - set(defect.flags))
-    common = {flag for flag in set.union(*others) if np.mean([flag in raised for raised in others]) > 0.5}
+    common = {flag for flag in set().union(*others) if np.mean([flag in raised for raised in others]) > 0.5}
     return found, len(planted), common
 
 
-def false_alarms(bench: Bench, clean: Sequence[dict[str, NDArray]]) -> dict[str, int]:
-    """Return how many clean recordings each flag is raised in, and under "any" how many have one."""
-    raised = [set.union(*flags) for flags in bench.flags(clean)]
-    counts = {flag: sum(flag in flags for flags in raised) for flag in sorted(set.union(*raised))}
-    return {"any": sum(bool(flags) for flags in raised), **counts}
-
-
-def print_defects(bench: Bench, recordings: Sequence[tuple[Array, float, str]], seed: int) -> None:
-    """Print the table of defects and the false alarms of one set of recordings."""
-    segments = [bench.segment(eeg, offset_s) for eeg, offset_s, _ in recordings]
+def print_defects(bench: Bench, segments: Sequence[Segment], seed: int) -> None:
+    """Print the table of defects planted in segments, and what is raised without any."""
     clean = [bench.measure(segment) for segment in segments]
     print("| defect | in | strength | flags | found | 95 % interval | mostly also |")
     print("|---|---|---|---|---|---|---|")
@@ -357,49 +392,309 @@ def print_defects(bench: Bench, recordings: Sequence[tuple[Array, float, str]], 
         for where in defect.where:
             found, n, others = count_found(bench, defect, where, segments, clean, seed)
             low, high = wilson(found, n)
-            share = f"{found / n:.0%} of {n} | {low:.0%} to {high:.0%}" if defect.flags else "no claim |"
+            share = f"{found / max(n, 1):.0%} of {n} | {low:.0%} to {high:.0%}"
+            if defect.strength == "unseen":
+                share = f"no claim{f' ({found} of {n})' if defect.flags else ''} |"
             print(
                 f"| {defect.name} | {where} | {defect.strength} | {', '.join(defect.flags)} | {share} | "
                 f"{', '.join(sorted(others))} |"
             )
             total = totals.setdefault(defect.strength, [0, 0])
-            total[0] += found * bool(defect.flags)
-            total[1] += n * bool(defect.flags)
-    for strength, (found, n) in totals.items():
-        if n:
-            low, high = wilson(found, n)
-            print(f"\n{strength}: {found / n:.1%} of {n} found ({low:.1%} to {high:.1%})")
+            total[0] += found
+            total[1] += n
+    for strength in sorted(totals.keys() - {"unseen"}):
+        found, n = totals[strength]
+        low, high = wilson(found, n)
+        print(f"\n{strength}: {found} of {n} found, {found / n:.1%} ({low:.1%} to {high:.1%})")
     print_alarms(bench, clean)
 
 
 def print_alarms(bench: Bench, clean: Sequence[dict[str, NDArray]]) -> None:
-    """Print the false alarms of clean recordings."""
-    print("\n| flag | clean recordings that raise it | 95 % interval |\n|---|---|---|")
-    for flag, count in false_alarms(bench, clean).items():
-        low, high = wilson(count, len(clean))
-        print(f"| {flag} | {count} of {len(clean)} ({count / len(clean):.1%}) | {low:.1%} to {high:.1%} |")
+    """Print how many of these recordings raise each flag, and any."""
+    raised = [set.union(*flags) for flags in bench.flags(clean)]
+    counts = {"any": sum(map(bool, raised)), **Counter(flag for flags in raised for flag in sorted(flags))}
+    print("\n| flag | raised in | 95 % interval |\n|---|---|---|")
+    for flag, count in counts.items():
+        print(f"| {flag} | {of(count, len(clean))} |")
+    reached = ", ".join(f"{name} {max(largest(row, name) for row in clean):.3g}" for name in NEAR)
+    print(f"\nthe most that an electrode reaches: {reached}")
 
 
-def print_grades(bench: Bench, recordings: Iterable[tuple[Array, float, str]]) -> None:
-    """Print how often each class gets each grade."""
-    rows, classes = [], []
-    for eeg, offset_s, name in recordings:
-        rows.append(bench.measure(bench.segment(eeg, offset_s)))
-        classes.append(name)
-    grades = pd.crosstab(np.array(classes), bench.ledger(rows).items["grade"].to_numpy())
-    lateral = pd.crosstab(np.isin(classes, ["lpd", "lrda"]), bench.ledger(rows).items["grade"].to_numpy())
-    lateral.index = ["other classes", "LPD and LRDA"]
-    for table in (grades, lateral):
-        shares = table.div(table.sum(axis=1), axis=0)
+NEAR = ("line_db", "gain_db", "ekg_corr")
+"""Measures of which the documentation says how near clean recordings come to the limit."""
+
+
+def electrode_values(row: Mapping[str, NDArray], name: str) -> NDArray:
+    """Return a measure of the electrodes; ``line_db`` is the larger of 50 and 60 Hz."""
+    values = np.fmax(row["line50_db"], row["line60_db"]) if name == "line_db" else row[name]
+    return values[:N_EEG]
+
+
+def largest(row: Mapping[str, NDArray], name: str) -> float:
+    """Return the largest value of a measure over the electrodes."""
+    return float(np.nanmax(electrode_values(row, name)))
+
+
+def of(count: int, n: int) -> str:
+    """Return two cells: a count, and Wilson's interval of its share."""
+    low, high = wilson(count, n)
+    return f"{count} of {n} | {low:.1%} to {high:.1%}"
+
+
+# --- real recordings -----------------------------------------------------------------------------
+
+ALARMS_AT_S = (0, 10, 20, 30, 40)
+"""Starts of the windows in which alarms are counted: all of a recording of 50 s."""
+
+PLANTED_AT_S = (12, 20, 28)
+"""Those in which defects are planted: what is read of them, 34 s, lies within the recording."""
+
+READ_S = 12.0
+"""Seconds that are read before a window and after it, at most."""
+
+WINDOW_S = 10.0
+OF_THE_RECORDING = {"edge"}
+"""True of a window at the end of its recording, whatever is in it."""
+
+
+@dataclass(frozen=True)
+class Real:
+    """A real recording in four versions, and what references.py finds in it.
+
+    Attributes
+    ----------
+    eeg_id : its name
+    versions : as recorded; without mains; without mains and heartbeats; the same with the beats
+        shuffled before they were taken out, which leaves the true ones in
+    heart : peaks of its EKG, after mains were taken out
+    in_electrodes : largest peak to peak of an electrode's average around the beats, µV, and in
+        how many electrodes it is larger than around shuffled beats in 99 of 100
+    """
+
+    eeg_id: str
+    versions: tuple[Array, Array, Array, Array]
+    heart: Heart
+    in_electrodes: tuple[float, int]
+
+    def segments(self, bench: Bench, version: int, starts_s: Sequence[float]) -> list[Segment]:
+        """Return what a run would read for windows at these places."""
+        return [bench.segment(self.versions[version], start - JUDGED_START_S) for start in starts_s]
+
+    def is_clean(self, start_s: float) -> bool:
+        """Return whether nothing but mains and heartbeats was seen in what is read for a window."""
+        return is_clean(self.eeg_id, start_s - READ_S, start_s + WINDOW_S + READ_S)
+
+
+def real_recording(eeg_id: str, eeg: Array, rng: Rng) -> Real:
+    """Look at a recording with the methods of references.py."""
+    quiet = without_mains(eeg)
+    found = heart(quiet[N_EEG])
+    ptp_uv, p = heart_in_electrodes(quiet, found.times, rng)
+    beatless, control = quiet, quiet
+    if found.beats:
+        beatless = without_beats(quiet, found.times)
+        control = without_beats(quiet, shuffled(found.times, rng))
+    in_electrodes = float(ptp_uv.max()), int((p < 0.01).sum())
+    return Real(eeg_id, (eeg, quiet, beatless, control), found, in_electrodes)
+
+
+def print_real(bench: Bench, folder: Path, seed: int) -> None:
+    """Print what is in the real recordings, which of their flags are true, and the planted defects."""
+    there = pd.read_csv(folder / "train.csv")["eeg_id"].astype(str).tolist()
+    names = [name for name in there if name in LOOKED_AT]
+    if len(names) < len(there):
+        print(f"left out, because nobody looked at them: {len(there) - len(names)} recordings\n")
+    if not names:
+        return
+    rng = np.random.default_rng(seed)
+    recordings = [
+        real_recording(name, eeg, rng) for name, (eeg, _, _) in zip(names, real(folder, names), strict=True)
+    ]
+    print_contents(recordings)
+    raised = [flags_by_window(bench, recordings, version) for version in range(4)]
+    print_mains(bench, recordings, raised)
+    print_hearts(recordings, raised)
+    print_others(recordings, raised)
+    print("\nDefects planted in windows that are clean by eye, mains and heartbeats taken out before\n")
+    segments = [
+        s for r in recordings for s in r.segments(bench, 2, [t for t in PLANTED_AT_S if r.is_clean(t)])
+    ]
+    print_defects(bench, segments, seed)
+
+
+Raised = dict[tuple[str, int], list[set[str]]]
+
+
+def flags_by_window(bench: Bench, recordings: Sequence[Real], version: int) -> Raised:
+    """Return the flags of each recording and window, all graded as one data set."""
+    keys = [(r.eeg_id, start) for r in recordings for start in ALARMS_AT_S]
+    segments = [s for r in recordings for s in r.segments(bench, version, ALARMS_AT_S)]
+    return dict(zip(keys, bench.flags([bench.measure(s) for s in segments]), strict=True))
+
+
+def print_contents(recordings: Sequence[Real]) -> None:
+    """Print what the references say of each recording."""
+    print(
+        "| recording | clean windows | mains by Welch, dB | EKG: peaks, height, likeness, kurtosis | beats |"
+    )
+    print("|---|---|---|---|---|")
+    for r in recordings:
+        mains, h = mains_db(r.versions[0])[:N_EEG], r.heart
+        beat = "none"
+        if h.beats:
+            beat = f"{r.in_electrodes[0]:.0f} µV in an electrode, p < 0.01 in {r.in_electrodes[1]}"
         print(
-            "\n| class | items | " + " | ".join(table.columns) + " |\n|---|---|" + "---|" * len(table.columns)
+            f"| {r.eeg_id} | {sum(map(r.is_clean, ALARMS_AT_S))} of {len(ALARMS_AT_S)} | {mains.min():.0f} "
+            f"to {mains.max():.0f} | {len(h.times)}, {h.height_uv:,.0f} µV, {h.likeness:.2f}, "
+            f"{h.kurtosis:.1f} | {beat} |"
         )
-        for name in table.index:
-            print(
-                f"| {name} | {table.loc[name].sum()} | "
-                + " | ".join(f"{v:.1%}" for v in shares.loc[name])
-                + " |"
-            )
+
+
+def print_mains(bench: Bench, recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
+    """Print how ``line`` agrees with Welch's spectrum of the same 20 s, and what is left without mains."""
+    counts: Counter[tuple[bool, bool]] = Counter()
+    alarmed, free, levels = set(), set(), []
+    for r in recordings:
+        for start, segment in zip(ALARMS_AT_S, r.segments(bench, 0, ALARMS_AT_S), strict=True):
+            span = slice(max(0, start - 5) * 200, (start + 15) * 200)
+            present = mains_db(r.versions[0][:N_EEG, span]) >= ABSENT_DB
+            flags = ["line" in f for f in raised[0][r.eeg_id, start][:N_EEG]]
+            counts.update(zip(present.tolist(), flags, strict=True))
+            levels += electrode_values(bench.measure(segment), "line_db")[~present].tolist()
+            if not present.any():
+                free.add(r.eeg_id)
+                alarmed |= {r.eeg_id} if any(flags) else set()
+    with_mains = counts[True, False] + counts[True, True]
+    without = counts[False, False] + counts[False, True]
+    print("\n| `line` by electrode and window | raised in | 95 % interval |\n|---|---|---|")
+    print(f"| electrodes with mains by Welch ({ABSENT_DB:.0f} dB) | {of(counts[True, True], with_mains)} |")
+    print(f"| electrodes without, which reach {max(levels):.1f} dB | {of(counts[False, True], without)} |")
+    print(f"| recordings with a window without mains at any electrode | {of(len(alarmed), len(free))} |")
+    print("\n| `line` | windows | 95 % interval | recordings | 95 % interval |\n|---|---|---|---|---|")
+    for version, name in ((0, "as recorded"), (1, "mains taken out")):
+        print_windows(name, recordings, raised[version], {"line"})
+
+
+def print_windows(
+    name: str, recordings: Sequence[Real], raised: Raised, flags: set[str], only_clean: bool = False
+) -> None:
+    """Print in how many windows and recordings some of these flags are raised."""
+    windows = {
+        (r.eeg_id, start): bool(flags & set.union(*raised[r.eeg_id, start]))
+        for r in recordings
+        for start in ALARMS_AT_S
+        if not only_clean or r.is_clean(start)
+    }
+    alarmed = {eeg_id for (eeg_id, _), found in windows.items() if found}
+    n_recordings = len({eeg_id for eeg_id, _ in windows})
+    print(f"| {name} | {of(sum(windows.values()), len(windows))} | {of(len(alarmed), n_recordings)} |")
+
+
+def print_hearts(recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
+    """Print in how many windows ``ekg`` is raised, with heartbeats, without, and with none in the EKG."""
+    print("\n| `ekg` | windows | 95 % interval | recordings | 95 % interval |\n|---|---|---|---|---|")
+    hearts = [r for r in recordings if r.heart.beats]
+    for version, name in ((0, "as recorded"), (3, "shuffled beats taken out"), (2, "beats taken out")):
+        print_windows(f"heartbeat in the EKG, {name}", hearts, raised[version], {"ekg"})
+    rest = [r for r in recordings if not r.heart.beats]
+    print_windows("no heartbeat in the EKG", rest, raised[0], {"ekg"})
+
+
+def print_others(recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
+    """Print the other flags of windows in which nothing was seen, and all flags once their causes are out."""
+    print(
+        "\n| of what is clean by eye | windows | 95 % interval | recordings | 95 % interval |"
+        "\n|---|---|---|---|---|"
+    )
+    told = OF_THE_RECORDING | {"line", "ekg"}
+    every = set().union(*(f for flags in raised[0].values() for f in flags)) - OF_THE_RECORDING
+    for flag in sorted(every - told):
+        print_windows(f"`{flag}`", recordings, raised[0], {flag}, only_clean=True)
+    print_windows("any but line, ekg and edge", recordings, raised[0], every - told, only_clean=True)
+    print_windows("any but edge, mains and beats taken out", recordings, raised[2], every, only_clean=True)
+    alarms = {
+        f"{r.eeg_id} at {start} s: {', '.join(sorted(found))}"
+        for r in recordings
+        for start in ALARMS_AT_S
+        if r.is_clean(start) and (found := set.union(*raised[2][r.eeg_id, start]) - OF_THE_RECORDING)
+    }
+    print("\nthese are " + ("; ".join(sorted(alarms)) or "none"))
+
+
+# --- grades by class -----------------------------------------------------------------------------
+
+LATERALISED = ("lpd", "lrda")
+MOST_POINTS = 2.0
+
+
+def print_grades(n: int, overrides: Sequence[str]) -> None:
+    """Make n recordings with artifacts as ``python run.py`` does, and print grades and flags by class."""
+    with tempfile.TemporaryDirectory() as folder:
+        cfg = hms.compose(
+            f"data.n_recordings={n}", f"data.n_patients={max(2, n // 5)}", f"outputs_dir={folder}",
+            "data.write_spectrograms=false", "stages=[labels,quality]", "n_jobs=1", *overrides,
+            "qc.exclude_from=null",
+        )  # fmt: skip
+        run = hms.run(cfg)
+        ledger = run.qc
+        votes = dict(zip(run.meta["item_id"].astype(str), run.labels.y_soft.argmax(axis=1), strict=True))
+    ledger = ledger[ledger["item_id"].astype(str).isin(votes)]
+    classes = np.array([CLASSES[votes[item]] for item in ledger["item_id"].astype(str)])
+    lateral = np.isin(classes, LATERALISED)
+    groups = {name: classes == name for name in CLASSES}
+    groups |= {"LPD and LRDA": lateral, "the other four": ~lateral}
+    print(f"\n{len(ledger)} made-up recordings with artifacts, {max(2, n // 5)} patients\n")
+    print("| class | items | good | usable | poor or unusable | 95 % interval |\n|---|---|---|---|---|---|")
+    for name, members in groups.items():
+        grades = Counter(ledger["grade"].to_numpy()[members].tolist())
+        total, bad = int(members.sum()), grades["poor"] + grades["unusable"]
+        low, high = wilson(bad, total)
+        shares = " | ".join(
+            f"{count / max(total, 1):.1%}" for count in (grades["good"], grades["usable"], bad)
+        )
+        print(f"| {name} | {total} | {shares} | {low:.1%} to {high:.1%} |")
+    print_by_measure(ledger, groups)
+
+
+def print_by_measure(ledger: pd.DataFrame, groups: Mapping[str, NDArray[np.bool_]]) -> None:
+    """Print by how many points more items of a class are poor, in all and with one flag, and the verdict."""
+    bad = ledger["grade"].isin(["poor", "unusable"]).to_numpy()
+    flags = ledger["flags"].fillna("").str.split(";").map(set).tolist()
+    raised = {flag: np.array([flag in names for names in flags]) for flag in FLAGS}
+    rest = groups["the other four"]
+    print(
+        "\n| poor or unusable, points over the other four | 95 % interval | with one flag, at most |"
+        "\n|---|---|---|"
+    )
+    worst = 0.0
+    for name in (*LATERALISED, "LPD and LRDA"):
+        members = groups[name]
+        by_flag = {flag: points(bad & found, members, rest)[0] for flag, found in raised.items()}
+        flag = max(by_flag, key=lambda key: by_flag[key])
+        total, low, high = points(bad, members, rest)
+        worst = max(worst, total, by_flag[flag])
+        of_flag = f"{by_flag[flag]:+.1f}, {flag}" if by_flag[flag] > 0 else "none"
+        print(f"| {name}: {total:+.1f} | {low:+.1f} to {high:+.1f} | {of_flag} |")
+    print(f"\nno more than {MOST_POINTS:.0f} points: {'met' if worst <= MOST_POINTS else 'NOT met'}")
+    more = {flag: points(found, groups["LPD and LRDA"], rest) for flag, found in raised.items()}
+    told = ", ".join(
+        f"{flag} {v:+.1f} ({low:+.1f} to {high:+.1f})"
+        for flag, (v, low, high) in more.items()
+        if v > MOST_POINTS
+    )
+    print(
+        f"flags raised in more of LPD and LRDA by over {MOST_POINTS:.0f} points, any grade: {told or 'none'}"
+    )
+
+
+def points(
+    found: NDArray[np.bool_], members: NDArray[np.bool_], rest: NDArray[np.bool_]
+) -> tuple[float, ...]:
+    """Return by how many points more of the members than of the rest are found, with Newcombe's interval."""
+    p, q = found[members].mean(), found[rest].mean()
+    (p_low, p_high), (q_low, q_high) = (wilson(int(found[m].sum()), int(m.sum())) for m in (members, rest))
+    low, high = p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
+    return 100 * float(p - q), 100 * float(low), 100 * float(high)
 
 
 def main() -> None:
@@ -412,27 +707,26 @@ def main() -> None:
     parser.add_argument(
         "--classes", type=int, default=0, help="made-up recordings with artifacts, graded by class"
     )
-    parser.add_argument("--real", type=Path, help="folder with train.csv and train_eegs of real recordings")
+    parser.add_argument("--real", type=Path, help="folder with train.csv and train_eegs of IIIC-SPaRCNet")
     parser.add_argument(
-        "--clean", nargs="+", default=CLEAN_BY_EYE, help="ids of the real ones that are clean by eye"
+        "--seed", type=int, default=1, help="of the recordings without artifacts and the plants"
     )
-    parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("overrides", nargs="*", help="configuration, such as qc=strict")
     args = parser.parse_args()
     bench = Bench(*args.overrides)
     if args.recordings:
         print(f"\n{args.recordings} made-up recordings\n")
-        print_defects(bench, made_up(args.recordings, args.seed), args.seed)
+        made = made_up(args.recordings, args.seed)
+        print_defects(bench, [bench.segment(eeg, offset_s) for eeg, offset_s, _ in made], args.seed)
     if args.real:
-        print(f"\n{len(args.clean)} real recordings\n")
-        print_defects(bench, real(args.real, args.clean), args.seed)
+        print("\nreal recordings\n")
+        print_real(bench, args.real, args.seed)
     if args.alarms:
         print(f"\n{args.alarms} further made-up recordings without artifacts")
         more = made_up(args.alarms, args.seed + 1)
         print_alarms(bench, [bench.measure(bench.segment(eeg, offset_s)) for eeg, offset_s, _ in more])
     if args.classes:
-        print(f"\ngrades of {args.classes} made-up recordings with artifacts")
-        print_grades(bench, made_up(args.classes, args.seed, spoilt=True))
+        print_grades(args.classes, args.overrides)
 
 
 if __name__ == "__main__":

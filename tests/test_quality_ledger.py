@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 from typing import Any
 
@@ -111,7 +112,7 @@ def test_z_scores_find_the_one_electrode_with_high_frequencies():
 @pytest.mark.parametrize(
     ("flag", "changes"),
     [
-        ("window_gap", {"window_nan_share": 0.2}),
+        ("unmeasured", dict.fromkeys(CHANNEL_MEASURES, np.nan)),
         ("edge", {"edge_share": 0.3}),
         ("lopsided", {"left_right_db": -13}),
         ("dead_pair", {"dead_derivations": 1}),
@@ -130,6 +131,30 @@ def test_an_item_beyond_a_limit_raises_that_flag_alone(flag: str, changes: dict[
         rows[name] = rows[name].astype(float) if not isinstance(value, bool) else rows[name]
         rows[name][1] = value
     assert ledger(rows).items["flags"].tolist() == ["", flag]
+
+
+def test_a_window_gap_counts_at_the_electrodes_of_the_montage():
+    """Two electrodes in full are over 10 % of 16 and no part of what two others make."""
+    rows = measured(1)
+    rows["window_gap_share"][0, :2] = 1  # Fp1 and F3
+    qc = control()
+    lone = replace(qc, channel=replace(qc.channel, gappy=None))
+    banana = [name for name in EEG_CHANNELS if name not in ("Fz", "Cz", "Pz")]
+    assert ledger(rows, lone, electrodes=banana).items["flags"].tolist() == ["window_gap"]
+    assert ledger(rows, lone, electrodes=banana).items["montage_gap_share"].tolist() == [2 / 16]
+    assert ledger(rows, lone, electrodes=["Fz", "Cz", "Pz"]).items["flags"].tolist() == [""]
+
+
+def test_a_recording_without_electrodes_is_called_unmeasured_and_not_good():
+    """Its gaps are those of all its channels, where they are known."""
+    rows = measured(2)
+    for name in CHANNEL_MEASURES:
+        rows[name][0] = np.nan
+    assert ledger(rows).items["flags"].tolist() == ["unmeasured", ""]
+    assert ledger(rows).items["grade"].tolist() == ["usable", "good"]
+    assert ledger(rows).items["n_electrodes"].tolist() == [0, 19]
+    rows["window_nan_share"] = np.array([0.5, 0.0])
+    assert ledger(rows).items["flags"].iloc[0] == "unmeasured;window_gap"
 
 
 def test_every_flag_is_tested_here():
@@ -186,10 +211,19 @@ def test_an_electrode_that_the_montage_does_not_use_makes_nothing_poor():
     assert ledger(rows, electrodes=without_midline).items["grade"].tolist() == ["usable"]
 
 
+def test_a_flag_that_makes_poor_by_itself_does_so_only_at_the_montages_electrodes():
+    rows = measured(1)
+    rows["peak_uv"][0, CHANNELS.index("Cz")] = 5000
+    qc = control()
+    strict = replace(qc, grading=replace(qc.grading, poor=("large",)))
+    assert ledger(rows, strict, electrodes=["Cz", "Pz"]).items["grade"].tolist() == ["poor"]
+    assert ledger(rows, strict, electrodes=["Fz", "Pz"]).items["grade"].tolist() == ["usable"]
+
+
 def test_harmless_flags_cost_no_grade_and_fatal_ones_cost_all():
     rows = measured(3)
     rows["line60_db"][0] = 60
-    rows["window_nan_share"] = np.array([0, 0.5, 0])
+    rows["window_gap_share"][1, :3] = 1
     rows["x_is_constant"] = np.array([False, False, True])
     assert ledger(rows).items["grade"].tolist() == ["good", "poor", "unusable"]
 
@@ -239,6 +273,33 @@ def test_the_same_ledger_is_the_same_bytes():
     assert first.channels_parquet() == second.channels_parquet()
 
 
+def test_the_csv_is_what_pandas_would_write_with_six_digits():
+    """Commas, quotes, line ends and missing values included, floats of any size, items never measured."""
+    rows = measured(3) | {"row": np.array([0, 2, 3])}
+    rows["jump_uv"][:, :2] = [[500, 600], [1 / 3, 1e-7], [np.nan, 1e20]]
+    rows["corr_ll_lp"] = np.array([np.nan, -0.0, np.inf])
+    items = pd.DataFrame({"item_id": ["a", "b", "c", "d"], "eeg_id": [1, 2, 3, 4]})
+    reasons = [None, Reason("read", 'a "b", c\nd', failure=True), None, None]
+    found = make_ledger(items, reasons, rows, control())
+    assert "jump:Fp1,F3" in found.items["flagged_channels"].tolist()
+    assert (
+        found.items_csv()
+        == found.items.to_csv(index=False, lineterminator="\n", float_format="%.6g").encode()
+    )
+
+
+def test_the_channels_of_the_parquet_file_are_those_of_the_ledger():
+    rows = measured(2)
+    rows["jump_uv"][1, 3:5] = 500
+    found = ledger(rows)
+    pd.testing.assert_frame_equal(
+        pd.read_parquet(io.BytesIO(found.channels_parquet())).astype({"flags": object}),
+        found.channels.astype({"flags": object}),
+        check_dtype=False,
+    )
+    assert found.channels["flags"].tolist() == [""] * 23 + ["jump"] * 2 + [""] * 15
+
+
 @pytest.mark.parametrize("option", ["lenient", "default", "strict"])
 def test_an_ordinary_item_is_good_under_every_option(option: str):
     assert ledger(measured(3), control(option)).items["grade"].tolist() == ["good"] * 3
@@ -279,6 +340,16 @@ def test_robust_z_without_spread_or_values_is_unknown():
     assert np.isnan(robust_z(np.array([2.0, 2.0, 2.0]))).all()
     assert np.isnan(robust_z(np.full(3, np.nan))).all()
     assert robust_z(np.empty((0, 20))).shape == (0, 20)
+
+
+def test_where_all_recordings_are_alike_a_little_more_is_no_noise():
+    """A robust SD of 0.01 in log10: one half more is 18 of them, and 1.8 of 2 dB; ten times more is noise."""
+    rows = measured(40)
+    rows["hf_uv"] = (3 * 10 ** np.random.default_rng(0).normal(0, 0.01, (40, 20))).astype(np.float32)
+    rows["hf_uv"][3, 5], rows["hf_uv"][7, 2] = 4.5, 30
+    flags = ledger(rows).items["flags"]
+    assert flags.iloc[3] == ""
+    assert flags.iloc[7] == "muscle;noisy"
 
 
 @given(arrays(np.float64, 30, elements=st.floats(-1e3, 1e3)), st.integers(0, 1000))
@@ -346,6 +417,71 @@ def test_equal_bytes_count_once_and_as_recordings():
         ["p", "q", "r"], ["1", "2", "3"], ["d", None, "d"], np.arange(3), x, threshold=0.999
     )
     assert found[["item_id", "same_as", "kind"]].to_numpy().tolist() == [["r", "p", "recording"]]
+
+
+def lines(x: np.ndarray, digests: list[str | None], **more: Any) -> list[list[str]]:
+    """Return item, same_as and kind of windows of as many recordings, named p, q, r, s."""
+    ids = list("pqrs")[: len(x)]
+    found = find_duplicates(ids, ids, digests, np.arange(len(x)), x, threshold=0.999, **more)
+    return found[["item_id", "same_as", "kind"]].to_numpy().tolist()
+
+
+def test_copies_of_an_item_left_out_are_named_as_copies_of_each_other():
+    """Otherwise no line would have two items that are used, and a leak between them would go unseen."""
+    x = np.repeat(signatures(1), 3, axis=0)
+    expected = [["p", "q", "{}"], ["r", "q", "{}"]]
+    for digests, kind in (([None] * 3, "window"), (["d"] * 3, "recording")):
+        assert lines(x, digests, used=[False, True, True]) == [
+            [text.format(kind) for text in line] for line in expected
+        ]
+    assert lines(x, [None] * 3) == [["q", "p", "window"], ["r", "p", "window"]]
+
+
+def test_an_item_between_two_that_do_not_repeat_each_other_has_a_line_for_each():
+    """Correlations 0.9995 to either side and 0.998 across: r repeats p and q, and links them."""
+    one, other = signatures(2).astype(np.float64)
+    other -= (other @ one) * one
+    other /= np.linalg.norm(other)
+    angle = np.arccos(0.9995)
+    x = np.stack([np.cos(a) * one + np.sin(a) * other for a in (-angle, angle, 0)]).astype(np.float32)
+    assert lines(x, [None] * 3) == [["r", "p", "window"], ["r", "q", "window"]]
+
+
+def test_an_item_has_one_line_where_what_it_repeats_is_linked_already():
+    x = np.repeat(signatures(1), 4, axis=0)
+    x[3, 0] += np.float32(1e-3)
+    assert lines(x, [None] * 4) == [[item, "p", "window"] for item in "qrs"]
+    assert lines(x, ["d", "d", None, None])[0] == ["q", "p", "recording"]
+
+
+@given(st.integers(0, 10_000))
+@settings(max_examples=40, deadline=None)
+def test_a_leak_is_seen_on_the_lines_exactly_if_there_is_one_among_all_pairs(seed: int):
+    """Against every pair of used items: same bytes or a correlation above 0.999, in different folds."""
+    rng = np.random.default_rng(seed)
+    n = int(rng.integers(2, 12))
+    base = signatures(3, seed)[rng.integers(3, size=n)]
+    x = base + rng.choice([0, 0.0015, 0.004], (n, 1)) * rng.standard_normal((n, 256))
+    x = (x / np.linalg.norm(x, axis=1, keepdims=True)).astype(np.float32)
+    recordings = [f"r{k}" for k in np.sort(rng.integers(0, n, n))]
+    bytes_of = {name: f"d{rng.integers(n)}" for name in recordings}
+    fold_of = {name: int(rng.integers(2)) for name in recordings}
+    used = (rng.random(n) < 0.7).tolist()
+    ids = [f"i{k}" for k in range(n)]
+    digests = [bytes_of[name] for name in recordings]
+    found = find_duplicates(ids, recordings, digests, np.arange(n), x, threshold=0.999, used=used)
+    rows = [i for i in range(n) if used[i]]
+    folds = np.array([fold_of[recordings[i]] for i in rows])
+    splits = [(np.flatnonzero(folds != k), np.flatnonzero(folds == k)) for k in range(2)]
+    corr = x.astype(float) @ x.astype(float).T
+    there = any(
+        recordings[i] != recordings[k]
+        and (digests[i] == digests[k] or corr[i, k] > 0.999)
+        and fold_of[recordings[i]] != fold_of[recordings[k]]
+        for i in rows
+        for k in rows
+    )
+    assert bool(pairs_across_folds(found, [ids[i] for i in rows], splits)) == there
 
 
 def test_a_pair_leaks_only_if_a_fold_parts_it():

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from recordings import DOUBLE_BANANA
+from test_quality_run import bipolar_set
 
 from hms.competition import CHANNELS
 from hms.config import ConfigError
@@ -74,3 +78,12 @@ def test_an_item_of_a_run_carries_the_flags_of_its_ledger(finished: Run):
     for part in flagged["flagged_channels"].split(";"):
         name, channels = part.split(":")
         assert notes.ch_names[stated[name]] == tuple(channels.split(","))
+
+
+def test_flags_of_an_item_are_annotated_without_channels(prepare: Callable[..., Run], tmp_path: Path):
+    """A recording of derivations has them as channels, and the flag of the item over all of it."""
+    pytest.importorskip("mne")
+    raw = prepare(bipolar_set(tmp_path / "d", 1), "folds=none").to_mne("1000")
+    assert set(raw.ch_names) == set(DOUBLE_BANANA)
+    assert sorted(raw.annotations.description) == ["unmeasured", "window"]
+    assert raw.annotations.ch_names[list(raw.annotations.description).index("unmeasured")] == ()

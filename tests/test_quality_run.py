@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from recordings import bipolar
 
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
 from hms.quality.ledger import FLAGS, GRADES
@@ -47,6 +48,14 @@ def edge_set(folder: Path, n: int = 3) -> Path:
     return write_set(folder, [noise(i) for i in range(n)], list(range(n)), [i % 6 for i in range(n)])
 
 
+def bipolar_set(folder: Path, n: int = 3) -> Path:
+    """Write the pairs of a double banana instead of the electrodes."""
+    edge_set(folder, n)
+    for path in (folder / "train_eegs").iterdir():
+        pd.DataFrame(bipolar(pd.read_parquet(path))).to_parquet(path)
+    return folder
+
+
 # --- odd inputs ----------------------------------------------------------------------------------
 
 
@@ -82,6 +91,34 @@ def test_a_nan_only_recording_among_others_is_the_only_one_without_measures(prep
     assert run.qc["item_id"].tolist() == ["1000", "1001", "1002"]
     assert run.qc["used"].tolist() == [True, False, True]
     assert run.qc["nan_share"].notna().tolist() == [True, False, True]
+
+
+def test_recordings_of_derivations_are_used_and_said_to_be_unmeasured(prepare: Prepare, tmp_path: Path):
+    """Their electrodes cannot be looked at; the run says so instead of calling the input good."""
+    run = prepare(bipolar_set(tmp_path / "d"), "folds=none")
+    assert run.qc["flags"].tolist() == ["unmeasured"] * 3
+    assert run.qc["grade"].tolist() == ["usable"] * 3
+    assert run.qc["n_electrodes"].tolist() == [0] * 3
+    assert run.summary["quality"]["measured"] == 3
+    assert run.summary["quality"]["flags"]["unmeasured"] == 3
+
+
+def test_without_folds_nothing_was_checked_for_leaks(prepare: Prepare, tmp_path: Path):
+    """`passed` is null, for folds=none and where every item is left out."""
+    assert prepare(edge_set(tmp_path / "a"), "folds=none").summary["leakage"]["passed"] is None
+    dead = write_set(tmp_path / "b", [np.full((20, 10_000), np.nan)] * 2, [1, 2], [0, 1])
+    assert prepare(dead, "folds.n_splits=2").summary["leakage"]["passed"] is None
+
+
+def test_recordings_per_patient_count_recordings_and_not_rows(prepare: Prepare, tmp_path: Path):
+    """Two rows of each of three recordings are six items of three patients."""
+    folder = edge_set(tmp_path / "d")
+    table = pd.read_csv(folder / "train.csv")
+    again = table.assign(eeg_sub_id=1, label_id=table["label_id"] + 10)
+    pd.concat([table, again]).to_csv(folder / "train.csv", index=False)
+    summary = prepare(folder, "unit=per_row", "folds=none").summary
+    assert summary["items_per_patient"] == {"patients": 3, "median": 2.0, "largest": 2}
+    assert summary["recordings_per_patient"] == {"patients": 3, "median": 1.0, "largest": 1}
 
 
 def test_no_excluded_items_give_an_empty_table_of_reasons(prepare: Prepare, tmp_path: Path):
@@ -201,6 +238,19 @@ def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], 
     assert "1003 and 1000" in done.err
     assert "patient_id" in done.err
     assert "Traceback" not in done.err
+
+
+def test_copies_of_an_item_left_out_still_leak(prepare: Prepare, tmp_path: Path):
+    """The first of three copies is poor by what stands before its window; the other two are a leak."""
+    poor = noise(0)
+    poor[[1, 5, 9, 13, 17], 2000:2020] += 900
+    eegs = [poor, noise(0), noise(0) + 20, noise(3), noise(4)]
+    folder = write_set(tmp_path / "d", eegs, [1, 2, 3, 4, 5], [0] * 5)
+    run = prepare(folder, "folds.n_splits=5", "qc.exclude_from=poor")
+    assert run.excluded["item_id"].tolist() == ["1000"]
+    assert run.summary["leakage"]["examples"] == [["1002", "1001"]]
+    assert run.summary["leakage"]["passed"] is False
+    assert run.summary["duplicates"]["windows"] == 2
 
 
 # --- settings ------------------------------------------------------------------------------------

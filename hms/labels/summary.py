@@ -25,6 +25,7 @@ __all__ = [
     "entropy_by_class",
     "entropy_nats",
     "imbalance_ratio",
+    "per_patient",
     "summarise_labels",
     "vote_strata",
     "vote_sum_counts",
@@ -124,7 +125,6 @@ def summarise_labels(
     )
     patients = np.asarray(patient_id, dtype=object)
     masks = vote_strata(n, threshold)
-    recordings = np.unique(patients.astype(str), return_counts=True)[1]
     return {
         "items": len(y),
         "vote_sum": {str(total): count for total, count in vote_sum_counts(n).items()},
@@ -135,11 +135,17 @@ def summarise_labels(
             {part: _figures(y[rows], w[rows]) | {"patients": len(set(patients[rows]))} for part, rows in pair}
             for pair in (zip(("train", "valid"), split, strict=True) for split in splits)
         ],
-        "items_per_patient": {
-            "patients": int(recordings.size),
-            "median": _number(np.median(recordings) if recordings.size else math.nan),
-            "largest": int(recordings.max(initial=0)),
-        },
+        "items_per_patient": per_patient(patients),
+    }
+
+
+def per_patient(patient_id: ArrayLike) -> dict[str, float | None]:
+    """Return how many patients there are, and the median and largest number of entries that one has."""
+    counts = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_counts=True)[1]
+    return {
+        "patients": int(counts.size),
+        "median": _number(np.median(counts) if counts.size else math.nan),
+        "largest": int(counts.max(initial=0)),
     }
 
 

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["COLUMNS", "find_duplicates", "pairs_across_folds", "same_windows"]
 
 COLUMNS = ("item_id", "same_as", "kind", "correlation")
-N_DIRECTIONS = 12
-"""Of a signature's 256 dimensions, in how many candidates are looked for."""
+N_DIRECTIONS = 6
+"""Of a signature's 256 dimensions, in how many candidates are looked for: with 12 there are fewer
+candidates, but finding them takes eight times as long."""
 
 FEW = 1000
 """Windows of which all pairs are compared."""
@@ -29,7 +30,14 @@ FEW = 1000
 ROUNDING = 1e-4
 """More than a correlation in float32 is off."""
 
-Pairs = list[tuple[int, int, float]]
+DIRECTIONS_FROM = 2048
+"""Signatures that the directions are found from, at most, spread over all."""
+
+PAIRS_AT_ONCE = 4096
+"""Candidates that are compared in full at once: 16 MB."""
+
+Pair = tuple[int, int, str, float]
+"""The later item, the earlier, the kind and the correlation."""
 
 
 def find_duplicates(
@@ -40,8 +48,14 @@ def find_duplicates(
     signatures: NDArray[np.float32],
     *,
     threshold: float,
+    used: Sequence[bool] | None = None,
 ) -> pd.DataFrame:
-    """Return each item that repeats an earlier one of another recording, with the first that it repeats.
+    """Return each item that repeats one of another recording, with the first that it repeats.
+
+    Items used come before those left out, whatever their order in the table: two copies of an
+    item that is left out are then named as copies of each other. What repeats two items that
+    do not repeat each other has a line for each. So all items used that are linked by repeats are
+    linked by lines of items used: if no line has its items on both sides of a fold, nothing leaks.
 
     Parameters
     ----------
@@ -50,6 +64,7 @@ def find_duplicates(
     rows : shape (n_measured,), items that have a signature, ascending
     signatures : float32, shape (n_measured, n_values), from `hms.quality.measures.window_signature`
     threshold : correlation above which two windows are the same
+    used : per item, whether it is in the package; all are if not given
 
     Returns
     -------
@@ -59,14 +74,45 @@ def find_duplicates(
     """
     import pandas as pd
 
-    found: dict[int, tuple[int, str, float]] = {
-        later: (first, "recording", np.nan) for later, first in _same_bytes(recordings, digests)
-    }
-    owners = np.array(recordings, dtype=object)[rows]
-    for later, first, corr in same_windows(signatures, owners, threshold=threshold):
-        found.setdefault(int(rows[later]), (int(rows[first]), "window", corr))
-    table = [(item_ids[i], item_ids[first], kind, corr) for i, (first, kind, corr) in sorted(found.items())]
+    is_used = np.ones(len(item_ids), bool) if used is None else np.asarray(used, bool)
+    order = np.argsort(~is_used, kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(order))
+    ranked = np.argsort(place[rows])
+    owners = [recordings[i] for i in order.tolist()]
+    pairs = [
+        (later, first, "recording", np.nan)
+        for later, first in _same_bytes(owners, [digests[i] for i in order.tolist()])
+    ]
+    measured = place[rows[ranked]]
+    names = np.array([owners[i] for i in measured.tolist()], dtype=object)
+    pairs += [
+        (int(measured[later]), int(measured[first]), "window", corr)
+        for later, first, corr in same_windows(signatures[ranked], names, threshold=threshold)
+    ]
+    linking = _linking(pairs, owners)
+    told = sorted((int(order[later]), int(order[first]), kind, corr) for later, first, kind, corr in linking)
+    table = [(item_ids[later], item_ids[first], kind, corr) for later, first, kind, corr in told]
     return pd.DataFrame(table, columns=list(COLUMNS))
+
+
+def _linking(pairs: Sequence[Pair], owners: Sequence[str]) -> list[Pair]:
+    """Return the first pair of every later item, and of the rest those that link what nothing did before."""
+    parent = {owner: owner for owner in owners}
+
+    def root(owner: str) -> str:
+        while parent[owner] != owner:
+            parent[owner] = owner = parent[parent[owner]]
+        return owner
+
+    kept, seen = [], set()
+    for pair in sorted(pairs, key=lambda pair: (pair[0], pair[2], pair[1])):
+        later, first = root(owners[pair[0]]), root(owners[pair[1]])
+        if pair[0] not in seen or later != first:
+            kept.append(pair)
+        seen.add(pair[0])
+        parent[later] = first
+    return kept
 
 
 def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> list[tuple[int, int]]:
@@ -82,8 +128,10 @@ def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> lis
     return pairs
 
 
-def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float) -> Pairs:
-    """Return (later, first, correlation) for windows of different owners that correlate above a threshold.
+def same_windows(
+    signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float
+) -> list[tuple[int, int, float]]:
+    """Return (later, earlier, correlation) for windows of different owners that correlate above a threshold.
 
     All the pairs there can be are found first, and each is then compared in full, so that
     nothing is missed; see `_all_near` and `_near`.
@@ -97,28 +145,38 @@ def same_windows(signatures: NDArray[np.float32], owners: NDArray[np.object_], *
     Returns
     -------
     list
-        One entry per repeated window: with the first window that it repeats. A constant
-        window repeats nothing.
+        All pairs, ascending, but that windows of equal values are paired with the first of
+        them alone. A constant window repeats nothing.
     """
     alive = np.flatnonzero(np.any(signatures != 0, axis=1))
-    values, first, group = np.unique(signatures[alive], axis=0, return_index=True, return_inverse=True)
-    leaders = alive[first]
+    leader = _first_equal(signatures, alive)
     pairs = [
-        (int(i), int(leaders[g]), 1.0)
-        for i, g in zip(alive, np.ravel(group), strict=True)
-        if owners[i] != owners[leaders[g]]
+        (i, first, 1.0)
+        for i, first in zip(alive.tolist(), leader.tolist(), strict=True)
+        if first != i and owners[i] != owners[first]
     ]
-    if len(values) > 1:
-        near = (_all_near if len(values) <= FEW else _near)(values, threshold)
-        exact = values.astype(np.float64)
-        corr = np.einsum("pv,pv->p", exact[near[:, 0]], exact[near[:, 1]])
-        for (a, b), r in zip(leaders[near[corr > threshold]], corr[corr > threshold], strict=True):
-            if owners[a] != owners[b]:
-                pairs.append((int(max(a, b)), int(min(a, b)), round(float(r), 6)))
-    earliest: dict[int, tuple[int, float]] = {}
-    for later, earlier, r in sorted(pairs):
-        earliest.setdefault(later, (earlier, r))
-    return [(later, *pair) for later, pair in earliest.items()]
+    different = np.unique(leader)
+    if len(different) > 1:
+        values = signatures[different]
+        near = different[(_all_near if len(values) <= FEW else _near)(values, threshold)]
+        for start in range(0, len(near), PAIRS_AT_ONCE):
+            some = near[start : start + PAIRS_AT_ONCE]
+            one, other = (signatures[rows].astype(np.float64) for rows in some.T)
+            corr = np.einsum("pv,pv->p", one, other)
+            for (a, b), r in zip(
+                some[corr > threshold].tolist(), corr[corr > threshold].tolist(), strict=True
+            ):
+                if owners[a] != owners[b]:
+                    pairs.append((max(a, b), min(a, b), round(r, 6)))
+    return sorted(pairs)
+
+
+def _first_equal(signatures: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return for each of these rows the first of them that has the same values."""
+    first: dict[bytes, int] = {}
+    values = signatures[rows] + np.float32(0)  # turns -0 into 0
+    found = (first.setdefault(value.tobytes(), row) for value, row in zip(values, rows.tolist(), strict=True))
+    return np.fromiter(found, np.intp, len(rows))
 
 
 def _all_near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
@@ -141,10 +199,10 @@ def _near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
 
 
 def _projected(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the values along the directions in which they differ most."""
-    exact = values.astype(np.float64)
-    _, directions = np.linalg.eigh(exact.T @ exact)
-    return np.asarray(exact @ directions[:, -N_DIRECTIONS:])
+    """Return the values along orthonormal directions in which they, or a part of them, differ most."""
+    some = values[:: -(-len(values) // DIRECTIONS_FROM)].astype(np.float64)
+    _, directions = np.linalg.eigh(some.T @ some)
+    return np.asarray(values.astype(np.float64) @ directions[:, -N_DIRECTIONS:])
 
 
 def pairs_across_folds(

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
 from hms.config import ConfigError
-from hms.plan import make_plan
+from hms.plan import make_plan, needed_channels
 from hms.registry import did_you_mean
 from hms.sources.base import RECORDING, Segment, open_part, read_segment
 from hms.stage import Unusable
@@ -34,7 +34,8 @@ def item_to_mne(run: Run, item_id: str) -> Any:
         Volts; electrodes at the standard 10-20 places, the EKG as ``ecg``. Annotations:
         ``window`` over the seconds that become x, ``BAD_gap`` over samples that are missing
         in some channel (NaN, as recorded), and each flag of the ledger over everything, with
-        its channels. Time 0 is where the recording was first read.
+        its channels if it is of channels. A recording of derivations keeps them, without
+        places. Time 0 is where the recording was first read.
 
     Raises
     ------
@@ -51,7 +52,7 @@ def segment_to_mne(segment: Segment, flags: dict[str, tuple[str, ...]]) -> Any:
     Parameters
     ----------
     segment : channels with names of the 10-20 system, µV
-    flags : channels by flag
+    flags : channels by flag, none for a flag of the item
     """
     mne = _import_mne()
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
@@ -106,7 +107,7 @@ def _read(run: Run, item_id: str) -> Segment:
             plan.origins[RECORDING].starts[row],
             window_s=float(plan.items["window_length_s"].iloc[row]),
             context_s=context_s,
-            channels=CHANNELS,
+            channels=tuple(dict.fromkeys((*CHANNELS, *needed_channels(list(plan.item_stages.values()))))),
         )
     except Unusable as reason:
         raise ConfigError(f"item '{item_id}': {reason.reason}") from None
@@ -117,14 +118,17 @@ def _chain(plan: Any) -> list[Any]:
 
 
 def _flags(run: Run, item_id: str) -> dict[str, tuple[str, ...]]:
-    """Return the channels by flag of the run's ledger, nothing where the run has none."""
+    """Return the flags of the run's ledger with their channels, nothing where the run has none."""
     import pandas as pd
 
     if LEDGER not in run.manifest["files"]:
         return {}
     table = pd.read_parquet(io.BytesIO(run.file(LEDGER).read_bytes()), filters=[("item_id", "==", item_id)])
     found: dict[str, list[str]] = {}
+    items = run.qc.set_index(run.qc["item_id"].astype(str))["flags"].fillna("")
+    for name in filter(None, items[item_id].split(";")):
+        found[name] = []
     for channel, text in zip(table["channel"], table["flags"], strict=True):
         for name in filter(None, text.split(";")):
-            found.setdefault(name, []).append(channel)
+            found[name].append(channel)
     return {name: tuple(channels) for name, channels in found.items()}

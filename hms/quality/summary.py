@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hms.labels.summary import summarise_labels
+from hms.labels.summary import per_patient, summarise_labels
 from hms.quality.duplicates import pairs_across_folds
 from hms.quality.ledger import FLAGS, GRADES
 
@@ -45,6 +45,7 @@ def summarise(
             threshold=high_confidence_votes,
             splits=splits_of(splits),
         ),
+        "recordings_per_patient": per_patient(used.drop_duplicates("eeg_id")["patient_id"].to_numpy(object)),
     }
 
 
@@ -71,17 +72,17 @@ def summarise_quality(
         quality : items by grade and, of the measured ones, by flag
         duplicates : items that repeat an earlier recording or window, with the first few
         leakage : patients and duplicates that some fold has on both of its sides, and whether
-            there are none; ``passed`` is None without folds
+            there are none; ``passed`` is None where no fold has items on both
     """
     flags = Counter(name for text in ledger["flags"].fillna("") for name in str(text).split(";") if name)
     across = pairs_across_folds(duplicates, used["item_id"].tolist(), splits)
     patients = used["patient_id"].to_numpy(object)
     shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
-    kinds = Counter(duplicates["kind"].tolist())
+    kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {
         "quality": {
             "items": len(ledger),
-            "measured": int(ledger["nan_share"].notna().sum()),
+            "measured": int(ledger["outside_share"].notna().sum()),
             "grades": {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES},
             "flags": {name: flags[name] for name in FLAGS},
         },
@@ -94,6 +95,6 @@ def summarise_quality(
             "patients_on_both_sides": len(shared),
             "duplicates_on_both_sides": len(across),
             "examples": [list(pair) for pair in across[:SHOWN]],
-            "passed": not (shared or across) if splits else None,
+            "passed": not (shared or across) if any(len(t) and len(v) for t, v in splits) else None,
         },
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
@@ -28,7 +28,7 @@ class Quality(TableStage):
     """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 2
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 
@@ -46,10 +46,14 @@ class Quality(TableStage):
         measures = tables.rows("measures")
         needed = electrodes(self.measures.derivations.chains)
         ledger = make_ledger(tables.items, tables.reasons, measures, self.control, electrodes=needed)
-        contents = ledger.items_csv(), ledger.channels_parquet(), self._duplicates(tables, measures)
+        contents = (
+            ledger.items_csv(),
+            ledger.channels_parquet(),
+            self._duplicates(tables, measures, ledger.items["used"].tolist()),
+        )
         return dict(zip(self.files, contents, strict=True))
 
-    def _duplicates(self, tables: Tables, measures: Mapping[str, np.ndarray]) -> bytes:
+    def _duplicates(self, tables: Tables, measures: Mapping[str, np.ndarray], used: Sequence[bool]) -> bytes:
         rows = measures["row"]
         duplicates = find_duplicates(
             tables.items["item_id"].tolist(),
@@ -58,6 +62,7 @@ class Quality(TableStage):
             rows,
             measures["signature"] if len(rows) else np.empty((0, 1), np.float32),
             threshold=self.control.duplicate_corr,
+            used=used,
         )
         return duplicates.to_csv(index=False, lineterminator="\n").encode()
 

@@ -22,7 +22,7 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = (
         "used",
         "excluded",

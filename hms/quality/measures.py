@@ -71,6 +71,10 @@ EEG_BAND_HZ = (1.0, 20.0)
 EKG_BAND_HZ = (8.0, 40.0)
 """Where the QRS complex has much of its power and the EEG little."""
 
+TONE_BINS, TONE_SHARE = 3, 0.4
+"""An EKG of whose power in that band three bins of 0.5 Hz hold more than this share is hum or a
+rhythm of the EEG: the QRS complexes of real and synthetic EKG leave them 0.28 at most."""
+
 HF_BAND_HZ = (25.0, 95.0)
 MAINS_HZ = (50.0, 60.0)
 MAINS_HALF_WIDTH_HZ = 2.0
@@ -228,7 +232,8 @@ def input_measures(
     -------
     dict
         The `CHANNEL_MEASURES`, each float32 of shape (20,), and of the item
-        nan_share : share of samples of the EEG channels present that are NaN or Inf
+        nan_share : share of samples of the EEG channels present, or of the pairs of a bipolar
+            recording, that are NaN or Inf
         window_nan_share : the same within the window, without its context
         n_flat_channels : electrodes of the montage without a changing sample
         outside_share : share of window and context that the recording does not reach
@@ -241,11 +246,11 @@ def input_measures(
     if not present.all():
         for values in channels.values():
             values[~present] = np.nan
-    gaps = [channels[name][:_N_EEG][present[:_N_EEG]] for name in ("gap_share", "window_gap_share")]
+    nan_share, window_nan_share = _nan_shares(inspection)
     return {
         **channels,
-        "nan_share": _mean(gaps[0]),
-        "window_nan_share": _mean(gaps[1]),
+        "nan_share": nan_share,
+        "window_nan_share": window_nan_share,
         "n_flat_channels": np.int64(cleaned.dead.sum()),
         "outside_share": np.float64(sum(segment.n_outside) / segment.eeg.shape[1]),
         "left_right_db": _left_right_db(channels["sd_uv"]),
@@ -276,8 +281,13 @@ def _spans(segment: Segment, first: int) -> tuple[slice, slice]:
     return slice(start, stop), slice(max(0, start - beside), stop + beside)
 
 
-def _mean(values: NDArray[Any]) -> np.float64:
-    return np.float64(values.mean(dtype=np.float64)) if values.size else np.float64(np.nan)
+def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
+    """Return the share of samples missing, of all and of the window, over the EEG channels present."""
+    rows = is_eeg(seen)
+    if seen.is_gap is None or not rows.any():
+        return (np.float64(0),) * 2 if rows.any() else (np.float64(np.nan),) * 2
+    is_gap = seen.is_gap[rows]
+    return np.float64(is_gap.mean()), np.float64(is_gap[:, seen.window].mean())
 
 
 def _left_right_db(sd_uv: Array) -> np.float64:
@@ -339,7 +349,7 @@ def channel_measures(
         polarity : correlation with the sum of the neighbours, each scaled to the same amplitude
         twin_corr : largest absolute correlation with any other electrode
         gain_db : sd_uv over the geometric mean of the neighbours'
-        ekg_corr : absolute correlation with the EKG, 8-40 Hz
+        ekg_corr : absolute correlation with the EKG, 8-40 Hz; NaN where that is a tone
 
         The last five are NaN for the EKG and where a channel does not change.
 
@@ -573,15 +583,14 @@ def _spectral_measures(seen: Inspection) -> Row:
             "line50_db": _decibels(sums[:, 3], sums[:, 4]),
             "line60_db": _decibels(sums[:, 5], sums[:, 6]),
             "gain_db": _gain_db(amplitude[:, 0]),
-            "ekg_corr": _ekg_correlation(_as_vectors(seen.spectra, bands.ekg)),
-            **_correlations(_as_vectors(seen.spectra, bands.eeg)),
+            "ekg_corr": _ekg_correlation(seen.spectra[:, :, bands.ekg]),
+            **_correlations(_as_vectors(seen.spectra[:, :, bands.eeg])),
         }
 
 
-def _as_vectors(spectra: NDArray[np.complex64], bins: slice) -> Array:
+def _as_vectors(band: NDArray[np.complex64]) -> Array:
     """Return a band's coefficients as one vector per channel: their products are cross-spectra."""
-    band = np.ascontiguousarray(spectra[:, :, bins])
-    return band.view(np.float32).reshape(len(band), -1)
+    return np.ascontiguousarray(band).view(np.float32).reshape(len(band), -1)
 
 
 def _decibels(power: Array, reference: Array) -> Array:
@@ -616,11 +625,17 @@ def _correlations(vectors: Array) -> Row:
     return found
 
 
-def _ekg_correlation(vectors: Array) -> Array:
+def _ekg_correlation(spectra: NDArray[np.complex64]) -> Array:
+    """Return the absolute correlations with the EKG; NaN where that holds a tone and no heartbeats."""
+    n_bins = spectra.shape[2]
+    vectors = _as_vectors(spectra)
     heart = vectors[-1]
+    by_bin = np.sort(np.square(heart).reshape(-1, n_bins, 2).sum(axis=(0, 2)))
     power = np.einsum("ck,ck->c", vectors, vectors)
     corr = np.abs(vectors @ heart) / np.sqrt(power * power[-1])
     corr[-1] = np.nan
+    if by_bin[-TONE_BINS:].sum() > TONE_SHARE * by_bin.sum():
+        corr[:] = np.nan
     return np.asarray(corr)
 
 

@@ -45,9 +45,10 @@ from recordings import make_linked, make_recordings
 import hms
 import hms.stages
 from hms.competition import CHANNELS
+from hms.npz import npz_bytes
 from hms.parallel import stop_workers
 from hms.sources.kaggle import ParquetRecording
-from hms.store import digest_bytes, npz_bytes
+from hms.store import digest_bytes
 from hms.workers import FILES_PER_SYNC
 
 FILES, COPIES, WORKERS = 400, 4, 2

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -39,13 +40,17 @@ class ManifestError(Exception):
 
 def versions() -> dict[str, str]:
     """Return the versions of Python and of every dependency."""
-    found = {"python": platform.python_version()}
-    for name in ("hms", *NUMERIC, *OTHERS):
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+    return {"python": platform.python_version()} | {
+        name: _version(name) for name in ("hms", *NUMERIC, *OTHERS)
+    }
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return "not installed as a package"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 import json
 from dataclasses import dataclass
 from functools import cached_property
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from hms.config import Config, ConfigError, build_config, compose
 from hms.manifest import NAME, ManifestError, read_manifest
+from hms.npz import read_npz
 from hms.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -232,9 +232,7 @@ class Run:
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of one of the run's npz files."""
-        data = io.BytesIO(self.file(path).read_bytes())
-        with np.load(data, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(self.file(path).read_bytes())
 
     def _csv(self, path: str) -> pd.DataFrame:
         import pandas as pd

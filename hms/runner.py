@@ -19,6 +19,7 @@ import numpy as np
 from hms.config import Config, ConfigError, build_config, default_stages, digest_of
 from hms.inference import evaluate_row
 from hms.manifest import is_whole, versions, write_manifest
+from hms.npz import read_npz
 from hms.parallel import n_workers, run_tasks, stop_workers
 from hms.plan import Plan, choose_stages, config_of, make_plan
 from hms.progress import Progress, say
@@ -397,9 +398,8 @@ def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
     for name, pairs in by_file.items():
         rows, inside = np.array(pairs).T
         parts["row"].append(rows)
-        with np.load(plan.folders[key].path / name, allow_pickle=False) as file:
-            for array in file.files:
-                parts.setdefault(array, []).append(file[array][inside])
+        for array, values in read_npz((plan.folders[key].path / name).read_bytes()).items():
+            parts.setdefault(array, []).append(values[inside])
     order = np.argsort(np.concatenate(parts["row"])) if parts["row"] else np.empty(0, int)
     return {
         array: np.concatenate(values)[order] if values else np.empty(0, int)

@@ -10,20 +10,15 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import json
 import os
 import re
-import struct
 import uuid
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import astuple, dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
-import numpy as np
 import xxhash
 
 from hms.config import canonical_json
@@ -41,7 +36,6 @@ __all__ = [
     "digest_file",
     "folder_size",
     "lock",
-    "npz_bytes",
     "read_journal",
 ]
 
@@ -89,64 +83,6 @@ class Stored:
     size: int
     mtime_ns: int
     digest: str
-
-
-def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
-    """Return an uncompressed npz file that is read with ``allow_pickle=False``.
-
-    Byte for byte what `numpy.savez` writes, in a third of the time: it spends most of it on
-    describing the same few shapes anew and on seeking in a stream.
-
-    Raises
-    ------
-    ValueError
-        If an array holds objects.
-    """
-    parts: list[bytes | memoryview] = []
-    directory: list[bytes] = []
-    offset = 0
-    for key, value in arrays.items():
-        name = f"{key}.npy".encode()
-        header, data = _npy_parts(np.asanyarray(value))
-        crc, size = zlib.crc32(data, zlib.crc32(header)), len(header) + len(data)
-        member = (_ZIP64, 0, 0 if key.isascii() else _UTF8, 0, 0, _DATE)
-        sizes = struct.pack("<HHQQ", 1, 16, size, size)
-        local = struct.pack(_LOCAL, b"PK\3\4", *member, crc, _IN_EXTRA, _IN_EXTRA, len(name), len(sizes))
-        parts += (local, name, sizes, header, data)
-        entry = (b"PK\1\2", _ZIP64, _UNIX, *member, crc, size, size, len(name), 0, 0, 0, 0, _MODE, offset)
-        directory += (struct.pack(_CENTRAL, *entry), name)
-        offset += len(local) + len(name) + len(sizes) + size
-    length, count = sum(map(len, directory)), len(arrays)
-    return b"".join([*parts, *directory, struct.pack(_END, b"PK\5\6", 0, 0, count, count, length, offset, 0)])
-
-
-_ZIP64, _UNIX, _UTF8 = 45, 3, 0x800
-_DATE = 33
-"""The first day of 1980, so that bytes do not depend on the day."""
-
-_IN_EXTRA, _MODE = 0xFFFFFFFF, 0o600 << 16
-_LOCAL, _CENTRAL, _END = "<4s2B4HL2L2H", "<4s4B4HL2L5H2L", "<4s4H2LH"
-"""Records of the ZIP format: before a member, in the directory, and at the end."""
-
-
-def _npy_parts(array: np.ndarray[Any, Any]) -> tuple[bytes, bytes | memoryview]:
-    """Return the header of an array's npy file and what follows it, not copied where that can be."""
-    if array.dtype.hasobject:
-        raise ValueError("an array of objects is not written: reading it back would need pickle")
-    if array.flags.c_contiguous and array.dtype.names is None:
-        values = array.reshape(-1).view(np.uint8).data if array.dtype.kind in "fiub" else array.tobytes()
-        return _npy_header(array.dtype.str, array.shape), values
-    buffer = io.BytesIO()
-    np.lib.format.write_array(buffer, array, allow_pickle=False)
-    return b"", buffer.getvalue()
-
-
-@lru_cache(maxsize=256)
-def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
-    buffer = io.BytesIO()
-    header = {"descr": descr, "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(buffer, header)
-    return buffer.getvalue()
 
 
 # --- writing -------------------------------------------------------------------------------------

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 import xxhash
 
 from hms.config import digest_of
+from hms.npz import read_npz
 from hms.store import Reason
 
 if TYPE_CHECKING:
@@ -123,8 +123,7 @@ class Tables:
 
     def arrays(self, path: str) -> dict[str, np.ndarray[Any, Any]]:
         """Return the arrays of an npz file that another stage wrote."""
-        with np.load(io.BytesIO(self.file(path).read_bytes()), allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+        return read_npz(self.file(path).read_bytes())
 
     def digest(self, name: str) -> str:
         """Return the digest of a table, of a file of the run, or of ``rows:<stage>``, by its name.

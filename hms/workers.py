@@ -21,9 +21,10 @@ from typing import Any, cast
 import numpy as np
 
 from hms.config import digest_of, import_kinds, import_plugins
+from hms.npz import npz_bytes
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_part
 from hms.stage import ItemStage, Unusable
-from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes, npz_bytes
+from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes
 
 FILES_PER_SYNC = 16
 """Files of a stage that are synced together, while the next ones are computed."""

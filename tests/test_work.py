@@ -15,10 +15,10 @@ import pytest
 import hms
 import hms.stages
 from hms import store
+from hms.npz import npz_bytes
 from hms.results import Run
 from hms.signal.cwt import FftPlan, plan_cwt
 from hms.sources import kaggle
-from hms.store import npz_bytes
 
 ITEMS = 10
 STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
@@ -133,8 +133,3 @@ def test_npz_bytes_are_those_of_savez(arrays: dict[str, object]) -> None:
         for name in ours.files:
             np.testing.assert_array_equal(ours[name], theirs[name])
             assert ours[name].dtype == theirs[name].dtype
-
-
-def test_objects_are_not_written() -> None:
-    with pytest.raises(ValueError, match="array of objects"):
-        npz_bytes({"x": np.array([{}], dtype=object)})

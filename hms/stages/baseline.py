@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config import Config, ConfigError
+from hms.npz import npz_bytes
 from hms.registry import Params
 from hms.stage import Content, TableStage, register_stage, section_function, setting
 from hms.stages.features import Features
 from hms.stages.labels import Labels
 from hms.stages.splits import Splits
-from hms.store import npz_bytes
 from hms.tables import Tables
 from hms.training.baseline import Fitted, class_prior, out_of_fold, report_scores
 

@@ -11,10 +11,10 @@ import numpy as np
 from hms.competition import CLASSES, VOTE_COLUMNS
 from hms.labels.votes import high_confidence, soft_labels
 from hms.labels.weights import confidence_weights
+from hms.npz import npz_bytes
 from hms.registry import Params
 from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.meta import Meta
-from hms.store import npz_bytes
 from hms.tables import Tables
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config import Config, ConfigError
+from hms.npz import npz_bytes, read_npz
 from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.scalograms import Scalograms
-from hms.store import npz_bytes
 from hms.tables import Tables
 
 
@@ -62,9 +62,7 @@ def _write_array(file: IO[bytes], paths: list[Path]) -> None:
 
 
 def _read_x(path: Path) -> NDArray[Any]:
-    with np.load(path, allow_pickle=False) as arrays:
-        x: NDArray[Any] = arrays["x"]
-    return x
+    return read_npz(path.read_bytes(), "x")["x"]
 
 
 def _as_float16(x: NDArray[Any], path: Path) -> NDArray[np.float16]:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hms.labels.folds import assign_folds, check_no_leak, split_rows
+from hms.npz import npz_bytes
 from hms.registry import Params
 from hms.stage import Content, TableStage, register_stage
 from hms.stages.meta import Meta
-from hms.store import npz_bytes
 from hms.tables import Tables
 
 

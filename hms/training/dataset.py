@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.npz import read_npz
 from hms.registry import ConfigError, Params, did_you_mean
 from hms.training.augment import augment_sample
 from hms.training.mirror import mirrored_outputs
@@ -188,8 +189,8 @@ class SpecDataset:
 
 
 def _read_x(folder: Path, item_id: str, dtype: str, suffix: str = "hr") -> NDArray[Any]:
-    with np.load(folder / f"{item_id}_{suffix}.npz", allow_pickle=False) as arrays:
-        return np.asarray(arrays["x"], dtype=dtype)
+    with open(f"{folder}/{item_id}_{suffix}.npz", "rb") as file:
+        return np.asarray(read_npz(file.read(), "x")["x"], dtype=dtype)
 
 
 def from_float16(half: NDArray[np.float16]) -> NDArray[np.float32]:

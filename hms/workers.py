@@ -32,6 +32,9 @@ FILES_PER_SYNC = 16
 WRITERS = 2
 """Threads that write: while one waits for its syncs, the other's go with them."""
 
+LAST_FILES = 4
+"""Recordings at the end of a chunk whose files are synced apart, so that little is waited for."""
+
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
 
@@ -149,7 +152,9 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
         _settle_in()
     chunk = _Chunk(job, _writers(os.getpid()))
     try:
-        for task in tasks:
+        for left, task in zip(range(len(tasks), 0, -1), tasks, strict=True):
+            if left == LAST_FILES:
+                chunk.hand_over()
             chunk.add(task)
         return chunk.finish()
     finally:
@@ -283,6 +288,11 @@ class _Chunk:
         if len(self.contents[stage_key]) == FILES_PER_SYNC:
             self._hand_over(stage_key)
 
+    def hand_over(self) -> None:
+        """Hand what is held of all stages to the writer."""
+        for stage in self.job.stages:
+            self._hand_over(stage.key)
+
     def _hand_over(self, stage_key: str) -> None:
         contents, self.contents[stage_key] = self.contents[stage_key], {}
         if contents:
@@ -298,7 +308,7 @@ class _Chunk:
                 self.contents[stage.key][name] = content
                 records = (Record(key, name, row) for row, (key, _) in enumerate(rows))
                 self.result.stages[stage.key].records.extend(records)
-            self._hand_over(stage.key)
+        self.hand_over()
         writing = 0.0
         for stage_key, write in self.writes:
             files, seconds = self._timed("wait", write.result)

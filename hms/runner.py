@@ -389,22 +389,22 @@ def _files_by_row(plan: Plan, key: str) -> dict[int, Path]:
 
 
 def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the rows of all prepared items from the packed files, each file once."""
-    by_file: dict[str, list[tuple[int, int]]] = {}
-    for row, record in plan.records_of(key).items():
-        if record.file is not None:
-            by_file.setdefault(record.file, []).append((row, record.row))
-    parts: dict[str, list[np.ndarray[Any, Any]]] = {"row": []}
-    for name, pairs in by_file.items():
-        rows, inside = np.array(pairs).T
-        parts["row"].append(rows)
+    """Read the rows of all prepared items, in the items' order, from the packed files, each file once."""
+    prepared = {row: r for row, r in sorted(plan.records_of(key).items()) if r.file is not None}
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, record in enumerate(prepared.values()):
+        places.setdefault(str(record.file), []).append((place, record.row))
+    loaded: dict[str, np.ndarray[Any, Any]] = {"row": np.array(list(prepared), int)}
+    for name, pairs in places.items():
+        wanted, inside = np.array(pairs).T
         for array, values in read_npz((plan.folders[key].path / name).read_bytes()).items():
-            parts.setdefault(array, []).append(values[inside])
-    order = np.argsort(np.concatenate(parts["row"])) if parts["row"] else np.empty(0, int)
-    return {
-        array: np.concatenate(values)[order] if values else np.empty(0, int)
-        for array, values in parts.items()
-    }
+            known = loaded.get(array)
+            if known is None:
+                loaded[array] = np.empty((len(prepared), *values.shape[1:]), values.dtype)
+            elif known.dtype != values.dtype:  # texts of another length
+                loaded[array] = known.astype(np.promote_types(known.dtype, values.dtype))
+            loaded[array][wanted] = values[inside]
+    return loaded
 
 
 # --- the run's folder ----------------------------------------------------------------------------

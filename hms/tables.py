@@ -82,9 +82,11 @@ class Tables:
     def rows(self, stage: str) -> dict[str, np.ndarray[Any, Any]]:
         """Return what an item stage with rows found, each array with one row per prepared item.
 
-        ``rows["row"]`` says which row of `items` each belongs to; it ascends.
+        ``rows["row"]`` says which row of `items` each belongs to; it ascends. Those of one stage
+        are in memory at a time.
         """
         if stage not in self._rows:
+            self._rows = {}
             self._rows[stage] = self._load_rows(stage)
         return self._rows[stage]
 

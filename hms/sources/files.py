@@ -35,12 +35,27 @@ def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
         If it is missing or cannot be read; another time it may be there.
     """
     try:
-        with open(place.path, "rb") as file:
-            return file.read()
+        descriptor = os.open(place.path, os.O_RDONLY)
+        try:
+            return _read_all(descriptor)
+        finally:
+            os.close(descriptor)
     except FileNotFoundError:
         raise Unusable(f"the {kind}'s file is missing", lasting=False) from None
     except OSError as error:
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", lasting=False) from None
+
+
+def _read_all(descriptor: int) -> bytes:
+    """Return the bytes of an open file: in one call, if it holds as many as it says."""
+    size = os.fstat(descriptor).st_size
+    data = os.read(descriptor, size + 1)
+    if len(data) == size > 0:
+        return data
+    parts = [data]
+    while parts[-1]:
+        parts.append(os.read(descriptor, 1 << 20))
+    return b"".join(parts)
 
 
 def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:

@@ -60,7 +60,7 @@ CHANNEL_MEASURES = (
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
 
-SPECTRAL_CONTEXT_S = 5.0
+SPECTRAL_CONTEXT_S = 2.0
 """Spectra and correlations are taken of the window and this much on either side."""
 
 AMPLITUDE_BLOCK_S = 1.0
@@ -143,7 +143,8 @@ class Inspection:
     sfreq : sampling rate, Hz
     window, spectral : samples of the window, and those that spectra are taken of
     blocks : float32, shape (n_channels, n_blocks, n_block), µV; ``eeg`` in whole seconds
-    means : float32, shape (n_channels, n_blocks), µV
+    means, high, low : float32, shape (n_channels, n_blocks), µV; mean and extremes of each second
+    steps : float32, shape (n_channels,), µV; largest difference of neighbouring samples
     spectra : complex64, shape (n_channels, n_spectra, n_freqs); transforms of tapered blocks of 2 s
     power : float32, shape (n_channels, n_freqs); mean of their squared magnitudes
     bands : what is summed of them
@@ -157,13 +158,16 @@ class Inspection:
     spectral: slice
     blocks: Array
     means: Array
+    high: Array
+    low: Array
+    steps: Array
     spectra: NDArray[np.complex64]
     power: Array
     bands: _Bands
 
     def rows(self, chosen: slice | Mask) -> Inspection:
         """Return the same of some channels."""
-        names = ("eeg", "present", "blocks", "means", "spectra", "power")
+        names = ("eeg", "present", "blocks", "means", "high", "low", "steps", "spectra", "power")
         is_gap = None if self.is_gap is None else self.is_gap[chosen]
         return replace(self, is_gap=is_gap, **{name: getattr(self, name)[chosen] for name in names})
 
@@ -199,11 +203,15 @@ def inspect(
         means = _means(blocks)
     if present is None:
         present = np.ones(len(eeg), bool)
+    high, low = _extremes(blocks)
+    steps = _largest_step(eeg)
     tapered = _blocks(eeg[:, spectral], round(BLOCK_S * sfreq))
     bands = _bands(tapered.shape[2], sfreq)
     spectra = rfft(tapered * bands.taper, axis=2, overwrite_x=True, workers=1)
     power = _power(spectra)
-    return Inspection(eeg, is_gap, present, sfreq, window, spectral, blocks, means, spectra, power, bands)
+    return Inspection(
+        eeg, is_gap, present, sfreq, window, spectral, blocks, means, high, low, steps, spectra, power, bands
+    )
 
 
 def _power(spectra: NDArray[np.complex64]) -> Array:
@@ -368,7 +376,7 @@ def _measures_of(seen: Inspection) -> dict[str, Array]:
     found = _gap_measures(seen)
     found |= _amplitude_measures(seen)
     found |= _spectral_measures(seen)
-    found["jump_uv"] = _jump(seen.eeg, found.pop("step_rms_uv"))
+    found["jump_uv"] = np.maximum(0, seen.steps - ORDINARY_STEPS * found.pop("step_rms_uv"))
     return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
 
 
@@ -397,8 +405,7 @@ def _longest_run(mask: Mask) -> int:
 
 
 def _amplitude_measures(seen: Inspection) -> Row:
-    blocks, means = seen.blocks, seen.means
-    high, low = _extremes(blocks)
+    blocks, means, high, low = seen.blocks, seen.means, seen.high, seen.low
     ptp = high - low
     broken = None if seen.is_gap is None else _blocks(seen.is_gap, blocks.shape[2]).any(axis=2)
     top, bottom, offset = high.max(axis=1), low.min(axis=1), means.mean(axis=1)
@@ -409,9 +416,7 @@ def _amplitude_measures(seen: Inspection) -> Row:
         "drift_uv": _drift(means),
         "ptp_uv": np.sort(ptp, axis=1)[:, ptp.shape[1] // 2],
         "flat_ptp_uv": _calmest(ptp if broken is None else np.where(broken, np.inf, ptp)),
-        "extreme_samples": np.where(
-            top > bottom, np.maximum(_n_equal(blocks, high, top), _n_equal(blocks, low, bottom)), 0
-        ),
+        "extreme_samples": np.where(top > bottom, _n_equal(blocks, (high, top), (low, bottom)), 0),
     }
 
 
@@ -454,17 +459,21 @@ def _drift(means: Array) -> Array:
     return np.asarray(pairs.max(axis=1) - pairs.min(axis=1))
 
 
-def _n_equal(blocks: Array, extreme: Array, value: Array) -> NDArray[Any]:
-    """Return how many samples of each channel equal ``value``; looks into the blocks that hold it."""
-    channel, block = np.nonzero(extreme == value[:, None])
-    counts = (blocks[channel, block] == value[channel, None]).sum(axis=1)
-    return np.bincount(channel, weights=counts, minlength=len(blocks))
+def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
+    """Return how many samples of each channel equal its extreme, the most of several extremes.
+
+    Of each, what it is in every block and in all of them; only blocks that hold it are looked into.
+    """
+    of_blocks, of_all = (np.stack(arrays) for arrays in zip(*extremes, strict=True))
+    which, channel, block = np.nonzero(of_blocks == of_all[:, :, None])
+    counts = np.count_nonzero(blocks[channel, block] == of_all[which, channel, None], axis=1)
+    found = np.bincount(which * len(blocks) + channel, weights=counts, minlength=of_all.size)
+    return np.asarray(found.reshape(of_all.shape).max(axis=0))
 
 
-def _jump(eeg: Array, step_rms_uv: Array) -> Array:
+def _largest_step(eeg: Array) -> Array:
     steps = eeg[:, 1:] - eeg[:, :-1]
-    largest = np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0))
-    return np.asarray(np.maximum(0, largest - ORDINARY_STEPS * step_rms_uv))
+    return np.asarray(np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0)))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
@@ -630,11 +639,11 @@ def _ekg_correlation(spectra: NDArray[np.complex64]) -> Array:
     n_bins = spectra.shape[2]
     vectors = _as_vectors(spectra)
     heart = vectors[-1]
-    by_bin = np.sort(np.square(heart).reshape(-1, n_bins, 2).sum(axis=(0, 2)))
+    by_bin = np.square(heart).reshape(-1, n_bins, 2).sum(axis=(0, 2))
     power = np.einsum("ck,ck->c", vectors, vectors)
     corr = np.abs(vectors @ heart) / np.sqrt(power * power[-1])
     corr[-1] = np.nan
-    if by_bin[-TONE_BINS:].sum() > TONE_SHARE * by_bin.sum():
+    if np.partition(by_bin, -TONE_BINS)[-TONE_BINS:].sum() > TONE_SHARE * by_bin.sum():
         corr[:] = np.nan
     return np.asarray(corr)
 

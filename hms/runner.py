@@ -92,8 +92,13 @@ def execute(plan: Plan) -> Run:
         Failures(plan).check()
         tables = _make_tables(plan, account)
         with lock(plan.outputs.lock(plan.run_hash)):
-            _assemble(plan, tables, account, began)
-    return Run(folder)
+            # Another process may have finished the same run; whoever did is reading its manifest now.
+            reused = not any(account.computed.values()) and is_whole(plan)
+            if not reused:
+                _assemble(plan, tables, account, began)
+            run = Run(folder, reused=reused)
+            run.manifest  # noqa: B018 - read before anybody can write it anew
+    return run
 
 
 @dataclass

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import hms
+from hms import runner
 from hms.config import Config, ConfigError
 from hms.results import Run
 from hms.store import StageFolder, StorageError, append_journal, commit_files, read_journal
@@ -80,6 +81,21 @@ def test_another_wavelet_leaves_waveforms_labels_and_splits_alone(
     new = newly(before, computed(outputs))
     assert new["scalograms"] == 10
     assert not {"waveforms", "labels", "splits", "meta"} & set(new)
+
+
+def test_a_run_that_another_process_finished_meanwhile_is_not_written_anew(
+    small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other process is reading the manifest at that moment: it must not vanish."""
+    first = prepare(small_set)
+    before = (first.path / "manifest.json").stat()
+    answers = iter([False])
+    is_whole = runner.is_whole
+    monkeypatch.setattr(runner, "is_whole", lambda plan: next(answers, True) and is_whole(plan))
+    second = prepare(small_set)
+    after = (first.path / "manifest.json").stat()
+    assert second.reused
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
 def test_there_and_back_again_computes_nothing(small_set: Path, prepare: Prepare, outputs: Path) -> None:

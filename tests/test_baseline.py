@@ -94,7 +94,7 @@ def test_the_linear_model_is_scikit_learns_on_the_rows_repeated_by_class():
 def test_scaling_is_fitted_on_the_training_part_alone():
     """Other validation rows, however far away, leave a row's prediction as it is."""
     x, y, w = problem()
-    near = logreg(x[:60], y[:60], w[:60], x[60:61], PARAMS)
+    near = logreg(x[:60], y[:60], w[:60], x[60:], PARAMS)
     far = logreg(x[:60], y[:60], w[:60], np.vstack([x[60:61], 1e6 + x[61:]]), PARAMS)
     np.testing.assert_array_equal(near[0], far[0])
 

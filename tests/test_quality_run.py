@@ -238,6 +238,7 @@ def test_a_copied_recording_and_a_copied_window_are_named(prepare: Prepare, tmp_
     assert run.summary["duplicates"]["recordings"] == 1
     assert run.summary["duplicates"]["windows"] == 1
     assert run.summary["leakage"]["passed"] is True
+    assert "no patient or copy on both sides" in run.file("qc/report.html").read_text()
 
 
 def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare: Prepare, tmp_path: Path):
@@ -247,6 +248,7 @@ def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare:
     assert run.summary["leakage"]["duplicates_on_both_sides"] == 2
     assert run.summary["leakage"]["examples"] == [["1003", "1000"], ["1004", "1001"]]
     assert run.summary["leakage"]["passed"] is False
+    assert "0 patients, 2 pairs of copies on both sides of a fold" in run.file("qc/report.html").read_text()
 
 
 def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], tmp_path: Path):

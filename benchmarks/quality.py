@@ -41,6 +41,7 @@ from references import (
 import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.quality.ledger import FLAGS, ITEM_FLAGS, Ledger, make_ledger
+from hms.quality.measures import SPECTRAL_CONTEXT_S
 from hms.sources import synthetic
 from hms.sources.base import Segment, read_segment
 from hms.stages.measures import Measures
@@ -431,8 +432,9 @@ def electrode_values(row: Mapping[str, NDArray], name: str) -> NDArray:
 
 
 def largest(row: Mapping[str, NDArray], name: str) -> float:
-    """Return the largest value of a measure over the electrodes."""
-    return float(np.nanmax(electrode_values(row, name)))
+    """Return the largest value of a measure over the electrodes, -inf where none is known."""
+    values = electrode_values(row, name)
+    return float(values[np.isfinite(values)].max(initial=-np.inf))
 
 
 def of(count: int, n: int) -> str:
@@ -551,12 +553,13 @@ def print_contents(recordings: Sequence[Real]) -> None:
 
 
 def print_mains(bench: Bench, recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
-    """Print how ``line`` agrees with Welch's spectrum of the same 20 s, and what is left without mains."""
+    """Print how ``line`` agrees with Welch's spectrum of the same seconds, and what is left without mains."""
     counts: Counter[tuple[bool, bool]] = Counter()
     alarmed, free, levels = set(), set(), []
     for r in recordings:
         for start, segment in zip(ALARMS_AT_S, r.segments(bench, 0, ALARMS_AT_S), strict=True):
-            span = slice(max(0, start - 5) * 200, (start + 15) * 200)
+            first, last = start - SPECTRAL_CONTEXT_S, start + WINDOW_S + SPECTRAL_CONTEXT_S
+            span = slice(round(max(0.0, first) * SFREQ_HZ), round(last * SFREQ_HZ))
             present = mains_db(r.versions[0][:N_EEG, span]) >= ABSENT_DB
             flags = ["line" in f for f in raised[0][r.eeg_id, start][:N_EEG]]
             counts.update(zip(present.tolist(), flags, strict=True))

@@ -176,11 +176,13 @@ class Scored:
 
 
 def read_scored(run: Run) -> Scored | None:
-    """Return the out-of-fold predictions of a run, or None if it has no baseline."""
+    """Return the out-of-fold predictions of a run, or None if it has no baseline or none of an item."""
     if OOF not in run.manifest["files"]:
         return None
     arrays = run.arrays(OOF)
     covered = np.flatnonzero(arrays["fold"] >= 0).tolist()
+    if not covered:
+        return None
     ids = [str(name) for name in arrays["item_id"].tolist()]
     return Scored(
         prediction={ids[row]: arrays["prediction"][row] for row in covered},
@@ -212,6 +214,8 @@ def objective_of(run: Run, cfg: Config) -> float:
     name = cfg.sweep.objective
     scored = read_scored(run)
     if scored is None:
+        if OOF in run.manifest["files"]:
+            raise ConfigError(f"sweep.objective={name}: the baseline has predicted no item; none is used")
         raise ConfigError(f"sweep.objective={name} is a figure of a baseline; add baseline=logreg")
     target = window_votes(cfg)
     items = [item for item in scored.prediction if item in target.row]
@@ -430,6 +434,8 @@ def make_leaderboard(
     if found.target is not None:
         rows |= _scored_rows(rows, found, found.target, objective)
         notes = _notes(found, found.target, reference, rows, len(scored))
+    elif any(m.run is not None and OOF in m.run.manifest["files"] for m in members):
+        notes = ["no baseline has predicted an item, because none is used: members are listed, not ranked"]
     elif any(m.run is not None for m in members):
         notes = ["no member has a baseline: they are listed, not ranked; baseline=logreg adds one"]
     ordered = sorted(rows.values(), key=_order)
@@ -481,7 +487,8 @@ def _plain_row(member: Member, found: Comparison) -> Row:
     of_grade: dict[str, Any] = {grade: grades.get(grade) for grade in GRADES}
     note = found.refused.get(member.number, "")
     if found.reference is not None and member.number not in found.scored and not note:
-        note = "not compared: it has no baseline"
+        has_one = OOF in run.manifest["files"]
+        note = "not compared: " + ("no item of it is used" if has_one else "it has no baseline")
     return replace(
         row,
         n_items=counts["used"],

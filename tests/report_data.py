@@ -117,7 +117,7 @@ def fabricate(
     rows = np.flatnonzero([prepared and (r is None or r.stage == "quality") for r in why])
     tables = MadeUp(cfg, items, why, rows)
     ledger = make_ledger(items, why, graded=graded).to_csv(index=False).encode()
-    _add(folder, tables, {"qc/qc.csv": ledger})
+    _add(folder, tables, {"qc/qc.csv": ledger, "qc/duplicates.csv": b"item_id,same_as,kind,correlation\n"})
     _add(
         folder, tables, {path: _channels(items) for path in ReportQuality.inputs if path.endswith(".parquet")}
     )

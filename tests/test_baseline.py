@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from conftest import Prepared
+from test_quality_run import noise, write_set
 
 import hms
 from hms.quality.report.baseline import baseline_cards
 from hms.results import Run
 from hms.training.baseline import (
     Logreg,
+    NothingToTrainOn,
     class_prior,
     confusion,
     fit_softmax,
@@ -94,7 +96,7 @@ def test_the_linear_model_is_scikit_learns_on_the_rows_repeated_by_class():
 def test_scaling_is_fitted_on_the_training_part_alone():
     """Other validation rows, however far away, leave a row's prediction as it is."""
     x, y, w = problem()
-    near = logreg(x[:60], y[:60], w[:60], x[60:61], PARAMS)
+    near = logreg(x[:60], y[:60], w[:60], x[60:], PARAMS)
     far = logreg(x[:60], y[:60], w[:60], np.vstack([x[60:61], 1e6 + x[61:]]), PARAMS)
     np.testing.assert_array_equal(near[0], far[0])
 
@@ -133,7 +135,7 @@ def test_every_item_is_predicted_by_the_model_of_its_fold():
     assert got.prediction[:, 0].tolist()[:2] == [3, 3]
     assert got.prediction[3, 0] == 2
     assert np.isnan(got.prediction[[2, 4]]).all()
-    with pytest.raises(ValueError, match="fold 0 has no item to train on with a weight above 0"):
+    with pytest.raises(NothingToTrainOn, match="fold 0 has no item to train on with a weight above 0"):
         out_of_fold(np.zeros((5, 1)), np.zeros((5, 6)), np.zeros(5), splits, fit)
 
 
@@ -239,10 +241,51 @@ def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(small_set
     assert hms.run(hms.compose(*base)).reused
 
 
-def test_the_part_without_predictions_says_so():
-    cards = baseline_cards({"n_items": 0})
+@pytest.mark.parametrize(("n_without", "text"), [(0, "No item is used"), (7, "No item was predicted")])
+def test_the_part_without_predictions_says_so(n_without: int, text: str):
+    cards = baseline_cards({"n_items": 0, "n_without_prediction": n_without})
     assert len(cards) == 3
-    assert all("No item was predicted" in card.body for card in cards)
+    assert all(f"{text}, so there is no baseline to draw." in card.body for card in cards)
+
+
+def recordings(folder: Path, usable: Sequence[bool]) -> Path:
+    """Write recordings of noise, or of NaN alone, each of a patient of its own."""
+    eegs = [noise(i) if good else np.full((20, 10_000), np.nan) for i, good in enumerate(usable)]
+    return write_set(folder, eegs, list(range(len(eegs))), [i % 6 for i in range(len(eegs))])
+
+
+def test_a_run_that_leaves_out_every_item_ends_with_a_package_and_a_report(prepare, tmp_path: Path):
+    """There is nothing to predict: both files say so, and the page gives the reason."""
+    run = prepare(recordings(tmp_path / "d", [False, False]), "folds.n_splits=2", "baseline=logreg")
+    oof = run.arrays("baseline/oof.npz")
+    metrics = json.loads(run.file("baseline/metrics.json").read_text())
+    assert len(run.meta) == 0
+    assert run.summary["items_used"] == 0
+    assert oof["prediction"].shape == oof["target"].shape == (0, 6)
+    assert (metrics["n_items"], metrics["n_without_prediction"]) == (0, 0)
+    assert metrics["model"]["all"]["all"]["value"] is None
+    assert (
+        run.file("qc/report.html").read_text().count("No item is used, so there is no baseline to draw.") == 3
+    )
+
+
+def test_every_item_prepared_and_then_left_out_has_no_baseline_either(prepare, tmp_path: Path):
+    """The items have features, but qc.exclude_from leaves them out."""
+    folder = recordings(tmp_path / "d", [True, True])
+    bad = ("qc.exclude_from=poor", "qc.channel.drift=0.001")
+    run = prepare(folder, "folds.n_splits=2", "baseline=logreg", *bad)
+    assert run.summary["items_used"] == 0
+    assert json.loads(run.file("baseline/metrics.json").read_text())["n_items"] == 0
+
+
+def test_items_of_one_fold_alone_are_refused_in_one_line(command: Callable[..., Prepared], tmp_path: Path):
+    """One of two patients is left: its fold has an item to predict and none to train on."""
+    folder = recordings(tmp_path / "d", [True, False])
+    done = command("data=kaggle", f"data.root={folder}", "folds.n_splits=2", "baseline=logreg")
+    assert done.code == 2
+    assert "has no item to train on with a weight above 0; items used: 1" in done.err
+    assert "baseline=none" in done.err
+    assert "Traceback" not in done.err
 
 
 @pytest.mark.parametrize(

@@ -249,7 +249,35 @@ def test_the_heart_in_an_electrode_correlates_with_the_ekg():
     corr = measure(eeg)["ekg_corr"]
     assert corr[6] > 0.4
     assert np.delete(corr[:19], 6).max() < 0.2
+    assert np.isfinite(corr[:19]).all()
     assert np.isnan(corr[19])
+
+
+def test_a_tone_in_the_ekg_is_no_heart_though_the_electrodes_share_it():
+    """20 Hz of 100 µV in the EKG and 30 µV in the electrodes: nothing is said of a heart."""
+    eeg = brain()
+    tone = np.sin(2 * np.pi * 20 * T)
+    eeg[19] += 100 * tone
+    eeg[:19] += 30 * tone
+    assert np.isnan(measure(eeg)["ekg_corr"]).all()
+
+
+@pytest.mark.parametrize(("share", "is_known"), [(0.25, True), (0.6, False)])
+def test_hum_under_the_heartbeats_leaves_the_heart_known(share: float, is_known: bool):
+    """The limit is 0.4 of the power in three bins: a tone of a quarter stays below, one of 0.6 does not.
+
+    These beats alone have 0.15 in their strongest three bins, so that the quarter can make it
+    0.25 + 0.75 x 0.15 = 0.36 at most.
+    """
+    eeg = brain()
+    beats = np.zeros(N)
+    beats[100::170] = 1
+    heart = np.convolve(beats, np.exp(-(np.linspace(-3, 3, 13) ** 2)), mode="same")
+    sos = scipy.signal.butter(6, [8, 40], "bandpass", fs=SFREQ, output="sos")
+    in_band = scipy.signal.sosfiltfilt(sos, heart).std()
+    hum = np.sqrt(2 * share / (1 - share)) * in_band * np.sin(2 * np.pi * 20 * T)
+    eeg[19] = 800 * (heart + hum)
+    assert np.isfinite(measure(eeg)["ekg_corr"][:19]).all() == is_known
 
 
 def test_an_absent_ekg_makes_its_correlation_unknown():

@@ -103,6 +103,25 @@ def test_recordings_of_derivations_are_used_and_said_to_be_unmeasured(prepare: P
     assert run.summary["quality"]["flags"]["unmeasured"] == 3
 
 
+def test_gaps_of_derivations_are_seen_in_window_and_context(prepare: Prepare, tmp_path: Path):
+    """The window is from 20 to 30 s; 2 s of NaN in it are a fifth, 2 s before it lie in the context."""
+    folder = bipolar_set(tmp_path / "d")
+    for name, start in (("1001", 25 * 200), ("1002", 15 * 200)):
+        path = folder / "train_eegs" / f"{name}.parquet"
+        table = pd.read_parquet(path)
+        table.iloc[start : start + 400] = np.nan
+        table.to_parquet(path)
+    run = prepare(folder, "folds=none")
+    assert run.qc["window_nan_share"].tolist() == pytest.approx([0, 0.2, 0])
+    assert run.qc["nan_share"].tolist()[0] == 0
+    assert run.qc["nan_share"].tolist()[1] == pytest.approx(run.qc["nan_share"].tolist()[2])
+    assert 2 / 50 < run.qc["nan_share"].tolist()[2] < 0.2
+    assert run.qc["flags"].tolist() == ["unmeasured", "unmeasured;window_gap", "unmeasured"]
+    assert run.qc["grade"].tolist() == ["usable", "poor", "usable"]
+    loose = prepare(folder, "folds=none", "qc.item.window_gap=0.3")
+    assert loose.qc["flags"].tolist() == ["unmeasured"] * 3
+
+
 def test_without_folds_nothing_was_checked_for_leaks(prepare: Prepare, tmp_path: Path):
     """`passed` is null, for folds=none and where every item is left out."""
     assert prepare(edge_set(tmp_path / "a"), "folds=none").summary["leakage"]["passed"] is None
@@ -219,6 +238,7 @@ def test_a_copied_recording_and_a_copied_window_are_named(prepare: Prepare, tmp_
     assert run.summary["duplicates"]["recordings"] == 1
     assert run.summary["duplicates"]["windows"] == 1
     assert run.summary["leakage"]["passed"] is True
+    assert "no patient or copy on both sides" in run.file("qc/report.html").read_text()
 
 
 def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare: Prepare, tmp_path: Path):
@@ -228,6 +248,7 @@ def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare:
     assert run.summary["leakage"]["duplicates_on_both_sides"] == 2
     assert run.summary["leakage"]["examples"] == [["1003", "1000"], ["1004", "1001"]]
     assert run.summary["leakage"]["passed"] is False
+    assert "0 patients, 2 pairs of copies on both sides of a fold" in run.file("qc/report.html").read_text()
 
 
 def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], tmp_path: Path):

@@ -6,11 +6,13 @@ import html
 import json
 import re
 import time
+from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 from report_data import MadeUp, fabricate, make_items
 
@@ -294,8 +296,6 @@ def test_entropy_picture_tells_the_median() -> None:
 
 
 def test_channel_shares_count_items_with_any_flag() -> None:
-    import pandas as pd
-
     table = pd.DataFrame({"channel": ["Fp1", "Fp1", "O2", "O2"], "flags": ["flat", "", "", None]})
     assert channel_shares(table) == {"Fp1": 0.5, "O2": 0.0}
 
@@ -309,16 +309,34 @@ def test_raster_of_gaps_counts_recordings() -> None:
     assert "1 of 4 items lie so near an end" in card.note
 
 
-def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
-    items = make_items(4)
-    items["patient_id"] = ["a", "a", "b", "b"]
+def leakage_card(patients: list[str], halves: list[list[int]], copies: Sequence[tuple[str, str]] = ()) -> Any:
+    """Return the headline of four items that are validated on in two halves."""
+    items = make_items(4, ids=["a", "b", "c", "d"])
+    items["patient_id"] = patients
     labels = {"y_soft": np.full((4, 6), 1 / 6), "w_conf": np.ones(4), "hc_mask": np.ones(4, bool)}
-    halves = (np.array([0, 2]), np.array([1, 3]))
-    splits = [halves, halves[::-1]]
-    told = headlines(items, 4, items[["item_id"]], labels, splits)[-1]
+    duplicates = pd.DataFrame(copies, columns=["item_id", "same_as"])
+    first, second = (np.array(half, dtype=np.int64) for half in halves)
+    return headlines(items, 4, items[["item_id"]], duplicates, labels, [(second, first), (first, second)])[-1]
+
+
+def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
+    told = leakage_card(["1", "1", "2", "2"], [[0, 2], [1, 3]])
     assert (told.value, told.state) == ("failed", "bad")
-    whole = (np.array([0, 1]), np.array([2, 3]))
-    assert headlines(items, 4, items[["item_id"]], labels, [whole, whole[::-1]])[-1].value == "passed"
+    assert told.note == "2 patients, 0 pairs of copies on both sides of a fold"
+    assert leakage_card(["1", "1", "2", "2"], [[0, 1], [2, 3]]).value == "passed"
+
+
+def test_leakage_check_fails_when_a_copy_is_on_both_sides() -> None:
+    patients, halves = ["1", "1", "2", "2"], [[0, 1], [2, 3]]
+    told = leakage_card(patients, halves, [("c", "a"), ("b", "a")])
+    assert (told.value, told.state) == ("failed", "bad")
+    assert told.note == "0 patients, 1 pair of copies on both sides of a fold"
+    assert leakage_card(patients, halves, [("b", "a")]).value == "passed"
+
+
+def test_leakage_check_of_items_in_one_fold_alone_has_nothing_to_check() -> None:
+    told = leakage_card(["1", "1", "2", "2"], [[0, 1, 2, 3], []])
+    assert (told.value, told.state) == ("nothing to check", "")
 
 
 def test_trace_is_broken_at_gaps_and_keeps_peaks() -> None:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from test_quality_run import write_set
 
 import hms.runner
 from hms.competition import VOTE_COLUMNS
@@ -341,6 +342,20 @@ def test_without_a_baseline_members_are_listed_with_their_quality(
     for row in rows_of(outputs):
         assert row["rank"] == ""
         assert sum(int(row[grade]) for grade in ("good", "usable", "poor", "unusable")) == 10
+
+
+def test_members_that_leave_out_every_item_are_listed(
+    command: Callable[..., Any], outputs: Path, tmp_path: Path
+) -> None:
+    """Their baselines have predicted nothing: there is no figure to rank by."""
+    folder = write_set(tmp_path / "d", [np.full((20, 10_000), np.nan)] * 2, [1, 2], [0, 1])
+    base = ("-m", "data=kaggle", f"data.root={folder}", "folds.n_splits=2", "baseline=logreg", TABLES)
+    done = command(*base, "weight=linear,log")
+    assert done.code == 0
+    assert "no baseline has predicted an item" in done.out
+    assert [row["rank"] for row in rows_of(outputs)] == ["", ""]
+    with pytest.raises(ConfigError, match="the baseline has predicted no item"):
+        objective_of(find_run(rows_of(outputs)[0]["run"], outputs), hms.compose())
 
 
 def scored(items: str, fold: int = 0, digest: str = "v") -> Scored:

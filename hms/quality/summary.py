@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
     from hms.labels.folds import Split
 
-__all__ = ["splits_of", "summarise", "summarise_quality"]
+__all__ = ["Leaks", "find_leaks", "splits_of", "summarise", "summarise_quality"]
 
 SHOWN = 10
 """Examples that a summary lists."""
@@ -54,6 +55,45 @@ def splits_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[Split]:
     return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
 
+@dataclass(frozen=True)
+class Leaks:
+    """What folds have on both of their sides.
+
+    Attributes
+    ----------
+    patients : how many patients
+    pairs : items that repeat each other, with the item repeated
+    checked : whether some fold has items on both sides at all
+    """
+
+    patients: int
+    pairs: list[tuple[str, str]]
+    checked: bool
+
+    @property
+    def passed(self) -> bool | None:
+        """Whether there are none; None where nothing could be checked."""
+        return not (self.patients or self.pairs) if self.checked else None
+
+
+def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]) -> Leaks:
+    """Look for patients and duplicates that some fold has on both of its sides.
+
+    Parameters
+    ----------
+    duplicates : duplicates.csv
+    used : items used, with ``item_id`` and ``patient_id``
+    splits : rows of ``used`` to train on and to validate on, per fold
+    """
+    patients = used["patient_id"].to_numpy(object)
+    shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
+    return Leaks(
+        len(shared),
+        pairs_across_folds(duplicates, used["item_id"].tolist(), splits),
+        any(len(train) and len(valid) for train, valid in splits),
+    )
+
+
 def summarise_quality(
     ledger: pd.DataFrame, duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
 ) -> dict[str, Any]:
@@ -75,9 +115,7 @@ def summarise_quality(
             there are none; ``passed`` is None where no fold has items on both
     """
     flags = Counter(name for text in ledger["flags"].fillna("") for name in str(text).split(";") if name)
-    across = pairs_across_folds(duplicates, used["item_id"].tolist(), splits)
-    patients = used["patient_id"].to_numpy(object)
-    shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
+    leaks = find_leaks(duplicates, used, splits)
     kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {
         "quality": {
@@ -92,9 +130,9 @@ def summarise_quality(
             "examples": duplicates[["item_id", "same_as", "kind"]].head(SHOWN).to_dict("records"),
         },
         "leakage": {
-            "patients_on_both_sides": len(shared),
-            "duplicates_on_both_sides": len(across),
-            "examples": [list(pair) for pair in across[:SHOWN]],
-            "passed": not (shared or across) if any(len(t) and len(v) for t, v in splits) else None,
+            "patients_on_both_sides": leaks.patients,
+            "duplicates_on_both_sides": len(leaks.pairs),
+            "examples": [list(pair) for pair in leaks.pairs[:SHOWN]],
+            "passed": leaks.passed,
         },
     }

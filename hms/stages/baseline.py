@@ -19,7 +19,7 @@ from hms.stages.features import Features
 from hms.stages.labels import Labels
 from hms.stages.splits import Splits
 from hms.tables import Tables
-from hms.training.baseline import Fitted, class_prior, out_of_fold, report_scores
+from hms.training.baseline import Fitted, NothingToTrainOn, class_prior, out_of_fold, report_scores
 
 
 @register_stage
@@ -60,14 +60,26 @@ class Baseline(TableStage):
         return super().from_config(cfg)
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
-        """Return oof.npz and metrics.json."""
+        """Return oof.npz and metrics.json; without a used item, both say that nothing was predicted.
+
+        Raises
+        ------
+        ConfigError
+            If items are used, but all of them lie in one fold: there is nothing to train on for it.
+        """
         labels = tables.arrays(Labels.files[0])
         arrays = tables.arrays(Splits.files[0])
         splits = [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
         features = _features_of_used(tables)
         fit = partial(section_function("baseline", self.baseline), params=self.baseline)
         target, weight = labels["y_soft"].astype(np.float64), labels["w_conf"]
-        model = out_of_fold(features, target, weight, splits, fit)
+        try:
+            model = out_of_fold(features, target, weight, splits, fit)
+        except NothingToTrainOn as error:
+            raise ConfigError(
+                f"baseline={self.baseline.kind}: {error}; items used: {len(target)}. Leave out fewer items, "
+                "choose other folds or take baseline=none"
+            ) from None
         prior = out_of_fold(features, target, weight, splits, class_prior)
         patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
         assert isinstance(self.baseline, Fitted)
@@ -97,6 +109,9 @@ def _features_of_used(tables: Tables) -> NDArray[np.float32]:
     """Return the features of the items used, row i that of row i of meta_use.csv."""
     rows = tables.rows("features")
     wanted = np.flatnonzero(tables.is_used)
+    if not len(wanted):
+        # Where no item could be prepared, there is no row to tell how many features one has.
+        return np.empty((0, 0), np.float32)
     places = np.searchsorted(rows["row"], wanted)
     assert (rows["row"][places] == wanted).all(), "an item is used but has no features"
     features: NDArray[np.float32] = rows["features"][places]

@@ -37,7 +37,7 @@ from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.derivations import Derivations, Derived
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
-from hms.stages.quality import Quality
+from hms.stages.quality import Quality, read_duplicates
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalogram, Scalograms
@@ -306,7 +306,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
@@ -335,6 +335,7 @@ class Report(TableStage):
             items=tables.items,
             reasons=tables.reasons,
             ledger=read_ledger(tables),
+            duplicates=read_duplicates(tables),
             labels=tables.arrays(Labels.files[0]) if has_labels else None,
             splits=read_splits(tables) if has_labels else [],
             sections={name: title for part in made for name, title in part.sections.items()},

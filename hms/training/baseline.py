@@ -20,6 +20,7 @@ from hms.training.metric import paired_bootstrap, reliability, row_divergence, s
 __all__ = [
     "Fitted",
     "Logreg",
+    "NothingToTrainOn",
     "OutOfFold",
     "class_prior",
     "confusion",
@@ -208,6 +209,10 @@ def class_prior(train: Floats, target: Floats, weight: Floats, valid: Floats) ->
 # --- out of fold ---------------------------------------------------------------------------------
 
 
+class NothingToTrainOn(ValueError):
+    """A fold has items to predict and none to learn from."""
+
+
 @dataclass(frozen=True)
 class OutOfFold:
     """Predictions of items by models that did not see them.
@@ -243,16 +248,20 @@ def out_of_fold(
     weight : shape (n_items,)
     splits : rows to train on and rows to validate on, per fold
 
+    A fold without a row to validate on has nothing to predict and is not fitted.
+
     Raises
     ------
-    ValueError
-        If a fold has no row to train on that weighs anything.
+    NothingToTrainOn
+        If another fold has no row to train on that weighs anything.
     """
     x, y, w = (np.asarray(values, dtype=np.float64) for values in (features, target, weight))
     prediction, number = np.full_like(y, np.nan), np.full(len(y), -1, dtype=np.int64)
     for fold, (train, valid) in enumerate(splits):
+        if not len(valid):
+            continue
         if not w[train].sum() > 0:
-            raise ValueError(f"fold {fold} has no item to train on with a weight above 0")
+            raise NothingToTrainOn(f"fold {fold} has no item to train on with a weight above 0")
         prediction[valid] = fit(x[train], y[train], w[train], x[valid])
         number[valid] = fold
     return OutOfFold(prediction, number)

@@ -36,7 +36,8 @@ _N = len(CLASSES)
 def baseline_cards(metrics: Mapping[str, Any]) -> list[Card]:
     """Return the pictures of what `hms.training.baseline.report_scores` gives."""
     if not metrics["n_items"]:
-        return [spoken(title, "No item was predicted, so there is nothing to draw.") for title in TITLES]
+        why = "No item was predicted" if metrics["n_without_prediction"] else "No item is used"
+        return [spoken(title, f"{why}, so there is no baseline to draw.") for title in TITLES]
     return [_divergence(metrics), _confusion(metrics["confusion"]["counts"]), _reliability(metrics)]
 
 

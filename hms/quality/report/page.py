@@ -19,6 +19,7 @@ from hms.quality.report.cards import counted
 from hms.quality.report.quality import flag_counts, grade_counts
 from hms.quality.report.reproduce import command_of, yaml_text
 from hms.quality.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES
+from hms.quality.summary import find_leaks
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -73,6 +74,7 @@ def render_page(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
+    duplicates: pd.DataFrame,
     labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
     sections: Mapping[str, str],
@@ -86,6 +88,7 @@ def render_page(
     items : one row per item, those left out included
     reasons : per item, why it is left out, or None
     ledger : qc.csv, one row per item
+    duplicates : duplicates.csv
     labels, splits : of the items used; None and empty where the table of windows has no votes
     sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
@@ -98,7 +101,7 @@ def render_page(
     return render(
         "report.html.j2",
         run=facts["run"],
-        headlines=headlines(used, len(items), ledger, labels, splits),
+        headlines=headlines(used, len(items), ledger, duplicates, labels, splits),
         has_labels=labels is not None,
         sections=sections,
         parts=[Markup(part) for part in parts],
@@ -119,6 +122,7 @@ def headlines(
     used: pd.DataFrame,
     n_items: int,
     ledger: pd.DataFrame,
+    duplicates: pd.DataFrame,
     labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
 ) -> list[Headline]:
@@ -130,7 +134,7 @@ def headlines(
         Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
         _graded(ledger),
         *(_without_labels() if labels is None else _of_labels(labels)),
-        _leakage(patients.to_numpy(object), splits, has_labels=labels is not None),
+        _leakage(used, duplicates, splits, has_labels=labels is not None),
     ]
 
 
@@ -170,18 +174,23 @@ def _imbalance(labels: Mapping[str, NDArray[Any]]) -> Headline:
     return Headline("class imbalance", f"{weighted:.1f} : 1", note)
 
 
-def _leakage(patients: NDArray[np.object_], splits: Sequence[Split], *, has_labels: bool) -> Headline:
-    """Check on the splits as written that no patient is on both sides of a fold."""
+def _leakage(
+    used: pd.DataFrame, duplicates: pd.DataFrame, splits: Sequence[Split], *, has_labels: bool
+) -> Headline:
+    """Tell on the splits as written, as summary.json does, whether a fold has something on both sides."""
+    leaks = find_leaks(duplicates, used, list(splits))
     if not any(len(valid) for _, valid in splits):
-        why = "folds=none" if len(patients) else NOBODY
+        why = "folds=none" if len(used) else NOBODY
         why = why if has_labels else "folds are made of items with votes"
         return Headline("leakage check", "no folds", why)
-    shared = sum(len(set(patients[train]) & set(patients[valid])) for train, valid in splits)
-    validated = np.bincount(np.concatenate([valid for _, valid in splits]), minlength=len(patients))
-    if shared or (validated != 1).any():
-        twice = int((validated != 1).sum())
-        return Headline("leakage check", "failed", f"{shared} patients, {twice} items in two parts", "bad")
-    return Headline("leakage check", "passed", f"{len(splits)} folds; no patient on both sides", "good")
+    if leaks.passed is None:
+        return Headline("leakage check", "nothing to check", "no fold has items on both sides")
+    if not leaks.passed:
+        found = f"{counted(leaks.patients, 'patient')}, {counted(len(leaks.pairs), 'pair')} of copies"
+        return Headline("leakage check", "failed", f"{found} on both sides of a fold", "bad")
+    return Headline(
+        "leakage check", "passed", f"{len(splits)} folds; no patient or copy on both sides", "good"
+    )
 
 
 def _percent(part: int, whole: int) -> str:

@@ -60,7 +60,7 @@ CHANNEL_MEASURES = (
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
 
-SPECTRAL_CONTEXT_S = 2.0
+SPECTRAL_CONTEXT_S = 5.0
 """Spectra and correlations are taken of the window and this much on either side."""
 
 AMPLITUDE_BLOCK_S = 1.0
@@ -70,6 +70,9 @@ FLAT_BLOCKS = 4
 EEG_BAND_HZ = (1.0, 20.0)
 EKG_BAND_HZ = (8.0, 40.0)
 """Where the QRS complex has much of its power and the EEG little."""
+
+SILENT_UV = 1e-3
+"""What a transform in float32 leaves of a channel that does not change, at any offset, is less."""
 
 TONE_BINS, TONE_SHARE = 3, 0.4
 """An EKG of whose power in that band three bins of 0.5 Hz hold more than this share is hum or a
@@ -144,7 +147,8 @@ class Inspection:
     window, spectral : samples of the window, and those that spectra are taken of
     blocks : float32, shape (n_channels, n_blocks, n_block), µV; ``eeg`` in whole seconds
     means, high, low : float32, shape (n_channels, n_blocks), µV; mean and extremes of each second
-    steps : float32, shape (n_channels,), µV; largest difference of neighbouring samples
+    steps, step_rms : float32, shape (n_channels,), µV; differences of neighbouring samples: the
+        largest, and their RMS
     spectra : complex64, shape (n_channels, n_spectra, n_freqs); transforms of tapered blocks of 2 s
     power : float32, shape (n_channels, n_freqs); mean of their squared magnitudes
     bands : what is summed of them
@@ -161,13 +165,14 @@ class Inspection:
     high: Array
     low: Array
     steps: Array
+    step_rms: Array
     spectra: NDArray[np.complex64]
     power: Array
     bands: _Bands
 
     def rows(self, chosen: slice | Mask) -> Inspection:
         """Return the same of some channels."""
-        names = ("eeg", "present", "blocks", "means", "high", "low", "steps", "spectra", "power")
+        names = ("eeg", "present", "blocks", "means", "high", "low", "steps", "step_rms", "spectra", "power")
         is_gap = None if self.is_gap is None else self.is_gap[chosen]
         return replace(self, is_gap=is_gap, **{name: getattr(self, name)[chosen] for name in names})
 
@@ -204,14 +209,13 @@ def inspect(
     if present is None:
         present = np.ones(len(eeg), bool)
     high, low = _extremes(blocks)
-    steps = _largest_step(eeg)
+    steps, step_rms = _steps(eeg)
     tapered = _blocks(eeg[:, spectral], round(BLOCK_S * sfreq))
     bands = _bands(tapered.shape[2], sfreq)
     spectra = rfft(tapered * bands.taper, axis=2, overwrite_x=True, workers=1)
     power = _power(spectra)
-    return Inspection(
-        eeg, is_gap, present, sfreq, window, spectral, blocks, means, high, low, steps, spectra, power, bands
-    )
+    amplitudes = blocks, means, high, low, steps, step_rms
+    return Inspection(eeg, is_gap, present, sfreq, window, spectral, *amplitudes, spectra, power, bands)
 
 
 def _power(spectra: NDArray[np.complex64]) -> Array:
@@ -376,7 +380,7 @@ def _measures_of(seen: Inspection) -> dict[str, Array]:
     found = _gap_measures(seen)
     found |= _amplitude_measures(seen)
     found |= _spectral_measures(seen)
-    found["jump_uv"] = np.maximum(0, seen.steps - ORDINARY_STEPS * found.pop("step_rms_uv"))
+    found["jump_uv"] = np.maximum(0, seen.steps - ORDINARY_STEPS * seen.step_rms)
     return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
 
 
@@ -471,9 +475,11 @@ def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
     return np.asarray(found.reshape(of_all.shape).max(axis=0))
 
 
-def _largest_step(eeg: Array) -> Array:
+def _steps(eeg: Array) -> tuple[Array, Array]:
+    """Return the largest step between samples of each channel, and the RMS of all of them."""
     steps = eeg[:, 1:] - eeg[:, :-1]
-    return np.asarray(np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0)))
+    largest = np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0))
+    return np.asarray(largest), np.sqrt(np.einsum("ct,ct->c", steps, steps) / max(1, steps.shape[1]))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
@@ -486,9 +492,9 @@ class _Bands:
     Attributes
     ----------
     taper : float32, shape (n_block,)
-    sums : float32, shape (n_freqs, 7); a power density times it gives the power in the EEG's
-        band, at high frequencies and of the steps between samples, then for 50 and 60 Hz the
-        mean density of the line and beside it
+    sums : float32, shape (n_freqs, 6); a power density times it gives the power in the EEG's
+        band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
+        beside it
     density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
     eeg, ekg : bins of the bands in which correlations are taken
     """
@@ -511,10 +517,8 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
         distance = np.abs(freqs - mains_hz)
         in_hf &= distance > MAINS_HALF_WIDTH_HZ
         lines += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
-    # The difference of neighbouring samples is a filter of this gain; an offset has no part in it.
-    step_gain = 4 * np.sin(np.pi * freqs / sfreq) ** 2 * (freqs > 2 * sfreq / n_block)
     df = sfreq / n_block
-    columns = [in_eeg * df, in_hf * df, step_gain * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
+    columns = [in_eeg * df, in_hf * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
     to_density = 2 / (sfreq * np.square(taper).sum())
     sums = np.stack(columns, axis=1) * to_density
     density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
@@ -584,13 +588,12 @@ def _spectral_measures(seen: Inspection) -> Row:
     bands = seen.bands
     sums = seen.power @ bands.sums
     with np.errstate(divide="ignore", invalid="ignore"):
-        amplitude = np.sqrt(sums[:, :3])
+        amplitude = np.sqrt(sums[:, :2])
         return {
             "sd_uv": amplitude[:, 0],
             "hf_uv": amplitude[:, 1],
-            "step_rms_uv": amplitude[:, 2],
-            "line50_db": _decibels(sums[:, 3], sums[:, 4]),
-            "line60_db": _decibels(sums[:, 5], sums[:, 6]),
+            "line50_db": _decibels(sums[:, 2], sums[:, 3]),
+            "line60_db": _decibels(sums[:, 4], sums[:, 5]),
             "gain_db": _gain_db(amplitude[:, 0]),
             "ekg_corr": _ekg_correlation(seen.spectra[:, :, bands.ekg]),
             **_correlations(_as_vectors(seen.spectra[:, :, bands.eeg])),
@@ -609,7 +612,7 @@ def _decibels(power: Array, reference: Array) -> Array:
 
 def _gain_db(sd_uv: Array) -> Array:
     """Return each amplitude over the geometric mean of its living neighbours', dB; shape (20,)."""
-    alive = sd_uv > 0
+    alive = sd_uv > SILENT_UV
     level = np.where(alive, 20 * np.log10(sd_uv), 0)
     expected = (_BESIDE @ level) / (_BESIDE @ alive.astype(np.float32))
     return np.where(alive, level - expected, np.float32(np.nan))

@@ -31,7 +31,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 5
+    version = 6
     rows: ClassVar[bool] = True
 
     reading: Reading

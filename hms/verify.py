@@ -263,9 +263,20 @@ def export_run(run: Run, destination: Path) -> int:
 
 
 def remove_run(run: Run, outputs: Path) -> None:
-    """Forget a run: remove its folder; what it shares stays in the store until `gc`."""
+    """Forget a run: remove its folder; what it shares stays in the store until `gc`.
+
+    Raises
+    ------
+    ConfigError
+        If the run is in another folder, or is an exported copy: nothing else holds its files.
+    """
     places = Outputs(outputs)
     path = run.path
+    if path.parent != outputs.resolve() or run.manifest.get("exported"):
+        raise ConfigError(
+            f"{path} is no run of {outputs}, whose results would stay in its store; "
+            "name a run's outputs with --outputs, and remove an exported copy by removing its folder"
+        )
     with lock(places.lock(path.name)):
         (path / NAME).unlink()
         shutil.rmtree(path)

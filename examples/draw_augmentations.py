@@ -1,6 +1,6 @@
 """Draw what each augmentation makes of one item: the picture in docs/training.md.
 
-python examples/draw_augmentations.py --run latest docs/images/augmentations.png
+python examples/draw_augmentations.py --run latest --index 3 --seed 8 docs/images/augmentations.png
 """
 
 from __future__ import annotations

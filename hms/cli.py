@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -78,7 +79,7 @@ def _ls(given: argparse.Namespace) -> None:
     rows = [("run", "finished", "items", "left out", "stages", "command")]
     for run in list_runs(given.outputs):
         m = run.manifest
-        stages = ",".join(m["stages"])
+        stages = ",".join(name for name in m["stages"] if not name.startswith("report_"))
         counts = m["counts"]
         rows.append(
             (m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"])
@@ -140,11 +141,13 @@ def _report(given: argparse.Namespace) -> None:
 
 
 def _verify(given: argparse.Namespace) -> int:
+    from hms.plan import HASH_LENGTH
     from hms.results import find_run
     from hms.verify import repair, verify
 
     unfinished = Path(given.outputs) / given.run
-    path = unfinished.resolve() if unfinished.is_dir() else find_run(given.run, given.outputs).path
+    is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and unfinished.is_dir()
+    path = unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs).path
     report = verify(path)
     print(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
     for note in report.notes:
@@ -155,14 +158,18 @@ def _verify(given: argparse.Namespace) -> int:
         print("  all whole")
         return 0
     if not given.repair:
-        print(f"  {len(report.findings)} problems; hms verify {given.run} --repair computes them again")
+        print(f"  {_problems(report.findings)}; hms verify {given.run} --repair computes again what is wrong")
         return 1
     path = repair(path, report, force=given.force).path
     left = verify(path).findings
     for finding in left:
         print(f"  still: {finding.path}: {finding.problem}")
-    print(f"  repaired {len(report.findings)} problems" if not left else "  not repaired")
+    print(f"  repaired {_problems(report.findings)}" if not left else "  not repaired")
     return 1 if left else 0
+
+
+def _problems(findings: Sequence[object]) -> str:
+    return f"{len(findings)} problem{'' if len(findings) == 1 else 's'}"
 
 
 def _gc(given: argparse.Namespace) -> None:

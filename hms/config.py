@@ -302,6 +302,11 @@ def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
 
 
 def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> None:
+    if isinstance(option, list) and group != "experiment":
+        raise ConfigError(
+            f"{group} takes one option, not the list {option}; a sweep over several is -m {group}=A,B; "
+            f"the options of {group} are {', '.join(groups[group])}"
+        )
     chosen = option if isinstance(option, list) else [option]
     for name in chosen:
         if name is None and group == "experiment":
@@ -314,8 +319,13 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
 
 
 def first_lines(error: BaseException) -> str:
-    """Return an error's text without Hydra's advice to append a key."""
+    """Return an error's text without Hydra's advice to append a key, and why an override failed."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if lines and lines[0].startswith(("Could not override", "Error merging override")):
+        lines[0] = lines[0].rstrip(".")
+        lines += str(error.__cause__ or "").splitlines()[:1]
+        if "is not in struct" in lines[-1]:
+            lines[-1] += "; a mapping gets new names in a YAML of your own, chosen with --config-dir"
     kept = [
         line for line in lines if "use +" not in line and not line.startswith(("full_key", "object_type"))
     ]

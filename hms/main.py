@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -26,11 +27,15 @@ def guarded(work: Callable[[], int | None]) -> int:
         return _fail(error, TOO_MANY_FAILURES)
     except StorageError as error:
         return _fail(error, STORAGE)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
+    except OSError as error:
+        if error.errno != errno.ENAMETOOLONG:
+            raise
+        return _fail(f"{error.strerror}: {error.filename}", BAD_INPUT)
+    except KeyboardInterrupt:
+        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
 
 
 def _fail(error: BaseException | str, code: int) -> int:

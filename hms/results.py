@@ -309,13 +309,13 @@ def find_run(name: str | Path, outputs: str | Path = "outputs") -> Run:
     """
     base = Path(outputs)
     path = Path(name)
+    text = str(name)
+    if text == "latest" and (base / "latest" / NAME).is_file():
+        return Run((base / "latest").resolve())
     if (path / NAME).is_file():
         return Run(path.resolve())
-    text = str(name)
     if text == "latest":
-        if not (base / "latest" / NAME).is_file():
-            raise ConfigError(f"{base} has no finished run; python run.py makes one")
-        return Run((base / "latest").resolve())
+        raise ConfigError(f"{base} has no finished run; python run.py makes one")
     names = [run.path.name for run in list_runs(base)]
     found = [n for n in names if n.startswith(text)] if text else []
     if text in names:

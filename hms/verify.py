@@ -242,6 +242,8 @@ def export_run(run: Run, destination: Path) -> int:
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ConfigError(f"{destination} is there already and not empty; name a new folder")
+    if run.path in destination.resolve().parents:
+        raise ConfigError(f"{destination} is in the run itself; name a folder outside")
     manifest = run.manifest
     try:
         for name in manifest["files"]:
@@ -263,9 +265,20 @@ def export_run(run: Run, destination: Path) -> int:
 
 
 def remove_run(run: Run, outputs: Path) -> None:
-    """Forget a run: remove its folder; what it shares stays in the store until `gc`."""
+    """Forget a run: remove its folder; what it shares stays in the store until `gc`.
+
+    Raises
+    ------
+    ConfigError
+        If the run is in another folder, or is an exported copy: nothing else holds its files.
+    """
     places = Outputs(outputs)
     path = run.path
+    if path.parent != outputs.resolve() or _is_exported(run):
+        raise ConfigError(
+            f"{path} is no run of {outputs}, whose results would stay in its store; "
+            "name a run's outputs with --outputs, and remove an exported copy by removing its folder"
+        )
     with lock(places.lock(path.name)):
         (path / NAME).unlink()
         shutil.rmtree(path)
@@ -274,6 +287,13 @@ def remove_run(run: Run, outputs: Path) -> None:
         others = list_runs(outputs)
         if others:
             os.symlink(others[0].path.name, places.latest)
+
+
+def _is_exported(run: Run) -> bool:
+    try:
+        return bool(run.manifest.get("exported"))
+    except ConfigError:  # a damaged manifest: `hms rm` is the way to be rid of such a run
+        return False
 
 
 @dataclass

@@ -130,6 +130,54 @@ def test_gc_asks_and_rm_forgets(small_set: Path, prepare: Prepare, cli: Cli, out
     assert not list(outputs.glob("store/waveforms-*"))
 
 
+def test_rm_leaves_what_is_no_run_of_the_outputs(
+    small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path
+) -> None:
+    """A copy's folder holds its only files: forgetting it would lose them."""
+    run = prepare(small_set, "stages=[labels]")
+    copy = tmp_path / "copy"
+    assert cli("export", run.hash, str(copy)).code == 0
+    ended = cli("rm", str(copy))
+    assert ended.code == 2
+    assert "by removing its folder" in ended.err
+    assert (copy / "data_package" / "labels.npz").is_file()
+    elsewhere = Prepared(main(["--outputs", str(tmp_path / "other"), "rm", str(run.path)]), "", "")
+    assert elsewhere.code == 2
+    assert cli("rm", str(run.path)).code == 0
+
+
+def test_rm_removes_a_run_whose_manifest_is_damaged(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    (run.path / "manifest.json").write_text("{}")
+    assert cli("rm", run.path.name).code == 0
+    assert not run.path.exists()
+
+
+def test_latest_means_the_outputs_and_not_a_folder_of_that_name_where_it_is_typed(
+    small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    assert cli("export", first.hash, str(tmp_path / "here" / "latest")).code == 0
+    monkeypatch.chdir(tmp_path / "here")
+    assert second.hash in cli("show", "latest").out
+
+
+def test_export_into_the_run_itself_is_refused(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    ended = cli("export", run.hash, str(run.path / "copy"))
+    assert ended.code == 2
+    assert "in the run itself" in ended.err
+    assert cli("verify", run.hash).code == 0
+
+
+def test_verify_takes_no_other_folder_for_a_run(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+    prepare(small_set, "stages=[labels]")
+    for name in ("store", ".", "", "store/locks"):
+        ended = cli("verify", name)
+        assert ended.code == 2, name
+        assert ended.err.startswith("hms: no finished run")
+
+
 def test_export_copies_and_checks(small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path) -> None:
     prepare(small_set, "stages=[labels]")
     assert "checked" in cli("export", "latest", str(tmp_path / "copy")).out

@@ -8,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from conftest import Prepared
 
 import hms
 from hms.cli import main as cli
+from hms.main import main as run_main
 
 Command = Callable[..., Prepared]
 
@@ -43,6 +45,13 @@ BAD_ARGUMENTS = [
     (["data=kaggle", "data.root=nowhere"], "data.root=nowhere is not a folder"),
     (["data=kaggle"], "data=synthetic works"),
     (["data.n_recordings=5", "data.n_patients=6"], "n_patients 6"),
+    (["weight=[log,sqrt]"], "weight takes one option, not the list ['log', 'sqrt']"),
+    (["cwt=[]"], "cwt takes one option"),
+    (["labels.high_confidence_votes=1e9"], "at most 1e+06"),
+    (["data.aliases={X1:Fp1}"], "a YAML of your own, chosen with --config-dir"),
+    (["data.aliases=[1,2]"], "Cannot merge DictConfig with ListConfig"),
+    (["data=kaggle", "data.root=" + 300 * "x"], "File name too long"),
+    (["--config-dir", 300 * "x"], "File name too long"),
 ]
 
 
@@ -58,6 +67,25 @@ def test_a_wrong_argument_ends_with_one_message_and_code_2(
     monkeypatch.chdir(tmp_path)
     assert_refused(command(*arguments), text)
     assert not outputs.exists(), "something was written before the configuration was checked"
+
+
+def test_an_outputs_folder_whose_name_is_too_long_is_refused(capfd: pytest.CaptureFixture[str]) -> None:
+    assert run_main(["outputs_dir=" + 300 * "x"]) == 2
+    assert capfd.readouterr().err.startswith("hms: File name too long: ")
+
+
+TOO_LONG = [
+    (["cwt.w0=1e9"], "does not die out"),
+    (["cwt.min_hz=1e-9"], "raise cwt.min_hz"),
+    (["filter.order=1", "filter.low_hz=1e-6"], "rings for more than 1024 s"),
+]
+
+
+@pytest.mark.parametrize(("settings", "text"), TOO_LONG, ids=[" ".join(a) for a, _ in TOO_LONG])
+def test_a_reach_longer_than_any_recording_is_refused(
+    small_set: Path, command: Command, settings: list[str], text: str
+) -> None:
+    assert_refused(command("data=kaggle", f"data.root={small_set}", *settings), text)
 
 
 def test_an_environment_variable_that_names_nothing_is_refused(
@@ -216,6 +244,11 @@ def dead_chain(frame: pd.DataFrame) -> pd.DataFrame:
     return frame.assign(F7=np.float32(3), T5=np.float32(np.nan))
 
 
+def twice(path: Path) -> None:
+    table = pq.read_table(path)
+    pq.write_table(pa.Table.from_arrays(table.columns * 2, names=table.column_names * 2), path)
+
+
 BAD_RECORDINGS = [
     (Path.unlink, "missing"),
     (truncate, "truncated or not parquet"),
@@ -227,6 +260,7 @@ BAD_RECORDINGS = [
     (lambda p: rewrite(p, lambda f: f * 0 + 7), "no channel has a usable sample"),
     (lambda p: rewrite(p, dead_chain), "chain LL has no pair of live channels"),
     (lambda p: rewrite(p, lambda f: f.assign(T3="text")), "T3"),
+    (twice, "exists 2 times"),
 ]
 
 
@@ -263,9 +297,12 @@ def test_a_recording_one_sample_short_of_its_window_is_left_out_and_an_exact_one
 
 
 def test_nan_and_inf_samples_are_filled_and_counted(own_set: Path, command: Command, outputs: Path) -> None:
-    def gaps(frame: pd.DataFrame) -> None:
+    def gaps(frame: pd.DataFrame) -> pd.DataFrame:
+        frame = frame.astype(np.float64)
         frame.iloc[5000:5003] = np.nan
         frame.iloc[5100, 3] = np.inf
+        frame.iloc[5200, 3] = 1e300  # more than float32 holds
+        return frame
 
     path = recording(own_set)
     rewrite(path, gaps)

@@ -63,7 +63,7 @@ class Unit(Params):
 class Labels(Params):
     """Settings of the labels: the number of votes from which an item is of high confidence."""
 
-    high_confidence_votes: Annotated[int, Limits(at_least=1)]
+    high_confidence_votes: Annotated[int, Limits(at_least=1, at_most=1_000_000)]
 
 
 @dataclass(frozen=True)

@@ -187,7 +187,9 @@ def inspect_segment(segment: Segment) -> Inspection:
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
     eeg, present = _all_channels(segment, inside)
     window, spectral = _spans(segment, inside.start)
-    return inspect(eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present)
+    # Infinities are gaps, and samples near the end of float32 have no power: neither is news.
+    with np.errstate(over="ignore", invalid="ignore"):
+        return inspect(eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present)
 
 
 def inspect(

@@ -208,7 +208,7 @@ class ParquetRecording:
             try:
                 table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
                 decoded = [to_float32(table.column(name), name) for name in names]
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, KeyError, OSError, ValueError) as error:
                 raise Unusable(f"the file is damaged: {one_line(error)}") from None
             self._decoded = (wanted, decoded)
         return self._decoded[1]

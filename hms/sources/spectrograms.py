@@ -82,7 +82,7 @@ class SpectrogramFile:
             try:
                 table = self._file.read(columns=names, use_threads=False)
                 rows = [to_float32(table.column(name), name) for name in names]
-            except (pa.ArrowException, OSError, ValueError) as error:
+            except (pa.ArrowException, KeyError, OSError, ValueError) as error:
                 raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
             power = np.stack(rows).reshape(len(CHAINS), freqs.size, -1)
             self._decoded = Crop(power, freqs)

@@ -16,6 +16,9 @@ from hms.stage import ItemStage, register_stage, setting
 SPARE_S = 2.0
 """Beyond the context, a source that resamples reaches this much further at most."""
 
+LONGEST_REACH_S = 1024.0
+"""Longest reach to either side that is read; filters are limited to as much."""
+
 
 @register_stage
 @dataclass(frozen=True)
@@ -40,10 +43,18 @@ class Reading(ItemStage):
             raise ConfigError(
                 f"data.kind '{data.kind}': its settings must extend hms.sources.base.SourceParams"
             )
-        reach_s = filter_reach_s(cfg.filter, sfreq=SFREQ_HZ)
-        if wavelet:
-            assert isinstance(cfg.cwt, Cwt)
-            reach_s = max(reach_s, wavelet_reach_s(cfg.cwt, sfreq=SFREQ_HZ))
+        try:
+            reach_s = filter_reach_s(cfg.filter, sfreq=SFREQ_HZ)
+            if wavelet:
+                assert isinstance(cfg.cwt, Cwt)
+                reach_s = max(reach_s, wavelet_reach_s(cfg.cwt, sfreq=SFREQ_HZ))
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if reach_s > LONGEST_REACH_S:
+            raise ConfigError(
+                f"the wavelets reach {reach_s:g} s to either side, and at most {LONGEST_REACH_S:g} s "
+                "can be read; raise cwt.min_hz or choose shorter wavelets"
+            )
         window_s, context_s = cfg.at("window.length_s"), float(math.ceil(reach_s))
         if data.block_s is not None and data.block_s < window_s + context_s + 2 * SPARE_S:
             raise ConfigError(

@@ -14,9 +14,12 @@ from hms.quality.measures import (
     channel_measures,
     correlations,
     edge_share,
+    input_measures,
+    inspect_segment,
     window_signature,
 )
 from hms.signal.wavelets import reaches_s
+from hms.sources.base import Segment
 from hms.stages.signal import Cleaned
 
 SFREQ = 200.0
@@ -333,3 +336,14 @@ def test_signatures_multiply_to_the_correlation_of_windows():
     assert first @ third == pytest.approx(-1, abs=1e-5)
     flat = Cleaned(np.ones((16, N), np.float32), CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ)
     assert not window_signature(flat).any()
+
+
+def test_infinities_and_the_end_of_float32_are_measured_without_a_warning():
+    eeg = brain().astype(np.float32)
+    eeg[3, 100], eeg[3, 200] = np.inf, -np.inf
+    eeg[5, 5], eeg[5, 6] = 3e38, -3e38
+    segment = Segment(eeg, CHANNELS, SFREQ, 0, (0, 0))
+    cleaned = Cleaned(eeg[:16], CHANNELS[:16], np.zeros(16, bool), 0, SFREQ)
+    found = input_measures(inspect_segment(segment), segment, cleaned, clip_uv=None)
+    assert found["gap_share"][3] > 0
+    assert found["max_abs_uv"][5] == np.float32(3e38)

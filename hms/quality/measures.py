@@ -89,6 +89,9 @@ LINE_NEIGHBOURHOOD_HZ = (3.0, 8.0)
 ORDINARY_STEPS = 6.0
 """A step within this many RMS steps is part of what a channel always does."""
 
+QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
+"""For `numpy.errstate`: infinities are gaps, samples near the end of float32 have no power."""
+
 SIGNATURE_CHANNELS = 8
 SIGNATURE_SAMPLES = 32
 
@@ -187,8 +190,7 @@ def inspect_segment(segment: Segment) -> Inspection:
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
     eeg, present = _all_channels(segment, inside)
     window, spectral = _spans(segment, inside.start)
-    # Infinities are gaps, and samples near the end of float32 have no power: neither is news.
-    with np.errstate(over="ignore", invalid="ignore"):
+    with np.errstate(**QUIET):
         return inspect(eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present)
 
 
@@ -256,7 +258,8 @@ def input_measures(
         clipped_share : share of the montage's window samples at the clipping limit
     """
     seen = inspection.electrodes
-    channels, present = _measures_of(seen), seen.present
+    with np.errstate(**QUIET):
+        channels, present = _measures_of(seen), seen.present
     if not present.all():
         for values in channels.values():
             values[~present] = np.nan

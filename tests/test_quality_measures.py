@@ -129,6 +129,25 @@ def test_a_step_is_a_jump_and_a_tone_or_noise_is_none():
     assert found["jump_uv"][2] == 0
 
 
+@pytest.mark.parametrize("start", [200, 5800])
+def test_a_spike_outside_the_spectral_span_is_compared_with_the_steps_of_its_burst(start: int):
+    """A burst of 4 s that the spectra do not see: its steps of 200 µV are usual, one of 700 µV is not.
+
+    What is usual is told by all samples that were read, wherever they are.
+    """
+    eeg = brain()
+    saw = np.tile([0, 200, 0, -200], 200)
+    eeg[:2, start : start + 800] += saw
+    eeg[1, start + 401] += 500
+    steps = np.diff(eeg[:2].astype(np.float32), axis=1)
+    expected = np.abs(steps).max(axis=1) - 6 * np.sqrt(np.square(steps).mean(axis=1))
+    jump = measure(eeg, window=slice(2400, 4400), spectral=slice(1400, 5400))["jump_uv"]
+    assert expected[0] < 0
+    assert jump[0] == 0
+    assert jump[1] == pytest.approx(expected[1], rel=1e-4)
+    assert jump[1] > 100
+
+
 def test_drift_is_the_range_of_the_means_of_two_seconds():
     """A ramp of 500 µV over 34 s: the means of the first and the last 2 s are 32/34 of it apart."""
     eeg = np.tile(np.linspace(0, 500, N), (20, 1))
@@ -230,6 +249,24 @@ def test_gain_is_stated_over_the_neighbours():
     gain = measure(eeg)["gain_db"]
     assert gain[cz] == pytest.approx(20, abs=1e-3)
     assert gain[fz] == pytest.approx(-20 / NEIGHBOURS[fz].sum(), abs=1e-3)
+
+
+@pytest.mark.parametrize("value", [-37.5, 0.3, 4321.7])
+@pytest.mark.parametrize("flat", [slice(900, 5900), slice(None)])
+def test_an_electrode_that_holds_a_value_does_not_count_among_the_neighbours(flat: slice, value: float):
+    """Flat for 25 s or all the time: no neighbour gains by it, as none does by an electrode at 0."""
+    eeg = brain()
+    span = {"window": slice(2400, 4400), "spectral": slice(1400, 5400)}
+    cz = EEG_CHANNELS.index("Cz")
+    untouched = measure(eeg, **span)["gain_db"]
+    eeg[cz, flat] = value
+    found = measure(eeg, **span)["gain_db"]
+    eeg[cz] = 0
+    at_zero = measure(eeg, **span)["gain_db"]
+    assert np.isnan(found[cz])
+    np.testing.assert_allclose(found, at_zero, atol=1e-5)
+    others = np.delete(found - untouched, cz)
+    assert np.nanmax(np.abs(others)) < 1
 
 
 def test_a_lateralised_pattern_is_no_loud_electrode():

@@ -384,3 +384,17 @@ def test_infinities_and_the_end_of_float32_are_measured_without_a_warning():
     found = input_measures(inspect_segment(segment), segment, cleaned, clip_uv=None)
     assert found["gap_share"][3] > 0
     assert found["max_abs_uv"][5] == np.float32(3e38)
+
+
+def test_an_electrode_that_holds_a_value_makes_no_side_weaker():
+    """What rounding leaves of -37.5 µV is 1e-7 of an amplitude: 130 dB, an eighth of it in the mean of the left."""
+    eeg = brain().astype(np.float32)
+    whole = left_right(eeg)
+    eeg[CHANNELS.index("C3")] = -37.5
+    assert left_right(eeg) == pytest.approx(whole, abs=3)
+
+
+def left_right(eeg: np.ndarray) -> float:
+    segment = Segment(eeg, CHANNELS, SFREQ, 0, (0, 0))
+    cleaned = Cleaned(eeg[:16], CHANNELS[:16], np.zeros(16, bool), 0, SFREQ)
+    return float(input_measures(inspect_segment(segment), segment, cleaned, clip_uv=None)["left_right_db"])

@@ -309,7 +309,7 @@ def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
 
 def _left_right_db(sd_uv: Array) -> np.float64:
     sd = sd_uv[:_N_EEG].astype(np.float64)
-    left, right = sd[_IS_LEFT & (sd > 0)], sd[_IS_RIGHT & (sd > 0)]
+    left, right = (sd[side & (sd > SILENT_UV)] for side in (_IS_LEFT, _IS_RIGHT))
     if not (left.size and right.size):
         return np.float64(np.nan)
     return np.float64(20 * (np.log10(left).mean() - np.log10(right).mean()))

@@ -387,7 +387,7 @@ def test_infinities_and_the_end_of_float32_are_measured_without_a_warning():
 
 
 def test_an_electrode_that_holds_a_value_makes_no_side_weaker():
-    """What rounding leaves of -37.5 µV is 1e-7 of an amplitude: 130 dB, an eighth of it in the mean of the left."""
+    """What rounding leaves of -37.5 µV is 1e-7 of an amplitude, 130 dB down."""
     eeg = brain().astype(np.float32)
     whole = left_right(eeg)
     eeg[CHANNELS.index("C3")] = -37.5

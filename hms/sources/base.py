@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -308,7 +309,7 @@ class Reader:
         check_inside(self.recording, start_s, first, n_window, self.window_s)
         n_block = round(block_s * sfreq)
         number, offset = divmod(first, n_block)
-        present = tuple(name for name in self.channels if name in self.recording.channels)
+        present = _present(self.channels, self.recording.channels)
         block = self._block(number, n_block, n_window, n_context, present)
         n_outside = (
             max(0, n_context - first),
@@ -347,10 +348,16 @@ def read_segment(
     n_window, n_context = round(window_s * sfreq), round(context_s * sfreq)
     first = round(start_s * sfreq)
     check_inside(recording, start_s, first, n_window, window_s)
-    present = tuple(name for name in channels if name in recording.channels)
+    present = _present(channels, recording.channels)
     start, stop = first - n_context, first + n_window + n_context
     eeg = recording.read(start, stop, present)
     return Segment(eeg, present, sfreq, n_context, (max(0, -start), max(0, stop - recording.n_samples)))
+
+
+@lru_cache(maxsize=64)
+def _present(wanted: tuple[str, ...], channels: tuple[str, ...]) -> tuple[str, ...]:
+    """Return those of the wanted channels that are there."""
+    return tuple(name for name in wanted if name in channels)
 
 
 def check_inside(recording: Recording, start_s: float, first: int, n_window: int, window_s: float) -> None:

@@ -77,6 +77,8 @@ def to_float32(column: object, name: str) -> NDArray[np.float32]:
     if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
         raise ValueError(f"column '{name}' holds {column.type}, not numbers")
     whole = column.chunk(0) if column.num_chunks == 1 else column
+    if pa.types.is_float32(column.type):
+        return np.asarray(whole.to_numpy(zero_copy_only=False))
     with np.errstate(over="ignore"):  # beyond float32 is infinite: a gap, as any sample that is not finite
         return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.float32)
 

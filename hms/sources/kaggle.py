@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -22,6 +22,7 @@ from hms.store import digest_bytes
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
     from hms.sources.tables import VotesTable
@@ -145,7 +146,8 @@ def _name_of_companion(value: object, offset_s: float) -> str | None:
 class ParquetRecording:
     """A recording in a parquet file, decoded from bytes that were read once.
 
-    Only the columns asked for, and the row groups that hold the samples asked for, are decoded.
+    Only the columns asked for are decoded, of the row groups that hold the samples asked for, and
+    no further than to the last of these: whoever asks for later ones is given the whole groups.
     """
 
     sfreq = SFREQ_HZ
@@ -156,7 +158,7 @@ class ParquetRecording:
         self._reason = reason
         self._columns = {} if self._file is None else _column_names(self._file, aliases)
         self._channels = tuple(self._columns)
-        self._decoded: tuple[tuple[object, ...], list[NDArray[np.float32]]] | None = None
+        self._decoded: _Decoded | None = None
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the whole file."""
@@ -186,7 +188,7 @@ class ParquetRecording:
         eeg[:, : first - start] = np.nan
         eeg[:, last - start :] = np.nan
         groups, offset = self._row_groups(first, last)
-        for row, column in zip(eeg, self._decode(groups, channels), strict=True):
+        for row, column in zip(eeg, self._decode(groups, channels, last - offset), strict=True):
             row[first - start : last - start] = column[first - offset : last - offset]
         return eeg
 
@@ -198,20 +200,51 @@ class ParquetRecording:
         offset = int(ends[begin - 1]) if begin else 0
         return tuple(range(int(begin), int(end) + 1)), offset
 
-    def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...]) -> list[NDArray[np.float32]]:
-        """Decode columns of some row groups; the last result is kept for the next window."""
+    def _decode(
+        self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int
+    ) -> list[NDArray[np.float32]]:
+        """Decode at least the first rows of columns of some row groups; the result is kept."""
+        known = self._decoded
+        if known is None or (known.groups, known.channels) != (groups, channels) or known.n_rows < n_rows:
+            if known is not None:
+                metadata = self._opened.metadata
+                n_rows = sum(metadata.row_group(i).num_rows for i in groups)
+            self._decoded = known = _Decoded(
+                groups, channels, n_rows, self._columns_of(groups, channels, n_rows)
+            )
+        return known.columns
+
+    def _columns_of(
+        self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int
+    ) -> list[NDArray[np.float32]]:
         import pyarrow as pa
 
-        wanted = (groups, channels)
-        if self._decoded is None or self._decoded[0] != wanted:
-            names = [self._columns[name] for name in channels]
-            try:
-                table = self._opened.read_row_groups(list(groups), columns=names, use_threads=False)
-                decoded = [to_float32(table.column(name), name) for name in names]
-            except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-                raise Unusable(f"the file is damaged: {one_line(error)}") from None
-            self._decoded = (wanted, decoded)
-        return self._decoded[1]
+        names = [self._columns[name] for name in channels]
+        try:
+            batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
+            table = pa.Table.from_batches(_first_rows(batches, n_rows))
+            return [to_float32(table.column(name), name) for name in names]
+        except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+            raise Unusable(f"the file is damaged: {one_line(error)}") from None
+
+
+@dataclass(frozen=True)
+class _Decoded:
+    """The first rows of columns of some row groups, one array per channel."""
+
+    groups: tuple[int, ...]
+    channels: tuple[str, ...]
+    n_rows: int
+    columns: list[NDArray[np.float32]]
+
+
+def _first_rows(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[pa.RecordBatch]:
+    """Yield batches until they hold so many rows."""
+    for batch in batches:
+        yield batch
+        n_rows -= batch.num_rows
+        if n_rows <= 0:
+            return
 
 
 def _column_names(file: pq.ParquetFile, aliases: dict[str, str]) -> dict[str, str]:

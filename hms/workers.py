@@ -38,6 +38,9 @@ LAST_FILES = 4
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
 
+_ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
+"""What a stage may raise because of one item; anything else ends the run."""
+
 __all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk"]
 
 
@@ -200,7 +203,7 @@ class _Chunk:
         self.writes: list[tuple[str, Future[tuple[list[Stored], float]]]] = []
         self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
         self.contents: dict[str, dict[str, bytes]] = {stage.key: {} for stage in job.stages}
-        self.rows: dict[str, list[tuple[str, Mapping[str, Any]]]] = {stage.key: [] for stage in job.stages}
+        self.rows: dict[str, list[tuple[Work, str, Mapping[str, Any]]]] = {s.key: [] for s in job.stages}
 
     def add(self, task: Task) -> None:
         """Prepare all items of one recording."""
@@ -242,12 +245,11 @@ class _Chunk:
         except Unusable as reason:
             self._exclude(work, key, reason, reason.args[-1], [stage])
             return
-        except (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError) as error:
-            text = f"{type(error).__name__} in stage {stage.name}: {error}"
-            self._exclude(work, key, Unusable(text, lasting=False), stage.name, [stage])
+        except _ERRORS as error:
+            self._exclude(work, key, _failed(stage, error), stage.name, [stage])
             return
         if stage.rows:
-            self.rows[stage.key].append((key, arrays))
+            self.rows[stage.key].append((work, key, arrays))
         else:
             ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
             content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
@@ -304,12 +306,8 @@ class _Chunk:
     def finish(self) -> ChunkResult:
         """Write what is left, and wait until everything the chunk made is on disk."""
         for stage in self.job.stages:
-            if rows := self.rows[stage.key]:
-                name = f"rows-{digest_bytes(''.join(key for key, _ in rows).encode())[:16]}.npz"
-                content = self._timed("encode", partial(_packed, rows))
-                self.contents[stage.key][name] = content
-                records = (Record(key, name, row) for row, (key, _) in enumerate(rows))
-                self.result.stages[stage.key].records.extend(records)
+            if self.rows[stage.key]:
+                self._finish_rows(stage)
         self.hand_over()
         writing = 0.0
         for stage_key, write in self.writes:
@@ -318,6 +316,23 @@ class _Chunk:
             writing += seconds
         self.result.seconds["write"] = writing
         return self.result
+
+    def _finish_rows(self, stage: ItemStage) -> None:
+        """Put the rows of all items into one file."""
+        works, keys, rows = zip(*self.rows[stage.key], strict=True)
+        before = sum(self.result.seconds.values())
+        try:
+            derived = self._timed(stage.name, lambda: stage.derive_rows(_stacked(rows)))
+            content = self._timed("encode", partial(npz_bytes, derived))
+        except _ERRORS as error:
+            for work, key in zip(works, keys, strict=True):
+                self._exclude(work, key, _failed(stage, error), stage.name, [stage])
+            return
+        name = f"rows-{digest_bytes(''.join(keys).encode())[:16]}.npz"
+        self.contents[stage.key][name] = content
+        made = self.result.stages[stage.key]
+        made.records.extend(Record(key, name, row) for row, key in enumerate(keys))
+        made.seconds += sum(self.result.seconds.values()) - before
 
     def settle(self) -> None:
         """Wait until no thread writes for this chunk any more, whatever happened."""
@@ -329,8 +344,8 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> tuple[list[Stored], f
     return commit_files(folder, contents), time.perf_counter() - began
 
 
-def _packed(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> bytes:
-    return npz_bytes(_stacked([arrays for _, arrays in rows]))
+def _failed(stage: ItemStage, error: Exception) -> Unusable:
+    return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", lasting=False)
 
 
 def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -13,9 +13,10 @@ from hms.quality.measures import (
     NEIGHBOURS,
     channel_measures,
     correlations,
+    derive_input,
     edge_share,
-    input_measures,
     inspect_segment,
+    observe_input,
     window_signature,
 )
 from hms.signal.wavelets import reaches_s
@@ -381,7 +382,7 @@ def test_infinities_and_the_end_of_float32_are_measured_without_a_warning():
     eeg[5, 5], eeg[5, 6] = 3e38, -3e38
     segment = Segment(eeg, CHANNELS, SFREQ, 0, (0, 0))
     cleaned = Cleaned(eeg[:16], CHANNELS[:16], np.zeros(16, bool), 0, SFREQ)
-    found = input_measures(inspect_segment(segment), segment, cleaned, clip_uv=None)
+    found = input_measures(segment, cleaned)
     assert found["gap_share"][3] > 0
     assert found["max_abs_uv"][5] == np.float32(3e38)
 
@@ -397,4 +398,11 @@ def test_an_electrode_that_holds_a_value_makes_no_side_weaker():
 def left_right(eeg: np.ndarray) -> float:
     segment = Segment(eeg, CHANNELS, SFREQ, 0, (0, 0))
     cleaned = Cleaned(eeg[:16], CHANNELS[:16], np.zeros(16, bool), 0, SFREQ)
-    return float(input_measures(inspect_segment(segment), segment, cleaned, clip_uv=None)["left_right_db"])
+    return float(input_measures(segment, cleaned)["left_right_db"])
+
+
+def input_measures(segment: Segment, cleaned: Cleaned) -> dict[str, np.ndarray]:
+    """Return the measures of what was read of one item."""
+    observed = observe_input(inspect_segment(segment), segment, cleaned, clip_uv=None)
+    found = derive_input({name: np.asarray(value)[np.newaxis] for name, value in observed.items()})
+    return {name: values[0] for name, values in found.items()}

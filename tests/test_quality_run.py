@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +11,14 @@ import pandas as pd
 import pytest
 from recordings import bipolar
 
+import hms
+from hms import parallel
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
 from hms.quality.ledger import FLAGS, GRADES
 from hms.results import Run
+from hms.runner import TooManyFailures
+from hms.stages.measures import Measures
+from hms.workers import Task
 
 Prepare = Callable[..., Run]
 
@@ -304,3 +309,43 @@ def test_the_summary_is_plain_json_without_nan(finished: Run):
 
     loaded = json.loads((finished.path / "qc" / "summary.json").read_text(), parse_constant=refuse)
     assert list(loaded["strata"]["all"]["proportions_raw"]) == list(CLASSES)
+
+
+# --- rows of many items at once ------------------------------------------------------------------
+
+
+def test_a_ledger_does_not_depend_on_which_items_were_measured_together(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Items of every kind, alone and all together: gaps, a flat channel, an edge beyond the recording."""
+    eegs = [noise(i) for i in range(6)]
+    eegs[1][3, 4400:4500] = np.nan
+    eegs[2][5] = 7
+    eegs[3] = eegs[3][:, :6500]
+    folder = write_set(tmp_path / "d", eegs, list(range(6)), list(range(6)))
+    found = {}
+    for together in (1, 64):
+        monkeypatch.setattr(parallel, "_chunks", lambda tasks, n_jobs, n=together: _cut(tasks, n))
+        outputs = tmp_path / str(together)
+        settings = ("data=kaggle", f"data.root={folder}", f"outputs_dir={outputs}", "n_jobs=1")
+        run = hms.run(hms.compose(*settings, "stages=[quality]"))
+        files = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
+        found[together] = [run.file(name).read_bytes() for name in files]
+        packed = list((outputs / "store").glob("measures-*/rows-*.npz"))
+        assert len(packed) == (6 if together == 1 else 1)
+    assert found[1] == found[64]
+
+
+def _cut(tasks: Sequence[Task], n: int) -> list[list[Task]]:
+    return [list(tasks[i : i + n]) for i in range(0, len(tasks), n)]
+
+
+def test_an_error_in_rows_of_many_items_is_told_of_each(
+    prepare: Prepare, small_set: Path, monkeypatch: pytest.MonkeyPatch
+):
+    def fail(self: Measures, rows: object) -> None:
+        raise ValueError("no such row")
+
+    monkeypatch.setattr(Measures, "derive_rows", fail)
+    with pytest.raises(TooManyFailures, match="ValueError in stage measures: no such row"):
+        prepare(small_set, "stages=[quality]")

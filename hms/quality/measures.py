@@ -4,12 +4,16 @@ Every measure of an electrode is an array over `hms.competition.CHANNELS`; NaN s
 recording lacks the channel or where nothing can be said. All spectral measures share one
 batch of short Fourier transforms, all correlations come from its coefficients, and nothing
 loops over channels.
+
+What needs a recording's samples is *observed* while they are at hand: a few kilobytes per
+item. What follows from that is *derived* for many items at once, as most of the time of
+small arrays goes into calls. The row of an item does not depend on what stands beside it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
@@ -35,12 +39,15 @@ __all__ = [
     "NEIGHBOURS",
     "Inspection",
     "channel_measures",
+    "correlations",
+    "derive_input",
+    "derive_output",
     "edge_share",
-    "input_measures",
     "inspect",
     "inspect_segment",
     "is_eeg",
-    "output_measures",
+    "observe_input",
+    "observe_output",
     "spectrum",
     "spectrum_freqs",
     "window_signature",
@@ -49,6 +56,7 @@ __all__ = [
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]
+Rows = Mapping[str, NDArray[Any]]
 
 CHANNEL_MEASURES = (
     "gap_share", "window_gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "drift_uv",
@@ -129,6 +137,7 @@ _NOT_BESIDE = np.where(_BESIDE > 0, np.float32(0), np.float32(-3))
 _OTHER = np.ones_like(_BESIDE) - np.eye(len(CHANNELS), dtype=np.float32)
 _IS_EKG = np.arange(len(CHANNELS)) >= _N_EEG
 _OTHER[_IS_EKG] = _OTHER[:, _IS_EKG] = 0
+_UNBROKEN = np.zeros((len(CHANNELS), 0), bool)
 _IS_LEFT = np.array([name[-1] in "1357" for name in EEG_CHANNELS])
 _IS_RIGHT = np.array([name[-1] in "2468" for name in EEG_CHANNELS])
 
@@ -232,10 +241,10 @@ def _power(spectra: NDArray[np.complex64]) -> Array:
 # --- the recording as it was read ----------------------------------------------------------------
 
 
-def input_measures(
+def observe_input(
     inspection: Inspection, segment: Segment, cleaned: Cleaned, *, clip_uv: float | None
 ) -> Row:
-    """Measure what was read, before anything was filled, and what clipping did.
+    """Observe what was read, before anything was filled, and what clipping did.
 
     Parameters
     ----------
@@ -247,31 +256,52 @@ def input_measures(
     Returns
     -------
     dict
-        The `CHANNEL_MEASURES`, each float32 of shape (20,), and of the item
+        What `derive_input` takes, of one item; of the measures, these already
         nan_share : share of samples of the EEG channels present, or of the pairs of a bipolar
             recording, that are NaN or Inf
         window_nan_share : the same within the window, without its context
         n_flat_channels : electrodes of the montage without a changing sample
         outside_share : share of window and context that the recording does not reach
-        left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
-            (NaN if a side is dead)
         clipped_share : share of the montage's window samples at the clipping limit
     """
     seen = inspection.electrodes
+    n_samples = segment.eeg.shape[1]
     with np.errstate(**QUIET):
-        channels, present = _measures_of(seen), seen.present
-    if not present.all():
-        for values in channels.values():
-            values[~present] = np.nan
+        channels = _observe_channels(seen, n_samples=n_samples)
     nan_share, window_nan_share = _nan_shares(inspection)
     return {
         **channels,
         "nan_share": nan_share,
         "window_nan_share": window_nan_share,
         "n_flat_channels": np.int64(cleaned.dead.sum()),
-        "outside_share": np.float64(sum(segment.n_outside) / segment.eeg.shape[1]),
-        "left_right_db": _left_right_db(channels["sd_uv"]),
+        "outside_share": np.float64(sum(segment.n_outside) / n_samples),
         "clipped_share": _clipped_share(cleaned, clip_uv),
+    }
+
+
+def derive_input(rows: Rows) -> Row:
+    """Return the measures of what was read of many items.
+
+    Parameters
+    ----------
+    rows : what `observe_input` returns, stacked
+
+    Returns
+    -------
+    dict
+        The `CHANNEL_MEASURES`, each float32 of shape (n_items, 20), NaN for channels that a
+        recording lacks; what `observe_input` already says of the item; and
+        left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
+            (NaN if a side is dead)
+    """
+    channels = _derive_channels(rows)
+    for values in channels.values():
+        values[~rows["present"]] = np.nan
+    items = ("nan_share", "window_nan_share", "n_flat_channels", "outside_share", "clipped_share")
+    return {
+        **channels,
+        **{name: rows[name] for name in items},
+        "left_right_db": _left_right_db(channels["sd_uv"]),
     }
 
 
@@ -307,12 +337,17 @@ def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
     return np.float64(is_gap.mean()), np.float64(is_gap[:, seen.window].mean())
 
 
-def _left_right_db(sd_uv: Array) -> np.float64:
-    sd = sd_uv[:_N_EEG].astype(np.float64)
-    left, right = (sd[side & (sd > SILENT_UV)] for side in (_IS_LEFT, _IS_RIGHT))
-    if not (left.size and right.size):
-        return np.float64(np.nan)
-    return np.float64(20 * (np.log10(left).mean() - np.log10(right).mean()))
+def _left_right_db(sd_uv: Array) -> NDArray[np.float64]:
+    """Return, from shape (n_items, 20), shape (n_items,)."""
+    sd = sd_uv[:, :_N_EEG].astype(np.float64)
+    is_alive = sd > SILENT_UV
+    level = 20 * np.log10(np.where(is_alive, sd, 1))
+    with np.errstate(invalid="ignore"):
+        left, right = (
+            np.where(is_alive & side, level, 0).sum(axis=1) / (is_alive & side).sum(axis=1)
+            for side in (_IS_LEFT, _IS_RIGHT)
+        )
+    return np.asarray(left - right)
 
 
 def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
@@ -377,16 +412,62 @@ def channel_measures(
     peak to peak for flat segments. Limits on amplitudes relative to the *neighbours* rather
     than to all channels, because a lateralised pattern is large on one side.
     """
-    return _measures_of(inspect(eeg, sfreq=sfreq, window=window, spectral=spectral))
+    seen = inspect(eeg, sfreq=sfreq, window=window, spectral=spectral)
+    rows = {
+        name: value[np.newaxis] for name, value in _observe_channels(seen, n_samples=eeg.shape[1]).items()
+    }
+    return {name: values[0] for name, values in _derive_channels(rows).items()}
 
 
-def _measures_of(seen: Inspection) -> dict[str, Array]:
-    """Return the measures of each channel, see `channel_measures`."""
-    found = _gap_measures(seen)
-    found |= _amplitude_measures(seen)
-    found |= _spectral_measures(seen)
-    found["jump_uv"] = np.maximum(0, seen.steps - ORDINARY_STEPS * seen.step_rms)
-    return {name: found[name].astype(np.float32, copy=False) for name in CHANNEL_MEASURES}
+def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
+    """Return what `_derive_channels` takes of one item.
+
+    Parameters
+    ----------
+    n_samples : samples that may be read of an item; what a recording does not reach of them
+        has no blocks
+    """
+    n_block = seen.blocks.shape[2]
+    n_blocks = max(n_samples // n_block, FLAT_BLOCKS)
+    is_broken = _UNBROKEN if seen.is_gap is None else np.asarray(_blocks(seen.is_gap, n_block).any(axis=2))
+    extremes = (seen.high, seen.high.max(axis=1)), (seen.low, seen.low.min(axis=1))
+    bands = seen.bands
+    eeg, ekg = (_as_vectors(seen.spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
+    return {
+        **_gap_measures(seen),
+        "present": seen.present,
+        "n_blocks": np.int64(seen.blocks.shape[1]),
+        "means": _filled_up(seen.means, n_blocks),
+        "high": _filled_up(seen.high, n_blocks),
+        "low": _filled_up(seen.low, n_blocks),
+        "is_broken": _filled_up(is_broken, n_blocks),
+        "n_extreme": _n_equal(seen.blocks, *extremes),
+        "steps": seen.steps,
+        "step_rms": seen.step_rms,
+        "sums": seen.power @ bands.sums,
+        "products": eeg @ eeg.T,
+        "ekg_products": ekg @ ekg[-1] / np.float32(seen.spectra.shape[1]),
+        "ekg_power": seen.power[-1, bands.ekg],
+    }
+
+
+def _filled_up(blocks: NDArray[Any], n_blocks: int) -> NDArray[Any]:
+    """Return values of ``n_blocks`` blocks; those that a recording does not have are 0."""
+    if blocks.shape[1] == n_blocks:
+        return blocks
+    filled = np.zeros((len(blocks), n_blocks), blocks.dtype)
+    filled[:, : blocks.shape[1]] = blocks
+    return filled
+
+
+def _derive_channels(rows: Rows) -> dict[str, Array]:
+    """Return the measures of the channels of many items, see `channel_measures`; shape (n_items, 20)."""
+    with np.errstate(**QUIET, divide="ignore"):
+        found = {name: rows[name] for name in ("gap_share", "window_gap_share", "longest_gap_s")}
+        found |= _amplitude_measures(rows)
+        found |= _spectral_measures(rows)
+        found["jump_uv"] = np.maximum(0, rows["steps"] - ORDINARY_STEPS * rows["step_rms"])
+    return {name: found[name].astype(np.float32) for name in CHANNEL_MEASURES}
 
 
 def _gap_measures(seen: Inspection) -> Row:
@@ -413,19 +494,20 @@ def _longest_run(mask: Mask) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-def _amplitude_measures(seen: Inspection) -> Row:
-    blocks, means, high, low = seen.blocks, seen.means, seen.high, seen.low
-    ptp = high - low
-    broken = None if seen.is_gap is None else _blocks(seen.is_gap, blocks.shape[2]).any(axis=2)
-    top, bottom, offset = high.max(axis=1), low.min(axis=1), means.mean(axis=1)
+def _amplitude_measures(rows: Rows) -> Row:
+    n_blocks = rows["n_blocks"][:, np.newaxis]
+    is_block = np.arange(rows["means"].shape[2]) < n_blocks[:, np.newaxis]
+    high, low = np.where(is_block, rows["high"], -np.inf), np.where(is_block, rows["low"], np.inf)
+    top, bottom, offset = high.max(axis=2), low.min(axis=2), rows["means"].sum(axis=2) / n_blocks
+    ptp = np.where(is_block, rows["high"] - rows["low"], np.inf)
     return {
         "max_abs_uv": np.maximum(top, -bottom),
         "offset_uv": offset,
         "peak_uv": np.maximum(top - offset, offset - bottom),
-        "drift_uv": _drift(means),
-        "ptp_uv": np.sort(ptp, axis=1)[:, ptp.shape[1] // 2],
-        "flat_ptp_uv": _calmest(ptp if broken is None else np.where(broken, np.inf, ptp)),
-        "extreme_samples": np.where(top > bottom, _n_equal(blocks, (high, top), (low, bottom)), 0),
+        "drift_uv": _drift(rows["means"], is_block),
+        "ptp_uv": np.take_along_axis(np.sort(ptp, axis=2), n_blocks[:, np.newaxis] // 2, axis=2)[..., 0],
+        "flat_ptp_uv": _calmest(np.where(rows["is_broken"], np.inf, ptp), n_blocks),
+        "extreme_samples": np.where(top > bottom, rows["n_extreme"], 0),
     }
 
 
@@ -450,22 +532,27 @@ def _means(blocks: Array) -> Array:
     return means
 
 
-def _calmest(ptp: Array) -> Array:
-    """Return the smallest maximum of `FLAT_BLOCKS` blocks in a row; NaN where every such run has a gap."""
-    n_run = min(FLAT_BLOCKS, ptp.shape[1])
-    n_runs = ptp.shape[1] - n_run + 1
-    runs = ptp[:, :n_runs]
-    for i in range(1, n_run):
-        runs = np.maximum(runs, ptp[:, i : i + n_runs])
-    calmest: Array = runs.min(axis=1)
+def _calmest(ptp: Array, n_blocks: NDArray[np.int64]) -> Array:
+    """Return the smallest maximum of `FLAT_BLOCKS` blocks in a row; NaN where every such run has a gap.
+
+    Blocks that do not count are infinite. Fewer than `FLAT_BLOCKS` are one run.
+    """
+    n_runs = ptp.shape[2] - FLAT_BLOCKS + 1
+    runs = ptp[..., :n_runs]
+    for i in range(1, FLAT_BLOCKS):
+        runs = np.maximum(runs, ptp[..., i : i + n_runs])
+    few = np.where(np.arange(ptp.shape[2]) < n_blocks[:, np.newaxis], ptp, 0).max(axis=2)
+    calmest = np.where(n_blocks < FLAT_BLOCKS, few, runs.min(axis=2))
     return np.where(np.isfinite(calmest), calmest, np.float32(np.nan))
 
 
-def _drift(means: Array) -> Array:
-    """Return the range of the means of pairs of blocks."""
-    n_pairs = means.shape[1] // 2
-    pairs = (means[:, : 2 * n_pairs : 2] + means[:, 1 : 2 * n_pairs : 2]) / 2 if n_pairs else means
-    return np.asarray(pairs.max(axis=1) - pairs.min(axis=1))
+def _drift(means: Array, is_block: Mask) -> Array:
+    """Return the range of the means of pairs of blocks; 0 where there is no second block."""
+    n_pairs = means.shape[2] // 2
+    pairs = (means[..., : 2 * n_pairs : 2] + means[..., 1 : 2 * n_pairs : 2]) / 2
+    is_pair = is_block[..., 1 : 2 * n_pairs : 2]
+    drift = np.where(is_pair, pairs, -np.inf).max(axis=2) - np.where(is_pair, pairs, np.inf).min(axis=2)
+    return np.where(is_pair.any(axis=2), drift, np.float32(0))
 
 
 def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
@@ -497,9 +584,9 @@ class _Bands:
     Attributes
     ----------
     taper : float32, shape (n_block,)
-    sums : float32, shape (n_freqs, 6); a power density times it gives the power in the EEG's
+    sums : float32, shape (n_freqs, 7); powers per bin times it give the power in the EEG's
         band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
-        beside it
+        beside it, then the sum over the EKG's band as it is
     density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
     eeg, ekg : bins of the bands in which correlations are taken
     """
@@ -525,10 +612,10 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
     df = sfreq / n_block
     columns = [in_eeg * df, in_hf * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
     to_density = 2 / (sfreq * np.square(taper).sum())
-    sums = np.stack(columns, axis=1) * to_density
+    in_ekg = _within(freqs, *EKG_BAND_HZ)
+    sums = np.stack([*(to_density * column for column in columns), in_ekg], axis=1)
     density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
-    ekg = np.flatnonzero(_within(freqs, *EKG_BAND_HZ))
-    spans = _span(np.flatnonzero(in_eeg)), _span(ekg)
+    spans = _span(np.flatnonzero(in_eeg)), _span(np.flatnonzero(in_ekg))
     taper32, sums32, density32 = (array.astype(np.float32) for array in (taper, sums, density))
     return _Bands(taper32, sums32, density32, *spans)
 
@@ -588,21 +675,19 @@ def _span(bins: NDArray[np.intp]) -> slice:
     return slice(int(bins[0]), int(bins[-1]) + 1) if bins.size else slice(0, 0)
 
 
-def _spectral_measures(seen: Inspection) -> Row:
+def _spectral_measures(rows: Rows) -> Row:
     """Return what the power densities and the cross-spectra of blocks of 2 s tell."""
-    bands = seen.bands
-    sums = seen.power @ bands.sums
-    with np.errstate(divide="ignore", invalid="ignore"):
-        amplitude = np.sqrt(sums[:, :2])
-        return {
-            "sd_uv": amplitude[:, 0],
-            "hf_uv": amplitude[:, 1],
-            "line50_db": _decibels(sums[:, 2], sums[:, 3]),
-            "line60_db": _decibels(sums[:, 4], sums[:, 5]),
-            "gain_db": _gain_db(amplitude[:, 0]),
-            "ekg_corr": _ekg_correlation(seen.spectra[:, :, bands.ekg]),
-            **_correlations(_as_vectors(seen.spectra[:, :, bands.eeg])),
-        }
+    sums = rows["sums"]
+    amplitude = np.sqrt(sums[..., :2])
+    return {
+        "sd_uv": amplitude[..., 0],
+        "hf_uv": amplitude[..., 1],
+        "line50_db": _decibels(sums[..., 2], sums[..., 3]),
+        "line60_db": _decibels(sums[..., 4], sums[..., 5]),
+        "gain_db": _gain_db(amplitude[..., 0]),
+        "ekg_corr": _ekg_correlation(rows["ekg_products"], sums[..., 6], rows["ekg_power"]),
+        **_correlations(rows["products"]),
+    }
 
 
 def _as_vectors(band: NDArray[np.complex64]) -> Array:
@@ -616,90 +701,124 @@ def _decibels(power: Array, reference: Array) -> Array:
 
 
 def _gain_db(sd_uv: Array) -> Array:
-    """Return each amplitude over the geometric mean of its living neighbours', dB; shape (20,)."""
+    """Return each amplitude over the geometric mean of its living neighbours', dB; shape (n_items, 20)."""
     alive = sd_uv > SILENT_UV
     level = np.where(alive, 20 * np.log10(sd_uv), 0)
-    expected = (_BESIDE @ level) / (_BESIDE @ alive.astype(np.float32))
+    expected = _of_neighbours(level) / _of_neighbours(alive.astype(np.float32))
     return np.where(alive, level - expected, np.float32(np.nan))
 
 
-def _correlations(vectors: Array) -> Row:
-    """Return the correlations of electrodes with their neighbours and with any other, shape (20,)."""
-    corr = vectors @ vectors.T
-    power = corr.diagonal()
+def _of_neighbours(values: Array) -> Array:
+    """Return the sums over each electrode's neighbours, item by item: their bits depend on no other item."""
+    return np.asarray((_BESIDE @ values[..., np.newaxis])[..., 0])
+
+
+def _correlations(products: Array) -> Row:
+    """Return the correlations of electrodes with their neighbours and with any other, shape (n_items, 20).
+
+    Parameters
+    ----------
+    products : float32, shape (n_items, 20, 20); real parts of the cross-spectra, summed over a band
+    """
+    power = np.diagonal(products, axis1=1, axis2=2)
     alive = power > 0
     inverse = np.where(alive, 1 / np.sqrt(power), np.float32(0))
-    corr *= inverse
-    corr *= inverse[:, None]
+    corr = products * inverse[:, np.newaxis] * inverse[..., np.newaxis]
+    beside = (_BESIDE * corr).sum(axis=2), ((_BESIDE @ corr) * _BESIDE).sum(axis=2)
     found = {
-        "neighbour_corr": (corr + _NOT_BESIDE).max(axis=1),
-        "polarity": (_BESIDE * corr).sum(axis=1) / np.sqrt(((_BESIDE @ corr) * _BESIDE).sum(axis=1)),
-        "twin_corr": np.abs(corr * _OTHER).max(axis=1),
+        "neighbour_corr": (corr + _NOT_BESIDE).max(axis=2),
+        "polarity": beside[0] / np.sqrt(beside[1]),
+        "twin_corr": np.abs(corr * _OTHER).max(axis=2),
     }
     silent = ~alive | _IS_EKG
-    for values in found.values():
-        values[silent] = np.nan
-    return found
+    return {name: np.where(silent, np.float32(np.nan), values) for name, values in found.items()}
 
 
-def _ekg_correlation(spectra: NDArray[np.complex64]) -> Array:
-    """Return the absolute correlations with the EKG; NaN where that holds a tone and no heartbeats."""
-    n_bins = spectra.shape[2]
-    vectors = _as_vectors(spectra)
-    heart = vectors[-1]
-    by_bin = np.square(heart).reshape(-1, n_bins, 2).sum(axis=(0, 2))
-    power = np.einsum("ck,ck->c", vectors, vectors)
-    corr = np.abs(vectors @ heart) / np.sqrt(power * power[-1])
-    corr[-1] = np.nan
-    if np.partition(by_bin, -TONE_BINS)[-TONE_BINS:].sum() > TONE_SHARE * by_bin.sum():
-        corr[:] = np.nan
-    return np.asarray(corr)
+def _ekg_correlation(products: Array, power: Array, by_bin: Array) -> Array:
+    """Return the absolute correlations with the EKG; NaN where that holds a tone and no heartbeats.
+
+    Parameters
+    ----------
+    products : float32, shape (n_items, 20); with the EKG, summed over its band
+    power : float32, shape (n_items, 20); of each channel in that band
+    by_bin : float32, shape (n_items, n_bins); of the EKG
+    """
+    corr = np.abs(products) / np.sqrt(power * power[:, -1:])
+    n_bins = min(TONE_BINS, by_bin.shape[1])
+    is_tone = np.sort(by_bin, axis=1)[:, -n_bins:].sum(axis=1) > TONE_SHARE * by_bin.sum(axis=1)
+    return np.where(
+        is_tone[:, np.newaxis] | (np.arange(corr.shape[1]) == corr.shape[1] - 1), np.float32(np.nan), corr
+    )
 
 
 # --- what came out -------------------------------------------------------------------------------
 
 
-def output_measures(
+def observe_output(
     derived: Derived,
     scalogram: Scalogram,
     waveform: Waveform,
     chains: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Row:
-    """Measure the derivations, the waveforms and the scaled scalogram.
+    """Observe the derivations, the waveforms and the scaled scalogram.
 
     Returns
     -------
     dict
+        What `derive_output` takes, of one item; of the measures, these already
         dead_derivations : derivations that take no part because an electrode is dead
-        derivation_ptp_min_uv, derivation_ptp_max_uv : median over 2 s of the peak-to-peak
-            amplitude of the weakest and of the strongest live derivation of the window
         corr_ll_lp, corr_rl_rp : correlation of the waveforms of the two chains of a side
             (NaN where the montage has no such chains, or one is constant)
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1
-        x_is_finite, x_is_constant : of the scaled scalogram
     """
     x = scalogram.x
-    low, high = float(x.min()), float(x.max())
-    ptp = _derivation_ptp(derived)[derived.alive]
     rows = {name: i for i, (name, _) in enumerate(chains)} if len(waveform.x) == len(chains) else {}
     sides = (rows.get("LL"), rows.get("LP")), (rows.get("RL"), rows.get("RP"))
     corr_ll_lp, corr_rl_rp = correlations(waveform.x, sides)
     return {
+        "alive": derived.alive,
+        "derivation_ptp": _derivation_ptp(derived),
         "dead_derivations": np.int64(np.count_nonzero(~derived.alive)),
-        "derivation_ptp_min_uv": np.float64(ptp.min()),
-        "derivation_ptp_max_uv": np.float64(ptp.max()),
         "corr_ll_lp": corr_ll_lp,
         "corr_rl_rp": corr_rl_rp,
+        "x_low": np.float64(x.min()),
+        "x_high": np.float64(x.max()),
         "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
         "x_share_1": np.float64(np.count_nonzero(x == 1) / x.size),
-        "x_is_finite": np.bool_(np.isfinite(low) and np.isfinite(high)),
-        "x_is_constant": np.bool_(low == high),
+    }
+
+
+def derive_output(rows: Rows) -> Row:
+    """Return the measures of what came out of many items.
+
+    Parameters
+    ----------
+    rows : what `observe_output` returns, stacked
+
+    Returns
+    -------
+    dict
+        Arrays of shape (n_items,): what `observe_output` already says, and
+        derivation_ptp_min_uv, derivation_ptp_max_uv : median over 2 s of the peak-to-peak
+            amplitude of the weakest and of the strongest live derivation of the window
+        x_is_finite, x_is_constant : of the scaled scalogram
+    """
+    ptp = rows["derivation_ptp"]
+    ptp = np.sort(ptp, axis=2)[..., ptp.shape[2] // 2]
+    items = ("dead_derivations", "corr_ll_lp", "corr_rl_rp", "x_share_0", "x_share_1")
+    return {
+        **{name: rows[name] for name in items},
+        "derivation_ptp_min_uv": np.where(rows["alive"], ptp, np.inf).min(axis=1).astype(np.float64),
+        "derivation_ptp_max_uv": np.where(rows["alive"], ptp, -np.inf).max(axis=1).astype(np.float64),
+        "x_is_finite": np.isfinite(rows["x_low"]) & np.isfinite(rows["x_high"]),
+        "x_is_constant": rows["x_low"] == rows["x_high"],
     }
 
 
 def _derivation_ptp(derived: Derived) -> Array:
+    """Return the peak-to-peak amplitude of each derivation in each 2 s of the window."""
     high, low = _extremes(_blocks(derived.window, round(BLOCK_S * derived.sfreq)))
-    return np.asarray(np.sort(high - low, axis=1)[:, high.shape[1] // 2])
+    return np.asarray(high - low)
 
 
 def correlations(signals: Array, pairs: Sequence[tuple[int | None, int | None]]) -> list[np.float64]:

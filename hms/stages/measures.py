@@ -6,11 +6,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from numpy.typing import NDArray
+
 from hms.quality.measures import (
     Inspection,
+    derive_input,
+    derive_output,
     edge_share,
-    input_measures,
-    output_measures,
+    observe_input,
+    observe_output,
     window_signature,
 )
 from hms.signal.filters import FilterParams
@@ -31,7 +35,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 6
+    version = 7
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -54,8 +58,8 @@ class Measures(ItemStage):
         params = self.signal.filter
         assert isinstance(params, FilterParams)
         return {
-            **input_measures(inspection, segment, cleaned, clip_uv=params.clip_uv),
-            **output_measures(derived, scalogram, waveform, self.derivations.chains),
+            **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
+            **observe_output(derived, scalogram, waveform, self.derivations.chains),
             "edge_share": self._edge_share(segment),
             "signature": window_signature(cleaned),
         }
@@ -67,5 +71,14 @@ class Measures(ItemStage):
         return edge_share(params, sfreq=segment.sfreq, n_window=segment.n_window, before=before, after=after)
 
     def arrays(self, result: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return the row."""
+        """Return what was observed."""
         return result
+
+    def derive_rows(self, rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
+        """Derive the measures from what was observed of many items."""
+        return {
+            **derive_input(rows),
+            **derive_output(rows),
+            "edge_share": rows["edge_share"],
+            "signature": rows["signature"],
+        }

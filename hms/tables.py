@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 import xxhash
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from hms.stage import ItemStage
 
 __all__ = ["Tables", "frame_digest"]
+
+T = TypeVar("T")
 
 
 class Tables:
@@ -55,6 +57,7 @@ class Tables:
         self._load_rows, self._rows_digest, self._item_files = load_rows, rows_digest, item_files
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._files: dict[str, tuple[Path, str]] = {}
+        self._read: dict[tuple[str, Callable[[Path], Any]], Any] = {}
 
     def exclude(self, rows: Mapping[int, Reason]) -> None:
         """Leave further items out; only before anything read `used`."""
@@ -122,6 +125,13 @@ class Tables:
     def file(self, path: str) -> Path:
         """Return where a file of the run that another stage wrote lies."""
         return self._files[path][0]
+
+    def read(self, path: str, reader: Callable[[Path], T]) -> T:
+        """Return what a function makes of a file of the run, made once; not to be changed."""
+        key = path, reader
+        if key not in self._read:
+            self._read[key] = reader(self.file(path))
+        return cast(T, self._read[key])
 
     def arrays(self, path: str) -> dict[str, np.ndarray[Any, Any]]:
         """Return the arrays of an npz file that another stage wrote."""

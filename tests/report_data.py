@@ -149,6 +149,7 @@ class MadeUp(Tables):
         }
         self._sketches = make_sketches(rows)
         self._places: dict[str, Path] = {}
+        self._read = {}
 
     def rows(self, stage: str) -> dict[str, np.ndarray]:
         assert stage == "sketches"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
@@ -81,10 +82,14 @@ class Quality(TableStage):
 
 
 def read_ledger(tables: Tables) -> pd.DataFrame:
-    """Return qc.csv as `Quality` wrote it."""
+    """Return qc.csv as `Quality` wrote it; an empty text is empty."""
+    return tables.read(Quality.files[0], _ledger)
+
+
+def _ledger(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    content = io.BytesIO(tables.file(Quality.files[0]).read_bytes())
+    content = io.BytesIO(path.read_bytes())
     ids = {"item_id": str, "reason": str, "flags": str, "flagged_channels": str}
     return pd.read_csv(content, dtype=ids, keep_default_na=False, na_values=[""]).fillna(
         dict.fromkeys(ids, "")
@@ -93,7 +98,11 @@ def read_ledger(tables: Tables) -> pd.DataFrame:
 
 def read_duplicates(tables: Tables) -> pd.DataFrame:
     """Return duplicates.csv as `Quality` wrote it."""
+    return tables.read(Quality.files[2], _duplicates)
+
+
+def _duplicates(path: Path) -> pd.DataFrame:
     import pandas as pd
 
-    content = io.BytesIO(tables.file(Quality.files[2]).read_bytes())
+    content = io.BytesIO(path.read_bytes())
     return pd.read_csv(content, dtype={"item_id": str, "same_as": str}, keep_default_na=False, na_values=[""])

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import io
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -47,13 +49,20 @@ from hms.stages.splits import Splits
 from hms.tables import Tables
 
 PARTS = "qc/parts"
+THREADS = 2
+"""That prepare recordings to be shown: most of it is spent outside the interpreter."""
+
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
 
 def read_ledger(tables: Tables) -> pd.DataFrame:
     """Return qc.csv with ids as text; an empty cell is NaN."""
+    return tables.read(Quality.files[0], _ledger)
+
+
+def _ledger(path: Path) -> pd.DataFrame:
     ids = {"item_id": str, "reason": str, "grade": str, "flags": str}
-    return pd.read_csv(tables.file("qc/qc.csv"), dtype=ids, keep_default_na=False, na_values=[""])
+    return pd.read_csv(path, dtype=ids, keep_default_na=False, na_values=[""])
 
 
 def read_splits(tables: Tables) -> list[Split]:
@@ -203,11 +212,14 @@ class ReportExamples(ReportPart):
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )
         # In a small set one item is often in two sheets.
-        shown = {row: self._example(tables, ledger, row) for row in dict.fromkeys(chain(*chosen.values()))}
+        rows = list(dict.fromkeys(chain(*chosen.values())))
+        with ThreadPoolExecutor(THREADS) as pool:
+            examples = pool.map(lambda row: self._example(tables, ledger, row), rows)
+        shown = dict(zip(rows, examples, strict=True))
         cards: list[Card] = []
         for kind in KINDS:
-            examples = [shown[row] for row in chosen[kind]]
-            cards += contact_sheet(kind, examples, any_prepared=len(prepared) > 0)
+            sheet = [shown[row] for row in chosen[kind]]
+            cards += contact_sheet(kind, sheet, any_prepared=len(prepared) > 0)
         row = choose_shown_steps(ledger, prepared)
         return self.part(examples=cards, steps=[self._steps(tables, row)])
 

@@ -371,11 +371,12 @@ def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account)
 def _compute_table(
     folder: StageFolder, stage: TableStage, tables: Tables, names: Mapping[str, str], account: Account
 ) -> None:
-    folder.prepare(stage)
     began = time.perf_counter()
     contents = stage.compute(tables)
     assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
-    files = commit_files(folder.path, {names[path]: content for path, content in contents.items()})
+    note = folder.note(stage)
+    named = {names[path]: content for path, content in contents.items()}
+    files = commit_files(folder.path, note | named)[len(note) :]
     seconds = time.perf_counter() - began
     folder.append(files, [], seconds, 1)
     account.add(stage.name, seconds, 1)

@@ -373,10 +373,16 @@ class StageFolder:
 
     def prepare(self, stage: Stage) -> None:
         """Make the folder and note beside it what went into its key; only under its lock."""
+        if note := self.note(stage):
+            commit_files(self.path, note)
+
+    def note(self, stage: Stage) -> dict[str, bytes]:
+        """Return the file that notes what went into the key, nothing if it is there; only under its lock."""
         remove_temporaries(self.path)
-        if not (self.path / KEY_FILE).exists():
-            note = {"key": stage.key, "fingerprint": stage.fingerprint, **stage.key_content}
-            commit_files(self.path, {KEY_FILE: key_note(note)})
+        if (self.path / KEY_FILE).exists():
+            return {}
+        note = {"key": stage.key, "fingerprint": stage.fingerprint, **stage.key_content}
+        return {KEY_FILE: key_note(note)}
 
     def append(
         self, files: Iterable[Stored], records: Iterable[Record], seconds: float, computed: int

@@ -320,14 +320,18 @@ def _order(centre_hz: float, params: Superlet) -> float:
 # --- what follows from a response ----------------------------------------------------------------
 
 
+@lru_cache(maxsize=32)
 def frequencies(params: Cwt) -> NDArray[np.float32]:
     """Return the centre frequencies: ascending, evenly spaced in their logarithm, both ends included.
 
     Returns
     -------
-    float32, shape (n_freqs,), Hz
+    float32, shape (n_freqs,), Hz, read-only
+        Cached: the same settings return the same array.
     """
-    return np.geomspace(params.min_hz, params.max_hz, params.n_freqs).astype(np.float32)
+    freqs = np.geomspace(params.min_hz, params.max_hz, params.n_freqs).astype(np.float32)
+    freqs.flags.writeable = False
+    return freqs
 
 
 def components(params: Cwt, freqs_hz: Float, centre_hz: float) -> tuple[Component, ...]:

@@ -176,7 +176,7 @@ class ReportSignals(ReportPart):
             n: ledger[n].to_numpy(np.float64) for n in ("x_share_0", "x_share_1") if n in ledger and len(used)
         }
         reading = self.sketches.reading
-        freqs = frequencies(self.sketches.scalograms.cwt)  # type: ignore[arg-type]
+        freqs = frequencies(self.sketches.scalograms.cwt)
         cards = signal_cards(
             {name: values[inside] for name, values in rows.items()} if len(used) else {},
             consensus(tables.used[list(VOTE_COLUMNS)].to_numpy(np.float64)),

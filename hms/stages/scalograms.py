@@ -60,7 +60,7 @@ class Scalograms(ItemStage):
         groups = output_groups(self.derivations.chains, self.output, derived.alive)
         power = plan.power(derived.values, groups)
         x = section_function("scaling", self.scaling)(power, self.scaling)
-        return Scalogram(power, x.astype(params.dtype, copy=False), frequencies(params))
+        return Scalogram(power, x.astype(params.dtype, copy=False), frequencies(params).copy())
 
     def arrays(self, result: Scalogram) -> Mapping[str, Any]:
         """Return what the file holds beside the ids."""

@@ -4,7 +4,7 @@
 
 Everything happens in one program, two workers, warm files, round after round so that a busy
 machine slows all of them; ratios are medians over rounds. The recordings are made up with the
-lengths of the competition's, 400 files each under four names.
+lengths of the competition's, 400 files each under ten names.
 
 pipeline           `hms.run` with its default stages: plan, pass, quality rows, digests, syncs,
                    records, tables, report, manifest
@@ -51,7 +51,7 @@ from hms.sources.kaggle import ParquetRecording
 from hms.store import digest_bytes
 from hms.workers import FILES_PER_SYNC
 
-FILES, COPIES, WORKERS = 400, 4, 2
+FILES, COPIES, WORKERS = 400, 10, 2
 NOTEBOOK, NOTEBOOK_DEFAULT = 48, 8
 """Recordings that the slow ones prepare in a round."""
 
@@ -135,14 +135,14 @@ def notebook(rows: list[tuple[str, float]], out: str, method: str) -> None:
 # --- one recording, step by step -----------------------------------------------------------------
 
 
-def steps(data: Path, n_recordings: int) -> dict[str, float]:
+def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     """Return CPU milliseconds per recording of each step, in one thread of this process."""
     from hms.plan import choose_stages, needed_channels
     from hms.signal.cwt import frequencies
     from hms.sources.base import Reader
     from hms.stage import section_function
     from hms.stages.scalograms import Scalogram, Scalograms
-    from hms.workers import evaluate
+    from hms.workers import evaluate, stacked
 
     cfg = hms.compose("data=kaggle", f"data.root={data}")
     items, _ = choose_stages(cfg)
@@ -153,6 +153,7 @@ def steps(data: Path, n_recordings: int) -> dict[str, float]:
     assert isinstance(scalograms, Scalograms)
     context_s = max(stage.settings.get("derived.context_s", 0) for s in items for stage in s.chain().values())
     spent: dict[str, float] = {}
+    rows: list[dict[str, Any]] = []
 
     def step(name: str, function: Callable[[], Any]) -> Any:
         began = time.thread_time()
@@ -177,7 +178,8 @@ def steps(data: Path, n_recordings: int) -> dict[str, float]:
         freqs = frequencies(scalograms.cwt)
         memo[scalograms.key] = Scalogram(power, x, freqs)
         wave = step("waveform", lambda: evaluate(by_name["waveforms"], segment, memo))
-        step("quality", lambda: [evaluate(by_name[n], segment, memo) for n in QUALITY if n in by_name])
+        step("quality", lambda: [evaluate(by_name[n], segment, memo) for n in QUALITY])
+        rows.append(memo[by_name["measures"].key])
         ids = {"eeg_id": np.int64(1), "patient_id": 1}
         files = step(
             "encode",
@@ -188,13 +190,14 @@ def steps(data: Path, n_recordings: int) -> dict[str, float]:
         )
         step("write", lambda: [_write_one(f"{out}/{path.stem}-{i}", c) for i, c in enumerate(files)])
 
-    with tempfile.TemporaryDirectory(dir=data.parent) as out:
-        paths = sorted((data / "train_eegs").iterdir())[: n_recordings + 20]
-        for path in paths[:20]:
-            one(path)
-        spent.clear()
-        for path in paths[20:]:
-            one(path)
+    paths = sorted((data / "train_eegs").iterdir())[: n_recordings + 20]
+    for path in paths[:20]:
+        one(path)
+    spent.clear()
+    rows.clear()
+    for path in paths[20:]:
+        one(path)
+    step("quality", lambda: by_name["measures"].derive_rows(stacked(rows)))
     return {name: 1e3 * seconds / n_recordings for name, seconds in spent.items()}
 
 
@@ -219,8 +222,12 @@ def _write_one(name: str, content: bytes) -> None:
 # --- the tables ----------------------------------------------------------------------------------
 
 
-def measure(work: Path, rounds: int) -> dict[str, list[float]]:
-    """Return rates in recordings per second, one per round, of everything compared."""
+def measure(work: Path, outputs: Path, rounds: int) -> dict[str, list[float]]:
+    """Return rates in recordings per second, one per round, of everything compared.
+
+    Everybody writes into new folders, which stay until the program ends: a file system may not give
+    the inodes of deleted files away again at once, and looking for others slows whoever comes next.
+    """
     base = make_recordings(work, n_recordings=FILES)
     n_items = FILES * COPIES
     data = make_linked(work, base, n_recordings=n_items, n_rows=n_items)
@@ -235,31 +242,29 @@ def measure(work: Path, rounds: int) -> dict[str, list[float]]:
 
     def note(name: str, count: int, seconds: float) -> None:
         rates.setdefault(name, []).append(count / seconds)
+        os.sync()  # nobody pays for what another left to be written
 
-    # Everybody writes into new folders, which are removed at the end: ext4 does not give the inodes
-    # of deleted files away again at once, and looking for others slows whoever comes next.
-    with tempfile.TemporaryDirectory(dir=work) as temporary:
-        folders = (Path(temporary) / str(number) for number in itertools.count())
-        for number in range(rounds):
-            pipeline(warm, next(folders))
-            out = next(folders)
-            seconds = pipeline(data, out)
-            note("pipeline", n_items, seconds["all"])
-            note("pass", n_items, seconds["pass"])
-            sizes = tuple(
-                next((out / "latest" / name).resolve().iterdir()).resolve().stat().st_size
-                for name in ("spec_hr_out", "wave_hr_out")
-            )
-            note("floor", n_items, in_chunks(floor, paths, 64, str(_made(next(folders))), sizes))
-            some = rows[number * NOTEBOOK :][:NOTEBOOK]
-            for name, chosen, method in (
-                ("notebook, fft method", some, "fft"),
-                ("notebook, default method", some[:NOTEBOOK_DEFAULT], "conv"),
-            ):
-                note(name, len(chosen), in_chunks(notebook, chosen, 2, str(_made(next(folders))), method))
-            with bare() as settings:
-                pipeline(warm, next(folders), *settings)
-                note("pass without guarantees", n_items, pipeline(data, next(folders), *settings)["pass"])
+    folders = (outputs / str(number) for number in itertools.count())
+    for number in range(rounds):
+        pipeline(warm, next(folders))
+        out = next(folders)
+        seconds = pipeline(data, out)
+        note("pipeline", n_items, seconds["all"])
+        note("pass", n_items, seconds["pass"])
+        sizes = tuple(
+            next((out / "latest" / name).resolve().iterdir()).resolve().stat().st_size
+            for name in ("spec_hr_out", "wave_hr_out")
+        )
+        note("floor", n_items, in_chunks(floor, paths, 64, str(_made(next(folders))), sizes))
+        some = rows[number * NOTEBOOK :][:NOTEBOOK]
+        for name, chosen, method in (
+            ("notebook, fft method", some, "fft"),
+            ("notebook, default method", some[:NOTEBOOK_DEFAULT], "conv"),
+        ):
+            note(name, len(chosen), in_chunks(notebook, chosen, 2, str(_made(next(folders))), method))
+        with bare() as settings:
+            pipeline(warm, next(folders), *settings)
+            note("pass without guarantees", n_items, pipeline(data, next(folders), *settings)["pass"])
     return rates
 
 
@@ -301,9 +306,11 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.work.mkdir(parents=True, exist_ok=True)
     began = time.perf_counter()
-    rates = measure(arguments.work, arguments.rounds)
-    show(rates)
-    spent = steps(make_recordings(arguments.work, n_recordings=FILES), 100)
+    with tempfile.TemporaryDirectory(dir=arguments.work) as outputs:
+        show(measure(arguments.work, Path(outputs), arguments.rounds))
+        spent = steps(
+            make_recordings(arguments.work, n_recordings=FILES), _made(Path(outputs) / "steps"), 100
+        )
     print("\n| step | CPU ms per recording |\n|---|---|")
     for name, value in {**spent, "all": sum(spent.values())}.items():
         print(f"| {name} | {value:.2f} |")

@@ -41,7 +41,7 @@ LARGEST_KEPT_BUFFER = 30 << 20
 _ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 """What a stage may raise because of one item; anything else ends the run."""
 
-__all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk"]
+__all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -322,7 +322,7 @@ class _Chunk:
         works, keys, rows = zip(*self.rows[stage.key], strict=True)
         before = sum(self.result.seconds.values())
         try:
-            derived = self._timed(stage.name, lambda: stage.derive_rows(_stacked(rows)))
+            derived = self._timed(stage.name, lambda: stage.derive_rows(stacked(rows)))
             content = self._timed("encode", partial(npz_bytes, derived))
         except _ERRORS as error:
             for work, key in zip(works, keys, strict=True):
@@ -348,7 +348,8 @@ def _failed(stage: ItemStage, error: Exception) -> Unusable:
     return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", lasting=False)
 
 
-def _stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arrays of several items, each with a first axis of items."""
     return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
 
 

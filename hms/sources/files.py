@@ -74,11 +74,12 @@ def to_float32(column: object, name: str) -> NDArray[np.float32]:
     import pyarrow as pa
 
     assert isinstance(column, pa.ChunkedArray)
-    if not (pa.types.is_floating(column.type) or pa.types.is_integer(column.type)):
-        raise ValueError(f"column '{name}' holds {column.type}, not numbers")
+    kind = column.type
     whole = column.chunk(0) if column.num_chunks == 1 else column
-    if pa.types.is_float32(column.type):
+    if pa.types.is_float32(kind):
         return np.asarray(whole.to_numpy(zero_copy_only=False))
+    if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        raise ValueError(f"column '{name}' holds {kind}, not numbers")
     with np.errstate(over="ignore"):  # beyond float32 is infinite: a gap, as any sample that is not finite
         return np.asarray(whole.to_numpy(zero_copy_only=False), dtype=np.float32)
 

@@ -15,7 +15,7 @@ from hms.workers import ChunkResult, Job, Task, process_chunk
 
 __all__ = ["n_workers", "run_tasks", "stop_workers"]
 
-CHUNK_ITEMS = 64
+CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
 CHUNKS_LEFT = 4
 """Chunks per worker that what is left is cut into, so that all workers end at about the same time."""

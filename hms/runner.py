@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import shutil
@@ -84,25 +85,44 @@ def execute(plan: Plan) -> Run:
     from hms.results import Run
 
     _check_writable(plan.outputs.root)
-    folder = plan.outputs.run(plan.run_hash)
     if is_whole(plan):
         _point_latest(plan)
-        return Run(folder, reused=True)
+        return Run(plan.outputs.run(plan.run_hash), reused=True)
     began = time.time()
     with _announced(plan):
         account = Account()
         Failures(plan).check()
         _pass_over_recordings(plan, account)
         Failures(plan).check()
-        tables = _make_tables(plan, account)
-        with lock(plan.outputs.lock(plan.run_hash)):
-            # Another process may have finished the same run; whoever did is reading its manifest now.
-            reused = not any(account.computed.values()) and is_whole(plan)
-            if not reused:
-                _assemble(plan, tables, account, began)
-            run = Run(folder, reused=reused)
-            run.manifest  # noqa: B018 - read before anybody can write it anew
+        with _collector_off():
+            return _finish(plan, account, began)
+
+
+def _finish(plan: Plan, account: Account, began: float) -> Run:
+    """Make what follows from the items, and the run's folder."""
+    from hms.results import Run
+
+    tables = _make_tables(plan, account)
+    with lock(plan.outputs.lock(plan.run_hash)):
+        # Another process may have finished the same run; whoever did is reading its manifest now.
+        reused = not any(account.computed.values()) and is_whole(plan)
+        if not reused:
+            _assemble(plan, tables, account, began)
+        run = Run(plan.outputs.run(plan.run_hash), reused=reused)
+        run.manifest  # noqa: B018 - read before anybody can write it anew
     return run
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Keep the garbage collector from looking through a million records of items again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
 
 
 @dataclass

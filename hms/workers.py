@@ -350,7 +350,7 @@ def _failed(stage: ItemStage, error: Exception) -> Unusable:
 
 def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the arrays of several items, each with a first axis of items."""
-    return {name: np.stack([np.asarray(row[name]) for row in rows]) for name in rows[0]}
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 @lru_cache(maxsize=8)

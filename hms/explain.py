@@ -41,7 +41,7 @@ def explain(plan: Plan) -> str:
     head = f"run {plan.run_hash}: {'finished' if is_whole(plan) else 'not finished'}, {len(plan.items)} items"
     notes = [f"  {text}" for text in _notes(plan)]
     if seconds:
-        notes.insert(0, f"  about {seconds:.0f} s for the items, by the times recorded here")
+        notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
     return "\n".join([head, columns(rows), *notes])
 
 

@@ -314,21 +314,27 @@ def test_the_summary_is_plain_json_without_nan(finished: Run):
 # --- rows of many items at once ------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("window", [(), ("window.start_s=0", "window.length_s=0.5")])
 def test_a_ledger_does_not_depend_on_which_items_were_measured_together(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, window: tuple[str, ...]
 ):
-    """Items of every kind, alone and all together: gaps, a flat channel, an edge beyond the recording."""
+    """Items of every kind, alone and all together: gaps, a flat channel, an edge beyond the recording.
+
+    With a short window, recordings of less than a second and of less than two are among them.
+    """
     eegs = [noise(i) for i in range(6)]
     eegs[1][3, 4400:4500] = np.nan
     eegs[2][5] = 7
     eegs[3] = eegs[3][:, :6500]
+    if window:
+        eegs[4], eegs[5] = eegs[4][:, :150], eegs[5][:, :330]
     folder = write_set(tmp_path / "d", eegs, list(range(6)), list(range(6)))
     found = {}
     for together in (1, 64):
         monkeypatch.setattr(parallel, "_chunks", lambda tasks, n_jobs, n=together: _cut(tasks, n))
         outputs = tmp_path / str(together)
         settings = ("data=kaggle", f"data.root={folder}", f"outputs_dir={outputs}", "n_jobs=1")
-        run = hms.run(hms.compose(*settings, "stages=[quality]"))
+        run = hms.run(hms.compose(*settings, "stages=[quality]", *window))
         files = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
         found[together] = [run.file(name).read_bytes() for name in files]
         packed = list((outputs / "store").glob("measures-*/rows-*.npz"))

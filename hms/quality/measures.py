@@ -427,9 +427,11 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
     n_samples : samples that may be read of an item; what a recording does not reach of them
         has no blocks
     """
-    n_block = seen.blocks.shape[2]
-    n_blocks = max(n_samples // n_block, FLAT_BLOCKS)
-    is_broken = _UNBROKEN if seen.is_gap is None else np.asarray(_blocks(seen.is_gap, n_block).any(axis=2))
+    # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
+    n_blocks = max(n_samples // round(AMPLITUDE_BLOCK_S * seen.sfreq), FLAT_BLOCKS)
+    n_bins = _bands(round(BLOCK_S * seen.sfreq), seen.sfreq).ekg
+    blocks = None if seen.is_gap is None else _blocks(seen.is_gap, seen.blocks.shape[2])
+    is_broken = _UNBROKEN if blocks is None else np.asarray(blocks.any(axis=2))
     extremes = (seen.high, seen.high.max(axis=1)), (seen.low, seen.low.min(axis=1))
     bands = seen.bands
     eeg, ekg = (_as_vectors(seen.spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
@@ -447,16 +449,16 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
         "sums": seen.power @ bands.sums,
         "products": eeg @ eeg.T,
         "ekg_products": ekg @ ekg[-1] / np.float32(seen.spectra.shape[1]),
-        "ekg_power": seen.power[-1, bands.ekg],
+        "ekg_power": _filled_up(seen.power[-1:, bands.ekg], n_bins.stop - n_bins.start)[0],
     }
 
 
-def _filled_up(blocks: NDArray[Any], n_blocks: int) -> NDArray[Any]:
-    """Return values of ``n_blocks`` blocks; those that a recording does not have are 0."""
-    if blocks.shape[1] == n_blocks:
-        return blocks
-    filled = np.zeros((len(blocks), n_blocks), blocks.dtype)
-    filled[:, : blocks.shape[1]] = blocks
+def _filled_up(rows: NDArray[Any], n: int) -> NDArray[Any]:
+    """Return rows of ``n`` values; those that a recording does not have are 0."""
+    if rows.shape[1] == n:
+        return rows
+    filled = np.zeros((len(rows), n), rows.dtype)
+    filled[:, : rows.shape[1]] = rows
     return filled
 
 

@@ -13,6 +13,7 @@ import pytest
 
 from hms.competition import CHANNELS
 from hms.sources.kaggle import ParquetRecording
+from hms.stage import Unusable
 
 N = 5000
 EEG = np.random.default_rng(0).standard_normal((20, N)).astype(np.float32)
@@ -89,3 +90,15 @@ def test_missing_values_and_other_types_become_float32() -> None:
     np.testing.assert_array_equal(found[0], np.arange(10))
     assert np.isnan(found[1, 3])
     assert np.isfinite(np.delete(found[1], 3)).all()
+
+
+def test_a_file_with_fewer_rows_than_it_says_is_damaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    decode = pq.ParquetFile.iter_batches
+
+    def short(self: Any, *arguments: Any, **settings: Any) -> Iterator[Any]:
+        yield next(decode(self, *arguments, **settings)).slice(0, 100)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", short)
+    with pytest.raises(Unusable) as caught:
+        ParquetRecording(parquet(EEG), {}).read(0, 200, WANTED)
+    assert caught.value.reason == "the file is damaged: it holds 100 of the 200 rows that it says"

@@ -223,6 +223,8 @@ class ParquetRecording:
         try:
             batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
             table = pa.Table.from_batches(_first_rows(batches, n_rows))
+            if table.num_rows < n_rows:
+                raise ValueError(f"it holds {table.num_rows} of the {n_rows} rows that it says")
             return [to_float32(table.column(name), name) for name in names]
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
             raise Unusable(f"the file is damaged: {one_line(error)}") from None

@@ -73,12 +73,17 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _ls(given: argparse.Namespace) -> None:
+    from hms.registry import ConfigError
     from hms.results import list_runs
     from hms.text import columns
 
     rows = [("run", "finished", "items", "left out", "stages", "command")]
     for run in list_runs(given.outputs):
-        m = run.manifest
+        try:
+            m = run.manifest
+        except ConfigError:
+            rows.append((run.path.name, "damaged", "", "", "", "hms verify says more"))
+            continue
         stages = ",".join(name for name in m["stages"] if not name.startswith("report_"))
         counts = m["counts"]
         rows.append(
@@ -158,7 +163,7 @@ def _verify(given: argparse.Namespace) -> int:
         print("  all whole")
         return 0
     if not given.repair:
-        print(f"  {_problems(report.findings)}; hms verify {given.run} --repair computes again what is wrong")
+        print(f"  {_problems(report.findings)}; {report.remedy.format(run=given.run)}")
         return 1
     path = repair(path, report, force=given.force).path
     left = verify(path).findings

@@ -32,6 +32,9 @@ from hms.store import (
 __all__ = ["Finding", "Report", "export_run", "garbage", "remove_run", "repair", "sweep_garbage", "verify"]
 
 
+RUN_AGAIN = "run it again with the same command, what is whole is reused"
+
+
 @dataclass(frozen=True)
 class Finding:
     """A file that is not what its record says."""
@@ -48,6 +51,8 @@ class Report:
     bytes_read: int = 0
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    remedy: str = "hms verify {run} --repair computes again what is wrong"
+    """What to do about the findings, for a run of the name ``{run}``."""
 
     def add(self, path: str, problem: str) -> None:
         """Add a finding."""
@@ -66,6 +71,7 @@ def verify(path: Path) -> Report:
         manifest = read_manifest(path)
     except ManifestError as error:
         report.add(f"{path.name}/{NAME}", str(error))
+        report.remedy = RUN_AGAIN
         return report
     report.checked += 1
     for name, (size, digest) in manifest["files"].items():
@@ -175,7 +181,7 @@ def repair(path: Path, report: Report, *, force: bool = False) -> Run:
     try:
         manifest = read_manifest(path)
     except ManifestError as error:
-        raise ConfigError(f"{error}; run it again with the same command, what is whole is reused") from None
+        raise ConfigError(f"{error}; {RUN_AGAIN}") from None
     if manifest.get("exported"):
         raise ConfigError(f"{path} is an export without a store behind it; export the run again")
     changed = other_versions(manifest)

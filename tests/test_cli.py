@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -39,6 +40,23 @@ def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: 
     for text in (first.hash, "items used", "weight:", "kind: linear", "numpy", "labels-"):
         assert text in shown
     assert second.hash in cli("show", "latest").out
+
+
+def test_ls_lists_what_is_whole_beside_a_run_whose_manifest_is_damaged(
+    small_set: Path, prepare: Prepare, cli: Cli
+) -> None:
+    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    manifest = first.path / "manifest.json"
+    manifest.write_text(manifest.read_text().replace('"used": 10', '"used": 11'))
+    listed = cli("ls")
+    assert listed.code == 0
+    assert re.search(rf"{first.hash} +damaged", listed.out)
+    assert re.search(rf"{second.hash} +20", listed.out)
+    checked = cli("verify", first.hash)
+    assert checked.code == 1
+    assert "1 problem; run it again with the same command" in checked.out
+    assert not prepare(small_set, "stages=[labels]").reused
+    assert cli("verify", first.hash).code == 0
 
 
 def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:

@@ -116,17 +116,18 @@ class SpecDataset:
         self._folders = _item_folders(run, signal, self.item_ids)
         self._lr_folder = _spectrogram_folder(run, self.item_ids, self.augment) if spectrogram else None
         self._mirror = mirrored_outputs(run.config.at("montage.chains"), run.config.at("montage.output"))
-        self._pack_path, self._pack_rows = _find_pack(run, self.item_ids, signal, packed)
+        self._pack_path, rows_of_pack = _find_pack(run, self.item_ids, signal, packed)
+        self._pack_rows: list[int] = rows_of_pack.tolist()
 
     def __len__(self) -> int:
         return len(self.item_ids)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        position = operator.index(index)
+        position, n_items = operator.index(index), len(self.item_ids)
         if position < 0:
-            position += len(self)
-        if not 0 <= position < len(self):
-            raise IndexError(f"item {operator.index(index)} of a dataset of {len(self)}")
+            position += n_items
+        if not 0 <= position < n_items:
+            raise IndexError(f"item {operator.index(index)} of a dataset of {n_items}")
         if self.augment.kind == "none":
             return self.plain(position)
         return augment_sample(
@@ -137,27 +138,28 @@ class SpecDataset:
             index=position,
             mirror=self._mirror,
             partner=self.plain,
-            n_items=len(self),
+            n_items=n_items,
         )
 
     def plain(self, position: int) -> Sample:
         """Return an item without augmentation."""
         item_id = self.item_ids[position]
-        sample: Sample = {"x": self._first_signal(position, item_id)}
+        if self._pack_path is None:
+            x = _read_x(self._folders[0], item_id, self.dtype)
+        else:
+            half = self._pack[self._pack_rows[position]]
+            x = half.copy() if self.dtype == "float16" else from_float16(half)
+        sample: Sample = {
+            "x": x,
+            "y": self.y[position].copy(),
+            "weight": self.weights[position],
+            "item_id": item_id,
+        }
         if self.signal == "both":
             sample["wave"] = _read_x(self._folders[1], item_id, self.dtype)
         if self._lr_folder is not None:
             sample["spec_lr"] = _read_x(self._lr_folder, item_id, self.dtype, "lr")
-        sample["y"] = self.y[position].copy()
-        sample["weight"] = self.weights[position]
-        sample["item_id"] = item_id
         return sample
-
-    def _first_signal(self, position: int, item_id: str) -> NDArray[Any]:
-        if self._pack_path is None:
-            return _read_x(self._folders[0], item_id, self.dtype)
-        x = self._pack[self._pack_rows[position]]
-        return x.copy() if self.dtype == "float16" else from_float16(x)
 
     @cached_property
     def _pack(self) -> NDArray[np.float16]:

@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import hms
 from hms.competition import CHANNELS, CLASS_NAMES, CLASSES, EEG_CHANNELS, TRAIN_COLUMNS, VOTE_COLUMNS
 from hms.sources import synthetic
 from hms.sources.synthetic import Synthetic, chain_power, generate, plan_recordings, simulate, votes_table
@@ -417,3 +418,8 @@ def test_a_folder_with_files_is_refused(tmp_path):
     with pytest.raises(ValueError, match="is not empty"):
         generate(tmp_path, n_recordings=2, n_patients=1, seed=0, write_spectrograms=False)
     assert [p.name for p in tmp_path.iterdir()] == ["mine.txt"]
+
+
+def test_more_recordings_than_a_disk_holds_are_refused():
+    with pytest.raises(ValueError, match="n_recordings 1000000000 is more than 1000000"):
+        hms.compose("data=synthetic", "data.n_recordings=1000000000")

@@ -107,6 +107,8 @@ P_SHARED_SPECTROGRAM = 0.35
 MAX_EXTRA_S = 240
 MAX_ID = 4_000_000_000
 MAX_PATIENTS = 60_000
+MAX_RECORDINGS = 1_000_000
+"""More would not fit on a disk: each takes about a megabyte."""
 
 # Streams keep what is drawn for one purpose apart from what is drawn for another.
 _TABLE, _PATIENT, _VOTES, _SIGNAL, _SPECTROGRAM, _LABEL = range(6)
@@ -180,6 +182,8 @@ def _check_sizes(n_recordings: int, n_patients: int) -> None:
             f"n_patients {n_patients} is more than n_recordings {n_recordings}; "
             "every patient needs at least one recording"
         )
+    if n_recordings > MAX_RECORDINGS:
+        raise ValueError(f"n_recordings {n_recordings} is more than {MAX_RECORDINGS}, the most that are made")
     if n_patients > MAX_PATIENTS:
         raise ValueError(
             f"n_patients {n_patients} is more than {MAX_PATIENTS}, the number of patient ids there are"

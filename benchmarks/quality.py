@@ -45,7 +45,7 @@ from hms.quality.measures import SPECTRAL_CONTEXT_S
 from hms.sources import synthetic
 from hms.sources.base import Segment, read_segment
 from hms.stages.measures import Measures
-from hms.workers import evaluate
+from hms.workers import evaluate, row_of, stacked
 
 Array = NDArray[np.float32]
 Rng = np.random.Generator
@@ -315,11 +315,11 @@ class Bench:
 
     def measure(self, segment: Segment) -> dict[str, NDArray]:
         """Return the row of measures of a segment."""
-        return {name: np.asarray(v) for name, v in evaluate(self.stage, segment, {}).items()}
+        return row_of(self.stage, evaluate(self.stage, segment, {}))
 
     def ledger(self, rows: Sequence[dict[str, NDArray]]) -> Ledger:
         """Grade rows as one data set."""
-        measures = {name: np.stack([row[name] for row in rows]) for name in rows[0]}
+        measures = stacked(rows)
         measures["row"] = np.arange(len(rows))
         items = pd.DataFrame({"item_id": np.arange(len(rows)).astype(str), "eeg_id": np.arange(len(rows))})
         return make_ledger(items, [None] * len(rows), measures, self.cfg.qc)

@@ -19,7 +19,7 @@ from hms.sources.base import RECORDING, Part, Reader, Recording, open_part
 from hms.sources.channels import find_channels
 from hms.stage import ItemStage, Unusable
 from hms.store import StorageError, digest_bytes
-from hms.workers import evaluate
+from hms.workers import evaluate, row_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -195,6 +195,8 @@ class ArrayRecording:
 def evaluate_item(run: Run, item_id: str, stage_name: str) -> Any:
     """Compute what an item stage gives for one item of a run, anew from its recording.
 
+    Of a stage that keeps rows, such as ``measures``, the row.
+
     Raises
     ------
     ConfigError
@@ -205,7 +207,9 @@ def evaluate_item(run: Run, item_id: str, stage_name: str) -> Any:
     if not rows:
         raise ConfigError(f"run {run.hash} has no item '{item_id}'")
     try:
-        return _evaluate(plan, rows[0], [run.item_stage(stage_name)])[0][0]
+        stage = run.item_stage(stage_name)
+        result = _evaluate(plan, rows[0], [stage])[0][0]
+        return row_of(stage, result) if stage.rows else result
     except Unusable as reason:
         raise ConfigError(f"item '{item_id}': {reason.reason}") from None
 

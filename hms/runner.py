@@ -394,6 +394,7 @@ def _compute_table(
     began = time.perf_counter()
     contents = stage.compute(tables)
     assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
+    remove_temporaries(folder.path)
     note = folder.note(stage)
     named = {names[path]: content for path, content in contents.items()}
     files = commit_files(folder.path, note | named)[len(note) :]

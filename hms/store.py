@@ -373,12 +373,12 @@ class StageFolder:
 
     def prepare(self, stage: Stage) -> None:
         """Make the folder and note beside it what went into its key; only under its lock."""
+        remove_temporaries(self.path)
         if note := self.note(stage):
             commit_files(self.path, note)
 
     def note(self, stage: Stage) -> dict[str, bytes]:
-        """Return the file that notes what went into the key, nothing if it is there; only under its lock."""
-        remove_temporaries(self.path)
+        """Return the file that notes what went into the key, nothing if it is there."""
         if (self.path / KEY_FILE).exists():
             return {}
         note = {"key": stage.key, "fingerprint": stage.fingerprint, **stage.key_content}

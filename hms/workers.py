@@ -41,7 +41,7 @@ LARGEST_KEPT_BUFFER = 30 << 20
 _ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
 """What a stage may raise because of one item; anything else ends the run."""
 
-__all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk", "stacked"]
+__all__ = ["ChunkResult", "Job", "Task", "Work", "evaluate", "item_key", "process_chunk", "row_of", "stacked"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,6 +142,16 @@ def evaluate(
             if seconds is not None:
                 seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
     return memo[stage.key]
+
+
+def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arrays of several items, each with a first axis of items."""
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def row_of(stage: ItemStage, result: Any) -> dict[str, Any]:
+    """Return the row that a run keeps of one result of a stage whose results are rows."""
+    return {name: values[0] for name, values in stage.derive_rows(stacked([stage.arrays(result)])).items()}
 
 
 # --- one chunk -----------------------------------------------------------------------------------
@@ -346,11 +356,6 @@ def _write(folder: Path, contents: Mapping[str, bytes]) -> tuple[list[Stored], f
 
 def _failed(stage: ItemStage, error: Exception) -> Unusable:
     return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", lasting=False)
-
-
-def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the arrays of several items, each with a first axis of items."""
-    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
 
 
 @lru_cache(maxsize=8)

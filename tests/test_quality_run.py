@@ -15,6 +15,7 @@ import hms
 from hms import parallel
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
 from hms.quality.ledger import FLAGS, GRADES
+from hms.quality.measures import CHANNEL_MEASURES, OBSERVATIONS
 from hms.results import Run
 from hms.runner import TooManyFailures
 from hms.stages.measures import Measures
@@ -355,3 +356,14 @@ def test_an_error_in_rows_of_many_items_is_told_of_each(
     monkeypatch.setattr(Measures, "derive_rows", fail)
     with pytest.raises(TooManyFailures, match="ValueError in stage measures: no such row"):
         prepare(small_set, "stages=[quality]")
+
+
+def test_measures_of_one_item_are_the_row_that_the_run_kept(finished: Run):
+    item_id = str(finished.qc["item_id"].iloc[3])
+    row = finished.evaluate(item_id, "measures")
+    table = pd.read_parquet(finished.file("qc/channels.parquet"))
+    kept = table[table["item_id"].astype(str) == item_id].set_index("channel")
+    for name in CHANNEL_MEASURES:
+        np.testing.assert_array_equal(row[name], kept.loc[list(CHANNELS), name].to_numpy(np.float32), name)
+    assert not OBSERVATIONS & set(row)
+    assert {"nan_share", "left_right_db", "x_share_0", "derivation_ptp_max_uv", "signature"} <= set(row)

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = [
     "CHANNEL_MEASURES",
     "NEIGHBOURS",
+    "OBSERVATIONS",
     "Inspection",
     "channel_measures",
     "correlations",
@@ -64,6 +65,12 @@ CHANNEL_MEASURES = (
     "neighbour_corr", "polarity", "twin_corr", "gain_db", "ekg_corr",
 )  # fmt: skip
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
+
+OBSERVATIONS = frozenset((
+    "present", "n_blocks", "means", "high", "low", "is_broken", "n_extreme", "steps", "step_rms", "sums",
+    "products", "ekg_products", "ekg_power", "alive", "derivation_ptp", "x_low", "x_high",
+))  # fmt: skip
+"""What is observed of an item to derive measures from, and is none itself."""
 
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
@@ -290,19 +297,14 @@ def derive_input(rows: Rows) -> Row:
     -------
     dict
         The `CHANNEL_MEASURES`, each float32 of shape (n_items, 20), NaN for channels that a
-        recording lacks; what `observe_input` already says of the item; and
+        recording lacks, and of the items
         left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
             (NaN if a side is dead)
     """
     channels = _derive_channels(rows)
     for values in channels.values():
         values[~rows["present"]] = np.nan
-    items = ("nan_share", "window_nan_share", "n_flat_channels", "outside_share", "clipped_share")
-    return {
-        **channels,
-        **{name: rows[name] for name in items},
-        "left_right_db": _left_right_db(channels["sd_uv"]),
-    }
+    return {**channels, "left_right_db": _left_right_db(channels["sd_uv"])}
 
 
 def _all_channels(segment: Segment, inside: slice) -> tuple[Array, Mask]:
@@ -429,7 +431,7 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
     """
     # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
     n_blocks = max(n_samples // round(AMPLITUDE_BLOCK_S * seen.sfreq), FLAT_BLOCKS)
-    n_bins = _bands(round(BLOCK_S * seen.sfreq), seen.sfreq).ekg
+    ekg_bins = _bands(round(BLOCK_S * seen.sfreq), seen.sfreq).ekg
     blocks = None if seen.is_gap is None else _blocks(seen.is_gap, seen.blocks.shape[2])
     is_broken = _UNBROKEN if blocks is None else np.asarray(blocks.any(axis=2))
     extremes = (seen.high, seen.high.max(axis=1)), (seen.low, seen.low.min(axis=1))
@@ -449,7 +451,7 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
         "sums": seen.power @ bands.sums,
         "products": eeg @ eeg.T,
         "ekg_products": ekg @ ekg[-1] / np.float32(seen.spectra.shape[1]),
-        "ekg_power": _filled_up(seen.power[-1:, bands.ekg], n_bins.stop - n_bins.start)[0],
+        "ekg_power": _filled_up(seen.power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
     }
 
 
@@ -800,16 +802,14 @@ def derive_output(rows: Rows) -> Row:
     Returns
     -------
     dict
-        Arrays of shape (n_items,): what `observe_output` already says, and
+        Arrays of shape (n_items,)
         derivation_ptp_min_uv, derivation_ptp_max_uv : median over 2 s of the peak-to-peak
             amplitude of the weakest and of the strongest live derivation of the window
         x_is_finite, x_is_constant : of the scaled scalogram
     """
     ptp = rows["derivation_ptp"]
     ptp = np.sort(ptp, axis=2)[..., ptp.shape[2] // 2]
-    items = ("dead_derivations", "corr_ll_lp", "corr_rl_rp", "x_share_0", "x_share_1")
     return {
-        **{name: rows[name] for name in items},
         "derivation_ptp_min_uv": np.where(rows["alive"], ptp, np.inf).min(axis=1).astype(np.float64),
         "derivation_ptp_max_uv": np.where(rows["alive"], ptp, -np.inf).max(axis=1).astype(np.float64),
         "x_is_finite": np.isfinite(rows["x_low"]) & np.isfinite(rows["x_high"]),

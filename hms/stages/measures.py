@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from hms.quality.measures import (
+    OBSERVATIONS,
     Inspection,
     derive_input,
     derive_output,
@@ -76,9 +77,5 @@ class Measures(ItemStage):
 
     def derive_rows(self, rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Derive the measures from what was observed of many items."""
-        return {
-            **derive_input(rows),
-            **derive_output(rows),
-            "edge_share": rows["edge_share"],
-            "signature": rows["signature"],
-        }
+        measured = {name: values for name, values in rows.items() if name not in OBSERVATIONS}
+        return {**measured, **derive_input(rows), **derive_output(rows)}

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -39,7 +38,7 @@ from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.derivations import Derivations, Derived
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
-from hms.stages.quality import Quality, read_duplicates
+from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalogram, Scalograms
@@ -53,16 +52,6 @@ THREADS = 2
 """That prepare recordings to be shown: most of it is spent outside the interpreter."""
 
 Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-
-
-def read_ledger(tables: Tables) -> pd.DataFrame:
-    """Return qc.csv with ids as text; an empty cell is NaN."""
-    return tables.read(Quality.files[0], _ledger)
-
-
-def _ledger(path: Path) -> pd.DataFrame:
-    ids = {"item_id": str, "reason": str, "grade": str, "flags": str}
-    return pd.read_csv(path, dtype=ids, keep_default_na=False, na_values=[""])
 
 
 def read_splits(tables: Tables) -> list[Split]:

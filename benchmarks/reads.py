@@ -9,7 +9,6 @@ raw read is what any dataset on the packed array has to do: copy one item out of
 # ruff: noqa: E402 (the checkout is put on the path before it is imported)
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import sys
@@ -24,7 +23,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE), os.environ.get("PYTHONPATH", "")])
 
 import numpy as np
-from recordings import make_linked, make_recordings
+from recordings import make_linked, make_recordings, parse
 
 import hms
 from hms.results import Run
@@ -65,11 +64,7 @@ def rate(read: Callable[[int], Any], order: Sequence[int]) -> float:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
-    parser.add_argument("--rounds", type=int, default=5)
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments = parse(__doc__, rounds={"type": int, "default": 5})
     data = make_linked(
         arguments.work,
         make_recordings(arguments.work, n_recordings=400),

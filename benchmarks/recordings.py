@@ -2,17 +2,28 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import shutil
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["ROWS_PER_RECORDING", "make_linked", "make_recordings"]
+__all__ = ["make_linked", "make_recordings", "parse"]
 
-ROWS_PER_RECORDING = 106_800 / 17_089
-"""Of the competition's train.csv."""
+
+def parse(about: str, **options: dict[str, Any]) -> argparse.Namespace:
+    """Return what was typed: ``--work``, the folder for data, which is made, and further options."""
+    parser = argparse.ArgumentParser(description=about.splitlines()[0])
+    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
+    for name, settings in options.items():
+        parser.add_argument(f"--{name}", **settings)
+    given = parser.parse_args()
+    given.work.mkdir(parents=True, exist_ok=True)
+    return given
 
 
 def make_recordings(work: Path, *, n_recordings: int, seed: int = 0) -> Path:

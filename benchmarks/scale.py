@@ -8,13 +8,11 @@ largest resident size that the kernel noted for the process and for each of its 
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,7 +20,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from recordings import make_linked, make_recordings  # noqa: E402
+from recordings import make_linked, make_recordings, parse  # noqa: E402
 from throughput import machine  # noqa: E402
 
 RECORDINGS, ROWS, FEW = 17_089, 106_800, 400
@@ -141,11 +139,7 @@ def start_up(work: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
-    parser.add_argument("--only", choices=("recordings", "rows", "start_up"), default=None)
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments = parse(__doc__, only={"choices": ("recordings", "rows", "start_up")})
     base = make_recordings(arguments.work, n_recordings=FEW)
     print("| | measured | goal |\n|---|---|---|")
     if arguments.only in (None, "start_up"):

@@ -17,7 +17,6 @@ notebook           `notebook_style.py`, with PyWavelets' fft method and with its
 # ruff: noqa: E402 (the checkout is put on the path before it is imported)
 from __future__ import annotations
 
-import argparse
 import itertools
 import os
 import platform
@@ -40,7 +39,7 @@ import notebook_style
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
-from recordings import make_linked, make_recordings
+from recordings import make_linked, make_recordings, parse
 
 import hms
 import hms.stages
@@ -300,11 +299,7 @@ def machine() -> str:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
-    parser.add_argument("--rounds", type=int, default=3)
-    arguments = parser.parse_args()
-    arguments.work.mkdir(parents=True, exist_ok=True)
+    arguments = parse(__doc__, rounds={"type": int, "default": 3})
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=arguments.work) as outputs:
         show(measure(arguments.work, Path(outputs), arguments.rounds))

@@ -282,11 +282,23 @@ class Run:
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
     def item_stage(self, name: str) -> ItemStage:
-        """Return one of the run's item stages by name, as its configuration builds it."""
-        import hms.stages  # noqa: F401 - registers the stages
-        from hms.stage import ItemStage, registered_stage
+        """Return one of the run's item stages by name, as its configuration builds it.
 
-        stage = registered_stage(name).from_config(self.config)
+        Raises
+        ------
+        ConfigError
+            If there is no stage of that name that works on items; the text lists those there are.
+        """
+        import hms.stages  # noqa: F401 - registers the stages
+        from hms.stage import ItemStage, registered_order, registered_stage
+
+        classes = {known: registered_stage(known) for known in registered_order()}
+        names = [known for known, cls in classes.items() if issubclass(cls, ItemStage)]
+        if name not in names:
+            raise ConfigError(
+                f"'{name}' is no stage of items{did_you_mean(name, names)}; there are {', '.join(names)}"
+            )
+        stage = classes[name].from_config(self.config)
         assert isinstance(stage, ItemStage)
         return stage
 

@@ -151,7 +151,16 @@ def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
 
 def row_of(stage: ItemStage, result: Any) -> dict[str, Any]:
     """Return the row that a run keeps of one result of a stage whose results are rows."""
-    return {name: values[0] for name, values in stage.derive_rows(stacked([stage.arrays(result)])).items()}
+    return {name: values[0] for name, values in _derived(stage, [stage.arrays(result)]).items()}
+
+
+def _derived(stage: ItemStage, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the rows that are kept of several items; raises ValueError if they are not one for each."""
+    derived = stage.derive_rows(stacked(rows))
+    for name, values in derived.items():
+        if len(values) != len(rows):
+            raise ValueError(f"derive_rows gives {len(values)} rows of '{name}' for {len(rows)} items")
+    return derived
 
 
 # --- one chunk -----------------------------------------------------------------------------------
@@ -332,7 +341,7 @@ class _Chunk:
         works, keys, rows = zip(*self.rows[stage.key], strict=True)
         before = sum(self.result.seconds.values())
         try:
-            derived = self._timed(stage.name, lambda: stage.derive_rows(stacked(rows)))
+            derived = self._timed(stage.name, lambda: _derived(stage, rows))
             content = self._timed("encode", partial(npz_bytes, derived))
         except _ERRORS as error:
             for work, key in zip(works, keys, strict=True):

@@ -14,6 +14,7 @@ from recordings import bipolar
 import hms
 from hms import parallel
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
+from hms.config import ConfigError
 from hms.quality.ledger import FLAGS, GRADES
 from hms.quality.measures import CHANNEL_MEASURES, OBSERVATIONS
 from hms.results import Run
@@ -347,15 +348,29 @@ def _cut(tasks: Sequence[Task], n: int) -> list[list[Task]]:
     return [list(tasks[i : i + n]) for i in range(0, len(tasks), n)]
 
 
+@pytest.mark.parametrize(
+    ("derived", "text"),
+    [
+        (lambda rows: 1 / 0, "ZeroDivisionError in stage measures: division by zero"),
+        (lambda rows: {"a": rows["n_blocks"][1:]}, "derive_rows gives . rows of 'a' for . items"),
+    ],
+)
 def test_an_error_in_rows_of_many_items_is_told_of_each(
-    prepare: Prepare, small_set: Path, monkeypatch: pytest.MonkeyPatch
+    prepare: Prepare,
+    small_set: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    derived: Callable[..., object],
+    text: str,
 ):
-    def fail(self: Measures, rows: object) -> None:
-        raise ValueError("no such row")
-
-    monkeypatch.setattr(Measures, "derive_rows", fail)
-    with pytest.raises(TooManyFailures, match="ValueError in stage measures: no such row"):
+    monkeypatch.setattr(Measures, "derive_rows", lambda self, rows: derived(rows))
+    with pytest.raises(TooManyFailures, match=text):
         prepare(small_set, "stages=[quality]")
+
+
+@pytest.mark.parametrize("name", ["mesures", "quality"])
+def test_what_is_no_stage_of_items_is_told_with_those_there_are(finished: Run, name: str):
+    with pytest.raises(ConfigError, match=rf"'{name}' is no stage of items.*; there are .*measures"):
+        finished.evaluate(str(finished.qc["item_id"].iloc[0]), name)
 
 
 def test_measures_of_one_item_are_the_row_that_the_run_kept(finished: Run):

@@ -92,9 +92,10 @@ def write_checked(folder: Path, content: Mapping[str, Any]) -> None:
 
 def _listed(value: Any) -> str:
     """Return a value's JSON, a dictionary's entries a line each; indenting all takes ten times as long."""
+    encode = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` makes one for every call
     if not isinstance(value, dict):
-        return json.dumps(value, allow_nan=False)
-    rows = (f"  {json.dumps(str(k))}: {json.dumps(v, allow_nan=False)}" for k, v in value.items())
+        return encode(value)
+    rows = (f"  {encode(str(k))}: {encode(v)}" for k, v in value.items())
     return "{\n" + ",\n".join(rows) + "\n }" if value else "{}"
 
 

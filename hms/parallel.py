@@ -17,7 +17,7 @@ __all__ = ["n_workers", "run_tasks", "stop_workers"]
 
 CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
-CHUNKS_LEFT = 4
+CHUNKS_LEFT = 2
 """Chunks per worker that what is left is cut into, so that all workers end at about the same time."""
 
 IN_FLIGHT = 2

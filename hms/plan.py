@@ -257,7 +257,7 @@ class Plan:
 
     @cached_property
     def _ids(self) -> list[tuple[int, int | str]]:
-        patients = [npz_id(text) for text in self.items["patient_id"]]
+        patients = [npz_id(text) for text in self.items["patient_id"].tolist()]
         return list(zip(self.items["eeg_id"].tolist(), patients, strict=True))
 
     @cached_property

@@ -195,5 +195,5 @@ def frame_digest(frame: pd.DataFrame) -> str:
         if kind in "iufb":
             digest.update(np.ascontiguousarray(column.to_numpy()).tobytes())
         else:
-            digest.update("\0".join(column.astype(object).map(str)).encode())
+            digest.update("\0".join(map(str, column.tolist())).encode())
     return digest.hexdigest()

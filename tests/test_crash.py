@@ -174,14 +174,14 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def larger_set(small_set: Path, tmp_path: Path) -> Path:
-    """Give the same recordings 200 names, so that a run lasts long enough to be interrupted."""
+    """Give the same recordings 600 names, so that a run lasts long enough to be interrupted."""
     import pandas as pd
 
     folder = tmp_path / "larger"
     (folder / "train_eegs").mkdir(parents=True)
     votes = pd.read_csv(small_set / "train.csv").drop_duplicates("eeg_id")
     copies = []
-    for copy in range(20):
+    for copy in range(60):
         for eeg_id in votes["eeg_id"]:
             (folder / "train_eegs" / f"{eeg_id * 100 + copy}.parquet").symlink_to(
                 small_set / "train_eegs" / f"{eeg_id}.parquet"
@@ -237,11 +237,11 @@ def test_two_processes_with_the_same_command_end_well_and_compute_once(
     codes = [finish(process)[0] for process in (first, second)]
     assert codes == [0, 0]
     run = hms.load(outputs=outputs)
-    assert len(run.meta) == 200
+    assert len(run.meta) == 600
     from hms.store import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
-    assert StageFolder(folder).load().computed == 200
+    assert StageFolder(folder).load().computed == 600
 
 
 def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: Path) -> None:
@@ -251,7 +251,7 @@ def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: 
     from hms.store import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
-    assert StageFolder(folder).load().computed == 200
+    assert StageFolder(folder).load().computed == 600
     assert len(list(outputs.glob("store/waveforms-*"))) == 2
 
 

@@ -220,6 +220,6 @@ def pairs_across_folds(
     validated = np.zeros((len(splits), len(item_ids)), bool)
     for fold, (_, valid) in enumerate(splits):
         validated[fold, valid] = True
-    pairs = zip(duplicates["item_id"], duplicates["same_as"], strict=True)
+    pairs = zip(duplicates["item_id"].tolist(), duplicates["same_as"].tolist(), strict=True)
     both = [(a, b) for a, b in pairs if a in row_of and b in row_of]
     return [(a, b) for a, b in both if (validated[:, row_of[a]] != validated[:, row_of[b]]).any()]

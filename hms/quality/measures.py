@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from hms.competition import CHANNELS, EEG_CHANNELS, EKG_CHANNEL
 from hms.signal.cwt import frequencies
 from hms.signal.gaps import bridge
+from hms.signal.levels import extremes
 from hms.signal.wavelets import Cwt, reaches_s
 
 if TYPE_CHECKING:
@@ -67,8 +68,8 @@ CHANNEL_MEASURES = (
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
 
 OBSERVATIONS = frozenset((
-    "present", "n_blocks", "means", "high", "low", "is_broken", "n_extreme", "steps", "step_rms", "sums",
-    "products", "ekg_products", "ekg_power", "alive", "derivation_ptp", "x_low", "x_high",
+    "present", "n_blocks", "means", "high", "low", "top", "bottom", "is_broken", "n_extreme", "steps",
+    "step_rms", "sums", "products", "ekg_products", "ekg_power", "alive", "derivation_ptp", "x_low", "x_high",
 ))  # fmt: skip
 """What is observed of an item to derive measures from, and is none itself."""
 
@@ -103,6 +104,9 @@ LINE_NEIGHBOURHOOD_HZ = (3.0, 8.0)
 
 ORDINARY_STEPS = 6.0
 """A step within this many RMS steps is part of what a channel always does."""
+
+CONSTANT_SHARE = 1e-12
+"""A row in float32 that deviates from its mean by less than this share of it does not change."""
 
 QUIET: dict[str, Any] = {"over": "ignore", "invalid": "ignore"}
 """For `numpy.errstate`: infinities are gaps, samples near the end of float32 have no power."""
@@ -203,45 +207,55 @@ class Inspection:
 
 def inspect_segment(segment: Segment) -> Inspection:
     """Inspect what was read of a recording."""
-    inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
-    eeg, present = _all_channels(segment, inside)
-    window, spectral = _spans(segment, inside.start)
+    eeg, present = _all_channels(segment)
+    window, spectral = _spans(segment)
+    known = segment.extremes if _is_usual(segment) else None
     with np.errstate(**QUIET):
-        return inspect(eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present)
+        return inspect(
+            eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present, known=known
+        )
 
 
 def inspect(
-    eeg: Array, *, sfreq: float, window: slice, spectral: slice, present: Mask | None = None
+    eeg: Array,
+    *,
+    sfreq: float,
+    window: slice,
+    spectral: slice,
+    present: Mask | None = None,
+    known: tuple[Array, Array] | None = None,
 ) -> Inspection:
-    """Bridge the gaps of 20 channels and transform them; `channel_measures` says what is what."""
+    """Bridge the gaps of 20 channels and transform them; `channel_measures` says what is what.
+
+    What is ``known`` are the extremes of each second, gaps and all, where somebody has looked already.
+    """
     from scipy.fft import rfft
 
-    blocks = _blocks(eeg, round(AMPLITUDE_BLOCK_S * sfreq))
-    means = _means(blocks)
-    n_whole = blocks.shape[1] * blocks.shape[2]
+    n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
+    high, low = extremes(eeg, n_block) if known is None else known
     is_gap = None
-    # A NaN or an infinity survives a mean: no further look at the samples is needed.
-    if not (np.isfinite(means).all() and np.isfinite(eeg[:, n_whole:]).all()):
+    if not (np.isfinite(high).all() and np.isfinite(low).all()):
         is_gap = ~np.isfinite(eeg)
         eeg = _bridged(eeg, is_gap)
-        blocks = _blocks(eeg, blocks.shape[2])
-        means = _means(blocks)
+        high, low = extremes(eeg, n_block)
     if present is None:
         present = np.ones(len(eeg), bool)
-    high, low = _extremes(blocks)
+    blocks = _blocks(eeg, n_block)
+    n_blocks = blocks.shape[1]
     steps, step_rms = _steps(eeg)
     tapered = _blocks(eeg[:, spectral], round(BLOCK_S * sfreq))
     bands = _bands(tapered.shape[2], sfreq)
     spectra = rfft(tapered * bands.taper, axis=2, overwrite_x=True, workers=1)
     power = _power(spectra)
-    amplitudes = blocks, means, high, low, steps, step_rms
+    amplitudes = blocks, _means(blocks), high[:, :n_blocks], low[:, :n_blocks], steps, step_rms
     return Inspection(eeg, is_gap, present, sfreq, window, spectral, *amplitudes, spectra, power, bands)
 
 
 def _power(spectra: NDArray[np.complex64]) -> Array:
     """Return the mean over blocks of the squared magnitude, shape (n_channels, n_freqs)."""
-    parts = spectra.view(np.float32)
-    power = np.einsum("cbk,cbk->ck", parts, parts) / np.float32(spectra.shape[1])
+    n_blocks = spectra.shape[1]
+    squares = np.square(spectra.view(np.float32))
+    power = np.matmul(np.full((1, n_blocks), 1 / n_blocks, np.float32), squares)[:, 0]
     return np.asarray(power[:, ::2] + power[:, 1::2])
 
 
@@ -307,25 +321,30 @@ def derive_input(rows: Rows) -> Row:
     return {**channels, "left_right_db": _left_right_db(channels["sd_uv"])}
 
 
-def _all_channels(segment: Segment, inside: slice) -> tuple[Array, Mask]:
+def _is_usual(segment: Segment) -> bool:
+    """Tell whether a segment's rows begin with the 20 channels, in the order of the files."""
+    return segment.channels[: len(CHANNELS)] == CHANNELS
+
+
+def _all_channels(segment: Segment) -> tuple[Array, Mask]:
     """Return the 20 channels in the order of the files, NaN for those absent, and which are there.
 
     Other channels, the pairs of a bipolar recording, follow.
     """
-    names = segment.channels
-    if names[: len(CHANNELS)] == CHANNELS:
-        return segment.eeg[:, inside], np.ones(len(names), bool)
+    names, read = segment.channels, segment.eeg[:, segment.inside]
+    if _is_usual(segment):
+        return read, np.ones(len(names), bool)
     others = [name for name in names if name not in CHANNELS]
     present = np.array([name in names for name in (*CHANNELS, *others)])
-    eeg = np.full((len(present), segment.eeg[:, inside].shape[1]), np.nan, np.float32)
-    rows = [names.index(name) for name in (*CHANNELS, *others) if name in names]
-    eeg[present] = segment.eeg[rows, inside]
+    eeg = np.full((len(present), read.shape[1]), np.nan, np.float32)
+    eeg[present] = read[[names.index(name) for name in (*CHANNELS, *others) if name in names]]
     return eeg, present
 
 
-def _spans(segment: Segment, first: int) -> tuple[slice, slice]:
-    """Return the window, and the window with what spectra take beside it, counted from sample ``first``."""
-    start, stop = segment.n_context - first, segment.n_context - first + segment.n_window
+def _spans(segment: Segment) -> tuple[slice, slice]:
+    """Return the window, and what spectra are taken of, counted from the first sample inside."""
+    start = segment.n_context - segment.inside.start
+    stop = start + segment.n_window
     beside = round(SPECTRAL_CONTEXT_S * segment.sfreq)
     return slice(start, stop), slice(max(0, start - beside), stop + beside)
 
@@ -434,7 +453,7 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
     ekg_bins = _bands(round(BLOCK_S * seen.sfreq), seen.sfreq).ekg
     blocks = None if seen.is_gap is None else _blocks(seen.is_gap, seen.blocks.shape[2])
     is_broken = _UNBROKEN if blocks is None else np.asarray(blocks.any(axis=2))
-    extremes = (seen.high, seen.high.max(axis=1)), (seen.low, seen.low.min(axis=1))
+    top, bottom = seen.high.max(axis=1), seen.low.min(axis=1)
     bands = seen.bands
     eeg, ekg = (_as_vectors(seen.spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
     return {
@@ -445,7 +464,9 @@ def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
         "high": _filled_up(seen.high, n_blocks),
         "low": _filled_up(seen.low, n_blocks),
         "is_broken": _filled_up(is_broken, n_blocks),
-        "n_extreme": _n_equal(seen.blocks, *extremes),
+        "top": top,
+        "bottom": bottom,
+        "n_extreme": _n_equal(seen.blocks, (seen.high, top), (seen.low, bottom)),
         "steps": seen.steps,
         "step_rms": seen.step_rms,
         "sums": seen.power @ bands.sums,
@@ -470,7 +491,7 @@ def _derive_channels(rows: Rows) -> dict[str, Array]:
         found = {name: rows[name] for name in ("gap_share", "window_gap_share", "longest_gap_s")}
         found |= _amplitude_measures(rows)
         found |= _spectral_measures(rows)
-        found["jump_uv"] = np.maximum(0, rows["steps"] - ORDINARY_STEPS * rows["step_rms"])
+        found["jump_uv"] = np.fmax(0, rows["steps"] - ORDINARY_STEPS * rows["step_rms"])
     return {name: found[name].astype(np.float32) for name in CHANNEL_MEASURES}
 
 
@@ -500,17 +521,20 @@ def _longest_run(mask: Mask) -> int:
 
 def _amplitude_measures(rows: Rows) -> Row:
     n_blocks = rows["n_blocks"][:, np.newaxis]
-    is_block = np.arange(rows["means"].shape[2]) < n_blocks[:, np.newaxis]
-    high, low = np.where(is_block, rows["high"], -np.inf), np.where(is_block, rows["low"], np.inf)
-    top, bottom, offset = high.max(axis=2), low.min(axis=2), rows["means"].sum(axis=2) / n_blocks
-    ptp = np.where(is_block, rows["high"] - rows["low"], np.inf)
+    # Blocks come first: reductions over a short last axis take three times as long.
+    means, high, low, is_broken = (
+        np.ascontiguousarray(np.moveaxis(rows[name], 2, 0)) for name in ("means", "high", "low", "is_broken")
+    )
+    is_block = np.arange(len(means))[:, np.newaxis, np.newaxis] < n_blocks
+    top, bottom, offset = rows["top"], rows["bottom"], means.sum(axis=0) / n_blocks
+    ptp = np.where(is_block, high - low, np.inf)
     return {
         "max_abs_uv": np.maximum(top, -bottom),
         "offset_uv": offset,
         "peak_uv": np.maximum(top - offset, offset - bottom),
-        "drift_uv": _drift(rows["means"], is_block),
-        "ptp_uv": np.take_along_axis(np.sort(ptp, axis=2), n_blocks[:, np.newaxis] // 2, axis=2)[..., 0],
-        "flat_ptp_uv": _calmest(np.where(rows["is_broken"], np.inf, ptp), n_blocks),
+        "drift_uv": _drift(means, is_block),
+        "ptp_uv": np.take_along_axis(np.sort(ptp, axis=0), n_blocks[np.newaxis] // 2, axis=0)[0],
+        "flat_ptp_uv": _calmest(np.where(is_broken, np.inf, ptp), n_blocks),
         "extreme_samples": np.where(top > bottom, rows["n_extreme"], 0),
     }
 
@@ -520,13 +544,6 @@ def _blocks(values: NDArray[Any], n_block: int) -> NDArray[Any]:
     n_block = min(n_block, values.shape[1])
     n_blocks = values.shape[1] // n_block
     return values[:, : n_blocks * n_block].reshape(len(values), n_blocks, n_block)
-
-
-def _extremes(blocks: Array) -> tuple[Array, Array]:
-    """Return maximum and minimum of each block; `reduceat` takes half the time of `max`."""
-    flat, starts = blocks.reshape(-1), np.arange(0, blocks.size, blocks.shape[2])
-    shape = blocks.shape[:2]
-    return np.maximum.reduceat(flat, starts).reshape(shape), np.minimum.reduceat(flat, starts).reshape(shape)
 
 
 def _means(blocks: Array) -> Array:
@@ -539,24 +556,26 @@ def _means(blocks: Array) -> Array:
 def _calmest(ptp: Array, n_blocks: NDArray[np.int64]) -> Array:
     """Return the smallest maximum of `FLAT_BLOCKS` blocks in a row; NaN where every such run has a gap.
 
-    Blocks that do not count are infinite. Fewer than `FLAT_BLOCKS` are one run.
+    Blocks, the first axis, that do not count are infinite. Fewer than `FLAT_BLOCKS` are one run.
     """
-    n_runs = ptp.shape[2] - FLAT_BLOCKS + 1
-    runs = ptp[..., :n_runs]
+    n_runs = len(ptp) - FLAT_BLOCKS + 1
+    runs = ptp[:n_runs]
     for i in range(1, FLAT_BLOCKS):
-        runs = np.maximum(runs, ptp[..., i : i + n_runs])
-    few = np.where(np.arange(ptp.shape[2]) < n_blocks[:, np.newaxis], ptp, 0).max(axis=2)
-    calmest = np.where(n_blocks < FLAT_BLOCKS, few, runs.min(axis=2))
+        runs = np.maximum(runs, ptp[i : i + n_runs])
+    calmest = runs.min(axis=0)
+    if n_blocks.min() < FLAT_BLOCKS:
+        is_block = np.arange(len(ptp))[:, np.newaxis, np.newaxis] < n_blocks
+        calmest = np.where(n_blocks < FLAT_BLOCKS, np.where(is_block, ptp, 0).max(axis=0), calmest)
     return np.where(np.isfinite(calmest), calmest, np.float32(np.nan))
 
 
 def _drift(means: Array, is_block: Mask) -> Array:
     """Return the range of the means of pairs of blocks; 0 where there is no second block."""
-    n_pairs = means.shape[2] // 2
-    pairs = (means[..., : 2 * n_pairs : 2] + means[..., 1 : 2 * n_pairs : 2]) / 2
-    is_pair = is_block[..., 1 : 2 * n_pairs : 2]
-    drift = np.where(is_pair, pairs, -np.inf).max(axis=2) - np.where(is_pair, pairs, np.inf).min(axis=2)
-    return np.where(is_pair.any(axis=2), drift, np.float32(0))
+    n_pairs = len(means) // 2
+    pairs = (means[: 2 * n_pairs : 2] + means[1 : 2 * n_pairs : 2]) / 2
+    is_pair = is_block[1 : 2 * n_pairs : 2]
+    drift = np.where(is_pair, pairs, -np.inf).max(axis=0) - np.where(is_pair, pairs, np.inf).min(axis=0)
+    return np.where(is_pair.any(axis=0), drift, np.float32(0))
 
 
 def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
@@ -572,10 +591,15 @@ def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
 
 
 def _steps(eeg: Array) -> tuple[Array, Array]:
-    """Return the largest step between samples of each channel, and the RMS of all of them."""
-    steps = eeg[:, 1:] - eeg[:, :-1]
-    largest = np.maximum(steps.max(axis=1, initial=0), -steps.min(axis=1, initial=0))
-    return np.asarray(largest), np.sqrt(np.einsum("ct,ct->c", steps, steps) / max(1, steps.shape[1]))
+    """Return the largest step between samples of each channel, and the RMS of all of them.
+
+    A product sums squares in half the time of a reduction.
+    """
+    n_steps = eeg.shape[1] - 1
+    squares = eeg[:, 1:] - eeg[:, :-1]
+    np.square(squares, out=squares)
+    total = squares @ np.ones(n_steps, np.float32)
+    return np.sqrt(squares.max(axis=1, initial=0)), np.sqrt(total / max(1, n_steps))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
@@ -660,7 +684,9 @@ def spectrum(seen: Inspection) -> Array:
         share = (is_whole.shape[1] / np.maximum(counts, 1)).astype(np.float32)
         power = share * _power(np.where(is_whole[:, :, None], seen.spectra, np.complex64(0)))
     density = power[is_eeg(seen)] @ seen.bands.density
-    density = density[(density > 0).all(axis=1)]
+    has_power = (density > 0).all(axis=1)
+    if not has_power.all():
+        density = density[has_power]
     if not len(density):
         return np.full(density.shape[1], np.nan, np.float32)
     return np.asarray(np.log10(density).mean(axis=0), np.float32)
@@ -819,16 +845,22 @@ def derive_output(rows: Rows) -> Row:
 
 def _derivation_ptp(derived: Derived) -> Array:
     """Return the peak-to-peak amplitude of each derivation in each 2 s of the window."""
-    high, low = _extremes(_blocks(derived.window, round(BLOCK_S * derived.sfreq)))
-    return np.asarray(high - low)
+    n_block = max(1, round(BLOCK_S * derived.sfreq))
+    n_whole = max(1, derived.n_window // n_block)
+    high, low = extremes(derived.window, n_block)
+    return np.asarray(high - low)[:, :n_whole]
 
 
 def correlations(signals: Array, pairs: Sequence[tuple[int | None, int | None]]) -> list[np.float64]:
     """Return Pearson's correlation of pairs of rows, NaN where one is absent or constant."""
+    n_samples = signals.shape[1]
     centred = signals.astype(np.float64)
-    centred -= centred.mean(axis=1, keepdims=True)
+    means = np.einsum("ct->c", centred) / n_samples
+    centred -= means[:, np.newaxis]
     products = (centred @ centred.T).tolist()
-    changes = (signals.max(axis=1) > signals.min(axis=1)).tolist()
+    # Rounding leaves of a constant far less than a change of its last digit in float32 would.
+    smallest = (n_samples * np.square(CONSTANT_SHARE * means)).tolist()
+    changes = [products[i][i] > smallest[i] for i in range(len(smallest))]
 
     def one(first: int | None, second: int | None) -> np.float64:
         if first is None or second is None or not (changes[first] and changes[second]):

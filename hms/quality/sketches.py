@@ -95,6 +95,13 @@ def histogram(x: NDArray[Any], bins: int = HISTOGRAM_BINS) -> NDArray[np.int32]:
     -------
     int32, shape (bins + 2,); 1 itself belongs to the last bin
     """
-    values = x[..., ::_STRIDE].ravel()
-    place = np.where(values == 1, bins, np.clip(np.floor(values * bins) + 1, 0, bins + 1))
-    return np.bincount(place.astype(np.intp), minlength=bins + 2).astype(np.int32)
+    values = x[..., ::_STRIDE].astype(np.float32)
+    n_above = np.count_nonzero(values > 1)
+    values *= bins
+    values += 1
+    np.clip(values, 0, bins + 1, out=values)
+    counts = np.bincount(values.astype(np.intp).ravel(), minlength=bins + 2).astype(np.int32)
+    # 1 itself, and what rounding makes of the values next to it, is not above 1.
+    counts[bins] += counts[bins + 1] - n_above
+    counts[bins + 1] = n_above
+    return counts

@@ -114,7 +114,8 @@ def summarise_quality(
         leakage : patients and duplicates that some fold has on both of its sides, and whether
             there are none; ``passed`` is None where no fold has items on both
     """
-    flags = Counter(name for text in ledger["flags"].fillna("") for name in str(text).split(";") if name)
+    texts = ledger["flags"].fillna("").tolist()
+    flags = Counter(name for text in texts for name in str(text).split(";") if name)
     leaks = find_leaks(duplicates, used, splits)
     kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {

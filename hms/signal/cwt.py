@@ -29,6 +29,7 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.signal.levels import channel_means
 from hms.signal.wavelets import Cwt, components, frequencies, reaches_s, wavelet_reach_s
 
 __all__ = ["CwtPlan", "frequencies", "plan_cwt", "wavelet_reach_s"]
@@ -303,7 +304,7 @@ class FftPlan(CwtPlan):
         return forward + sum(len(block.rows) * block.n_inverse for block in self.blocks)
 
     def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
-        offset = members.mean(axis=1, keepdims=True)
+        offset = channel_means(members)
         spectra = [segment.spectra(members, offset) for segment in self.segments]
         if self.is_product:
             return _group_sums(self._product(spectra), sizes)

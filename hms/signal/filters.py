@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
 from hms.registry import Group, Limits, Params, PositiveFloat, lookup, register
+from hms.signal.levels import channel_means
 
 __all__ = [
     "Butterworth",
@@ -206,7 +207,7 @@ def apply_filter(eeg: Array, gain: Array) -> Array:
     n_samples, n_padded = eeg.shape[1], 2 * (gain.size - 1)
     if n_padded < n_samples:
         raise ValueError(f"gain is for at most {n_padded} samples; the recording has {n_samples}")
-    offset = eeg.mean(axis=1, keepdims=True)
+    offset = channel_means(eeg)
     spectrum = rfft(_closed_loop(eeg, offset, n_padded), overwrite_x=True, workers=1)
     spectrum *= gain
     filtered: Array = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[: len(eeg), :n_samples]

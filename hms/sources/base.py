@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.registry import Params, PositiveFloat
+from hms.signal.levels import extremes
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -141,6 +142,16 @@ class Segment:
     def n_window(self) -> int:
         """Samples of the window."""
         return int(self.eeg.shape[1]) - 2 * self.n_context
+
+    @property
+    def inside(self) -> slice:
+        """Samples of window and context that the recording reaches."""
+        return slice(self.n_outside[0], self.eeg.shape[1] - self.n_outside[1])
+
+    @cached_property
+    def extremes(self) -> tuple[Array, Array]:
+        """Highest and lowest sample of each channel in each second inside, as `hms.signal.levels` gives."""
+        return extremes(self.eeg[:, self.inside], max(1, round(self.sfreq)))
 
     def narrowed(self, n_context: int) -> Segment:
         """Return the segment with less context around the same window."""

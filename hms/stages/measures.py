@@ -36,7 +36,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 7
+    version = 8
     rows: ClassVar[bool] = True
 
     reading: Reading

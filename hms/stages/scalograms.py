@@ -39,7 +39,7 @@ class Scalograms(ItemStage):
     """One time-frequency image per chain, or per derivation."""
 
     name = "scalograms"
-    version = 1
+    version = 2
     folder: ClassVar[str | None] = "spec_hr_out"
 
     derivations: Derivations

@@ -43,7 +43,7 @@ class Signal(ItemStage):
     """Electrodes without gaps, band-passed with zero phase and clipped."""
 
     name = "signal"
-    version = 2
+    version = 3
 
     reading: Reading
     filter: Params
@@ -66,7 +66,7 @@ class Signal(ItemStage):
         if lacking and self.reading.missing == "exclude":
             raise Unusable(_lacks(lacking, segment.channels))
         rows = _rows(channels, segment.channels)
-        dead = np.concatenate([dead_channels(segment.eeg[rows]), np.ones(len(lacking), np.bool_)])
+        dead = np.concatenate([_dead_rows(segment, rows), np.ones(len(lacking), np.bool_)])
         if dead.all():
             raise Unusable("no channel has a usable sample", failure=False)
         cleaned = segment.processed(self.key, lambda eeg: self._clean(eeg[rows], segment.sfreq))
@@ -97,6 +97,14 @@ def _lacks(lacking: tuple[str, ...], present: tuple[str, ...]) -> str:
     )
 
 
+def _dead_rows(segment: Segment, rows: slice | list[int]) -> NDArray[np.bool_]:
+    """Return `dead_channels` of some rows, without a look at the samples where none is missing."""
+    high, low = (values[rows] for values in segment.extremes)
+    if np.isfinite(high).all() and np.isfinite(low).all():
+        return np.asarray(high.max(axis=1) <= low.min(axis=1))
+    return dead_channels(segment.eeg[rows])
+
+
 def dead_channels(eeg: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell which channels have no finite sample, or one value only.
 
@@ -104,9 +112,7 @@ def dead_channels(eeg: NDArray[np.float32]) -> NDArray[np.bool_]:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps
     """
-    low, high = eeg.min(axis=1), eeg.max(axis=1)
-    if not (np.isfinite(low).all() and np.isfinite(high).all()):
-        finite = np.isfinite(eeg)
-        low = np.where(finite, eeg, np.inf).min(axis=1)
-        high = np.where(finite, eeg, -np.inf).max(axis=1)
+    finite = np.isfinite(eeg)
+    low = np.where(finite, eeg, np.inf).min(axis=1)
+    high = np.where(finite, eeg, -np.inf).max(axis=1)
     return np.asarray(high <= low)

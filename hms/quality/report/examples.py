@@ -125,13 +125,13 @@ def _grade_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
     if "grade" not in ledger:
         return np.zeros(len(ledger), np.int64)
     order = {grade: i for i, grade in enumerate(GRADES)}
-    return np.array([order.get(str(grade), 0) for grade in ledger["grade"]], np.int64)
+    return np.array([order.get(str(grade), 0) for grade in ledger["grade"].tolist()], np.int64)
 
 
 def _flag_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
     if "flags" not in ledger:
         return np.zeros(len(ledger), np.int64)
-    texts = ledger["flags"].fillna("").astype(str)
+    texts = ledger["flags"].fillna("").astype(str).tolist()
     return np.asarray([len(t.split(";")) if t else 0 for t in texts], np.int64)
 
 

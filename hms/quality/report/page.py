@@ -220,7 +220,7 @@ def item_table(
         "classes": CLASS_NAMES,
         "grades": GRADES,
         "id": items["item_id"].astype(str).tolist(),
-        "patient": _numbered(items["patient_id"].astype(str)),
+        "patient": _numbered(items["patient_id"].astype(str).tolist()),
         "votes": _numbered(votes),
         "weight": _numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
         "fold": fold.tolist(),

@@ -48,9 +48,11 @@ from hms.npz import npz_bytes
 from hms.parallel import stop_workers
 from hms.sources.kaggle import ParquetRecording
 from hms.store import digest_bytes
-from hms.workers import FILES_PER_SYNC
+from hms.workers import SECONDS_TOGETHER
 
 FILES, COPIES, WORKERS = 400, 10, 2
+FILES_PER_SYNC = int(SECONDS_TOGETHER / 34)
+"""As many as the pipeline syncs together, whose windows with their context last 34 s."""
 NOTEBOOK, NOTEBOOK_DEFAULT = 48, 8
 """Recordings that the slow ones prepare in a round."""
 

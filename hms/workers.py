@@ -11,10 +11,11 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, cast
 
@@ -26,14 +27,14 @@ from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_par
 from hms.stage import ItemStage, Unusable
 from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes
 
-FILES_PER_SYNC = 16
-"""Files of a stage that are synced together, while the next ones are computed."""
+SECONDS_TOGETHER = 600.0
+"""Seconds of recordings, context included, that are in memory together: 17 windows of 10 s.
+
+The files of a stage are synced together too, while the next ones are computed.
+"""
 
 WRITERS = 2
 """Threads that write: while one waits for its syncs, the other's go with them."""
-
-LAST_FILES = 4
-"""Recordings at the end of a chunk whose files are synced apart, so that little is waited for."""
 
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
@@ -80,6 +81,11 @@ class Job:
     were not known before it; empty if the store cannot hold any."""
 
     own_process: bool
+
+    @property
+    def items_together(self) -> int:
+        """Items that are prepared together, see `SECONDS_TOGETHER`."""
+        return max(1, int(SECONDS_TOGETHER / (self.window_s + 2 * self.context_s)))
 
     def reader(self, opened: Openable, kind: str) -> Any:
         """Return what reads items from an open file: from a recording, with the context that stages need."""
@@ -174,10 +180,9 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
         _settle_in()
     chunk = _Chunk(job, _writers(os.getpid()))
     try:
-        for left, task in zip(range(len(tasks), 0, -1), tasks, strict=True):
-            if left == LAST_FILES:
-                chunk.hand_over()
-            chunk.add(task)
+        items = chunk.open(tasks)
+        while batch := list(islice(items, job.items_together)):
+            chunk.prepare(batch)
         return chunk.finish()
     finally:
         chunk.settle()
@@ -214,18 +219,46 @@ def _settle_in() -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An item whose samples are read: its identity, what is due of it, and what its stages gave."""
+
+    work: Work
+    key: str
+    segment: Any
+    due: tuple[ItemStage, ...]
+    memo: dict[str, Any] = field(default_factory=dict)
+
+
+def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
+    """Return every stage that the due ones need, in an order to compute them, with the due one it is for."""
+    steps: dict[str, tuple[ItemStage, ItemStage]] = {}
+    for stage in due:
+        for key, needed in stage.chain().items():
+            if isinstance(needed, ItemStage):
+                steps.setdefault(key, (needed, stage))
+        steps[stage.key] = stage, stage
+    return tuple(steps.values())
+
+
 class _Chunk:
     """Items are prepared here and written by another thread: waiting for the disk costs no time then."""
 
     def __init__(self, job: Job, writer: Executor) -> None:
         self.job, self.writer = job, writer
+        self.folders = {stage.key: folder for stage, folder in zip(job.stages, job.folders, strict=True)}
         self.writes: list[tuple[str, Future[tuple[list[Stored], float]]]] = []
         self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
-        self.contents: dict[str, dict[str, bytes]] = {stage.key: {} for stage in job.stages}
+        self.contents: dict[str, dict[str, bytes]] = {}
         self.rows: dict[str, list[tuple[Work, str, Mapping[str, Any]]]] = {s.key: [] for s in job.stages}
+        self.steps: dict[tuple[str, ...], tuple[tuple[ItemStage, ItemStage], ...]] = {}
 
-    def add(self, task: Task) -> None:
-        """Prepare all items of one recording."""
+    def open(self, tasks: Sequence[Task]) -> Iterator[_Item]:
+        """Read one recording after another, and yield the items that something is due of."""
+        for task in tasks:
+            yield from self._items_of(task)
+
+    def _items_of(self, task: Task) -> Iterator[_Item]:
         try:
             opened = self._timed("read", partial(open_part, self.job.source, task.part))
             digest = self._timed("read", partial(opened.digest_of, task.part.part))
@@ -240,47 +273,69 @@ class _Chunk:
         self.result.digests[task.part.name] = digest
         reader = self.job.reader(opened, task.part.kind)
         for work in task.items:
-            self._prepare(reader, digest, work)
+            key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
+            due = tuple(s for s in self.job.stages if s.key in work.due and not self._known(s, key))
+            if not due:
+                continue
+            self.result.n_items += 1
+            try:
+                segment = self._timed("read", partial(reader.segment, work.start_s))
+            except Unusable as reason:
+                self._exclude(work, key, reason, "read", due)
+                continue
+            yield _Item(work, key, segment, due)
 
-    def _prepare(self, reader: Any, digest: str, work: Work) -> None:
-        key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
-        due = [stage for stage in self.job.stages if stage.key in work.due and not self._known(stage, key)]
-        if not due:
-            return
-        self.result.n_items += 1
-        try:
-            segment = self._timed("read", partial(reader.segment, work.start_s))
-        except Unusable as reason:
-            self._exclude(work, key, reason, "read", due)
-            return
-        memo: dict[str, Any] = {}
-        for stage in due:
-            self._compute(stage, segment, memo, work, key)
+    def prepare(self, batch: Sequence[_Item]) -> None:
+        """Compute what is due, stage by stage rather than item by item.
 
-    def _compute(self, stage: ItemStage, segment: Any, memo: dict[str, Any], work: Work, key: str) -> None:
+        A stage's code is still in the processor's cache when the next item comes.
+        """
+        for due, items in groupby(batch, key=lambda item: item.due):
+            together = list(items)
+            keys = tuple(stage.key for stage in due)
+            if keys not in self.steps:
+                self.steps[keys] = _steps(due)
+            for stage, for_stage in self.steps[keys]:
+                for item in together:
+                    self._compute(stage, for_stage, item)
+                self._hand_over(stage.key)
+
+    def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
+        """Compute a stage and keep what a due one gives; where another fails, the due one will say why."""
         before = sum(self.result.seconds.values())
         try:
-            arrays = stage.arrays(evaluate(stage, segment, memo, self.result.seconds))
+            result = evaluate(stage, item.segment, item.memo, self.result.seconds)
+            arrays = stage.arrays(result) if stage is for_stage else {}
         except Unusable as reason:
-            self._exclude(work, key, reason, reason.args[-1], [stage])
+            if stage is for_stage:
+                self._exclude(item.work, item.key, reason, reason.args[-1], [stage])
             return
         except _ERRORS as error:
-            self._exclude(work, key, _failed(stage, error), stage.name, [stage])
+            if stage is for_stage:
+                self._exclude(item.work, item.key, _failed(stage, error), stage.name, [stage])
             return
+        finally:
+            self.result.stages[for_stage.key].seconds += sum(self.result.seconds.values()) - before
+        if stage is for_stage:
+            self._add(stage, item, arrays)
+
+    def _add(self, stage: ItemStage, item: _Item, arrays: Mapping[str, Any]) -> None:
+        """Hold what a stage gave of an item until it is written."""
+        work, key = item.work, item.key
         if stage.rows:
             self.rows[stage.key].append((work, key, arrays))
-        else:
-            ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
-            content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
-            self._hold(stage.key, f"{key}.npz", content)
-            self.result.stages[stage.key].records.append(Record(key, f"{key}.npz"))
-        self.result.stages[stage.key].seconds += sum(self.result.seconds.values()) - before
+            return
+        ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
+        before = self.result.seconds.get("encode", 0.0)
+        content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
+        made = self.result.stages[stage.key]
+        made.seconds += self.result.seconds["encode"] - before
+        made.records.append(Record(key, f"{key}.npz"))
+        self.contents.setdefault(stage.key, {})[f"{key}.npz"] = content
 
     def _known(self, stage: ItemStage, key: str) -> bool:
-        if not self.job.look_up:
-            return False
-        folder = self.job.folders[self.job.stages.index(stage)]
-        return _recorded(folder, self.job.look_up).holds(key)
+        look_up = self.job.look_up
+        return bool(look_up) and _recorded(self.folders[stage.key], look_up).holds(key)
 
     def _exclude(
         self,
@@ -305,29 +360,18 @@ class _Chunk:
         finally:
             self.result.seconds[name] = self.result.seconds.get(name, 0.0) + time.perf_counter() - began
 
-    def _hold(self, stage_key: str, name: str, content: bytes) -> None:
-        """Keep a file until there are enough to be synced together, then hand them to the writer."""
-        self.contents[stage_key][name] = content
-        if len(self.contents[stage_key]) == FILES_PER_SYNC:
-            self._hand_over(stage_key)
-
-    def hand_over(self) -> None:
-        """Hand what is held of all stages to the writer."""
-        for stage in self.job.stages:
-            self._hand_over(stage.key)
-
     def _hand_over(self, stage_key: str) -> None:
-        contents, self.contents[stage_key] = self.contents[stage_key], {}
-        if contents:
-            folder = self.job.folders[[stage.key for stage in self.job.stages].index(stage_key)]
-            self.writes.append((stage_key, self.writer.submit(_write, folder, contents)))
+        """Let the writer write what is held of a stage."""
+        if contents := self.contents.pop(stage_key, None):
+            write = self.writer.submit(_write, self.folders[stage_key], contents)
+            self.writes.append((stage_key, write))
 
     def finish(self) -> ChunkResult:
         """Write what is left, and wait until everything the chunk made is on disk."""
         for stage in self.job.stages:
             if self.rows[stage.key]:
                 self._finish_rows(stage)
-        self.hand_over()
+                self._hand_over(stage.key)
         writing = 0.0
         for stage_key, write in self.writes:
             files, seconds = self._timed("wait", write.result)
@@ -348,7 +392,7 @@ class _Chunk:
                 self._exclude(work, key, _failed(stage, error), stage.name, [stage])
             return
         name = f"rows-{digest_bytes(''.join(keys).encode())[:16]}.npz"
-        self.contents[stage.key][name] = content
+        self.contents[stage.key] = {name: content}
         made = self.result.stages[stage.key]
         made.records.extend(Record(key, name, row) for row, key in enumerate(keys))
         made.seconds += sum(self.result.seconds.values()) - before

@@ -25,6 +25,7 @@ from hms.config import canonical_json
 from hms.stage import Content, Stage
 
 __all__ = [
+    "Files",
     "Reason",
     "Record",
     "StageFolder",
@@ -108,50 +109,100 @@ class _DigestingFile:
 
 @dataclass(slots=True)
 class _Pending:
-    """A file being written: its temporary path, its name and what is known of it."""
+    """A file being written: its temporary path, its open descriptor, and what is known of it."""
 
     temporary: str
-    name: str
     descriptor: int
-    size: int = 0
-    digest: str = ""
-    is_settled: bool = False
+    stored: Stored | None = None
+    is_named: bool = False
+
+
+class Files:
+    """Files of one folder on their way to disk: written, then synced, then named.
+
+    Each is whole or absent under its name, whenever the process ends. `commit_files` does all
+    in one go; a worker computes on while another thread syncs. They are sure to be found on
+    disk once their folder is synced too.
+
+    Raises
+    ------
+    StorageError
+        From any step, if the disk is full, a limit is reached or the folder cannot be written.
+    """
+
+    def __init__(self, folder: Path, contents: Mapping[str, Content]) -> None:
+        """Write the files under temporary names."""
+        self.folder = folder
+        self._n_bytes = sum(len(content) for content in contents.values() if isinstance(content, bytes))
+        self._n_files = len(contents)
+        self._pending: list[_Pending] = []
+        try:
+            with self._explained():
+                folder.mkdir(parents=True, exist_ok=True)
+                start = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}"
+                for number, (name, content) in enumerate(contents.items()):
+                    self._write(f"{start}-{number}", name, content)
+        except BaseException:
+            self.close()
+            raise
+
+    def _write(self, temporary: str, name: str, content: Content) -> None:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+        self._pending.append(_Pending(temporary, descriptor))
+        size, digest = _write(descriptor, content)
+        self._pending[-1].stored = Stored(name, size, os.fstat(descriptor).st_mtime_ns, digest)
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            problem = storage_error(error, self.folder)
+            raise StorageError(problem.text, self._n_bytes, self._n_files) from error
+
+    def sync(self) -> None:
+        """Bring what was written to disk; the one step that takes long and needs no processor."""
+        with self._explained():
+            for entry in self._pending:
+                os.fsync(entry.descriptor)
+
+    def name(self) -> list[Stored]:
+        """Give the files their names; only after `sync`."""
+        with self._explained():
+            for entry in self._pending:
+                assert entry.stored is not None
+                os.replace(entry.temporary, f"{self.folder}/{entry.stored.name}")
+                entry.is_named = True
+        return [entry.stored for entry in self._pending if entry.stored is not None]
+
+    def close(self) -> None:
+        """Close the files, and remove those without a name."""
+        for entry in self._pending:
+            os.close(entry.descriptor)
+            if not entry.is_named:
+                with contextlib.suppress(OSError):
+                    os.unlink(entry.temporary)
+        self._pending = []
 
 
 def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
     """Write files so that each is whole or absent, and on disk when this returns.
 
     All are written under temporary names, synced, renamed, and then their folder is
-    synced. Every file of a run and of the store is written by this function.
+    synced. Every file of a run and of the store is written in these steps.
 
     Raises
     ------
     StorageError
         If the disk is full, a limit is reached or the folder cannot be written.
     """
-    pending: list[_Pending] = []
+    files = Files(folder, contents)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        start = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}"
-        for number, (name, content) in enumerate(contents.items()):
-            temporary = f"{start}-{number}"
-            descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
-            pending.append(_Pending(temporary, name, descriptor))
-            pending[-1].size, pending[-1].digest = _write(descriptor, content)
-        for entry in pending:
-            os.fsync(entry.descriptor)
-        done = [_settle(entry, folder) for entry in pending]
-        sync_folder(folder)
-    except OSError as error:
-        problem = storage_error(error, folder)
-        n_bytes = sum(len(content) for content in contents.values() if isinstance(content, bytes))
-        raise StorageError(problem.text, n_bytes, len(contents)) from error
+        files.sync()
+        done = files.name()
     finally:
-        for entry in pending:
-            os.close(entry.descriptor)
-            if not entry.is_settled:
-                with contextlib.suppress(OSError):
-                    os.unlink(entry.temporary)
+        files.close()
+    sync_folder(folder)
     return done
 
 
@@ -165,13 +216,6 @@ def _write(descriptor: int, content: Content) -> tuple[int, str]:
         sink = _DigestingFile(file)
         content(sink)  # type: ignore[arg-type]
     return sink.size, sink.digest
-
-
-def _settle(entry: _Pending, folder: Path) -> Stored:
-    os.replace(entry.temporary, f"{folder}/{entry.name}")
-    entry.is_settled = True
-    mtime_ns = os.fstat(entry.descriptor).st_mtime_ns
-    return Stored(entry.name, entry.size, mtime_ns, entry.digest)
 
 
 def commit_links(folder: Path, targets: Mapping[str, str]) -> None:
@@ -211,12 +255,15 @@ def _replace_link(path: str, target: str, *, is_new: bool) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Bring a folder's entries to disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    """Bring a folder's entries to disk; raises StorageError if that fails."""
     try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except OSError as error:
+        raise storage_error(error, folder) from error
 
 
 def remove_temporaries(folder: Path) -> None:

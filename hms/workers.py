@@ -11,6 +11,7 @@ import os
 import signal
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
@@ -25,7 +26,7 @@ from hms.config import digest_of, import_kinds, import_plugins
 from hms.npz import npz_bytes
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_part
 from hms.stage import ItemStage, Unusable
-from hms.store import Reason, Record, StageFolder, Stored, commit_files, digest_bytes
+from hms.store import Files, Reason, Record, StageFolder, Stored, digest_bytes, sync_folder
 
 SECONDS_TOGETHER = 600.0
 """Seconds of recordings, context included, that are in memory together: 17 windows of 10 s.
@@ -33,8 +34,11 @@ SECONDS_TOGETHER = 600.0
 The files of a stage are synced together too, while the next ones are computed.
 """
 
-WRITERS = 2
-"""Threads that write: while one waits for its syncs, the other's go with them."""
+SYNCERS = 2
+"""Threads that sync: while one waits for the disk, the other's files go with its own."""
+
+MOST_UNDER_WAY = 6
+"""Batches of files that may wait for the disk; a worker whose disk is slower waits too."""
 
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
@@ -178,7 +182,7 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     import_plugins(plugins)
     if job.own_process:
         _settle_in()
-    chunk = _Chunk(job, _writers(os.getpid()))
+    chunk = _Chunk(job, _syncers(os.getpid()))
     try:
         items = chunk.open(tasks)
         while batch := list(islice(items, job.items_together)):
@@ -189,9 +193,9 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
 
 
 @cache
-def _writers(process: int) -> Executor:
-    """Return the threads that write for a process; they outlive a chunk, as starting one takes long."""
-    return ThreadPoolExecutor(WRITERS)
+def _syncers(process: int) -> Executor:
+    """Return the threads that sync for a process; they outlive a chunk, as starting one takes long."""
+    return ThreadPoolExecutor(SYNCERS)
 
 
 @cache
@@ -242,12 +246,16 @@ def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
 
 
 class _Chunk:
-    """Items are prepared here and written by another thread: waiting for the disk costs no time then."""
+    """Items are prepared and written here and synced by other threads: the disk is not waited for then.
 
-    def __init__(self, job: Job, writer: Executor) -> None:
-        self.job, self.writer = job, writer
+    Threads take turns in the interpreter, and each turn costs both of them: all that another
+    thread does here is to wait.
+    """
+
+    def __init__(self, job: Job, syncer: Executor) -> None:
+        self.job, self.syncer = job, syncer
         self.folders = {stage.key: folder for stage, folder in zip(job.stages, job.folders, strict=True)}
-        self.writes: list[tuple[str, Future[tuple[list[Stored], float]]]] = []
+        self.under_way: deque[tuple[str, Files, Future[None]]] = deque()
         self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
         self.contents: dict[str, dict[str, bytes]] = {}
         self.rows: dict[str, list[tuple[Work, str, Mapping[str, Any]]]] = {s.key: [] for s in job.stages}
@@ -298,7 +306,7 @@ class _Chunk:
             for stage, for_stage in self.steps[keys]:
                 for item in together:
                     self._compute(stage, for_stage, item)
-                self._hand_over(stage.key)
+                self._write(stage.key)
 
     def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
         """Compute a stage and keep what a due one gives; where another fails, the due one will say why."""
@@ -360,24 +368,34 @@ class _Chunk:
         finally:
             self.result.seconds[name] = self.result.seconds.get(name, 0.0) + time.perf_counter() - began
 
-    def _hand_over(self, stage_key: str) -> None:
-        """Let the writer write what is held of a stage."""
-        if contents := self.contents.pop(stage_key, None):
-            write = self.writer.submit(_write, self.folders[stage_key], contents)
-            self.writes.append((stage_key, write))
+    def _write(self, stage_key: str) -> None:
+        """Write what is held of a stage and have it synced; name what was synced meanwhile."""
+        contents = self.contents.pop(stage_key, None)
+        if not contents:
+            return
+        files = self._timed("write", partial(Files, self.folders[stage_key], contents))
+        self.under_way.append((stage_key, files, self.syncer.submit(files.sync)))
+        while self.under_way and (self.under_way[0][2].done() or len(self.under_way) > MOST_UNDER_WAY):
+            self._name()
+
+    def _name(self) -> None:
+        """Give the files that were written first their names, once they are synced."""
+        stage_key, files, synced = self.under_way[0]
+        self._timed("wait", synced.result)
+        self.result.stages[stage_key].files += self._timed("write", files.name)
+        files.close()
+        self.under_way.popleft()
 
     def finish(self) -> ChunkResult:
         """Write what is left, and wait until everything the chunk made is on disk."""
         for stage in self.job.stages:
             if self.rows[stage.key]:
                 self._finish_rows(stage)
-                self._hand_over(stage.key)
-        writing = 0.0
-        for stage_key, write in self.writes:
-            files, seconds = self._timed("wait", write.result)
-            self.result.stages[stage_key].files.extend(files)
-            writing += seconds
-        self.result.seconds["write"] = writing
+                self._write(stage.key)
+        while self.under_way:
+            self._name()
+        written = [self.folders[key] for key, made in self.result.stages.items() if made.files]
+        self._timed("wait", lambda: list(self.syncer.map(sync_folder, written)))
         return self.result
 
     def _finish_rows(self, stage: ItemStage) -> None:
@@ -398,13 +416,10 @@ class _Chunk:
         made.seconds += sum(self.result.seconds.values()) - before
 
     def settle(self) -> None:
-        """Wait until no thread writes for this chunk any more, whatever happened."""
-        wait([write for _, write in self.writes])
-
-
-def _write(folder: Path, contents: Mapping[str, bytes]) -> tuple[list[Stored], float]:
-    began = time.perf_counter()
-    return commit_files(folder, contents), time.perf_counter() - began
+        """Leave no file without a name and no thread at work, whatever happened."""
+        wait([synced for _, _, synced in self.under_way])
+        for _, files, _ in self.under_way:
+            files.close()
 
 
 def _failed(stage: ItemStage, error: Exception) -> Unusable:

@@ -102,3 +102,21 @@ def test_a_file_with_fewer_rows_than_it_says_is_damaged(monkeypatch: pytest.Monk
     with pytest.raises(Unusable) as caught:
         ParquetRecording(parquet(EEG), {}).read(0, 200, WANTED)
     assert caught.value.reason == "the file is damaged: it holds 100 of the 200 rows that it says"
+
+
+def test_samples_are_float32_rows_that_nobody_can_write_to() -> None:
+    """Several windows are cut from what was decoded once."""
+    recording = ParquetRecording(parquet(EEG), {})
+    samples = recording.read(1000, 2000, WANTED)
+    assert samples.dtype == np.float32
+    assert samples.flags.c_contiguous
+    with pytest.raises(ValueError, match="read-only"):
+        samples[0, 0] = 1
+
+
+def test_a_channel_without_numbers_is_named() -> None:
+    frame = pd.DataFrame(EEG.T, columns=list(CHANNELS)).assign(Cz="text")
+    file = io.BytesIO()
+    frame.to_parquet(file)
+    with pytest.raises(Unusable, match=r"column 'Cz' holds .*string, not numbers"):
+        ParquetRecording(file.getvalue(), {}).read(0, 10, WANTED)

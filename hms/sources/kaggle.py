@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -16,7 +17,7 @@ from hms.competition import SFREQ_HZ
 from hms.registry import ConfigError, register
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
-from hms.sources.files import one_line, open_parquet, place_of, read_bytes, to_float32
+from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, place_of, read_bytes
 from hms.stage import Unusable
 from hms.store import digest_bytes
 
@@ -184,12 +185,14 @@ class ParquetRecording:
         """Return samples start to stop in µV, NaN outside the file."""
         n_samples = self.n_samples
         first, last = max(start, 0), min(stop, n_samples)
-        eeg = np.empty((len(channels), stop - start), dtype=np.float32)
-        eeg[:, : first - start] = np.nan
-        eeg[:, last - start :] = np.nan
         groups, offset = self._row_groups(first, last)
-        for row, column in zip(eeg, self._decode(groups, channels, last - offset), strict=True):
-            row[first - start : last - start] = column[first - offset : last - offset]
+        batch = self._decode(groups, channels, last - offset).slice(first - offset, last - first)
+        with self._damaged():
+            samples = float32_rows(batch)
+        if (first, last) == (start, stop):
+            return samples
+        eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
+        eeg[:, first - start : last - start] = samples
         return eeg
 
     def _row_groups(self, first: int, last: int) -> tuple[tuple[int, ...], int]:
@@ -200,44 +203,46 @@ class ParquetRecording:
         offset = int(ends[begin - 1]) if begin else 0
         return tuple(range(int(begin), int(end) + 1)), offset
 
-    def _decode(
-        self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int
-    ) -> list[NDArray[np.float32]]:
+    def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
         """Decode at least the first rows of columns of some row groups; the result is kept."""
         known = self._decoded
         if known is None or (known.groups, known.channels) != (groups, channels) or known.n_rows < n_rows:
             if known is not None:
                 metadata = self._opened.metadata
                 n_rows = sum(metadata.row_group(i).num_rows for i in groups)
-            self._decoded = known = _Decoded(
-                groups, channels, n_rows, self._columns_of(groups, channels, n_rows)
-            )
-        return known.columns
+            batch = self._batch_of(groups, channels, n_rows)
+            self._decoded = known = _Decoded(groups, channels, n_rows, batch)
+        return known.batch
 
-    def _columns_of(
-        self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int
-    ) -> list[NDArray[np.float32]]:
+    def _batch_of(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
+        names = [self._columns[name] for name in channels]
+        with self._damaged():
+            batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
+            found = list(_first_rows(batches, n_rows))
+            n_found = sum(batch.num_rows for batch in found)
+            if n_found < n_rows:
+                raise ValueError(f"it holds {n_found} of the {n_rows} rows that it says")
+            return one_batch(found).select(names)
+
+    @contextmanager
+    def _damaged(self) -> Iterator[None]:
+        """Say of what goes wrong that the file is damaged."""
         import pyarrow as pa
 
-        names = [self._columns[name] for name in channels]
         try:
-            batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
-            table = pa.Table.from_batches(_first_rows(batches, n_rows))
-            if table.num_rows < n_rows:
-                raise ValueError(f"it holds {table.num_rows} of the {n_rows} rows that it says")
-            return [to_float32(table.column(name), name) for name in names]
+            yield
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
             raise Unusable(f"the file is damaged: {one_line(error)}") from None
 
 
 @dataclass(frozen=True)
 class _Decoded:
-    """The first rows of columns of some row groups, one array per channel."""
+    """The first rows of columns of some row groups, in the order of the channels."""
 
     groups: tuple[int, ...]
     channels: tuple[str, ...]
     n_rows: int
-    columns: list[NDArray[np.float32]]
+    batch: pa.RecordBatch
 
 
 def _first_rows(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[pa.RecordBatch]:

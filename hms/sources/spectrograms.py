@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CHAINS
 from hms.sources.base import Place
-from hms.sources.files import one_line, open_parquet, read_bytes, to_float32
+from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, read_bytes
 from hms.stage import Unusable
 from hms.store import digest_bytes
 
@@ -80,11 +80,12 @@ class SpectrogramFile:
         if self._decoded is None:
             names, freqs = _columns(list(self._file.schema_arrow.names))
             try:
-                table = self._file.read(columns=names, use_threads=False)
-                rows = [to_float32(table.column(name), name) for name in names]
+                table = self._file.read(columns=names, use_threads=False).select(names)
+                batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
+                rows = float32_rows(one_batch(batches))
             except (pa.ArrowException, KeyError, OSError, ValueError) as error:
                 raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
-            power = np.stack(rows).reshape(len(CHAINS), freqs.size, -1)
+            power = rows.reshape(len(CHAINS), freqs.size, -1)
             self._decoded = Crop(power, freqs)
         return self._decoded
 

@@ -238,9 +238,14 @@ def output_groups(chains: Chains, output: str, alive: Mask) -> tuple[tuple[int, 
         Row numbers of derivations: one tuple per chain, or one per derivation. A row with
         nothing alive has an empty tuple; whether that excludes the recording is the caller's.
     """
+    return _output_groups(chains, output, tuple(alive.tolist()))
+
+
+@lru_cache(maxsize=64)
+def _output_groups(chains: Chains, output: str, alive: tuple[bool, ...]) -> tuple[tuple[int, ...], ...]:
     if output == "derivations":
         return tuple((i,) if is_alive else () for i, is_alive in enumerate(alive))
-    return tuple(tuple(int(i) for i in rows if alive[i]) for rows in _chain_rows(chains))
+    return tuple(tuple(i for i in rows if alive[i]) for rows in _chain_rows(chains))
 
 
 def _chain_rows(chains: Chains) -> list[range]:

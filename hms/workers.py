@@ -145,9 +145,6 @@ def evaluate(
         began = time.perf_counter()
         try:
             memo[stage.key] = stage.compute(*inputs)
-        except Unusable as reason:
-            reason.args = (reason.reason, stage.name)
-            raise
         finally:
             if seconds is not None:
                 seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
@@ -232,6 +229,8 @@ class _Item:
     segment: Any
     due: tuple[ItemStage, ...]
     memo: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, tuple[str, Unusable]] = field(default_factory=dict)
+    """By the key of a stage that has no result: the name of the one that failed, and why."""
 
 
 def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
@@ -309,22 +308,24 @@ class _Chunk:
                 self._write(stage.key)
 
     def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
-        """Compute a stage and keep what a due one gives; where another fails, the due one will say why."""
+        """Compute a stage of an item, and keep what it gives, or why it gives nothing, if it is due."""
         before = sum(self.result.seconds.values())
-        try:
-            result = evaluate(stage, item.segment, item.memo, self.result.seconds)
-            arrays = stage.arrays(result) if stage is for_stage else {}
-        except Unusable as reason:
+        arrays: Mapping[str, Any] = {}
+        failed = next((item.failed[read.key] for read in stage.reads if read.key in item.failed), None)
+        if failed is None:
+            try:
+                result = evaluate(stage, item.segment, item.memo, self.result.seconds)
+                arrays = stage.arrays(result) if stage is for_stage else {}
+            except Unusable as reason:
+                failed = stage.name, reason.with_traceback(None)
+            except _ERRORS as error:
+                failed = stage.name, _failed(stage, error)
+        self.result.stages[for_stage.key].seconds += sum(self.result.seconds.values()) - before
+        if failed is not None:
+            item.failed[stage.key] = failed
             if stage is for_stage:
-                self._exclude(item.work, item.key, reason, reason.args[-1], [stage])
-            return
-        except _ERRORS as error:
-            if stage is for_stage:
-                self._exclude(item.work, item.key, _failed(stage, error), stage.name, [stage])
-            return
-        finally:
-            self.result.stages[for_stage.key].seconds += sum(self.result.seconds.values()) - before
-        if stage is for_stage:
+                self._exclude(item.work, item.key, failed[1], failed[0], [stage])
+        elif stage is for_stage:
             self._add(stage, item, arrays)
 
     def _add(self, stage: ItemStage, item: _Item, arrays: Mapping[str, Any]) -> None:

@@ -93,9 +93,9 @@ def test_what_is_written_is_what_is_kept(
 def test_a_chunk_syncs_every_file_once_and_what_names_it_a_few_times(
     small_set: Path, prepare: Prepare, work: Counter[str]
 ) -> None:
-    """Ten items in four chunks: 20 files; per chunk two batches, a packed file, and four journals."""
+    """Ten items in two chunks: 20 files; per chunk two folders, a packed file in one more, four journals."""
     prepare(small_set, STAGES)
-    files, chunks, tables = 2 * ITEMS, 4, 6
+    files, chunks, tables = 2 * ITEMS, 2, 6
     per_chunk = 2 + 2 + 4
     # A table: its file or files, their folder, journal, key and folders made; the run: links, notes.
     assert work["syncs"] <= files + chunks * per_chunk + tables * 8 + 40

@@ -1,0 +1,99 @@
+"""Windows that are prepared together: nothing of it shows in what comes out, and little is held open."""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from conftest import tree_bytes
+
+import hms.workers
+from hms.quality.measures import inspect_segment
+from hms.results import Run
+from hms.stages import inspections
+from hms.store import StorageError
+
+STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
+Prepare = Callable[..., Run]
+
+
+def n_open() -> int:
+    """Count this process's open files."""
+    return len(os.listdir("/proc/self/fd"))
+
+
+def temporaries(outputs: Path) -> list[Path]:
+    return [path for path in outputs.rglob(".tmp-*") if path.is_file()]
+
+
+@pytest.mark.parametrize("seconds", [1.0, 34.0 * 3, 1e6])
+def test_how_many_windows_are_prepared_together_changes_nothing(
+    seconds: float, small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hms.workers, "SECONDS_TOGETHER", seconds)
+    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+
+
+def test_a_window_that_fails_takes_none_of_those_beside_it_along(
+    small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def fails_once(segment: object) -> object:
+        seen.append(1)
+        if len(seen) == 3:
+            raise ValueError("made to fail")
+        return inspect_segment(segment)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(inspections, "inspect_segment", fails_once)
+    run = prepare(small_set, STAGES, "max_failed_share=0.2")
+    assert len(run.meta) == 9
+    (reason,) = run.excluded["reason"]
+    assert "made to fail" in reason
+    # The stages before it did not fail, and their files are kept for the next run.
+    assert len(list(run.path.parent.glob("store/scalograms-*/*.npz"))) == 10
+
+
+def test_a_disk_that_fails_while_files_are_synced_ends_the_run_and_leaves_nothing_open(
+    small_set: Path, prepare: Prepare, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, main = os.fsync, threading.get_ident()
+
+    def fails(descriptor: int) -> None:
+        if threading.get_ident() != main:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        sync(descriptor)
+
+    before = n_open()
+    with monkeypatch.context() as broken:
+        broken.setattr(os, "fsync", fails)
+        with pytest.raises(StorageError, match="cannot write to"):
+            prepare(small_set, STAGES)
+    assert n_open() <= before + 1
+    assert temporaries(outputs) == []
+    assert not list(outputs.glob("store/scalograms-*/*.npz"))
+    assert len(prepare(small_set, STAGES).meta) == 10
+
+
+def test_a_slow_disk_is_waited_for_before_too_many_files_are_open(
+    small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sync, most = os.fsync, [0]
+
+    def slow(descriptor: int) -> None:
+        most[0] = max(most[0], n_open())
+        time.sleep(0.02)
+        sync(descriptor)
+
+    monkeypatch.setattr(hms.workers, "SECONDS_TOGETHER", 1.0)
+    monkeypatch.setattr(hms.workers, "MOST_UNDER_WAY", 2)
+    monkeypatch.setattr(os, "fsync", slow)
+    before = n_open()
+    prepare(small_set, "stages=[scalograms,waveforms,labels,splits]")
+    # Files of one window each: two that wait, the one just written, and what the program opens besides.
+    assert most[0] <= before + 3 + 5

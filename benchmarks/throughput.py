@@ -51,8 +51,8 @@ from hms.store import digest_bytes
 from hms.workers import SECONDS_TOGETHER
 
 FILES, COPIES, WORKERS = 400, 10, 2
-FILES_PER_SYNC = int(SECONDS_TOGETHER / 34)
-"""As many as the pipeline syncs together, whose windows with their context last 34 s."""
+TOGETHER = int(SECONDS_TOGETHER / 34)
+"""As many as the pipeline prepares and syncs together, whose windows with their context last 34 s."""
 NOTEBOOK, NOTEBOOK_DEFAULT = 48, 8
 """Recordings that the slow ones prepare in a round."""
 
@@ -108,7 +108,7 @@ def floor(paths: list[str], out: str, sizes: tuple[int, ...]) -> None:
             table = ParquetFile(BufferReader(data)).read(columns=list(CHANNELS), use_threads=False)
             np.stack([column.to_numpy()[:6000] for column in table.columns])
             names.append(f"{out}/{Path(path).stem}")
-            if len(names) == FILES_PER_SYNC or path == paths[-1]:
+            if len(names) == TOGETHER or path == paths[-1]:
                 writer.submit(_write, names, content)
                 names = []
     descriptor = os.open(out, os.O_RDONLY)
@@ -156,53 +156,64 @@ def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     spent: dict[str, float] = {}
     rows: list[dict[str, Any]] = []
 
-    def step(name: str, function: Callable[[], Any]) -> Any:
+    def step(name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         began = time.thread_time()
-        value = function()
+        value = function(*arguments)
         spent[name] = spent.get(name, 0.0) + time.thread_time() - began
         return value
 
-    def one(path: Path) -> None:
+    def read(path: Path) -> Any:
         content = step("read", path.read_bytes)
-        step("digest", lambda: digest_bytes(content))
+        step("digest", digest_bytes, content)
         recording = ParquetRecording(content, dict(cfg.data.aliases))
         reader = Reader(recording, 10.0, context_s, needed_channels(items), None)
-        segment = step("decode", lambda: reader.segment(20.0))
-        memo: dict[str, Any] = {}
-        step("gaps and filter", lambda: evaluate(by_name["signal"], segment, memo))
-        derivations = scalograms.derivations
-        derived = step("montage", lambda: evaluate(derivations, segment, memo))
-        plan, groups = _cwt(scalograms, derived)
-        power = step("CWT", lambda: plan.power(derived.values, groups))
-        scale = section_function("scaling", scalograms.scaling)
-        x = step("scaling", lambda: scale(power, scalograms.scaling))
-        freqs = frequencies(scalograms.cwt)
-        memo[scalograms.key] = Scalogram(power, x, freqs)
-        wave = step("waveform", lambda: evaluate(by_name["waveforms"], segment, memo))
-        step("quality", lambda: [evaluate(by_name[n], segment, memo) for n in QUALITY])
-        rows.append(memo[by_name["measures"].key])
-        ids = {"eeg_id": np.int64(1), "patient_id": 1}
-        files = step(
-            "encode",
-            lambda: [
-                npz_bytes({"x": x, "freqs": freqs, **ids}),
-                npz_bytes({**by_name["waveforms"].arrays(wave), **ids}),
-            ],
-        )
-        step("write", lambda: [_write_one(f"{out}/{path.stem}-{i}", c) for i, c in enumerate(files)])
+        return step("decode", reader.segment, 20.0)
 
-    paths = sorted((data / "train_eegs").iterdir())[: n_recordings + 20]
-    for path in paths[:20]:
-        one(path)
+    def scalogram_of(memo: dict[str, Any]) -> None:
+        derived = memo[scalograms.derivations.key]
+        plan, groups = _cwt(scalograms, derived)
+        power = step("CWT", plan.power, derived.values, groups)
+        scale = section_function("scaling", scalograms.scaling)
+        x = step("scaling", scale, power, scalograms.scaling)
+        memo[scalograms.key] = Scalogram(power, x, frequencies(scalograms.cwt))
+
+    def encode(memo: dict[str, Any]) -> list[bytes]:
+        kept = (scalograms, by_name["waveforms"])
+        ids = {"eeg_id": np.int64(1), "patient_id": 1}
+        return [npz_bytes({**stage.arrays(memo[stage.key]), **ids}) for stage in kept]
+
+    def together(paths: list[Path]) -> None:
+        """Take every step for all of some recordings before the next, as a worker does."""
+        read_ones: list[tuple[Any, dict[str, Any]]] = [(read(path), {}) for path in paths]
+        for name in ("signal", "derivations", "scalograms", "waveforms", "measures", "sketches"):
+            for segment, memo in read_ones:
+                if name == "scalograms":
+                    scalogram_of(memo)
+                else:
+                    step(LABELS[name], evaluate, by_name[name], segment, memo)
+        rows.extend(memo[by_name["measures"].key] for _, memo in read_ones)
+        contents = [step("encode", encode, memo) for _, memo in read_ones]
+        for path, files in zip(paths, contents, strict=True):
+            for number, content in enumerate(files):
+                step("write", _write_one, f"{out}/{path.stem}-{number}", content)
+
+    paths = sorted((data / "train_eegs").iterdir())[: n_recordings + TOGETHER]
+    together(paths[:TOGETHER])
     spent.clear()
     rows.clear()
-    for path in paths[20:]:
-        one(path)
-    step("quality", lambda: by_name["measures"].derive_rows(stacked(rows)))
+    for first in range(TOGETHER, len(paths), TOGETHER):
+        together(paths[first : first + TOGETHER])
+    step("quality", by_name["measures"].derive_rows, stacked(rows))
     return {name: 1e3 * seconds / n_recordings for name, seconds in spent.items()}
 
 
-QUALITY = ("measures", "sketches")
+LABELS = {
+    "signal": "gaps and filter",
+    "derivations": "montage",
+    "waveforms": "waveform",
+    "measures": "quality",
+    "sketches": "quality",
+}
 
 
 def _cwt(scalograms: Any, derived: Any) -> tuple[Any, Any]:

@@ -120,3 +120,10 @@ def test_a_channel_without_numbers_is_named() -> None:
     frame.to_parquet(file)
     with pytest.raises(Unusable, match=r"column 'Cz' holds .*string, not numbers"):
         ParquetRecording(file.getvalue(), {}).read(0, 10, WANTED)
+
+
+def test_no_channel_is_no_row(decoded: list[int]) -> None:
+    """A stage of a plugin may need none of the montage's electrodes."""
+    recording = ParquetRecording(parquet(EEG), {})
+    assert recording.read(1000, 2000, ()).shape == (0, 1000)
+    assert decoded == []

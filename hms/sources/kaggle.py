@@ -184,6 +184,8 @@ class ParquetRecording:
     def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
         """Return samples start to stop in µV, NaN outside the file."""
         n_samples = self.n_samples
+        if not channels:
+            return np.empty((0, stop - start), dtype=np.float32)
         first, last = max(start, 0), min(stop, n_samples)
         groups, offset = self._row_groups(first, last)
         batch = self._decode(groups, channels, last - offset).slice(first - offset, last - first)

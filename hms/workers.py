@@ -88,8 +88,9 @@ class Job:
 
     @property
     def items_together(self) -> int:
-        """Items that are prepared together, see `SECONDS_TOGETHER`."""
-        return max(1, int(SECONDS_TOGETHER / (self.window_s + 2 * self.context_s)))
+        """Items that are prepared together, see `SECONDS_TOGETHER`; each may be of another block."""
+        seconds = max(self.window_s + 2 * self.context_s, self.block_s or 0.0)
+        return max(1, int(SECONDS_TOGETHER / seconds))
 
     def reader(self, opened: Openable, kind: str) -> Any:
         """Return what reads items from an open file: from a recording, with the context that stages need."""

@@ -13,6 +13,8 @@ import pytest
 from conftest import tree_bytes
 
 import hms.workers
+from hms.config import build_config
+from hms.plan import make_plan
 from hms.quality.measures import inspect_segment
 from hms.results import Run
 from hms.stages import inspections
@@ -97,3 +99,14 @@ def test_a_slow_disk_is_waited_for_before_too_many_files_are_open(
     prepare(small_set, "stages=[scalograms,waveforms,labels,splits]")
     # Files of one window each: two that wait, the one just written, and what the program opens besides.
     assert most[0] <= before + 3 + 5
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"), [((), 17), (("data.block_s=300",), 2), (("data.block_s=3600",), 1)]
+)
+def test_what_is_in_memory_together_does_not_grow_with_windows_or_blocks(
+    overrides: tuple[str, ...], expected: int, small_set: Path, outputs: Path
+) -> None:
+    cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", *overrides)
+    plan = make_plan(build_config(cfg))
+    assert plan.job(plan.due(), token="", own_process=False).items_together == expected

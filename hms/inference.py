@@ -96,11 +96,8 @@ def transform(
     reader = Reader(opened, cfg.at("window.length_s"), context_s, needed_channels(stages), block_seconds(cfg))
     start_s = float(lookup("window", cfg.window.kind).function(np.array([offset_s]), cfg.window)[0])
     try:
-        segment = reader.segment(start_s)
-        memo: dict[str, Any] = {}
-        arrays: dict[str, dict[str, Any]] = {}
-        for stage in stages:
-            arrays[stage.name] = dict(stage.arrays(evaluate(stage, segment, memo)))
+        results = _results(stages, reader.segment(start_s))
+        arrays = {s.name: dict(s.arrays(result)) for s, result in zip(stages, results, strict=True)}
     except Unusable as reason:
         raise ValueError(f"the recording cannot be prepared: {reason.reason}") from None
     return _prepared(arrays)
@@ -246,5 +243,13 @@ def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[A
         window_s = float(plan.items["window_length_s"].iloc[row])
         opened = Reader(opened, window_s, context_s, needed_channels(stages), block_seconds(plan.cfg))
     segment = opened.segment(plan.origins[kind].starts[row])
+    return _results(stages, segment), part, digest
+
+
+def _results(stages: Sequence[ItemStage], segment: Any) -> list[Any]:
+    """Return the result of each stage in one thread, as in a worker: more would round products otherwise."""
+    from threadpoolctl import threadpool_limits
+
     memo: dict[str, Any] = {}
-    return [evaluate(stage, segment, memo) for stage in stages], part, digest
+    with threadpool_limits(1):
+        return [evaluate(stage, segment, memo) for stage in stages]

@@ -109,11 +109,10 @@ class _DigestingFile:
 
 @dataclass(slots=True)
 class _Pending:
-    """A file being written: its temporary path, its open descriptor, and what is known of it."""
+    """A file without its name: its temporary path and its open descriptor."""
 
     temporary: str
     descriptor: int
-    stored: Stored | None = None
     is_named: bool = False
 
 
@@ -136,6 +135,7 @@ class Files:
         self._n_bytes = sum(len(content) for content in contents.values() if isinstance(content, bytes))
         self._n_files = len(contents)
         self._pending: list[_Pending] = []
+        self._stored: list[Stored] = []
         try:
             with self._explained():
                 folder.mkdir(parents=True, exist_ok=True)
@@ -150,7 +150,7 @@ class Files:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
         self._pending.append(_Pending(temporary, descriptor))
         size, digest = _write(descriptor, content)
-        self._pending[-1].stored = Stored(name, size, os.fstat(descriptor).st_mtime_ns, digest)
+        self._stored.append(Stored(name, size, os.fstat(descriptor).st_mtime_ns, digest))
 
     @contextlib.contextmanager
     def _explained(self) -> Iterator[None]:
@@ -169,11 +169,10 @@ class Files:
     def name(self) -> list[Stored]:
         """Give the files their names; only after `sync`."""
         with self._explained():
-            for entry in self._pending:
-                assert entry.stored is not None
-                os.replace(entry.temporary, f"{self.folder}/{entry.stored.name}")
+            for entry, stored in zip(self._pending, self._stored, strict=True):
+                os.replace(entry.temporary, f"{self.folder}/{stored.name}")
                 entry.is_named = True
-        return [entry.stored for entry in self._pending if entry.stored is not None]
+        return self._stored
 
     def close(self) -> None:
         """Close the files, and remove those without a name."""

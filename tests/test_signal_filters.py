@@ -185,3 +185,13 @@ def test_an_impossible_band_is_refused(change, message):
 def test_all_kinds_are_registered():
     assert lookup("filter", "butterworth").params is Butterworth
     assert lookup("filter", "none").params is FilterParams
+
+
+def test_a_mean_whose_sum_float32_cannot_hold_is_taken_off_all_the_same():
+    """An electrode at the end of float32's range comes out silent, not as NaN; the others as without it."""
+    rng = np.random.default_rng(0)
+    eeg = rng.standard_normal((3, 3000)).astype(np.float32)
+    eeg[1] = 3.4e38
+    found = filtered(eeg, BANDPASS)
+    assert not found[1].any()
+    np.testing.assert_array_equal(found[[0, 2]], filtered(eeg[[0, 2]], BANDPASS))

@@ -683,7 +683,8 @@ def spectrum(seen: Inspection) -> Array:
         counts = is_whole.sum(axis=1, keepdims=True)
         share = (is_whole.shape[1] / np.maximum(counts, 1)).astype(np.float32)
         power = share * _power(np.where(is_whole[:, :, None], seen.spectra, np.complex64(0)))
-    density = power[is_eeg(seen)] @ seen.bands.density
+    with np.errstate(**QUIET):
+        density = power[is_eeg(seen)] @ seen.bands.density
     has_power = (density > 0).all(axis=1)
     if not has_power.all():
         density = density[has_power]

@@ -43,4 +43,8 @@ def channel_means(eeg: Array) -> Array:
     -------
     float32, shape (n_channels, 1)
     """
-    return np.asarray(np.einsum("ct->c", eeg)[:, np.newaxis] / np.float32(eeg.shape[1]))
+    means = np.einsum("ct->c", eeg) / np.float32(eeg.shape[1])
+    is_finite = np.isfinite(means)
+    if not is_finite.all():  # perhaps only because float32 cannot hold a sum
+        means[~is_finite] = eeg[~is_finite].mean(axis=1, dtype=np.float64)
+    return np.asarray(means[:, np.newaxis])

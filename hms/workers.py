@@ -25,7 +25,7 @@ import numpy as np
 from hms.config import digest_of, import_kinds, import_plugins
 from hms.npz import npz_bytes
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source, open_part
-from hms.stage import ItemStage, Unusable
+from hms.stage import ItemStage, Unusable, registered_order
 from hms.store import Files, Reason, Record, StageFolder, Stored, digest_bytes, sync_folder
 
 SECONDS_TOGETHER = 600.0
@@ -235,14 +235,15 @@ class _Item:
 
 
 def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
-    """Return every stage that the due ones need, in an order to compute them, with the due one it is for."""
+    """Return every stage that the due ones need, in running order, with the due one that each is for."""
     steps: dict[str, tuple[ItemStage, ItemStage]] = {}
     for stage in due:
         for key, needed in stage.chain().items():
             if isinstance(needed, ItemStage):
                 steps.setdefault(key, (needed, stage))
         steps[stage.key] = stage, stage
-    return tuple(steps.values())
+    order = registered_order()
+    return tuple(sorted(steps.values(), key=lambda step: order.index(step[0].name)))
 
 
 class _Chunk:

@@ -17,7 +17,8 @@ from hms.quality.measures import (
     edge_share,
     inspect_segment,
     observe_input,
-    window_signature,
+    signatures,
+    window_samples,
 )
 from hms.signal.wavelets import reaches_s
 from hms.sources.base import Segment
@@ -369,11 +370,12 @@ def test_signatures_multiply_to_the_correlation_of_windows():
     """The same window scaled and shifted gives 1, its negative -1, a constant one zeros."""
     eeg = brain().astype(np.float32)[:16]
     cleaned = [Cleaned(x, CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ) for x in (eeg, 3 * eeg + 7, -eeg)]
-    first, second, third = (window_signature(c).astype(float) for c in cleaned)
+    flat = Cleaned(np.ones((16, N), np.float32), CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ)
+    found = signatures(np.stack([window_samples(c) for c in (*cleaned, flat)]))
+    first, second, third, constant = found.astype(float)
     assert first @ second == pytest.approx(1, abs=1e-5)
     assert first @ third == pytest.approx(-1, abs=1e-5)
-    flat = Cleaned(np.ones((16, N), np.float32), CHANNELS[:16], np.zeros(16, bool), 2400, SFREQ)
-    assert not window_signature(flat).any()
+    assert not constant.any()
 
 
 def test_infinities_and_the_end_of_float32_are_measured_without_a_warning():

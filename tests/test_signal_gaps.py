@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from hms.registry import Params
-from hms.signal.gaps import FillGaps, fill_gaps, has_gaps, interpolate, median
+from hms.signal.gaps import FillGaps, fill_gaps, gap_patterns, has_gaps, interpolate, median
 
 NAN = np.nan
 PARAMS = FillGaps("interpolate", hold_s=1.0, taper_s=2.0)
@@ -65,6 +65,32 @@ def test_input_is_never_written_to(params):
     assert filled.dtype == np.float32
     assert np.isfinite(filled).all()
     np.testing.assert_array_equal(given, before)
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_lines_are_those_of_numpy_channel_by_channel(shared):
+    """Any number of gaps, at the ends too, the same in all channels or not."""
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        given = rng.normal(0, 50, (4, 60)).astype(np.float32)
+        is_gap = np.repeat(rng.random((1 if shared else 4, 60)) < 0.4, 4 if shared else 1, axis=0)
+        is_gap[:, 30] = False
+        given[is_gap] = NAN
+        whole_line = FillGaps("interpolate", hold_s=60.0, taper_s=0.0)
+        expected = [
+            np.interp(np.arange(60), np.flatnonzero(~gap), row[~gap])
+            for row, gap in zip(given, is_gap, strict=True)
+        ]
+        np.testing.assert_allclose(interpolate(given, whole_line, sfreq=1.0), expected, rtol=1e-5, atol=1e-4)
+
+
+def test_gaps_are_told_together_where_all_channels_share_them():
+    is_gap = np.array([[0, 1, 1, 0]] * 3, bool)
+    assert [(rows.start, rows.stop) for rows, _ in gap_patterns(is_gap)] == [(0, 3)]
+    is_gap[1] = False
+    assert [(rows.start, rows.stop) for rows, _ in gap_patterns(is_gap)] == [(0, 1), (2, 3)]
+    assert not list(gap_patterns(np.zeros((3, 4), bool)))
+    assert not list(gap_patterns(np.zeros((0, 4), bool)))
 
 
 def test_without_gaps_the_given_array_comes_back():

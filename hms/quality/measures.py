@@ -14,8 +14,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import lru_cache
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS, EKG_CHANNEL
 from hms.signal.cwt import frequencies
-from hms.signal.gaps import bridge
+from hms.signal.gaps import bridge, gap_patterns
 from hms.signal.levels import extremes
 from hms.signal.wavelets import Cwt, reaches_s
 
@@ -47,12 +47,12 @@ __all__ = [
     "edge_share",
     "inspect",
     "inspect_segment",
-    "is_eeg",
     "observe_input",
     "observe_output",
+    "signatures",
     "spectrum",
     "spectrum_freqs",
-    "window_signature",
+    "window_samples",
 ]
 
 Array = NDArray[np.float32]
@@ -68,15 +68,16 @@ CHANNEL_MEASURES = (
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
 
 OBSERVATIONS = frozenset((
-    "present", "n_blocks", "means", "high", "low", "top", "bottom", "is_broken", "n_extreme", "steps",
-    "step_rms", "sums", "products", "ekg_products", "ekg_power", "alive", "derivation_ptp", "x_low", "x_high",
+    "present", "n_blocks", "means", "high", "low", "top", "bottom", "is_broken", "n_extreme",
+    "largest_step", "mean_step", "sums", "products", "ekg_products", "ekg_power",
+    "window_samples", "alive", "derivation_ptp", "x_low", "x_high",
 ))  # fmt: skip
 """What is observed of an item to derive measures from, and is none itself."""
 
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
 
-SPECTRAL_CONTEXT_S = 5.0
+SPECTRAL_CONTEXT_S = 3.0
 """Spectra and correlations are taken of the window and this much on either side."""
 
 AMPLITUDE_BLOCK_S = 1.0
@@ -92,7 +93,7 @@ SILENT_UV = 1e-3
 
 TONE_BINS, TONE_SHARE = 3, 0.4
 """An EKG of whose power in that band three bins of 0.5 Hz hold more than this share is hum or a
-rhythm of the EEG: the QRS complexes of real and synthetic EKG leave them 0.28 at most."""
+rhythm of the EEG: the QRS complexes of real and synthetic EKG leave them 0.30 at most."""
 
 HF_BAND_HZ = (25.0, 95.0)
 MAINS_HZ = (50.0, 60.0)
@@ -158,62 +159,48 @@ _IS_RIGHT = np.array([name[-1] in "2468" for name in EEG_CHANNELS])
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """Channels with gaps bridged, and their short Fourier transforms: what several measures share.
+    """What one look at a recording's samples leaves, so that none need be looked at again.
 
     Attributes
     ----------
-    eeg : float32, shape (n_channels, n_samples), µV; gaps bridged by straight lines. The 20
-        channels of `hms.competition.CHANNELS` come first
-    is_gap : bool, shape (n_channels, n_samples); None where nothing is missing
+    is_gap : bool, shape (n_channels, n_samples); None where nothing is missing. The 20 channels
+        of `hms.competition.CHANNELS` come first
     present : bool, shape (n_channels,); whether the recording has the channel
-    sfreq : sampling rate, Hz
-    window, spectral : samples of the window, and those that spectra are taken of
-    blocks : float32, shape (n_channels, n_blocks, n_block), µV; ``eeg`` in whole seconds
-    means, high, low : float32, shape (n_channels, n_blocks), µV; mean and extremes of each second
-    steps, step_rms : float32, shape (n_channels,), µV; differences of neighbouring samples: the
-        largest, and their RMS
-    spectra : complex64, shape (n_channels, n_spectra, n_freqs); transforms of tapered blocks of 2 s
-    power : float32, shape (n_channels, n_freqs); mean of their squared magnitudes
-    bands : what is summed of them
+    window : samples of the window
+    power : float32, shape (n_channels, n_freqs); mean squared magnitude of the transforms of
+        tapered blocks of 2 s without a gap
+    bands : what is summed of such powers
+    channels : what `_derive_channels` takes of the 20 channels
     """
 
-    eeg: Array
     is_gap: Mask | None
     present: Mask
-    sfreq: float
     window: slice
-    spectral: slice
-    blocks: Array
-    means: Array
-    high: Array
-    low: Array
-    steps: Array
-    step_rms: Array
-    spectra: NDArray[np.complex64]
     power: Array
     bands: _Bands
+    channels: Row
 
-    def rows(self, chosen: slice | Mask) -> Inspection:
-        """Return the same of some channels."""
-        names = ("eeg", "present", "blocks", "means", "high", "low", "steps", "step_rms", "spectra", "power")
-        is_gap = None if self.is_gap is None else self.is_gap[chosen]
-        return replace(self, is_gap=is_gap, **{name: getattr(self, name)[chosen] for name in names})
-
-    @property
-    def electrodes(self) -> Inspection:
-        """The 20 channels alone."""
-        return self if len(self.eeg) == len(CHANNELS) else self.rows(slice(len(CHANNELS)))
+    @cached_property
+    def is_eeg(self) -> Mask:
+        """Which channels the recording has, but for the EKG; shape (n_channels,)."""
+        return np.asarray(self.present & (np.arange(len(self.present)) != CHANNELS.index(EKG_CHANNEL)))
 
 
 def inspect_segment(segment: Segment) -> Inspection:
     """Inspect what was read of a recording."""
     eeg, present = _all_channels(segment)
     window, spectral = _spans(segment)
-    known = segment.extremes if _is_usual(segment) else None
-    with np.errstate(**QUIET):
-        return inspect(
-            eeg, sfreq=segment.sfreq, window=window, spectral=spectral, present=present, known=known
-        )
+    known = segment.extremes if segment.is_finite_inside and _is_usual(segment) else None
+    n_samples = segment.eeg.shape[1]
+    return inspect(
+        eeg,
+        sfreq=segment.sfreq,
+        window=window,
+        spectral=spectral,
+        present=present,
+        known=known,
+        n_samples=n_samples,
+    )
 
 
 def inspect(
@@ -223,39 +210,76 @@ def inspect(
     window: slice,
     spectral: slice,
     present: Mask | None = None,
-    known: tuple[Array, Array] | None = None,
+    known: Array | None = None,
+    n_samples: int | None = None,
 ) -> Inspection:
-    """Bridge the gaps of 20 channels and transform them; `channel_measures` says what is what.
+    """Look at the samples of 20 channels, and perhaps others after them.
 
-    What is ``known`` are the extremes of each second, gaps and all, where somebody has looked already.
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+        NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps.
+    sfreq, window, spectral : see `channel_measures`
+    present : bool, shape (n_channels,); whether the recording has the channel, None for all
+    known : the extremes of each second of a recording without gaps, where somebody has looked already
+    n_samples : samples that may be read of an item, of which a recording need not reach all
     """
     from scipy.fft import rfft
 
     n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
-    high, low = extremes(eeg, n_block) if known is None else known
-    is_gap = None
-    if not (np.isfinite(high).all() and np.isfinite(low).all()):
-        is_gap = ~np.isfinite(eeg)
-        eeg = _bridged(eeg, is_gap)
-        high, low = extremes(eeg, n_block)
+    n_samples = eeg.shape[1] if n_samples is None else n_samples
+    is_gap = None if known is not None else ~np.isfinite(eeg)
+    if is_gap is not None:
+        is_gap, eeg = (is_gap, _bridged(eeg, is_gap)) if is_gap.any() else (None, eeg)
     if present is None:
         present = np.ones(len(eeg), bool)
-    blocks = _blocks(eeg, n_block)
-    n_blocks = blocks.shape[1]
-    steps, step_rms = _steps(eeg)
-    tapered = _blocks(eeg[:, spectral], round(BLOCK_S * sfreq))
-    bands = _bands(tapered.shape[2], sfreq)
-    spectra = rfft(tapered * bands.taper, axis=2, overwrite_x=True, workers=1)
-    power = _power(spectra)
-    amplitudes = blocks, _means(blocks), high[:, :n_blocks], low[:, :n_blocks], steps, step_rms
-    return Inspection(eeg, is_gap, present, sfreq, window, spectral, *amplitudes, spectra, power, bands)
+    with np.errstate(**QUIET):
+        if known is None:
+            known = extremes(eeg, n_block)
+        n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)
+        bands = _bands(n_spectrum, sfreq)
+        spectra = rfft(_tapered_blocks(eeg[:, spectral], n_spectrum), overwrite_x=True, workers=1)
+        power = _power(spectra)
+        n = len(CHANNELS)
+        channels = {
+            "present": present[:n],
+            **_gap_measures(None if is_gap is None else is_gap[:n], window, sfreq=sfreq),
+            **_amplitudes(eeg[:n], is_gap, known[:, :n], n_block, n_samples=n_samples),
+            **_spectral_sums(spectra[:n], power[:n], bands, sfreq=sfreq),
+        }
+        if is_gap is not None:
+            is_broken = np.asarray(_blocks(is_gap[:, spectral], n_spectrum).any(axis=2))
+            power = _power(np.where(is_broken[:, :, None], np.complex64(0), spectra))
+            n_whole = np.count_nonzero(~is_broken, axis=1)[:, None]
+            power *= (is_broken.shape[1] / np.maximum(n_whole, 1)).astype(np.float32)
+    return Inspection(is_gap, present, window, power, bands, channels)
+
+
+def _tapered_blocks(eeg: Array, n_block: int) -> Array:
+    """Return whole blocks times a taper, shape (n_channels, n_blocks, n_block).
+
+    One long product for each channel takes half the time of one for each block.
+    """
+    n_blocks = eeg.shape[1] // n_block
+    products = eeg[:, : n_blocks * n_block] * _taper(n_block, n_blocks)
+    return np.asarray(products.reshape(len(eeg), n_blocks, n_block))
+
+
+@lru_cache(maxsize=8)
+def _taper(n_block: int, n_blocks: int = 1) -> Array:
+    """Return a periodic Hann window, repeated.
+
+    With it an offset is in the bins of 0 and 0.5 Hz alone, so none is taken off.
+    """
+    taper = np.hanning(n_block + 1)[:n_block] if n_block > 1 else np.ones(1)
+    return np.tile(taper.astype(np.float32), n_blocks)
 
 
 def _power(spectra: NDArray[np.complex64]) -> Array:
     """Return the mean over blocks of the squared magnitude, shape (n_channels, n_freqs)."""
     n_blocks = spectra.shape[1]
     squares = np.square(spectra.view(np.float32))
-    power = np.matmul(np.full((1, n_blocks), 1 / n_blocks, np.float32), squares)[:, 0]
+    power = np.matmul(_constant(n_blocks, 1 / n_blocks), squares)
     return np.asarray(power[:, ::2] + power[:, 1::2])
 
 
@@ -285,18 +309,16 @@ def observe_input(
         outside_share : share of window and context that the recording does not reach
         clipped_share : share of the montage's window samples at the clipping limit
     """
-    seen = inspection.electrodes
     n_samples = segment.eeg.shape[1]
-    with np.errstate(**QUIET):
-        channels = _observe_channels(seen, n_samples=n_samples)
     nan_share, window_nan_share = _nan_shares(inspection)
     return {
-        **channels,
+        **inspection.channels,
         "nan_share": nan_share,
         "window_nan_share": window_nan_share,
         "n_flat_channels": np.int64(cleaned.dead.sum()),
         "outside_share": np.float64(sum(segment.n_outside) / n_samples),
         "clipped_share": _clipped_share(cleaned, clip_uv),
+        "window_samples": window_samples(cleaned),
     }
 
 
@@ -314,11 +336,16 @@ def derive_input(rows: Rows) -> Row:
         recording lacks, and of the items
         left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
             (NaN if a side is dead)
+        signature : see `signatures`
     """
     channels = _derive_channels(rows)
     for values in channels.values():
         values[~rows["present"]] = np.nan
-    return {**channels, "left_right_db": _left_right_db(channels["sd_uv"])}
+    return {
+        **channels,
+        "left_right_db": _left_right_db(channels["sd_uv"]),
+        "signature": signatures(rows["window_samples"]),
+    }
 
 
 def _is_usual(segment: Segment) -> bool:
@@ -333,12 +360,17 @@ def _all_channels(segment: Segment) -> tuple[Array, Mask]:
     """
     names, read = segment.channels, segment.eeg[:, segment.inside]
     if _is_usual(segment):
-        return read, np.ones(len(names), bool)
+        return read, _all_present(len(names))
     others = [name for name in names if name not in CHANNELS]
     present = np.array([name in names for name in (*CHANNELS, *others)])
     eeg = np.full((len(present), read.shape[1]), np.nan, np.float32)
     eeg[present] = read[[names.index(name) for name in (*CHANNELS, *others) if name in names]]
     return eeg, present
+
+
+@lru_cache(maxsize=8)
+def _all_present(n: int) -> Mask:
+    return np.ones(n, bool)
 
 
 def _spans(segment: Segment) -> tuple[slice, slice]:
@@ -351,10 +383,11 @@ def _spans(segment: Segment) -> tuple[slice, slice]:
 
 def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
     """Return the share of samples missing, of all and of the window, over the EEG channels present."""
-    rows = is_eeg(seen)
-    if seen.is_gap is None or not rows.any():
-        return (np.float64(0),) * 2 if rows.any() else (np.float64(np.nan),) * 2
-    is_gap = seen.is_gap[rows]
+    if not seen.is_eeg.any():
+        return (np.float64(np.nan),) * 2
+    if seen.is_gap is None:
+        return (np.float64(0),) * 2
+    is_gap = seen.is_gap[seen.is_eeg]
     return np.float64(is_gap.mean()), np.float64(is_gap[:, seen.window].mean())
 
 
@@ -372,11 +405,9 @@ def _left_right_db(sd_uv: Array) -> NDArray[np.float64]:
 
 
 def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
-    if clip_uv is None:
+    if clip_uv is None or not cleaned.reaches_limit:
         return np.float64(0)
     window = cleaned.eeg[:, cleaned.n_context : cleaned.eeg.shape[1] - cleaned.n_context]
-    if max(-float(window.min()), float(window.max())) < np.float32(clip_uv):
-        return np.float64(0)
     return np.float64((np.abs(window) >= np.float32(clip_uv)).mean())
 
 
@@ -434,45 +465,59 @@ def channel_measures(
     than to all channels, because a lateralised pattern is large on one side.
     """
     seen = inspect(eeg, sfreq=sfreq, window=window, spectral=spectral)
-    rows = {
-        name: value[np.newaxis] for name, value in _observe_channels(seen, n_samples=eeg.shape[1]).items()
-    }
+    rows = {name: value[np.newaxis] for name, value in seen.channels.items()}
     return {name: values[0] for name, values in _derive_channels(rows).items()}
 
 
-def _observe_channels(seen: Inspection, *, n_samples: int) -> Row:
-    """Return what `_derive_channels` takes of one item.
+def _amplitudes(eeg: Array, is_gap: Mask | None, known: Array, n_block: int, *, n_samples: int) -> Row:
+    """Return what `_derive_channels` takes of the samples of one item themselves.
 
     Parameters
     ----------
+    eeg : float32, shape (20, n), µV; gaps bridged
+    is_gap : bool, shape (at least 20, n), or None
+    known : float32, shape (2, 20, at least n_blocks), µV; extremes of each ``n_block`` samples
     n_samples : samples that may be read of an item; what a recording does not reach of them
         has no blocks
     """
+    blocks = _blocks(eeg, n_block)
+    n_blocks = blocks.shape[1]
     # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
-    n_blocks = max(n_samples // round(AMPLITUDE_BLOCK_S * seen.sfreq), FLAT_BLOCKS)
-    ekg_bins = _bands(round(BLOCK_S * seen.sfreq), seen.sfreq).ekg
-    blocks = None if seen.is_gap is None else _blocks(seen.is_gap, seen.blocks.shape[2])
-    is_broken = _UNBROKEN if blocks is None else np.asarray(blocks.any(axis=2))
-    top, bottom = seen.high.max(axis=1), seen.low.min(axis=1)
-    bands = seen.bands
-    eeg, ekg = (_as_vectors(seen.spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
+    n_filled = max(n_samples // n_block, FLAT_BLOCKS)
+    of_blocks = known[:, :, :n_blocks]
+    high, low = of_blocks
+    of_all = np.array([high.max(axis=1), low.min(axis=1)])
+    broken = _UNBROKEN if is_gap is None else _blocks(is_gap[: len(eeg)], blocks.shape[2]).any(axis=2)
+    largest_step, mean_step = _squared_steps(eeg)
     return {
-        **_gap_measures(seen),
-        "present": seen.present,
-        "n_blocks": np.int64(seen.blocks.shape[1]),
-        "means": _filled_up(seen.means, n_blocks),
-        "high": _filled_up(seen.high, n_blocks),
-        "low": _filled_up(seen.low, n_blocks),
-        "is_broken": _filled_up(is_broken, n_blocks),
-        "top": top,
-        "bottom": bottom,
-        "n_extreme": _n_equal(seen.blocks, (seen.high, top), (seen.low, bottom)),
-        "steps": seen.steps,
-        "step_rms": seen.step_rms,
-        "sums": seen.power @ bands.sums,
+        "n_blocks": np.int64(n_blocks),
+        "means": _filled_up(_means(blocks), n_filled),
+        "high": _filled_up(high, n_filled),
+        "low": _filled_up(low, n_filled),
+        "is_broken": _filled_up(np.asarray(broken), n_filled),
+        "top": of_all[0],
+        "bottom": of_all[1],
+        "n_extreme": _n_equal(blocks, of_blocks, of_all),
+        "largest_step": largest_step,
+        "mean_step": mean_step,
+    }
+
+
+def _spectral_sums(spectra: NDArray[np.complex64], power: Array, bands: _Bands, *, sfreq: float) -> Row:
+    """Return what `_derive_channels` takes of the transforms of one item.
+
+    Parameters
+    ----------
+    spectra : complex64, shape (20, n_spectra, n_freqs); transforms of tapered blocks of 2 s
+    power : float32, shape (20, n_freqs); mean of their squared magnitudes
+    """
+    eeg, ekg = (_as_vectors(spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
+    ekg_bins = _bands(round(BLOCK_S * sfreq), sfreq).ekg
+    return {
+        "sums": power @ bands.sums,
         "products": eeg @ eeg.T,
-        "ekg_products": ekg @ ekg[-1] / np.float32(seen.spectra.shape[1]),
-        "ekg_power": _filled_up(seen.power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
+        "ekg_products": ekg @ ekg[-1] / np.float32(spectra.shape[1]),
+        "ekg_power": _filled_up(power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
     }
 
 
@@ -491,25 +536,30 @@ def _derive_channels(rows: Rows) -> dict[str, Array]:
         found = {name: rows[name] for name in ("gap_share", "window_gap_share", "longest_gap_s")}
         found |= _amplitude_measures(rows)
         found |= _spectral_measures(rows)
-        found["jump_uv"] = np.fmax(0, rows["steps"] - ORDINARY_STEPS * rows["step_rms"])
+        found["jump_uv"] = np.fmax(
+            0, np.sqrt(rows["largest_step"]) - ORDINARY_STEPS * np.sqrt(rows["mean_step"])
+        )
     return {name: found[name].astype(np.float32) for name in CHANNEL_MEASURES}
 
 
-def _gap_measures(seen: Inspection) -> Row:
+def _gap_measures(is_gap: Mask | None, window: slice, *, sfreq: float) -> Row:
     names = ("gap_share", "window_gap_share", "longest_gap_s")
-    is_gap = seen.is_gap
     if is_gap is None:
-        return {name: np.zeros(len(seen.eeg), np.float32) for name in names}
-    longest = np.array([_longest_run(row) if row.any() else 0 for row in is_gap]) / seen.sfreq
-    shares = is_gap.mean(axis=1), is_gap[:, seen.window].mean(axis=1)
-    return dict(zip(names, (*shares, longest), strict=True))
+        return dict.fromkeys(names, np.zeros(len(CHANNELS), np.float32))
+    found = np.zeros((len(names), len(is_gap)))
+    for rows, gap in gap_patterns(is_gap):
+        found[:, rows] = [[gap.mean()], [gap[window].mean()], [_longest_run(gap) / sfreq]]
+    return dict(zip(names, found, strict=True))
 
 
 def _bridged(eeg: Array, is_gap: Mask) -> Array:
     """Return a copy with straight lines over gaps, held at the ends; zeros without a valid sample."""
-    eeg = np.where(is_gap, np.float32(0), eeg)
-    for number in np.flatnonzero(is_gap.any(axis=1) & ~is_gap.all(axis=1)):
-        bridge(eeg[number], is_gap[number])
+    eeg = eeg.copy()
+    for rows, gap in gap_patterns(is_gap):
+        if gap.all():
+            eeg[rows] = 0
+        else:
+            bridge(eeg[rows], gap)
     return eeg
 
 
@@ -549,8 +599,14 @@ def _blocks(values: NDArray[Any], n_block: int) -> NDArray[Any]:
 def _means(blocks: Array) -> Array:
     """Return the mean of each block; a product takes a quarter of the time of `mean`."""
     n_block = blocks.shape[2]
-    means: Array = blocks @ np.full(n_block, 1 / n_block, np.float32)
+    means: Array = blocks @ _constant(n_block, 1 / n_block)
     return means
+
+
+@lru_cache(maxsize=16)
+def _constant(n: int, value: float) -> Array:
+    """Return n times a value, not to be written to."""
+    return np.full(n, value, np.float32)
 
 
 def _calmest(ptp: Array, n_blocks: NDArray[np.int64]) -> Array:
@@ -578,28 +634,32 @@ def _drift(means: Array, is_block: Mask) -> Array:
     return np.where(is_pair.any(axis=0), drift, np.float32(0))
 
 
-def _n_equal(blocks: Array, *extremes: tuple[Array, Array]) -> NDArray[Any]:
+def _n_equal(blocks: Array, of_blocks: Array, of_all: Array) -> NDArray[Any]:
     """Return how many samples of each channel equal its extreme, the most of several extremes.
 
-    Of each, what it is in every block and in all of them; only blocks that hold it are looked into.
+    Parameters
+    ----------
+    blocks : shape (n_channels, n_blocks, n_block)
+    of_blocks, of_all : shapes (n, n_channels, n_blocks) and (n, n_channels); the extremes of every
+        block and of all; only blocks that hold the latter are looked into
     """
-    of_blocks, of_all = (np.stack(arrays) for arrays in zip(*extremes, strict=True))
     which, channel, block = np.nonzero(of_blocks == of_all[:, :, None])
-    counts = np.count_nonzero(blocks[channel, block] == of_all[which, channel, None], axis=1)
+    is_equal = blocks[channel, block] == of_all[which, channel, None]
+    counts = is_equal @ _constant(blocks.shape[2], 1.0)  # a third of the time of `count_nonzero`
     found = np.bincount(which * len(blocks) + channel, weights=counts, minlength=of_all.size)
     return np.asarray(found.reshape(of_all.shape).max(axis=0))
 
 
-def _steps(eeg: Array) -> tuple[Array, Array]:
-    """Return the largest step between samples of each channel, and the RMS of all of them.
+def _squared_steps(eeg: Array) -> tuple[Array, Array]:
+    """Return the largest squared step between samples of each channel, and the mean of all of them.
 
     A product sums squares in half the time of a reduction.
     """
     n_steps = eeg.shape[1] - 1
     squares = eeg[:, 1:] - eeg[:, :-1]
     np.square(squares, out=squares)
-    total = squares @ np.ones(n_steps, np.float32)
-    return np.sqrt(squares.max(axis=1, initial=0)), np.sqrt(total / max(1, n_steps))
+    total = squares @ _constant(n_steps, 1.0)
+    return squares.max(axis=1, initial=0), np.asarray(total / np.float32(max(1, n_steps)))
 
 
 # --- spectra and correlations --------------------------------------------------------------------
@@ -611,7 +671,6 @@ class _Bands:
 
     Attributes
     ----------
-    taper : float32, shape (n_block,)
     sums : float32, shape (n_freqs, 7); powers per bin times it give the power in the EEG's
         band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
         beside it, then the sum over the EKG's band as it is
@@ -619,7 +678,6 @@ class _Bands:
     eeg, ekg : bins of the bands in which correlations are taken
     """
 
-    taper: Array
     sums: Array
     density: Array
     eeg: slice
@@ -629,8 +687,6 @@ class _Bands:
 @lru_cache(maxsize=8)
 def _bands(n_block: int, sfreq: float) -> _Bands:
     freqs = np.fft.rfftfreq(n_block, 1 / sfreq)
-    # A periodic Hann window: an offset is in the bins of 0 and 0.5 Hz alone, so none is taken off.
-    taper = np.hanning(n_block + 1)[:n_block] if n_block > 1 else np.ones(1)
     in_eeg, in_hf = _within(freqs, *EEG_BAND_HZ), _within(freqs, *HF_BAND_HZ)
     lines = []
     for mains_hz in MAINS_HZ:
@@ -639,13 +695,12 @@ def _bands(n_block: int, sfreq: float) -> _Bands:
         lines += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
     df = sfreq / n_block
     columns = [in_eeg * df, in_hf * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
-    to_density = 2 / (sfreq * np.square(taper).sum())
+    to_density = 2 / (sfreq * np.square(_taper(n_block), dtype=np.float64).sum())
     in_ekg = _within(freqs, *EKG_BAND_HZ)
     sums = np.stack([*(to_density * column for column in columns), in_ekg], axis=1)
     density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
     spans = _span(np.flatnonzero(in_eeg)), _span(np.flatnonzero(in_ekg))
-    taper32, sums32, density32 = (array.astype(np.float32) for array in (taper, sums, density))
-    return _Bands(taper32, sums32, density32, *spans)
+    return _Bands(sums.astype(np.float32), density.astype(np.float32), *spans)
 
 
 def spectrum_freqs(sfreq: float) -> NDArray[np.float64]:
@@ -676,26 +731,14 @@ def spectrum(seen: Inspection) -> Array:
     -------
     float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole block
     """
-    power = seen.power
-    if seen.is_gap is not None:
-        n_block = len(seen.bands.taper)
-        is_whole = np.asarray(~_blocks(seen.is_gap[:, seen.spectral], n_block).any(axis=2))
-        counts = is_whole.sum(axis=1, keepdims=True)
-        share = (is_whole.shape[1] / np.maximum(counts, 1)).astype(np.float32)
-        power = share * _power(np.where(is_whole[:, :, None], seen.spectra, np.complex64(0)))
     with np.errstate(**QUIET):
-        density = power[is_eeg(seen)] @ seen.bands.density
+        density = seen.power[seen.is_eeg] @ seen.bands.density
     has_power = (density > 0).all(axis=1)
     if not has_power.all():
         density = density[has_power]
     if not len(density):
         return np.full(density.shape[1], np.nan, np.float32)
     return np.asarray(np.log10(density).mean(axis=0), np.float32)
-
-
-def is_eeg(seen: Inspection) -> Mask:
-    """Tell which channels of an inspection the recording has, but for the EKG; shape (n_channels,)."""
-    return np.asarray(seen.present & (np.arange(len(seen.present)) != CHANNELS.index(EKG_CHANNEL)))
 
 
 def _within(values: NDArray[Any], low: float, high: float) -> Mask:
@@ -902,20 +945,35 @@ def _reaches(params: Cwt, sfreq: float) -> NDArray[np.int64]:
     return np.sort(np.ceil(np.array(seconds) * sfreq).astype(np.int64))[::-1]
 
 
-def window_signature(cleaned: Cleaned) -> Array:
-    """Return 256 samples of the cleaned window, spread over electrodes and time, by which windows compare.
+def window_samples(cleaned: Cleaned) -> Array:
+    """Return 256 samples of the cleaned window, spread over electrodes and time.
 
     Returns
     -------
-    float32, shape (256,), mean 0 and norm 1
-        The inner product of two signatures is the correlation of the samples. Zeros where
-        the samples do not change. A window with too few electrodes or samples repeats some.
+    float32, shape (256,), µV
+        A window with too few electrodes or samples repeats some.
     """
     rows, times = _signature_places(*cleaned.eeg.shape, cleaned.n_context)
-    samples = cleaned.eeg[rows, times].astype(np.float64)
-    samples -= samples.mean()
-    norm = np.sqrt(samples @ samples)
-    return (samples / norm if norm > 0 else np.zeros_like(samples)).astype(np.float32)
+    return cleaned.eeg[rows, times]
+
+
+def signatures(samples: Array) -> Array:
+    """Return what windows are compared by.
+
+    Parameters
+    ----------
+    samples : float32, shape (n_items, n_samples), µV; what `window_samples` gives of each
+
+    Returns
+    -------
+    float32, shape (n_items, n_samples), mean 0 and norm 1
+        The inner product of two signatures is the correlation of the samples. Zeros where
+        the samples do not change.
+    """
+    centred = samples.astype(np.float64)
+    centred -= centred.mean(axis=1, keepdims=True)
+    norm = np.sqrt(np.einsum("is,is->i", centred, centred))[:, np.newaxis]
+    return np.where(norm > 0, centred / np.where(norm > 0, norm, 1), 0).astype(np.float32)
 
 
 @lru_cache(maxsize=8)

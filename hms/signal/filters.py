@@ -274,17 +274,23 @@ def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
 
 
 def clip(eeg: Array, limit_uv: float | None) -> Array:
-    """Return the recording limited to plus and minus ``limit_uv`` (None: unchanged, not copied).
+    """Return the recording limited to plus and minus ``limit_uv``.
 
     Parameters
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
         NaN stays NaN.
     limit_uv : float or None
-        Largest magnitude kept.
+        Largest magnitude kept; None for no limit.
 
     Returns
     -------
     float32, shape (n_channels, n_samples), µV
+        The array given, not a copy, where no sample reaches the limit.
     """
-    return eeg if limit_uv is None else np.clip(eeg, np.float32(-limit_uv), np.float32(limit_uv))
+    if limit_uv is None:
+        return eeg
+    limit = np.float32(limit_uv)
+    if -limit < eeg.min() and eeg.max() < limit:
+        return eeg
+    return np.clip(eeg, -limit, limit)

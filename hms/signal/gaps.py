@@ -8,14 +8,16 @@ of thousands of samples are missing, and whatever replaces them must neither jum
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.registry import NonNegativeFloat, Params, lookup, register
 
-__all__ = ["FillGaps", "bridge", "fill_gaps", "has_gaps", "interpolate", "median"]
+__all__ = ["FillGaps", "bridge", "fill_gaps", "gap_patterns", "has_gaps", "interpolate", "median"]
 
 Array = NDArray[np.float32]
 
@@ -84,47 +86,72 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
     -------
     float32, shape (n_channels, n_samples), µV, finite
     """
-    out, is_gap = np.array(eeg, dtype=np.float32), ~np.isfinite(eeg)
+    out = np.array(eeg, dtype=np.float32)
     hold, taper = params.hold_s * sfreq, params.taper_s * sfreq
-    for number in np.flatnonzero(is_gap.any(axis=1)):
-        row, gap = out[number], is_gap[number]
+    for rows, gap in gap_patterns(~np.isfinite(eeg)):
+        some = out[rows]
         valid = np.flatnonzero(~gap)
         if valid.size == 0:
-            row[:] = 0
+            some[:] = 0
             continue
-        centre = np.float32(np.median(row[valid])) if gap[0] or gap[-1] else np.float32(0)
-        bridge(row, gap)
-        _taper_ends(row, valid[0], valid[-1], centre, hold=hold, taper=taper)
+        has_open_end = gap[0] or gap[-1]
+        centre = np.median(some[:, valid], axis=1, keepdims=True) if has_open_end else np.float32(0)
+        bridge(some, gap)
+        _taper_ends(some, valid[0], valid[-1], centre, hold=hold, taper=taper)
     return out
 
 
-def bridge(row: Array, gap: NDArray[np.bool_]) -> None:
-    """Put straight lines through a channel's gaps, in place; at the ends, the nearest valid sample.
+def gap_patterns(is_gap: NDArray[np.bool_]) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
+    """Yield channels together with the gaps that they have in common, if any.
+
+    A device that loses samples loses those of all channels; where these differ they come one by one.
 
     Parameters
     ----------
-    row : float32, shape (n_samples,), µV; at least one sample is valid
-    gap : bool, shape (n_samples,); the samples that are not
+    is_gap : bool, shape (n_channels, n_samples)
+
+    Yields
+    ------
+    rows : slice of the channels
+    gap : bool, shape (n_samples,); some of it True
+    """
+    if len(is_gap) and (is_gap == is_gap[0]).all():
+        groups = [slice(0, len(is_gap))]
+    else:
+        groups = [slice(row, row + 1) for row in range(len(is_gap))]
+    for rows in groups:
+        if is_gap[rows.start].any():
+            yield rows, is_gap[rows.start]
+
+
+def bridge(eeg: Array, gap: NDArray[np.bool_]) -> None:
+    """Put straight lines through gaps that channels share, in place; at the ends, the nearest valid sample.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+    gap : bool, shape (n_samples,); the samples that are not valid: some, not all
     """
     missing = np.flatnonzero(gap)
-    # A line needs no more than the valid samples that a gap stands beside.
-    beside = np.concatenate([missing - 1, missing + 1])
-    beside = np.unique(beside[(beside >= 0) & (beside < row.size)])
-    known = beside[~gap[beside]]
-    row[missing] = np.interp(missing, known, row[known])
+    is_first = np.diff(missing, prepend=-2) > 1
+    run = np.cumsum(is_first) - 1
+    before, after = missing[is_first] - 1, missing[np.append(is_first[1:], True)] + 1
+    before, after = np.where(before < 0, after, before), np.where(after >= gap.size, before, after)
+    start, stop = (eeg[:, at].astype(np.float64) for at in (before, after))
+    slope = (stop - start) / np.maximum(after - before, 1)
+    eeg[:, missing] = slope[:, run] * (missing - before[run]) + start[:, run]
 
 
-def _taper_ends(
-    row: Array, first: np.intp, last: np.intp, centre: np.float32, *, hold: float, taper: float
-) -> None:
-    row[:first] = centre + (row[first] - centre) * _taper(first, hold=hold, taper=taper)[::-1]
-    row[last + 1 :] = centre + (row[last] - centre) * _taper(row.size - 1 - last, hold=hold, taper=taper)
+def _taper_ends(eeg: Array, first: np.intp, last: np.intp, centre: Any, *, hold: float, taper: float) -> None:
+    start, stop = eeg[:, first : first + 1] - centre, eeg[:, last : last + 1] - centre
+    eeg[:, :first] = centre + start * _taper(first, hold=hold, taper=taper)[::-1]
+    eeg[:, last + 1 :] = centre + stop * _taper(eeg.shape[1] - 1 - last, hold=hold, taper=taper)
 
 
 def _taper(n_samples: int | np.intp, *, hold: float, taper: float) -> Array:
     """Weight of the held value 1 to ``n_samples`` samples away from it, 1 falling to 0."""
     distance = np.arange(1, n_samples + 1, dtype=np.float64)
-    progress = np.clip((distance - hold) / max(taper, np.finfo(np.float64).tiny), 0, 1)
+    progress = np.clip((distance - hold) / max(taper, 1e-9), 0, 1)
     return (0.5 + 0.5 * np.cos(np.pi * progress)).astype(np.float32)
 
 

@@ -10,7 +10,7 @@ __all__ = ["channel_means", "extremes"]
 Array = NDArray[np.float32]
 
 
-def extremes(eeg: Array, n_block: int) -> tuple[Array, Array]:
+def extremes(eeg: Array, n_block: int) -> Array:
     """Return the highest and the lowest sample of each channel in every ``n_block`` samples.
 
     Parameters
@@ -20,13 +20,16 @@ def extremes(eeg: Array, n_block: int) -> tuple[Array, Array]:
 
     Returns
     -------
-    high, low : float32, shape (n_channels, ceil(n_samples / n_block))
+    float32, shape (2, n_channels, ceil(n_samples / n_block)) : the highest, then the lowest
         NaN where any of a stretch's samples is NaN, so nothing more need be looked at to
         know that all are finite.
     """
     # `reduceat` takes less than half the time of `max` and `min` over short rows.
     starts = np.arange(0, eeg.shape[1], n_block)
-    return np.maximum.reduceat(eeg, starts, axis=1), np.minimum.reduceat(eeg, starts, axis=1)
+    found = np.empty((2, len(eeg), starts.size), np.float32)
+    np.maximum.reduceat(eeg, starts, axis=1, out=found[0])
+    np.minimum.reduceat(eeg, starts, axis=1, out=found[1])
+    return found
 
 
 def channel_means(eeg: Array) -> Array:

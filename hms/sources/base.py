@@ -149,9 +149,19 @@ class Segment:
         return slice(self.n_outside[0], self.eeg.shape[1] - self.n_outside[1])
 
     @cached_property
-    def extremes(self) -> tuple[Array, Array]:
+    def extremes(self) -> Array:
         """Highest and lowest sample of each channel in each second inside, as `hms.signal.levels` gives."""
         return extremes(self.eeg[:, self.inside], max(1, round(self.sfreq)))
+
+    @cached_property
+    def is_finite_inside(self) -> bool:
+        """Whether every sample inside is finite."""
+        return bool(np.isfinite(self.extremes).all())
+
+    @property
+    def is_finite(self) -> bool:
+        """Whether every sample of window and context is there and finite."""
+        return self.is_finite_inside and not any(self.n_outside)
 
     def narrowed(self, n_context: int) -> Segment:
         """Return the segment with less context around the same window."""

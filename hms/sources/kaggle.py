@@ -200,6 +200,8 @@ class ParquetRecording:
     def _row_groups(self, first: int, last: int) -> tuple[tuple[int, ...], int]:
         """Return the row groups that hold some samples, and the first sample of the first of them."""
         metadata = self._opened.metadata
+        if metadata.num_row_groups == 1:
+            return (0,), 0
         ends = np.cumsum([metadata.row_group(i).num_rows for i in range(metadata.num_row_groups)])
         begin, end = np.searchsorted(ends, [first, max(first, last - 1)], side="right")
         offset = int(ends[begin - 1]) if begin else 0

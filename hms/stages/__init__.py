@@ -1,18 +1,19 @@
 """The stages in running order; importing this package registers them all.
 
-reading -> signal -> derivations -> scalograms, waveforms -> inspections -> measures, features, sketches:
-one pass per recording. spectrograms: from a companion file of the recording.
+reading -> inspections, signal -> derivations -> scalograms, waveforms -> measures, features, sketches: one
+pass per recording, in this order. What looks at samples as recorded comes first: they are still in
+the processor's cache. spectrograms: from a companion file of the recording.
 quality -> meta -> packed, labels, splits -> summary, baseline, report: tables of the whole run.
 """
 
 from hms.stages import (  # noqa: I001 - running order
     reading,
+    inspections,
     signal,
     derivations,
     scalograms,
     waveforms,
     spectrograms,
-    inspections,
     measures,
     features,
     sketches,

@@ -16,7 +16,6 @@ from hms.quality.measures import (
     edge_share,
     observe_input,
     observe_output,
-    window_signature,
 )
 from hms.signal.filters import FilterParams
 from hms.signal.wavelets import Cwt
@@ -36,7 +35,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 8
+    version = 9
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -62,7 +61,6 @@ class Measures(ItemStage):
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
             **observe_output(derived, scalogram, waveform, self.derivations.chains),
             "edge_share": self._edge_share(segment),
-            "signature": window_signature(cleaned),
         }
 
     def _edge_share(self, segment: Segment) -> Any:

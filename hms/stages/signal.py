@@ -28,6 +28,7 @@ class Cleaned:
     eeg : float32, shape (n_channels, n_samples), µV
     channels : names of the rows; at the end, the pairs that the recording lacks (zeros, dead)
     dead : bool, shape (n_channels,); no usable or no changing sample over what was read
+    reaches_limit : whether any sample may stand at the limit that the electrodes were clipped to
     """
 
     eeg: NDArray[np.float32]
@@ -35,6 +36,7 @@ class Cleaned:
     dead: NDArray[np.bool_]
     n_context: int
     sfreq: float
+    reaches_limit: bool = True
 
 
 @register_stage
@@ -69,16 +71,23 @@ class Signal(ItemStage):
         dead = np.concatenate([_dead_rows(segment, rows), np.ones(len(lacking), np.bool_)])
         if dead.all():
             raise Unusable("no channel has a usable sample", failure=False)
-        cleaned = segment.processed(self.key, lambda eeg: self._clean(eeg[rows], segment.sfreq))
+        # What is known of the window alone says nothing of a block that it shares with others.
+        is_finite = segment.block is None and segment.is_finite
+        filtered = segment.processed(
+            self.key, lambda eeg: self._filtered(eeg[rows], segment.sfreq, is_finite=is_finite)
+        )
+        params: Any = self.filter
+        cleaned = clip(filtered, params.clip_uv)
         absent = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
         eeg = np.concatenate([cleaned, absent]) if lacking else cleaned
-        return Cleaned(eeg, (*channels, *lacking), dead, segment.n_context, segment.sfreq)
+        names = (*channels, *lacking)
+        return Cleaned(eeg, names, dead, segment.n_context, segment.sfreq, cleaned is not filtered)
 
-    def _clean(self, eeg: NDArray[np.float32], sfreq: float) -> NDArray[np.float32]:
+    def _filtered(self, eeg: NDArray[np.float32], sfreq: float, *, is_finite: bool) -> NDArray[np.float32]:
         params: Any = self.filter
-        filled = fill_gaps(eeg, params.gaps, sfreq=sfreq)
+        filled = eeg if is_finite else fill_gaps(eeg, params.gaps, sfreq=sfreq)
         gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
-        return clip(apply_filter(filled, gain), params.clip_uv)
+        return apply_filter(filled, gain)
 
 
 @lru_cache(maxsize=32)
@@ -99,9 +108,9 @@ def _lacks(lacking: tuple[str, ...], present: tuple[str, ...]) -> str:
 
 def _dead_rows(segment: Segment, rows: slice | list[int]) -> NDArray[np.bool_]:
     """Return `dead_channels` of some rows, without a look at the samples where none is missing."""
-    high, low = (values[rows] for values in segment.extremes)
-    if np.isfinite(high).all() and np.isfinite(low).all():
-        return np.asarray(high.max(axis=1) <= low.min(axis=1))
+    if segment.is_finite_inside:
+        high, low = segment.extremes
+        return np.asarray(high.max(axis=1) <= low.min(axis=1))[rows]
     return dead_channels(segment.eeg[rows])
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.quality.measures import Inspection, is_eeg, spectrum
+from hms.quality.measures import Inspection, spectrum
 from hms.quality.sketches import gap_raster, histogram, shrink_power
 from hms.sources.base import Segment
 from hms.stage import ItemStage, register_stage
@@ -30,7 +30,7 @@ class Sketches(ItemStage):
 
     def compute(self, segment: Segment, inspection: Inspection, scalogram: Scalogram) -> Mapping[str, Any]:
         """Look at the EEG channels as recorded, before anything was filled or filtered."""
-        is_gap = None if inspection.is_gap is None else inspection.is_gap[is_eeg(inspection)]
+        is_gap = None if inspection.is_gap is None else inspection.is_gap[inspection.is_eeg]
         return {
             "spectrum": spectrum(inspection),
             "gaps": gap_raster(is_gap, segment.eeg.shape[1], segment.n_outside),

@@ -13,6 +13,7 @@ from hms.quality.measures import (
     NEIGHBOURS,
     channel_measures,
     correlations,
+    covariances,
     derive_input,
     edge_share,
     inspect_segment,
@@ -349,7 +350,9 @@ def test_every_measure_has_one_float32_per_channel():
 def test_correlation_of_rows_is_pearsons_and_nan_for_a_constant():
     x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
     x[2] = 1
-    some, constant, absent = correlations(x, [(0, 1), (0, 2), (None, 1)])
+    one_item = (values[np.newaxis] for values in covariances(x))
+    found = correlations(*one_item, [(0, 1), (0, 2), (None, 1)])
+    some, constant, absent = (float(values[0]) for values in found)
     assert some == pytest.approx(np.corrcoef(x[0], x[1])[0, 1], abs=1e-6)
     assert np.isnan(constant)
     assert np.isnan(absent)

@@ -12,7 +12,6 @@ small arrays goes into calls. The row of an item does not depend on what stands 
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
@@ -42,6 +41,7 @@ __all__ = [
     "Inspection",
     "channel_measures",
     "correlations",
+    "covariances",
     "derive_input",
     "derive_output",
     "edge_share",
@@ -70,7 +70,7 @@ CHANNEL_MEASURES = (
 OBSERVATIONS = frozenset((
     "present", "n_blocks", "means", "high", "low", "top", "bottom", "is_broken", "n_extreme",
     "largest_step", "mean_step", "sums", "products", "ekg_products", "ekg_power",
-    "window_samples", "alive", "derivation_ptp", "x_low", "x_high",
+    "window_samples", "alive", "derivation_ptp", "wave_means", "wave_covariances", "x_low", "x_high",
 ))  # fmt: skip
 """What is observed of an item to derive measures from, and is none itself."""
 
@@ -383,10 +383,9 @@ def _spans(segment: Segment) -> tuple[slice, slice]:
 
 def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
     """Return the share of samples missing, of all and of the window, over the EEG channels present."""
-    if not seen.is_eeg.any():
-        return (np.float64(np.nan),) * 2
-    if seen.is_gap is None:
-        return (np.float64(0),) * 2
+    n_eeg = np.count_nonzero(seen.present) - int(seen.present[CHANNELS.index(EKG_CHANNEL)])
+    if seen.is_gap is None or not n_eeg:
+        return (np.float64(0 if n_eeg else np.nan),) * 2
     is_gap = seen.is_gap[seen.is_eeg]
     return np.float64(is_gap.mean()), np.float64(is_gap[:, seen.window].mean())
 
@@ -832,7 +831,6 @@ def observe_output(
     derived: Derived,
     scalogram: Scalogram,
     waveform: Waveform,
-    chains: tuple[tuple[str, tuple[str, ...]], ...],
 ) -> Row:
     """Observe the derivations, the waveforms and the scaled scalogram.
 
@@ -840,21 +838,15 @@ def observe_output(
     -------
     dict
         What `derive_output` takes, of one item; of the measures, these already
-        dead_derivations : derivations that take no part because an electrode is dead
-        corr_ll_lp, corr_rl_rp : correlation of the waveforms of the two chains of a side
-            (NaN where the montage has no such chains, or one is constant)
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1
     """
     x = scalogram.x
-    rows = {name: i for i, (name, _) in enumerate(chains)} if len(waveform.x) == len(chains) else {}
-    sides = (rows.get("LL"), rows.get("LP")), (rows.get("RL"), rows.get("RP"))
-    corr_ll_lp, corr_rl_rp = correlations(waveform.x, sides)
+    wave_means, wave_covariances = covariances(waveform.x)
     return {
         "alive": derived.alive,
         "derivation_ptp": _derivation_ptp(derived),
-        "dead_derivations": np.int64(np.count_nonzero(~derived.alive)),
-        "corr_ll_lp": corr_ll_lp,
-        "corr_rl_rp": corr_rl_rp,
+        "wave_means": wave_means,
+        "wave_covariances": wave_covariances,
         "x_low": np.float64(x.min()),
         "x_high": np.float64(x.max()),
         "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
@@ -862,24 +854,36 @@ def observe_output(
     }
 
 
-def derive_output(rows: Rows) -> Row:
+def derive_output(rows: Rows, chains: tuple[tuple[str, tuple[str, ...]], ...]) -> Row:
     """Return the measures of what came out of many items.
 
     Parameters
     ----------
     rows : what `observe_output` returns, stacked
+    chains : chains of the montage
 
     Returns
     -------
     dict
         Arrays of shape (n_items,)
+        dead_derivations : derivations that take no part because an electrode is dead
+        corr_ll_lp, corr_rl_rp : correlation of the waveforms of the two chains of a side
+            (NaN where the montage has no such chains, or one is constant)
         derivation_ptp_min_uv, derivation_ptp_max_uv : median over 2 s of the peak-to-peak
             amplitude of the weakest and of the strongest live derivation of the window
         x_is_finite, x_is_constant : of the scaled scalogram
     """
     ptp = rows["derivation_ptp"]
     ptp = np.sort(ptp, axis=2)[..., ptp.shape[2] // 2]
+    places = {name: i for i, (name, _) in enumerate(chains)}
+    if rows["wave_means"].shape[1] != len(chains):  # of derivations
+        places = {}
+    sides = (places.get("LL"), places.get("LP")), (places.get("RL"), places.get("RP"))
+    corr_ll_lp, corr_rl_rp = correlations(rows["wave_means"], rows["wave_covariances"], sides)
     return {
+        "dead_derivations": np.count_nonzero(~rows["alive"], axis=1),
+        "corr_ll_lp": corr_ll_lp,
+        "corr_rl_rp": corr_rl_rp,
         "derivation_ptp_min_uv": np.where(rows["alive"], ptp, np.inf).min(axis=1).astype(np.float64),
         "derivation_ptp_max_uv": np.where(rows["alive"], ptp, -np.inf).max(axis=1).astype(np.float64),
         "x_is_finite": np.isfinite(rows["x_low"]) & np.isfinite(rows["x_high"]),
@@ -895,25 +899,41 @@ def _derivation_ptp(derived: Derived) -> Array:
     return np.asarray(high - low)[:, :n_whole]
 
 
-def correlations(signals: Array, pairs: Sequence[tuple[int | None, int | None]]) -> list[np.float64]:
-    """Return Pearson's correlation of pairs of rows, NaN where one is absent or constant."""
+def covariances(signals: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return the means and the covariances of rows: shape (n, n_samples) to (n,) and (n, n)."""
     n_samples = signals.shape[1]
     centred = signals.astype(np.float64)
     means = np.einsum("ct->c", centred) / n_samples
     centred -= means[:, np.newaxis]
-    products = (centred @ centred.T).tolist()
+    return means, centred @ centred.T / n_samples
+
+
+def correlations(
+    means: NDArray[np.float64],
+    covariances: NDArray[np.float64],
+    pairs: Sequence[tuple[int | None, int | None]],
+) -> list[NDArray[np.float64]]:
+    """Return Pearson's correlation of pairs of rows, NaN where one is absent or constant.
+
+    Parameters
+    ----------
+    means, covariances : float64, shapes (n_items, n) and (n_items, n, n)
+    pairs : rows of each pair; None for one that is absent
+
+    Returns
+    -------
+    list of float64, shape (n_items,), one for each pair
+    """
+    variances = np.diagonal(covariances, axis1=1, axis2=2)
     # Rounding leaves of a constant far less than a change of its last digit in float32 would.
-    smallest = (n_samples * np.square(CONSTANT_SHARE * means)).tolist()
-    changes = [products[i][i] > smallest[i] for i in range(len(smallest))]
-
-    def one(first: int | None, second: int | None) -> np.float64:
-        if first is None or second is None or not (changes[first] and changes[second]):
-            return np.float64(np.nan)
-        return np.float64(
-            products[first][second] / math.sqrt(products[first][first] * products[second][second])
-        )
-
-    return [one(first, second) for first, second in pairs]
+    is_constant = ~(variances > np.square(CONSTANT_SHARE * means))
+    deviations = np.sqrt(np.where(is_constant, np.nan, variances))
+    return [
+        np.full(len(means), np.nan)
+        if first is None or second is None
+        else covariances[:, first, second] / (deviations[:, first] * deviations[:, second])
+        for first, second in pairs
+    ]
 
 
 def edge_share(params: Cwt, *, sfreq: float, n_window: int, before: int, after: int) -> np.float64:

@@ -59,7 +59,7 @@ class Measures(ItemStage):
         assert isinstance(params, FilterParams)
         return {
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
-            **observe_output(derived, scalogram, waveform, self.derivations.chains),
+            **observe_output(derived, scalogram, waveform),
             "edge_share": self._edge_share(segment),
         }
 
@@ -76,4 +76,4 @@ class Measures(ItemStage):
     def derive_rows(self, rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Derive the measures from what was observed of many items."""
         measured = {name: values for name, values in rows.items() if name not in OBSERVATIONS}
-        return {**measured, **derive_input(rows), **derive_output(rows)}
+        return {**measured, **derive_input(rows), **derive_output(rows, self.derivations.chains)}

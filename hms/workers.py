@@ -311,9 +311,11 @@ class _Chunk:
 
     def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
         """Compute a stage of an item, and keep what it gives, or why it gives nothing, if it is due."""
-        before = sum(self.result.seconds.values())
+        began = time.perf_counter()
         arrays: Mapping[str, Any] = {}
-        failed = next((item.failed[read.key] for read in stage.reads if read.key in item.failed), None)
+        failed = None
+        if item.failed:
+            failed = next((item.failed[read.key] for read in stage.reads if read.key in item.failed), None)
         if failed is None:
             try:
                 result = evaluate(stage, item.segment, item.memo, self.result.seconds)
@@ -322,7 +324,7 @@ class _Chunk:
                 failed = stage.name, reason.with_traceback(None)
             except _ERRORS as error:
                 failed = stage.name, _failed(stage, error)
-        self.result.stages[for_stage.key].seconds += sum(self.result.seconds.values()) - before
+        self.result.stages[for_stage.key].seconds += time.perf_counter() - began
         if failed is not None:
             item.failed[stage.key] = failed
             if stage is for_stage:
@@ -404,7 +406,7 @@ class _Chunk:
     def _finish_rows(self, stage: ItemStage) -> None:
         """Put the rows of all items into one file."""
         works, keys, rows = zip(*self.rows[stage.key], strict=True)
-        before = sum(self.result.seconds.values())
+        began = time.perf_counter()
         try:
             derived = self._timed(stage.name, lambda: _derived(stage, rows))
             content = self._timed("encode", partial(npz_bytes, derived))
@@ -416,7 +418,7 @@ class _Chunk:
         self.contents[stage.key] = {name: content}
         made = self.result.stages[stage.key]
         made.records.extend(Record(key, name, row) for row, key in enumerate(keys))
-        made.seconds += sum(self.result.seconds.values()) - before
+        made.seconds += time.perf_counter() - began
 
     def settle(self) -> None:
         """Leave no file without a name and no thread at work, whatever happened."""

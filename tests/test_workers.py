@@ -71,12 +71,14 @@ def test_a_disk_that_fails_while_files_are_synced_ends_the_run_and_leaves_nothin
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         sync(descriptor)
 
-    before = n_open()
+    still_open = []
     with monkeypatch.context() as broken:
         broken.setattr(os, "fsync", fails)
-        with pytest.raises(StorageError, match="cannot write to"):
-            prepare(small_set, STAGES)
-    assert n_open() <= before + 1
+        for _ in range(2):  # the first run of a process opens what stays open
+            with pytest.raises(StorageError, match="cannot write to"):
+                prepare(small_set, STAGES)
+            still_open.append(n_open())
+    assert still_open[1] <= still_open[0]
     assert temporaries(outputs) == []
     assert not list(outputs.glob("store/scalograms-*/*.npz"))
     assert len(prepare(small_set, STAGES).meta) == 10

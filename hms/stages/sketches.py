@@ -21,7 +21,7 @@ class Sketches(ItemStage):
     """Spectrum of what was recorded, places of gaps, a small scalogram and a histogram of x."""
 
     name = "sketches"
-    version = 5
+    version = 6
     rows: ClassVar[bool] = True
 
     reading: Reading

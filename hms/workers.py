@@ -184,7 +184,9 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     try:
         items = chunk.open(tasks)
         while batch := list(islice(items, job.items_together)):
-            chunk.prepare(batch)
+            # What float32 cannot hold is infinite or NaN then, which scaling refuses and measures count.
+            with np.errstate(over="ignore", invalid="ignore"):
+                chunk.prepare(batch)
         return chunk.finish()
     finally:
         chunk.settle()

@@ -9,6 +9,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from conftest import tree_bytes
 
@@ -112,3 +114,17 @@ def test_what_is_in_memory_together_does_not_grow_with_windows_or_blocks(
     cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", *overrides)
     plan = make_plan(build_config(cfg))
     assert plan.job(plan.due(), token="", own_process=False).items_together == expected
+
+
+@pytest.mark.parametrize("overrides", [("filter=none",), ("filter.clip_uv=null",)])
+def test_what_float32_cannot_hold_leaves_one_item_out_and_warns_of_nothing(
+    overrides: tuple[str, ...], own_set: Path, prepare: Prepare
+) -> None:
+    """Samples at the end of float32's range, where nothing limits them; warnings are errors here."""
+    file = sorted((own_set / "train_eegs").iterdir())[0]
+    eeg = pd.read_parquet(file)
+    eeg.loc[::400, "C3"] = np.float32(3.4e38)
+    eeg.to_parquet(file)
+    run = prepare(own_set, STAGES, *overrides)
+    assert len(run.meta) == 9
+    assert run.excluded["reason"].str.contains("power must be finite").all()

@@ -228,9 +228,10 @@ def inspect(
 
     n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
     n_samples = eeg.shape[1] if n_samples is None else n_samples
-    is_gap = None if known is not None else ~np.isfinite(eeg)
-    if is_gap is not None:
-        is_gap, eeg = (is_gap, _bridged(eeg, is_gap)) if is_gap.any() else (None, eeg)
+    is_gap = None
+    if known is None and not (is_finite := np.isfinite(eeg)).all():
+        is_gap = ~is_finite
+        eeg = _bridged(eeg, is_gap)
     if present is None:
         present = np.ones(len(eeg), bool)
     with np.errstate(**QUIET):

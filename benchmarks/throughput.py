@@ -141,7 +141,7 @@ def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     from hms.plan import choose_stages, needed_channels
     from hms.signal.cwt import frequencies
     from hms.sources.base import Reader
-    from hms.stage import section_function
+    from hms.stage import registered_order, section_function
     from hms.stages.scalograms import Scalogram, Scalograms
     from hms.workers import evaluate, stacked
 
@@ -185,7 +185,7 @@ def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     def together(paths: list[Path]) -> None:
         """Take every step for all of some recordings before the next, as a worker does."""
         read_ones: list[tuple[Any, dict[str, Any]]] = [(read(path), {}) for path in paths]
-        for name in ("signal", "derivations", "scalograms", "waveforms", "measures", "sketches"):
+        for name in sorted((*LABELS, "scalograms"), key=registered_order().index):
             for segment, memo in read_ones:
                 if name == "scalograms":
                     scalogram_of(memo)
@@ -208,6 +208,7 @@ def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
 
 
 LABELS = {
+    "inspections": "quality",
     "signal": "gaps and filter",
     "derivations": "montage",
     "waveforms": "waveform",

@@ -16,7 +16,7 @@ import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import Field, dataclass, fields, is_dataclass
 from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
@@ -38,7 +38,9 @@ __all__ = [
     "group_options",
     "import_kinds",
     "import_plugins",
+    "is_as_before",
     "plain",
+    "settings_before",
 ]
 
 T = TypeVar("T")
@@ -515,9 +517,23 @@ def flatten(value: Any, path: str) -> dict[str, Any]:
     if is_dataclass(value) and not isinstance(value, type):
         flat: dict[str, Any] = {}
         for f in fields(value):
-            flat |= flatten(getattr(value, f.name), f"{path}.{f.name}")
+            if not is_as_before(f, getattr(value, f.name)):
+                flat |= flatten(getattr(value, f.name), f"{path}.{f.name}")
         return flat
     return {path: _listed(value)}
+
+
+def is_as_before(setting: Field[Any], value: Any) -> bool:
+    """Tell whether a setting that came later (`hms.registry.added`) has the value that changes nothing."""
+    return "before" in setting.metadata and bool(setting.metadata["before"] == value)
+
+
+def settings_before(group: str, section: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings of a section that came later, at the values that change nothing."""
+    if "kind" not in section:
+        return {}
+    found = fields(lookup(group, str(section["kind"])).params)
+    return {f.name: plain(f.metadata["before"]) for f in found if "before" in f.metadata}
 
 
 def _listed(value: Any) -> Any:

@@ -19,7 +19,7 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "PositiveFloat",
     "PositiveInt",
     "Share",
+    "added",
     "did_you_mean",
     "kinds",
     "lookup",
@@ -86,6 +87,15 @@ PositiveInt = Annotated[int, Limits(at_least=1)]
 PositiveFloat = Annotated[float, Limits(above=0)]
 NonNegativeFloat = Annotated[float, Limits(at_least=0)]
 Share = Annotated[float, Limits(at_least=0, at_most=1)]
+
+
+def added(*, before: Any, path: str | None = None) -> Any:
+    """Return a field for a setting that came after keys were first made.
+
+    At the value ``before`` results are what they were without the setting, and keys leave it
+    out, so that what was computed then still stands. ``path`` is where a stage finds it.
+    """
+    return field(metadata={"before": before} if path is None else {"before": before, "path": path})
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config, ConfigError, build_config, compose
+from hms.config import Config, ConfigError, build_config, compose, settings_before
 from hms.manifest import NAME, ManifestError, read_manifest
 from hms.npz import read_npz
 from hms.registry import did_you_mean
@@ -160,7 +160,8 @@ class Run:
         for name, values in frozen.items():
             section = str(name)
             same = "kind" not in values or tree[section].get("kind") == values["kind"]
-            tree[section] = {**tree[section], **values} if same else values
+            earlier = settings_before(section, tree[section] | values) if same else {}
+            tree[section] = {**tree[section], **earlier, **values} if same else values
         return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
 
     def file(self, path: str) -> Path:

@@ -21,7 +21,7 @@ from functools import cache, cached_property
 from hashlib import blake2b
 from typing import IO, TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, get_args, get_type_hints
 
-from hms.config import Config, digest_of, flatten
+from hms.config import Config, digest_of, flatten, is_as_before
 from hms.registry import ConfigError, Params, did_you_mean, lookup
 
 if TYPE_CHECKING:
@@ -116,8 +116,9 @@ class Stage:
         """The stage's own settings by the path under which the user sets them."""
         flat: dict[str, Any] = {}
         for f in fields(self):
-            if f.name not in _stage_fields(type(self)):
-                flat |= flatten(getattr(self, f.name), f.metadata.get("path", f.name))
+            value = getattr(self, f.name)
+            if f.name not in _stage_fields(type(self)) and not is_as_before(f, value):
+                flat |= flatten(value, f.metadata.get("path", f.name))
         return flat
 
     @cached_property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 import hms
 from hms.config import ConfigError, flatten, plain
 from hms.plan import choose_stages
+from hms.registry import Params, added
 
 CWT = {"scalograms", "measures", "sketches", "quality", "summary"}
 SIGNAL = CWT | {"waveforms"}
@@ -139,3 +141,19 @@ def test_a_longer_wavelet_does_not_touch_the_waveforms() -> None:
     lower, base = keys("cwt.min_hz=0.2"), keys()
     assert lower["scalograms"] != base["scalograms"]
     assert lower["waveforms"] == base["waveforms"]
+
+
+def test_a_setting_that_came_later_leaves_keys_as_they_were_at_the_value_that_changes_nothing() -> None:
+    @dataclass(frozen=True)
+    class Earlier(Params):
+        step: float
+
+    @dataclass(frozen=True)
+    class Later(Params):
+        step: float
+        shift: float = added(before=0.0)
+
+    earlier = flatten(Earlier("stepped", 4.0), "weight")
+    assert earlier == {"weight.kind": "stepped", "weight.step": 4.0}
+    assert flatten(Later("stepped", 4.0, 0.0), "weight") == earlier
+    assert flatten(Later("stepped", 4.0, 1.0), "weight") == earlier | {"weight.shift": 1.0}

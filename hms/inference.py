@@ -161,7 +161,7 @@ class ArrayRecording:
                 f"an array has the shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
             )
         self._eeg = eeg
-        self._places = find_channels([str(label) for label in labels], aliases)
+        self.named = find_channels([str(label) for label in labels], aliases)
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the samples."""
@@ -169,8 +169,8 @@ class ArrayRecording:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names used here of the channels."""
-        return tuple(self._places)
+        """Keys of the channels."""
+        return self.named.keys
 
     @property
     def n_samples(self) -> int:
@@ -181,7 +181,7 @@ class ArrayRecording:
         """Return samples start to stop in µV, NaN outside the recording."""
         first, last = max(start, 0), min(stop, self.n_samples)
         eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
-        rows = [self._places[name] for name in channels]
+        rows = [self.named.places[key] for key in channels]
         eeg[:, first - start : last - start] = self._eeg[rows, first:last]
         return eeg
 

@@ -8,7 +8,16 @@ import pytest
 
 from hms.competition import EEG_CHANNELS
 from hms.registry import Params
-from hms.signal.montage import Montage, alive_derivations, bipolar, derive, electrodes, output_groups
+from hms.signal.montage import (
+    Montage,
+    alive_derivations,
+    bipolar,
+    derive,
+    electrodes,
+    find_sources,
+    output_groups,
+    why_lacking,
+)
 
 CHAINS = (("L", ("A-B", "B-C")), ("R", ("A-D",)))
 MONTAGE = Montage("bipolar", CHAINS, "chains", Params("curvature"), allow_degenerate=False)
@@ -110,3 +119,47 @@ def test_the_mean_waveform_is_allowed_on_request_or_where_it_is_not_used(change)
 def test_every_electrode_of_the_files_is_known():
     chains = (("all", tuple(f"{a}-{b}" for a, b in pairwise(EEG_CHANNELS))),)
     assert electrodes(chains) == EEG_CHANNELS
+
+
+# --- references ----------------------------------------------------------------------------------
+
+
+def test_a_pair_whose_electrodes_have_different_references_is_not_formed():
+    """B against one ear, the rest against the other: A-D alone is what it says."""
+    references = ("A2", "A1", "A2", "A2")
+    assert find_sources(CHANNELS, MONTAGE.derivations, references) == (("A", "D"), ("A-B", "B-C"))
+    why = why_lacking(("A-B", "B-C"), CHANNELS, references)
+    assert (
+        why
+        == "the references differ in A-B (A against A2 and B against A1), B-C (B against A1 and C against A2)"
+    )
+    with pytest.raises(ValueError, match="the references differ in A-B"):
+        derive(np.zeros((4, 5), np.float32), CHANNELS, MONTAGE.derivations, references)
+
+
+def test_equal_references_cancel():
+    """(A-R) - (B-R) is A-B, whatever R is."""
+    eeg = np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)
+    found = derive(eeg, CHANNELS, MONTAGE.derivations, ("R",) * 4)
+    np.testing.assert_array_equal(found, [[-9], [-90], [-999]])
+
+
+def test_the_reference_itself_is_zero():
+    """Recorded against B: A-B is A's channel, B-C is C's with its sign changed, both alive if A and C are."""
+    eeg = np.array([[1.0], [100.0], [1000.0]], np.float32)
+    channels, references = ("A", "C", "D"), ("B", "B", "B")
+    assert find_sources(channels, MONTAGE.derivations, references) == (("A", "C", "D"), ())
+    np.testing.assert_array_equal(
+        derive(eeg, channels, MONTAGE.derivations, references), [[1], [-100], [-999]]
+    )
+    alive = alive_derivations(np.array([False, True, False]), channels, MONTAGE.derivations, references)
+    np.testing.assert_array_equal(alive, [True, False, True])
+
+
+def test_a_pair_that_is_lacking_can_stand_beside_its_electrodes():
+    """As a row of zeros that is dead, it is taken in place of electrodes with different references."""
+    channels, references = (*CHANNELS, "A-B"), ("R", "S", "S", "R", "")
+    dead = np.array([False, False, False, False, True])
+    np.testing.assert_array_equal(
+        alive_derivations(dead, channels, MONTAGE.derivations, references), [False, True, True]
+    )

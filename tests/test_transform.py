@@ -54,7 +54,7 @@ def test_a_recording_becomes_the_same_bits_that_the_run_wrote(
 def test_order_and_spelling_of_channels_do_not_matter(finished: Run, small_set: Path) -> None:
     item_id, offset_s = first_item(finished)
     frame = recording(small_set, item_id).iloc[:, ::-1]
-    spelled = frame.rename(columns={"T3": "EEG T7-REF", "Fp1": "EEG FP1-LE"})
+    spelled = frame.rename(columns={"T3": "EEG T7-REF", "Fp1": "EEG FP1-REF"})
     got = hms.transform(spelled, finished, offset_s=offset_s)
     assert got.spec.tobytes() == finished.spec(item_id).tobytes()
 

@@ -31,12 +31,16 @@ __all__ = [
     "electrodes_of",
     "find_sources",
     "output_groups",
+    "why_lacking",
 ]
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Chains = tuple[tuple[str, tuple[str, ...]], ...]
 """Chains in output order: (name, derivations from front to back)."""
+
+NOTHING = -1
+"""Row that stands for the reference of an electrode, which is zero."""
 
 
 @dataclass(frozen=True)
@@ -124,14 +128,21 @@ def electrodes_of(derivations: Sequence[str]) -> tuple[str, ...]:
     return known + tuple(name for name in needed if name not in known)
 
 
-@lru_cache(maxsize=32)
+@lru_cache(maxsize=64)
 def find_sources(
-    channels: tuple[str, ...], derivations: tuple[str, ...]
+    channels: tuple[str, ...], derivations: tuple[str, ...], references: tuple[str, ...] = ()
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Return the channels that derivations are formed from, and the derivations that cannot be.
 
-    A derivation is the difference of its two electrodes, or a channel of its own name: a
-    bipolar recording has formed it already. Electrodes are preferred.
+    A derivation is the difference of its two electrodes, if both have one reference; an
+    electrode alone whose reference the other is; or a channel of its own name, which a
+    bipolar recording has formed already. Electrodes are preferred.
+
+    Parameters
+    ----------
+    channels : names of the channels there are
+    derivations : names ``anode-cathode``
+    references : reference of each channel; empty where all have the same
 
     Returns
     -------
@@ -141,36 +152,65 @@ def find_sources(
     needed: dict[str, None] = {}
     lacking = []
     for name in derivations:
-        pair = name.split("-")
-        if all(part in channels for part in pair):
-            needed |= dict.fromkeys(pair)
-        elif name in channels:
-            needed[name] = None
-        else:
+        terms = _terms(name, channels, references)
+        needed |= dict.fromkeys(term for term in terms or () if term is not None)
+        if terms is None:
             lacking.append(name)
     known = tuple(name for name in EEG_CHANNELS if name in needed)
     return known + tuple(name for name in needed if name not in known), tuple(lacking)
 
 
-@lru_cache(maxsize=32)
-def _pair_rows(channels: tuple[str, ...], derivations: tuple[str, ...]) -> NDArray[np.intp]:
-    """Rows of anodes and cathodes, shape (2, n_derivations); a formed derivation is both of its own."""
-    _, missing = find_sources(channels, derivations)
+def _terms(
+    name: str, channels: tuple[str, ...], references: tuple[str, ...]
+) -> tuple[str | None, str | None] | None:
+    """Return the channels whose difference a derivation is, None for nothing; None where there are none."""
+    anode, cathode = name.split("-")
+    against = dict(zip(channels, references, strict=True)) if references else {}
+    if against.get(anode) == cathode:
+        return anode, None
+    if against.get(cathode) == anode:
+        return None, cathode
+    has_both = anode in channels and cathode in channels
+    if has_both and against.get(anode, "") == against.get(cathode, ""):
+        return anode, cathode
+    return (name, None) if name in channels else None
+
+
+def why_lacking(lacking: Sequence[str], channels: Sequence[str], references: Sequence[str]) -> str:
+    """Return which of the lacking derivations are not formed because their references differ, "" if none."""
+    stated = (reference or "one not stated" for reference in references)
+    against = dict(zip(channels, stated, strict=True)) if references else {}
+    pairs = {name: name.split("-") for name in lacking}
+    texts = [
+        f"{name} ({' and '.join(f'{part} against {against[part]}' for part in pair)})"
+        for name, pair in pairs.items()
+        if all(part in against for part in pair)
+    ]
+    return f"the references differ in {', '.join(texts)}" if texts else ""
+
+
+@lru_cache(maxsize=64)
+def _pair_rows(
+    channels: tuple[str, ...], derivations: tuple[str, ...], references: tuple[str, ...]
+) -> NDArray[np.intp]:
+    """Rows of anodes and cathodes, shape (2, n_derivations); `NOTHING` where there is nothing to subtract."""
+    _, missing = find_sources(channels, derivations, references)
     if missing:
         lacking = {part: name for name in missing for part in name.split("-") if part not in channels}
         text = ", ".join(f"'{part}' (for {name})" for part, name in lacking.items())
-        raise ValueError(f"montage needs channel {text}, but the recording has {', '.join(channels)}")
-    rows = np.array([_rows_of(name, channels) for name in derivations], np.intp)
-    rows.flags.writeable = False
-    return rows.reshape(-1, 2).T
+        differing = why_lacking(missing, channels, references)
+        wanted = f"montage needs channel {text}" if text else differing
+        raise ValueError(f"{wanted}, but the recording has {', '.join(channels)}")
+    terms = (_terms(name, channels, references) or (None, None) for name in derivations)
+    rows = [[NOTHING if term is None else channels.index(term) for term in pair] for pair in terms]
+    found = np.array(rows, np.intp)
+    found.flags.writeable = False
+    return found.reshape(-1, 2).T
 
 
-def _rows_of(name: str, channels: tuple[str, ...]) -> list[int]:
-    pair = name.split("-")
-    return [channels.index(part) for part in (pair if all(p in channels for p in pair) else [name, name])]
-
-
-def derive(eeg: Array, channels: Sequence[str], derivations: Sequence[str]) -> Array:
+def derive(
+    eeg: Array, channels: Sequence[str], derivations: Sequence[str], references: Sequence[str] = ()
+) -> Array:
     """Return anode minus cathode for each derivation, or the channel that is the derivation already.
 
     Parameters
@@ -179,6 +219,7 @@ def derive(eeg: Array, channels: Sequence[str], derivations: Sequence[str]) -> A
         A NaN in either electrode is a NaN in the derivation.
     channels : names of the rows of ``eeg``
     derivations : names ``anode-cathode``
+    references : reference of each row; empty where all have the same
 
     Returns
     -------
@@ -187,20 +228,24 @@ def derive(eeg: Array, channels: Sequence[str], derivations: Sequence[str]) -> A
     Raises
     ------
     ValueError
-        If neither both electrodes nor the derivation are among ``channels``.
+        If a derivation has no source among ``channels``, see `find_sources`.
     """
-    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations))
+    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations), tuple(references))
     derived = np.empty((anodes.size, eeg.shape[1]), np.float32)
     for row, anode, cathode in zip(derived, anodes, cathodes, strict=True):
-        if anode == cathode:
+        if cathode == NOTHING:
             row[:] = eeg[anode]
+        elif anode == NOTHING:
+            np.negative(eeg[cathode], out=row)
         else:
             np.subtract(eeg[anode], eeg[cathode], out=row)
     return derived
 
 
-def alive_derivations(dead: Mask, channels: Sequence[str], derivations: Sequence[str]) -> Mask:
-    """Tell which derivations have two live electrodes.
+def alive_derivations(
+    dead: Mask, channels: Sequence[str], derivations: Sequence[str], references: Sequence[str] = ()
+) -> Mask:
+    """Tell which derivations are formed of live channels alone.
 
     Parameters
     ----------
@@ -208,6 +253,7 @@ def alive_derivations(dead: Mask, channels: Sequence[str], derivations: Sequence
         True for an electrode without signal.
     channels : names of the electrodes
     derivations : names ``anode-cathode``
+    references : reference of each channel; empty where all have the same
 
     Returns
     -------
@@ -216,10 +262,11 @@ def alive_derivations(dead: Mask, channels: Sequence[str], derivations: Sequence
     Raises
     ------
     ValueError
-        If neither both electrodes nor the derivation are among ``channels``.
+        If a derivation has no source among ``channels``, see `find_sources`.
     """
-    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations))
-    alive: Mask = ~(dead[anodes] | dead[cathodes])
+    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations), tuple(references))
+    known_dead = np.append(dead, False)  # row `NOTHING`, the last
+    alive: Mask = ~(known_dead[anodes] | known_dead[cathodes])
     return alive
 
 

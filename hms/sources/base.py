@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.competition import SUB_WINDOW_S
 from hms.registry import Params, PositiveFloat
 from hms.signal.levels import extremes
+from hms.sources.channels import Channels, View
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -30,13 +32,18 @@ __all__ = [
     "Segment",
     "Source",
     "SourceParams",
+    "Stretch",
     "WholeFiles",
     "current_digest",
     "open_part",
+    "present",
     "read_segment",
+    "stretch_of",
 ]
 
 Array = NDArray[np.float32]
+Stretch = tuple[int, int]
+"""First sample of a stretch, and the first after it."""
 
 RECORDING = "recording"
 """Kind of the files that items come from; other kinds are companions of a recording."""
@@ -128,6 +135,8 @@ class Segment:
         before it and after it
     block : the stretch of the recording that the window is part of, if windows share one
     first : samples from the start of the block to the start of the window
+    references : what each channel was recorded against; empty where all have the same
+    unknown : labels of the recording's channels whose names mean nothing here
     """
 
     eeg: Array
@@ -137,6 +146,8 @@ class Segment:
     n_outside: tuple[int, int]
     block: Block | None = None
     first: int = 0
+    references: tuple[str, ...] = ()
+    unknown: tuple[str, ...] = ()
 
     @property
     def n_window(self) -> int:
@@ -171,7 +182,17 @@ class Segment:
         assert cut > 0, "a segment cannot be given context that was not read"
         before, after = (max(0, n - cut) for n in self.n_outside)
         eeg = self.eeg[:, cut : self.eeg.shape[1] - cut]
-        return Segment(eeg, self.channels, self.sfreq, n_context, (before, after), self.block, self.first)
+        return Segment(
+            eeg,
+            self.channels,
+            self.sfreq,
+            n_context,
+            (before, after),
+            self.block,
+            self.first,
+            self.references,
+            self.unknown,
+        )
 
     def processed(self, key: str, function: Callable[[Array], Array]) -> Array:
         """Return ``function(eeg)``; where windows share a block, cut from the block's own result.
@@ -198,7 +219,12 @@ class Openable(Protocol):
 
 
 class Recording(Openable, Protocol):
-    """An open recording."""
+    """An open recording.
+
+    It may say more of itself: ``named``, the `hms.sources.channels.Channels` of its labels, where
+    these state references; ``stretches``, the samples from start to stop of each part without an
+    interruption, where there are interruptions; and ``notes``, what of the file was mended.
+    """
 
     sfreq: float
 
@@ -209,7 +235,7 @@ class Recording(Openable, Protocol):
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names used here of the channels there are."""
+        """Keys of the channels there are: names used here, see `hms.sources.channels.Channels`."""
         ...
 
     def read(self, start: int, stop: int, channels: tuple[str, ...]) -> Array:
@@ -308,7 +334,7 @@ class Reader:
     context_s: float
     channels: tuple[str, ...]
     block_s: float | None
-    _blocks: dict[int, Block] = field(default_factory=dict)
+    _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
 
     def segment(self, start_s: float) -> Segment:
         """Return a window with its context, see `read_segment`."""
@@ -327,29 +353,25 @@ class Reader:
         sfreq = self.recording.sfreq
         n_window, n_context = round(self.window_s * sfreq), round(self.context_s * sfreq)
         first = round(start_s * sfreq)
-        check_inside(self.recording, start_s, first, n_window, self.window_s)
+        stretch = stretch_of(self.recording, start_s, first, n_window, self.window_s)
         n_block = round(block_s * sfreq)
         number, offset = divmod(first, n_block)
-        present = _present(self.channels, self.recording.channels)
-        block = self._block(number, n_block, n_window, n_context, present)
-        n_outside = (
-            max(0, n_context - first),
-            max(0, first + n_window + n_context - self.recording.n_samples),
-        )
+        block = self._block(number, n_block, n_window, n_context, stretch)
         eeg = block.eeg[:, offset : offset + n_window + 2 * n_context]
-        return Segment(eeg, present, sfreq, n_context, n_outside, block, offset)
+        n_outside = _outside(first - n_context, first + n_window + n_context, stretch)
+        return _segment(self.recording, self.channels, eeg, n_context, n_outside, block, offset)
 
-    def _block(
-        self, number: int, n_block: int, n_window: int, n_context: int, present: tuple[str, ...]
-    ) -> Block:
+    def _block(self, number: int, n_block: int, n_window: int, n_context: int, stretch: Stretch) -> Block:
         """Read a block: from its start to the end of the last window that can start in it."""
-        if number not in self._blocks:
+        key = number, stretch[0]
+        if key not in self._blocks:
             self._blocks.clear()
             start = number * n_block
-            stop = min(start + n_block + n_window, self.recording.n_samples)
-            eeg = self.recording.read(start - n_context, stop + n_context, present)
-            self._blocks[number] = Block(eeg, n_context)
-        return self._blocks[number]
+            stop = min(start + n_block + n_window, stretch[1])
+            keys = present(self.recording, self.channels).keys
+            eeg = _read(self.recording, start - n_context, stop + n_context, keys, stretch)
+            self._blocks[key] = Block(eeg, n_context)
+        return self._blocks[key]
 
 
 def read_segment(
@@ -363,30 +385,90 @@ def read_segment(
     Raises
     ------
     Unusable
-        If the recording ends before the window does.
+        If the recording ends before the window does, or is interrupted in it.
     """
     sfreq = recording.sfreq
     n_window, n_context = round(window_s * sfreq), round(context_s * sfreq)
     first = round(start_s * sfreq)
-    check_inside(recording, start_s, first, n_window, window_s)
-    present = _present(channels, recording.channels)
+    stretch = stretch_of(recording, start_s, first, n_window, window_s)
     start, stop = first - n_context, first + n_window + n_context
-    eeg = recording.read(start, stop, present)
-    return Segment(eeg, present, sfreq, n_context, (max(0, -start), max(0, stop - recording.n_samples)))
+    eeg = _read(recording, start, stop, present(recording, channels).keys, stretch)
+    return _segment(recording, channels, eeg, n_context, _outside(start, stop, stretch))
+
+
+def _segment(
+    recording: Recording,
+    wanted: tuple[str, ...],
+    eeg: Array,
+    n_context: int,
+    n_outside: tuple[int, int],
+    block: Block | None = None,
+    first: int = 0,
+) -> Segment:
+    view = present(recording, wanted)
+    named: Channels | None = getattr(recording, "named", None)
+    unknown = () if named is None else named.unknown
+    return Segment(
+        eeg, view.names, recording.sfreq, n_context, n_outside, block, first, view.references, unknown
+    )
+
+
+def present(recording: Recording, wanted: tuple[str, ...]) -> View:
+    """Return those of the wanted channels that a recording has."""
+    named: Channels | None = getattr(recording, "named", None)
+    return _present(wanted, recording.channels) if named is None else named.chosen(wanted)
 
 
 @lru_cache(maxsize=64)
-def _present(wanted: tuple[str, ...], channels: tuple[str, ...]) -> tuple[str, ...]:
-    """Return those of the wanted channels that are there."""
-    return tuple(name for name in wanted if name in channels)
+def _present(wanted: tuple[str, ...], channels: tuple[str, ...]) -> View:
+    names = tuple(name for name in wanted if name in channels)
+    return View(names, names)
 
 
-def check_inside(recording: Recording, start_s: float, first: int, n_window: int, window_s: float) -> None:
-    """Raise `Unusable` if a window does not lie in the recording."""
+def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, window_s: float) -> Stretch:
+    """Return the samples from start to stop around a window without an interruption.
+
+    Raises
+    ------
+    Unusable
+        If the window does not lie in the recording, or is interrupted.
+    """
     from hms.stage import Unusable
 
-    if first < 0 or first + n_window > recording.n_samples:
-        raise Unusable(
-            f"the window ends at {start_s + window_s:g} s "
-            f"but the recording lasts {recording.n_samples / recording.sfreq:g} s"
-        )
+    n_samples, sfreq = recording.n_samples, recording.sfreq
+    if first < 0 or first + n_window > n_samples:
+        raise Unusable(_outside_text(start_s, window_s, n_samples / sfreq))
+    stretches: Sequence[Stretch] = getattr(recording, "stretches", ()) or ((0, n_samples),)
+    for stretch in stretches:
+        if stretch[0] <= first and first + n_window <= stretch[1]:
+            return stretch
+    ends = [0, *(edge for stretch in stretches for edge in stretch)]
+    gaps = zip(ends[::2], ends[1::2], strict=False)
+    begin, end = next((b, e) for b, e in gaps if e > first and b < first + n_window and e > b)
+    raise Unusable(
+        f"the window from {start_s:g} s to {start_s + window_s:g} s meets the interruption of the recording "
+        f"from {begin / sfreq:g} s to {end / sfreq:g} s",
+        failure=False,
+    )
+
+
+def _outside_text(start_s: float, window_s: float, length_s: float) -> str:
+    text = f"the window ends at {start_s + window_s:g} s but the recording lasts {length_s:g} s"
+    if start_s < 0:
+        text = f"a window of {window_s:g} s does not fit into the recording, which lasts {length_s:g} s"
+    is_short = length_s < SUB_WINDOW_S
+    return text + ("; window.length_s says how long a window is" if is_short and start_s < 0 else "")
+
+
+def _outside(start: int, stop: int, stretch: Stretch) -> tuple[int, int]:
+    return max(0, stretch[0] - start), max(0, stop - stretch[1])
+
+
+def _read(recording: Recording, start: int, stop: int, keys: tuple[str, ...], stretch: Stretch) -> Array:
+    """Return samples start to stop, NaN outside the stretch."""
+    if stretch == (0, recording.n_samples):
+        return recording.read(start, stop, keys)
+    eeg = np.full((len(keys), stop - start), np.nan, np.float32)
+    first, last = max(start, stretch[0]), min(stop, stretch[1])
+    eeg[:, first - start : last - start] = recording.read(first, last, keys)
+    return eeg

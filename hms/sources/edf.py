@@ -326,7 +326,7 @@ class EdfRecording:
         except Unusable as reason:
             self._reason = reason.reason
         labels = [] if self._header is None else [signal.label for signal in self._header.signals]
-        self._named = find_channels(labels, dict(params.aliases))
+        self.named = find_channels(labels, dict(params.aliases))
 
     @property
     def header(self) -> Header:
@@ -338,7 +338,7 @@ class EdfRecording:
     @property
     def channels(self) -> tuple[str, ...]:
         """Names used here of the file's channels."""
-        return tuple(self._named)
+        return self.named.keys
 
     @property
     def n_samples(self) -> int:
@@ -399,7 +399,7 @@ class EdfRecording:
         return eeg
 
     def _usable(self, name: str) -> Signal:
-        signal = self.header.signals[self._named[name]]
+        signal = self.header.signals[self.named.places[name]]
         if signal.problem is not None:
             raise Unusable(f"channel '{signal.label}': {signal.problem}")
         return signal

@@ -113,7 +113,7 @@ class MatRecording:
             self._eeg = _signals(load_mat(data, SIGNAL_NAME))
         except ValueError as error:
             self._reason = str(error)
-        self._named = find_channels(CHANNELS, aliases)
+        self._places = find_channels(CHANNELS, aliases).places
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the whole file."""
@@ -122,7 +122,7 @@ class MatRecording:
     @property
     def channels(self) -> tuple[str, ...]:
         """The competition's channels: the files do not name theirs."""
-        return tuple(self._named)
+        return tuple(self._places)
 
     @property
     def eeg(self) -> NDArray[np.float32]:
@@ -140,7 +140,7 @@ class MatRecording:
         """Return samples start to stop in µV, NaN outside the recording."""
         out = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
         first, last = max(start, 0), min(stop, self.n_samples)
-        rows = [self._named[name] for name in channels]
+        rows = [self._places[name] for name in channels]
         out[:, first - start : last - start] = self.eeg[rows, first:last]
         return out
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ
 from hms.registry import ConfigError, register
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
-from hms.sources.channels import find_channels
+from hms.sources.channels import Channels, find_channels
 from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, place_of, read_bytes
 from hms.stage import Unusable
 from hms.store import digest_bytes
@@ -157,8 +157,8 @@ class ParquetRecording:
         self.digest = digest_bytes(data)
         self._file, reason = open_parquet(data)
         self._reason = reason
-        self._columns = {} if self._file is None else _column_names(self._file, aliases)
-        self._channels = tuple(self._columns)
+        self._labels = () if self._file is None else tuple(self._file.schema_arrow.names)
+        self.named = _find_columns(self._labels, tuple(aliases.items()))
         self._decoded: _Decoded | None = None
 
     def digest_of(self, part: str) -> str:
@@ -167,8 +167,8 @@ class ParquetRecording:
 
     @property
     def channels(self) -> tuple[str, ...]:
-        """Names used here of the file's columns."""
-        return self._channels
+        """Keys of the file's columns."""
+        return self.named.keys
 
     @property
     def n_samples(self) -> int:
@@ -219,7 +219,7 @@ class ParquetRecording:
         return known.batch
 
     def _batch_of(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
-        names = [self._columns[name] for name in channels]
+        names = [self._labels[self.named.places[key]] for key in channels]
         with self._damaged():
             batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
             found = list(_first_rows(batches, n_rows))
@@ -258,12 +258,7 @@ def _first_rows(batches: Iterable[pa.RecordBatch], n_rows: int) -> Iterator[pa.R
             return
 
 
-def _column_names(file: pq.ParquetFile, aliases: dict[str, str]) -> dict[str, str]:
-    """Map channel names used here to column names of the file."""
-    return _find_columns(tuple(file.schema_arrow.names), tuple(aliases.items()))
-
-
 @lru_cache(maxsize=64)
-def _find_columns(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> dict[str, str]:
-    """Find the columns once for all files that name them alike; the result is not to be changed."""
-    return {name: labels[place] for name, place in find_channels(labels, dict(aliases)).items()}
+def _find_columns(labels: tuple[str, ...], aliases: tuple[tuple[str, str], ...]) -> Channels:
+    """Find the columns once for all files that name them alike."""
+    return find_channels(labels, dict(aliases))

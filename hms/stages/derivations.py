@@ -59,9 +59,9 @@ class Derivations(ItemStage):
     def compute(self, cleaned: Cleaned) -> Derived:
         """Return the derivations; a chain without a live pair makes the item unusable."""
         names = tuple(name for _, pairs in self.chains for name in pairs)
-        alive = alive_derivations(cleaned.dead, cleaned.channels, names)
+        alive = alive_derivations(cleaned.dead, cleaned.channels, names, cleaned.references)
         self._refuse_empty_chain(alive, cleaned)
-        values = derive(cleaned.eeg, cleaned.channels, names)
+        values = derive(cleaned.eeg, cleaned.channels, names, cleaned.references)
         return Derived(values, alive, cleaned.n_context, cleaned.sfreq)
 
     def _refuse_empty_chain(self, alive: NDArray[np.bool_], cleaned: Cleaned) -> None:

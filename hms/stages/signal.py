@@ -13,7 +13,7 @@ from hms.config import Config
 from hms.registry import Params
 from hms.signal.filters import apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.signal.montage import all_derivations, electrodes_of, find_sources
+from hms.signal.montage import all_derivations, electrodes_of, find_sources, why_lacking
 from hms.sources.base import Segment
 from hms.stage import ItemStage, Unusable, register_stage, setting
 from hms.stages.reading import Reading
@@ -29,6 +29,7 @@ class Cleaned:
     channels : names of the rows; at the end, the pairs that the recording lacks (zeros, dead)
     dead : bool, shape (n_channels,); no usable or no changing sample over what was read
     reaches_limit : whether any sample may stand at the limit that the electrodes were clipped to
+    references : what each row was recorded against; empty where all have the same
     """
 
     eeg: NDArray[np.float32]
@@ -37,6 +38,7 @@ class Cleaned:
     n_context: int
     sfreq: float
     reaches_limit: bool = True
+    references: tuple[str, ...] = ()
 
 
 @register_stage
@@ -64,9 +66,9 @@ class Signal(ItemStage):
 
     def compute(self, segment: Segment) -> Cleaned:
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
-        channels, lacking = find_sources(segment.channels, self.derivations)
+        channels, lacking = find_sources(segment.channels, self.derivations, segment.references)
         if lacking and self.reading.missing == "exclude":
-            raise Unusable(_lacks(lacking, segment.channels))
+            raise Unusable(_lacks(lacking, segment, len(self.derivations)))
         rows = _rows(channels, segment.channels)
         dead = np.concatenate([_dead_rows(segment, rows), np.ones(len(lacking), np.bool_)])
         if dead.all():
@@ -80,8 +82,15 @@ class Signal(ItemStage):
         cleaned = clip(filtered, params.clip_uv)
         absent = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
         eeg = np.concatenate([cleaned, absent]) if lacking else cleaned
-        names = (*channels, *lacking)
-        return Cleaned(eeg, names, dead, segment.n_context, segment.sfreq, cleaned is not filtered)
+        return Cleaned(
+            eeg,
+            (*channels, *lacking),
+            dead,
+            segment.n_context,
+            segment.sfreq,
+            cleaned is not filtered,
+            _references(channels, len(lacking), segment),
+        )
 
     def _filtered(self, eeg: NDArray[np.float32], sfreq: float, *, is_finite: bool) -> NDArray[np.float32]:
         params: Any = self.filter
@@ -98,11 +107,28 @@ def _rows(wanted: tuple[str, ...], present: tuple[str, ...]) -> slice | list[int
     return [present.index(name) for name in wanted]
 
 
-def _lacks(lacking: tuple[str, ...], present: tuple[str, ...]) -> str:
+def _references(channels: tuple[str, ...], n_lacking: int, segment: Segment) -> tuple[str, ...]:
+    """Return the references of some channels, and none for the pairs that are lacking."""
+    if not segment.references:
+        return ()
+    against = dict(zip(segment.channels, segment.references, strict=True))
+    return tuple(against[name] for name in channels) + ("",) * n_lacking
+
+
+def _lacks(lacking: tuple[str, ...], segment: Segment, n_wanted: int) -> str:
+    """Say which pairs cannot be formed, why, and what the recording has instead."""
+    pairs = ", ".join(lacking) if len(lacking) < n_wanted else f"any of its {n_wanted} pairs"
+    reason = f"the recording lacks what the montage needs for {pairs}"
+    differing = why_lacking(lacking, segment.channels, segment.references)
+    if differing:
+        reason += f": {differing}"
+    reason += f"; it has {', '.join(segment.channels) or 'none of the known names'}"
+    if segment.unknown:
+        reason += f", and labels that are not known: {', '.join(segment.unknown)}"
+    example = next(iter(segment.unknown), "X1")
     return (
-        f"the recording lacks what the montage needs for {', '.join(lacking)}; "
-        f"it has {', '.join(present) or 'none of the known names'} "
-        f"(data.aliases renames channels, data.missing=dead leaves such pairs out of their chain)"
+        f"{reason} (data.aliases={{'{example}': Fp1}} says what a label means, "
+        "data.missing=dead leaves such pairs out of their chain)"
     )
 
 

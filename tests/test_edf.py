@@ -316,11 +316,6 @@ def no_eeg(folder: Path) -> None:
     write_edf(folder / "bad.edf", {"Resp": np.zeros(N_60_S) + 1, "SpO2": np.zeros(N_60_S) + 97})
 
 
-def strange_rate(folder: Path) -> None:
-    write_edf(folder / "bad.edf", noise(60 * 199, names=EEG_CHANNELS), sfreq=199)
-    patched(folder / "bad.edf", 244, "0.987654", 8)
-
-
 def two_of_a_name(folder: Path) -> None:
     for name in ("one", "two"):
         (folder / name).mkdir()
@@ -344,7 +339,6 @@ def too_short(folder: Path) -> None:
         (other_text, "the file is not EDF or BDF"),
         (empty, "the file is not EDF or BDF"),
         (no_eeg, "it has none of the known names"),
-        (strange_rate, "has no simple ratio to 200 Hz"),
         (two_of_a_name, "several files have its name: one/bad.edf, two/bad.edf"),
         (too_short, "the window ends at 30 s but the recording lasts 20 s"),
     ],

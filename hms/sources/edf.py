@@ -31,8 +31,9 @@ from hms.registry import ConfigError, PositiveFloat, register
 from hms.sources.base import Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
 from hms.sources.files import one_line, place_of
-from hms.sources.resample import rational, resample, source_range
+from hms.sources.rates import conversion
 from hms.sources.tables import VotesTable
+from hms.sources.units import scale_uv
 from hms.sources.windows import read_windows, sliding_starts, windows_from_rows
 from hms.stage import Unusable
 from hms.store import digest_bytes
@@ -45,9 +46,6 @@ FIXED_HEADER, SIGNAL_HEADER = 256, 256
 
 LENGTHS_AT = 216
 """Bytes per signal in the header before the list of samples in a data record."""
-
-UNITS_UV = {"nv": 1e-3, "uv": 1.0, "µv": 1.0, "μv": 1.0, "âµv": 1.0, "microv": 1.0, "mv": 1e3, "v": 1e6}
-"""Spellings of units, in lower case, and what they are in µV; one is UTF-8 read as Latin-1."""
 
 
 @dataclass(frozen=True)
@@ -303,9 +301,7 @@ def _scale_uv(dimension: str, unit: str | None) -> float:
     stated = dimension.strip() or unit or ""
     if not stated:
         raise ValueError("no unit is stated; data.unit says which one it is (nV, uV, mV, V)")
-    if stated.lower() not in UNITS_UV:
-        raise ValueError(f"its unit is '{stated}', not one of nV, uV, mV, V")
-    return UNITS_UV[stated.lower()]
+    return scale_uv(stated)
 
 
 # --- the samples ---------------------------------------------------------------------------------
@@ -408,16 +404,13 @@ class EdfRecording:
         self, signals: Sequence[Signal], n_per_record: int, start: int, stop: int
     ) -> NDArray[np.float32]:
         """Return output samples start to stop of channels that share a sampling rate."""
-        try:
-            ratio = rational(n_per_record / self.header.record_s, SFREQ_HZ)
-        except ValueError as error:
-            raise Unusable(f"channel '{signals[0].label}': {error}") from None
-        first, last = (start, stop) if ratio == (1, 1) else source_range(start, stop, ratio)
+        rate = conversion(n_per_record / self.header.record_s, SFREQ_HZ)
+        first, last = rate.source_range(start, stop)
         n_in_file = self.header.n_records * n_per_record
         inside = self._samples(signals, n_per_record, max(first, 0), min(last, n_in_file))
         # Beyond its ends a recording is continued by its last sample: no step, so no ringing.
         padded = np.pad(inside, ((0, 0), (max(0, -first), max(0, last - n_in_file))), mode="edge")
-        return resample(padded, first, start, stop, ratio)
+        return rate.apply(padded, first, start, stop)
 
     def _samples(
         self, signals: Sequence[Signal], n_per_record: int, first: int, stop: int

@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
-from fractions import Fraction
 from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["MAX_FACTOR", "Ratio", "rational", "resample", "resampled_length", "source_range"]
+__all__ = [
+    "MAX_FACTOR",
+    "Ratio",
+    "resample",
+    "resample_anywhere",
+    "source_range",
+    "source_range_anywhere",
+]
 
 Ratio = tuple[int, int]
 """Factors up and down: output rate = input rate x up / down."""
 
 MAX_FACTOR = 20_000
-"""A larger factor means a rate that is no round number; its filter would have millions of taps."""
+"""A polyphase filter for a larger factor would have millions of taps."""
 
 HALF_LENGTH = 48
 """Zero crossings of the low-pass on each side."""
@@ -23,27 +29,11 @@ HALF_LENGTH = 48
 KAISER_BETA = 10.0
 """Stop band 100 dB down."""
 
+TABLE_STEPS = 2_048
+"""Places per zero crossing at which the low-pass is tabled; between them it is a straight line, 1e-7 off."""
 
-def rational(sfreq_in: float, sfreq_out: float) -> Ratio:
-    """Return the factors that turn one sampling rate into the other.
-
-    Raises
-    ------
-    ValueError
-        If the rate is not positive, or the ratio is no fraction with parts up to `MAX_FACTOR`.
-    """
-    if not (math.isfinite(sfreq_in) and sfreq_in > 0):
-        raise ValueError(f"a sampling rate must be above 0 Hz; got {sfreq_in:g}")
-    ratio = (Fraction(sfreq_out) / Fraction(sfreq_in)).limit_denominator(MAX_FACTOR)
-    if ratio.numerator > MAX_FACTOR or not math.isclose(float(ratio) * sfreq_in, sfreq_out, rel_tol=1e-9):
-        raise ValueError(f"{sfreq_in:g} Hz has no simple ratio to {sfreq_out:g} Hz")
-    return ratio.numerator, ratio.denominator
-
-
-def resampled_length(n_samples: int, ratio: Ratio) -> int:
-    """Return how many output samples lie within a recording of ``n_samples``."""
-    up, down = ratio
-    return n_samples * up // down
+ROWS_TOGETHER = 256
+"""Output samples whose weights are in memory together."""
 
 
 def source_range(start: int, stop: int, ratio: Ratio) -> tuple[int, int]:
@@ -106,3 +96,63 @@ def _low_pass(ratio: Ratio) -> NDArray[np.float64]:
     taps *= ratio[0]
     taps.flags.writeable = False
     return taps
+
+
+# --- any ratio -----------------------------------------------------------------------------------
+
+
+def source_range_anywhere(start: int, stop: int, step: float) -> tuple[int, int]:
+    """Return the input samples that `resample_anywhere` needs for output samples start to stop."""
+    reach = _reach(step)
+    return math.floor(start * step) - reach + 1, math.floor((stop - 1) * step) + reach + 1
+
+
+def resample_anywhere(
+    signals: NDArray[np.float64], first: int, start: int, stop: int, step: float
+) -> NDArray[np.float32]:
+    """Return output samples start to stop of signals whose first given sample has the number ``first``.
+
+    Output n stands at ``n * step`` input samples, which need be no fraction of anything. The
+    low-pass is that of `resample`, evaluated around each output sample, with weights that sum to
+    one; it is as exact. A sample does not depend on where a piece begins.
+
+    Parameters
+    ----------
+    signals : float64, shape (n_channels, n_given), finite
+    first : number of the first given sample
+    start, stop : output samples wanted; those given must cover `source_range_anywhere`
+    step : input samples from one output sample to the next
+
+    Returns
+    -------
+    float32, shape (n_channels, stop - start)
+    """
+    reach, table = _reach(step), _table()
+    taps = np.arange(1 - reach, reach + 1)
+    out = np.empty((len(signals), stop - start), np.float32)
+    for begin in range(start, stop, ROWS_TOGETHER):
+        numbers = np.arange(begin, min(begin + ROWS_TOGETHER, stop))
+        whole, part = np.divmod(numbers * step, 1.0)
+        crossings = np.abs(taps - part[:, None]) / max(step, 1.0)
+        weights = np.interp(crossings * TABLE_STEPS, np.arange(table.size), table, right=0.0)
+        weights /= weights.sum(axis=1, keepdims=True)
+        places = (whole.astype(np.int64) - first)[:, None] + taps
+        out[:, begin - start : begin - start + numbers.size] = np.einsum(
+            "cnt,nt->cn", signals[:, places], weights
+        )
+    return out
+
+
+def _reach(step: float) -> int:
+    """Return the input samples on either side of an output sample that it depends on."""
+    return math.ceil(HALF_LENGTH * max(step, 1.0)) + 1
+
+
+@lru_cache(maxsize=1)
+def _table() -> NDArray[np.float64]:
+    """Return half of the low-pass, from its middle to its last zero crossing."""
+    at = np.arange(HALF_LENGTH * TABLE_STEPS + 1) / TABLE_STEPS
+    shape = np.sqrt(np.maximum(0.0, 1 - (at / HALF_LENGTH) ** 2))
+    table: NDArray[np.float64] = np.sinc(at) * np.i0(KAISER_BETA * shape) / np.i0(KAISER_BETA)
+    table.flags.writeable = False
+    return table

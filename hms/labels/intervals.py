@@ -1,0 +1,393 @@
+"""Intervals that know of patients, for one figure, a paired difference and many at once.
+
+Items of one patient resemble each other, so that a patient, not an item, is what is left
+out and counted. All intervals here stand on one thing: what the figure would be without
+each patient. Their spread is the variance (for a mean it is the cluster-robust variance
+called CR3), and how unevenly patients add to it gives the degrees of freedom of Student's t.
+Percentiles of drawn patients cover less with few or uneven patients; docs/decisions/intervals.md
+has the measurement.
+
+References
+----------
+Efron B, Stein C, "The jackknife estimate of variance", Ann Stat 9 (1981).
+Bell RM, McCaffrey DF, "Bias reduction in standard errors for linear regression with
+multi-stage samples", Survey Methodology 28 (2002): CR3 is the jackknife over clusters.
+Satterthwaite FE, "An approximate distribution of estimates of variance components",
+Biometrics Bulletin 2 (1946): degrees of freedom from the variance of the variance.
+Chernozhukov V, Chetverikov D, Kato K, "Gaussian approximations and multiplier bootstrap
+for maxima of sums of high-dimensional random vectors", Ann Stat 41 (2013): max-t.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+__all__ = [
+    "HOLDS_FROM",
+    "LEVEL",
+    "REFITTED",
+    "Interval",
+    "Simultaneous",
+    "effective_number",
+    "group_codes",
+    "jackknife_interval",
+    "luck_of_the_best",
+    "mean_interval",
+    "paired_interval",
+    "simultaneous_intervals",
+]
+
+LEVEL = 0.95
+
+HOLDS_FROM = 30
+"""Effective patients from which intervals cover as they say: measured, docs/decisions/intervals.md."""
+
+REFITTED = 1.15
+"""Variance of an out-of-fold score over what its patients show, given the fitted models.
+
+Models fitted on other patients would score otherwise, and no figure of one run shows by
+how much: 1.09 to 1.27 in the simulations of benchmarks/coverage.py.
+"""
+
+N_DRAWS = 4000
+"""Draws of patients' multipliers for what is simultaneous: its quantiles are good to 1 %."""
+
+Floats = NDArray[np.float64]
+Groups = Sequence[Any] | NDArray[Any]
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its interval over patients.
+
+    Attributes
+    ----------
+    value : NaN without items
+    low, high : NaN where the interval does not hold: below `HOLDS_FROM` effective patients
+    n_items, n_groups : items, and the patients whom they belong to
+    effective : how many patients of equal size would tell as much, 1 / sum of squared shares
+    """
+
+    value: float
+    low: float
+    high: float
+    n_items: int
+    n_groups: int
+    effective: float
+
+    @property
+    def holds(self) -> bool:
+        """Whether there are enough patients for the interval to cover as it says."""
+        return bool(np.isfinite(self.low))
+
+    @property
+    def reason(self) -> str:
+        """Say why there is no interval, or nothing where there is one."""
+        if self.holds:
+            return ""
+        if not self.n_items:
+            return "no items"
+        return f"no interval holds: {self.effective:.0f} effective patients of {HOLDS_FROM} needed"
+
+    def to_dict(self) -> dict[str, float | int | str | None]:
+        """Return the interval for JSON, None in the place of NaN and ``reason`` where it does not hold."""
+        numbers = {
+            "value": self.value,
+            "low": self.low,
+            "high": self.high,
+            "effective_patients": self.effective,
+        }
+        finite = {name: float(x) if np.isfinite(x) else None for name, x in numbers.items()}
+        counts = {"n_items": self.n_items, "n_groups": self.n_groups}
+        return {**finite, **counts, **({} if self.holds else {"reason": self.reason})}
+
+    def __str__(self) -> str:
+        if self.holds:
+            return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
+        return self.reason if np.isnan(self.value) else f"{self.value:.3f} ({self.reason})"
+
+
+# --- one figure ----------------------------------------------------------------------------------
+
+
+def mean_interval(
+    values: ArrayLike,
+    groups: Groups,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = LEVEL,
+    factor: float = REFITTED,
+) -> Interval:
+    """Return the (weighted) mean of values with its interval over patients.
+
+    Parameters
+    ----------
+    values : shape (n_items,)
+    groups : n_items ids, those of the patients
+    weights : shape (n_items,), optional
+    level : share of data sets whose interval holds the true mean
+    factor : variance over what patients show; 1 where nothing was fitted to other patients
+
+    Raises
+    ------
+    ValueError
+        If the lengths differ or a value is not finite.
+    """
+    totals, masses = _sums(values, groups, weights)
+    value = float(totals.sum() / masses.sum()) if masses.sum() > 0 else np.nan
+    half = _half_widths(_pulls(totals[None], masses), level, factor)[0]
+    return _interval(value, half, masses, len(groups))
+
+
+def paired_interval(
+    values: ArrayLike,
+    reference: ArrayLike,
+    groups: Groups,
+    *,
+    weights: ArrayLike | None = None,
+    level: float = LEVEL,
+    factor: float = REFITTED,
+) -> Interval:
+    """Return the mean of ``values - reference``, item by item, with its interval over patients.
+
+    Row i of both is the same item: what makes an item hard for both cancels, so that the
+    interval is narrower than those of the two means. Below 0, ``values`` are the lower.
+
+    Raises
+    ------
+    ValueError
+        As `mean_interval`, and if the shapes differ.
+    """
+    first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
+    if first.shape != second.shape:
+        raise ValueError(f"paired values have one shape, not {first.shape} and {second.shape}")
+    return mean_interval(first - second, groups, weights=weights, level=level, factor=factor)
+
+
+def jackknife_interval(
+    value: float,
+    without: ArrayLike,
+    masses: ArrayLike,
+    *,
+    n_items: int,
+    level: float = LEVEL,
+    factor: float = 1.0,
+) -> Interval:
+    """Return the interval of any figure, from what it would be without each patient.
+
+    Parameters
+    ----------
+    value : of all patients
+    without : shape (n_patients,), the figure without each patient
+    masses : shape (n_patients,), how much each patient counts: items, votes or weights
+    n_items : items in all
+    level, factor : as in `mean_interval`
+    """
+    pulls = value - np.asarray(without, dtype=np.float64)
+    mass = np.asarray(masses, dtype=np.float64)
+    half = _half_widths(pulls[None], level, factor)[0]
+    return _interval(value, half, mass, n_items)
+
+
+def _interval(value: float, half: float, masses: Floats, n_items: int) -> Interval:
+    """Return the interval of a half-width, NaN where there are too few patients for it to hold."""
+    half = half if _enough(masses) and np.isfinite(value) else np.nan
+    effective = effective_number(masses)
+    return Interval(float(value), float(value - half), float(value + half), n_items, masses.size, effective)
+
+
+def _enough(masses: Floats) -> bool:
+    return effective_number(masses) >= HOLDS_FROM - 1e-9
+
+
+def _half_widths(pulls: Floats, level: float, factor: float) -> Floats:
+    """Return half of the width of each figure's own interval from its pulls: shape (n_figures,)."""
+    from scipy import stats
+
+    if pulls.shape[1] < 2:
+        return np.full(len(pulls), np.nan)
+    quantile = stats.t.ppf((1 + level) / 2, _freedom(pulls))
+    return np.asarray(quantile * np.sqrt(factor * (pulls**2).sum(axis=1)))
+
+
+def effective_number(masses: ArrayLike) -> float:
+    """Return how many patients of equal size tell as much: 1 / sum of squared shares; 0 without any.
+
+    References
+    ----------
+    Kish L, Survey Sampling (1965), the effective sample size of unequal weights.
+    """
+    mass = np.asarray(masses, dtype=np.float64)
+    return float(mass.sum() ** 2 / (mass**2).sum()) if np.any(mass) else 0.0
+
+
+def group_codes(groups: Groups) -> NDArray[np.int64]:
+    """Return the number of each item's patient, patients in the order of their ids as text."""
+    _, codes = np.unique(np.asarray([str(name) for name in groups]), return_inverse=True)
+    return codes.astype(np.int64)
+
+
+def _sums(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple[Floats, Floats]:
+    """Return the weighted sum of values and the sum of weights of each patient."""
+    numbers = np.asarray(values, dtype=np.float64)
+    factors = np.ones(numbers.shape[-1:]) if weights is None else np.asarray(weights, dtype=np.float64)
+    if not numbers.shape[-1:] == factors.shape == (len(groups),):
+        raise ValueError(
+            f"values {numbers.shape}, weights {factors.shape} and {len(groups)} groups do not match"
+        )
+    bad = np.flatnonzero(~np.isfinite(np.atleast_2d(numbers)).all(axis=0))
+    if bad.size:
+        more = f" and {bad.size - _SHOWN} more" if bad.size > _SHOWN else ""
+        raise ValueError(f"values must be finite (rows {', '.join(map(str, bad[:_SHOWN]))}{more})")
+    codes = group_codes(groups)
+    n = int(codes.max(initial=-1)) + 1
+    totals = [np.bincount(codes, weights=row * factors, minlength=n) for row in np.atleast_2d(numbers)]
+    masses = np.bincount(codes, weights=factors, minlength=n).astype(np.float64)
+    return np.reshape(totals, (*numbers.shape[:-1], n)).astype(np.float64), masses
+
+
+def _pulls(totals: Floats, masses: Floats) -> Floats:
+    """Return how far each patient pulls the mean: the mean less the mean without the patient."""
+    mass = masses.sum()
+    value = totals.sum(axis=-1, keepdims=True) / mass if mass > 0 else 0.0
+    rest = mass - masses
+    pulls = np.zeros_like(totals)
+    np.divide(totals - value * masses, rest, out=pulls, where=rest > 0)
+    return pulls
+
+
+def _freedom(pulls: Floats) -> Floats:
+    """Return Satterthwaite's degrees of freedom of the sum of squared pulls: shape (n_figures,).
+
+    2 v^2 / var(v), where v is a sum over patients and var(v) is seen in the patients' own shares of
+    it; never above the number of patients less one.
+    """
+    squares = pulls**2
+    total, n = squares.sum(axis=-1), pulls.shape[-1]
+    spread = (squares**2).sum(axis=-1) - total**2 / n
+    most = float(n - 1)
+    freedom = np.full(total.shape, most)
+    np.divide(2 * total**2, spread, out=freedom, where=spread > 2 * total**2 / most)
+    return np.maximum(freedom, 1.0)
+
+
+# --- many figures at once ------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Simultaneous:
+    """Differences of many figures whose intervals hold all at once.
+
+    Attributes
+    ----------
+    intervals : one per pair asked for, in that order
+    widening : how many times wider they are than if each stood alone
+    """
+
+    intervals: tuple[Interval, ...]
+    widening: float
+
+
+def simultaneous_intervals(
+    values: ArrayLike,
+    pairs: Sequence[tuple[int, int]],
+    groups: Groups,
+    *,
+    level: float = LEVEL,
+    factor: float = REFITTED,
+    seed: int = 0,
+) -> Simultaneous:
+    """Return the mean of ``values[a] - values[b]`` for each pair, with intervals that hold all at once.
+
+    Where nothing differs, one pair or more of them excludes 0 in a share of 1 - ``level`` of data
+    sets. Every interval that would stand alone (`paired_interval`) is widened by one factor: the
+    quantile of the largest of all studentised differences when patients are drawn, here by
+    normal multipliers, as far as the members' own losses go together.
+
+    Parameters
+    ----------
+    values : shape (n_members, n_items), row k that of member k
+    pairs : numbers of the members whose difference is asked for
+    groups : n_items ids, those of the patients
+    level, factor : as in `mean_interval`
+    seed : of the multipliers; the same seed gives the same intervals
+
+    Raises
+    ------
+    ValueError
+        As `mean_interval`.
+    """
+    totals, masses = _sums(np.atleast_2d(np.asarray(values, dtype=np.float64)), groups, None)
+    first, second = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
+    apart = totals[first] - totals[second]
+    pulls = _pulls(apart, masses)
+    means = apart.sum(axis=1) / (masses.sum() or np.nan)
+    halves = _half_widths(pulls, level, factor)
+    widening = _widening(pulls, level, seed) if _enough(masses) else 1.0
+    found = (
+        _interval(mean, widening * half, masses, len(groups))
+        for mean, half in zip(means, halves, strict=True)
+    )
+    return Simultaneous(tuple(found), widening)
+
+
+def _widening(apart: Floats, level: float, seed: int) -> float:
+    """Return by which factor single intervals are widened so that all hold at once, 1 or more."""
+    from scipy import stats
+
+    error = np.sqrt((apart**2).sum(axis=1))
+    differs = error > 0
+    if differs.sum() < 2:
+        return 1.0
+    freedom = _freedom(apart[differs])
+    single = stats.t.ppf((1 + level) / 2, freedom)
+    rng = np.random.default_rng(seed)
+    drawn = rng.standard_normal((N_DRAWS, apart.shape[1])) @ (apart[differs] / error[differs, None]).T
+    # The variance of each difference is itself uncertain: all of them high or low together.
+    luck = rng.standard_normal((N_DRAWS, 1))
+    largest = np.abs(drawn / _chi(luck, freedom) / single).max(axis=1)
+    return max(float(np.quantile(largest, level)), 1.0)
+
+
+def _chi(normal: Floats, freedom: Floats) -> Floats:
+    """Return the square root of chi-squared over its degrees of freedom, from standard normals.
+
+    References
+    ----------
+    Wilson EB, Hilferty MM, "The distribution of chi-square", PNAS 17 (1931): within 1 % from 3
+    degrees of freedom on.
+    """
+    ninth = 2 / (9 * freedom)
+    cube = np.maximum(1 - ninth + normal * np.sqrt(ninth), 0.05)
+    return np.asarray(np.sqrt(cube**3))
+
+
+def luck_of_the_best(
+    values: ArrayLike, reference: int, groups: Groups, *, factor: float = REFITTED, seed: int = 0
+) -> float:
+    """Return by how much the best of as many members would beat the reference if all were equal.
+
+    Parameters
+    ----------
+    values : shape (n_members, n_items), losses: the lower the better
+    reference : row of the reference
+    groups : n_items ids, those of the patients
+
+    Returns
+    -------
+    float
+        0 or more, in the unit of the values; NaN with too few patients or no other member.
+    """
+    totals, masses = _sums(np.atleast_2d(np.asarray(values, dtype=np.float64)), groups, None)
+    if len(totals) < 2 or not _enough(masses):
+        return float("nan")
+    pulls = _pulls(totals, masses)
+    apart = np.sqrt(factor) * (np.delete(pulls, reference, axis=0) - pulls[reference])
+    drawn = np.random.default_rng(seed).standard_normal((N_DRAWS, apart.shape[1])) @ apart.T
+    return float(np.maximum(-drawn.min(axis=1), 0).mean())

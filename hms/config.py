@@ -21,7 +21,7 @@ from hashlib import blake2b
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from hms.registry import ConfigError, Group, Limits, Params, Share, did_you_mean, lookup
+from hms.registry import ConfigError, Group, Limits, Params, Share, added, did_you_mean, lookup
 
 __all__ = [
     "Config",
@@ -52,6 +52,10 @@ class Package:
     """Optional forms of the package."""
 
     pack: bool
+    waveforms: bool = added(before=False)
+    spectrograms: bool = added(before=False)
+    derivations: bool = added(before=False)
+    derivations_dtype: Literal["float32", "float16"] = added(before="float32")
 
 
 @dataclass(frozen=True)

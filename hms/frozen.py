@@ -94,7 +94,8 @@ def _stages_of(run: Run) -> list[str]:
     from hms.stage import stage_names
 
     made = run.manifest["stages"]
-    implied = ("meta", "packed", "baseline", "report_baseline")
+    packed = ("packed", "packed_waveforms", "packed_spectrograms", "traces", "packed_traces")
+    implied = ("meta", *packed, "baseline", "report_baseline")
     parts = tuple(name for name in made if "report" in made and name.startswith("report_"))
     return [name for name in stage_names() if name in made and name not in (*implied, *parts)]
 

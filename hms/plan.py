@@ -36,6 +36,14 @@ TASK_ITEMS = 64
 
 KEY_LENGTH = 12
 
+PACKED = {
+    "pack": ("scalograms", "packed"),
+    "waveforms": ("waveforms", "packed_waveforms"),
+    "spectrograms": ("packed_spectrograms",),
+    "derivations": ("traces", "packed_traces"),
+}
+"""Stages that the flags of the section ``package`` ask for."""
+
 
 @dataclass(frozen=True)
 class Outputs:
@@ -487,7 +495,7 @@ def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStag
 
 def _implied_stages(cfg: Config) -> tuple[str, ...]:
     """Return the stages that other settings than ``stages`` ask for."""
-    packed = ("scalograms", "packed") if cfg.package.pack else ()
+    packed = [name for flag, names in PACKED.items() if cfg.at(f"package.{flag}") for name in names]
     spectrograms = () if cfg.spectrograms.kind == "none" else ("spectrograms",)
     shown = ("report_baseline",) if "report" in cfg.stages else ()
     baseline = () if cfg.baseline.kind == "none" else ("baseline", *shown)

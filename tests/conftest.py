@@ -25,6 +25,14 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def small_set_with_spectrograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four synthetic recordings of two patients, with the competition's spectrograms."""
+    folder = tmp_path_factory.mktemp("data") / "spectrograms"
+    generate(folder, n_recordings=4, n_patients=2, seed=0, write_spectrograms=True)
+    return folder
+
+
 @pytest.fixture
 def own_set(small_set: Path, tmp_path: Path) -> Path:
     """Return a copy of the small set that a test may change."""

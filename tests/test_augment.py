@@ -41,10 +41,12 @@ def sample(number: int = 0) -> dict:
     return {"x": x, "wave": wave, "y": y, "weight": np.float32(0.3 + number), "item_id": str(number)}
 
 
+AROUND = Around(MIRROR, sample, 5)
+
+
 def changed(kind: str, params: Change, given_sample: dict | None = None, seed: int = 0) -> dict:
-    around = Around(MIRROR, sample, 5)
     return lookup("augmentation", kind).function(
-        dict(given_sample or sample()), np.random.default_rng(seed), params, around
+        dict(given_sample or sample()), np.random.default_rng(seed), params, AROUND
     )
 
 
@@ -55,9 +57,7 @@ def augmented(option: str, *, seed: int = 0, epoch: int = 0, index: int = 0) -> 
         seed=seed,
         epoch=epoch,
         index=index,
-        mirror=MIRROR,
-        partner=sample,
-        n_items=5,
+        around=AROUND,
     )
 
 
@@ -100,9 +100,7 @@ def test_the_sample_given_is_not_changed():
             seed=0,
             epoch=epoch,
             index=2,
-            mirror=MIRROR,
-            partner=sample,
-            n_items=5,
+            around=AROUND,
         )
     assert same(given_sample, kept)
 
@@ -116,9 +114,7 @@ def test_each_change_is_made_to_its_share_of_the_samples():
     only = Augmentation("sequence", (("turn", Change("time_reversal", 0.3)),))
     turned = [
         not np.array_equal(
-            augment_sample(
-                sample(), only, seed=0, epoch=epoch, index=0, mirror=MIRROR, partner=sample, n_items=5
-            )["x"],
+            augment_sample(sample(), only, seed=0, epoch=epoch, index=0, around=AROUND)["x"],
             sample()["x"],
         )
         for epoch in range(1000)
@@ -131,9 +127,7 @@ def test_switching_one_change_off_leaves_the_draws_of_the_others():
 
     def after(first: Change) -> np.ndarray:
         both = Augmentation("sequence", (("turn", first), ("shift", shift)))
-        return augment_sample(
-            sample(), both, seed=0, epoch=0, index=0, mirror=MIRROR, partner=sample, n_items=5
-        )["x"]
+        return augment_sample(sample(), both, seed=0, epoch=0, index=0, around=AROUND)["x"]
 
     flipped, plain = after(turn), after(replace(turn, probability=0.0))
     moved = next(n for n in range(20) if np.array_equal(plain, np.roll(sample()["x"], n, axis=-1)))
@@ -251,6 +245,149 @@ def test_mixup_of_two_items_without_weight_is_still_a_label():
     assert got["y"].sum() == pytest.approx(1, abs=1e-6)
 
 
+# --- several signals at once ---------------------------------------------------------------------
+
+
+def with_spectrogram(number: int = 0) -> dict:
+    """Return a sample that also has ten minutes of a spectrogram."""
+    rng = np.random.default_rng(100 + number)
+    found = sample(number)
+    return {
+        "x": found["x"],
+        "wave": found["wave"],
+        "spec_lr": rng.random((4, 10, 30), dtype=np.float32),
+    } | found
+
+
+ALL = Around(MIRROR, with_spectrogram, 5)
+
+
+def test_mirroring_reversal_gain_and_mixing_are_the_same_for_every_signal():
+    given_sample = with_spectrogram()
+    swapped = module.left_right_swap(
+        given_sample, np.random.default_rng(0), Change("left_right_swap", 1.0), ALL
+    )
+    turned = module.time_reversal(given_sample, np.random.default_rng(0), Change("time_reversal", 1.0), ALL)
+    scaled = module.amplitude_scale(
+        given_sample, np.random.default_rng(5), Scale("amplitude_scale", 1.0, 2.0), ALL
+    )
+    mixed = module.mixup(given_sample, np.random.default_rng(7), Mixup("mixup", 1.0, 0.4), ALL)
+    rng = np.random.default_rng(7)
+    share, other = rng.beta(0.4, 0.4), with_spectrogram(int(rng.integers(5)))
+    factor = 2.0 ** np.random.default_rng(5).uniform(-1, 1)
+    for name in ("x", "wave", "spec_lr"):
+        np.testing.assert_array_equal(swapped[name], given_sample[name][[2, 3, 0, 1]])
+        np.testing.assert_array_equal(turned[name], given_sample[name][..., ::-1])
+        np.testing.assert_allclose(
+            mixed[name], share * given_sample[name] + (1 - share) * other[name], rtol=1e-5
+        )
+        top = np.inf if name == "wave" else given_sample[name].max()
+        low = -np.inf if name == "wave" else given_sample[name].min()
+        np.testing.assert_allclose(scaled[name], np.clip(given_sample[name] * factor, low, top), rtol=1e-6)
+
+
+def test_a_spectrogram_of_ten_minutes_has_shifts_and_masks_of_its_own():
+    given_sample = with_spectrogram()
+    rng = np.random.default_rng(1)
+    share, slow = rng.uniform(-0.5, 0.5), rng.uniform(-0.5, 0.5)
+    got = module.time_shift(given_sample, np.random.default_rng(1), TimeShift("time_shift", 1.0, 0.5), ALL)
+    np.testing.assert_array_equal(got["x"], np.roll(given_sample["x"], round(20 * share), axis=-1))
+    np.testing.assert_array_equal(got["spec_lr"], np.roll(given_sample["spec_lr"], round(30 * slow), axis=-1))
+    for kind, axes in (("time_mask", (0, 1)), ("frequency_mask", (0, 2))):
+        change = getattr(module, kind)
+        got = change(given_sample, np.random.default_rng(5), Masks(kind, 1.0, 1, 0.5), ALL)
+        gone = [np.flatnonzero((got[name] == 0).all(axis=axes)) for name in ("x", "spec_lr")]
+        length = [got[name].shape[2 if kind == "time_mask" else 1] for name in ("x", "spec_lr")]
+        assert all(part.size for part in gone)
+        assert gone[0][0] / length[0] != pytest.approx(gone[1][0] / length[1], abs=0.02)
+
+
+def test_a_spectrogram_beside_x_leaves_the_draws_of_x_as_they_were():
+    for epoch in range(10):
+        plain = augmented("strong", epoch=epoch)
+        both = augment_sample(with_spectrogram(), OPTIONS["strong"], seed=0, epoch=epoch, index=0, around=ALL)
+        assert same(plain, {name: both[name] for name in plain})
+
+
+def test_a_band_is_taken_out_of_a_wave_and_of_the_rows_of_pictures_that_hold_it():
+    """A sine inside the band is gone, one outside stays, and rows of the picture follow their frequency."""
+    rng = np.random.default_rng(8)
+    low = 2.0 * 2.0 ** rng.random()
+    high = low * 2.0 ** rng.random()
+    t = np.arange(2000) / 200
+    inside, outside = np.sin(2 * np.pi * 3 * t), np.sin(2 * np.pi * 15 * t)
+    assert low < 3 < high < 15
+    freqs = np.linspace(1, 8, 8, dtype=np.float32)
+    around = Around(MIRROR, sample, 5, freqs_hz={"x": freqs})
+    given_sample = sample() | {
+        "x": np.ones((4, 8, 20), np.float32),
+        "wave": np.tile(inside + outside, (4, 1)),
+    }
+    params = module.BandStop("band_stop", 1.0, 2.0, 4.0, 2.0)
+    got = module.band_stop(given_sample, np.random.default_rng(8), params, around)
+    np.testing.assert_allclose(got["wave"][0], outside, atol=1e-5)
+    np.testing.assert_array_equal(got["x"][0, :, 0] == 0, (freqs >= low) & (freqs <= high))
+
+
+# --- derivations in µV ---------------------------------------------------------------------------
+
+
+def derivations(number: int = 0) -> dict:
+    """Return 16 derivations of 100 samples with 30 of context on either side, one of them dead."""
+    rng = np.random.default_rng(number)
+    x = rng.standard_normal((16, 160)).astype(np.float32)
+    alive = np.ones(16, np.bool_)
+    alive[number] = False
+    x[number] = 0
+    y = np.eye(6, dtype=np.float32)[number]
+    return {"x": x, "alive": alive, "y": y, "weight": np.float32(1), "item_id": str(number)}
+
+
+WIDE = Around(mirrored_outputs(BANANA, "derivations"), derivations, 5, n_context=30)
+
+
+def test_derivations_are_moved_along_the_recording_and_not_turned_round():
+    share = np.random.default_rng(0).uniform(-0.2, 0.2)
+    by = round(100 * share)
+    got = module.time_shift(derivations(), np.random.default_rng(0), TimeShift("time_shift", 1.0, 0.2), WIDE)
+    assert by > 0
+    np.testing.assert_array_equal(got["x"][:, by:], derivations()["x"][:, :-by])
+    assert not got["x"][:, :by].any()
+
+
+def test_a_mask_of_derivations_lies_in_the_window_and_leaves_the_context():
+    got = module.time_mask(derivations(), np.random.default_rng(2), Masks("time_mask", 1.0, 2, 0.9), WIDE)
+    before = derivations()["x"]
+    np.testing.assert_array_equal(got["x"][:, :30], before[:, :30])
+    np.testing.assert_array_equal(got["x"][:, -30:], before[:, -30:])
+    assert (got["x"][1, 30:-30] == 0).any()
+
+
+def test_what_is_known_of_derivations_goes_where_their_rows_go():
+    swapped = module.left_right_swap(
+        derivations(), np.random.default_rng(0), Change("left_right_swap", 1.0), WIDE
+    )
+    assert (
+        np.flatnonzero(~swapped["alive"]).tolist()
+        == np.flatnonzero(~swapped["x"].any(axis=1)).tolist()
+        == [8]
+    )
+    dropped = module.chain_drop(derivations(), np.random.default_rng(0), Change("chain_drop", 1.0), WIDE)
+    gone = np.flatnonzero(~dropped["x"].any(axis=1))
+    assert len(gone) == 2
+    assert np.flatnonzero(~dropped["alive"]).tolist() == gone.tolist()
+
+
+def test_the_sum_of_two_recordings_is_alive_where_either_is():
+    rng = np.random.default_rng(2)
+    share, other = rng.beta(0.4, 0.4), int(rng.integers(5))
+    assert other
+    mixed = module.mixup(derivations(), np.random.default_rng(2), Mixup("mixup", 1.0, 0.4), WIDE)
+    assert mixed["alive"].all()
+    expected = share * derivations()["x"] + (1 - share) * derivations(other)["x"]
+    np.testing.assert_allclose(mixed["x"], expected, rtol=1e-5, atol=1e-7)
+
+
 # --- mirror images -------------------------------------------------------------------------------
 
 
@@ -287,7 +424,7 @@ def test_a_registered_change_takes_part(monkeypatch):
     )
     assert "dim" in kinds("augmentation")
     own = Augmentation("sequence", (("dim", Dim("dim", 1.0, 0.5)),))
-    got = augment_sample(sample(), own, seed=0, epoch=0, index=0, mirror=MIRROR, partner=sample, n_items=5)
+    got = augment_sample(sample(), own, seed=0, epoch=0, index=0, around=AROUND)
     np.testing.assert_array_equal(got["x"], sample()["x"] / 2)
 
 

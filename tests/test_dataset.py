@@ -16,7 +16,8 @@ import pytest
 import hms
 from hms.config import ConfigError
 from hms.results import Run
-from hms.training.dataset import SpecDataset, from_float16
+from hms.training.dataset import SpecDataset
+from hms.training.reading import from_float16
 
 
 @pytest.fixture(scope="module")
@@ -138,8 +139,11 @@ def test_sampler_weights_are_the_confidence_weights(packed_run: Run) -> None:
         (("trian",), {"fold": 0}, r"did you mean 'train'"),
         ((), {"stage": 3}, "stage=3 is not allowed; it is 1, 2 or None"),
         ((), {"stage_order": "both"}, "stage_order=both is not allowed"),
-        ((), {"signal": "eeg"}, "signal=eeg is not allowed; it is one of spec, wave, both"),
-        ((), {"signal": "wave", "packed": True}, "only scalograms are packed"),
+        ((), {"signal": "eeg"}, "signal=eeg is not allowed; it is one of spec, wave, both, derivations"),
+        ((), {"signal": "derivations"}, r"has no deriv_hr_out/.*run it again with package.derivations=true"),
+        ((), {"spectrogram": True}, r"has no spec_lr_out/.*run it again with spectrograms=kaggle"),
+        ((), {"draw": "windows"}, "draw=windows is not allowed.*did you mean 'window'"),
+        ((), {"draw": "window", "shift_s": 1}, "shift_s=1 .* which only derivations hold"),
         ((), {"items": ["nobody"]}, "1 items are not in this split and stage: nobody"),
         ((), {"dtype": "float64"}, "dtype=float64 is not allowed"),
         ((), {"dtype": "float16", "augment": "light"}, "dtype=float16 cannot be augmented"),
@@ -165,7 +169,10 @@ def test_a_run_without_scalograms_is_refused(small_set: Path, finished: Run, tmp
     run = hms.run(hms.compose(*base, "stages=[labels,splits]"))
     with pytest.raises(ConfigError, match=r"has no spec_hr_out/.*run it again with scalograms among stages"):
         run.dataset()
-    with pytest.raises(ConfigError, match=r"has no packed array; run it again with package.pack=true"):
+    with pytest.raises(
+        ConfigError,
+        match=r"has no packed array data_package/spec_pack.npy; run it again with package.pack=true",
+    ):
         finished.dataset(packed=True)
 
 
@@ -236,8 +243,86 @@ def test_packing_unscaled_power_is_refused(small_set: Path, tmp_path: Path) -> N
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     with pytest.raises(ConfigError, match=r"package.pack=true stores float16, which ends at 65504"):
         hms.run(hms.compose(*base, "package.pack=true", "scaling=none"))
-    with pytest.raises(ConfigError, match=r"'packed' is made by package.pack=true"):
-        hms.run(hms.compose(*base, "stages=[packed]"))
+    for stage, setting in {
+        "packed": "package.pack",
+        "packed_waveforms": "package.waveforms",
+        "packed_spectrograms": "package.spectrograms",
+        "packed_traces": "package.derivations",
+        "traces": "package.derivations",
+    }.items():
+        with pytest.raises(
+            ConfigError, match=rf"'{stage}' is made by {setting}=true; leave it out of stages"
+        ):
+            hms.run(hms.compose(*base, f"stages=[{stage}]"))
+
+
+@pytest.fixture(scope="module")
+def everything(small_set_with_spectrograms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Return a run with every signal, each in files and in one array; derivations in half precision."""
+    outputs = tmp_path_factory.mktemp("everything")
+    base = ("data=kaggle", f"data.root={small_set_with_spectrograms}", f"outputs_dir={outputs}", "n_jobs=1")
+    packs = [f"package.{name}=true" for name in ("pack", "waveforms", "spectrograms", "derivations")]
+    half = "package.derivations_dtype=float16"
+    return hms.run(
+        hms.compose(*base, *packs, half, "spectrograms=kaggle", "stages=[labels,splits]", "folds.n_splits=2")
+    )
+
+
+@pytest.mark.parametrize(
+    ("choices", "name", "of_item"),
+    [
+        ({"signal": "wave"}, "x", lambda run, item: run.wave(item)),
+        ({"signal": "both"}, "wave", lambda run, item: run.wave(item)),
+        ({"spectrogram": True}, "spec_lr", lambda run, item: run.spec_lr(item)),
+        ({"signal": "derivations"}, "x", lambda run, item: run.evaluate(item, "traces").x),
+    ],
+)
+def test_every_signal_is_read_from_one_array_or_from_files(everything: Run, choices, name, of_item) -> None:
+    """What the array holds is the file's values, rounded to half precision: 2**-11 of each at most."""
+    packed, single = (everything.dataset(packed=packed, **choices) for packed in (True, False))
+    assert all(reader.is_packed for reader in packed._readers.values())
+    assert not any(reader.is_packed for reader in single._readers.values())
+    for item, other in zip(packed, single, strict=True):
+        assert item[name].dtype == other[name].dtype == np.float32
+        np.testing.assert_allclose(item[name], other[name], rtol=2**-11, atol=1e-7)
+        np.testing.assert_allclose(other[name], of_item(everything, item["item_id"]), rtol=2**-11, atol=1e-7)
+        if "alive" in other:
+            np.testing.assert_array_equal(item["alive"], other["alive"])
+
+
+def test_augmentation_takes_every_signal_together(everything: Run) -> None:
+    dataset = everything.dataset(signal="both", spectrogram=True, augment="strong")
+    plain = everything.dataset(signal="both", spectrogram=True)
+    changed = set()
+    for epoch in range(6):
+        dataset.set_epoch(epoch)
+        for item, before in zip(dataset, plain, strict=True):
+            names = ("x", "wave", "spec_lr")
+            assert [item[name].shape for name in names] == [before[name].shape for name in names]
+            changed |= {name for name in names if not np.array_equal(item[name], before[name])}
+    assert changed == {"x", "wave", "spec_lr"}
+
+
+def test_derivations_that_half_precision_cannot_hold_are_left_out_with_the_way_out(
+    own_set: Path, tmp_path: Path
+) -> None:
+    import pandas as pd
+
+    path = sorted((own_set / "train_eegs").glob("*.parquet"))[0]
+    frame = pd.read_parquet(path)
+    frame["Fp1"] += np.float32(1e5)
+    frame.to_parquet(path)
+    base = ("data=kaggle", f"data.root={own_set}", f"outputs_dir={tmp_path}", "n_jobs=1", "filter=none")
+    half = hms.run(hms.compose(*base, "package.derivations=true", "package.derivations_dtype=float16"))
+    (reason,) = half.excluded["reason"].tolist()
+    assert reason.startswith("derivations reach 1.00")
+    assert reason.endswith("µV and float16 ends at 65504; package.derivations_dtype=float32 holds them")
+    whole = hms.run(hms.compose(*base, "package.derivations=true"))
+    assert not len(whole.excluded)
+    with pytest.raises(
+        ConfigError, match=f"dtype=float16 ends at 65504, but item {path.stem} has values up to"
+    ):
+        list(whole.dataset(signal="derivations", dtype="float16"))
 
 
 # --- workers -------------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """The stages in running order; importing this package registers them all.
 
-reading -> inspections, signal -> derivations -> scalograms, waveforms -> measures, features, sketches: one
-pass per recording, in this order. What looks at samples as recorded comes first: they are still in
-the processor's cache. spectrograms: from a companion file of the recording.
-quality -> meta -> packed, labels, splits -> summary, baseline, report: tables of the whole run.
+reading -> inspections, signal -> derivations -> scalograms, waveforms, traces -> measures, features,
+sketches: one pass per recording, in this order. What looks at samples as recorded comes first: they are
+still in the processor's cache. spectrograms: from a companion file of the recording.
+quality -> meta -> packed and its like, labels, splits -> summary, baseline, report: tables of the whole run.
 """
 
 from hms.stages import (  # noqa: I001 - running order
@@ -13,6 +13,7 @@ from hms.stages import (  # noqa: I001 - running order
     derivations,
     scalograms,
     waveforms,
+    traces,
     spectrograms,
     measures,
     features,
@@ -20,6 +21,9 @@ from hms.stages import (  # noqa: I001 - running order
     quality,
     meta,
     packed,
+    packed_waveforms,
+    packed_spectrograms,
+    packed_traces,
     labels,
     splits,
     summary,
@@ -37,6 +41,9 @@ __all__ = [
     "measures",
     "meta",
     "packed",
+    "packed_spectrograms",
+    "packed_traces",
+    "packed_waveforms",
     "quality",
     "reading",
     "report",
@@ -47,5 +54,6 @@ __all__ = [
     "spectrograms",
     "splits",
     "summary",
+    "traces",
     "waveforms",
 ]

@@ -44,33 +44,49 @@ class Packed(TableStage):
 
     def compute(self, tables: Tables) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
-        ids = np.array(tables.used["item_id"].tolist(), dtype=np.str_)
-        paths = tables.item_files("scalograms")
-        return {
-            self.files[0]: lambda file: _write_array(file, paths),
-            self.files[1]: npz_bytes({"item_id": ids}),
-        }
+        remedy = "choose a scaling that ends below 65504, or package.pack=false"
+        return packed_files(tables, "scalograms", self.files, dtype="<f2", remedy=remedy)
 
 
-def _write_array(file: IO[bytes], paths: list[Path]) -> None:
-    """Write one .npy array, float16, shape (n_items, n_outputs, n_freqs, n_frames)."""
+def packed_files(
+    tables: Tables, stage: str, files: tuple[str, ...], *, dtype: str, remedy: str
+) -> dict[str, Content]:
+    """Return a packed array of what a stage keeps of each used item, and what belongs to its rows.
+
+    Parameters
+    ----------
+    stage : name of an item stage whose files hold ``x``, and ``alive`` where rows can be dead
+    files : paths of the array and of its ids
+    dtype : of the array
+    remedy : what to do where ``dtype`` cannot hold a value
+    """
+    paths = tables.item_files(stage)
+    described: dict[str, NDArray[Any]] = {"item_id": np.array(tables.used["item_id"].tolist(), np.str_)}
+    if paths and "alive" in read_npz(paths[0].read_bytes()):
+        described["alive"] = np.stack([read_npz(path.read_bytes(), "alive")["alive"] for path in paths])
+    array, ids = files
+    return {array: lambda file: _write_array(file, paths, dtype, remedy), ids: npz_bytes(described)}
+
+
+def _write_array(file: IO[bytes], paths: list[Path], dtype: str, remedy: str) -> None:
+    """Write one .npy array, an item a row."""
     shape = _read_x(paths[0]).shape if paths else (0, 0, 0)
-    header = {"descr": "<f2", "fortran_order": False, "shape": (len(paths), *shape)}
+    header = {"descr": dtype, "fortran_order": False, "shape": (len(paths), *shape)}
     np.lib.format.write_array_header_1_0(file, header)
     for path in paths:
-        file.write(np.ascontiguousarray(_as_float16(_read_x(path), path)).data)
+        file.write(np.ascontiguousarray(_as_dtype(_read_x(path), dtype, path, remedy)).data)
 
 
 def _read_x(path: Path) -> NDArray[Any]:
     return read_npz(path.read_bytes(), "x")["x"]
 
 
-def _as_float16(x: NDArray[Any], path: Path) -> NDArray[np.float16]:
+def _as_dtype(x: NDArray[Any], dtype: str, path: Path, remedy: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
-        half = x.astype("<f2")
-    if not np.isfinite(half).all():
+        cast = x.astype(dtype, copy=False)
+    if not np.isfinite(cast).all():
         raise ConfigError(
-            f"package.pack=true stores float16, but {path.name} has values up to {x.max():g}; "
-            "choose a scaling that ends below 65504, or package.pack=false"
+            f"the packed array stores float16, which ends at 65504, but {path.name} has values up to "
+            f"{np.abs(x).max():g}; {remedy}"
         )
-    return half
+    return cast

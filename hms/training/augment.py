@@ -4,6 +4,10 @@ What happens to a sample is a pure function of (seed, epoch, index): any number 
 workers, in any order, give the same sample. Every change keeps shapes, keeps scalograms
 within the range they had, and keeps the label's sum at 1.
 
+All signals of a sample are of one recording, so what turns one turns the others: mirroring,
+reversal, gain and mixing are the same for all. A shift or a mask of the ten seconds means
+nothing in ten minutes: there, the competition's spectrogram has draws of its own.
+
 A change is a function ``(sample, rng, params, around) -> sample`` registered in the group
 ``augmentation``; an option of the config group ``augment`` lists changes by name in the
 order in which they are made. A change of your own is registered in the same way.
@@ -16,14 +20,16 @@ Zhang H et al., "mixup: Beyond Empirical Risk Minimization" (2018).
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.competition import CHAINS, SFREQ_HZ
 from hms.registry import Group, Limits, Params, PositiveFloat, PositiveInt, Share, lookup, register
+from hms.training.draw import shifted
 
 __all__ = ["Around", "Augmentation", "Change", "augment_sample", "no_augmentation", "sequence"]
 
@@ -32,8 +38,11 @@ Rng = np.random.Generator
 Array = NDArray[np.float32]
 Band = Annotated[float, Limits(above=0, at_most=1)]
 
-SIGNALS = ("x", "wave")
+SIGNALS = ("x", "wave", "spec_lr")
 """Entries of a sample that hold signals; the last axis is time, the first is outputs."""
+
+MIRRORED_CHAINS = tuple(CHAINS.index({"L": "R", "R": "L"}[name[0]] + name[1:]) for name in CHAINS)
+"""Rows of ``spec_lr`` after the head is mirrored: it has the competition's chains in any montage."""
 
 
 @dataclass(frozen=True)
@@ -45,11 +54,15 @@ class Around:
     mirror : int64, shape (n_outputs,); see `hms.training.mirror.mirrored_outputs`
     partner : returns another item of the data set, not augmented
     n_items : how many items there are
+    n_context : samples on either side of the window in ``x``, where that holds derivations
+    freqs_hz : frequencies of the rows of a scalogram or spectrogram, by its name in the sample
     """
 
     mirror: NDArray[np.int64]
     partner: Callable[[int], Sample]
     n_items: int
+    n_context: int = 0
+    freqs_hz: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -93,18 +106,16 @@ def augment_sample(
     seed: int,
     epoch: int,
     index: int,
-    mirror: NDArray[np.int64],
-    partner: Callable[[int], Sample],
-    n_items: int,
+    around: Around,
 ) -> Sample:
     """Return an augmented copy of a sample, determined by ``seed``, ``epoch`` and ``index``.
 
     Parameters
     ----------
-    sample : ``x`` and/or ``wave`` float32, ``y`` float32 (6,), ``weight``, ``item_id``; not changed
+    sample : signals float32, ``y`` float32 (n_classes,), ``weight``, ``item_id``; not changed
     params : settings of the section ``augment``
     seed, epoch, index : whole numbers, 0 or more
-    mirror, partner, n_items : see `Around`
+    around : what changes may look at
 
     Returns
     -------
@@ -115,7 +126,6 @@ def augment_sample(
     def rngs(number: int) -> Rng:
         return np.random.default_rng([seed, epoch, index, number])
 
-    around = Around(mirror, partner, n_items)
     changed: Sample = lookup("augment", params.kind).function(dict(sample), rngs, params, around)
     return changed
 
@@ -123,10 +133,10 @@ def augment_sample(
 # --- helpers -------------------------------------------------------------------------------------
 
 
-def _each(sample: Sample, change: Callable[[Array], Array]) -> Sample:
-    """Return the sample with every signal changed."""
+def _each(sample: Sample, change: Callable[[Array], Array], **own: Callable[[Array], Array]) -> Sample:
+    """Return the sample with every signal changed; some, by name, in a way of their own."""
     return sample | {
-        name: np.ascontiguousarray(change(sample[name]), dtype=np.float32)
+        name: np.ascontiguousarray(own.get(name, change)(sample[name]), dtype=np.float32)
         for name in SIGNALS
         if name in sample
     }
@@ -134,6 +144,16 @@ def _each(sample: Sample, change: Callable[[Array], Array]) -> Sample:
 
 def _is_scalogram(x: Array) -> bool:
     return x.ndim == 3
+
+
+def _has_context(x: Array, around: Around) -> bool:
+    """Whether a signal is derivations with their context, and not the window alone."""
+    return around.n_context > 0 and not _is_scalogram(x)
+
+
+def _with_rows(sample: Sample, alive: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]) -> Sample:
+    """Return the sample with what is known of derivations changed as their rows were."""
+    return sample | {"alive": alive(sample["alive"])} if "alive" in sample else sample
 
 
 def _within(changed: Array, x: Array) -> Array:
@@ -160,9 +180,19 @@ class TimeShift(Change):
 
 @register("augmentation", "time_shift", TimeShift)
 def time_shift(sample: Sample, rng: Rng, params: TimeShift, around: Around) -> Sample:
-    """Turn the window in time: what leaves at one end comes in at the other."""
+    """Turn the window in time: what leaves at one end comes in at the other.
+
+    Derivations are moved along the recording instead, as far as their context goes.
+    """
     share = rng.uniform(-params.max_share, params.max_share)
-    return _each(sample, lambda x: np.roll(x, round(share * x.shape[-1]), axis=-1))
+    slow = rng.uniform(-params.max_share, params.max_share)
+
+    def shift(x: Array) -> Array:
+        if _has_context(x, around):
+            return shifted(x, -round(share * (x.shape[-1] - 2 * around.n_context)))
+        return np.roll(x, round(share * x.shape[-1]), axis=-1)
+
+    return _each(sample, shift, spec_lr=lambda x: np.roll(x, round(slow * x.shape[-1]), axis=-1))
 
 
 @dataclass(frozen=True)
@@ -176,15 +206,28 @@ class Masks(Change):
 @register("augmentation", "time_mask", Masks)
 def time_mask(sample: Sample, rng: Rng, params: Masks, around: Around) -> Sample:
     """Set stretches of time to 0, the same in all outputs and signals."""
-    spans = [_span(rng, params.max_share) for _ in range(params.count)]
-    return _each(sample, lambda x: _masked(x, spans, axis=-1))
+    spans, slow = ([_span(rng, params.max_share) for _ in range(params.count)] for _ in range(2))
+
+    def mask(x: Array) -> Array:
+        if not _has_context(x, around):
+            return _masked(x, spans, axis=-1)
+        inside = slice(around.n_context, x.shape[-1] - around.n_context)
+        masked = x.copy()
+        masked[:, inside] = _masked(x[:, inside], spans, axis=-1)
+        return masked
+
+    return _each(sample, mask, spec_lr=lambda x: _masked(x, slow, axis=-1))
 
 
 @register("augmentation", "frequency_mask", Masks)
 def frequency_mask(sample: Sample, rng: Rng, params: Masks, around: Around) -> Sample:
     """Set bands of frequencies to 0 in all outputs of a scalogram; a waveform has none."""
-    spans = [_span(rng, params.max_share) for _ in range(params.count)]
-    return _each(sample, lambda x: _masked(x, spans, axis=-2) if _is_scalogram(x) else x)
+    spans, slow = ([_span(rng, params.max_share) for _ in range(params.count)] for _ in range(2))
+    return _each(
+        sample,
+        lambda x: _masked(x, spans, axis=-2) if _is_scalogram(x) else x,
+        spec_lr=lambda x: _masked(x, slow, axis=-2),
+    )
 
 
 def _masked(x: Array, spans: list[tuple[float, float]], *, axis: int) -> Array:
@@ -218,20 +261,21 @@ def left_right_swap(sample: Sample, rng: Rng, params: Change, around: Around) ->
             f"{np.flatnonzero(around.mirror < 0).tolist()} of the montage have none; "
             "set its probability to 0 or choose a montage that has both sides"
         )
-    return _each(sample, lambda x: x[around.mirror])
+    mirrored = _each(sample, lambda x: x[around.mirror], spec_lr=lambda x: x[list(MIRRORED_CHAINS)])
+    return _with_rows(mirrored, lambda alive: alive[around.mirror])
 
 
 @register("augmentation", "chain_drop", Change)
 def chain_drop(sample: Sample, rng: Rng, params: Change, around: Around) -> Sample:
-    """Set one output to 0, as if its electrodes had come off."""
+    """Set one output to 0, as if its electrodes had come off; a derivation is dead then."""
     draw = rng.random()
 
-    def drop(x: Array) -> Array:
+    def drop(x: NDArray[Any]) -> NDArray[Any]:
         dropped = x.copy()
         dropped[int(draw * len(x))] = 0
         return dropped
 
-    return _each(sample, drop)
+    return _with_rows(_each(sample, drop), drop)
 
 
 @dataclass(frozen=True)
@@ -265,6 +309,53 @@ def gaussian_noise(sample: Sample, rng: Rng, params: Noise, around: Around) -> S
     )
 
 
+@dataclass(frozen=True)
+class BandStop(Change):
+    """The width of the band, as its upper edge over its lower one at most, and where it may lie."""
+
+    min_hz: PositiveFloat
+    max_hz: PositiveFloat
+    max_ratio: Annotated[float, Limits(above=1)]
+
+    def __post_init__(self) -> None:
+        if self.min_hz >= self.max_hz:
+            raise ValueError(f"min_hz must be below max_hz; got {self.min_hz:g} and {self.max_hz:g}")
+
+
+@register("augmentation", "band_stop", BandStop)
+def band_stop(sample: Sample, rng: Rng, params: BandStop, around: Around) -> Sample:
+    """Take a band of frequencies out of every signal, in µV and in pictures alike.
+
+    A scalogram's rows with their frequency in the band become 0; those of a signal in µV are taken
+    out by Fourier transform.
+    """
+    low_hz = params.min_hz * (params.max_hz / params.min_hz) ** rng.random()
+    high_hz = low_hz * params.max_ratio ** rng.random()
+
+    def stop(name: str) -> Callable[[Array], Array]:
+        return lambda x: (
+            _without_rows(x, around.freqs_hz.get(name), low_hz, high_hz)
+            if _is_scalogram(x)
+            else _without_band(x, low_hz, high_hz)
+        )
+
+    return _each(sample, stop("x"), spec_lr=stop("spec_lr"))
+
+
+def _without_rows(x: Array, freqs_hz: NDArray[np.float32] | None, low_hz: float, high_hz: float) -> Array:
+    if freqs_hz is None:
+        return x
+    inside = (freqs_hz >= low_hz) & (freqs_hz <= high_hz)
+    return np.where(inside[:, np.newaxis], np.float32(0), x)
+
+
+def _without_band(x: Array, low_hz: float, high_hz: float) -> Array:
+    bins = np.fft.rfft(x, axis=-1)
+    freqs_hz = np.fft.rfftfreq(x.shape[-1], 1 / SFREQ_HZ)
+    bins[..., (freqs_hz >= low_hz) & (freqs_hz <= high_hz)] = 0
+    return np.fft.irfft(bins, n=x.shape[-1], axis=-1).astype(np.float32)
+
+
 # --- mixing ------------------------------------------------------------------------------------------
 
 
@@ -281,7 +372,8 @@ def mixup(sample: Sample, rng: Rng, params: Mixup, around: Around) -> Sample:
 
     ``w = lambda w1 + (1 - lambda) w2`` and ``y = (lambda w1 y1 + (1 - lambda) w2 y2) / w``:
     in a loss that is weighted by w this equals lambda times the first item's loss plus
-    (1 - lambda) times the second's. ``item_id`` stays that of the first.
+    (1 - lambda) times the second's. ``item_id`` stays that of the first. Derivations are mixed in
+    µV: a derivation is alive in the sum where it is in either.
     """
     share = rng.beta(params.alpha, params.alpha)
     other = around.partner(int(rng.integers(around.n_items)))
@@ -295,4 +387,5 @@ def mixup(sample: Sample, rng: Rng, params: Mixup, around: Around) -> Sample:
     # Two items of weight 0 have no label to mix by weight; they count nothing in any loss.
     by_weight = first / weight if weight > 0 else share
     label = by_weight * sample["y"] + (1 - by_weight) * other["y"]
-    return sample | mixed | {"y": label.astype(np.float32), "weight": np.float32(weight)}
+    together = sample | mixed | {"y": label.astype(np.float32), "weight": np.float32(weight)}
+    return _with_rows(together, lambda alive: alive | other["alive"])

@@ -9,40 +9,36 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from functools import cached_property, lru_cache
-from pathlib import Path
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.npz import read_npz
-from hms.registry import ConfigError, Params, did_you_mean
-from hms.training.augment import augment_sample
+from hms.competition import SFREQ_HZ
+from hms.registry import ConfigError, Params
+from hms.training.augment import Around, augment_sample
+from hms.training.draw import draw_window, group_by_recording, shifted
+from hms.training.epoch import SharedEpoch
 from hms.training.mirror import mirrored_outputs
+from hms.training.reading import SIGNALS, SignalReader, places, readers_of
+from hms.training.selection import check_choice, check_same_items, select_rows
 
 if TYPE_CHECKING:
     from hms.results import Run
 
-__all__ = ["Sample", "SpecDataset", "from_float16"]
+__all__ = ["Sample", "SpecDataset"]
 
 Sample = dict[str, Any]
-"""``x`` (and ``wave``, ``spec_lr``), ``y``, ``weight`` and ``item_id`` of one item."""
-
-PACK, PACK_IDS = "data_package/spec_pack.npy", "data_package/spec_pack_ids.npz"
-LOW_RESOLUTION = "spec_lr_out"
-FOLDERS = {"spec": ("spec_hr_out",), "wave": ("wave_hr_out",), "both": ("spec_hr_out", "wave_hr_out")}
-_SHOWN = 5
-_SIGN_EXPONENT_MANTISSA = 0x8FFFE000 - 2**32
-"""Bits of a float16 in the places of a float32, without the copies of its sign; as int32."""
+"""``x`` (and ``wave``, ``spec_lr``, ``alive``), ``y``, ``weight`` and ``item_id`` of one item."""
 
 
 class SpecDataset:
-    """Scalograms, waveforms or both of a run's items, with soft labels and weights.
+    """Scalograms, waveforms or derivations of a run's items, with soft labels and weights.
 
-    ``dataset[i]`` is a dictionary of ``x`` (float32; the scalogram, or the waveform where
-    only that is asked for), ``wave`` (float32, only with ``signal="both"``), ``y`` (float32,
-    shape (6,), sums to 1), ``weight`` (float32) and ``item_id`` (text).
+    ``dataset[i]`` is a dictionary of ``x`` (float32; the scalogram, or what else ``signal`` asks
+    for), ``wave`` (float32, only with ``signal="both"``), ``y`` (float32, shape (n_classes,), sums
+    to 1), ``weight`` (float32) and ``item_id`` (text).
 
     Parameters
     ----------
@@ -57,11 +53,18 @@ class SpecDataset:
     stage_order : ``confident_first`` or ``all_first``
         ``all_first`` turns it round, as most medal solutions train: 1 is all, 2 is
         high-confidence only.
-    signal : ``spec``, ``wave`` or ``both``
+    signal : ``spec``, ``wave``, ``both`` or ``derivations``
+        ``derivations``: x is in µV with the context that the transform needs, and ``alive`` (bool)
+        tells which rows are; `hms.training.torch.Scalogram` makes scalograms of them.
     spectrogram : bool
         Whether samples also have ``spec_lr``, the competition's ten minutes around the item
-        (float32, shape (4, n_freqs, 300)), which a run with ``spectrograms=kaggle`` has. It is
-        not augmented: ten minutes and ten seconds have no masks or shifts in common.
+        (float32, shape (4, n_freqs, 300)), which a run with ``spectrograms=kaggle`` has.
+    draw : ``item`` or ``window``
+        ``window``: an index is a recording, and each epoch draws one of its items; see
+        `hms.training.draw`. With one item per recording there is nothing to draw but shifts.
+    shift_s : float
+        With ``draw="window"`` and derivations: the window is moved by up to so many seconds to
+        either side, into the context that the package has.
     augment : Params, name of an option of the config group ``augment``, or None
     seed : int
         With the epoch and the index it determines what augmentation does.
@@ -69,7 +72,7 @@ class SpecDataset:
         Of the signals; ``float16`` doubles the rate at which packed items are read, for a
         training loop that converts on its own device. Augmentation needs ``float32``.
     packed : bool or None
-        Whether to read the packed array; None: where the run has one.
+        Whether to read the packed arrays; None: where the run has them.
     items : list of item_id, optional
         Only these, in this order; they must be in the split and stage.
     labels_from : Run, optional
@@ -89,8 +92,10 @@ class SpecDataset:
         fold: int | None = None,
         stage: Literal[1, 2] | None = None,
         stage_order: Literal["confident_first", "all_first"] = "confident_first",
-        signal: Literal["spec", "wave", "both"] = "spec",
+        signal: Literal["spec", "wave", "both", "derivations"] = "spec",
         spectrogram: bool = False,
+        draw: Literal["item", "window"] = "item",
+        shift_s: float = 0.0,
         augment: Params | str | None = None,
         seed: int = 0,
         dtype: Literal["float32", "float16"] = "float32",
@@ -98,235 +103,135 @@ class SpecDataset:
         items: Sequence[Any] | None = None,
         labels_from: Run | None = None,
     ) -> None:
-        _check_choice("signal", signal, tuple(FOLDERS))
+        check_choice("signal", signal, tuple(SIGNALS))
+        check_choice("draw", draw, ("item", "window"))
         owner = run if labels_from is None else labels_from
         labels = owner.labels
-        _check_same_items(run, labels.item_id.tolist(), owner)
-        rows = _split_rows(owner, split, fold)
-        rows = rows[_stage_mask(owner, rows, stage, stage_order)]
+        check_same_items(run, labels.item_id.tolist(), owner)
+        rows = select_rows(owner, split, fold, stage, stage_order)
         ids = labels.item_id[rows].tolist()
-        order = range(len(ids)) if items is None else _places(ids, [str(name) for name in items])
+        order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
         self.item_ids: list[str] = [ids[place] for place in order]
         chosen = rows[np.asarray(order, dtype=np.int64)]
         self.y: NDArray[np.float32] = labels.y_soft[chosen].astype(np.float32)
         self.weights: NDArray[np.float32] = labels.w_conf[chosen].astype(np.float32)
-        self.signal, self.seed, self.epoch = signal, seed, 0
+        self.signal, self.draw, self.seed = signal, draw, seed
+        self._epoch = SharedEpoch()
         self.augment = _augmentation(augment)
         self.dtype = _checked_dtype(dtype, self.augment)
-        self._folders = _item_folders(run, signal, self.item_ids)
-        self._lr_folder = _spectrogram_folder(run, self.item_ids, self.augment) if spectrogram else None
-        self._mirror = mirrored_outputs(run.config.at("montage.chains"), run.config.at("montage.output"))
-        self._pack_path, rows_of_pack = _find_pack(run, self.item_ids, signal, packed)
-        self._pack_rows: list[int] = rows_of_pack.tolist()
+        self._readers = readers_of(
+            run, signal, self.item_ids, spectrogram=spectrogram, packed=packed, dtype=self.dtype
+        )
+        output = "derivations" if signal == "derivations" else run.config.at("montage.output")
+        self.mirror: NDArray[np.int64] = mirrored_outputs(run.config.at("montage.chains"), output)
+        self.n_context = _n_context(run) if signal == "derivations" else 0
+        self._most_shift = _checked_shift(shift_s, draw, signal, self.n_context)
+        self._recordings = group_by_recording(_recordings(run, self.item_ids)) if draw == "window" else {}
+        self._names = list(self._recordings)
+        self._freqs_hz = _frequencies(self._readers) if self.augment.kind != "none" else {}
 
     def __len__(self) -> int:
-        return len(self.item_ids)
+        return len(self._names) if self.draw == "window" else len(self.item_ids)
 
     def __getitem__(self, index: SupportsIndex) -> Sample:
-        position, n_items = operator.index(index), len(self.item_ids)
+        position, n = operator.index(index), len(self)
         if position < 0:
-            position += n_items
-        if not 0 <= position < n_items:
-            raise IndexError(f"item {operator.index(index)} of a dataset of {n_items}")
+            position += n
+        if not 0 <= position < n:
+            raise IndexError(f"item {operator.index(index)} of a dataset of {n}")
+        plain = self._drawn if self.draw == "window" else self.plain
         if self.augment.kind == "none":
-            return self.plain(position)
+            return plain(position)
+        around = Around(self.mirror, plain, n, self.n_context, self._freqs_hz)
         return augment_sample(
-            self.plain(position),
-            self.augment,
-            seed=self.seed,
-            epoch=self.epoch,
-            index=position,
-            mirror=self._mirror,
-            partner=self.plain,
-            n_items=n_items,
+            plain(position), self.augment, seed=self.seed, epoch=self.epoch, index=position, around=around
         )
 
     def plain(self, position: int) -> Sample:
-        """Return an item without augmentation."""
-        item_id = self.item_ids[position]
-        if self._pack_path is None:
-            x = _read_x(self._folders[0], item_id, self.dtype)
-        else:
-            half = self._pack[self._pack_rows[position]]
-            x = half.copy() if self.dtype == "float16" else from_float16(half)
-        sample: Sample = {
-            "x": x,
-            "y": self.y[position].copy(),
-            "weight": self.weights[position],
-            "item_id": item_id,
-        }
-        if self.signal == "both":
-            sample["wave"] = _read_x(self._folders[1], item_id, self.dtype)
-        if self._lr_folder is not None:
-            sample["spec_lr"] = _read_x(self._lr_folder, item_id, self.dtype, "lr")
+        """Return an item, by its place in ``item_ids``, without augmentation."""
+        sample: Sample = {"x": None}
+        for name, reader in self._readers.items():
+            reader.read(sample, name, position)
+        sample["y"] = self.y[position].copy()
+        sample["weight"] = self.weights[position]
+        sample["item_id"] = self.item_ids[position]
         return sample
 
-    @cached_property
-    def _pack(self) -> NDArray[np.float16]:
-        assert self._pack_path is not None
-        array: NDArray[np.float16] = np.load(self._pack_path, mmap_mode="r", allow_pickle=False)
-        # A plain array over the same memory: numpy's memmap class costs microseconds per index.
-        return array.view(np.ndarray)
+    def _drawn(self, number: int) -> Sample:
+        """Return the item that this epoch draws of a recording, its window shifted."""
+        name = self._names[number]
+        members = self._recordings[name]
+        drawn = draw_window(len(members), seed=self.seed, epoch=self.epoch, recording=name)
+        sample = self.plain(members[drawn.member])
+        if self._most_shift:
+            sample["x"] = shifted(sample["x"], round(drawn.shift * self._most_shift))
+        return sample
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pack"}
+    @property
+    def epoch(self) -> int:
+        """The epoch set last, in this process or in the one that this copy comes from."""
+        return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
-        """Let augmentation draw anew; call it before each epoch.
+        """Draw windows and augmentation anew; call it before each epoch.
 
-        A DataLoader with ``persistent_workers=True`` keeps copies that do not see it.
+        Workers of a DataLoader see it, persistent ones as well.
         """
-        self.epoch = epoch
+        self._epoch.value = operator.index(epoch)
 
     def weights_for_sampler(self) -> list[float]:
-        """Return the confidence weights as torch's WeightedRandomSampler takes them."""
-        return [float(weight) for weight in self.weights]
+        """Return the confidence weights as torch's WeightedRandomSampler takes them.
+
+        With ``draw="window"`` one for each recording, the mean of its items'.
+        """
+        if self.draw == "item":
+            return [float(weight) for weight in self.weights]
+        return [float(self.weights[members].mean()) for members in self._recordings.values()]
 
     def __repr__(self) -> str:
-        source = "packed array" if self._pack_path is not None else "one file per item"
-        return f"<SpecDataset: {len(self)} items, {self.signal}, {source}, augment {self.augment.kind}>"
+        packed = all(reader.is_packed for reader in self._readers.values())
+        source = "packed array" if packed else "one file per item"
+        what = f"{len(self)} recordings" if self.draw == "window" else f"{len(self)} items"
+        return f"<SpecDataset: {what}, {self.signal}, {source}, augment {self.augment.kind}>"
 
 
-# --- reading -------------------------------------------------------------------------------------
+def _recordings(run: Run, item_ids: Sequence[str]) -> list[str]:
+    """Return the recording of each item, by its id."""
+    eeg_of = dict(zip(run.meta["item_id"].tolist(), run.meta["eeg_id"].astype(str).tolist(), strict=True))
+    return [eeg_of[name] for name in item_ids]
 
 
-def _read_x(folder: Path, item_id: str, dtype: str, suffix: str = "hr") -> NDArray[Any]:
-    with open(f"{folder}/{item_id}_{suffix}.npz", "rb") as file:
-        return np.asarray(read_npz(file.read(), "x")["x"], dtype=dtype)
+def _n_context(run: Run) -> int:
+    """Return the samples on either side of the window in a run's derivations."""
+    context_s: float = run.manifest["stages"]["traces"]["settings"]["derived.context_s"]
+    return round(context_s * SFREQ_HZ)
 
 
-def from_float16(half: NDArray[np.float16]) -> NDArray[np.float32]:
-    """Return finite float16 values as float32, exactly, in half the time that NumPy takes.
-
-    The bits are moved to their places in float32, where the exponent is too small by the
-    difference of the two formats' biases, 127 - 15: a factor of 2**112.
-    """
-    bits = half.view(np.int16).astype(np.int32)
-    bits <<= 13
-    bits &= np.int32(_SIGN_EXPONENT_MANTISSA)
-    values = bits.view(np.float32)
-    values *= np.float32(2.0**112)
-    return values
-
-
-def _item_folders(run: Run, signal: str, item_ids: Sequence[str]) -> tuple[Path, ...]:
-    """Return the folders to read from, after checking that the run has a file for every item."""
-    files = run.manifest["files"]
-    for folder in FOLDERS[signal]:
-        missing = [name for name in item_ids if f"{folder}/{name}_hr.npz" not in files]
-        if missing:
-            stage = {"spec_hr_out": "scalograms", "wave_hr_out": "waveforms"}[folder]
-            raise ConfigError(
-                f"run {run.hash} has no {folder}/{missing[0]}_hr.npz ({len(missing)} items lack it); "
-                f"run it again with {stage} among stages"
-            )
-    return tuple(run.path / folder for folder in FOLDERS[signal])
-
-
-def _spectrogram_folder(run: Run, item_ids: Sequence[str], augment: Params) -> Path:
-    """Return the folder of the competition's spectrograms, after checking that it has every item."""
-    if augment.kind != "none":
+def _checked_shift(shift_s: float, draw: str, signal: str, n_context: int) -> int:
+    """Return the most samples that a window is shifted by."""
+    if not shift_s:
+        return 0
+    if draw != "window" or signal != "derivations":
         raise ConfigError(
-            "spectrogram=True gives samples that augmentation would tear apart; choose augment=None"
+            f"shift_s={shift_s:g} moves a drawn window over what lies beside it, which only derivations "
+            "hold; choose draw='window' and signal='derivations' (a run with package.derivations=true)"
         )
-    files = run.manifest["files"]
-    if missing := [name for name in item_ids if f"{LOW_RESOLUTION}/{name}_lr.npz" not in files]:
+    if not 0 < shift_s * SFREQ_HZ <= n_context:
         raise ConfigError(
-            f"run {run.hash} has no {LOW_RESOLUTION}/{missing[0]}_lr.npz ({len(missing)} items lack it); "
-            f"run it again with spectrograms=kaggle"
+            f"shift_s={shift_s:g} is out of range; it must be above 0 and at most {n_context / SFREQ_HZ:g}, "
+            "the context that the package has on either side"
         )
-    return run.path / LOW_RESOLUTION
+    return round(shift_s * SFREQ_HZ)
 
 
-def _find_pack(
-    run: Run, item_ids: Sequence[str], signal: str, packed: bool | None
-) -> tuple[Path | None, NDArray[np.int64]]:
-    """Return the packed array and the row of each item in it, joined by item_id."""
-    present = PACK in run.manifest["files"]
-    if packed and signal == "wave":
-        raise ConfigError("packed=True, but only scalograms are packed; choose signal='spec' or 'both'")
-    if packed and not present:
-        raise ConfigError(f"run {run.hash} has no packed array; run it again with package.pack=true")
-    if signal == "wave" or not present or packed is False:
-        return None, np.empty(0, dtype=np.int64)
-    return run.path / PACK, _places(run.arrays(PACK_IDS)["item_id"].tolist(), item_ids)
-
-
-# --- joining -------------------------------------------------------------------------------------
-
-
-def _places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Return where each wanted item_id stands among ``ids``."""
-    place = {name: row for row, name in enumerate(ids)}
-    missing = [name for name in wanted if name not in place]
-    if missing:
-        shown = ", ".join(missing[:_SHOWN])
-        raise ConfigError(
-            f"{len(missing)} items are not in this split and stage: {shown}"
-            f"{did_you_mean(missing[0], ids)}; there are {len(ids)}"
-        )
-    return np.array([place[name] for name in wanted], dtype=np.int64)
-
-
-def _check_same_items(run: Run, label_ids: list[str], owner: Run) -> None:
-    """Refuse labels whose items are not those of the signals: a shifted join trains on noise."""
-    meta_ids = run.meta["item_id"].tolist()
-    if sorted(meta_ids) == sorted(label_ids):
-        return
-    lacking = [name for name in meta_ids if name not in set(label_ids)]
-    extra = [name for name in label_ids if name not in set(meta_ids)]
-    raise ConfigError(
-        f"the signals of run {run.hash} and the labels of run {owner.hash} are of different items: "
-        f"{len(lacking)} have no label ({', '.join(lacking[:_SHOWN])}), "
-        f"{len(extra)} have no signal ({', '.join(extra[:_SHOWN])}); use one run for both"
-    )
-
-
-def _split_rows(run: Run, split: str | None, fold: int | None) -> NDArray[np.int64]:
-    if split is None:
-        if fold is not None:
-            raise ConfigError("fold is given without a split; choose split='train' or split='valid'")
-        return np.arange(len(run.labels.item_id), dtype=np.int64)
-    _check_choice("split", split, ("train", "valid"))
-    if fold is None:
-        raise ConfigError(f"split='{split}' needs a fold; there are {_folds(run)}")
-    if not 0 <= fold < len(run.splits):
-        raise ConfigError(f"fold {fold} does not exist; run {run.hash} has {_folds(run)}")
-    rows: NDArray[np.int64] = getattr(run.splits[fold], split)
-    return rows
-
-
-def _folds(run: Run) -> str:
-    n = len(run.splits)
-    return f"the folds 0 to {n - 1}" if n else "no folds (it was made with folds=none)"
-
-
-def _stage_mask(run: Run, rows: NDArray[np.int64], stage: int | None, stage_order: str) -> NDArray[np.bool_]:
-    _check_choice("stage_order", stage_order, ("confident_first", "all_first"))
-    if stage not in (None, 1, 2):
-        raise ConfigError(f"stage={stage} is not allowed; it is 1, 2 or None")
-    confident_stage = 1 if stage_order == "confident_first" else 2
-    mask = run.labels.hc_mask[rows] if stage == confident_stage else np.ones(len(rows), dtype=np.bool_)
-    if len(rows) and not mask.any():
-        raise ConfigError(
-            f"stage={stage} has no items: none of the {len(rows)} items of this split has enough votes to be "
-            "of high confidence; lower labels.high_confidence_votes or use stage=None"
-        )
-    if not len(rows):
-        raise ConfigError(f"this split of run {run.hash} has no items")
-    return np.asarray(mask, dtype=np.bool_)
-
-
-def _check_choice(name: str, value: Any, options: tuple[str, ...]) -> None:
-    if value not in options:
-        raise ConfigError(
-            f"{name}={value} is not allowed{did_you_mean(str(value), options)}; "
-            f"it is one of {', '.join(options)}"
-        )
+def _frequencies(readers: dict[str, SignalReader]) -> dict[str, NDArray[np.float32]]:
+    """Return the frequencies of scalograms and spectrograms, as the first item has them."""
+    found = {name: reader.arrays(0).get("freqs") for name, reader in readers.items()}
+    return {name: freqs for name, freqs in found.items() if freqs is not None}
 
 
 def _checked_dtype(dtype: str, augment: Params) -> str:
-    _check_choice("dtype", dtype, ("float32", "float16"))
+    check_choice("dtype", dtype, ("float32", "float16"))
     if dtype == "float16" and augment.kind != "none":
         raise ConfigError(f"dtype=float16 cannot be augmented ({augment.kind}); choose dtype='float32'")
     return dtype

@@ -1,0 +1,69 @@
+"""Traces: the derivations of the window with the context that the transform reaches into."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config import Config, ConfigError
+from hms.stage import ItemStage, Unusable, register_stage, setting
+from hms.stages.derivations import Derivations, Derived
+
+LARGEST_HALF = float(np.finfo(np.float16).max)
+
+
+@dataclass(frozen=True)
+class Trace:
+    """Derivations in µV.
+
+    Attributes
+    ----------
+    x : float32 or float16, shape (n_derivations, n_context + n_window + n_context), µV
+        Dead derivations are zeros.
+    alive : bool, shape (n_derivations,)
+    """
+
+    x: NDArray[Any]
+    alive: NDArray[np.bool_]
+    n_context: int
+    sfreq: float
+
+
+@register_stage
+@dataclass(frozen=True)
+class Traces(ItemStage):
+    """What scalograms are made of, kept so that a training device can make them."""
+
+    name = "traces"
+    version = 1
+    folder: ClassVar[str | None] = "deriv_hr_out"
+
+    derivations: Derivations
+    dtype: str = setting("package.derivations_dtype")
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build on the derivations that scalograms are made of."""
+        if not cfg.package.derivations:
+            raise ConfigError("stages: 'traces' is made by package.derivations=true; leave it out of stages")
+        return cls(Derivations.from_config(cfg, wavelet=True), cfg.package.derivations_dtype)
+
+    def compute(self, derived: Derived) -> Trace:
+        """Return the derivations; what float16 cannot hold makes the item unusable, never infinite."""
+        values = np.where(derived.alive[:, np.newaxis], derived.values, np.float32(0))
+        largest = float(np.abs(values).max())
+        if self.dtype == "float16" and largest > LARGEST_HALF:
+            raise Unusable(
+                f"derivations reach {largest:.4g} µV and float16 ends at {LARGEST_HALF:g}; "
+                "package.derivations_dtype=float32 holds them"
+            )
+        return Trace(values.astype(self.dtype, copy=False), derived.alive, derived.n_context, derived.sfreq)
+
+    def arrays(self, result: Trace) -> Mapping[str, Any]:
+        """Return what the file holds beside the ids."""
+        context_s = np.float64(result.n_context / result.sfreq)
+        return {"x": result.x, "alive": result.alive, "fs": np.float64(result.sfreq), "context_s": context_s}

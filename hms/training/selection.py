@@ -1,0 +1,89 @@
+"""Which items a dataset has: the part of a fold, the stage of two-stage training, and their labels."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.registry import ConfigError, did_you_mean
+
+if TYPE_CHECKING:
+    from hms.results import Run
+
+__all__ = ["check_choice", "check_same_items", "select_rows"]
+
+_SHOWN = 5
+
+
+def select_rows(
+    run: Run, split: str | None, fold: int | None, stage: int | None, stage_order: str
+) -> NDArray[np.int64]:
+    """Return the rows of a part of a fold that belong to a stage.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such part or fold, or no item in it.
+    """
+    rows = _split_rows(run, split, fold)
+    return rows[_stage_mask(run, rows, stage, stage_order)]
+
+
+def check_same_items(run: Run, label_ids: list[str], owner: Run) -> None:
+    """Refuse labels whose items are not those of the signals: a shifted join trains on noise."""
+    meta_ids = run.meta["item_id"].tolist()
+    if sorted(meta_ids) == sorted(label_ids):
+        return
+    lacking = [name for name in meta_ids if name not in set(label_ids)]
+    extra = [name for name in label_ids if name not in set(meta_ids)]
+    raise ConfigError(
+        f"the signals of run {run.hash} and the labels of run {owner.hash} are of different items: "
+        f"{len(lacking)} have no label ({', '.join(lacking[:_SHOWN])}), "
+        f"{len(extra)} have no signal ({', '.join(extra[:_SHOWN])}); use one run for both"
+    )
+
+
+def check_choice(name: str, value: Any, options: tuple[str, ...]) -> None:
+    """Refuse a value that is not among the options."""
+    if value not in options:
+        raise ConfigError(
+            f"{name}={value} is not allowed{did_you_mean(str(value), options)}; "
+            f"it is one of {', '.join(options)}"
+        )
+
+
+def _split_rows(run: Run, split: str | None, fold: int | None) -> NDArray[np.int64]:
+    if split is None:
+        if fold is not None:
+            raise ConfigError("fold is given without a split; choose split='train' or split='valid'")
+        return np.arange(len(run.labels.item_id), dtype=np.int64)
+    check_choice("split", split, ("train", "valid"))
+    if fold is None:
+        raise ConfigError(f"split='{split}' needs a fold; there are {_folds(run)}")
+    if not 0 <= fold < len(run.splits):
+        raise ConfigError(f"fold {fold} does not exist; run {run.hash} has {_folds(run)}")
+    rows: NDArray[np.int64] = getattr(run.splits[fold], split)
+    return rows
+
+
+def _folds(run: Run) -> str:
+    n = len(run.splits)
+    return f"the folds 0 to {n - 1}" if n else "no folds (it was made with folds=none)"
+
+
+def _stage_mask(run: Run, rows: NDArray[np.int64], stage: int | None, stage_order: str) -> NDArray[np.bool_]:
+    check_choice("stage_order", stage_order, ("confident_first", "all_first"))
+    if stage not in (None, 1, 2):
+        raise ConfigError(f"stage={stage} is not allowed; it is 1, 2 or None")
+    confident_stage = 1 if stage_order == "confident_first" else 2
+    mask = run.labels.hc_mask[rows] if stage == confident_stage else np.ones(len(rows), dtype=np.bool_)
+    if len(rows) and not mask.any():
+        raise ConfigError(
+            f"stage={stage} has no items: none of the {len(rows)} items of this split has enough votes to be "
+            "of high confidence; lower labels.high_confidence_votes or use stage=None"
+        )
+    if not len(rows):
+        raise ConfigError(f"this split of run {run.hash} has no items")
+    return np.asarray(mask, dtype=np.bool_)

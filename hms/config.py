@@ -403,6 +403,8 @@ def _build(cls: type[T], tree: Any, path: str) -> T:
                 f"{where} is not a setting{did_you_mean(str(key), names)}; "
                 f"{path or 'the top level'} has {', '.join(names)}"
             )
+    # A YAML of one's own that is older than a setting means what was before it.
+    tree = {f.name: f.metadata["before"] for f in fields(cls) if "before" in f.metadata} | dict(tree)  # type: ignore[arg-type]
     missing = [name for name in names if name not in tree]
     if missing:
         raise ConfigError(f"{path or 'the configuration'} lacks {', '.join(missing)}")

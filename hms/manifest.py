@@ -120,6 +120,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.passing),
         "excluded": tables.excluded.astype(str).to_dict("records"),
         "votes": {"path": str(plan.votes.path), "digest": plan.votes.digest},
+        "patients": plan.votes.patients,
         "recordings": {
             "count": len(plan.places),
             "digest": digest_of([[p.name, p.place.size, plan.digests.of(p)] for p in plan.parts]),

@@ -418,6 +418,7 @@ def make_plan(cfg: Config) -> Plan:
         item_stages, tables = choose_stages(cfg, has_votes=False)
     items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
     if any(stage.name == "splits" for stage in tables):
+        refuse_undeclared_patients(cfg, votes)
         assign_folds(votes.frame, cfg.folds)
     recordings = list(dict.fromkeys(items["recording"].tolist()))
     places = source.places(recordings)
@@ -436,6 +437,17 @@ def make_plan(cfg: Config) -> Plan:
     )
     plan.settle_files()
     return plan
+
+
+def refuse_undeclared_patients(cfg: Config, votes: VotesTable) -> None:
+    """Raise `ConfigError` if folds are to keep patients whole and nobody has said who is who."""
+    from hms.sources.patients import CHOICES
+
+    if cfg.folds.kind != "none" and not votes.patients_declared:
+        raise ConfigError(
+            f"folds keep every patient whole, but nothing says whose the recordings are; choose {CHOICES}; "
+            "folds=none makes no folds"
+        )
 
 
 def find_origins(

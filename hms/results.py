@@ -259,6 +259,8 @@ class Run:
         """Return the run's headline facts as names and texts."""
         counts = self.manifest["counts"]
         facts = [("items used", f"{counts['used']} of {counts['items']}")]
+        if self.manifest.get("patients"):
+            facts.append(("patients", f"{self.meta['patient_id'].nunique()}, {self.manifest['patients']}"))
         facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:

@@ -133,3 +133,4 @@ def test_labels_that_mean_nothing_are_told_as_they_are():
     assert found.unknown == ("A5", "B16")
     assert found.has_eeg
     assert not find_channels(["A1", "Resp"], OLD).has_eeg
+    assert find_channels(["A1", "A2", "A3"], OLD).unknown == ("A1", "A2", "A3")

@@ -149,9 +149,9 @@ def _vote_sum(votes: NDArray[np.float64]) -> NDArray[np.int32]:
 def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
     import pandas as pd
 
-    ids = items["recording"]
+    ids = items["item"] if "item" in items else items["recording"]
     if unit.item_id == "sub_window":
-        pairs = zip(items["recording"], items["eeg_sub_id"], strict=True)
+        pairs = zip(ids, items["eeg_sub_id"], strict=True)
         ids = pd.Series([f"{recording}_{sub_id}" for recording, sub_id in pairs], dtype=object)
     again = ids[ids.duplicated()]
     if len(again):

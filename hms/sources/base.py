@@ -60,11 +60,24 @@ class SourceParams(Params):
         left out, or the pairs that need the channel are treated like those of a dead one
     block_s : recordings are filtered in blocks of this many seconds, which the windows
         that start in a block share; None filters every window on its own
+    pseudonyms : file with a key, kept apart from runs, by which ids stand for recordings and
+        patients (`hms.sources.pseudonyms`); None: names stay as they are
     """
 
     aliases: tuple[tuple[str, str], ...]
     missing: Literal["exclude", "dead"]
     block_s: PositiveFloat | None
+    # Not `added(...)`: a checker would take that for a default, which no setting has.
+    pseudonyms: str | None = field(metadata={"before": None})
+
+    @property
+    def reader(self) -> str:
+        """What samples depend on beside the bytes of a file and the settings above; part of keys.
+
+        A source says here its own version of reading, raised when its numbers change, and settings
+        of its own that change them. Empty: nothing.
+        """
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

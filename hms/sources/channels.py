@@ -124,8 +124,12 @@ class Channels:
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
-        """Labels that name no electrode, derivation or heart."""
-        return tuple(c.label for c in self.keyed.values() if not _is_known(c.name))
+        """Labels that name no electrode, derivation or heart; without any EEG, ears do not either."""
+        found = (c for c in self.keyed.values() if not _is_known(c.name) or self._is_lone_ear(c.name))
+        return tuple(c.label for c in sorted(found, key=lambda c: c.place))
+
+    def _is_lone_ear(self, name: str) -> bool:
+        return not self.has_eeg and bool(_EAR.fullmatch(name))
 
     @cached_property
     def references(self) -> tuple[str, ...]:

@@ -71,19 +71,26 @@ class VotesTable:
         recording to the sub-window; ``spectrogram_id``, ``spectrogram_sub_id``,
         ``label_id``, ``expert_consensus``: text as in the file, None where it has none;
         ``spectrogram_offset_s``: float64, NaN where the file has none; the six vote
-        columns: int32 counts, 0 where the table has no votes.
+        columns: int32 counts, 0 where the table has no votes. Where recordings have names
+        that are no ids, a column ``item`` has an id for each, unique like the name.
     digest : str
         xxh3-128 of the file's bytes, in hexadecimal.
     path : Path
         Where it was read.
     has_votes : bool
         Whether the file has vote columns.
+    patients : str
+        Where patient ids come from, in words; empty where the table has them as a matter of course.
+    patients_declared : bool
+        Whether anybody has said who is who; otherwise each recording counts as a patient.
     """
 
     frame: pd.DataFrame
     digest: str
     path: Path
     has_votes: bool
+    patients: str = ""
+    patients_declared: bool = True
 
 
 def read_votes(path: Path, *, require_votes: bool = True) -> VotesTable:

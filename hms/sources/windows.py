@@ -5,84 +5,246 @@ from __future__ import annotations
 import csv
 import io
 import math
+import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.competition import SUB_WINDOW_S, VOTE_COLUMNS
 from hms.registry import ConfigError, did_you_mean
+from hms.sources.names import listed, safe_ids
+from hms.sources.patients import Patients
 
 if TYPE_CHECKING:
     from hms.sources.tables import VotesTable
 
-__all__ = ["COLUMNS", "read_windows", "sliding_starts", "windows_from_rows"]
+__all__ = [
+    "COLUMNS",
+    "WindowRows",
+    "of_files",
+    "read_patients",
+    "read_windows",
+    "sliding_starts",
+    "windows_from_rows",
+    "windows_of_files",
+]
 
-COLUMNS = ("recording", "patient_id", "start_s")
-"""What a table of windows needs; the six vote columns are there all together or not at all."""
+COLUMNS = ("recording", "start_s")
+"""What a table of windows needs; patient_id unless data.patient says it; the vote columns all or none."""
+
+PATIENT = "patient_id"
 
 _NAMES = {"recording": "eeg_id", "start_s": "eeg_label_offset_seconds"}
 """Our names to those of the competition's table, through whose checks all windows go."""
 
-_SHOWN = 5
+_SEPARATORS = (",", ";", "\t")
 
 
-def read_windows(path: Path) -> VotesTable:
-    """Return the checked table of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
+@dataclass(frozen=True)
+class WindowRows:
+    """A table of windows as it was read.
+
+    Attributes
+    ----------
+    rows : texts by column, one mapping a window
+    lines : number of each row's last line in the file
+    path : where it was read
+    columns : those of `COLUMNS`, ``patient_id`` and the votes that there are
+    """
+
+    rows: list[dict[str, str]]
+    lines: list[int]
+    path: Path
+    columns: tuple[str, ...]
+
+    @property
+    def patients(self) -> dict[str, str] | None:
+        """Patient of each recording, None without such a column."""
+        if PATIENT not in self.columns:
+            return None
+        return {row["recording"]: row[PATIENT] for row in self.rows}
+
+
+def read_windows(path: Path) -> WindowRows:
+    """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
+
+    Commas, semicolons or tabs stand between the fields, and column names may be in any letter
+    case; where it is no comma, a start may have a decimal comma.
 
     Raises
     ------
     ConfigError
         If the file is no such table; the text names the column and the first lines.
     """
-    header, records = _records(path)
-    missing = [name for name in COLUMNS if name not in header]
-    if missing:
-        named = ", ".join(f"'{name}'{did_you_mean(name, header)}" for name in missing)
-        raise ConfigError(f"{path}: lacks column {named}; the header has {', '.join(header)}")
-    for name in header:
-        if header.count(name) > 1:
-            raise ConfigError(f"{path}: column '{name}' stands {header.count(name)} times in the header")
-    _check_starts(path, [(line, record[header.index("start_s")]) for line, record in records])
-    kept = [name for name in (*COLUMNS, *VOTE_COLUMNS) if name in header]
-    rows = [{name: record[header.index(name)].strip() for name in kept} for _, record in records]
-    _check_unique(path, [(line, row) for (line, _), row in zip(records, rows, strict=True)])
-    return windows_from_rows(rows, path)
+    header, records, separator = _records(path)
+    kept = _columns(path, header, (*COLUMNS, PATIENT, *VOTE_COLUMNS), COLUMNS)
+    rows = [{name: record[place].strip() for name, place in kept.items()} for _, record in records]
+    lines = [line for line, _ in records]
+    if separator != ",":
+        rows = [row | {"start_s": row["start_s"].replace(",", ".")} for row in rows]
+    _check_starts(path, [(line, row["start_s"]) for line, row in zip(lines, rows, strict=True)])
+    return WindowRows(rows, lines, path, tuple(kept))
 
 
-def windows_from_rows(rows: Sequence[Mapping[str, Any]], path: Path) -> VotesTable:
-    """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
-
-    Windows of a recording are numbered in the order of the table.
+def read_patients(path: Path) -> dict[str, str]:
+    """Return the patient of each recording from a CSV file with columns ``recording,patient_id``.
 
     Raises
     ------
     ConfigError
-        If an id or a vote is not allowed.
+        If the file is no such table, or gives a recording to two patients.
+    """
+    header, records, _ = _records(path)
+    kept = _columns(path, header, ("recording", PATIENT), ("recording", PATIENT))
+    rows = [{name: record[place].strip() for name, place in kept.items()} for _, record in records]
+    lines = [line for line, _ in records]
+    _check_one_patient(path, [(n, row, row["recording"]) for n, row in zip(lines, rows, strict=True)])
+    return {row["recording"]: row[PATIENT] for row in rows}
+
+
+def windows_of_files(table: WindowRows, files: Sequence[str]) -> WindowRows:
+    """Return a table whose recordings are the files meant, duplicates refused.
+
+    A recording is meant by its relative path or by its file's name, with its ending or without, in
+    any letter case. What means no file stays as it is, and becomes an item that says so.
+
+    Raises
+    ------
+    ConfigError
+        If a name may mean several files, or a window stands twice in the table.
+    """
+    index = _Files(files, table.path)
+    meant = {name: index.meant(name) for name in {row["recording"] for row in table.rows}}
+    lines = [(line, row, meant[row["recording"]]) for line, row in zip(table.lines, table.rows, strict=True)]
+    _check_unique(table.path, lines)
+    if PATIENT in table.columns:
+        _check_one_patient(table.path, lines)
+    return replace(table, rows=[row | {"recording": file} for _, row, file in lines])
+
+
+def of_files(patients: Mapping[str, str], files: Sequence[str], path: Path) -> dict[str, str]:
+    """Return a mapping whose keys are the files that those of another mean."""
+    index = _Files(files, path)
+    return {index.meant(name): who for name, who in patients.items()}
+
+
+class _Files:
+    """Files by every way in which a table may name them."""
+
+    def __init__(self, files: Sequence[str], path: Path) -> None:
+        self.path = path
+        spellings = (str, _without_ending, _base, lambda file: _without_ending(_base(file)))
+        self.by_name: list[dict[str, list[str]]] = []
+        for fold in (str, str.casefold):
+            for spelled in spellings:
+                index: dict[str, list[str]] = {}
+                for file in files:
+                    index.setdefault(fold(spelled(file)), []).append(file)
+                self.by_name.append(index)
+
+    def meant(self, name: str) -> str:
+        """Return the file that a name means, or the name where it means none."""
+        wanted = name.replace("\\", "/").removeprefix("./")
+        for number, index in enumerate(self.by_name):
+            found = index.get(wanted if number < len(self.by_name) // 2 else wanted.casefold(), [])
+            if len(found) > 1:
+                raise ConfigError(
+                    f"{self.path}: column 'recording': '{name}' may mean {listed(found)}; "
+                    "write the path as it is there"
+                )
+            if found:
+                return found[0]
+        return name
+
+
+def _without_ending(file: str) -> str:
+    return os.path.splitext(file)[0]
+
+
+def _base(file: str) -> str:
+    return file.rpartition("/")[2]
+
+
+def windows_from_rows(
+    rows: Sequence[Mapping[str, Any]], path: Path, patients: Patients | None = None
+) -> VotesTable:
+    """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
+
+    Windows of a recording are numbered in the order of the table. A recording may have any name: its
+    items get an id that is safe, see `hms.sources.names.safe_ids`, and the column ``recording`` keeps the
+    name. A patient may be any text but an empty one. A start before 0 s is that of a sub-window longer
+    than the recording.
+
+    Parameters
+    ----------
+    rows : one mapping a window
+    path : what messages call the table
+    patients : who is who, in place of ``patient_id`` in the rows
+
+    Raises
+    ------
+    ConfigError
+        If a number is not allowed; the text names the column and the first rows.
     """
     import pandas as pd
 
     from hms.sources.tables import votes_from_frame
 
+    names = [str(row["recording"]) for row in rows]
+    who = [str(row[PATIENT]) if patients is None else patients.of[row["recording"]] for row in rows]
+    ids = safe_ids(list(dict.fromkeys(names)))
+    starts = [float(row["start_s"]) for row in rows]
     frame = pd.DataFrame(rows).rename(columns=_NAMES)
+    frame["eeg_id"] = [ids[name] for name in names]
+    frame[PATIENT] = who
     frame["eeg_sub_id"] = frame.groupby("eeg_id", sort=False).cumcount()
+    # What the competition's table cannot hold stands beside it, so that the digest covers it.
+    if any(ids[name] != name for name in ids):
+        frame["name"] = names
+    if not all(map(_is_plain, who)):
+        frame["patient"] = who
+        frame[PATIENT] = safe_numbers(who)
+    if min(starts, default=0.0) < 0:
+        frame["start"] = starts
+        frame["eeg_label_offset_seconds"] = 0.0
     try:
-        return votes_from_frame(frame, path=path, require_votes=False)
+        table = votes_from_frame(frame, path=path, require_votes=False)
     except ConfigError as error:
         text = str(error)
         for ours, theirs in _NAMES.items():
             text = text.replace(f"'{theirs}'", f"'{ours}'")
         raise ConfigError(text) from None
+    kept = table.frame.assign(recording=names, patient_id=who, offset_s=starts)
+    kept["item"] = [ids[name] for name in names]
+    if patients is None:
+        return replace(table, frame=kept)
+    return replace(table, frame=kept, patients=patients.source, patients_declared=patients.declared)
 
 
-def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Return the header, and each record with the number of its last line."""
+def _is_plain(text: str) -> bool:
+    return text.isascii() and text.replace("_", "").replace("-", "").isalnum() and len(text) <= 200
+
+
+def safe_numbers(texts: Sequence[str]) -> list[str]:
+    """Return a number for each distinct text, in order of appearance, as text."""
+    numbers = {text: str(number) for number, text in enumerate(dict.fromkeys(texts))}
+    return [numbers[text] for text in texts]
+
+
+# --- from bytes to rows --------------------------------------------------------------------------
+
+
+def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
+    """Return the header, each record with the number of its last line, and what stands between fields."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8; save it as CSV in UTF-8") from None
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    separator = max(_SEPARATORS, key=(text.splitlines() or [""])[0].count)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True, delimiter=separator)
     try:
         records = [(reader.line_num, record) for record in reader if record]
     except csv.Error as error:
@@ -92,14 +254,27 @@ def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     header = [name.strip() for name in records[0][1]]
     ragged = [f"line {line} has {len(r)}" for line, r in records if len(r) != len(header)]
     if ragged:
-        raise ConfigError(f"{path}: the header has {len(header)} columns, but {_listed(ragged)}")
-    return header, records[1:]
+        raise ConfigError(f"{path}: the header has {len(header)} columns, but {listed(ragged)}")
+    return header, records[1:], separator
+
+
+def _columns(path: Path, header: list[str], known: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+    """Return where known columns stand, in the order of ``known``."""
+    lower = [name.lower() for name in header]
+    missing = [name for name in needed if name not in lower]
+    if missing:
+        named = ", ".join(f"'{name}'{did_you_mean(name, header)}" for name in missing)
+        raise ConfigError(f"{path}: lacks column {named}; the header has {', '.join(header)}")
+    for name in lower:
+        if lower.count(name) > 1:
+            raise ConfigError(f"{path}: column '{name}' stands {lower.count(name)} times in the header")
+    return {name: lower.index(name) for name in known if name in lower}
 
 
 def _check_starts(path: Path, starts: Iterable[tuple[int, str]]) -> None:
     bad = [f"line {line} has '{text}'" for line, text in starts if not _is_start(text)]
     if bad:
-        raise ConfigError(f"{path}: column 'start_s' must hold seconds, 0 or more, but {_listed(bad)}")
+        raise ConfigError(f"{path}: column 'start_s' must hold seconds, 0 or more, but {listed(bad)}")
 
 
 def _is_start(text: str) -> bool:
@@ -109,24 +284,41 @@ def _is_start(text: str) -> bool:
         return False
 
 
-def _check_unique(path: Path, rows: Iterable[tuple[int, Mapping[str, str]]]) -> None:
+_Line = tuple[int, Mapping[str, str], str]
+"""Number of a line, its texts, and the file that its recording means."""
+
+
+def _check_unique(path: Path, lines: Iterable[_Line]) -> None:
     seen: set[tuple[str, float]] = set()
     again = []
-    for line, row in rows:
-        window = (row["recording"], float(row["start_s"]))
+    for line, row, file in lines:
+        window = (file, float(row["start_s"]))
         if window in seen:
-            again.append(f"line {line} repeats {window[0]} at {window[1]:g} s")
+            again.append(f"line {line} repeats {row['recording']} at {window[1]:g} s")
         seen.add(window)
     if again:
-        raise ConfigError(f"{path}: a window stands once in the table, but {_listed(again)}")
+        raise ConfigError(f"{path}: a window stands once in the table, but {listed(again)}")
 
 
-def _listed(texts: Sequence[str]) -> str:
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+def _check_one_patient(path: Path, lines: Iterable[_Line]) -> None:
+    found: dict[str, str] = {}
+    for line, row, file in lines:
+        who = row[PATIENT]
+        if not who:
+            raise ConfigError(f"{path}: column '{PATIENT}' is empty in line {line}")
+        if found.setdefault(file, who) != who:
+            raise ConfigError(
+                f"{path}: column '{PATIENT}': recording '{row['recording']}' belongs to patient "
+                f"'{found[file]}' and, in line {line}, to '{who}'"
+            )
 
 
 def sliding_starts(duration_s: float, step_s: float) -> list[float]:
-    """Return where 50 s sub-windows start that slide over a recording; at least one, at 0 s."""
+    """Return where 50 s sub-windows start that slide over a recording.
+
+    A recording that is shorter lies in the middle of its one sub-window, which starts before it.
+    """
+    if duration_s < SUB_WINDOW_S:
+        return [(duration_s - SUB_WINDOW_S) / 2]
     n_steps = math.floor((duration_s - SUB_WINDOW_S) / step_s + 1e-9)
-    return [number * step_s for number in range(max(n_steps, 0) + 1)]
+    return [number * step_s for number in range(n_steps + 1)]

@@ -8,6 +8,7 @@ from typing import Self
 
 from hms.competition import SFREQ_HZ
 from hms.config import Config, ConfigError
+from hms.registry import added
 from hms.signal.filters import FilterParams, filter_reach_s
 from hms.signal.wavelets import Cwt, wavelet_reach_s
 from hms.sources.base import Segment, SourceParams
@@ -33,6 +34,7 @@ class Reading(ItemStage):
     block_s: float | None = setting("data.block_s")
     window_s: float = setting("window.length_s")
     context_s: float = setting("derived.context_s")
+    reader: str = added(before="", path="derived.reader")
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
@@ -61,7 +63,8 @@ class Reading(ItemStage):
                 f"data.block_s={data.block_s:g} is too short for windows of {window_s:g} s with "
                 f"{context_s:g} s on each side; it must be at least {window_s + context_s + 2 * SPARE_S:g}"
             )
-        return cls(tuple(sorted(data.aliases)), data.missing, data.block_s, window_s, context_s)
+        aliases = tuple(sorted(data.aliases))
+        return cls(aliases, data.missing, data.block_s, window_s, context_s, data.reader)
 
     def compute(self, segment: Segment) -> Segment:
         """Return the segment with no more context than this stage's key states."""

@@ -1,0 +1,78 @@
+r"""When the data records of an interrupted file (EDF+D, BDF+D) were recorded.
+
+Each record begins its first list of annotations with its own onset, as in ``+567\x14\x14``.
+
+References
+----------
+Kemp & Olivan, EDF+, Clin Neurophysiol 114 (2003), section 2.2.4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from hms.competition import SFREQ_HZ
+from hms.stage import Unusable
+
+__all__ = ["Stretch", "onset_of", "stretches_of"]
+
+TOLERANCE_S = Fraction(1, 2) / Fraction(SFREQ_HZ)
+"""Half a sample: what two records may lie apart and still follow each other."""
+
+_ONSET = re.compile(rb"\s*([+-]?[0-9]+(?:[.,][0-9]*)?)(?:\x15[0-9.]*)?\x14")
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Data records that follow each other.
+
+    Attributes
+    ----------
+    first, stop : number of its first record, and of the first after it
+    start_s : when it begins, s from the start of the recording
+    """
+
+    first: int
+    stop: int
+    start_s: Fraction
+
+
+def onset_of(tal: bytes) -> Fraction:
+    """Return the onset that a data record's annotations begin with, s.
+
+    Raises
+    ------
+    Unusable
+        If they begin with none.
+    """
+    found = _ONSET.match(tal)
+    if found is None:
+        raise Unusable("the recording is interrupted (EDF+D), and a data record does not say when it begins")
+    return Fraction(found[1].decode("ascii").replace(",", "."))
+
+
+def stretches_of(onsets: Sequence[Fraction], record_s: Fraction) -> tuple[Stretch, ...]:
+    """Return the stretches of data records that follow each other, from the onset of each.
+
+    Raises
+    ------
+    Unusable
+        If records overlap or stand in another order than that of time.
+    """
+    starts = [0]
+    for number in range(1, len(onsets)):
+        apart = onsets[number] - onsets[number - 1] - record_s
+        if apart < -TOLERANCE_S:
+            raise Unusable(
+                f"data records overlap: number {number + 1} begins at {float(onsets[number]):g} s, "
+                f"the one before ends at {float(onsets[number - 1] + record_s):g} s"
+            )
+        if apart > TOLERANCE_S:
+            starts.append(number)
+    stops = [*starts[1:], len(onsets)]
+    return tuple(
+        Stretch(first, stop, onsets[first] - onsets[0]) for first, stop in zip(starts, stops, strict=True)
+    )

@@ -1,0 +1,78 @@
+"""Files of a folder that are recordings by their endings, each with its relative path as its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from hms.registry import ConfigError
+from hms.sources.formats import described, ending_of
+from hms.sources.names import text_of_path
+
+__all__ = ["Found", "base_of", "find_files", "refuse_empty"]
+
+
+@dataclass(frozen=True)
+class Found:
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    files : path of each recording by its name, which is the path relative to the folder
+    others : names of all other files but hidden ones
+    """
+
+    files: dict[str, str] = field(default_factory=dict)
+    others: list[str] = field(default_factory=list)
+
+
+def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
+    """Return the folder that ``data.root`` names and, where it names a file, that file.
+
+    Raises
+    ------
+    ConfigError
+        If it is not given, or not there.
+    """
+    if root is None:
+        raise ConfigError(f"data.root is needed: the folder with {what}, or one file")
+    path = Path(root).expanduser()
+    if path.is_dir():
+        return path, None
+    if path.exists():
+        return path.parent, path
+    raise ConfigError(f"data.root={root} is not a folder, and no file")
+
+
+def find_files(base: Path, endings: Sequence[str], *, only: Path | None = None) -> Found:
+    """Return the recordings below a folder, in the order of their names.
+
+    Names that begin with a dot are left alone, as are the ``._`` files that a Mac leaves beside
+    others and what lies in hidden folders. Links to files are followed, links to folders are not.
+    """
+    if only is not None:
+        return Found({text_of_path(only.name): os.path.abspath(only)})
+    found = Found()
+    top = os.path.abspath(base)
+    for folder, folders, names in os.walk(top):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if name.startswith("."):
+                continue
+            path = os.path.join(folder, name)
+            relative = text_of_path(os.path.relpath(path, top).replace(os.sep, "/"))
+            if ending_of(name) in endings:
+                found.files[relative] = path
+            else:
+                found.others.append(relative)
+    return found
+
+
+def refuse_empty(root: str | None, found: Found, endings: Sequence[str]) -> None:
+    """Raise `ConfigError`, saying what else is there, if a folder holds no recording."""
+    if not found.files:
+        raise ConfigError(
+            f"data.root={root} holds no {' or '.join(endings)} file; it holds {described(found.others)}"
+        )

@@ -1,0 +1,89 @@
+"""A file that is opened once: what is digested is what is decoded.
+
+All bytes come from one open descriptor. A file that is replaced under its name stays the
+one that was opened; one that is written to shows by its size or its times, and whoever
+reads is told instead of given a mixture.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import weakref
+
+import xxhash
+
+from hms.sources.base import Place
+from hms.stage import Unusable
+
+__all__ = ["SteadyFile"]
+
+PIECE_BYTES = 1 << 22
+
+
+class SteadyFile:
+    """A regular file, open for reading until it is forgotten.
+
+    Raises
+    ------
+    Unusable
+        If it is missing, no regular file, cannot be read, or is not the file that its place says.
+    """
+
+    def __init__(self, place: Place) -> None:
+        try:
+            # Without O_NONBLOCK, opening a pipe would wait for whoever writes to it.
+            self._descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        except FileNotFoundError:
+            raise Unusable("the recording's file is missing", lasting=False) from None
+        except OSError as error:
+            raise _unreadable(error) from None
+        self._close = weakref.finalize(self, os.close, self._descriptor)
+        status = os.fstat(self._descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise Unusable("the recording is no file but a folder, a pipe or a device")
+        self.size = status.st_size
+        self._known = _state(status)
+        if place.size is not None and (place.size, place.mtime_ns) != (status.st_size, status.st_mtime_ns):
+            raise Unusable("the file changed since the run began", lasting=False)
+
+    def read(self, start: int, size: int) -> bytes:
+        """Return the bytes from a place on, fewer where the file ends; raises `Unusable` if it changed."""
+        parts, left = [], min(size, max(0, self.size - start))
+        try:
+            while left > 0:
+                part = os.pread(self._descriptor, left, start)
+                if not part:
+                    break
+                parts.append(part)
+                start, left = start + len(part), left - len(part)
+            status = os.fstat(self._descriptor)
+        except OSError as error:
+            raise _unreadable(error) from None
+        if left > 0 or _state(status) != self._known:
+            raise Unusable("the file changed while it was read", lasting=False)
+        return b"".join(parts)
+
+    def digest(self) -> str:
+        """Return the xxh3-128 of the whole file, read in pieces."""
+        digest = xxhash.xxh3_128()
+        for start in range(0, self.size, PIECE_BYTES):
+            digest.update(self.read(start, PIECE_BYTES))
+        return digest.hexdigest()
+
+    def is_zero_from(self, start: int) -> bool:
+        """Tell whether nothing but zeros stands from a place to the end."""
+        pieces = (self.read(at, PIECE_BYTES) for at in range(start, self.size, PIECE_BYTES))
+        return not any(any(piece) for piece in pieces)
+
+    def close(self) -> None:
+        """Close the file; it is closed too when nobody holds it any more."""
+        self._close()
+
+
+def _state(status: os.stat_result) -> tuple[int, int, int]:
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _unreadable(error: OSError) -> Unusable:
+    return Unusable(f"the recording's file cannot be read: {error.strerror}", lasting=False)

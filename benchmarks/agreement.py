@@ -1,6 +1,6 @@
 """Compares flags with the criteria that PyPREP, MNE-Python and autoreject share with them.
 
-    pip install 'hms[mne]' pyprep autoreject
+    pip install 'hms-eeg[mne]' pyprep autoreject
     python benchmarks/agreement.py [--real DIR]
 
 The same segments go through both: made-up recordings without artifacts, each once as it is and
@@ -25,7 +25,7 @@ from pyprep import NoisyChannels
 from quality import Bench, Defect, copy_other, flat, made_up, muscle, pop, real, times
 
 from hms.competition import EEG_CHANNELS
-from hms.quality.raw import segment_to_mne
+from hms.results.to_mne import segment_to_mne
 from hms.sources.base import Segment
 
 N_EEG = len(EEG_CHANNELS)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from typing import Any
 
-import hms.plan
+import hms.engine.digests
 import hms.sources.kaggle
-import hms.store
+import hms.store.files
+import hms.store.folders
 
 _TAKEN: dict[tuple[Any, str], Any] = {}
 
@@ -20,9 +21,9 @@ def _replace(place: Any, name: str, substitute: Any) -> None:
 def take_away() -> None:
     """Make every sync, digest and record a matter of nothing, in this process."""
     _replace(os, "fsync", lambda descriptor: None)
-    for module in (hms.store, hms.sources.kaggle):
+    for module in (hms.store.files, hms.sources.kaggle):
         _replace(module, "digest_bytes", lambda data: "0" * 32)
-    for module in (hms.store, hms.plan):
+    for module in (hms.store.folders, hms.engine.digests):
         _replace(module, "append_journal", lambda path, content: None)
 
 

@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from hms.pipeline.stage import ItemStage, register_stage
 from hms.sources.base import Segment
-from hms.stage import ItemStage, register_stage
 from hms.stages.reading import Reading
 
 

@@ -26,7 +26,7 @@ import numpy as np
 from recordings import make_linked, make_recordings, parse
 
 import hms
-from hms.results import Run
+from hms.results.run import Run
 from hms.training.dataset import PACK
 
 ITEMS = 1200

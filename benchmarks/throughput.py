@@ -44,11 +44,11 @@ from recordings import make_linked, make_recordings, parse
 import hms
 import hms.stages
 from hms.competition import CHANNELS
-from hms.npz import npz_bytes
-from hms.parallel import stop_workers
+from hms.engine.job import SECONDS_TOGETHER
+from hms.engine.pools.loky import stop_workers
 from hms.sources.kaggle import ParquetRecording
-from hms.store import digest_bytes
-from hms.workers import SECONDS_TOGETHER
+from hms.store.files import digest_bytes
+from hms.store.npz import npz_bytes
 
 FILES, COPIES, WORKERS = 400, 10, 2
 TOGETHER = int(SECONDS_TOGETHER / 34)
@@ -138,12 +138,13 @@ def notebook(rows: list[tuple[str, float]], out: str, method: str) -> None:
 
 def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     """Return CPU milliseconds per recording of each step, in one thread of this process."""
-    from hms.plan import choose_stages, needed_channels
+    from hms.engine.evaluate import evaluate, stacked
+    from hms.pipeline.selection import choose_stages, needed_channels
+    from hms.pipeline.stage import registered_order, section_function
+    from hms.signal.arrays import Scalogram
     from hms.signal.cwt import frequencies
     from hms.sources.base import Reader
-    from hms.stage import registered_order, section_function
-    from hms.stages.scalograms import Scalogram, Scalograms
-    from hms.workers import evaluate, stacked
+    from hms.stages.scalograms import Scalograms
 
     cfg = hms.compose("data=kaggle", f"data.root={data}")
     items, _ = choose_stages(cfg)

@@ -21,10 +21,10 @@ from joblib import Parallel, delayed
 
 import hms
 from hms.competition import VOTE_COLUMNS
-from hms.inference import evaluate_row
+from hms.engine.inference import evaluate_row
+from hms.engine.plan import Plan, make_plan
 from hms.labels.folds import assign_folds
 from hms.labels.votes import soft_labels
-from hms.plan import Plan, make_plan
 from hms.registry import Params
 from hms.signal.waveform import reduce_waveforms
 from hms.stages.derivations import Derivations

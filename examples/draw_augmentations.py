@@ -16,7 +16,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 import hms
-from hms.results import Run
+from hms.results.run import Run
 from hms.training.augment import Augmentation, Change
 from hms.training.dataset import SpecDataset
 

@@ -1,6 +1,6 @@
 """Train a small network on a package, out of fold, in two stages, and score it as Kaggle does.
 
-    pip install "hms[torch]"
+    pip install "hms-eeg[torch]"
     python examples/train_torch.py                    # the embedded recordings, under 3 minutes on two cores
     python examples/train_torch.py --run RUN --outputs outputs --epochs 14,6
 
@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import hms
-from hms.results import Run
+from hms.results.run import Run
 from hms.training.baseline import class_prior, out_of_fold
 from hms.training.dataset import SpecDataset
 from hms.training.metric import bootstrap_interval, paired_bootstrap, row_divergence, stratum_names

@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
 
-    from hms.config import Config
-    from hms.inference import Prepared
-    from hms.results import Run
+    from hms.config.schema import Config
+    from hms.engine.inference import Prepared
+    from hms.results.run import Run
 
 __all__ = ["compose", "load", "run", "transform"]
 __version__ = "0.1.0"
@@ -31,21 +31,22 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     config_dir : path, optional
         A folder with options of your own, as ``--config-dir`` names one.
     """
-    from hms.config import compose as compose_config
+    from hms.engine.frozen import compose as compose_config
 
     return compose_config(*overrides, config_dir=config_dir)
 
 
 def run(cfg: Config | Any) -> Run:
     """Prepare the package of a configuration, or find it finished: the function behind run.py."""
-    from hms.runner import run as run_config
+    from hms.engine.runner import run as run_config
+    from hms.results.run import Run
 
-    return run_config(cfg)
+    return Run.of(run_config(cfg))
 
 
 def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
     """Open a finished run by its hash, a unique prefix of it, a path, or ``latest``."""
-    from hms.results import load as load_run
+    from hms.results.run import load as load_run
 
     return load_run(run, outputs=outputs)
 
@@ -60,8 +61,8 @@ def transform(
 ) -> Prepared:
     """Prepare one recording (DataFrame, array or path) as a run does, bit for bit.
 
-    See `hms.inference.transform`.
+    See `hms.engine.inference.transform`.
     """
-    from hms.inference import transform as transform_recording
+    from hms.engine.inference import transform as transform_recording
 
     return transform_recording(recording, cfg_or_run, channels=channels, sfreq=sfreq, offset_s=offset_s)

@@ -73,9 +73,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def _ls(given: argparse.Namespace) -> None:
-    from hms.registry import ConfigError
-    from hms.results import list_runs
-    from hms.text import columns
+    from hms.errors import ConfigError
+    from hms.results.run import list_runs
+    from hms.terminal import columns
 
     rows = [("run", "finished", "items", "left out", "stages", "command")]
     for run in list_runs(given.outputs):
@@ -93,8 +93,8 @@ def _ls(given: argparse.Namespace) -> None:
 
 
 def _show(given: argparse.Namespace) -> None:
-    from hms.results import find_run
-    from hms.text import columns
+    from hms.results.run import find_run
+    from hms.terminal import columns
 
     run = find_run(given.run, given.outputs)
     m = run.manifest
@@ -115,9 +115,9 @@ def _show(given: argparse.Namespace) -> None:
 
 
 def _explain(given: argparse.Namespace) -> None:
-    from hms.config import compose
-    from hms.explain import explain
-    from hms.plan import make_plan
+    from hms.engine.explain import explain
+    from hms.engine.frozen import compose
+    from hms.engine.plan import make_plan
 
     overrides = list(given.overrides)
     if not any(text.startswith("outputs_dir=") for text in overrides):
@@ -126,12 +126,12 @@ def _explain(given: argparse.Namespace) -> None:
 
 
 def _diff(given: argparse.Namespace) -> None:
-    from hms.diff import diff_text
-    from hms.results import find_run
+    from hms.results.diff import diff_text
+    from hms.results.run import find_run
 
     a, b = (find_run(name, given.outputs) for name in (given.a, given.b))
     if given.html:
-        from hms.quality.report.difference import write_difference
+        from hms.results.difference import write_difference
 
         print(write_difference(a, b, given.outputs))
     else:
@@ -139,16 +139,16 @@ def _diff(given: argparse.Namespace) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from hms.quality.report.remake import report_of
-    from hms.results import find_run
+    from hms.results.remake import report_of
+    from hms.results.run import find_run
 
     print(report_of(find_run(given.run, given.outputs)))
 
 
 def _verify(given: argparse.Namespace) -> int:
-    from hms.plan import HASH_LENGTH
-    from hms.results import find_run
-    from hms.verify import repair, verify
+    from hms.engine.verify import repair, verify
+    from hms.results.run import find_run
+    from hms.store.places import HASH_LENGTH
 
     unfinished = Path(given.outputs) / given.run
     is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and unfinished.is_dir()
@@ -178,7 +178,7 @@ def _problems(findings: Sequence[object]) -> str:
 
 
 def _gc(given: argparse.Namespace) -> None:
-    from hms.verify import garbage, sweep_garbage
+    from hms.store.garbage import garbage, sweep_garbage
 
     found = sweep_garbage(given.outputs) if given.yes else garbage(given.outputs)
     for path, size in found.folders:
@@ -195,8 +195,8 @@ def _gc(given: argparse.Namespace) -> None:
 
 
 def _rm(given: argparse.Namespace) -> None:
-    from hms.results import find_run
-    from hms.verify import remove_run
+    from hms.results.run import find_run
+    from hms.store.garbage import remove_run
 
     run = find_run(given.run, given.outputs)
     remove_run(run, given.outputs)
@@ -204,8 +204,8 @@ def _rm(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
-    from hms.results import find_run
-    from hms.verify import export_run
+    from hms.engine.export import export_run
+    from hms.results.run import find_run
 
     run = find_run(given.run, given.outputs)
     size = export_run(run, given.destination)

@@ -6,7 +6,10 @@ import errno
 import os
 import sys
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from hms.store.package import Package
 
 __all__ = ["guarded", "main", "run_configuration"]
 
@@ -15,9 +18,7 @@ DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 130
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Do some work and turn what can go wrong into one message and an exit code."""
-    from hms.config import ConfigError
-    from hms.runner import TooManyFailures
-    from hms.store import StorageError
+    from hms.errors import ConfigError, StorageError, TooManyFailures
 
     try:
         return work() or DONE
@@ -45,20 +46,18 @@ def _fail(error: BaseException | str, code: int) -> int:
 
 def run_configuration(cfg: Any) -> int:
     """Run a composed configuration, or print its plan, and show what came out."""
-    from hms.config import build_config
-    from hms.plan import make_plan
-    from hms.runner import execute
+    from hms.config.schema import build_config
+    from hms.engine.plan import make_plan
+    from hms.engine.runner import execute
 
     checked = build_config(cfg)
     plan = make_plan(checked)
     if checked.plan:
-        from hms.explain import explain
+        from hms.engine.explain import explain
 
         print(explain(plan))
         return DONE
     run = execute(plan)
-    from hms.text import facts
-
     print(facts(run))
     return DONE
 
@@ -99,14 +98,14 @@ def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
-    from hms.config import compose
+    from hms.engine.frozen import compose
 
     return run_configuration(compose(*overrides, config_dir=config_dir))
 
 
 def _multirun(texts: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> int:
     """Run a sweep of our own, or let Hydra do it where another sweeper or launcher of its is chosen."""
-    from hms.sweep import run_sweep, uses_hydras_sweeper
+    from hms.sweep.run import run_sweep, uses_hydras_sweeper
 
     if uses_hydras_sweeper(overrides, config_dir):
         return _through_hydra(texts)
@@ -122,8 +121,10 @@ def _through_hydra(texts: Sequence[str]) -> int:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    from hms.config import ConfigError, conf_dir, first_lines
-    from hms.search import Search
+    from hms.config.compose import conf_dir
+    from hms.config.convert import first_lines
+    from hms.errors import ConfigError
+    from hms.sweep.search import Search
 
     codes: list[int] = []
     search = Search(texts)
@@ -152,4 +153,12 @@ def _through_hydra(texts: Sequence[str]) -> int:
 def _with_remedy(text: str) -> str:
     """Add to Hydra's message about the missing sweeper how to install it."""
     missing = "hydra/sweeper/optuna" in text or "hydra/sweeper/sampler" in text
-    return f"{text}; Optuna's sweeper is an extra: pip install 'hms[search]'" if missing else text
+    return f"{text}; Optuna's sweeper is an extra: pip install 'hms-eeg[search]'" if missing else text
+
+
+def facts(run: Package) -> str:
+    """Return the table that ends a run."""
+    from hms.terminal import columns
+
+    note = "found finished, nothing computed" if run.reused else "done"
+    return f"run {run.hash}: {note}\n{columns([(f'  {name}', value) for name, value in run.overview()])}"

@@ -17,35 +17,18 @@ add an option, and a module named in ``plugins`` registers the same way::
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
+import os
+import pkgutil
+import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import cache
+from importlib import metadata
 from typing import Annotated, Any, TypeVar
 
-__all__ = [
-    "ConfigError",
-    "Entry",
-    "Group",
-    "Limits",
-    "NonNegativeFloat",
-    "Params",
-    "PositiveFloat",
-    "PositiveInt",
-    "Share",
-    "added",
-    "did_you_mean",
-    "kinds",
-    "lookup",
-    "register",
-]
-
-
-class ConfigError(ValueError):
-    """A configuration or an input table that cannot be worked with (exit code 2)."""
-
-    def _render_traceback_(self) -> list[str]:
-        """Show a notebook the message alone: the way to it through the library says nothing more."""
-        return [f"{type(self).__name__}: {self}"]
+from hms.errors import ConfigError
 
 
 @dataclass(frozen=True)
@@ -122,16 +105,22 @@ class Entry:
     @property
     def is_plugin(self) -> bool:
         """Whether the function comes from outside the package."""
-        return not self.function.__module__.startswith("hms.")
+        return not is_of_the_package(self.function)
 
-    @property
-    def source(self) -> str:
-        """Source text of the module that defines the function (part of a plugin's key)."""
-        module = inspect.getmodule(self.function)
-        return inspect.getsource(module if module is not None else self.function)
+
+def is_of_the_package(what: Callable[..., Any] | type[Any]) -> bool:
+    """Tell whether a function or class stands in hms itself, and not in a plugin."""
+    return what.__module__.startswith("hms.")
+
+
+def module_source(what: Callable[..., Any] | type[Any]) -> str:
+    """Return the source text of the module that defines a function or class (part of a plugin's key)."""
+    module = inspect.getmodule(what)
+    return inspect.getsource(module if module is not None else what)
 
 
 _entries: dict[str, dict[str, Entry]] = {}
+_bases: dict[str, type[Params]] = {}
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -151,6 +140,31 @@ def register(group: str, kind: str, params: type[Params] = Params) -> Callable[[
     return add
 
 
+P = TypeVar("P", bound=type[Params])
+
+
+def settings_of(group: str) -> Callable[[P], P]:
+    """Declare the class that the settings of every option of a group extend."""
+
+    def declare(cls: P) -> P:
+        _bases[group] = cls
+        return cls
+
+    return declare
+
+
+def check_extends(entry: Entry) -> None:
+    """Raise ConfigError if an option's settings lack what its group needs."""
+    base = _bases.get(entry.group, Params)
+    if entry.kind == "none" and entry.params is Params:  # chooses that there is nothing to set
+        return
+    if not issubclass(entry.params, base):
+        raise ConfigError(
+            f"{entry.group} '{entry.kind}': its settings {entry.params.__name__} must extend "
+            f"{base.__module__}.{base.__name__}"
+        )
+
+
 def _place(function: Callable[..., Any]) -> str:
     return f"{function.__module__}.{function.__qualname__}"
 
@@ -167,7 +181,7 @@ def lookup(group: str, kind: str) -> Entry:
     if kind not in options:
         raise ConfigError(
             f"{group}.kind '{kind}' is not known{did_you_mean(kind, options)}; "
-            f"the kinds of {group} are {', '.join(sorted(options)) or 'none'}"
+            f"the kinds of {group} are {', '.join(sorted(options)) or 'none'}{why_unknown()}"
         )
     return options[kind]
 
@@ -181,3 +195,64 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
     """Return ``" (did you mean 'x'?)"`` for the nearest of ``words``, or an empty text."""
     near = difflib.get_close_matches(str(word), list(words), n=1, cutoff=0.6)
     return f" (did you mean '{near[0]}'?)" if near else ""
+
+
+def import_plugins(names: Iterable[str]) -> None:
+    """Import the modules with a user's own registered functions.
+
+    Raises
+    ------
+    ConfigError
+        If a module cannot be imported.
+    """
+    for name in names:
+        if os.getcwd() not in sys.path and "" not in sys.path:
+            sys.path.append(os.getcwd())
+        try:
+            importlib.import_module(name)
+        except ConfigError:
+            raise
+        except Exception as error:
+            raise ConfigError(f"plugins: module '{name}' cannot be imported: {error}") from error
+
+
+_HOMES = ("hms.signal", "hms.labels", "hms.sources", "hms.quality", "hms.training", "hms.stages")
+"""Packages whose modules register functions and stages, in the order in which they are looked through."""
+
+
+_NEED_AN_EXTRA = ("hms.training.torch",)
+"""Modules that register nothing and are imported when somebody asks for what they do."""
+
+ENTRY_POINTS = "hms.plugins"
+"""Group of entry points under which an installed package names modules to be imported."""
+
+_broken: dict[str, str] = {}
+"""Entry points that could not be imported, with the reason."""
+
+
+@cache
+def discover() -> None:
+    """Import every module that registers functions or stages, so that a configuration can name them.
+
+    Installed packages add theirs by an entry point of the group ``hms.plugins``. One that cannot be
+    imported stops nothing: whoever asks for something unknown is told of it.
+    """
+    for home in _HOMES:
+        package = importlib.import_module(home)
+        for found in pkgutil.iter_modules(package.__path__, f"{home}."):
+            if found.name not in _NEED_AN_EXTRA:
+                importlib.import_module(found.name)
+    for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
+        try:
+            point.load()
+        except Exception as error:  # whatever somebody's module raises
+            _broken[point.name] = f"{type(error).__name__}: {error}"
+
+
+def why_unknown() -> str:
+    """Return what to add to a message about a name that is not known: plugins that could not be imported."""
+    texts = [
+        f"; the entry point '{name}' of {ENTRY_POINTS} cannot be imported: {why}"
+        for name, why in _broken.items()
+    ]
+    return "".join(texts)

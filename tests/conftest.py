@@ -11,7 +11,7 @@ import pytest
 
 import hms
 from hms.main import main
-from hms.results import Run
+from hms.results.run import Run
 from hms.sources.synthetic import generate
 
 N_RECORDINGS, N_PATIENTS = 10, 5

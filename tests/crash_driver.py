@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import hms
-from hms.config import Config
+from hms.config.schema import Config
 from hms.main import guarded, run_configuration
 
 STAGES = ("stages=[scalograms,waveforms,quality,labels,splits,summary]", "cwt.n_freqs=16", "cwt.hop=20")

@@ -12,11 +12,14 @@ import pandas as pd
 
 import hms
 from hms.competition import CHANNELS, CLASS_NAMES, VOTE_COLUMNS
-from hms.config import Config, digest_of
+from hms.config.identity import digest_of
+from hms.config.schema import Config
+from hms.engine.evaluate import evaluate
 from hms.labels.votes import consensus
+from hms.pipeline.stage import TableStage
+from hms.pipeline.tables import Tables
 from hms.quality.sketches import HISTOGRAM_BINS, RASTER_BINS
 from hms.sources.base import Segment
-from hms.stage import TableStage
 from hms.stages.labels import Labels
 from hms.stages.report import (
     Report,
@@ -27,9 +30,7 @@ from hms.stages.report import (
     ReportWeights,
 )
 from hms.stages.splits import Splits
-from hms.store import Reason
-from hms.tables import Tables
-from hms.workers import evaluate
+from hms.store.folders import Reason
 
 STAGES = (ReportQuality, ReportVotes, ReportWeights, ReportSignals, ReportExamples, Report)
 FLAGS = ("", "", "", "", "nan", "line_noise", "flat;line_noise", "clipped", "high_amplitude")

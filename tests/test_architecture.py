@@ -13,10 +13,11 @@ import pytest
 
 import hms
 import hms.stages
-from hms.config import Config, conf_dir
-from hms.plan import choose_stages
+from hms.config.compose import conf_dir
+from hms.config.schema import Config
+from hms.pipeline.selection import choose_stages
+from hms.pipeline.stage import ItemStage, TableStage, _stages
 from hms.registry import _entries
-from hms.stage import ItemStage, TableStage, _stages
 
 ROOT = Path(__file__).resolve().parent.parent
 # Settings of how a run is carried out, of its source, and of what reads the package later.
@@ -66,6 +67,56 @@ def test_signal_code_opens_no_file_and_starts_no_worker() -> None:
         assert not names & {"open", "Parallel", "Path", "print"}, path
 
 
+def imports_of(path: Path, modules: set[str]) -> set[str]:
+    """Return the package's modules that a file imports: for types and inside functions too."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module is not None:
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found |= inner & modules or {node.module}
+    return found & modules
+
+
+def strongly_connected(graph: dict[str, set[str]]) -> list[set[str]]:
+    """Return the groups of more than one node that reach each other, by what each node reaches."""
+    reach = {name: set(near) for name, near in graph.items()}
+    while True:
+        wider = {name: set.union(far, *(reach[other] for other in far)) for name, far in reach.items()}
+        if wider == reach:
+            break
+        reach = wider
+    groups = {frozenset(b for b in reach[a] if a in reach[b]) | {a} for a in reach if a in reach[a]}
+    return [set(group) for group in groups]
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    paths = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in (ROOT / "hms").rglob("*.py")
+    }
+    assert strongly_connected({name: imports_of(path, set(paths)) for name, path in paths.items()}) == []
+    assert strongly_connected({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}}) == [{"a", "b", "c"}]
+
+
+def test_few_rooms_lie_at_the_root() -> None:
+    found = [p for p in (ROOT / "hms").iterdir() if p.name not in ("__pycache__", "conf", "py.typed")]
+    assert len(found) <= 22
+
+
+def test_no_page_installs_the_package_of_another_owner() -> None:
+    """The name hms on the package index is somebody else's; the distribution is hms-eeg."""
+    wrong = re.compile(r"""pip install[^\n`]*(?<![\w./-])hms(?![\w-])(\[|['"\s`]|$)""")
+    pages = [p for p in ROOT.rglob("*") if p.suffix in (".md", ".py", ".ipynb", ".toml", ".yaml", ".cff")]
+    owned = [p for p in pages if not {".git", "outputs", "build", "dist"} & set(p.parts)]
+    owned.remove(Path(__file__))
+    assert [p for p in owned if wrong.search(p.read_text(errors="replace"))] == []
+    assert wrong.search("pip install 'hms[edf]'")
+    assert wrong.search("pip install hms")
+    assert not wrong.search("pip install 'hms-eeg[edf]'")
+
+
 def test_importing_hms_is_light() -> None:
     code = (
         "import sys, hms; heavy = ('torch', 'sklearn', 'matplotlib', 'pandas', 'scipy', 'hydra');"
@@ -77,7 +128,7 @@ def test_importing_hms_is_light() -> None:
 
 def test_a_plan_needs_no_learning_plotting_or_torch_library() -> None:
     code = (
-        "import sys, hms, hms.plan, hms.runner; hms.compose();"
+        "import sys, hms, hms.engine.plan, hms.engine.runner; hms.compose();"
         "print([m for m in ('torch', 'sklearn', 'matplotlib', 'scipy.signal', 'mne') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)

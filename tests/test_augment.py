@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import hms
-from hms.config import ConfigError
+from hms.errors import ConfigError
 from hms.registry import Params, kinds, lookup
 from hms.training import augment as module
 from hms.training.augment import (

@@ -13,8 +13,8 @@ from conftest import Prepared
 from test_quality_run import noise, write_set
 
 import hms
-from hms.quality.report.baseline import baseline_cards
-from hms.results import Run
+from hms.report.baseline import baseline_cards
+from hms.results.run import Run
 from hms.training.baseline import (
     Logreg,
     NothingToTrainOn,
@@ -190,11 +190,10 @@ def test_metrics_are_those_of_the_out_of_fold_predictions(embedded: Run):
 
 def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
     """Labels dealt out anew among the items carry nothing: whatever still helped would be a leak."""
-    import hms.stages  # noqa: F401
-    from hms.plan import make_plan
-    from hms.runner import _open_tables
+    from hms.engine.plan import make_plan
+    from hms.engine.tables import open_tables
 
-    features = _open_tables(make_plan(embedded.config.override("stages=[labels,splits]"))).rows("features")
+    features = open_tables(make_plan(embedded.config.override("stages=[labels,splits]"))).rows("features")
     order = np.random.default_rng(0).permutation(300)
     y, w = embedded.labels.y_soft[order].astype(float), embedded.labels.w_conf[order]
     patients = embedded.meta["patient_id"].tolist()

@@ -12,7 +12,7 @@ import pytest
 from conftest import Prepared
 
 from hms.cli import main
-from hms.results import Run
+from hms.results.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 Cli = Callable[..., Prepared]

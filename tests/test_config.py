@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 import hms
-from hms.config import ConfigError, build_config, conf_dir, flatten, group_options
+from hms.config.compose import conf_dir, group_options
+from hms.config.identity import flatten
+from hms.config.schema import build_config
+from hms.errors import ConfigError
 
 REFUSED = [
     ("cwt=morle", "cwt=morle is no option (did you mean 'morlet'?); the options of cwt are gmw, morlet"),

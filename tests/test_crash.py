@@ -16,7 +16,7 @@ import pytest
 from conftest import tree_bytes
 
 import hms
-from hms.results import Run
+from hms.results.run import Run
 
 HERE = Path(__file__).resolve().parent
 RUN = str(HERE.parent / "run.py")
@@ -238,7 +238,7 @@ def test_two_processes_with_the_same_command_end_well_and_compute_once(
     assert codes == [0, 0]
     run = hms.load(outputs=outputs)
     assert len(run.meta) == 600
-    from hms.store import StageFolder
+    from hms.store.folders import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
     assert StageFolder(folder).load().computed == 600
@@ -248,7 +248,7 @@ def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: 
     first = start(larger_set, outputs, "n_jobs=1")
     second = start(larger_set, outputs, "n_jobs=1", "montage.waveform.kind=anterior", "weight=log")
     assert [finish(process)[0] for process in (first, second)] == [0, 0]
-    from hms.store import StageFolder
+    from hms.store.folders import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
     assert StageFolder(folder).load().computed == 600

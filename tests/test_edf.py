@@ -12,8 +12,8 @@ from recordings import bipolar, field_at, noise, patched, write_bdf, write_edf
 
 import hms
 from hms.competition import CLASSES, EEG_CHANNELS, VOTE_COLUMNS
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 from hms.sources.base import SourceParams
 from hms.sources.edf import Edf, EdfRecording
 from hms.sources.files import place_of

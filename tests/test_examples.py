@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import hms
-from hms.results import Run
+from hms.results.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -11,6 +11,7 @@ from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from hms import registry
 from hms.competition import CLASSES, VOTE_COLUMNS
+from hms.errors import ConfigError
 from hms.labels.folds import (
     Folds,
     assign_folds,
@@ -20,7 +21,7 @@ from hms.labels.folds import (
     split_rows,
     stratified_folds,
 )
-from hms.registry import ConfigError, Params, register
+from hms.registry import Params, register
 from hms.sources.tables import votes_from_frame
 
 GROUP3, STRATIFIED2 = Folds("group", 3), Folds("stratified", 2)

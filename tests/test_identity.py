@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 import hms
-from hms.config import ConfigError, flatten, plain
-from hms.plan import choose_stages
+from hms.config.identity import flatten, plain
+from hms.errors import ConfigError
+from hms.pipeline.selection import choose_stages
 from hms.registry import Params, added
 
 CWT = {"scalograms", "measures", "sketches", "quality", "summary"}
@@ -114,7 +115,7 @@ def test_aliases_in_another_order_are_the_same() -> None:
 def test_the_order_of_chains_matters() -> None:
     chains = plain(hms.compose().at("montage.chains"))
     swapped = {name: chains[name] for name in reversed(chains)}
-    from hms.config import build_config
+    from hms.config.schema import build_config
 
     tree = hms.compose().to_dict()
     tree["montage"]["chains"] = swapped

@@ -13,8 +13,8 @@ from scipy.io import savemat
 
 import hms
 from hms.competition import CHANNELS, VOTE_COLUMNS
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 from hms.sources.iiic import LUT_CLASSES, load_mat, read_votes_table
 
 N_SAMPLES = 10_000

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from hms import registry
 from hms.competition import VOTE_COLUMNS
+from hms.errors import ConfigError
 from hms.labels.items import ITEM_COLUMNS, Labels, Unit, Window, choose_items
-from hms.registry import ConfigError, Params, register
+from hms.registry import Params, register
 from hms.sources.tables import votes_from_frame
 
 CENTRAL = Window("within", start_s=20, length_s=10)

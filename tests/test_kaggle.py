@@ -12,8 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from hms.competition import CHANNELS
+from hms.errors import Unusable
 from hms.sources.kaggle import ParquetRecording
-from hms.stage import Unusable
 
 N = 5000
 EEG = np.random.default_rng(0).standard_normal((20, N)).astype(np.float32)

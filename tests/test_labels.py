@@ -12,11 +12,13 @@ from omegaconf import OmegaConf
 from scipy.stats import entropy
 
 from hms.competition import CLASSES
-from hms.config import conf_dir, convert
+from hms.config.compose import conf_dir
+from hms.config.convert import convert
+from hms.errors import ConfigError
 from hms.labels import folds, items, summary, weights  # noqa: F401  (registers the kinds)
 from hms.labels.votes import consensus, high_confidence, soft_labels
 from hms.labels.weights import confidence_weights
-from hms.registry import ConfigError, Group, Params, kinds, register
+from hms.registry import Group, Params, kinds, register
 
 counts = arrays(np.int64, st.tuples(st.integers(1, 20), st.just(6)), elements=st.integers(0, 30))
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from hms.npz import npz_bytes, read_npz
+from hms.store.npz import npz_bytes, read_npz
 
 ARRAYS = {
     "x": np.arange(24, dtype=np.float32).reshape(2, 3, 4),

@@ -41,7 +41,7 @@ def wheels() -> Path:
 
 
 def test_the_wheel_holds_every_yaml_and_page_of_the_checkout(wheels: Path) -> None:
-    (wheel,) = wheels.glob("hms-*.whl")
+    (wheel,) = wheels.glob("hms_eeg-*.whl")
     names = set(zipfile.ZipFile(wheel).namelist())
     conf = {f"hms/{path.relative_to(ROOT)}" for path in (ROOT / "conf").rglob("*.yaml")}
     package = {
@@ -60,7 +60,7 @@ def test_it_installs_without_a_network_and_prepares_from_a_read_only_folder(
     call(sys.executable, "-m", "venv", tmp_path / "venv", cwd=tmp_path)
     python = tmp_path / "venv" / "bin" / "python"
     call(
-        *(python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, "hms"),
+        *(python, "-m", "pip", "install", "--quiet", "--no-index", "--find-links", wheels, "hms-eeg"),
         cwd=tmp_path,
     )
     working = tmp_path / "working"

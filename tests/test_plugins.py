@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import hms
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,7 +118,7 @@ def test_a_failing_plugin_excludes_items_and_stops_the_run_when_all_fail(
     source = SCALING.replace("return (power / 2).astype(np.float32)", "raise ZeroDivisionError('no scale')")
     conf = write_plugin(tmp_path, "broken_e", "scaling", source, "")
     monkeypatch.syspath_prepend(str(tmp_path))
-    from hms.runner import TooManyFailures
+    from hms.errors import TooManyFailures
 
     base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
     cfg = hms.compose(*base, "plugins=[broken_e]", "scaling=broken_e", config_dir=conf)

@@ -15,6 +15,7 @@ from hypothesis.extra.numpy import arrays
 
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.errors import ConfigError
 from hms.quality.duplicates import find_duplicates, pairs_across_folds, same_windows
 from hms.quality.ledger import (
     CHANNEL_FLAGS,
@@ -27,8 +28,7 @@ from hms.quality.ledger import (
     robust_z,
 )
 from hms.quality.measures import CHANNEL_MEASURES
-from hms.registry import ConfigError
-from hms.store import Reason
+from hms.store.folders import Reason
 
 GOOD = {
     "ptp_uv": 60.0, "flat_ptp_uv": 50.0, "extreme_samples": 1.0, "sd_uv": 15.0, "hf_uv": 3.0,

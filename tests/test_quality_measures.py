@@ -21,9 +21,9 @@ from hms.quality.measures import (
     signatures,
     window_samples,
 )
+from hms.signal.arrays import Cleaned
 from hms.signal.wavelets import reaches_s
 from hms.sources.base import Segment
-from hms.stages.signal import Cleaned
 
 SFREQ = 200.0
 N = 6800

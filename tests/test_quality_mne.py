@@ -13,9 +13,9 @@ from recordings import DOUBLE_BANANA
 from test_quality_run import bipolar_set
 
 from hms.competition import CHANNELS
-from hms.config import ConfigError
-from hms.quality.raw import segment_to_mne
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
+from hms.results.to_mne import segment_to_mne
 from hms.sources.base import Segment
 
 
@@ -37,7 +37,7 @@ def test_without_mne_the_message_names_the_extra(finished: Run, monkeypatch: pyt
         return original(name, *more, **settings)
 
     monkeypatch.setattr(builtins, "__import__", refuse)
-    with pytest.raises(ConfigError, match=r"pip install 'hms\[mne\]'"):
+    with pytest.raises(ConfigError, match=r"pip install 'hms-eeg\[mne\]'"):
         finished.to_mne(finished.meta["item_id"].iloc[0])
 
 

@@ -12,15 +12,14 @@ import pytest
 from recordings import bipolar
 
 import hms
-from hms import parallel
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
-from hms.config import ConfigError
+from hms.engine.job import Task
+from hms.engine.pools import loky as parallel
+from hms.errors import ConfigError, TooManyFailures
 from hms.quality.ledger import FLAGS, GRADES
 from hms.quality.measures import CHANNEL_MEASURES, OBSERVATIONS
-from hms.results import Run
-from hms.runner import TooManyFailures
+from hms.results.run import Run
 from hms.stages.measures import Measures
-from hms.workers import Task
 
 Prepare = Callable[..., Run]
 

@@ -17,18 +17,19 @@ import pytest
 from report_data import MadeUp, fabricate, make_items
 
 import hms
-from hms.config import compose
+from hms.config.compose import compose
+from hms.errors import ConfigError
 from hms.quality.measures import Inspection, inspect, spectrum, spectrum_freqs
-from hms.quality.report.cards import counted
-from hms.quality.report.examples import _steps_trace
-from hms.quality.report.labels import entropy_boxes, vote_totals
-from hms.quality.report.page import embedded_json, headlines
-from hms.quality.report.quality import channel_shares, gaps
-from hms.quality.report.reproduce import command_of
-from hms.quality.report.signals import mean_scalograms, spectra
-from hms.quality.report.svg import Axis, Frame, number, path, png, ticks
 from hms.quality.sketches import gap_raster, histogram, shrink_power
-from hms.store import Reason
+from hms.report.cards import counted
+from hms.report.examples import _steps_trace
+from hms.report.labels import entropy_boxes, vote_totals
+from hms.report.page import embedded_json, headlines
+from hms.report.quality import channel_shares, gaps
+from hms.report.reproduce import command_of
+from hms.report.signals import mean_scalograms, spectra
+from hms.report.svg import Axis, Frame, number, path, png, ticks
+from hms.store.folders import Reason
 
 PAGE = "qc/report.html"
 
@@ -224,7 +225,7 @@ def test_plot_without_the_recording_says_what_it_shows(own_set: Path, outputs: P
     (own_set / "train_eegs" / f"{item}.parquet").unlink()
     title = run.plot(item).get_suptitle()
     assert "the recording is gone: stored waveforms" in title
-    with pytest.raises(hms.results.ConfigError, match="has no item 'nobody'"):
+    with pytest.raises(ConfigError, match="has no item 'nobody'"):
         run.plot("nobody")
 
 

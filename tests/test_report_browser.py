@@ -9,7 +9,7 @@ import pytest
 from browser import Page, browser, find_chromium
 from report_data import fabricate, make_items
 
-from hms.store import Reason
+from hms.store.folders import Reason
 
 pytestmark = pytest.mark.skipif(
     find_chromium() is None,

@@ -11,8 +11,9 @@ import pytest
 
 import hms
 from hms.cli import main as cli
-from hms.quality.report.difference import difference_page
-from hms.results import ConfigError, Run
+from hms.errors import ConfigError
+from hms.results.difference import difference_page
+from hms.results.run import Run
 
 Prepare = Callable[..., Run]
 

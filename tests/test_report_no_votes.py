@@ -14,12 +14,12 @@ from report_data import fabricate, make_items
 
 import hms
 from hms.cli import main as cli
-from hms.quality.report.difference import difference_page
-from hms.results import Run
+from hms.results.difference import difference_page
+from hms.results.run import Run
 from hms.stages.labels import Labels
 from hms.stages.report import Report
 from hms.stages.scalograms import Scalograms
-from hms.store import Reason
+from hms.store.folders import Reason
 
 PAGE = "qc/report.html"
 TABLES = ("labels", "splits", "summary", "report_weights")

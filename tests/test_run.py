@@ -14,7 +14,8 @@ from conftest import Prepared, tree_bytes
 
 import hms
 from hms.competition import CLASSES
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 
 Prepare = Callable[..., Run]
 ROOT = Path(__file__).resolve().parent.parent
@@ -202,7 +203,7 @@ def test_the_config_file_holds_only_what_changes_results(finished: Run) -> None:
 
 
 def test_a_run_is_its_own_configuration(finished: Run) -> None:
-    from hms.plan import make_plan
+    from hms.engine.plan import make_plan
 
     assert make_plan(finished.config).run_hash == finished.hash
 
@@ -216,7 +217,7 @@ def test_the_run_object_reads_everything_back(finished: Run) -> None:
     assert "10 items used" in repr(finished)
     assert "<table>" in finished._repr_html_()
     assert finished.summary["items_used"] == 10
-    with pytest.raises(hms.config.ConfigError, match="no item 'abc'"):
+    with pytest.raises(ConfigError, match="no item 'abc'"):
         finished.spec("abc")
 
 
@@ -224,7 +225,7 @@ def test_latest_and_prefixes_find_runs(finished: Run) -> None:
     outputs = finished.path.parent
     for name in ("latest", finished.hash[:6], finished.hash, str(finished.path)):
         assert hms.load(name, outputs=outputs).hash == finished.hash
-    with pytest.raises(hms.config.ConfigError, match="no finished run 'zzz'"):
+    with pytest.raises(ConfigError, match="no finished run 'zzz'"):
         hms.load("zzz", outputs=outputs)
 
 

@@ -11,14 +11,13 @@ import pandas as pd
 import pytest
 
 import hms
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError, Unusable
+from hms.results.run import Run
 from hms.signal.scaling import Log1pPercentile, log1p_percentile
 from hms.signal.spectrograms import fill_spectrogram
 from hms.sources.files import place_of
 from hms.sources.spectrograms import SpectrogramFile
 from hms.sources.synthetic import generate
-from hms.stage import Unusable
 
 FILE_CHAINS = ("LL", "RL", "LP", "RP")
 HZ = (0.59, 0.78, 0.98)

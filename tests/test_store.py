@@ -17,11 +17,16 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 import hms
-from hms import runner
-from hms.config import Config, ConfigError
-from hms.results import Run
-from hms.store import StageFolder, StorageError, append_journal, commit_files, read_journal
-from hms.verify import export_run, garbage, remove_run, repair, sweep_garbage, verify
+from hms.config.schema import Config
+from hms.engine import runner
+from hms.engine.export import export_run
+from hms.engine.verify import repair, verify
+from hms.errors import ConfigError, StorageError
+from hms.results.run import Run
+from hms.store.files import commit_files
+from hms.store.folders import StageFolder
+from hms.store.garbage import garbage, remove_run, sweep_garbage
+from hms.store.journal import append_journal, read_journal
 
 Prepare = Callable[..., Run]
 
@@ -294,7 +299,7 @@ def test_repair_asks_before_it_mixes_library_versions(
 ) -> None:
     run = prepare(small_set, "stages=[waveforms]")
     flip((run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve(), 4000)
-    from hms import verify as module
+    from hms.engine import verify as module
 
     monkeypatch.setattr(module, "versions", lambda: {**run.manifest["versions"], "numpy": "0.1"})
     with pytest.raises(ConfigError, match=r"numpy .* -> 0\.1.*--force"):
@@ -422,7 +427,7 @@ def test_gc_leaves_a_run_in_progress_alone(
     small_set: Path, prepare: Prepare, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The clean-up is called in the middle of a run, between its chunks and before its tables."""
-    from hms import runner
+    from hms.engine import runner
 
     swept = []
     keep = runner._keep

@@ -14,7 +14,7 @@ from recordings import noise, patched, write_edf
 
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
-from hms.results import Run
+from hms.results.run import Run
 from hms.sources.base import Block, Reader
 
 pytest.importorskip("edfio")

@@ -17,13 +17,21 @@ import numpy as np
 import pytest
 from test_quality_run import write_set
 
-import hms.runner
+import hms.engine.runner
 from hms.competition import VOTE_COLUMNS
-from hms.config import ConfigError
-from hms.leaderboard import Member, Scored, WindowVotes, compare, make_leaderboard, objective_of, window_votes
-from hms.results import find_run
-from hms.store import StageFolder
-from hms.sweep import expand, plan_sweep, uses_hydras_sweeper
+from hms.errors import ConfigError
+from hms.results.run import find_run
+from hms.store.folders import StageFolder
+from hms.sweep.leaderboard import (
+    Member,
+    Scored,
+    WindowVotes,
+    compare,
+    make_leaderboard,
+    objective_of,
+    window_votes,
+)
+from hms.sweep.run import expand, plan_sweep, uses_hydras_sweeper
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = "stages=[labels,splits]"
@@ -191,14 +199,14 @@ def test_a_member_that_fails_at_work_is_a_row(
     multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error of any kind inside one member does not end the sweep."""
-    real = hms.runner.run
+    real = hms.engine.runner.run
 
     def run(cfg: Any) -> Any:
         if cfg.weight.kind == "log":
             raise RuntimeError("no luck")
         return real(cfg)
 
-    monkeypatch.setattr(hms.runner, "run", run)
+    monkeypatch.setattr(hms.engine.runner, "run", run)
     assert multirun("weight=log,linear", TABLES).code == 1
     rows = rows_of(outputs)
     assert [row["error"] for row in rows] == ["", "RuntimeError: no luck"]
@@ -208,7 +216,7 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
     multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     typed = ("weight=linear,log", TABLES)
-    real = hms.runner.run
+    real = hms.engine.runner.run
 
     def run(cfg: Any) -> Any:
         if cfg.weight.kind == "log":
@@ -216,7 +224,7 @@ def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
         return real(cfg)
 
     with monkeypatch.context() as patch:
-        patch.setattr(hms.runner, "run", run)
+        patch.setattr(hms.engine.runner, "run", run)
         assert multirun(*typed).code == 130
     assert [row["error"] for row in rows_of(outputs)] == ["", "interrupted"]
     assert multirun(*typed).code == 0
@@ -394,8 +402,8 @@ def test_uniform_predictions_score_the_logarithm_of_six(
     compared: list[dict[str, str]], outputs: Path, monkeypatch: pytest.MonkeyPatch, target: WindowVotes
 ) -> None:
     """One-hot targets and a prediction of 1/6 each give log 6 in every stratum."""
-    monkeypatch.setattr("hms.leaderboard.read_scored", lambda run: scored("abcd"))
-    monkeypatch.setattr("hms.leaderboard.window_votes", lambda cfg: target)
+    monkeypatch.setattr("hms.sweep.leaderboard.read_scored", lambda run: scored("abcd"))
+    monkeypatch.setattr("hms.sweep.leaderboard.window_votes", lambda cfg: target)
     run: Any = find_run(compared[0]["run"], outputs)
     cfg: Any = SimpleNamespace()
     members = [Member(1, ("a=1",), cfg=cfg, run=run), Member(2, ("a=2",), cfg=cfg, run=run)]

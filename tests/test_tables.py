@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms.competition import TRAIN_COLUMNS, VOTE_COLUMNS
-from hms.registry import ConfigError
+from hms.errors import ConfigError
 from hms.sources import tables
 from hms.sources.tables import FRAME_COLUMNS, eeg_number, read_votes, votes_from_frame
 

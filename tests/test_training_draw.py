@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import hms
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 from hms.training.draw import draw_window, group_by_recording, shifted
 from hms.training.epoch import SharedEpoch
 

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import hms
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 from hms.signal.cwt import plan_cwt
 from hms.signal.montage import output_groups
 from hms.signal.scaling import log1p_percentile

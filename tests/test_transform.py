@@ -11,8 +11,8 @@ import pytest
 from conftest import Prepared
 
 import hms
-from hms.config import ConfigError
-from hms.results import Run
+from hms.errors import ConfigError
+from hms.results.run import Run
 
 
 def first_item(run: Run) -> tuple[str, float]:

@@ -14,11 +14,12 @@ import pytest
 
 import hms
 import hms.stages
-from hms import store
-from hms.npz import npz_bytes
-from hms.results import Run
+from hms.results.run import Run
 from hms.signal.cwt import FftPlan, plan_cwt
 from hms.sources import kaggle
+from hms.store import files as store_files
+from hms.store import journal
+from hms.store.npz import npz_bytes
 
 ITEMS = 10
 STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
@@ -29,7 +30,7 @@ Prepare = Callable[..., Run]
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count recordings opened, their bytes, bytes written and syncs in this process."""
     counts: Counter[str] = Counter()
-    read, write, sync = kaggle.read_bytes, store._write, os.fsync
+    read, write, sync = kaggle.read_bytes, store_files.write_content, os.fsync
 
     def counted_read(*arguments: object) -> bytes:
         data = read(*arguments)  # type: ignore[arg-type]
@@ -37,7 +38,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts["bytes read"] += len(data)
         return data
 
-    def counted_write(descriptor: int, content: store.Content) -> tuple[int, str]:
+    def counted_write(descriptor: int, content: store_files.Content) -> tuple[int, str]:
         size, digest = write(descriptor, content)
         counts["writes"] += 1
         counts["bytes written"] += size
@@ -48,7 +49,8 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         sync(descriptor)
 
     monkeypatch.setattr(kaggle, "read_bytes", counted_read)
-    monkeypatch.setattr(store, "_write", counted_write)
+    monkeypatch.setattr(store_files, "write_content", counted_write)
+    monkeypatch.setattr(journal, "write_content", counted_write)
     monkeypatch.setattr(os, "fsync", counted_sync)
     return counts
 

@@ -14,13 +14,14 @@ import pandas as pd
 import pytest
 from conftest import tree_bytes
 
-import hms.workers
-from hms.config import build_config
-from hms.plan import make_plan
+import hms.engine.job
+import hms.engine.workers
+from hms.config.schema import build_config
+from hms.engine.plan import make_plan
+from hms.errors import StorageError
 from hms.quality.measures import inspect_segment
-from hms.results import Run
+from hms.results.run import Run
 from hms.stages import inspections
-from hms.store import StorageError
 
 STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
 Prepare = Callable[..., Run]
@@ -39,7 +40,7 @@ def temporaries(outputs: Path) -> list[Path]:
 def test_how_many_windows_are_prepared_together_changes_nothing(
     seconds: float, small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hms.workers, "SECONDS_TOGETHER", seconds)
+    monkeypatch.setattr(hms.engine.job, "SECONDS_TOGETHER", seconds)
     assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
 
 
@@ -96,8 +97,8 @@ def test_a_slow_disk_is_waited_for_before_too_many_files_are_open(
         time.sleep(0.02)
         sync(descriptor)
 
-    monkeypatch.setattr(hms.workers, "SECONDS_TOGETHER", 1.0)
-    monkeypatch.setattr(hms.workers, "MOST_UNDER_WAY", 2)
+    monkeypatch.setattr(hms.engine.job, "SECONDS_TOGETHER", 1.0)
+    monkeypatch.setattr(hms.engine.workers, "MOST_UNDER_WAY", 2)
     monkeypatch.setattr(os, "fsync", slow)
     before = n_open()
     prepare(small_set, "stages=[scalograms,waveforms,labels,splits]")

@@ -387,3 +387,36 @@ def test_a_recording_that_comes_back_is_used_by_the_next_run(
     aside.rename(path)
     assert command("data=kaggle", f"data.root={own_set}").code == 0
     assert len(hms.load(outputs=outputs).meta) == 10
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("train.csv", "kaggle"),
+        ("train_eegs/1.parquet", "kaggle"),
+        ("ward/a b.EDF", "edf"),
+        ("x/1.vhdr", "mne"),
+    ],
+)
+def test_made_up_recordings_are_never_put_beside_real_ones(
+    command: Command, tmp_path: Path, name: str, kind: str
+) -> None:
+    root = tmp_path / "mine"
+    (root / name).parent.mkdir(parents=True)
+    (root / name).write_text("x")
+    before = sorted(root.rglob("*"))
+    assert_refused(command(f"data.root={root}"), f"data={kind} data.root={root}", Path(name).name)
+    assert sorted(root.rglob("*")) == before
+
+
+def test_made_up_recordings_may_have_a_folder_of_their_own(command: Command, tmp_path: Path) -> None:
+    arguments = [
+        f"data.root={tmp_path / 'own'}",
+        "data.n_recordings=6",
+        "data.n_patients=5",
+        "stages=[labels]",
+    ]
+    assert command(*arguments).code == 0
+    again = command(*arguments)
+    assert again.code == 0
+    assert f"data=synthetic, {tmp_path / 'own'}" in again.out

@@ -15,18 +15,19 @@ scikit-learn: GroupKFold (largest group to the smallest fold), StratifiedGroupKF
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heapify, heapreplace
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import CLASSES
+from hms.errors import ConfigError
 from hms.labels.items import row_with_most_votes, vote_array
 from hms.labels.votes import consensus
-from hms.registry import ConfigError, Limits, Params, lookup, register
+from hms.registry import Limits, Params, lookup, register
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,11 +41,16 @@ __all__ = [
     "no_folds",
     "patient_table",
     "split_rows",
+    "splits_of",
     "stratified_folds",
 ]
 
-Split = tuple[NDArray[np.int64], NDArray[np.int64]]
-"""Rows to train on and rows to validate on."""
+
+class Split(NamedTuple):
+    """Rows of a package to train on and to validate on."""
+
+    train: NDArray[np.int64]
+    valid: NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -210,14 +216,19 @@ def split_rows(patient_id: ArrayLike, patient_fold: pd.Series) -> list[Split]:
 
     Returns
     -------
-    list of (train, valid)
+    list of Split
         int64 row numbers, ascending; one pair per fold, and a single pair with all rows
         and none where no patient has a fold. A fold whose patients have no used item
         has an empty second part.
     """
     fold = patient_fold.loc[np.asarray(patient_id, dtype=object)].to_numpy()
     n_splits = max(int(patient_fold.max()) + 1, 1)
-    return [(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_splits)]
+    return [Split(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_splits)]
+
+
+def splits_of(arrays: Mapping[str, NDArray[np.int64]]) -> list[Split]:
+    """Return the parts of each fold of a splits.npz."""
+    return [Split(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
 
 def check_no_leak(splits: Sequence[Split], patient_id: ArrayLike) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
-from hms.registry import ConfigError, Limits, NonNegativeFloat, Params, PositiveFloat, lookup, register
+from hms.errors import ConfigError
+from hms.registry import Limits, NonNegativeFloat, Params, PositiveFloat, lookup, register
 
 if TYPE_CHECKING:
     import pandas as pd

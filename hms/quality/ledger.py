@@ -30,8 +30,9 @@ from hms.registry import (
     Share,
     did_you_mean,
     register,
+    settings_of,
 )
-from hms.store import Reason
+from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -172,6 +173,7 @@ class Grading:
             )
 
 
+@settings_of("qc")
 @dataclass(frozen=True)
 class QualityControl(Params):
     """Limits, grading, what is left out, and what counts as the same window."""

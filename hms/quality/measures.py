@@ -28,11 +28,8 @@ from hms.signal.levels import extremes
 from hms.signal.wavelets import Cwt, reaches_s
 
 if TYPE_CHECKING:
+    from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
     from hms.sources.base import Segment
-    from hms.stages.derivations import Derived
-    from hms.stages.scalograms import Scalogram
-    from hms.stages.signal import Cleaned
-    from hms.stages.waveforms import Waveform
 
 __all__ = [
     "CHANNEL_MEASURES",

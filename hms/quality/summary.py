@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hms.labels.folds import splits_of
 from hms.labels.summary import per_patient, summarise_labels
 from hms.quality.duplicates import pairs_across_folds
 from hms.quality.ledger import FLAGS, GRADES
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     from hms.labels.folds import Split
 
-__all__ = ["Leaks", "find_leaks", "splits_of", "summarise", "summarise_quality"]
+__all__ = ["Leaks", "find_leaks", "summarise", "summarise_quality"]
 
 SHOWN = 10
 """Examples that a summary lists."""
@@ -48,11 +49,6 @@ def summarise(
         ),
         "recordings_per_patient": per_patient(used.drop_duplicates("eeg_id")["patient_id"].to_numpy(object)),
     }
-
-
-def splits_of(arrays: Mapping[str, np.ndarray[Any, Any]]) -> list[Split]:
-    """Return the rows to train on and to validate on of each fold of a splits.npz."""
-    return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
 
 @dataclass(frozen=True)

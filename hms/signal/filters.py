@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.registry import Group, Limits, Params, PositiveFloat, lookup, register
+from hms.registry import Group, Limits, Params, PositiveFloat, lookup, register, settings_of
 from hms.signal.levels import channel_means
 
 __all__ = [
@@ -51,6 +51,7 @@ Array = NDArray[np.float32]
 Gain = NDArray[np.float64]
 
 
+@settings_of("filter")
 @dataclass(frozen=True)
 class FilterParams(Params):
     """Settings every filter has: what happens to gaps before it and to extremes after it."""

@@ -29,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.registry import Limits, Params, PositiveFloat, PositiveInt, lookup, register
+from hms.registry import Limits, Params, PositiveFloat, PositiveInt, lookup, register, settings_of
 
 __all__ = [
     "Component",
@@ -74,6 +74,7 @@ class Component:
     exponent: float
 
 
+@settings_of("cwt")
 @dataclass(frozen=True)
 class Cwt(Params):
     """Settings that every wavelet has; a wavelet's own settings are in a subclass."""

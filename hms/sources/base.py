@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SUB_WINDOW_S
-from hms.registry import Params, PositiveFloat
+from hms.registry import Params, PositiveFloat, settings_of
 from hms.signal.levels import extremes
 from hms.sources.channels import Channels, View
 
@@ -49,6 +49,7 @@ RECORDING = "recording"
 """Kind of the files that items come from; other kinds are companions of a recording."""
 
 
+@settings_of("data")
 @dataclass(frozen=True)
 class SourceParams(Params):
     """Settings of every source that can change numbers; a source's own settings extend them.
@@ -312,7 +313,7 @@ class WholeFiles:
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Raise: there are none."""
-        from hms.registry import ConfigError
+        from hms.errors import ConfigError
 
         raise ConfigError(f"data={self.name} has no {kind} files; choose {kind}s=none")
 
@@ -330,7 +331,7 @@ def open_part(source: Source, part: Part) -> Openable:
 
 def current_digest(source: Source, part: Part) -> str | None:
     """Return the digest of a part as it is now, None if it cannot be read."""
-    from hms.stage import Unusable
+    from hms.errors import Unusable
 
     try:
         return open_part(source, part).digest_of(part.part)
@@ -446,7 +447,7 @@ def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, 
     Unusable
         If the window does not lie in the recording, or is interrupted.
     """
-    from hms.stage import Unusable
+    from hms.errors import Unusable
 
     n_samples, sfreq = recording.n_samples, recording.sfreq
     if first < 0 or first + n_window > n_samples:

@@ -7,13 +7,16 @@ import shutil
 import uuid
 from pathlib import Path
 
-from hms.config import digest_of
-from hms.parallel import n_workers
-from hms.progress import say
+from hms.config.identity import digest_of
+from hms.config.schema import n_workers
+from hms.errors import ConfigError
 from hms.registry import register
 from hms.sources.kaggle import ParquetSource
+from hms.sources.recognition import looks_like
 from hms.sources.synthetic import Synthetic, generate
-from hms.store import commit_files, lock, storage_error, sync_folder
+from hms.store.files import commit_files, storage_error, sync_folder
+from hms.store.locks import lock
+from hms.terminal import say
 
 __all__ = ["open_synthetic"]
 
@@ -28,7 +31,14 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
     """Open the data set of these settings, made first if it is not there whole.
 
     It lies in its own folder below ``data.root``, or below ``synthetic`` in the outputs.
+
+    Raises
+    ------
+    ConfigError
+        If ``data.root`` holds recordings or a table of votes: nothing made up is put beside them.
     """
+    if params.root:
+        _refuse_real_data(Path(params.root).expanduser())
     settings = {
         "version": GENERATOR_VERSION,
         "n_recordings": params.n_recordings,
@@ -45,6 +55,17 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
             if not _is_complete(folder):
                 _make(folder, settings, n_jobs)
     return ParquetSource(folder, params.aliases)
+
+
+def _refuse_real_data(root: Path) -> None:
+    """Raise ConfigError if a folder holds recordings that were not made here."""
+    found = looks_like(root, made_here=COMPLETE)
+    if found is not None:
+        kind, name = found
+        raise ConfigError(
+            f"data.root={root} holds {name}, which data=synthetic does not write beside; "
+            f"it looks like data={kind}: python run.py data={kind} data.root={root}"
+        )
 
 
 def _is_complete(folder: Path) -> bool:

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.errors import Unusable
 from hms.sources.base import RECORDING, Place
-from hms.stage import Unusable
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hms.registry import ConfigError
+from hms.errors import ConfigError
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 

@@ -23,15 +23,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, SFREQ_HZ, VOTE_COLUMNS
-from hms.progress import say
-from hms.registry import ConfigError, register
+from hms.errors import ConfigError, Unusable
+from hms.registry import register
 from hms.sources.base import Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
 from hms.sources.files import one_line, place_of, read_bytes
 from hms.sources.tables import VotesTable
 from hms.sources.windows import windows_from_rows
-from hms.stage import Unusable
-from hms.store import digest_bytes
+from hms.store.files import digest_bytes
+from hms.terminal import say
 
 __all__ = ["Iiic", "IiicSource", "MatRecording", "open_iiic"]
 

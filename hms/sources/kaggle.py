@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.registry import ConfigError, register
+from hms.errors import ConfigError, Unusable
+from hms.registry import register
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import Channels, find_channels
 from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, place_of, read_bytes
-from hms.stage import Unusable
-from hms.store import digest_bytes
+from hms.store.files import digest_bytes
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from hms.registry import ConfigError
+from hms.errors import ConfigError
 from hms.sources.base import SourceParams
 from hms.sources.names import listed, safe_ids
 

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHAINS
+from hms.errors import Unusable
 from hms.sources.base import Place
 from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, read_bytes
-from hms.stage import Unusable
-from hms.store import digest_bytes
+from hms.store.files import digest_bytes
 
 __all__ = ["SPECTROGRAM_S", "STEP_S", "Crop", "SpectrogramFile"]
 

@@ -13,8 +13,8 @@ import weakref
 
 import xxhash
 
+from hms.errors import Unusable
 from hms.sources.base import Place
-from hms.stage import Unusable
 
 __all__ = ["SteadyFile"]
 

@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import VOTE_COLUMNS
-from hms.registry import ConfigError, did_you_mean
+from hms.errors import ConfigError
+from hms.registry import did_you_mean
 
 if TYPE_CHECKING:
     import pandas as pd

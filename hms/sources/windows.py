@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.competition import SUB_WINDOW_S, VOTE_COLUMNS
-from hms.registry import ConfigError, did_you_mean
+from hms.errors import ConfigError
+from hms.registry import did_you_mean
 from hms.sources.names import listed, safe_ids
 from hms.sources.patients import Patients
 

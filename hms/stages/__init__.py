@@ -4,6 +4,9 @@ reading -> inspections, signal -> derivations -> scalograms, waveforms, traces -
 sketches: one pass per recording, in this order. What looks at samples as recorded comes first: they are
 still in the processor's cache. spectrograms: from a companion file of the recording.
 quality -> meta -> packed and its like, labels, splits -> summary, baseline, report: tables of the whole run.
+
+A stage is thin: its fields, and calls of functions that stand in signal, labels, quality, training or
+report, which with everything below them it may import.
 """
 
 from hms.stages import (  # noqa: I001 - running order

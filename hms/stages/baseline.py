@@ -11,14 +11,16 @@ from typing import ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config, ConfigError
-from hms.npz import npz_bytes
-from hms.registry import Params
-from hms.stage import Content, TableStage, register_stage, section_function, setting
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.labels.folds import splits_of
+from hms.pipeline.stage import TableStage, register_stage, section_function, setting
+from hms.pipeline.tables import View
 from hms.stages.features import Features
 from hms.stages.labels import Labels
 from hms.stages.splits import Splits
-from hms.tables import Tables
+from hms.store.files import Content
+from hms.store.npz import npz_bytes
 from hms.training.baseline import Fitted, NothingToTrainOn, class_prior, out_of_fold, report_scores
 
 
@@ -40,26 +42,26 @@ class Baseline(TableStage):
     features: Features
     labels: Labels
     splits: Splits
-    baseline: Params
+    baseline: Fitted
     high_confidence_votes: int = setting("labels.high_confidence_votes")
+
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the configuration names a model."""
+        return cfg.baseline.kind != "none"
 
     @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration that names a baseline and has folds."""
         if cfg.baseline.kind == "none":
             raise ConfigError("stages: 'baseline' needs a model; choose baseline=logreg")
-        if not isinstance(cfg.baseline, Fitted):
-            raise ConfigError(
-                f"baseline '{cfg.baseline.kind}': its settings {type(cfg.baseline).__name__} must extend "
-                f"{Fitted.__module__}.{Fitted.__name__}"
-            )
         if cfg.folds.kind == "none":
             raise ConfigError(
                 f"baseline={cfg.baseline.kind} is fitted out of fold and needs folds; choose folds=group5"
             )
         return super().from_config(cfg)
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return oof.npz and metrics.json; without a used item, both say that nothing was predicted.
 
         Raises
@@ -68,8 +70,7 @@ class Baseline(TableStage):
             If items are used, but all of them lie in one fold: there is nothing to train on for it.
         """
         labels = tables.arrays(Labels.files[0])
-        arrays = tables.arrays(Splits.files[0])
-        splits = [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+        splits = splits_of(tables.arrays(Splits.files[0]))
         features = _features_of_used(tables)
         fit = partial(section_function("baseline", self.baseline), params=self.baseline)
         target, weight = labels["y_soft"].astype(np.float64), labels["w_conf"]
@@ -82,7 +83,6 @@ class Baseline(TableStage):
             ) from None
         prior = out_of_fold(features, target, weight, splits, class_prior)
         patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
-        assert isinstance(self.baseline, Fitted)
         metrics = report_scores(
             target,
             model,
@@ -105,14 +105,7 @@ class Baseline(TableStage):
         return {self.files[0]: npz_bytes(oof), self.files[1]: text.encode()}
 
 
-def _features_of_used(tables: Tables) -> NDArray[np.float32]:
+def _features_of_used(tables: View) -> NDArray[np.float32]:
     """Return the features of the items used, row i that of row i of meta_use.csv."""
-    rows = tables.rows("features")
-    wanted = np.flatnonzero(tables.is_used)
-    if not len(wanted):
-        # Where no item could be prepared, there is no row to tell how many features one has.
-        return np.empty((0, 0), np.float32)
-    places = np.searchsorted(rows["row"], wanted)
-    assert (rows["row"][places] == wanted).all(), "an item is used but has no features"
-    features: NDArray[np.float32] = rows["features"][places]
-    return features
+    # Where no item could be prepared, there is no row to tell how many features one has.
+    return tables.rows_of_used("features").get("features", np.empty((0, 0), np.float32))

@@ -8,36 +8,12 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config
+from hms.config.schema import Config
+from hms.errors import Unusable
+from hms.pipeline.stage import ItemStage, register_stage, setting
+from hms.signal.arrays import Cleaned, Derived
 from hms.signal.montage import alive_derivations, derive
-from hms.stage import ItemStage, Unusable, register_stage, setting
-from hms.stages.signal import Cleaned, Signal
-
-
-@dataclass(frozen=True)
-class Derived:
-    """Derivations of one recording.
-
-    Attributes
-    ----------
-    values : float32, shape (n_derivations, n_context + n_window + n_context), µV
-    alive : bool, shape (n_derivations,); False where an electrode of the pair is dead
-    """
-
-    values: NDArray[np.float32]
-    alive: NDArray[np.bool_]
-    n_context: int
-    sfreq: float
-
-    @property
-    def n_window(self) -> int:
-        """Samples of the window."""
-        return int(self.values.shape[1]) - 2 * self.n_context
-
-    @property
-    def window(self) -> NDArray[np.float32]:
-        """The window alone."""
-        return self.values[:, self.n_context : self.n_context + self.n_window]
+from hms.stages.signal import Signal
 
 
 @register_stage

@@ -9,8 +9,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.stage import ItemStage, register_stage, setting
-from hms.stages.scalograms import Scalogram, Scalograms
+from hms.pipeline.stage import ItemStage, register_stage, setting
+from hms.signal.arrays import Scalogram
+from hms.stages.scalograms import Scalograms
 from hms.training.baseline import summarise_scalogram
 from hms.training.mirror import mirrored_outputs
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.measures import Inspection, inspect_segment
 from hms.sources.base import Segment
-from hms.stage import ItemStage, register_stage
 from hms.stages.reading import Reading
 
 

@@ -11,11 +11,12 @@ import numpy as np
 from hms.competition import CLASSES, VOTE_COLUMNS
 from hms.labels.votes import high_confidence, soft_labels
 from hms.labels.weights import confidence_weights
-from hms.npz import npz_bytes
+from hms.pipeline.stage import TableStage, register_stage, setting
+from hms.pipeline.tables import View
 from hms.registry import Params
-from hms.stage import Content, TableStage, register_stage, setting
 from hms.stages.meta import Meta
-from hms.tables import Tables
+from hms.store.files import Content
+from hms.store.npz import npz_bytes
 
 
 @register_stage
@@ -33,7 +34,7 @@ class Labels(TableStage):
     weight: Params
     high_confidence_votes: int = setting("labels.high_confidence_votes")
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return labels.npz."""
         used = tables.used
         vote_sum = used["vote_sum"].to_numpy(np.int32)

@@ -8,6 +8,8 @@ from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
+from hms.competition import CHANNELS
+from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.measures import (
     OBSERVATIONS,
     Inspection,
@@ -17,16 +19,14 @@ from hms.quality.measures import (
     observe_input,
     observe_output,
 )
-from hms.signal.filters import FilterParams
-from hms.signal.wavelets import Cwt
+from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
 from hms.sources.base import Segment
-from hms.stage import ItemStage, register_stage
-from hms.stages.derivations import Derivations, Derived
+from hms.stages.derivations import Derivations
 from hms.stages.inspections import Inspections
 from hms.stages.reading import Reading
-from hms.stages.scalograms import Scalogram, Scalograms
-from hms.stages.signal import Cleaned, Signal
-from hms.stages.waveforms import Waveform, Waveforms
+from hms.stages.scalograms import Scalograms
+from hms.stages.signal import Signal
+from hms.stages.waveforms import Waveforms
 
 
 @register_stage
@@ -45,6 +45,10 @@ class Measures(ItemStage):
     scalograms: Scalograms
     waveforms: Waveforms
 
+    def needed_channels(self) -> tuple[str, ...]:
+        """Return all channels of the 10-20 system too: electrodes are judged with their neighbours."""
+        return tuple(dict.fromkeys((*super().needed_channels(), *CHANNELS)))
+
     def compute(
         self,
         segment: Segment,
@@ -56,7 +60,6 @@ class Measures(ItemStage):
     ) -> Mapping[str, Any]:
         """Look at the input as well as the output: a gap that was filled leaves a finite x."""
         params = self.signal.filter
-        assert isinstance(params, FilterParams)
         return {
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
             **observe_output(derived, scalogram, waveform),
@@ -65,7 +68,6 @@ class Measures(ItemStage):
 
     def _edge_share(self, segment: Segment) -> Any:
         params = self.scalograms.cwt
-        assert isinstance(params, Cwt)
         before, after = (segment.n_context - n for n in segment.n_outside)
         return edge_share(params, sfreq=segment.sfreq, n_window=segment.n_window, before=before, after=after)
 

@@ -6,9 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hms.config.schema import Config
+from hms.pipeline.stage import TableStage, register_stage
+from hms.pipeline.tables import View
 from hms.registry import Params
-from hms.stage import Content, TableStage, register_stage
-from hms.tables import Tables
+from hms.store.files import Content
 
 COLUMNS = (
     "item_id", "recording", "eeg_id", "patient_id", "spectrogram_id", "eeg_sub_id", "label_id",
@@ -30,7 +32,12 @@ class Meta(TableStage):
     labels: Params
     window: Params
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell that every run has the tables of its items."""
+        return True
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return both tables as UTF-8 text with LF line ends."""
         used = tables.used[list(COLUMNS)].to_csv(index=False, lineterminator="\n")
         excluded = tables.excluded.to_csv(index=False, lineterminator="\n")

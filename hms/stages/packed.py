@@ -10,11 +10,13 @@ from typing import IO, Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config, ConfigError
-from hms.npz import npz_bytes, read_npz
-from hms.stage import Content, TableStage, register_stage, setting
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.pipeline.stage import TableStage, register_stage, setting
+from hms.pipeline.tables import View
 from hms.stages.scalograms import Scalograms
-from hms.tables import Tables
+from hms.store.files import Content
+from hms.store.npz import npz_bytes, read_npz
 
 
 @register_stage
@@ -31,6 +33,11 @@ class Packed(TableStage):
     pack: bool = setting("package.pack")
 
     @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the package is to have the array."""
+        return cfg.package.pack
+
+    @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration; power that is not scaled does not fit into float16."""
         if not cfg.package.pack:
@@ -42,14 +49,14 @@ class Packed(TableStage):
             )
         return cls(Scalograms.from_config(cfg), cfg.package.pack)
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "choose a scaling that ends below 65504, or package.pack=false"
         return packed_files(tables, "scalograms", self.files, dtype="<f2", remedy=remedy)
 
 
 def packed_files(
-    tables: Tables, stage: str, files: tuple[str, ...], *, dtype: str, remedy: str
+    tables: View, stage: str, files: tuple[str, ...], *, dtype: str, remedy: str
 ) -> dict[str, Content]:
     """Return a packed array of what a stage keeps of each used item, and what belongs to its rows.
 

@@ -8,11 +8,13 @@ from typing import ClassVar, Self
 
 import numpy as np
 
-from hms.config import Config, ConfigError
-from hms.stage import Content, TableStage, register_stage, setting
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.pipeline.stage import TableStage, register_stage, setting
+from hms.pipeline.tables import View
 from hms.stages.packed import packed_files
 from hms.stages.traces import Traces
-from hms.tables import Tables
+from hms.store.files import Content
 
 
 @register_stage
@@ -29,6 +31,11 @@ class PackedTraces(TableStage):
     pack: bool = setting("package.derivations")
 
     @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the package is to have the array."""
+        return cfg.package.derivations
+
+    @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration that asks for it."""
         if not cfg.package.derivations:
@@ -37,7 +44,7 @@ class PackedTraces(TableStage):
             )
         return super().from_config(cfg)
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "choose package.derivations_dtype=float32"
         return packed_files(

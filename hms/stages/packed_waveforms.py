@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
-from hms.config import Config, ConfigError
-from hms.stage import Content, TableStage, register_stage, setting
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.pipeline.stage import TableStage, register_stage, setting
+from hms.pipeline.tables import View
 from hms.stages.packed import packed_files
 from hms.stages.waveforms import Waveforms
-from hms.tables import Tables
+from hms.store.files import Content
 
 
 @register_stage
@@ -27,6 +29,11 @@ class PackedWaveforms(TableStage):
     pack: bool = setting("package.waveforms")
 
     @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the package is to have the array."""
+        return cfg.package.waveforms
+
+    @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration that asks for it."""
         if not cfg.package.waveforms:
@@ -35,7 +42,7 @@ class PackedWaveforms(TableStage):
             )
         return super().from_config(cfg)
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "limit electrodes with filter.clip_uv, or choose package.waveforms=false"
         return packed_files(tables, "waveforms", self.files, dtype="<f2", remedy=remedy)

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from hms.config.schema import Config
+from hms.pipeline.stage import TableStage, register_stage
+from hms.pipeline.tables import View
 from hms.quality.duplicates import find_duplicates
 from hms.quality.ledger import QualityControl, make_ledger
-from hms.registry import Params
 from hms.signal.montage import electrodes
-from hms.stage import Content, TableStage, register_stage
 from hms.stages.measures import Measures
-from hms.store import Reason
-from hms.tables import Tables
+from hms.store.files import Content
+from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -34,19 +35,18 @@ class Quality(TableStage):
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 
     measures: Measures
-    qc: Params
+    qc: QualityControl
 
-    @property
-    def control(self) -> QualityControl:
-        """The settings of the ``qc`` group."""
-        assert isinstance(self.qc, QualityControl)
-        return self.qc
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether grades leave items out."""
+        return cfg.at("qc.exclude_from") is not None
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return qc.csv, channels.parquet and duplicates.csv."""
         measures = tables.rows("measures")
         needed = electrodes(self.measures.derivations.chains)
-        ledger = make_ledger(tables.items, tables.reasons, measures, self.control, electrodes=needed)
+        ledger = make_ledger(tables.items, tables.reasons, measures, self.qc, electrodes=needed)
         contents = (
             ledger.items_csv(),
             ledger.channels_parquet(),
@@ -54,7 +54,7 @@ class Quality(TableStage):
         )
         return dict(zip(self.files, contents, strict=True))
 
-    def _duplicates(self, tables: Tables, measures: Mapping[str, np.ndarray], used: Sequence[bool]) -> bytes:
+    def _duplicates(self, tables: View, measures: Mapping[str, np.ndarray], used: Sequence[bool]) -> bytes:
         rows = measures["row"]
         duplicates = find_duplicates(
             tables.items["item_id"].tolist(),
@@ -62,14 +62,14 @@ class Quality(TableStage):
             tables.recording_digests,
             rows,
             measures["signature"] if len(rows) else np.empty((0, 1), np.float32),
-            threshold=self.control.duplicate_corr,
+            threshold=self.qc.duplicate_corr,
             used=used,
         )
         return duplicates.to_csv(index=False, lineterminator="\n").encode()
 
-    def exclusions(self, tables: Tables) -> Mapping[int, Reason]:
+    def exclusions(self, tables: View) -> Mapping[int, Reason]:
         """Return the items whose grade leaves them out; they are not used in qc.csv either."""
-        if self.control.exclude_from is None:
+        if self.qc.exclude_from is None:
             return {}
         ledger = read_ledger(tables)
         left_out = np.flatnonzero(~ledger["used"].to_numpy(bool))
@@ -81,7 +81,7 @@ class Quality(TableStage):
         }
 
 
-def read_ledger(tables: Tables) -> pd.DataFrame:
+def read_ledger(tables: View) -> pd.DataFrame:
     """Return qc.csv as `Quality` wrote it; an empty text is empty."""
     return tables.read(Quality.files[0], _ledger)
 
@@ -96,7 +96,7 @@ def _ledger(path: Path) -> pd.DataFrame:
     )
 
 
-def read_duplicates(tables: Tables) -> pd.DataFrame:
+def read_duplicates(tables: View) -> pd.DataFrame:
     """Return duplicates.csv as `Quality` wrote it."""
     return tables.read(Quality.files[2], _duplicates)
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Self
 
 from hms.competition import SFREQ_HZ
-from hms.config import Config, ConfigError
-from hms.registry import added
-from hms.signal.filters import FilterParams, filter_reach_s
-from hms.signal.wavelets import Cwt, wavelet_reach_s
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.pipeline.stage import ItemStage, derived, register_stage, setting
+from hms.signal.filters import filter_reach_s
+from hms.signal.wavelets import wavelet_reach_s
 from hms.sources.base import Segment, SourceParams
-from hms.stage import ItemStage, register_stage, setting
 
 SPARE_S = 2.0
 """Beyond the context, a source that resamples reaches this much further at most."""
@@ -33,23 +33,17 @@ class Reading(ItemStage):
     missing: str = setting("data.missing")
     block_s: float | None = setting("data.block_s")
     window_s: float = setting("window.length_s")
-    context_s: float = setting("derived.context_s")
-    reader: str = added(before="", path="derived.reader")
+    context_s: float = derived("context_s")
+    reader: str = derived("reader", before="")
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build with the filter's reach as context, or the longest wavelet's if that is longer."""
-        assert isinstance(cfg.filter, FilterParams)
-        data = cfg.data
-        if not isinstance(data, SourceParams):
-            raise ConfigError(
-                f"data.kind '{data.kind}': its settings must extend hms.sources.base.SourceParams"
-            )
+        data: SourceParams = cfg.at("data")
         try:
-            reach_s = filter_reach_s(cfg.filter, sfreq=SFREQ_HZ)
+            reach_s = filter_reach_s(cfg.at("filter"), sfreq=SFREQ_HZ)
             if wavelet:
-                assert isinstance(cfg.cwt, Cwt)
-                reach_s = max(reach_s, wavelet_reach_s(cfg.cwt, sfreq=SFREQ_HZ))
+                reach_s = max(reach_s, wavelet_reach_s(cfg.at("cwt"), sfreq=SFREQ_HZ))
         except ValueError as error:
             raise ConfigError(str(error)) from None
         if reach_s > LONGEST_REACH_S:
@@ -65,6 +59,10 @@ class Reading(ItemStage):
             )
         aliases = tuple(sorted(data.aliases))
         return cls(aliases, data.missing, data.block_s, window_s, context_s, data.reader)
+
+    def needed_context_s(self) -> float:
+        """Return the seconds that are read on each side of the window."""
+        return self.context_s
 
     def compute(self, segment: Segment) -> Segment:
         """Return the segment with no more context than this stage's key states."""

@@ -14,10 +14,19 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ, VOTE_COLUMNS
+from hms.labels.folds import Split, splits_of
 from hms.labels.votes import consensus
+from hms.pipeline.stage import (
+    TableStage,
+    register_stage,
+    registered_order,
+    registered_stage,
+    setting,
+)
+from hms.pipeline.tables import View
 from hms.quality.measures import spectrum_freqs
-from hms.quality.report.cards import Card, spoken
-from hms.quality.report.examples import (
+from hms.report.cards import Card, spoken
+from hms.report.examples import (
     KINDS,
     Example,
     Step,
@@ -27,37 +36,34 @@ from hms.quality.report.examples import (
     contact_sheet,
     steps_card,
 )
-from hms.quality.report.labels import vote_cards, weight_cards
-from hms.quality.report.page import render_page
-from hms.quality.report.quality import quality_cards
-from hms.quality.report.signals import signal_cards
+from hms.report.labels import vote_cards, weight_cards
+from hms.report.page import render_page
+from hms.report.quality import quality_cards
+from hms.report.signals import signal_cards
+from hms.signal.arrays import Cleaned, Derived, Scalogram
 from hms.signal.cwt import frequencies
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.stage import Content, TableStage, register_stage, setting
-from hms.stages.derivations import Derivations, Derived
+from hms.stages.derivations import Derivations
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
 from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_part import ReportPart
-from hms.stages.scalograms import Scalogram, Scalograms
-from hms.stages.signal import Cleaned, Signal
+from hms.stages.scalograms import Scalograms
+from hms.stages.signal import Signal
 from hms.stages.sketches import Sketches
 from hms.stages.splits import Splits
-from hms.tables import Tables
+from hms.store.files import Content
 
 PARTS = "qc/parts"
 THREADS = 2
 """That prepare recordings to be shown: most of it is spent outside the interpreter."""
 
-Split = tuple[NDArray[np.int64], NDArray[np.int64]]
 
-
-def read_splits(tables: Tables) -> list[Split]:
+def read_splits(tables: View) -> list[Split]:
     """Return the rows to train on and to validate on, per fold."""
-    arrays = tables.arrays(Splits.files[0])
-    return [(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
+    return splits_of(tables.arrays(Splits.files[0]))
 
 
 def output_names(scalograms: Scalograms) -> tuple[str, ...]:
@@ -82,7 +88,7 @@ class ReportQuality(ReportPart):
     quality: Quality
     sketches: Sketches
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         path = "qc/channels.parquet"
         channels = (
@@ -112,7 +118,7 @@ class ReportVotes(ReportPart):
     meta: Meta
     high_confidence_votes: int = setting("labels.high_confidence_votes")
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         cards = vote_cards(tables.used, high_confidence_votes=self.high_confidence_votes)
         return self.part(votes=cards)
@@ -135,7 +141,7 @@ class ReportWeights(ReportPart):
     labels: Labels
     splits: Splits
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         labels = tables.arrays(Labels.files[0])
         cards = weight_cards(labels["y_soft"], labels["w_conf"], labels["vote_sum"], read_splits(tables))
@@ -156,7 +162,7 @@ class ReportSignals(ReportPart):
     quality: Quality
     sketches: Sketches
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         rows, used = tables.rows("sketches"), np.flatnonzero(tables.is_used)
         inside = np.isin(rows["row"], used)
@@ -194,7 +200,7 @@ class ReportExamples(ReportPart):
     scalograms: Scalograms
     high_confidence_votes: int = setting("labels.high_confidence_votes")
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         ledger, prepared = read_ledger(tables), tables.rows("sketches")["row"]
         chosen = choose_examples(
@@ -212,7 +218,7 @@ class ReportExamples(ReportPart):
         row = choose_shown_steps(ledger, prepared)
         return self.part(examples=cards, steps=[self._steps(tables, row)])
 
-    def _example(self, tables: Tables, ledger: pd.DataFrame, row: int) -> Example:
+    def _example(self, tables: View, ledger: pd.DataFrame, row: int) -> Example:
         stage = self.scalograms
         derived, scalogram = tables.evaluate(row, stage.derivations, stage)
         item = tables.items.iloc[row]
@@ -228,7 +234,7 @@ class ReportExamples(ReportPart):
             derived.sfreq,
         )
 
-    def _steps(self, tables: Tables, row: int | None) -> Card:
+    def _steps(self, tables: View, row: int | None) -> Card:
         if row is None:
             return spoken("One recording, step by step", "No item could be prepared.")
         stage = self.scalograms
@@ -290,7 +296,7 @@ def _telling_channel(raw: NDArray[np.float32], dead: NDArray[np.bool_]) -> int:
     return int(np.lexsort((-spread, -gaps, dead))[0])
 
 
-PAGE_PARTS: tuple[type[ReportPart], ...] = (
+SHIPPED_PARTS: tuple[type[ReportPart], ...] = (
     ReportQuality,
     ReportVotes,
     ReportWeights,
@@ -299,6 +305,13 @@ PAGE_PARTS: tuple[type[ReportPart], ...] = (
     ReportBaseline,
 )
 """In the order of the page."""
+
+
+def page_parts() -> tuple[type[ReportPart], ...]:
+    """Return the parts of the page: those shipped, then those of plugins."""
+    registered = (registered_stage(name) for name in registered_order())
+    own = [cls for cls in registered if issubclass(cls, ReportPart) and cls not in SHIPPED_PARTS]
+    return (*SHIPPED_PARTS, *own)
 
 
 @register_stage
@@ -327,9 +340,15 @@ class Report(TableStage):
     report_signals: ReportSignals
     report_examples: ReportExamples
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Its inputs, and the parts of plugins, which a run may lack."""
+        own = (part for part in page_parts() if part not in SHIPPED_PARTS)
+        return (*self.inputs, *(f"{path}?" for part in own for path in part.files))
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the page."""
-        parts = {part: self._part(part, tables) for part in PAGE_PARTS}
+        parts = {part: self._part(part, tables) for part in page_parts()}
         made = {part: html for part, html in parts.items() if html}
         has_labels = tables.has(Labels.files[0])
         page = render_page(
@@ -345,7 +364,7 @@ class Report(TableStage):
         )
         return {self.files[0]: page}
 
-    def _part(self, part: type[ReportPart], tables: Tables) -> str:
+    def _part(self, part: type[ReportPart], tables: View) -> str:
         """Return a part's HTML, or what is said in its place."""
         (path,) = part.files
-        return tables.file(path).read_text() if tables.has(path) else part.said().decode()
+        return tables.file(path).read_text() if tables.has(path) else part.placeholder().decode()

@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from hms.quality.report.baseline import baseline_cards
-from hms.stage import Content, register_stage
+from hms.config.schema import Config
+from hms.pipeline.stage import register_stage
+from hms.pipeline.tables import View
+from hms.report.baseline import baseline_cards
 from hms.stages.baseline import Baseline
 from hms.stages.report_part import ReportPart
-from hms.tables import Tables
+from hms.store.files import Content
 
 
 @register_stage
@@ -27,7 +29,12 @@ class ReportBaseline(ReportPart):
 
     baseline: Baseline
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether there is a page, and a model to show on it."""
+        return super().implied_by(cfg) and cfg.baseline.kind != "none"
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         metrics = json.loads(tables.file(self.inputs[0]).read_bytes())
         return self.part(baseline=baseline_cards(metrics))

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
-from hms.quality.report.cards import Card, section, spoken
-from hms.stage import Content, TableStage
+from hms.config.schema import Config
+from hms.pipeline.stage import TableStage
+from hms.report.cards import Card, section, spoken
+from hms.store.files import Content
 
 
 class ReportPart(TableStage):
     """A part of the page: one section or more, kept as a file of its own."""
+
+    part_of: ClassVar[str | None] = "report"
 
     sections: ClassVar[Mapping[str, str]]
     """Title of each section by its id, in the order of the page."""
@@ -24,8 +28,13 @@ class ReportPart(TableStage):
         return {path: b"".join(section(name, self.sections[name], cards[name]) for name in self.sections)}
 
     @classmethod
-    def said(cls) -> bytes:
-        """Return what stands for the part where it is not made."""
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the page is asked for."""
+        return cls.part_of in cfg.stages
+
+    @classmethod
+    def placeholder(cls) -> bytes:
+        """Return what stands in the part's place where it is not made."""
         if not cls.absent:
             return b""
         return b"".join(

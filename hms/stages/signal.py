@@ -4,41 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config
-from hms.registry import Params
-from hms.signal.filters import apply_filter, clip, design_filter
+from hms.config.schema import Config
+from hms.errors import Unusable
+from hms.pipeline.stage import ItemStage, derived, register_stage
+from hms.signal.arrays import Cleaned
+from hms.signal.filters import FilterParams, apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.montage import all_derivations, electrodes_of, find_sources, why_lacking
 from hms.sources.base import Segment
-from hms.stage import ItemStage, Unusable, register_stage, setting
 from hms.stages.reading import Reading
-
-
-@dataclass(frozen=True)
-class Cleaned:
-    """Electrodes after cleaning, or derivations where the recording is bipolar.
-
-    Attributes
-    ----------
-    eeg : float32, shape (n_channels, n_samples), µV
-    channels : names of the rows; at the end, the pairs that the recording lacks (zeros, dead)
-    dead : bool, shape (n_channels,); no usable or no changing sample over what was read
-    reaches_limit : whether any sample may stand at the limit that the electrodes were clipped to
-    references : what each row was recorded against; empty where all have the same
-    """
-
-    eeg: NDArray[np.float32]
-    channels: tuple[str, ...]
-    dead: NDArray[np.bool_]
-    n_context: int
-    sfreq: float
-    reaches_limit: bool = True
-    references: tuple[str, ...] = ()
 
 
 @register_stage
@@ -50,19 +29,24 @@ class Signal(ItemStage):
     version = 3
 
     reading: Reading
-    filter: Params
-    derivations: tuple[str, ...] = setting("derived.derivations")
+    filter: FilterParams
+    derivations: tuple[str, ...] = derived("derivations")
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build for the channels that the montage needs."""
         reading = Reading.from_config(cfg, wavelet=wavelet)
-        return cls(reading, cfg.filter, all_derivations(cfg.at("montage.chains")))
+        return cls(reading, cfg.at("filter"), all_derivations(cfg.at("montage.chains")))
 
     @property
     def channels(self) -> tuple[str, ...]:
         """Electrodes of the montage; a bipolar recording has its pairs instead."""
         return electrodes_of(self.derivations)
+
+    def needed_channels(self) -> tuple[str, ...]:
+        """Return the electrodes of the montage, and its pairs, which a bipolar recording has instead."""
+        parts = (part for name in self.derivations for part in name.split("-"))
+        return tuple(dict.fromkeys((*parts, *self.derivations)))
 
     def compute(self, segment: Segment) -> Cleaned:
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
@@ -78,8 +62,7 @@ class Signal(ItemStage):
         filtered = segment.processed(
             self.key, lambda eeg: self._filtered(eeg[rows], segment.sfreq, is_finite=is_finite)
         )
-        params: Any = self.filter
-        cleaned = clip(filtered, params.clip_uv)
+        cleaned = clip(filtered, self.filter.clip_uv)
         absent = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
         eeg = np.concatenate([cleaned, absent]) if lacking else cleaned
         return Cleaned(
@@ -93,7 +76,7 @@ class Signal(ItemStage):
         )
 
     def _filtered(self, eeg: NDArray[np.float32], sfreq: float, *, is_finite: bool) -> NDArray[np.float32]:
-        params: Any = self.filter
+        params = self.filter
         filled = eeg if is_finite else fill_gaps(eeg, params.gaps, sfreq=sfreq)
         gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
         return apply_filter(filled, gain)

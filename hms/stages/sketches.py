@@ -6,13 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.measures import Inspection, spectrum
 from hms.quality.sketches import gap_raster, histogram, shrink_power
+from hms.signal.arrays import Scalogram
 from hms.sources.base import Segment
-from hms.stage import ItemStage, register_stage
 from hms.stages.inspections import Inspections
 from hms.stages.reading import Reading
-from hms.stages.scalograms import Scalogram, Scalograms
+from hms.stages.scalograms import Scalograms
 
 
 @register_stage

@@ -7,21 +7,14 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hms.config import Config, ConfigError
+from hms.config.schema import Config
+from hms.errors import ConfigError, Unusable
+from hms.pipeline.stage import ItemStage, register_stage, section_function
 from hms.registry import Params
+from hms.signal.arrays import Spectrogram
 from hms.signal.spectrograms import KaggleSpectrograms, fill_spectrogram
 from hms.sources.spectrograms import Crop
-from hms.stage import ItemStage, Unusable, register_stage, section_function
-
-
-@dataclass(frozen=True)
-class Spectrogram:
-    """A scaled spectrogram: float32, shape (4, n_freqs, n_rows), 0 to 1; its frequencies in Hz."""
-
-    x: NDArray[np.float32]
-    freqs: NDArray[np.float32]
 
 
 @register_stage
@@ -35,23 +28,26 @@ class Spectrograms(ItemStage):
     suffix: ClassVar[str] = "lr"
     origin: ClassVar[str] = "spectrogram"
 
-    spectrograms: Params
+    spectrograms: KaggleSpectrograms
     scaling: Params
+
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the configuration says where spectrograms come from."""
+        return cfg.spectrograms.kind != "none"
 
     @classmethod
     def from_config(cls, cfg: Config) -> Self:
         """Build from a configuration that says where spectrograms come from."""
         if cfg.spectrograms.kind == "none":
             raise ConfigError("stages: 'spectrograms' needs a source of them; choose spectrograms=kaggle")
-        return cls(cfg.spectrograms, cfg.scaling)
+        return cls(cfg.at("spectrograms"), cfg.scaling)
 
     def compute(self, crop: Crop) -> Spectrogram:
         """Fill gaps, then scale."""
-        params = self.spectrograms
-        assert isinstance(params, KaggleSpectrograms)
         if not np.isfinite(crop.power).any():
             raise Unusable("the spectrogram's sub-window has no usable value", failure=False)
-        power = fill_spectrogram(crop.power, params.gaps)
+        power = fill_spectrogram(crop.power, self.spectrograms.gaps)
         x = section_function("scaling", self.scaling)(power, self.scaling)
         return Spectrogram(np.asarray(x, np.float32), crop.freqs)
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+from hms.errors import ConfigError
 from hms.labels.folds import assign_folds, check_no_leak, split_rows
-from hms.npz import npz_bytes
+from hms.pipeline.stage import TableStage, register_stage
+from hms.pipeline.tables import View
 from hms.registry import Params
-from hms.stage import Content, TableStage, register_stage
+from hms.sources.patients import CHOICES
+from hms.sources.tables import VotesTable
 from hms.stages.meta import Meta
-from hms.tables import Tables
+from hms.store.files import Content
+from hms.store.npz import npz_bytes
 
 
 @register_stage
@@ -28,7 +32,16 @@ class Splits(TableStage):
     meta: Meta
     folds: Params
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    def check(self, votes: VotesTable) -> None:
+        """Raise ConfigError where nobody said who is who, or the table has too few patients for the folds."""
+        if self.folds.kind != "none" and not votes.patients_declared:
+            raise ConfigError(
+                "folds keep every patient whole, but nothing says whose the recordings are; choose "
+                f"{CHOICES}; folds=none makes no folds"
+            )
+        assign_folds(votes.frame, self.folds)
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return splits.npz after checking that no patient stands on both sides of a fold."""
         patients = tables.used["patient_id"].to_numpy(object)
         assignment = assign_folds(tables.votes.frame, self.folds)

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from hms.quality.summary import splits_of, summarise, summarise_quality
-from hms.registry import ConfigError
-from hms.stage import Content, TableStage, register_stage
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.labels.folds import splits_of
+from hms.pipeline.stage import TableStage, register_stage
+from hms.pipeline.tables import View
+from hms.quality.summary import summarise, summarise_quality
 from hms.stages.labels import Labels
 from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.splits import Splits
-from hms.tables import Tables
+from hms.store.files import Content
 
 
 @register_stage
@@ -37,7 +40,12 @@ class Summary(TableStage):
     splits: Splits
     quality: Quality
 
-    def compute(self, tables: Tables) -> Mapping[str, Content]:
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether a leak is an error, which is found here."""
+        return bool(cfg.at("qc.leak") == "error")
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
         """Return summary.json.
 
         Raises
@@ -58,7 +66,7 @@ class Summary(TableStage):
 
     def _refuse_leak(self, leakage: Mapping[str, Any]) -> None:
         count = leakage["duplicates_on_both_sides"]
-        if count and self.quality.control.leak == "error":
+        if count and self.quality.qc.leak == "error":
             shown = ", ".join(f"{first} and {second}" for first, second in leakage["examples"])
             raise ConfigError(
                 f"the same window stands on both sides of a fold {count} times: {shown}; give the "

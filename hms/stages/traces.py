@@ -9,9 +9,11 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config import Config, ConfigError
-from hms.stage import ItemStage, Unusable, register_stage, setting
-from hms.stages.derivations import Derivations, Derived
+from hms.config.schema import Config
+from hms.errors import ConfigError, Unusable
+from hms.pipeline.stage import ItemStage, register_stage, setting
+from hms.signal.arrays import Derived
+from hms.stages.derivations import Derivations
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 
@@ -44,6 +46,11 @@ class Traces(ItemStage):
 
     derivations: Derivations
     dtype: str = setting("package.derivations_dtype")
+
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether the package is to have them."""
+        return cfg.package.derivations
 
     @classmethod
     def from_config(cls, cfg: Config) -> Self:

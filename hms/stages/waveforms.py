@@ -7,20 +7,13 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
+from hms.config.schema import Config
+from hms.pipeline.stage import ItemStage, register_stage, setting
 from hms.registry import Params
+from hms.signal.arrays import Derived, Waveform
 from hms.signal.waveform import reduce_waveforms
-from hms.stage import ItemStage, register_stage, setting
-from hms.stages.derivations import Derivations, Derived
-
-
-@dataclass(frozen=True)
-class Waveform:
-    """Reduced derivations of the window: float32, shape (n_outputs, n_window), µV."""
-
-    x: NDArray[np.float32]
-    sfreq: float
+from hms.stages.derivations import Derivations
 
 
 @register_stage
@@ -35,6 +28,11 @@ class Waveforms(ItemStage):
     derivations: Derivations
     waveform: Params = setting("montage.waveform")
     output: str = setting("montage.output")
+
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether they are packed into one array too."""
+        return cfg.package.waveforms
 
     def compute(self, derived: Derived) -> Waveform:
         """Reduce each chain; a pair with a dead electrode takes no part."""

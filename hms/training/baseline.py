@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import CLASSES
-from hms.registry import Params, PositiveFloat, PositiveInt, register
+from hms.registry import Params, PositiveFloat, PositiveInt, register, settings_of
 from hms.training.metric import paired_bootstrap, reliability, row_divergence, scores
 
 __all__ = [
@@ -47,6 +47,7 @@ _EVEN = 1e-9
 """A feature whose spread is below this share of its size is constant in the training part."""
 
 
+@settings_of("baseline")
 @dataclass(frozen=True)
 class Fitted(Params):
     """Settings of every baseline that is fitted: draws of patients for its intervals."""

@@ -16,7 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.registry import ConfigError, Params
+from hms.errors import ConfigError
+from hms.registry import Params
 from hms.training.augment import Around, augment_sample
 from hms.training.draw import draw_window, group_by_recording, shifted
 from hms.training.epoch import SharedEpoch
@@ -25,7 +26,7 @@ from hms.training.reading import SIGNALS, SignalReader, places, readers_of
 from hms.training.selection import check_choice, check_same_items, select_rows
 
 if TYPE_CHECKING:
-    from hms.results import Run
+    from hms.store.package import Package
 
 __all__ = ["Sample", "SpecDataset"]
 
@@ -42,7 +43,7 @@ class SpecDataset:
 
     Parameters
     ----------
-    run : Run
+    run : Package
         A finished run with labels.
     split : ``train``, ``valid`` or None
         Part of the fold; None: all items of the run.
@@ -75,7 +76,7 @@ class SpecDataset:
         Whether to read the packed arrays; None: where the run has them.
     items : list of item_id, optional
         Only these, in this order; they must be in the split and stage.
-    labels_from : Run, optional
+    labels_from : Package, optional
         Another run that gives the labels, weights and splits: it must have exactly the same items.
 
     Raises
@@ -86,7 +87,7 @@ class SpecDataset:
 
     def __init__(
         self,
-        run: Run,
+        run: Package,
         split: Literal["train", "valid"] | None = None,
         *,
         fold: int | None = None,
@@ -101,7 +102,7 @@ class SpecDataset:
         dtype: Literal["float32", "float16"] = "float32",
         packed: bool | None = None,
         items: Sequence[Any] | None = None,
-        labels_from: Run | None = None,
+        labels_from: Package | None = None,
     ) -> None:
         check_choice("signal", signal, tuple(SIGNALS))
         check_choice("draw", draw, ("item", "window"))
@@ -195,13 +196,13 @@ class SpecDataset:
         return f"<SpecDataset: {what}, {self.signal}, {source}, augment {self.augment.kind}>"
 
 
-def _recordings(run: Run, item_ids: Sequence[str]) -> list[str]:
+def _recordings(run: Package, item_ids: Sequence[str]) -> list[str]:
     """Return the recording of each item, by its id."""
     eeg_of = dict(zip(run.meta["item_id"].tolist(), run.meta["eeg_id"].astype(str).tolist(), strict=True))
     return [eeg_of[name] for name in item_ids]
 
 
-def _n_context(run: Run) -> int:
+def _n_context(run: Package) -> int:
     """Return the samples on either side of the window in a run's derivations."""
     context_s: float = run.manifest["stages"]["traces"]["settings"]["derived.context_s"]
     return round(context_s * SFREQ_HZ)
@@ -243,6 +244,6 @@ def _augmentation(augment: Params | str | None) -> Params:
 
 @lru_cache(maxsize=8)
 def _named_augmentation(name: str) -> Params:
-    from hms.config import compose
+    from hms.config.compose import compose
 
     return compose(f"augment={name}").augment

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.npz import read_npz
-from hms.registry import ConfigError, did_you_mean
+from hms.errors import ConfigError
+from hms.registry import did_you_mean
+from hms.store.npz import read_npz
 
 if TYPE_CHECKING:
-    from hms.results import Run
+    from hms.store.package import Package
 
 __all__ = ["DERIVATIONS", "SPECTROGRAMS", "SignalReader", "from_float16", "places", "readers_of"]
 
@@ -80,7 +81,7 @@ class SignalReader:
 
     Parameters
     ----------
-    run : Run
+    run : Package
     kind : SignalKind
     item_ids : the items by position
     packed : whether to read the packed array; None: where the run has one
@@ -93,7 +94,7 @@ class SignalReader:
     """
 
     def __init__(
-        self, run: Run, kind: SignalKind, item_ids: Sequence[str], *, packed: bool | None, dtype: str
+        self, run: Package, kind: SignalKind, item_ids: Sequence[str], *, packed: bool | None, dtype: str
     ) -> None:
         self.kind, self.dtype = kind, dtype
         self._folder = run.path / kind.folder
@@ -115,7 +116,7 @@ class SignalReader:
             if "alive" in described:
                 self._alive = described["alive"][rows]
 
-    def _check_files(self, run: Run, files: Any) -> None:
+    def _check_files(self, run: Package, files: Any) -> None:
         missing = [name for name in self._item_ids if self.kind.file(name) not in files]
         if missing:
             raise ConfigError(
@@ -157,7 +158,7 @@ class SignalReader:
 
 
 def readers_of(
-    run: Run, signal: str, item_ids: Sequence[str], *, spectrogram: bool, packed: bool | None, dtype: str
+    run: Package, signal: str, item_ids: Sequence[str], *, spectrogram: bool, packed: bool | None, dtype: str
 ) -> dict[str, SignalReader]:
     """Return what reads each entry of a sample that holds a signal."""
     wanted = SIGNALS[signal] | ({"spec_lr": SPECTROGRAMS} if spectrogram else {})

@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.registry import ConfigError, did_you_mean
+from hms.errors import ConfigError
+from hms.registry import did_you_mean
 
 if TYPE_CHECKING:
-    from hms.results import Run
+    from hms.store.package import Package
 
 __all__ = ["check_choice", "check_same_items", "select_rows"]
 
@@ -18,7 +19,7 @@ _SHOWN = 5
 
 
 def select_rows(
-    run: Run, split: str | None, fold: int | None, stage: int | None, stage_order: str
+    run: Package, split: str | None, fold: int | None, stage: int | None, stage_order: str
 ) -> NDArray[np.int64]:
     """Return the rows of a part of a fold that belong to a stage.
 
@@ -31,7 +32,7 @@ def select_rows(
     return rows[_stage_mask(run, rows, stage, stage_order)]
 
 
-def check_same_items(run: Run, label_ids: list[str], owner: Run) -> None:
+def check_same_items(run: Package, label_ids: list[str], owner: Package) -> None:
     """Refuse labels whose items are not those of the signals: a shifted join trains on noise."""
     meta_ids = run.meta["item_id"].tolist()
     if sorted(meta_ids) == sorted(label_ids):
@@ -54,7 +55,7 @@ def check_choice(name: str, value: Any, options: tuple[str, ...]) -> None:
         )
 
 
-def _split_rows(run: Run, split: str | None, fold: int | None) -> NDArray[np.int64]:
+def _split_rows(run: Package, split: str | None, fold: int | None) -> NDArray[np.int64]:
     if split is None:
         if fold is not None:
             raise ConfigError("fold is given without a split; choose split='train' or split='valid'")
@@ -68,12 +69,14 @@ def _split_rows(run: Run, split: str | None, fold: int | None) -> NDArray[np.int
     return rows
 
 
-def _folds(run: Run) -> str:
+def _folds(run: Package) -> str:
     n = len(run.splits)
     return f"the folds 0 to {n - 1}" if n else "no folds (it was made with folds=none)"
 
 
-def _stage_mask(run: Run, rows: NDArray[np.int64], stage: int | None, stage_order: str) -> NDArray[np.bool_]:
+def _stage_mask(
+    run: Package, rows: NDArray[np.int64], stage: int | None, stage_order: str
+) -> NDArray[np.bool_]:
     check_choice("stage_order", stage_order, ("confident_first", "all_first"))
     if stage not in (None, 1, 2):
         raise ConfigError(f"stage={stage} is not allowed; it is 1, 2 or None")

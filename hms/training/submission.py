@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import VOTE_COLUMNS
-from hms.store import commit_files
+from hms.store.files import commit_files
 from hms.training.metric import align, check_distributions
 
 if TYPE_CHECKING:

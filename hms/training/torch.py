@@ -15,14 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from hms.competition import SFREQ_HZ
-from hms.registry import ConfigError, Params
+from hms.errors import ConfigError
+from hms.registry import Params
 from hms.signal.cwt import FftPlan, plan_cwt
 from hms.signal.montage import Chains, all_derivations
 from hms.signal.scaling import RESOLUTION, SMALLEST, Log1pPercentile
 from hms.signal.wavelets import Cwt
 
 if TYPE_CHECKING:
-    from hms.results import Run
+    from hms.store.package import Package
 
 __all__ = ["Scalogram", "WaveletPower", "register_scaling", "turns"]
 
@@ -56,7 +57,7 @@ class Scalogram(nn.Module):
 
     Parameters
     ----------
-    run : Run
+    run : Package
         A finished run with scalograms: its montage, wavelet and scaling are taken.
     check : bool
         Whether derivations that are not finite are refused, as the run refuses them. It waits
@@ -68,7 +69,7 @@ class Scalogram(nn.Module):
         If the run made no scalograms, or with a backend or scaling that torch does not have.
     """
 
-    def __init__(self, run: Run, *, check: bool = True) -> None:
+    def __init__(self, run: Package, *, check: bool = True) -> None:
         super().__init__()
         plan = _plan_of(run)
         self.check = check
@@ -136,7 +137,7 @@ class Scalogram(nn.Module):
         return f"{len(self.derivations)} derivations of {self.n_samples} samples, scaling {self._params.kind}"
 
 
-def _plan_of(run: Run) -> FftPlan:
+def _plan_of(run: Package) -> FftPlan:
     """Return the plan by which a run made its scalograms."""
     made = run.manifest["stages"].get("scalograms")
     if made is None:

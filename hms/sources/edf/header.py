@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 
 from hms.competition import SFREQ_HZ
+from hms.errors import Unusable
 from hms.sources.rates import nominal_duration
 from hms.sources.units import scale_uv, unit_text
-from hms.stage import Unusable
 
 __all__ = ["FIXED_BYTES", "SIGNAL_BYTES", "Header", "Note", "Signal", "n_header_bytes", "read_header"]
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.config import digest_of
+from hms.config.identity import digest_of
+from hms.errors import Unusable
 from hms.sources.base import Place
 from hms.sources.base import Stretch as Span
 from hms.sources.channels import find_channels
@@ -21,8 +22,7 @@ from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_b
 from hms.sources.edf.timeline import Stretch, onset_of, stretches_of
 from hms.sources.rates import conversion
 from hms.sources.steady import SteadyFile
-from hms.stage import Unusable
-from hms.store import digest_bytes
+from hms.store.files import digest_bytes
 
 __all__ = ["EdfRecording"]
 

@@ -15,8 +15,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from hms.progress import say
-from hms.registry import ConfigError, PositiveFloat, register
+from hms.errors import ConfigError, Unusable
+from hms.registry import PositiveFloat, register
 from hms.sources.base import Place, WholeFiles
 from hms.sources.edf.recording import EdfRecording
 from hms.sources.files import place_of
@@ -33,7 +33,7 @@ from hms.sources.windows import (
     windows_from_rows,
     windows_of_files,
 )
-from hms.stage import Unusable
+from hms.terminal import say
 
 __all__ = ["ENDINGS", "Edf", "EdfSource", "open_edf"]
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from hms.competition import SFREQ_HZ
-from hms.stage import Unusable
+from hms.errors import Unusable
 
 __all__ = ["Stretch", "onset_of", "stretches_of"]
 

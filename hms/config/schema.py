@@ -1,0 +1,174 @@
+"""The whole configuration as one dataclass, checked.
+
+What Hydra lets pass (an appended key, a removed group, a text where a number belongs) is
+refused here, with one message that says what is allowed.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import dataclass, fields
+from typing import Annotated, Any, Literal
+
+from hms.config.convert import build, convert, first_lines
+from hms.config.identity import plain
+from hms.errors import ConfigError
+from hms.registry import Group, Limits, Params, Share, added, discover, import_plugins
+
+JOBS = Annotated[int, Limits(at_least=-1)]
+
+
+@dataclass(frozen=True)
+class PackageSettings:
+    """Optional forms of the package."""
+
+    pack: bool
+    waveforms: bool = added(before=False)
+    spectrograms: bool = added(before=False)
+    derivations: bool = added(before=False)
+    derivations_dtype: Literal["float32", "float16"] = added(before="float32")
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """How the members of a sweep are compared; see `hms.sweep`."""
+
+    name: str | None
+    combine: Literal["all", "one_at_a_time"]
+    reference: str | None
+    objective: Literal["kl_high", "kl_low", "kl_all"]
+
+    def __post_init__(self) -> None:
+        if self.name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", self.name):
+            raise ValueError(
+                f"name '{self.name}' becomes a folder: letters, digits, '_', '-' and '.' inside are allowed"
+            )
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole validated configuration: one section per config group, then the top level."""
+
+    data: Annotated[Params, Group("data")]
+    unit: Annotated[Params, Group("unit")]
+    labels: Annotated[Params, Group("labels")]
+    window: Annotated[Params, Group("window")]
+    filter: Annotated[Params, Group("filter")]
+    montage: Annotated[Params, Group("montage")]
+    cwt: Annotated[Params, Group("cwt")]
+    scaling: Annotated[Params, Group("scaling")]
+    weight: Annotated[Params, Group("weight")]
+    folds: Annotated[Params, Group("folds")]
+    qc: Annotated[Params, Group("qc")]
+    augment: Annotated[Params, Group("augment")]
+    baseline: Annotated[Params, Group("baseline")]
+    spectrograms: Annotated[Params, Group("spectrograms")]
+    package: PackageSettings
+    sweep: SweepSettings
+    stages: tuple[str, ...]
+    outputs_dir: str
+    n_jobs: JOBS
+    seed: Annotated[int, Limits(at_least=0)]
+    max_failed_share: Share
+    plan: bool
+    plugins: tuple[str, ...]
+    from_run: str | None
+
+    def __post_init__(self) -> None:
+        if self.n_jobs == 0:
+            raise ValueError("n_jobs 0 starts no worker; give -1 for all cores or a positive number")
+
+    def at(self, path: str) -> Any:
+        """Return the value at a dotted path such as ``montage.waveform``."""
+        value: Any = self
+        for part in path.split("."):
+            value = getattr(value, part)
+        return value
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the configuration as plain nested dictionaries, lists and scalars."""
+        return {f.name: plain(getattr(self, f.name)) for f in fields(self)}
+
+    def to_yaml(self) -> str:
+        """Return the configuration as YAML text."""
+        from omegaconf import OmegaConf
+
+        return str(OmegaConf.to_yaml(self.to_dict()))
+
+    def override(self, *overrides: str) -> Config:
+        """Return a copy with single values changed: ``cfg.override("cwt.n_freqs=32")``.
+
+        Options of a group are chosen in `compose`; here only values are set.
+        """
+        from omegaconf import OmegaConf
+
+        tree = OmegaConf.create(self.to_dict())
+        for override in overrides:
+            path, sign, _ = override.partition("=")
+            if not sign or OmegaConf.select(tree, path, default=_ABSENT) is _ABSENT:
+                raise ConfigError(f"'{override}' does not set a value that the configuration has")
+        return build_config(OmegaConf.merge(tree, OmegaConf.from_dotlist(list(overrides))))
+
+    def __str__(self) -> str:
+        return self.to_yaml()
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left;vertical-align:top'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{_html_value(value)}</td></tr>"
+            for name, value in self.to_dict().items()
+        )
+        return f"<table><caption>hms configuration</caption>{rows}</table>"
+
+
+_ABSENT = object()
+
+
+def _html_value(value: Any) -> str:
+    if isinstance(value, dict):
+        return "<br>".join(
+            f"{html.escape(k)}: <code>{html.escape(_short(v))}</code>" for k, v in value.items()
+        )
+    return f"<code>{html.escape(_short(value))}</code>"
+
+
+def _short(value: Any, limit: int = 90) -> str:
+    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+# --- validating ----------------------------------------------------------------------------------
+
+
+def build_config(raw: Any) -> Config:
+    """Turn a composed configuration (DictConfig or nested dictionaries) into a `Config`.
+
+    Raises
+    ------
+    ConfigError
+        Naming the setting, the value received and what is allowed.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(raw, Config):
+        return raw
+    try:
+        tree = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
+    except OmegaConfBaseException as error:
+        raise ConfigError(first_lines(error)) from None
+    if not isinstance(tree, dict):
+        raise ConfigError(f"a configuration is a mapping, not {type(raw).__name__}")
+    plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
+    import_plugins(plugins)
+    discover()
+    return build(Config, tree, "")
+
+
+def n_workers(n_jobs: int) -> int:
+    """Return the number of workers that ``n_jobs`` stands for."""
+    import joblib
+
+    return int(joblib.cpu_count()) if n_jobs == -1 else n_jobs

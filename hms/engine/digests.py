@@ -1,0 +1,58 @@
+"""Digests of recordings as they were when last read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hms.sources.base import Part
+from hms.store.journal import append_journal, read_journal
+
+
+@dataclass
+class RecordingDigests:
+    """Digests of recordings and companion files, or parts of them, as they were when last read.
+
+    Each with the size and time that its file had then.
+    """
+
+    path: Path
+    known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    version: int = 0
+    """Raised with everything learned."""
+
+    def load(self) -> RecordingDigests:
+        """Read the journal."""
+        for line in read_journal(self.path)[0]:
+            self._learn(line["recordings"])
+        return self
+
+    def of(self, part: Part) -> str | None:
+        """Return the digest of a part whose file's size and time have not changed since it was read."""
+        entry = self.known.get(part.name)
+        if entry is None or (part.place.size, part.place.mtime_ns) != entry[:2]:
+            return None
+        return entry[2]
+
+    def add(self, parts: Iterable[Part], digests: dict[str, str]) -> None:
+        """Keep the digests of what was read."""
+        rows = [
+            [part.name, part.place.size, part.place.mtime_ns, digests[part.name]]
+            for part in parts
+            if part.name in digests and self.of(part) != digests[part.name]
+        ]
+        if rows:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            append_journal(self.path, {"recordings": rows})
+            self._learn(rows)
+
+    def forget(self, part: Part) -> None:
+        """Take a part for one that was never read."""
+        self.known.pop(part.name, None)
+        self.version += 1
+
+    def _learn(self, rows: Iterable[Any]) -> None:
+        self.version += 1
+        self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})

@@ -1,0 +1,54 @@
+"""The one way from a recording's samples to a stage's result: of a run, a picture and inference alike."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from hms.pipeline.stage import ItemStage
+
+
+def evaluate(
+    stage: ItemStage, segment: Any, memo: dict[str, Any], seconds: dict[str, float] | None = None
+) -> Any:
+    """Return a stage's result for one segment, or crop of a companion file.
+
+    Whatever stages share is computed once per ``memo``.
+
+    Raises
+    ------
+    Unusable
+        With the reason, if the segment has no such result.
+    """
+    if stage.key not in memo:
+        upstream = (stage for stage in stage.reads if isinstance(stage, ItemStage))
+        inputs = [evaluate(stage, segment, memo, seconds) for stage in upstream] or [segment]
+        began = time.perf_counter()
+        try:
+            memo[stage.key] = stage.compute(*inputs)
+        finally:
+            if seconds is not None:
+                seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
+    return memo[stage.key]
+
+
+def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the arrays of several items, each with a first axis of items."""
+    return {name: np.array([row[name] for row in rows]) for name in rows[0]}
+
+
+def row_of(stage: ItemStage, result: Any) -> dict[str, Any]:
+    """Return the row that a run keeps of one result of a stage whose results are rows."""
+    return {name: values[0] for name, values in derived_rows(stage, [stage.arrays(result)]).items()}
+
+
+def derived_rows(stage: ItemStage, rows: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Return the rows that are kept of several items; raises ValueError if they are not one for each."""
+    derived = stage.derive_rows(stacked(rows))
+    for name, values in derived.items():
+        if len(values) != len(rows):
+            raise ValueError(f"derive_rows gives {len(values)} rows of '{name}' for {len(rows)} items")
+    return derived

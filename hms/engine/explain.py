@@ -1,0 +1,169 @@
+"""What a run would do, and why: every stage's state, and what changed since the nearest earlier one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hms.config.schema import n_workers
+from hms.engine.manifest import is_whole
+from hms.engine.plan import Plan
+from hms.engine.tables import known_table_files
+from hms.pipeline.fingerprint import comparable
+from hms.pipeline.stage import Stage, TableStage
+from hms.store.folders import KEY_FILE, StageFolder
+from hms.store.places import KEY_LENGTH
+from hms.terminal import columns
+
+__all__ = ["changes", "explain", "flat_content", "nearest_earlier", "stale_sources"]
+
+_ABSENT = "(absent)"
+SHOWN_CHANGES = 6
+"""Changes named per stage; a stage whose earlier key differs in more was made otherwise altogether."""
+
+
+def explain(plan: Plan) -> str:
+    """Return the plan as a table: key, state, work left with its likely time, and why."""
+    rows: list[tuple[str, ...]] = [("stage", "key", "state", "to do", "about", "why")]
+    seconds = 0.0
+    items_due = bool(plan.due())
+    for state in plan.states():
+        left = state.total - state.done
+        pace = seconds_per_item(plan, state.stage)
+        about = left * pace / n_workers(plan.cfg.n_jobs) if left and pace is not None else None
+        seconds += about or 0.0
+        why = _why(plan, state.stage, left == 0, some_done=state.done > 0)
+        rows.append(_row(state.stage, state.label, f"{left} items" if left else "", about, why))
+    known = {} if items_due else known_table_files(plan)
+    for stage in plan.tables:
+        rows.append(_table_row(plan, stage, items_due, done=stage.name in known))
+    head = f"run {plan.run_hash}: {'finished' if is_whole(plan) else 'not finished'}, {len(plan.items)} items"
+    notes = [f"  {text}" for text in _notes(plan)]
+    if seconds:
+        notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
+    return "\n".join([head, columns(rows), *notes])
+
+
+def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> tuple[str, ...]:
+    time = "" if about is None else f"{about:.1f} s"
+    return (stage.name, stage.key[:KEY_LENGTH], label, left, time, why)
+
+
+def _table_row(plan: Plan, stage: TableStage, items_due: bool, *, done: bool) -> tuple[str, ...]:
+    folder = StageFolder(plan.outputs.stage(stage)).load()
+    pace = seconds_per_item(plan, stage)
+    if items_due and folder.computed:
+        return _row(stage, "may change", "1 table", pace, "the items come first")
+    why = _why(plan, stage, done, some_done=folder.computed > 0)
+    return _row(stage, "done" if done else "missing", "" if done else "1 table", None if done else pace, why)
+
+
+def _why(plan: Plan, stage: Stage, done: bool, *, some_done: bool) -> str:
+    if done:
+        return ""
+    if some_done:
+        return "what it reads is new or changed, or was not finished"
+    earlier = nearest_earlier(plan, stage)
+    if earlier is None:
+        return "never computed here"
+    found = changes(earlier.content, flat_content(stage.key_content))
+    more = f"; and {len(found) - SHOWN_CHANGES} more" if len(found) > SHOWN_CHANGES else ""
+    return "; ".join(found[:SHOWN_CHANGES]) + more
+
+
+def seconds_per_item(plan: Plan, stage: Stage) -> float | None:
+    """Return how long an item took one worker: under this key, or the nearest earlier one."""
+    folders = [plan.outputs.stage(stage)]
+    if earlier := nearest_earlier(plan, stage):
+        folders.append(earlier.folder)
+    for path in folders:
+        folder = StageFolder(path).load()
+        if folder.computed:
+            return folder.seconds / folder.computed
+    return None
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """A stored key of a stage: its folder and what went into it, by path."""
+
+    folder: Path
+    content: dict[str, Any]
+
+
+def nearest_earlier(plan: Plan, stage: Stage) -> Earlier | None:
+    """Return the stored key of the same stage that differs least, of several the latest."""
+    now = flat_content(stage.key_content)
+    found = _stored_keys(plan.outputs.store, stage.name)
+    return min(found, key=lambda earlier: len(changes(earlier.content, now)), default=None)
+
+
+def _stored_keys(store: Path, name: str) -> Iterator[Earlier]:
+    for path in sorted(store.glob(f"{name}-*/{KEY_FILE}"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+        try:
+            note = json.loads(path.read_bytes())
+        except ValueError:
+            continue
+        if note.get("stage") == name:
+            yield Earlier(path.parent, flat_content(note))
+
+
+def flat_content(note: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what went into a key by dotted path, what is read included."""
+    flat: dict[str, Any] = {}
+    for upstream in note["reads"].values():
+        flat |= flat_content(upstream)
+    flat |= dict(note["settings"])
+    flat[f"version of {note['stage']}"] = note["version"]
+    flat |= {f"source of {path}": digest[:8] for path, digest in note["plugins"].items()}
+    return flat
+
+
+def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return ``path: earlier -> now`` for every path that differs."""
+    paths = sorted(set(earlier) | set(now))
+    return [
+        f"{path}: {_text(earlier.get(path, _ABSENT))} -> {_text(now.get(path, _ABSENT))}"
+        for path in paths
+        if earlier.get(path, _ABSENT) != now.get(path, _ABSENT)
+    ]
+
+
+def _text(value: Any, limit: int = 60) -> str:
+    if isinstance(value, float):
+        text = format(value, ".6g")
+    elif isinstance(value, list):
+        text = json.dumps(value)
+    else:
+        text = str(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
+def _notes(plan: Plan) -> list[str]:
+    notes = []
+    unread: dict[str, int] = {}
+    for reason in plan.unread.values():
+        unread[reason.text] = unread.get(reason.text, 0) + 1
+    notes += [f"{count} items are left out: {text}" for text, count in unread.items()]
+    return notes + stale_sources(plan)
+
+
+def stale_sources(plan: Plan) -> list[str]:
+    """Name the stages whose source changed since their results were made, though their version did not."""
+    found = []
+    for stage in plan.products:
+        path = plan.outputs.stage(stage) / KEY_FILE
+        try:
+            note = json.loads(path.read_bytes())
+        except (OSError, ValueError):
+            continue
+        earlier = note.get("fingerprint")
+        if comparable(earlier, stage.fingerprint) and earlier != stage.fingerprint:
+            found.append(
+                f"warning: the source of stage {stage.name} changed since {path.parent.name} was computed, "
+                f"but its version is still {stage.version}; raise the version if its numbers changed"
+            )
+    return found

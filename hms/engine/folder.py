@@ -1,0 +1,82 @@
+"""The run's own folder, which points at what the store holds."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+
+from hms.engine.account import Account
+from hms.engine.manifest import write_manifest
+from hms.engine.plan import Plan
+from hms.pipeline.selection import config_of
+from hms.pipeline.stage import ItemStage
+from hms.pipeline.tables import Tables
+from hms.store.files import Stored, commit_files, commit_links, remove_temporaries, storage_error
+
+LINKERS = 2
+"""Threads that make a run's links, a folder each: the system does most of it."""
+
+
+# --- the run's folder ----------------------------------------------------------------------------
+
+
+def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None:
+    """Point the run's folder at its files; the manifest comes last and makes it finished."""
+    folder = plan.outputs.run(plan.run_hash)
+    (folder / "manifest.json").unlink(missing_ok=True)
+    for place in (folder, plan.outputs.root):
+        remove_temporaries(place)
+    linked: dict[str, dict[str, str]] = {}
+    digests: dict[str, list[Any]] = {}
+    for key, stage in plan.item_stages.items():
+        if stage.folder is not None:
+            names = _item_files(plan, tables, stage)
+            base = plan.folders[key].path
+            linked[stage.folder] = {name: f"{base}/{stored.name}" for name, stored in names.items()}
+            digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
+    for path, (target, stored) in account.files.items():
+        parent, _, name = path.rpartition("/")
+        linked.setdefault(parent, {})[name] = str(target)
+        digests[path] = [stored.size, stored.digest]
+    with ThreadPoolExecutor(LINKERS) as pool:
+        list(pool.map(lambda parent: commit_links(folder / parent, linked[parent]), linked))
+    settings = _yaml(config_of(plan.cfg, plan.products))
+    (written,) = commit_files(folder, {"config.yaml": settings})
+    digests["config.yaml"] = [written.size, written.digest]
+    write_manifest(plan, tables, account, digests, began)
+    point_latest(plan)
+
+
+def _yaml(tree: dict[str, Any]) -> bytes:
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(OmegaConf.create(tree))).encode()
+
+
+def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
+    """Return the stored file of every used item by its name in the run."""
+    found, folder, records = {}, plan.folders[stage.key], plan.records_of(stage.key)
+    item_ids = plan.items["item_id"].tolist()
+    for row in np.flatnonzero(tables.is_used).tolist():
+        record = records.get(row)
+        assert record is not None, f"item {item_ids[row]} is used but not recorded"
+        assert record.file is not None, f"item {item_ids[row]} is used but has no file"
+        found[f"{item_ids[row]}_{stage.suffix}.npz"] = folder.files[record.file]
+    return found
+
+
+def point_latest(plan: Plan) -> None:
+    """Point ``latest`` at the plan's run."""
+    latest = plan.outputs.latest
+    if latest.is_symlink() and os.readlink(latest) == plan.run_hash:
+        return
+    temporary = plan.outputs.root / f".tmp-{uuid.uuid4().hex}"
+    try:
+        os.symlink(plan.run_hash, temporary)
+        os.replace(temporary, latest)
+    except OSError as error:
+        raise storage_error(error, plan.outputs.root) from error

@@ -1,0 +1,135 @@
+"""A run's frozen configuration for other recordings: the same preparation at inference.
+
+``from_run=RUN`` takes every setting that changes numbers from a finished run. What was
+typed beside it may only say where recordings come from and how to work; a setting that
+contradicts the run is refused, because its results would not be what a model was trained on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from hms.config.compose import compose as compose_config
+from hms.config.schema import Config, build_config
+from hms.errors import ConfigError
+from hms.pipeline.selection import asked_names, implied_stages
+from hms.store.package import Package, find_package
+
+__all__ = ["check_frozen", "compose", "with_frozen_settings"]
+
+OWN_SECTIONS = ("baseline",)
+"""Sections of a run that say nothing of how a recording is prepared."""
+
+_ABSENT = object()
+
+
+def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
+    """Compose a configuration; with ``from_run=RUN``, take that run's settings.
+
+    Parameters
+    ----------
+    *overrides : str
+        In Hydra's grammar, as typed.
+    config_dir : path, optional
+        A further folder with config groups.
+
+    Raises
+    ------
+    ConfigError
+        If something in it is not allowed, or contradicts the run that it names.
+    """
+    texts = [str(override) for override in overrides]
+    return with_frozen_settings(compose_config(*texts, config_dir=config_dir), texts)
+
+
+def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
+    """Return a configuration with the settings of the run that ``from_run`` names.
+
+    Parameters
+    ----------
+    cfg : Config
+        As composed from ``overrides``.
+    overrides : list of str
+        What was typed: ``"cwt=gmw"``, ``"folds.n_splits=7"``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or an override contradicts it.
+    """
+    if cfg.from_run is None:
+        return cfg
+    run = _run_of(cfg)
+    typed = [override.partition("=")[0] for override in overrides]
+    _refuse_contradictions(cfg, run, [key for key in typed if key != "from_run"])
+    tree = cfg.to_dict()
+    of_run = run.config.to_dict()
+    for section in _frozen(run):
+        tree[section] = tree[section] | _data_settings(run) if section == "data" else of_run[section]
+    tree["plugins"] = list(dict.fromkeys([*of_run["plugins"], *cfg.plugins]))
+    if "stages" not in typed:
+        tree["stages"] = _stages_of(run)
+    return build_config(tree)
+
+
+def check_frozen(cfg: Config) -> None:
+    """Raise if a configuration names a run and has settings that differ from it.
+
+    Raises
+    ------
+    ConfigError
+        Naming the first setting with both values.
+    """
+    if cfg.from_run is not None:
+        run = _run_of(cfg)
+        _refuse_contradictions(cfg, run, list(_frozen(run)))
+
+
+def _run_of(cfg: Config) -> Package:
+    assert cfg.from_run is not None
+    try:
+        return find_package(cfg.from_run, cfg.outputs_dir)
+    except ConfigError as error:
+        raise ConfigError(f"from_run: {error}") from None
+
+
+def _frozen(run: Package) -> dict[str, Any]:
+    """Return the settings of a run that its results depend on, by section."""
+    config: dict[str, Any] = run.manifest["config"]
+    return {name: values for name, values in config.items() if name not in OWN_SECTIONS}
+
+
+def _data_settings(run: Package) -> dict[str, Any]:
+    """Return what of the data section changes numbers; where the recordings lie does not."""
+    settings: dict[str, Any] = _frozen(run)["data"]
+    return settings
+
+
+def _stages_of(run: Package) -> list[str]:
+    """Return the stages of a run that ``stages=[...]`` takes, what other settings imply left out."""
+    made, implied = run.manifest["stages"], implied_stages(run.config)
+    return [name for name in asked_names(made) if name not in implied]
+
+
+def _refuse_contradictions(cfg: Config, run: Package, typed: Iterable[str]) -> None:
+    frozen, now = _leaves(_frozen(run)), _leaves(cfg.to_dict())
+    for key in typed:
+        for path, value in frozen.items():
+            inside = path == key or path.startswith(f"{key}.")
+            if inside and now.get(path, _ABSENT) != value:
+                given = f"is {now[path]}" if path in now else "is not there"
+                raise ConfigError(
+                    f"from_run={cfg.from_run}: {path} is {value} in that run but {given} here; "
+                    f"leave {key} out to prepare recordings as that run did"
+                )
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> dict[str, Any]:
+    """Return the values of nested mappings by dotted path."""
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        path = f"{above}{name}"
+        found |= _leaves(value, f"{path}.") if isinstance(value, Mapping) else {path: value}
+    return found

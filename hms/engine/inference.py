@@ -1,0 +1,272 @@
+"""One recording through the same function as the run's: for plots, checks and inference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hms.competition import SFREQ_HZ
+from hms.config.schema import Config, build_config
+from hms.engine.evaluate import evaluate, row_of
+from hms.engine.plan import Plan, make_plan
+from hms.errors import ConfigError, StorageError, Unusable
+from hms.pipeline.selection import block_seconds, choose_stages, needed_channels, needed_context_s
+from hms.pipeline.stage import ItemStage, registered_order, registered_stage
+from hms.registry import did_you_mean, lookup
+from hms.sources.base import RECORDING, Part, Reader, Recording, open_part
+from hms.sources.channels import find_channels
+from hms.store.files import digest_bytes
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.store.package import Package
+
+__all__ = ["Prepared", "evaluate_item", "evaluate_row", "transform"]
+
+
+# --- a recording that no run has seen --------------------------------------------------------------
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What a run would have written for one recording; None where the run does not make it.
+
+    Attributes
+    ----------
+    spec : shape (n_outputs, n_freqs, n_frames), the scaled scalograms
+    freqs : float32, shape (n_freqs,), Hz
+    wave : float32, shape (n_outputs, n_samples), µV
+    fs : sampling rate of ``wave`` in Hz
+    """
+
+    spec: NDArray[Any] | None = None
+    freqs: NDArray[np.float32] | None = None
+    wave: NDArray[np.float32] | None = None
+    fs: float | None = None
+
+
+def transform(
+    recording: pd.DataFrame | ArrayLike | str | Path,
+    cfg_or_run: Config | Package | Any,
+    *,
+    channels: Sequence[str] | None = None,
+    sfreq: float = SFREQ_HZ,
+    offset_s: float = 0.0,
+) -> Prepared:
+    """Prepare one recording as a run does, bit for bit: it is the run's own function.
+
+    Parameters
+    ----------
+    recording : DataFrame, array or path
+        A table with a column per channel and a row per sample; an array of shape
+        (n_channels, n_samples) with ``channels``; or a parquet file. µV; NaN is a gap.
+    cfg_or_run : Config, mapping or Run
+        What to prepare it like.
+    channels : names of the array's rows
+        Spelled as in files: prefixes, references and ``data.aliases`` are understood.
+    sfreq : sampling rate in Hz
+    offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x
+
+    Returns
+    -------
+    Prepared
+
+    Raises
+    ------
+    ValueError
+        If the recording lacks a channel, ends before its window or has no usable sample,
+        or the arguments do not fit together. ConfigError is one.
+    """
+    from hms.store.package import Package
+
+    cfg, wanted = (
+        (cfg_or_run.config, tuple(cfg_or_run.manifest["stages"]))
+        if isinstance(cfg_or_run, Package)
+        else (build_config(cfg_or_run), None)
+    )
+    stages = _recording_stages(cfg, wanted)
+    opened = _open(recording, dict(cfg.at("data.aliases")), channels, sfreq)
+    context_s = needed_context_s(stages)
+    reader = Reader(opened, cfg.at("window.length_s"), context_s, needed_channels(stages), block_seconds(cfg))
+    start_s = float(lookup("window", cfg.window.kind).function(np.array([offset_s]), cfg.window)[0])
+    try:
+        results = _results(stages, reader.segment(start_s))
+        arrays = {s.name: dict(s.arrays(result)) for s, result in zip(stages, results, strict=True)}
+    except Unusable as reason:
+        raise ValueError(f"the recording cannot be prepared: {reason.reason}") from None
+    return _prepared(arrays)
+
+
+def _prepared(arrays: dict[str, dict[str, Any]]) -> Prepared:
+    spec, wave = arrays.get("scalograms", {}), arrays.get("waveforms", {})
+    fs = float(wave["fs"]) if wave else None
+    return Prepared(spec.get("x"), spec.get("freqs"), wave.get("x"), fs)
+
+
+@lru_cache(maxsize=8)
+def _recording_stages(cfg: Config, wanted: tuple[str, ...] | None) -> tuple[ItemStage, ...]:
+    """Return the stages of a configuration that write a file per item, made from its recording."""
+    found = tuple(
+        stage
+        for stage in choose_stages(cfg)[0]
+        if stage.folder is not None and stage.origin == RECORDING and (wanted is None or stage.name in wanted)
+    )
+    if not found:
+        raise ConfigError("stages make nothing of a recording; name scalograms or waveforms")
+    return found
+
+
+def _open(recording: Any, aliases: dict[str, str], channels: Sequence[str] | None, sfreq: float) -> Recording:
+    """Return a recording in memory or in a file as what sources open."""
+    if sfreq != SFREQ_HZ:
+        raise ValueError(
+            f"sfreq={sfreq:g} Hz, but recordings are prepared at {SFREQ_HZ:g} Hz; resample it, "
+            "for example with hms.sources.resample.resample"
+        )
+    if isinstance(recording, (str, Path)):
+        return _open_file(Path(recording), aliases)
+    if hasattr(recording, "columns"):
+        return ArrayRecording(recording.to_numpy(dtype=np.float32).T, list(recording.columns), aliases)
+    if channels is None:
+        raise ValueError("an array does not name its channels; give channels=[...]")
+    return ArrayRecording(np.asarray(recording, dtype=np.float32), channels, aliases)
+
+
+def _open_file(path: Path, aliases: dict[str, str]) -> Recording:
+    from hms.sources.kaggle import ParquetRecording
+
+    if path.suffix != ".parquet":
+        raise ValueError(f"{path.name} is no parquet file; read it and give a DataFrame or an array")
+    if not path.is_file():
+        raise ValueError(f"{path} does not exist")
+    return cast(Recording, ParquetRecording(path.read_bytes(), aliases))
+
+
+class ArrayRecording:
+    """A recording that is an array in memory, float32, shape (n_channels, n_samples), µV."""
+
+    sfreq = SFREQ_HZ
+
+    def __init__(self, eeg: NDArray[np.float32], labels: Sequence[str], aliases: dict[str, str]) -> None:
+        if eeg.ndim != 2 or len(eeg) != len(labels):
+            raise ValueError(
+                f"an array has the shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
+            )
+        self._eeg = eeg
+        self.named = find_channels([str(label) for label in labels], aliases)
+
+    def digest_of(self, part: str) -> str:
+        """Return the digest of the samples."""
+        return digest_bytes(np.ascontiguousarray(self._eeg).tobytes())
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Keys of the channels."""
+        return self.named.keys
+
+    @property
+    def n_samples(self) -> int:
+        """Samples per channel."""
+        return int(self._eeg.shape[1])
+
+    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return samples start to stop in µV, NaN outside the recording."""
+        first, last = max(start, 0), min(stop, self.n_samples)
+        eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
+        rows = [self.named.places[key] for key in channels]
+        eeg[:, first - start : last - start] = self._eeg[rows, first:last]
+        return eeg
+
+
+# --- an item of a run, again -----------------------------------------------------------------------
+
+
+def evaluate_item(run: Package, item_id: str, stage_name: str) -> Any:
+    """Compute what an item stage gives for one item of a run, anew from its recording.
+
+    Of a stage that keeps rows, such as ``measures``, the row.
+
+    Raises
+    ------
+    ConfigError
+        If the run has no such item, or its recording is not there.
+    """
+    plan = make_plan(run.config)
+    rows = plan.items.index[plan.items["item_id"] == item_id].tolist()
+    if not rows:
+        raise ConfigError(f"run {run.hash} has no item '{item_id}'")
+    try:
+        stage = item_stage(run.config, stage_name)
+        result = _evaluate(plan, rows[0], [stage])[0][0]
+        return row_of(stage, result) if stage.rows else result
+    except Unusable as reason:
+        raise ConfigError(f"item '{item_id}': {reason.reason}") from None
+
+
+def item_stage(cfg: Config, name: str) -> ItemStage:
+    """Return an item stage by name, as a configuration builds it.
+
+    Raises
+    ------
+    ConfigError
+        If there is no stage of that name that works on items; the text lists those there are.
+    """
+    classes = {known: registered_stage(known) for known in registered_order()}
+    names = [known for known, cls in classes.items() if issubclass(cls, ItemStage)]
+    if name not in names:
+        raise ConfigError(
+            f"'{name}' is no stage of items{did_you_mean(name, names)}; there are {', '.join(names)}"
+        )
+    stage = classes[name].from_config(cfg)
+    assert isinstance(stage, ItemStage)
+    return stage
+
+
+def evaluate_row(plan: Plan, row: int, stages: Sequence[ItemStage]) -> list[Any]:
+    """Compute what item stages give for one prepared item of a plan, anew from its recording.
+
+    Raises
+    ------
+    StorageError
+        If the recording cannot be read any more, or is not the one that was prepared.
+    """
+    name = plan.items["recording"].iloc[row]
+    try:
+        results, part, digest = _evaluate(plan, row, stages)
+    except Unusable as reason:
+        raise StorageError(f"recording '{name}' cannot be read again: {reason.reason}") from None
+    if digest != plan.digests.of(part):
+        raise StorageError(f"recording '{name}' changed while the run went on; run it again")
+    return results
+
+
+def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[Any], Part, str]:
+    """Return the result of each stage, all of one origin, with what was read and its digest."""
+    (kind,) = {stage.origin for stage in stages}
+    part = plan.origins[kind].of(row)
+    if part is None:
+        raise Unusable(f"the table names no {kind} for it")
+    opened: Any = open_part(plan.source, part)
+    digest = opened.digest_of(part.part)
+    if kind == RECORDING:
+        context_s = needed_context_s(stages)
+        window_s = float(plan.items["window_length_s"].iloc[row])
+        opened = Reader(opened, window_s, context_s, needed_channels(stages), block_seconds(plan.cfg))
+    segment = opened.segment(plan.origins[kind].starts[row])
+    return _results(stages, segment), part, digest
+
+
+def _results(stages: Sequence[ItemStage], segment: Any) -> list[Any]:
+    """Return the result of each stage in one thread, as in a worker: more would round products otherwise."""
+    from threadpoolctl import threadpool_limits
+
+    memo: dict[str, Any] = {}
+    with threadpool_limits(1):
+        return [evaluate(stage, segment, memo) for stage in stages]

@@ -1,0 +1,98 @@
+"""What a pass over recordings hands to workers, and what comes back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+from hms.config.identity import digest_of
+from hms.pipeline.stage import ItemStage
+from hms.sources.base import RECORDING, Openable, Part, Reader, Source
+from hms.store.files import Stored
+from hms.store.folders import Reason, Record
+
+SECONDS_TOGETHER = 600.0
+"""Seconds of recordings, context included, that are in memory together: 17 windows of 10 s.
+
+The files of a stage are synced together too, while the next ones are computed.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One item to prepare: its row, where its window starts, its ids, and which stages are due."""
+
+    index: int
+    start_s: float
+    eeg_id: int
+    patient_id: int | str
+    due: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A recording, a part of a long one, or a companion file, with the items that come from it."""
+
+    part: Part
+    items: tuple[Work, ...]
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all tasks of a pass share."""
+
+    source: Source
+    stages: tuple[ItemStage, ...]
+    folders: tuple[Path, ...]
+    channels: tuple[str, ...]
+    window_s: float
+    context_s: float
+    block_s: float | None
+    plugins: tuple[str, ...]
+    look_up: str
+    """A name of this pass if items may be in the store although their recordings' digests
+    were not known before it; empty if the store cannot hold any."""
+
+    own_process: bool
+
+    @property
+    def items_together(self) -> int:
+        """Items that are prepared together, see `SECONDS_TOGETHER`; each may be of another block."""
+        seconds = max(self.window_s + 2 * self.context_s, self.block_s or 0.0)
+        return max(1, int(SECONDS_TOGETHER / seconds))
+
+    def reader(self, opened: Openable, kind: str) -> Any:
+        """Return what reads items from an open file: from a recording, with the context that stages need."""
+        if kind != RECORDING:
+            return opened
+        return Reader(cast(Any, opened), self.window_s, self.context_s, self.channels, self.block_s)
+
+
+@dataclass
+class StageResult:
+    """What a chunk brought for one stage."""
+
+    files: list[Stored] = field(default_factory=list)
+    records: list[Record] = field(default_factory=list)
+    seconds: float = 0.0
+
+
+@dataclass
+class ChunkResult:
+    """What comes back from a chunk: no arrays, only records."""
+
+    stages: dict[str, StageResult] = field(default_factory=dict)
+    digests: dict[str, str] = field(default_factory=dict)
+    """Digests of what was read, by the name of the part."""
+
+    passing: dict[int, Reason] = field(default_factory=dict)
+    """Reasons that may not hold next time, by item row."""
+
+    seconds: dict[str, float] = field(default_factory=dict)
+    n_items: int = 0
+
+
+def item_key(recording_digest: str, start_s: float, eeg_id: int, patient_id: int | str) -> str:
+    """Return the identity of an item within a stage: what it was read from and the ids in its file."""
+    return digest_of([recording_digest, float(start_s), eeg_id, patient_id], 8)

@@ -1,0 +1,144 @@
+"""The manifest of a run: what it was made from, by what, when, and the digest of every file."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms.config.identity import digest_of, plain
+from hms.engine.plan import Plan
+from hms.pipeline.selection import config_of
+from hms.pipeline.stage import ItemStage
+from hms.store.files import digest_bytes
+from hms.store.folders import KEY_FILE, StageFolder
+
+if TYPE_CHECKING:
+    from hms.engine.account import Account
+    from hms.pipeline.tables import Tables
+from hms.errors import ManifestError
+from hms.store.manifests import NAME, git_commit, read_manifest, versions, write_checked
+
+
+def write_manifest(
+    plan: Plan, tables: Tables, account: Account, files: Mapping[str, list[Any]], began: float
+) -> None:
+    """Write the manifest, the last file of a run: with it the run is finished."""
+    content = _content(plan, tables, account, began)
+    write_checked(plan.outputs.run(plan.run_hash), {**content, "files": dict(sorted(files.items()))})
+
+
+def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict[str, Any]:
+    used = int(tables.is_used.sum())
+    return {
+        "format": 1,
+        "run": plan.run_hash,
+        "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "seconds": round(time.time() - began, 3),
+        "command": _command(),
+        "execution": {
+            "data": _lasting_data(plan),
+            "root": str(plan.source.root.absolute()),
+            "n_jobs": plan.cfg.n_jobs,
+            "max_failed_share": plan.cfg.max_failed_share,
+            "plugins": list(plan.cfg.plugins),
+            "cores": os.cpu_count(),
+        },
+        "config": config_of(plan.cfg, plan.products),
+        "counts": {"items": len(plan.items), "used": used, "excluded": len(plan.items) - used},
+        "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.passing),
+        "excluded": tables.excluded.astype(str).to_dict("records"),
+        "votes": {"path": str(plan.votes.path), "digest": plan.votes.digest},
+        "patients": plan.votes.patients,
+        "recordings": {
+            "count": len(plan.places),
+            "digest": digest_of([[p.name, p.place.size, plan.digests.of(p)] for p in plan.parts]),
+        },
+        "stages": {stage.name: _stage_note(plan, stage, account) for stage in plan.products},
+        "times": {name: round(seconds, 4) for name, seconds in account.seconds.items()},
+        "versions": versions(),
+        "platform": platform.platform(),
+        "git_commit": git_commit(),
+    }
+
+
+def _lasting_data(plan: Plan) -> dict[str, Any]:
+    """Return the section ``data`` with paths that mean the same from any folder."""
+    data = {**plain(plan.cfg.data), "root": _lasting_root(plan)}
+    if data.get("windows") is not None:
+        data["windows"] = str(plan.votes.path.absolute())
+    return data
+
+
+def _command() -> str:
+    """Return the command line where the program was called by one, else that it was not."""
+    program = Path(sys.argv[0]).name
+    return (
+        " ".join([program, *sys.argv[1:]])
+        if program in ("run.py", "hms", "cli.py")
+        else "hms.run, from Python"
+    )
+
+
+def _lasting_root(plan: Plan) -> str | None:
+    """Return where the run finds its recordings again; None if that is inside its outputs."""
+    given: str | None = plan.cfg.at("data.root")
+    outputs = plan.outputs.root.absolute()
+    if given is None and plan.source.root.absolute().is_relative_to(outputs):
+        return None
+    return str(plan.source.root.absolute() if given is None else Path(given).expanduser().absolute())
+
+
+def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
+    note = {
+        "key": stage.key,
+        "folder": plan.outputs.stage(stage).name,
+        "fingerprint": json.loads((plan.outputs.stage(stage) / KEY_FILE).read_bytes())["fingerprint"],
+        "computed": account.computed.get(stage.name, 0),
+        "seconds": round(account.seconds.get(stage.name, 0.0), 4),
+        "settings": stage.all_settings(),
+        "content": stage.key_content,
+    }
+    if not isinstance(stage, ItemStage):
+        note["stored"] = {
+            path: target.name for path, (target, _) in account.files.items() if path in stage.files
+        }
+    return note
+
+
+def is_whole(plan: Plan) -> bool:
+    """Tell whether a plan's run is finished and every file of it is what its record says."""
+    folder = plan.outputs.run(plan.run_hash)
+    if not (folder / NAME).exists() or plan.due():
+        return False
+    try:
+        manifest = read_manifest(folder)
+    except ManifestError:
+        return False
+    if manifest["retry"]:
+        return False
+    stored: dict[str, StageFolder] = {f.path.name: f for f in plan.folders.values()}
+    for stage in plan.tables:
+        table = StageFolder(plan.outputs.stage(stage)).load()
+        table.settle(list(table.files))
+        stored[table.path.name] = table
+    return all(
+        _is_linked(f"{folder}/{path}", digest, stored) for path, (_, digest) in manifest["files"].items()
+    )
+
+
+def _is_linked(path: str, digest: str, stored: Mapping[str, StageFolder]) -> bool:
+    """Tell whether a file of a run points at a stored file that is whole, or is itself whole."""
+    try:
+        target = os.readlink(path)
+    except OSError:
+        place = Path(path)
+        return place.name == "config.yaml" and place.is_file() and digest_bytes(place.read_bytes()) == digest
+    *_, folder, name = target.rsplit("/", 2)
+    entry = stored[folder].files.get(name) if folder in stored else None
+    return entry is not None and entry.digest == digest

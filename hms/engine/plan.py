@@ -1,0 +1,290 @@
+"""The plan of a run: what is asked for, what the store already holds, what is due."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from hms.config.identity import digest_of
+from hms.config.schema import Config
+from hms.engine.job import Job, Task, Work, item_key
+from hms.pipeline.stage import ItemStage, Stage, TableStage
+from hms.registry import lookup
+from hms.sources.base import RECORDING, Part, Place, Source
+from hms.store.folders import Reason, Record, StageFolder
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.sources.tables import VotesTable
+from hms.engine.digests import RecordingDigests
+from hms.engine.origins import Origins, find_origins
+from hms.pipeline.selection import (
+    block_seconds,
+    choose_stages,
+    needed_channels,
+    needed_context_s,
+    say_what_needs_votes,
+)
+from hms.store.places import HASH_LENGTH, Outputs
+
+TASK_ITEMS = 64
+"""Items of one task, whose files a worker holds until all are made."""
+
+
+@dataclass(frozen=True)
+class StageState:
+    """How far an item stage is."""
+
+    stage: Stage
+    done: int
+    total: int
+
+    @property
+    def label(self) -> str:
+        """``done``, ``partly done n/N`` or ``missing``."""
+        if self.done == self.total:
+            return "done"
+        return f"partly done {self.done}/{self.total}" if self.done else "missing"
+
+
+@dataclass
+class Plan:
+    """A run before it starts.
+
+    Attributes
+    ----------
+    items : one row per item
+    places : one per recording, in first-appearance order
+    origins : what items are made from, by kind; recordings always, companions where a stage needs them
+    tables : the table stages in running order
+    item_stages, folders : the item stages that are kept, and their folders in the store, by key
+    """
+
+    cfg: Config
+    outputs: Outputs
+    source: Source
+    votes: VotesTable
+    items: pd.DataFrame
+    places: list[Place]
+    origins: dict[str, Origins]
+    tables: list[TableStage]
+    item_stages: dict[str, ItemStage]
+    folders: dict[str, StageFolder]
+    digests: RecordingDigests
+    passing: dict[int, Reason] = field(default_factory=dict)
+    """Reasons, by item row, that may not hold next time."""
+
+    _keys: dict[str, tuple[int, list[str | None], list[str | None]]] = field(default_factory=dict, repr=False)
+    """By kind of origin: the version of the digests, each item's digest, each item's identity."""
+
+    @cached_property
+    def run_hash(self) -> str:
+        """Identity of the run: its stages, the votes table, every recording's name and size."""
+        content = {
+            "stages": {stage.name: stage.key for stage in self.products},
+            "votes": self.votes.digest,
+            "recordings": [[place.recording, place.size] for place in self.places],
+            "companions": [
+                [part.name, part.place.size]
+                for kind, origins in self.origins.items()
+                if kind != RECORDING
+                for part in origins.parts
+            ],
+        }
+        return digest_of(content)[:HASH_LENGTH]
+
+    @property
+    def products(self) -> list[Stage]:
+        """Every stage whose files are part of the run."""
+        return [*self.item_stages.values(), *self.tables]
+
+    @property
+    def parts(self) -> list[Part]:
+        """Every part of a file that items are made from."""
+        return [part for origins in self.origins.values() for part in origins.parts]
+
+    def key_of(self, row: int, stage_key: str) -> str | None:
+        """Return the identity of an item in a stage, or None while the digest of its origin is not known."""
+        return self.keys_of(stage_key)[row]
+
+    def keys_of(self, stage_key: str) -> list[str | None]:
+        """Return the identity of every item in a stage, as `key_of` does for one."""
+        kind = self.item_stages[stage_key].origin
+        known = self._keys.get(kind)
+        if known is None or known[0] != self.digests.version:
+            digests = self._digests_of(kind)
+            before = known[1:] if known else ([None] * len(digests), [None] * len(digests))
+            starts, ids = self.origins[kind].starts, self._ids
+            keys = [
+                old_key
+                if digest == old
+                else None
+                if digest is None
+                else item_key(digest, starts[row], *ids[row])
+                for row, (digest, old, old_key) in enumerate(zip(digests, *before, strict=True))
+            ]
+            known = self._keys[kind] = (self.digests.version, digests, keys)
+        return known[2]
+
+    def _digests_of(self, kind: str) -> list[str | None]:
+        """Return the digest of what every item is made from, None where it is not known."""
+        origins = self.origins[kind]
+        digests = [self.digests.of(part) for part in origins.parts]
+        return [None if number is None else digests[number] for number in origins.part_of]
+
+    def records_of(self, stage_key: str) -> dict[int, Record]:
+        """Return a stage's records by item row, without items that are left out before it."""
+        records, left_out = self.folders[stage_key].records, self.unread.keys() | self.passing.keys()
+        return {
+            row: records[key]
+            for row, key in enumerate(self.keys_of(stage_key))
+            if key in records and row not in left_out
+        }
+
+    @cached_property
+    def _ids(self) -> list[tuple[int, int | str]]:
+        patients = [npz_id(text) for text in self.items["patient_id"].tolist()]
+        return list(zip(self.items["eeg_id"].tolist(), patients, strict=True))
+
+    @cached_property
+    def unread(self) -> dict[int, Reason]:
+        """Items that are left out before any file is opened: no votes, or no file."""
+        reasons = {}
+        votes = self.items["vote_sum"].tolist()
+        kinds = {stage.origin for stage in self.item_stages.values()}
+        for row in range(len(self.items)):
+            if self.votes.has_votes and votes[row] == 0:
+                reasons[row] = Reason("votes", "no votes", failure=False)
+                continue
+            for kind in sorted(kinds):
+                part = self.origins[kind].of(row)
+                if part is None:
+                    reasons[row] = Reason("read", f"the table names no {kind} for it", failure=True)
+                elif part.place.size is None:
+                    text = part.place.problem or f"the {kind}'s file is missing"
+                    reasons[row] = Reason("read", text, failure=True)
+        return reasons
+
+    def due(self) -> dict[int, tuple[str, ...]]:
+        """Return, by item row, the keys of the stages that lack the item."""
+        found: dict[int, tuple[str, ...]] = {}
+        left_out = self.unread.keys() | self.passing.keys()
+        for stage_key, folder in self.folders.items():
+            for row, key in enumerate(self.keys_of(stage_key)):
+                if (key is None or not folder.holds(key)) and row not in left_out:
+                    found[row] = (*found.get(row, ()), stage_key)
+        return dict(sorted(found.items()))
+
+    def tasks(self, due: dict[int, tuple[str, ...]]) -> list[Task]:
+        """Return the due items grouped by what they are made from, no more than `TASK_ITEMS` together."""
+        tasks = []
+        for kind, origins in self.origins.items():
+            grouped: dict[int, list[Work]] = {}
+            for row, keys in due.items():
+                own = tuple(key for key in keys if self.item_stages[key].origin == kind)
+                number = origins.part_of[row]
+                if own and number is not None:
+                    work = Work(row, origins.starts[row], *self._ids[row], own)
+                    grouped.setdefault(number, []).append(work)
+            for number, works in grouped.items():
+                pieces = (works[i : i + TASK_ITEMS] for i in range(0, len(works), TASK_ITEMS))
+                tasks += [Task(origins.parts[number], tuple(piece)) for piece in pieces]
+        return tasks
+
+    def job(self, due: dict[int, tuple[str, ...]], *, token: str, own_process: bool) -> Job:
+        """Return what the tasks of a pass share."""
+        keys = {key for stages in due.values() for key in stages}
+        stages = tuple(stage for key, stage in self.item_stages.items() if key in keys)
+        folders = [self.folders[stage.key] for stage in stages]
+        return Job(
+            source=self.source,
+            stages=stages,
+            folders=tuple(folder.path for folder in folders),
+            channels=needed_channels(stages),
+            window_s=self.cfg.at("window.length_s"),
+            context_s=needed_context_s(stages),
+            block_s=block_seconds(self.cfg),
+            plugins=self.cfg.plugins,
+            look_up=token if any(folder.records for folder in folders) else "",
+            own_process=own_process,
+        )
+
+    def recording_digests(self) -> list[str | None]:
+        """Return for every item the digest of what of its recording was read, None where nothing was."""
+        return self._digests_of(RECORDING)
+
+    def reasons(self) -> list[Reason | None]:
+        """Return for every item why it is left out, or None."""
+        found = self.passing | self.unread
+        for stage_key, folder in self.folders.items():
+            bad = {record.item: record.reason for record in folder.records.values() if record.reason}
+            for row, key in enumerate(self.keys_of(stage_key) if bad else ()):
+                if key in bad:
+                    found.setdefault(row, bad[key])
+        return [found.get(row) for row in range(len(self.items))]
+
+    def states(self) -> list[StageState]:
+        """Return how far every item stage is."""
+        due = self.due()
+        total = len(self.items) - len(self.unread)
+        states = []
+        for key in self.folders:
+            lacking = sum(key in keys for keys in due.values())
+            states.append(StageState(self.item_stages[key], total - lacking, total))
+        return states
+
+    def settle_files(self) -> None:
+        """Compare the files that this run needs with their records; what differs counts as missing."""
+        for stage_key, folder in self.folders.items():
+            records = (folder.records.get(key) for key in self.keys_of(stage_key) if key)
+            needed = {record.file for record in records if record and record.file}
+            folder.settle(needed & set(folder.files))
+
+
+def npz_id(text: str) -> int | str:
+    """Return an id as it is written into npz files: a number where the text is one."""
+    return int(text) if text.isdecimal() and str(int(text)) == text and int(text) < 2**63 else text
+
+
+def make_plan(cfg: Config) -> Plan:
+    """Read the votes table, choose the items and look into the store; computes nothing.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration, the data folder or the votes table cannot be worked with.
+    """
+    from hms.engine.frozen import check_frozen
+    from hms.labels.items import choose_items
+
+    check_frozen(cfg)
+    outputs = Outputs(Path(cfg.outputs_dir))
+    item_stages, tables = choose_stages(cfg)
+    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
+    votes = source.votes()
+    if not votes.has_votes:
+        say_what_needs_votes(cfg)
+        item_stages, tables = choose_stages(cfg, has_votes=False)
+    items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
+    for stage in tables:
+        stage.check(votes)
+    recordings = list(dict.fromkeys(items["recording"].tolist()))
+    places = source.places(recordings)
+    plan = Plan(
+        cfg=cfg,
+        outputs=outputs,
+        source=source,
+        votes=votes,
+        items=items,
+        places=places,
+        origins=find_origins(source, items, places, {stage.origin for stage in item_stages}),
+        tables=tables,
+        item_stages={stage.key: stage for stage in item_stages},
+        folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
+        digests=RecordingDigests(outputs.recordings(source.root)).load(),
+    )
+    plan.settle_files()
+    return plan

@@ -1,0 +1,209 @@
+"""Run a configuration: plan, pass over the recordings, tables, run folder."""
+
+from __future__ import annotations
+
+import gc
+import json
+import shutil
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms.config.schema import Config, build_config, n_workers
+from hms.engine.job import ChunkResult, Task
+from hms.engine.manifest import is_whole
+from hms.engine.plan import Plan, make_plan
+from hms.engine.pools.loky import run_tasks, stop_workers
+from hms.errors import StorageError
+from hms.store.files import commit_files, storage_error
+from hms.store.locks import lock
+from hms.terminal import Progress, say
+
+if TYPE_CHECKING:
+    from hms.store.package import Package
+from hms.engine.account import Account
+from hms.engine.failures import Failures
+from hms.engine.folder import assemble, point_latest
+from hms.engine.tables import make_tables
+
+
+def run(cfg: Config | Any) -> Package:
+    """Prepare the package of a configuration, or find it finished.
+
+    Parameters
+    ----------
+    cfg : Config, DictConfig or dict
+        A whole configuration, as `hms.compose` returns it.
+
+    Returns
+    -------
+    Package
+        The finished run.
+
+    Raises
+    ------
+    ConfigError
+        If the configuration or the votes table cannot be worked with.
+    TooManyFailures
+        If more recordings failed than ``max_failed_share`` allows.
+    StorageError
+        If the outputs cannot be written.
+    """
+    return execute(make_plan(build_config(cfg)))
+
+
+def execute(plan: Plan) -> Package:
+    """Carry out a plan and return the finished run."""
+    from hms.store.package import Package
+
+    _check_writable(plan.outputs.root)
+    if is_whole(plan):
+        point_latest(plan)
+        return Package(plan.outputs.run(plan.run_hash), reused=True)
+    began = time.time()
+    with _announced(plan):
+        account = Account()
+        Failures(plan).check()
+        _pass_over_recordings(plan, account)
+        Failures(plan).check()
+        with _collector_off():
+            return _finish(plan, account, began)
+
+
+def _finish(plan: Plan, account: Account, began: float) -> Package:
+    """Make what follows from the items, and the run's folder."""
+    from hms.store.package import Package
+
+    tables = make_tables(plan, account)
+    with lock(plan.outputs.lock(plan.run_hash)):
+        # Another process may have finished the same run; whoever did is reading its manifest now.
+        reused = not any(account.computed.values()) and is_whole(plan)
+        if not reused:
+            assemble(plan, tables, account, began)
+        run = Package(plan.outputs.run(plan.run_hash), reused=reused)
+        run.manifest  # noqa: B018 - read before anybody can write it anew
+    return run
+
+
+@contextmanager
+def _collector_off() -> Iterator[None]:
+    """Keep the garbage collector from looking through a million records of items again and again."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+# --- before anything is written ------------------------------------------------------------------
+
+
+def _check_writable(root: Path) -> None:
+    """Write and remove a small file, so that a read-only place is told before any work."""
+    try:
+        (root / "store").mkdir(parents=True, exist_ok=True)
+        probe = root / "store" / f".tmp-{uuid.uuid4().hex}"
+        probe.write_bytes(b"hms")
+        probe.unlink()
+    except OSError as error:
+        raise storage_error(error, root) from error
+
+
+@contextmanager
+def _announced(plan: Plan) -> Iterator[None]:
+    """Say in the store which stage folders this run uses, so that `gc` leaves them alone."""
+    running = plan.outputs.store / "running"
+    name = uuid.uuid4().hex
+    note = {"folders": [plan.run_hash, *(plan.outputs.stage(stage).name for stage in plan.products)]}
+    with ExitStack() as stack:
+        with lock(plan.outputs.lock("gc"), waiting="waiting for a clean-up of the store to end", say=say):
+            commit_files(running, {f"{name}.json": json.dumps(note).encode()})
+            stack.enter_context(lock(running / f"{name}.lock"))
+        try:
+            yield
+        finally:
+            for suffix in (".json", ".lock"):
+                (running / f"{name}{suffix}").unlink(missing_ok=True)
+
+
+# --- the pass over recordings --------------------------------------------------------------------
+
+
+def _pass_over_recordings(plan: Plan, account: Account) -> None:
+    missing = {key for keys in plan.due().values() for key in keys}
+    missing |= {key for key, folder in plan.folders.items() if not folder.journal.exists()}
+    if not missing:
+        return
+    with ExitStack() as stack:
+        for key, folder in sorted(plan.folders.items(), key=lambda pair: pair[1].path.name):
+            if key in missing:
+                waiting = f"another run computes {folder.path.name}; waiting for it"
+                stack.enter_context(lock(plan.outputs.lock(folder.path.name), waiting=waiting, say=say))
+        for folder in plan.folders.values():
+            folder.load()
+        plan.digests.load()
+        plan.settle_files()
+        due = plan.due()
+        working = {key for keys in due.values() for key in keys}
+        for key in missing:
+            plan.folders[key].prepare(plan.item_stages[key].note())
+            if key not in working and not plan.folders[key].journal.exists():
+                # Every item is left out unread; the folder still says what it would hold.
+                plan.folders[key].append([], [], 0.0, 0)
+        if due:
+            _compute(plan, due, account)
+
+
+def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -> None:
+    jobs = n_workers(plan.cfg.n_jobs)
+    job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=jobs > 1)
+    names = ", ".join(stage.name for stage in job.stages)
+    tasks_due = plan.tasks(dict(due))
+    progress = Progress(sum(len(task.items) for task in tasks_due), names)
+    failures = Failures(plan)
+    began = time.perf_counter()
+    try:
+        for tasks, result in run_tasks(job, tasks_due, n_jobs=jobs, say=say):
+            _keep(plan, tasks, result, account)
+            progress.add(sum(len(task.items) for task in tasks))
+            failures.add(result)
+    except StorageError as error:
+        if jobs > 1:
+            stop_workers()
+        raise StorageError(f"{error}{_needed(plan, error, progress.total - progress.done)}") from error
+    except BaseException:
+        if jobs > 1:
+            stop_workers()
+        raise
+    finally:
+        account.add("pass", time.perf_counter() - began)
+        progress.close()
+
+
+def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
+    """Say about how much room the items that are left take, and how much there is."""
+    if not error.n_files:
+        return ""
+    free = shutil.disk_usage(plan.outputs.root).free
+    needed = error.n_bytes / error.n_files * items_left
+    return (
+        f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, "
+        f"{free / 1e6:.1f} MB are free. What is finished is kept; the same command goes on"
+    )
+
+
+def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Account) -> None:
+    """Record what a chunk made; its files are on disk already."""
+    plan.digests.add({task.part for task in tasks}, result.digests)
+    for key, made in result.stages.items():
+        if made.files or made.records:
+            plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))
+            account.add(plan.item_stages[key].name, 0.0, len(made.records))
+    plan.passing.update(result.passing)
+    for name, seconds in result.seconds.items():
+        account.add(name, seconds)

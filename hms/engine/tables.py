@@ -1,0 +1,184 @@
+"""Making the tables of a run, or finding them made."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms.config.compose import default_stages
+from hms.config.identity import digest_of
+from hms.engine.account import Account
+from hms.engine.inference import evaluate_row
+from hms.engine.plan import Plan
+from hms.errors import ConfigError
+from hms.pipeline.selection import choose_stages, config_of
+from hms.pipeline.stage import TableStage, stage_names
+from hms.pipeline.tables import Tables
+from hms.store.files import commit_files, remove_temporaries
+from hms.store.folders import StageFolder
+from hms.store.locks import lock
+from hms.store.manifests import versions
+from hms.store.npz import read_npz
+from hms.terminal import say
+
+# --- tables --------------------------------------------------------------------------------------
+
+
+def open_tables(plan: Plan) -> Tables:
+    """Return what table stages may read, of a plan whose items are prepared."""
+    return Tables(
+        plan.votes,
+        plan.items,
+        plan.reasons(),
+        load_rows=lambda name: _load_rows(plan, _stage_key(plan, name)),
+        rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
+        item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
+        evaluate=lambda row, stages: evaluate_row(plan, row, stages),
+        recording_digests=plan.recording_digests(),
+        facts={
+            "run": plan.run_hash,
+            "config": config_of(plan.cfg, plan.products),
+            "stages": _asked(plan),
+            "votes": plan.votes.digest,
+            "versions": versions(),
+        },
+    )
+
+
+def _asked(plan: Plan) -> list[str]:
+    """Return what ``stages`` has to be for the plan's products: the default list if that gives them.
+
+    Lists that name more or less of what follows anyway are one run, and one page.
+    """
+    default = tuple(str(name) for name in default_stages())
+    if plan.cfg.stages == default:
+        return list(default)
+    try:
+        cfg = replace(plan.cfg, stages=default)
+        items, tables = choose_stages(cfg, has_votes=plan.votes.has_votes)
+    except ConfigError:
+        items, tables = [], []
+    if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:
+        return list(default)
+    made = {stage.name for stage in plan.products}
+    return [name for name in stage_names() if name in made]
+
+
+def make_tables(plan: Plan, account: Account) -> Tables:
+    """Make the tables with one thread: the same bits everywhere, and no threads that wait for a busy core."""
+    from threadpoolctl import threadpool_limits
+
+    tables = open_tables(plan)
+    with threadpool_limits(1):
+        for stage in plan.tables:
+            _make_table(plan, stage, tables, account)
+    return tables
+
+
+def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
+    """Return the stored names of the table files that need not be computed, by stage.
+
+    Only when no item is due: what tables read is known after the items.
+    """
+    tables, known = open_tables(plan), {}
+    for stage in plan.tables:
+        folder = StageFolder(plan.outputs.stage(stage)).load()
+        try:
+            names = _table_names(stage, tables)
+        except KeyError:
+            continue
+        if all(name in folder.files for name in names.values()) and not folder.settle(names.values()):
+            known[stage.name] = names
+            _make_readable(stage, folder, names, tables)
+    return known
+
+
+def _make_readable(stage: TableStage, folder: StageFolder, names: Mapping[str, str], tables: Tables) -> None:
+    """Let later stages read a stage's files, and leave out the items that they leave out."""
+    for path, name in names.items():
+        tables.add_file(path, folder.path / name, folder.files[name].digest)
+    tables.exclude(stage.exclusions(tables.view(stage)))
+
+
+def _table_names(stage: TableStage, tables: Tables) -> dict[str, str]:
+    """Return the stored name of each file of a table stage."""
+    identity = table_identity(stage, tables)
+    return {path: f"{identity}.{Path(path).name}" for path in stage.files}
+
+
+def table_identity(stage: TableStage, tables: Tables) -> str:
+    """Return the identity of a table stage's files: the digests of the tables it reads."""
+    return digest_of([stage.key, {name: tables.digest(name) for name in stage.declared}], 8)
+
+
+def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account) -> None:
+    folder = StageFolder(plan.outputs.stage(stage)).load()
+    names = _table_names(stage, tables)
+    folder.settle(name for name in names.values() if name in folder.files)
+    if not all(name in folder.files for name in names.values()):
+        with lock(plan.outputs.lock(folder.path.name), waiting=f"another run computes {stage.name}", say=say):
+            folder.load()
+            folder.settle(name for name in names.values() if name in folder.files)
+            if not all(name in folder.files for name in names.values()):
+                _compute_table(folder, stage, tables, names, account)
+    for path, name in names.items():
+        account.files[path] = (folder.path / name, folder.files[name])
+    _make_readable(stage, folder, names, tables)
+
+
+def _compute_table(
+    folder: StageFolder, stage: TableStage, tables: Tables, names: Mapping[str, str], account: Account
+) -> None:
+    began = time.perf_counter()
+    contents = stage.compute(tables.view(stage))
+    assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
+    remove_temporaries(folder.path)
+    note = folder.note_file(stage.note())
+    named = {names[path]: content for path, content in contents.items()}
+    files = commit_files(folder.path, note | named)[len(note) :]
+    seconds = time.perf_counter() - began
+    folder.append(files, [], seconds, 1)
+    account.add(stage.name, seconds, 1)
+
+
+def _stage_key(plan: Plan, name: str) -> str:
+    """Return the key of an item stage that is kept."""
+    (key,) = (key for key, stage in plan.item_stages.items() if stage.name == name)
+    return key
+
+
+def _row_list(plan: Plan, key: str) -> list[tuple[int, str, int]]:
+    """Return item row, content digest of the file and row in the file, for every prepared item."""
+    files = plan.folders[key].files
+    return [(row, files[r.file].digest, r.row) for row, r in plan.records_of(key).items() if r.file]
+
+
+def _files_by_row(plan: Plan, key: str) -> dict[int, Path]:
+    """Return the stored file of every prepared item by its row."""
+    folder = plan.folders[key].path
+    return {row: folder / record.file for row, record in plan.records_of(key).items() if record.file}
+
+
+def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
+    """Read the rows of all prepared items, in the items' order, from the packed files, each file once."""
+    prepared = {row: r for row, r in sorted(plan.records_of(key).items()) if r.file is not None}
+    places: dict[str, list[tuple[int, int]]] = {}
+    for place, record in enumerate(prepared.values()):
+        places.setdefault(str(record.file), []).append((place, record.row))
+    loaded: dict[str, np.ndarray[Any, Any]] = {"row": np.array(list(prepared), int)}
+    for name, pairs in places.items():
+        wanted, inside = np.array(pairs).T
+        for array, values in read_npz((plan.folders[key].path / name).read_bytes()).items():
+            known = loaded.get(array)
+            if known is None:
+                loaded[array] = np.empty((len(prepared), *values.shape[1:]), values.dtype)
+            elif known.dtype != values.dtype:  # texts of another length
+                loaded[array] = known.astype(np.promote_types(known.dtype, values.dtype))
+            loaded[array][wanted] = values[inside]
+    return loaded

@@ -1,0 +1,216 @@
+"""Check a run against its records, mend it, export it, and clean the store."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from hms.config.schema import Config
+from hms.engine.plan import make_plan
+from hms.errors import ConfigError, ManifestError
+from hms.pipeline.stage import stage_names
+from hms.sources.base import current_digest
+from hms.store.files import commit_files, digest_file
+from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, key_note
+from hms.store.locks import lock
+from hms.store.manifests import NAME, NUMERIC, read_manifest, versions
+from hms.store.package import Package
+from hms.store.places import Outputs
+from hms.terminal import say
+
+RUN_AGAIN = "run it again with the same command, what is whole is reused"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A file that is not what its record says."""
+
+    path: str
+    problem: str
+
+
+@dataclass
+class Verification:
+    """What a verification found."""
+
+    checked: int = 0
+    bytes_read: int = 0
+    findings: list[Finding] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    remedy: str = "hms verify {run} --repair computes again what is wrong"
+    """What to do about the findings, for a run of the name ``{run}``."""
+
+    def add(self, path: str, problem: str) -> None:
+        """Add a finding."""
+        self.findings.append(Finding(path, problem))
+
+
+def verify(path: Path) -> Verification:
+    """Read every file of a run again, and the records and recordings behind it; believe nothing.
+
+    Parameters
+    ----------
+    path : folder of a run, in its outputs folder or exported
+    """
+    report = Verification()
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as error:
+        report.add(f"{path.name}/{NAME}", str(error))
+        report.remedy = RUN_AGAIN
+        return report
+    report.checked += 1
+    for name, (size, digest) in manifest["files"].items():
+        _check_file(report, path, name, size, digest)
+    _find_strangers(report, path, manifest)
+    if not manifest.get("exported"):
+        for stage in manifest["stages"].values():
+            _check_stage_folder(report, path.parent / "store" / stage["folder"], stage)
+        _check_recordings(report, path.parent, manifest)
+    return report
+
+
+def _check_file(report: Verification, folder: Path, name: str, size: int, digest: str) -> None:
+    file = folder / name
+    try:
+        actual = file.stat().st_size
+        seen = digest_file(file)
+    except FileNotFoundError:
+        report.add(f"{folder.name}/{name}", "missing")
+        return
+    except OSError as error:
+        report.add(f"{folder.name}/{name}", f"cannot be read: {error.strerror}")
+        return
+    report.checked, report.bytes_read = report.checked + 1, report.bytes_read + actual
+    if actual != size:
+        report.add(f"{folder.name}/{name}", f"has {actual} bytes, not {size}")
+    elif seen != digest:
+        report.add(f"{folder.name}/{name}", "content differs from its digest")
+
+
+def _find_strangers(report: Verification, folder: Path, manifest: dict[str, Any]) -> None:
+    """Report files in the run's own folders that the manifest does not name."""
+    parents = {parent.as_posix() for name in manifest["files"] for parent in Path(name).parents} - {"."}
+    for parent in sorted(parents):
+        for entry in sorted(os.listdir(folder / parent)) if (folder / parent).is_dir() else ():
+            path = f"{parent}/{entry}"
+            if path not in manifest["files"] and path not in parents:
+                report.add(f"{folder.name}/{path}", "is not part of the run")
+
+
+def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any]) -> None:
+    """Check the journal of a stage and the note of what is in its key."""
+    where = f"store/{folder.name}"
+    if not (folder / JOURNAL).exists():
+        report.add(f"{where}/{JOURNAL}", "missing")
+    else:
+        recorded = StageFolder(folder).load()
+        if recorded.damaged_lines:
+            report.add(f"{where}/{JOURNAL}", f"{recorded.damaged_lines} records are damaged")
+        packed = [name for name in recorded.files if name.startswith("rows-")]
+        for name, problem in recorded.check(packed, reread=True)[0].items():
+            report.add(f"{where}/{name}", problem)
+        report.checked += len(packed)
+    report.checked += 2
+    try:
+        expected = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
+        whole = (folder / KEY_FILE).read_bytes() == key_note(expected)
+    except FileNotFoundError:
+        report.add(f"{where}/{KEY_FILE}", "missing")
+    else:
+        if not whole:
+            report.add(f"{where}/{KEY_FILE}", "content differs from the key")
+
+
+def _check_recordings(report: Verification, outputs: Path, manifest: dict[str, Any]) -> None:
+    """Read the recordings again and compare them with what the run was made from."""
+    run = Package(outputs / manifest["run"])
+    root = Path(manifest["execution"]["root"])
+    if not any(name.partition("/")[0].endswith("_out") for name in manifest["files"]):
+        return
+    if not root.is_dir():
+        report.notes.append(f"the recordings in {root} are not there any more and were not checked")
+        return
+    plan = make_plan(run.config)
+    sizes: dict[str, int] = {}
+    for part in plan.parts:
+        known = plan.digests.known.get(part.name)
+        if known is None or part.place.size is None:
+            continue
+        sizes[part.place.path] = part.place.size
+        if current_digest(plan.source, part) != known[2]:
+            report.add(part.place.path, f"the {part.kind} changed since it was prepared")
+    report.checked, report.bytes_read = report.checked + len(sizes), report.bytes_read + sum(sizes.values())
+
+
+# --- repair --------------------------------------------------------------------------------------
+
+
+def other_versions(manifest: dict[str, Any]) -> list[str]:
+    """Return the libraries that can change numbers and are not what the run was made with."""
+    now = versions()
+    names = ("python", "hms", *NUMERIC)
+    then = manifest["versions"]
+    return [f"{n} {then.get(n)} -> {now[n]}" for n in names if then.get(n) != now[n]]
+
+
+def repair(path: Path, report: Verification, *, force: bool = False) -> Package:
+    """Compute again what a verification found damaged or missing, and nothing else.
+
+    Raises
+    ------
+    ConfigError
+        If libraries have changed since the run, unless ``force``; or if its manifest is lost.
+    """
+    from hms.engine.runner import execute
+
+    try:
+        manifest = read_manifest(path)
+    except ManifestError as error:
+        raise ConfigError(f"{error}; {RUN_AGAIN}") from None
+    if manifest.get("exported"):
+        raise ConfigError(f"{path} is an export without a store behind it; export the run again")
+    changed = other_versions(manifest)
+    if changed and not force:
+        raise ConfigError(
+            f"other versions are installed than the run was made with ({', '.join(changed)}); "
+            f"what is recomputed may differ in its last digits. --force repairs all the same"
+        )
+    run = Package(path)
+    cfg = run.config.override(f"outputs_dir={json.dumps(str(path.parent))}")
+    _forget_damage(path.parent, manifest)
+    plan = make_plan(with_stages(cfg, manifest))
+    for part in plan.parts:
+        known = plan.digests.known.get(part.name)
+        if known is None or part.place.size is None:
+            continue
+        if current_digest(plan.source, part) != known[2]:
+            plan.digests.forget(part)
+    if plan.run_hash != manifest["run"]:
+        say(f"the votes table or the recordings changed since; the repaired run is {plan.run_hash}")
+    (path / NAME).unlink()
+    return execute(plan)
+
+
+def with_stages(cfg: Config, manifest: dict[str, Any]) -> Config:
+    """Return a configuration that makes the stages a run made."""
+    return replace(cfg, stages=tuple(name for name in stage_names() if name in manifest["stages"]))
+
+
+def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
+    """Read the stored files behind a run again and record only those that are whole."""
+    places = Outputs(outputs)
+    for stage in manifest["stages"].values():
+        folder = StageFolder(places.store / stage["folder"]).load()
+        if not folder.path.is_dir():
+            continue
+        with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
+            folder.load()
+            bad, _ = folder.check(list(folder.files), reread=True)
+            folder.drop(bad)
+            folder.compact()
+            note = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
+            commit_files(folder.path, {KEY_FILE: key_note(note)})

@@ -1,0 +1,316 @@
+"""What a worker does: prepare recordings, encode their results, write them, report small records.
+
+`evaluate` is the one way from a recording's samples to a result. The run, `hms.transform`
+and the tests all go through it.
+"""
+
+from __future__ import annotations
+
+import gc
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+from functools import cache, lru_cache, partial
+from itertools import groupby, islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from hms.engine.evaluate import derived_rows, evaluate
+from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
+from hms.errors import Unusable
+from hms.pipeline.stage import ItemStage, registered_order
+from hms.registry import discover, import_plugins
+from hms.sources.base import open_part
+from hms.store.files import Files, digest_bytes, sync_folder
+from hms.store.folders import Reason, Record, StageFolder
+from hms.store.npz import npz_bytes
+
+SYNCERS = 2
+"""Threads that sync: while one waits for the disk, the other's files go with its own."""
+
+MOST_UNDER_WAY = 6
+"""Batches of files that may wait for the disk; a worker whose disk is slower waits too."""
+
+LARGEST_KEPT_BUFFER = 30 << 20
+"""Just under glibc's limit of 32 MB for what it keeps."""
+
+_ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
+"""What a stage may raise because of one item; anything else ends the run."""
+
+
+# --- one chunk -----------------------------------------------------------------------------------
+
+
+def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> ChunkResult:
+    """Prepare the recordings of a chunk and write what is due; the files are on disk on return."""
+    discover()
+    import_plugins(plugins)
+    if job.own_process:
+        _settle_in()
+    chunk = _Chunk(job, _syncers(os.getpid()))
+    try:
+        items = chunk.open(tasks)
+        while batch := list(islice(items, job.items_together)):
+            # What float32 cannot hold is infinite or NaN then, which scaling refuses and measures count.
+            with np.errstate(over="ignore", invalid="ignore"):
+                chunk.prepare(batch)
+        return chunk.finish()
+    finally:
+        chunk.settle()
+
+
+@cache
+def _syncers(process: int) -> Executor:
+    """Return the threads that sync for a process; they outlive a chunk, as starting one takes long."""
+    return ThreadPoolExecutor(SYNCERS)
+
+
+@cache
+def _settle_in() -> None:
+    """Prepare a new worker process, once.
+
+    Ctrl-C is the parent's to handle. A large buffer, given back at once, teaches the C
+    library to keep memory of that size instead of returning it to the system after every
+    recording, which makes the CWT a quarter faster. Imported modules are no garbage and
+    are not looked at again; the rest, a thousand small objects per recording, is looked at
+    every ten recordings. And a worker ends soon after its parent is gone, so that a
+    killed parent leaves none behind.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    np.empty(LARGEST_KEPT_BUFFER, np.uint8)
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1.0)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    """An item whose samples are read: its identity, what is due of it, and what its stages gave."""
+
+    work: Work
+    key: str
+    segment: Any
+    due: tuple[ItemStage, ...]
+    memo: dict[str, Any] = field(default_factory=dict)
+    failed: dict[str, tuple[str, Unusable]] = field(default_factory=dict)
+    """By the key of a stage that has no result: the name of the one that failed, and why."""
+
+
+def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
+    """Return every stage that the due ones need, in running order, with the due one that each is for."""
+    steps: dict[str, tuple[ItemStage, ItemStage]] = {}
+    for stage in due:
+        for key, needed in stage.chain().items():
+            if isinstance(needed, ItemStage):
+                steps.setdefault(key, (needed, stage))
+        steps[stage.key] = stage, stage
+    order = registered_order()
+    return tuple(sorted(steps.values(), key=lambda step: order.index(step[0].name)))
+
+
+class _Chunk:
+    """Items are prepared and written here and synced by other threads: the disk is not waited for then.
+
+    Threads take turns in the interpreter, and each turn costs both of them: all that another
+    thread does here is to wait.
+    """
+
+    def __init__(self, job: Job, syncer: Executor) -> None:
+        self.job, self.syncer = job, syncer
+        self.folders = {stage.key: folder for stage, folder in zip(job.stages, job.folders, strict=True)}
+        self.under_way: deque[tuple[str, Files, Future[None]]] = deque()
+        self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
+        self.contents: dict[str, dict[str, bytes]] = {}
+        self.rows: dict[str, list[tuple[Work, str, Mapping[str, Any]]]] = {s.key: [] for s in job.stages}
+        self.steps: dict[tuple[str, ...], tuple[tuple[ItemStage, ItemStage], ...]] = {}
+
+    def open(self, tasks: Sequence[Task]) -> Iterator[_Item]:
+        """Read one recording after another, and yield the items that something is due of."""
+        for task in tasks:
+            yield from self._items_of(task)
+
+    def _items_of(self, task: Task) -> Iterator[_Item]:
+        try:
+            opened = self._timed("read", partial(open_part, self.job.source, task.part))
+            digest = self._timed("read", partial(opened.digest_of, task.part.part))
+        except Unusable as reason:
+            for work in task.items:
+                self._exclude(work, None, reason, "read")
+            return
+        except MemoryError:
+            for work in task.items:
+                self._exclude(work, None, Unusable("out of memory", lasting=False), "read")
+            return
+        self.result.digests[task.part.name] = digest
+        reader = self.job.reader(opened, task.part.kind)
+        for work in task.items:
+            key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
+            due = tuple(s for s in self.job.stages if s.key in work.due and not self._known(s, key))
+            if not due:
+                continue
+            self.result.n_items += 1
+            try:
+                segment = self._timed("read", partial(reader.segment, work.start_s))
+            except Unusable as reason:
+                self._exclude(work, key, reason, "read", due)
+                continue
+            yield _Item(work, key, segment, due)
+
+    def prepare(self, batch: Sequence[_Item]) -> None:
+        """Compute what is due, stage by stage rather than item by item.
+
+        A stage's code is still in the processor's cache when the next item comes.
+        """
+        for due, items in groupby(batch, key=lambda item: item.due):
+            together = list(items)
+            keys = tuple(stage.key for stage in due)
+            if keys not in self.steps:
+                self.steps[keys] = _steps(due)
+            for stage, for_stage in self.steps[keys]:
+                for item in together:
+                    self._compute(stage, for_stage, item)
+                self._write(stage.key)
+
+    def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
+        """Compute a stage of an item, and keep what it gives, or why it gives nothing, if it is due."""
+        began = time.perf_counter()
+        arrays: Mapping[str, Any] = {}
+        failed = None
+        if item.failed:
+            failed = next((item.failed[read.key] for read in stage.reads if read.key in item.failed), None)
+        if failed is None:
+            try:
+                result = evaluate(stage, item.segment, item.memo, self.result.seconds)
+                arrays = stage.arrays(result) if stage is for_stage else {}
+            except Unusable as reason:
+                failed = stage.name, reason.with_traceback(None)
+            except _ERRORS as error:
+                failed = stage.name, _failed(stage, error)
+        self.result.stages[for_stage.key].seconds += time.perf_counter() - began
+        if failed is not None:
+            item.failed[stage.key] = failed
+            if stage is for_stage:
+                self._exclude(item.work, item.key, failed[1], failed[0], [stage])
+        elif stage is for_stage:
+            self._add(stage, item, arrays)
+
+    def _add(self, stage: ItemStage, item: _Item, arrays: Mapping[str, Any]) -> None:
+        """Hold what a stage gave of an item until it is written."""
+        work, key = item.work, item.key
+        if stage.rows:
+            self.rows[stage.key].append((work, key, arrays))
+            return
+        ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
+        before = self.result.seconds.get("encode", 0.0)
+        content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
+        made = self.result.stages[stage.key]
+        made.seconds += self.result.seconds["encode"] - before
+        made.records.append(Record(key, f"{key}.npz"))
+        self.contents.setdefault(stage.key, {})[f"{key}.npz"] = content
+
+    def _known(self, stage: ItemStage, key: str) -> bool:
+        look_up = self.job.look_up
+        return bool(look_up) and _recorded(self.folders[stage.key], look_up).holds(key)
+
+    def _exclude(
+        self,
+        work: Work,
+        key: str | None,
+        unusable: Unusable,
+        stage_name: str,
+        due: Sequence[ItemStage] | None = None,
+    ) -> None:
+        """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
+        reason = Reason(stage_name, unusable.reason, unusable.failure)
+        if key is None or not unusable.lasting:
+            self.result.passing.setdefault(work.index, reason)
+            return
+        for stage in due or ():
+            self.result.stages[stage.key].records.append(Record(key, None, 0, reason))
+
+    def _timed(self, name: str, function: Callable[[], Any]) -> Any:
+        began = time.perf_counter()
+        try:
+            return function()
+        finally:
+            self.result.seconds[name] = self.result.seconds.get(name, 0.0) + time.perf_counter() - began
+
+    def _write(self, stage_key: str) -> None:
+        """Write what is held of a stage and have it synced; name what was synced meanwhile."""
+        contents = self.contents.pop(stage_key, None)
+        if not contents:
+            return
+        files = self._timed("write", partial(Files, self.folders[stage_key], contents))
+        self.under_way.append((stage_key, files, self.syncer.submit(files.sync)))
+        while self.under_way and (self.under_way[0][2].done() or len(self.under_way) > MOST_UNDER_WAY):
+            self._name()
+
+    def _name(self) -> None:
+        """Give the files that were written first their names, once they are synced."""
+        stage_key, files, synced = self.under_way[0]
+        self._timed("wait", synced.result)
+        self.result.stages[stage_key].files += self._timed("write", files.name)
+        files.close()
+        self.under_way.popleft()
+
+    def finish(self) -> ChunkResult:
+        """Write what is left, and wait until everything the chunk made is on disk."""
+        for stage in self.job.stages:
+            if self.rows[stage.key]:
+                self._finish_rows(stage)
+                self._write(stage.key)
+        while self.under_way:
+            self._name()
+        written = [self.folders[key] for key, made in self.result.stages.items() if made.files]
+        self._timed("wait", lambda: list(self.syncer.map(sync_folder, written)))
+        return self.result
+
+    def _finish_rows(self, stage: ItemStage) -> None:
+        """Put the rows of all items into one file."""
+        works, keys, rows = zip(*self.rows[stage.key], strict=True)
+        began = time.perf_counter()
+        try:
+            derived = self._timed(stage.name, lambda: derived_rows(stage, rows))
+            content = self._timed("encode", partial(npz_bytes, derived))
+        except _ERRORS as error:
+            for work, key in zip(works, keys, strict=True):
+                self._exclude(work, key, _failed(stage, error), stage.name, [stage])
+            return
+        name = f"rows-{digest_bytes(''.join(keys).encode())[:16]}.npz"
+        self.contents[stage.key] = {name: content}
+        made = self.result.stages[stage.key]
+        made.records.extend(Record(key, name, row) for row, key in enumerate(keys))
+        made.seconds += time.perf_counter() - began
+
+    def settle(self) -> None:
+        """Leave no file without a name and no thread at work, whatever happened."""
+        wait([synced for _, _, synced in self.under_way])
+        for _, files, _ in self.under_way:
+            files.close()
+
+
+def _failed(stage: ItemStage, error: Exception) -> Unusable:
+    return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", lasting=False)
+
+
+@lru_cache(maxsize=8)
+def _recorded(folder: Path, look_up: str) -> StageFolder:
+    """Return a stage's folder as it was when the pass of that name began, without its bad files."""
+    loaded = StageFolder(folder).load()
+    needed = {record.file for record in loaded.records.values() if record.file in loaded.files}
+    loaded.drop(loaded.check(name for name in needed if name is not None)[0])
+    return loaded

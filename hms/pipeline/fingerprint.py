@@ -1,0 +1,131 @@
+"""A digest of the source that computes a stage, to notice a change without a new version.
+
+It is made of definitions: the stage's class, and every function, class and constant of the
+package that it uses, directly or through others. Where a definition stands, what a module
+imports, docstrings and comments are no part of it, so that moving code changes nothing.
+"""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from hashlib import blake2b
+from typing import Any
+
+__all__ = ["METHOD", "comparable", "source_fingerprint"]
+
+METHOD = "definitions-1"
+"""Stands before the digest; digests by different methods say nothing of each other."""
+
+_PACKAGE = "hms."
+_PLUMBING = (
+    "hms.config.", "hms.errors", "hms.pipeline.", "hms.registry", "hms.store.", "hms.terminal",
+)  # fmt: skip
+"""Where nothing is computed that a stage's numbers depend on."""
+
+Name = tuple[str, str]
+"""Module and name of a definition at its top level."""
+
+
+def source_fingerprint(*roots: type[Any] | Callable[..., Any], without: Iterable[type[Any]] = ()) -> str:
+    """Return the digest of what some classes and functions are made of, with the method before it.
+
+    Parameters
+    ----------
+    roots : a stage's class, and the registered functions that its settings name
+    without : classes at which to stop: the stages that it reads, which have fingerprints of their own
+    """
+    seen = {(cls.__module__, cls.__qualname__) for cls in without}
+    digests = []
+    left: list[Name] = [(root.__module__, root.__qualname__) for root in roots]
+    while left:
+        name = left.pop()
+        if name in seen or not _computes(name[0]):
+            continue
+        seen.add(name)
+        digest, used = _definition(*name)
+        digests.append(digest)
+        left += used
+    whole = blake2b(b"".join(sorted(digests)), digest_size=8).hexdigest()
+    return f"{METHOD}:{whole}"
+
+
+def comparable(a: str | None, b: str | None) -> bool:
+    """Tell whether two fingerprints were made by the same method."""
+    return a is not None and b is not None and a.partition(":")[0] == b.partition(":")[0]
+
+
+def _computes(module: str) -> bool:
+    return module.startswith(_PACKAGE) and not f"{module}.".startswith(_PLUMBING)
+
+
+@cache
+def _definition(module: str, name: str) -> tuple[bytes, tuple[Name, ...]]:
+    """Return the digest of one definition, and the definitions of the package that it uses."""
+    own, imported = _names_of(module)
+    statements = own.get(name, ())
+    digest = blake2b(digest_size=16)
+    used: dict[Name, None] = {}
+    for statement in statements:
+        digest.update(ast.dump(_without_texts(statement)).encode())
+        for word in _words(statement):
+            if word in own and word != name:
+                used[module, word] = None
+            elif word in imported:
+                used[imported[word]] = None
+    return digest.digest(), tuple(used)
+
+
+@cache
+def _names_of(module: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Name]]:
+    """Return a module's own definitions by name, and where each imported name is defined."""
+    tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    own: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _defined(statement):
+            own.setdefault(name, []).append(statement)
+    imported = {
+        alias.asname or alias.name: (node.module, alias.name)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module is not None
+        for alias in node.names
+    }
+    return own, imported
+
+
+def _defined(statement: ast.stmt) -> Iterator[str]:
+    if isinstance(statement, (ast.FunctionDef, ast.ClassDef)):
+        yield statement.name
+    elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
+        for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
+            yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _words(statement: ast.stmt) -> Iterator[str]:
+    """Yield every name that a definition mentions, annotations included."""
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Name):
+            yield node.id
+
+
+def _without_texts(statement: ast.stmt) -> ast.stmt:
+    """Return a statement without docstrings and imports; the original is left alone."""
+    copy = ast.parse(ast.unparse(statement)).body[0]
+    for node in ast.walk(copy):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
+    return copy
+
+
+def _is_text(statement: object) -> bool:
+    if isinstance(statement, (ast.Import, ast.ImportFrom)):
+        return True
+    return (
+        isinstance(statement, ast.Expr)
+        and isinstance(statement.value, ast.Constant)
+        and isinstance(statement.value.value, str)
+    )

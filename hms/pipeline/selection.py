@@ -1,0 +1,113 @@
+"""Which stages a configuration asks for, and what they need."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from hms.competition import CHANNELS
+from hms.config.identity import plain
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.pipeline.stage import (
+    ItemStage,
+    Stage,
+    TableStage,
+    registered_order,
+    registered_stage,
+    stage_class,
+    stage_names,
+)
+from hms.sources.base import SourceParams
+from hms.terminal import say
+
+
+def needed_channels(stages: Iterable[ItemStage]) -> tuple[str, ...]:
+    """Return the channels to read for some stages; where all of the 10-20 system are, in the files' order."""
+    names = tuple(dict.fromkeys(name for stage in stages for name in stage.needed_channels()))
+    if set(CHANNELS) <= set(names):
+        return (*CHANNELS, *sorted(set(names) - set(CHANNELS)))
+    return names
+
+
+def needed_context_s(stages: Iterable[ItemStage]) -> float:
+    """Return the seconds to read on each side of the window for some stages."""
+    return max((stage.needed_context_s() for stage in stages), default=0.0)
+
+
+def block_seconds(cfg: Config) -> float | None:
+    """Return the length of the blocks in which recordings are read and filtered, None for windows alone."""
+    assert isinstance(cfg.data, SourceParams)
+    return cfg.data.block_s
+
+
+def say_what_needs_votes(cfg: Config) -> None:
+    """Say which of the stages asked for are not made where the table of windows has no votes.
+
+    Raises
+    ------
+    ConfigError
+        If nothing else was asked for, or a baseline was.
+    """
+    asked = (*cfg.stages, *(name for name in implied_stages(cfg) if registered_stage(name).part_of is None))
+    lacking = [name for name in asked if stage_class(name).from_config(cfg).without_votes() is None]
+    if cfg.baseline.kind != "none" or set(cfg.stages) <= set(lacking):
+        raise ConfigError(f"the table of windows has no votes, which {', '.join(lacking)} would need")
+    if lacking:
+        say(f"the table of windows has no votes: {', '.join(lacking)} are not made")
+
+
+def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStage], list[TableStage]]:
+    """Return the stages that make what ``stages`` asks for, each kind in running order.
+
+    Without votes those that need them are left out, and with them what others can do without.
+    """
+    if not cfg.stages:
+        raise ConfigError("stages=[] makes nothing; name at least one stage")
+    found: dict[str, Stage] = {}
+    for name in dict.fromkeys((*cfg.stages, *implied_stages(cfg))):
+        whole = stage_class(name).from_config(cfg)
+        asked = whole if has_votes else whole.without_votes()
+        if asked is None:
+            continue
+        for key, stage in asked.chain().items():
+            if isinstance(stage, TableStage) or stage.key == asked.key or getattr(stage, "rows", False):
+                found[key] = stage
+    items = [stage for stage in found.values() if isinstance(stage, ItemStage)]
+    tables = [stage for stage in found.values() if isinstance(stage, TableStage)]
+    return items, _in_running_order(tables)
+
+
+def _in_running_order(tables: Iterable[TableStage]) -> list[TableStage]:
+    """Return table stages as they are registered, and each after what it reads."""
+    order = registered_order()
+    placed: dict[str, TableStage] = {}
+    for stage in sorted(tables, key=lambda stage: order.index(stage.name)):
+        placed |= {
+            key: s for key, s in stage.chain().items() if isinstance(s, TableStage) and key not in placed
+        }
+    return list(placed.values())
+
+
+def implied_stages(cfg: Config) -> tuple[str, ...]:
+    """Return the stages that come without being named in ``stages``."""
+    return tuple(name for name in registered_order() if registered_stage(name).implied_by(cfg))
+
+
+def asked_names(made: Iterable[str]) -> list[str]:
+    """Return, of the stages that a run made, those to ask for: parts come with what they are part of."""
+    names = set(made)
+    return [name for name in stage_names() if name in names and registered_stage(name).part_of not in names]
+
+
+def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
+    """Return the part of a configuration that the stages' results depend on."""
+    paths = {path for stage in stages for path in stage.paths()}
+    tree: dict[str, Any] = {}
+    for path in sorted(paths):
+        *parents, name = path.split(".")
+        node = tree
+        for parent in parents:
+            node = node.setdefault(parent, {})
+        node[name] = plain(cfg.at(path))
+    return tree

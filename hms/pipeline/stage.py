@@ -1,0 +1,342 @@
+"""Stages: frozen dataclasses whose fields are their whole configuration.
+
+A field is either a setting, found in the configuration under the field's own name (or
+the path given by `setting`), or another stage that this one reads; one that may be None
+is a stage that it can do without. From both follows the stage's key: two stages with equal
+keys compute the same numbers.
+
+There are two kinds. An *item stage* maps the arrays of one recording to arrays; a
+*table stage* maps tables to files. Neither opens a file, takes a lock or logs: that
+belongs to the runner and the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, fields, replace
+from functools import cached_property
+from hashlib import blake2b
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, get_args, get_type_hints
+
+from hms.config.identity import digest_of, flatten, is_as_before
+from hms.config.schema import Config
+from hms.errors import ConfigError
+from hms.registry import Params, did_you_mean, is_of_the_package, lookup, module_source, why_unknown
+
+if TYPE_CHECKING:
+    from hms.pipeline.tables import View
+    from hms.sources.tables import VotesTable
+    from hms.store.folders import Reason
+from hms.pipeline.fingerprint import source_fingerprint
+from hms.store.files import Content
+
+
+def setting(path: str) -> Any:
+    """Return a field whose value stands at ``path`` in the configuration."""
+    return field(metadata={"path": path})
+
+
+def derived(name: str, **later: Any) -> Any:
+    """Return a field whose value follows from settings: it is in the key, and nobody sets it.
+
+    ``before=VALUE`` says that it came later, as `hms.registry.added` does.
+    """
+    return field(metadata={"path": f"derived.{name}", "derived": True, **later})
+
+
+@dataclass(frozen=True)
+class Stage:
+    """Base of all stages."""
+
+    name: ClassVar[str]
+    version: ClassVar[int]
+    """Raised when the numbers change."""
+
+    needs_votes: ClassVar[bool] = False
+    """Whether there is nothing to make where the table of windows has no votes."""
+
+    part_of: ClassVar[str | None] = None
+    """Name of the stage whose result this one makes a part of; it comes with that one, unasked."""
+
+    @classmethod
+    def implied_by(cls, cfg: Config) -> bool:
+        """Tell whether other settings than ``stages`` ask for the stage."""
+        return False
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build the stage, and the stages it reads, from a configuration."""
+        stages = _stage_fields(cls)
+        values: dict[str, Any] = {}
+        for f in fields(cls):
+            if f.name in stages:
+                values[f.name] = stages[f.name].kind.from_config(cfg)
+            else:
+                values[f.name] = cfg.at(f.metadata.get("path", f.name))
+        return cls(**values)
+
+    def without_votes(self) -> Self | None:
+        """Return the stage as it is where the table of windows has no votes, or None where it makes nothing.
+
+        What it reads is changed alike; a stage that it can do without becomes None.
+        """
+        if self.needs_votes:
+            return None
+        changed: dict[str, Stage | None] = {}
+        for name, read in _stage_fields(type(self)).items():
+            stage = getattr(self, name)
+            now = None if stage is None else stage.without_votes()
+            if now is None and not read.optional:
+                return None
+            if now is not stage:
+                changed[name] = now
+        return replace(self, **changed) if changed else self
+
+    @cached_property
+    def reads(self) -> tuple[Stage, ...]:
+        """Stages whose results this one takes, in the order of its fields."""
+        values = (getattr(self, f.name) for f in fields(self))
+        return tuple(value for value in values if isinstance(value, Stage))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """The stage's own settings by the path under which the user sets them."""
+        flat: dict[str, Any] = {}
+        for f in fields(self):
+            value = getattr(self, f.name)
+            if f.name not in _stage_fields(type(self)) and not is_as_before(f, value):
+                flat |= flatten(value, f.metadata.get("path", f.name))
+        return flat
+
+    @cached_property
+    def key_content(self) -> dict[str, Any]:
+        """Everything the key is made of."""
+        return {
+            "stage": self.name,
+            "version": self.version,
+            "settings": self.settings,
+            "reads": {stage.name: stage.key_content for stage in self.reads},
+            "plugins": self._plugin_sources(),
+        }
+
+    @cached_property
+    def key(self) -> str:
+        """Digest of name, version, settings, the keys of what is read, and plugin sources."""
+        content = self.key_content | {"reads": {stage.name: stage.key for stage in self.reads}}
+        return digest_of(content)
+
+    def all_settings(self) -> dict[str, Any]:
+        """Return the settings of this stage and of everything it reads, by path."""
+        flat: dict[str, Any] = {}
+        for stage in self.reads:
+            flat |= stage.all_settings()
+        return flat | self.settings
+
+    def paths(self) -> set[str]:
+        """Return the paths at which this stage, and what it reads, find their settings."""
+        found = {path for stage in self.reads for path in stage.paths()}
+        for f in fields(self):
+            if f.name not in _stage_fields(type(self)) and not f.metadata.get("derived"):
+                above = f.metadata.get("path", f.name)
+                found |= {p for p in self.settings if p == above or p.startswith(f"{above}.")}
+        return found
+
+    def chain(self) -> dict[str, Stage]:
+        """Return this stage and everything it reads, by key."""
+        found: dict[str, Stage] = {}
+        for stage in self.reads:
+            found |= stage.chain()
+        return found | {self.key: self}
+
+    def _plugin_sources(self) -> dict[str, str]:
+        """Digest of the source of each plugin function among the settings, and of a plugin's stage."""
+        found = {} if is_of_the_package(type(self)) else {"stage": _digest_of_source(type(self))}
+        for section, kind in self._kinds():
+            entry = lookup(_group_of(self, section), kind)
+            if entry.is_plugin:
+                found[section] = _digest_of_source(entry.function)
+        return found
+
+    def note(self) -> dict[str, Any]:
+        """Return what the store notes of the key: what it is made of, and the source that computed it."""
+        return {"key": self.key, "fingerprint": self.fingerprint, **self.key_content}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Digest of the package's source that computes this stage, with the method of digesting."""
+        functions = [lookup(_group_of(self, path), kind).function for path, kind in self._kinds()]
+        reads = [read.kind for read in _stage_fields(type(self)).values()]
+        return source_fingerprint(type(self), *functions, without=reads)
+
+    def _kinds(self) -> Iterator[tuple[str, str]]:
+        """Yield the sections among the settings that name a registered function, with its kind."""
+        for path, kind in self.settings.items():
+            if path.endswith(".kind"):
+                yield path.removesuffix(".kind"), kind
+
+
+def _digest_of_source(what: Any) -> str:
+    return blake2b(module_source(what).encode(), digest_size=16).hexdigest()
+
+
+class _Read(NamedTuple):
+    """What a field says of the stage that it holds."""
+
+    kind: type[Stage]
+    optional: bool
+
+
+_read: dict[type[Any], dict[str, _Read]] = {}
+
+
+def _stage_fields(cls: type[Stage]) -> dict[str, _Read]:
+    """Return the fields of a stage class that hold stages; looked up once, for a class's hints are slow."""
+    if cls not in _read:
+        hints = get_type_hints(cls)
+        kinds = {f.name: get_args(hints[f.name]) or (hints[f.name],) for f in fields(cls)}
+        _read[cls] = {
+            name: _Read(kind, type(None) in choices)
+            for name, choices in kinds.items()
+            for kind in choices
+            if isinstance(kind, type) and issubclass(kind, Stage)
+        }
+    return _read[cls]
+
+
+def _group_of(stage: Stage, section: str) -> str:
+    """Return the config group of a section: the last part of its path."""
+    return section.rpartition(".")[2]
+
+
+class ItemStage(Stage):
+    """A pure function from one recording's arrays to arrays."""
+
+    folder: ClassVar[str | None] = None
+    """Folder of the run that holds one file per item, or None where nothing is kept as a file."""
+
+    rows: ClassVar[bool] = False
+    """Whether the result is one row per item, kept many to a file."""
+
+    suffix: ClassVar[str] = "hr"
+    """Ending of the name of an item's file, after its id."""
+
+    origin: ClassVar[str] = "recording"
+    """Kind of the file that an item is made from: its recording, or a companion of it."""
+
+    def needed_context_s(self) -> float:
+        """Return the seconds on each side of the window that this stage, or one it reads, needs."""
+        upstream = (stage for stage in self.reads if isinstance(stage, ItemStage))
+        return max((stage.needed_context_s() for stage in upstream), default=0.0)
+
+    def needed_channels(self) -> tuple[str, ...]:
+        """Return the channels that this stage, or one it reads, looks at; a source gives those it has."""
+        upstream = (stage for stage in self.reads if isinstance(stage, ItemStage))
+        return tuple(dict.fromkeys(name for stage in upstream for name in stage.needed_channels()))
+
+    def compute(self, *inputs: Any) -> Any:
+        """Return the result from the results of what is read, in the order of `reads`."""
+        raise NotImplementedError
+
+    def arrays(self, result: Any) -> Mapping[str, Any]:
+        """Return the arrays of a result that are kept."""
+        raise NotImplementedError
+
+    def derive_rows(self, rows: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return what is kept of many items, where it is one row per item.
+
+        Small arithmetic costs mostly calls, and less for many items at once. Which items stand
+        beside each other follows from nothing that a user sets: an item's row must be the same,
+        bit for bit, whatever stands beside it.
+
+        Parameters
+        ----------
+        rows : what `arrays` returns of each item, stacked along a first axis
+        """
+        return rows
+
+
+class TableStage(Stage):
+    """A pure function from tables to the files of a run."""
+
+    inputs: ClassVar[tuple[str, ...]] = ()
+    """What it reads, as `View` takes it: all of it, and nothing else, is in the identity of its files."""
+
+    files: ClassVar[tuple[str, ...]] = ()
+    """Paths inside the run's folder of what is written."""
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """What this stage reads: its `inputs`, unless they follow from something else."""
+        return self.inputs
+
+    def check(self, votes: VotesTable) -> None:
+        """Raise ConfigError where the votes table rules the stage out; called before any work."""
+        return
+
+    def compute(self, tables: View) -> Mapping[str, Content]:
+        """Return the content of each of `files`."""
+        raise NotImplementedError
+
+    def exclusions(self, tables: View) -> Mapping[int, Reason]:
+        """Return items, by row, that this stage's files leave out; called when the files are there."""
+        return {}
+
+
+# --- the registry of stages ----------------------------------------------------------------------
+
+_stages: dict[str, type[Stage]] = {}
+S = TypeVar("S", bound=type[Stage])
+
+
+def register_stage(cls: S) -> S:
+    """Register a stage class under its name."""
+    present = _stages.get(cls.name)
+    if present is not None and present.__qualname__ != cls.__qualname__:
+        raise ConfigError(f"the stage '{cls.name}' is registered twice")
+    _stages[cls.name] = cls
+    return cls
+
+
+def stage_names() -> tuple[str, ...]:
+    """Return the names that ``stages=[...]`` takes, in running order."""
+    return tuple(name for name, cls in _stages.items() if _is_product(cls))
+
+
+def registered_stage(name: str) -> type[Stage]:
+    """Return any stage class by its name."""
+    return _stages[name]
+
+
+def registered_order() -> tuple[str, ...]:
+    """Return the names of all stages in running order: as registered, and parts before their whole."""
+    order: list[str] = []
+    for name, cls in _stages.items():
+        if cls.part_of not in order:
+            order.append(name)
+        else:
+            order.insert(order.index(cls.part_of), name)
+    return tuple(order)
+
+
+def _is_product(cls: type[Stage]) -> bool:
+    return issubclass(cls, TableStage) or (issubclass(cls, ItemStage) and cls.folder is not None)
+
+
+def stage_class(name: str) -> type[Stage]:
+    """Return the stage class of a name that ``stages=[...]`` takes.
+
+    Raises
+    ------
+    ConfigError
+        If there is none; the text lists the names there are.
+    """
+    names = stage_names()
+    if name not in names:
+        known = f"{did_you_mean(name, names)}; there are {', '.join(names)}{why_unknown()}"
+        raise ConfigError(f"stages: '{name}' is no stage{known}")
+    return _stages[name]
+
+
+def section_function(group: str, params: Params) -> Callable[..., Any]:
+    """Return the registered function that a section's ``kind`` names."""
+    return lookup(group, params.kind).function

@@ -1,0 +1,118 @@
+"""Pictures of the baseline: divergence against the class prior, confusion, reliability."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from hms.competition import CLASS_NAMES, CLASSES
+from hms.report.cards import Card, spoken
+from hms.report.labels import class_legend
+from hms.report.style import CLASS_COLOURS, INK, MUTED
+from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text
+
+__all__ = ["baseline_cards"]
+
+WIDTH = 480.0
+TITLES = ("Divergence out of fold", "Which class for which", "Predicted and observed shares")
+MODEL, PRIOR = INK, MUTED
+_N = len(CLASSES)
+
+
+def baseline_cards(metrics: Mapping[str, Any]) -> list[Card]:
+    """Return the pictures of what `hms.training.baseline.report_scores` gives."""
+    if not metrics["n_items"]:
+        why = "No item was predicted" if metrics["n_without_prediction"] else "No item is used"
+        return [spoken(title, f"{why}, so there is no baseline to draw.") for title in TITLES]
+    return [_divergence(metrics), _confusion(metrics["confusion"]["counts"]), _reliability(metrics)]
+
+
+def _divergence(metrics: Mapping[str, Any]) -> Card:
+    """Draw the model's and the prior's divergence with intervals, by group of items."""
+    rows = [
+        (name, metrics["model"][kind][group], metrics["prior"][kind][group])
+        for kind, group, name in _groups(metrics["model"])
+        if metrics["model"][kind][group]["n_items"]
+    ]
+    highest = max(_upper(found) for _, *both in rows for found in both)
+    frame = Frame(104, 34, WIDTH - 120, 24.0 * len(rows), Axis(0, 1.05 * highest), Axis(0, len(rows)))
+    parts, _ = legend(104, 4, [(MODEL, "baseline"), (PRIOR, "class prior")], width=WIDTH)
+    places = [(len(rows) - i - 0.5, f"{name}, {row['n_items']}") for i, (name, row, _) in enumerate(rows)]
+    parts += axes(frame, xlabel="KL divergence, lower is better", yticks=places, grid=False)
+    for (place, _), (_, model, prior) in zip(places, rows, strict=True):
+        parts += _mark(frame, place + 0.16, model, MODEL) + _mark(frame, place - 0.16, prior, PRIOR)
+    said = "; ".join(
+        f"{name}: {model['value']:.3f} against {prior['value']:.3f}" for name, model, prior in rows
+    )
+    gain = metrics["gain"]["all"]
+    note = "Each item is predicted without its patient; lines are 95 % intervals by patient. All items: "
+    note += f"{gain['value']:+.3f} against the class prior"
+    note += "." if gain["low"] is None else f" ({gain['low']:+.3f} to {gain['high']:+.3f}, paired)."
+    alt = f"KL divergence of the baseline and of the class prior. {said}."
+    return Card(TITLES[0], drawing(WIDTH, frame.bottom + 44, parts, alt=alt), note)
+
+
+def _groups(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return kind, group and name of the rows of the picture."""
+    strata = [("stratum", name, f"{name} votes") for name in scores["stratum"]]
+    classes = [("class", key, name) for key, name in zip(CLASSES, CLASS_NAMES, strict=True)]
+    return [("all", "all", "all"), *strata, *classes]
+
+
+def _upper(found: Mapping[str, Any]) -> float:
+    return float(found["value"] if found["high"] is None else found["high"])
+
+
+def _mark(frame: Frame, place: float, found: Mapping[str, Any], colour: str) -> list[str]:
+    """Return a dot at the value and a line over its interval."""
+    x, y = frame.x(found["value"]), frame.y(place)
+    parts = [rect(x - 3, y - 3, 6, 6, colour, tip=f"{found['value']:.3f}", extra=' rx="3"')]
+    if found["low"] is not None:
+        parts.append(line([(frame.x(found["low"]), y), (frame.x(found["high"]), y)], colour))
+    return parts
+
+
+def _confusion(counts: list[list[int]]) -> Card:
+    """Draw which class the items of each consensus were given to."""
+    table = np.array(counts, dtype=float)
+    sums = table.sum(axis=1, keepdims=True)
+    share = np.divide(table, sums, out=np.full_like(table, np.nan), where=sums > 0)
+    left, top, cell_w, cell_h = 92.0, 38.0, 62.0, 35.0
+    parts = [image(left, top, cell_w * _N, cell_h * _N, png(share), crisp=True)]
+    for i, name in enumerate(CLASS_NAMES):
+        parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
+        parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, name, "e"))
+        for j, value in enumerate(share[i].tolist()):
+            css = "m white" if value < 0.65 else "m"
+            parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, counts[i][j], css))
+    parts.append(text(left + cell_w * 3, top - 25, "largest predicted share", "m n"))
+    parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
+    parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
+    right = int(np.trace(table))
+    note = f"{right} of {int(table.sum())} items have the largest predicted share in their consensus class."
+    said = "; ".join(f"{name}: {row}" for name, row in zip(CLASS_NAMES, counts, strict=True))
+    alt = (
+        f"Items by consensus class (rows) and predicted class, in the order {', '.join(CLASS_NAMES)}. {said}."
+    )
+    return Card(TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)
+
+
+def _reliability(metrics: Mapping[str, Any]) -> Card:
+    """Draw the observed mean share against the predicted one, a line per class."""
+    frame = Frame(52, 44, WIDTH - 66, 200, Axis(0, 1), Axis(0, 1))
+    parts, _ = class_legend(4)
+    parts += axes(frame, xlabel="predicted share", ylabel="share of the votes")
+    parts.append(line(frame.points([0, 1], [0, 1]), MUTED, width=1, dash="4 3"))
+    for key, name, colour in zip(CLASSES, CLASS_NAMES, CLASS_COLOURS, strict=True):
+        bins = [row for row in metrics["reliability"] if row["class"] == key]
+        points = frame.points([row["predicted"] for row in bins], [row["observed"] for row in bins])
+        parts.append(line(points, colour, tip=name))
+        parts += [
+            rect(x - 2.5, y - 2.5, 5, 5, colour, tip=f"{name}, {row['n']} items")
+            for (x, y), row in zip(points, bins, strict=True)
+        ]
+    note = "Bins of a tenth; on the dashed line a predicted share is what experts voted on average."
+    alt = f"Observed against predicted share by class in bins of a tenth. {note}"
+    return Card(TITLES[2], drawing(WIDTH, 284, parts, alt=alt), note)

@@ -1,0 +1,295 @@
+"""Pictures of the votes: totals, disagreement, entropy, patients, proportions, weights, folds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms.competition import CLASS_NAMES, CLASSES, VOTE_COLUMNS
+from hms.labels.folds import Split
+from hms.labels.summary import class_counts, class_proportions, disagreement_matrix, entropy_nats
+from hms.labels.votes import consensus, soft_labels
+from hms.report.cards import Card, absent_classes, counted, spoken
+from hms.report.style import CLASS_COLOURS, INK, MUTED
+from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text, ticks
+
+__all__ = ["class_legend", "nobody", "vote_cards", "weight_cards"]
+
+WIDTH = 480.0
+_N = len(CLASSES)
+
+
+def nobody(titles: Sequence[str]) -> list[Card]:
+    """Return cards that say that no item is used."""
+    return [spoken(title, "No item is used, so there is nothing to draw.") for title in titles]
+
+
+def class_legend(y: float, left: float = 52) -> tuple[list[str], float]:
+    """Return the legend of the classes and its height."""
+    return legend(left, y, list(zip(CLASS_COLOURS, CLASS_NAMES, strict=True)), width=WIDTH - left - 8)
+
+
+# --- votes ---------------------------------------------------------------------------------------
+
+VOTE_TITLES = (
+    "Votes per item",
+    "Where experts disagree",
+    "Disagreement per class",
+    "Items per patient",
+)
+
+NO_VOTES = "The table of windows has no votes, so there are no totals, disagreement or entropy to draw."
+
+
+def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
+    """Return the pictures that follow from the votes of the items used, and what needs none of them."""
+    if used.empty:
+        return nobody(VOTE_TITLES)
+    patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
+    if not used["vote_sum"].any():
+        return [spoken("Votes", NO_VOTES), patients]
+    y = soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64))
+    label, totals = consensus(y), used["vote_sum"].to_numpy(np.int64)
+    return [
+        vote_totals(label, totals, high_confidence_votes),
+        disagreement(disagreement_matrix(y), class_counts(y)),
+        entropy_boxes(entropy_nats(y), label),
+        patients,
+    ]
+
+
+def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: int) -> Card:
+    """Draw how many items have each total of votes, stacked by class."""
+    last = max(int(totals.max()), threshold) + 1
+    counts = np.zeros((last + 1, _N), int)
+    np.add.at(counts, (totals, label), 1)
+    frame = Frame(
+        60, 44, WIDTH - 74, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
+    )
+    parts, _ = class_legend(4)
+    up = [(v, f"{v:,.0f}") for v in ticks(frame.up) if v == round(v)]
+    parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last), yticks=up)
+    for total in range(1, last + 1):
+        parts += _stack(frame, total, counts[total], 0.84, f"{total} votes")
+    x = frame.x(threshold - 0.5)
+    parts.append(line([(x, frame.top), (x, frame.bottom)], INK, dash="4 3"))
+    right = threshold > last * 0.7
+    parts.append(text(x + (-5 if right else 5), frame.top + 10, f"{threshold} or more", "e" if right else ""))
+    gap = _gap(counts.sum(axis=1), threshold)
+    note = (
+        f"High confidence means {threshold} votes or more: {_share((totals >= threshold).mean())} of items."
+    )
+    if gap:
+        note += f" No item has {gap} votes."
+    alt = f"Histogram of votes per item, stacked by class, from 1 to {last - 1} votes. {note}"
+    return Card(VOTE_TITLES[0], drawing(WIDTH, 284, parts, alt=alt), note)
+
+
+def _gap(counts: NDArray[np.int64], threshold: int) -> str:
+    """Name the totals just under the threshold that no item has."""
+    first = threshold
+    while first > 1 and not counts[first - 1]:
+        first -= 1
+    last = threshold - 1
+    if first > last:
+        return ""
+    return str(last) if first == last else f"{first} {'or' if last - first == 1 else 'to'} {last}"
+
+
+def _whole_ticks(last: int) -> list[tuple[float, str]]:
+    step = max(1, math.ceil(last / 14))
+    return [(float(v), str(v)) for v in range(step, last + 1, step)]
+
+
+def _stack(frame: Frame, at: float, counts: NDArray[np.int64], width: float, name: str) -> list[str]:
+    """Return one stacked bar."""
+    parts, base = [], 0
+    left, right = frame.x(at - width / 2), frame.x(at + width / 2)
+    for count, colour, title in zip(counts.tolist(), CLASS_COLOURS, CLASS_NAMES, strict=True):
+        if count:
+            top, low = frame.y(base + count), frame.y(base)
+            tip = f"{name}, {title}: {count}"
+            parts.append(rect(left, top, right - left, low - top, colour, tip=tip))
+            base += count
+    return parts
+
+
+def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card:
+    """Draw the mean vote shares of the items of each consensus as a table of shades."""
+    left, top, cell_w, cell_h = 92.0, 38.0, 62.0, 35.0
+    parts = [image(left, top, cell_w * _N, cell_h * _N, png(matrix), crisp=True)]
+    for i, name in enumerate(CLASS_NAMES):
+        parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
+        parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, f"{name}", "e"))
+        for j, value in enumerate(matrix[i].tolist()):
+            shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
+            css = "m white" if value < 0.65 else "m"
+            parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
+    parts.append(text(left + cell_w * 3, top - 25, "share of votes for, %", "m n"))
+    parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
+    parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
+    note = "Each row is the mean vote of the items whose consensus it is; off the diagonal experts disagree."
+    note += absent_classes(counts)
+    cells = "; ".join(
+        f"{name}: " + ", ".join(f"{v:.0%}" if math.isfinite(v) else "none" for v in row)
+        for name, row in zip(CLASS_NAMES, matrix.tolist(), strict=True)
+    )
+    alt = f"Mean vote shares by consensus class, in the order {', '.join(CLASS_NAMES)}. {cells}."
+    return Card(VOTE_TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)
+
+
+def entropy_boxes(entropy: NDArray[np.float64], label: NDArray[np.int64]) -> Card:
+    """Draw the spread of the label entropy per class."""
+    top_value = math.log(_N)
+    frame = Frame(52, 12, WIDTH - 66, 224, Axis(0, _N), Axis(0, top_value))
+    ticks = [(i + 0.5, name) for i, name in enumerate(CLASS_NAMES)]
+    parts = axes(frame, ylabel="entropy of the votes, nats", xticks=ticks)
+    said = []
+    for i, name in enumerate(CLASS_NAMES):
+        values = entropy[label == i]
+        if not len(values):
+            parts.append(text(frame.x(i + 0.5), frame.bottom - 8, "none", "m n"))
+            continue
+        low, q1, median, q3, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
+        said.append(f"{name} median {median:.2f}")
+        parts += _box(frame, i + 0.5, (low, q1, median, q3, high), CLASS_COLOURS[i], f"{name}: {len(values)}")
+    y = frame.y(top_value)
+    parts.append(line([(frame.left, y), (frame.right, y)], MUTED, width=1, dash="4 3"))
+    parts.append(text(frame.right, y + 14, "log 6: all classes alike", "e n"))
+    note = "Box: middle half and median; line: 5th to 95th percentile. 0: all experts agree."
+    alt = f"Entropy of the votes per consensus class: {'; '.join(said)} nats. {note}"
+    return Card(VOTE_TITLES[2], drawing(WIDTH, 270, parts, alt=alt), note)
+
+
+def _box(frame: Frame, at: float, values: tuple[float, ...], colour: str, tip: str) -> list[str]:
+    low, q1, median, q3, high = (frame.y(v) for v in values)
+    x, half = frame.x(at), 20.0
+    return [
+        line([(x, low), (x, high)], INK, width=1.2),
+        rect(x - half, q3, 2 * half, max(q1 - q3, 1), colour, tip=f"{tip} items, median {values[2]:.2f}"),
+        line([(x - half, median), (x + half, median)], INK, width=2.4),
+    ]
+
+
+def items_per_patient(patients: NDArray[np.object_]) -> Card:
+    """Draw how many patients have how many items, in bins that double."""
+    counts = np.unique(patients, return_counts=True)[1]
+    edges = 2 ** np.arange(math.floor(math.log2(int(counts.max()))) + 2)
+    patients_in = np.histogram(counts, edges)[0]
+    items_in = np.histogram(counts, edges, weights=counts)[0]
+    frame = Frame(52, 34, WIDTH - 66, 200, Axis(0, len(patients_in)), Axis(0, 1))
+    names = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in pairwise(edges.tolist())]
+    ticks = [(i + 0.5, name) for i, name in enumerate(names)]
+    shares = [(v / 100, f"{v}") for v in range(0, 101, 25)]
+    parts = axes(frame, xlabel="items of a patient", ylabel="share, %", xticks=ticks, yticks=shares)
+    for i, (n, m) in enumerate(zip(patients_in.tolist(), items_in.tolist(), strict=True)):
+        for share, shift, colour, what in (
+            (n / len(counts), -0.39, CLASS_COLOURS[1], f"{n} of {len(counts)} patients"),
+            (m / len(patients), 0.01, CLASS_COLOURS[4], f"{m:.0f} of {len(patients)} items"),
+        ):
+            x, y = frame.x(i + 0.5 + shift), frame.y(share)
+            parts.append(rect(x, y, frame.x(0.38) - frame.x(0), frame.bottom - y, colour, tip=what))
+    shown = [(CLASS_COLOURS[1], "of patients"), (CLASS_COLOURS[4], "of items")]
+    parts += legend(52, 6, shown, width=WIDTH - 60)[0]
+    note = (
+        f"{counted(len(counts), 'patient')}; median {counted(np.median(counts), 'item')}, "
+        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items)."
+    )
+    alt = f"Share of patients and of items by the number of items of a patient. {note}"
+    return Card(VOTE_TITLES[3], drawing(WIDTH, 278, parts, alt=alt), note)
+
+
+# --- weights and folds ---------------------------------------------------------------------------
+
+WEIGHT_TITLES = ("Class proportions", "Classes per fold", "Confidence weight")
+
+
+def weight_cards(
+    y: NDArray[np.float32], weights: NDArray[np.float32], totals: NDArray[np.int32], splits: Sequence[Split]
+) -> list[Card]:
+    """Return the pictures that follow from weights and folds."""
+    if not len(y):
+        return nobody(WEIGHT_TITLES)
+    return [proportions(y, weights), fold_bars(y, weights, splits), weight_curve(weights, totals)]
+
+
+def proportions(y: NDArray[np.float32], weights: NDArray[np.float32]) -> Card:
+    """Draw each class's share of the soft labels, raw and weighted."""
+    raw, weighted = class_proportions(y), class_proportions(y, weights)
+    top = max(float(np.nanmax([raw, weighted])) * 100, 1.0)
+    frame = Frame(52, 34, WIDTH - 66, 202, Axis(0, _N), Axis(0, top * 1.12))
+    names = [(i + 0.5, name) for i, name in enumerate(CLASS_NAMES)]
+    parts = axes(frame, ylabel="share of labels, %", xticks=names)
+    for i, colour in enumerate(CLASS_COLOURS):
+        for share, shift, opacity in ((raw[i], -0.4, ' fill-opacity="0.45"'), (weighted[i], 0.01, "")):
+            if math.isfinite(share):
+                x, y_top = frame.x(i + 0.5 + shift), frame.y(100 * share)
+                width = frame.x(0.39) - frame.x(0)
+                parts.append(rect(x, y_top, width, frame.bottom - y_top, colour, extra=opacity))
+                parts.append(text(x + width / 2, y_top - 4, f"{100 * share:.0f}", "m n"))
+    key = [("#b9bec4", "raw (paler)"), ("#5b6875", "weighted")]
+    parts += legend(52, 6, key, width=WIDTH - 60)[0]
+    pairs = "; ".join(
+        f"{n} {_share(a)} raw, {_share(b)} weighted"
+        for n, a, b in zip(CLASS_NAMES, raw, weighted, strict=True)
+    )
+    note = "Mean soft label over the items used, before and after the confidence weights."
+    return Card(WEIGHT_TITLES[0], drawing(WIDTH, 266, parts, alt=f"{note} {pairs}."), note)
+
+
+def fold_bars(y: NDArray[np.float32], weights: NDArray[np.float32], splits: Sequence[Split]) -> Card:
+    """Draw the weighted class proportions of the validation part of every fold."""
+    if not any(len(valid) for _, valid in splits):
+        return spoken(WEIGHT_TITLES[1], "The run has no folds (folds=none).")
+    parts, height = class_legend(4, 72)
+    top, bar = height + 10, min(26.0, 190 / len(splits))
+    frame = Frame(72, top, WIDTH - 150, bar * len(splits), Axis(0, 100), Axis(0, 1))
+    parts += axes(frame, xlabel="weighted share of labels in the part to validate, %", yticks=[], grid=False)
+    for fold, split in enumerate(splits):
+        middle = top + bar * (fold + 0.5)
+        parts.append(text(64, middle + 4, f"fold {fold}", "e"))
+        parts.append(text(frame.right + 8, middle + 4, f"{len(split[1])} items"))
+        shares = class_proportions(y[split[1]], weights[split[1]])
+        at = 0.0
+        for share, colour, name in zip(shares.tolist(), CLASS_COLOURS, CLASS_NAMES, strict=True):
+            if math.isfinite(share):
+                width = frame.x(100 * share) - frame.x(0)
+                tip = f"fold {fold}, {name}: {share:.1%}"
+                parts.append(rect(frame.x(at), middle - bar * 0.4, width, bar * 0.8, colour, tip=tip))
+                at += 100 * share
+    sizes = ", ".join(str(len(split[1])) for split in splits)
+    note = f"{len(splits)} folds with {sizes} items to validate; every patient is in one fold only."
+    alt = f"Stacked bars of the class proportions per fold. {note}"
+    return Card(WEIGHT_TITLES[1], drawing(WIDTH, top + bar * len(splits) + 44, parts, alt=alt), note)
+
+
+def weight_curve(weights: NDArray[np.float32], totals: NDArray[np.int32]) -> Card:
+    """Draw the weight against the number of votes; the size of a dot is the number of items."""
+    at, index, counts = np.unique(totals, return_inverse=True, return_counts=True)
+    mean = np.bincount(index, weights) / counts
+    frame = Frame(
+        52, 12, WIDTH - 66, 222, Axis(0, float(at.max()) + 1), Axis(0, max(float(mean.max()) * 1.15, 1e-6))
+    )
+    parts = axes(frame, xlabel="votes", ylabel="weight")
+    if len(at) > 1:
+        parts.append(line(frame.points(at, mean), MUTED, width=1))
+    for total, weight, count in zip(at.tolist(), mean.tolist(), counts.tolist(), strict=True):
+        radius = 2.5 + 12 * math.sqrt(count / len(totals))
+        tip = f"<title>{total} votes: weight {weight:.3g}, {count} items</title>"
+        x, y = frame.x(total), frame.y(weight)
+        parts.append(
+            f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{CLASS_COLOURS[1]}" '
+            f'fill-opacity="0.75">{tip}</circle>'
+        )
+    note = f"Weights from {mean.min():.3g} to {mean.max():.3g}; the larger a dot, the more items."
+    alt = f"Confidence weight against number of votes. {note}"
+    return Card(WEIGHT_TITLES[2], drawing(WIDTH, 278, parts, alt=alt), note)
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %" if math.isfinite(value) else "undefined"

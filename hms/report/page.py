@@ -1,0 +1,260 @@
+"""The page: headlines, pictures, the table of all items, and what reproduces it."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms.competition import CLASS_NAMES, VOTE_COLUMNS
+from hms.labels.folds import Split
+from hms.labels.summary import class_proportions, imbalance_ratio
+from hms.quality.summary import find_leaks
+from hms.report.cards import counted
+from hms.report.quality import flag_counts, grade_counts
+from hms.report.reproduce import command_of, yaml_text
+from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES
+
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+    from hms.store.folders import Reason
+
+__all__ = ["Headline", "embedded_json", "headlines", "item_table", "render", "render_page"]
+
+NOBODY = "no item is used"
+MOST_IDS = 40
+"""Ids listed per reason; all of them are in the table and in meta_excluded.csv."""
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A number with its name; ``state`` is "", "good" or "bad"."""
+
+    name: str
+    value: str
+    note: str
+    state: str = ""
+
+
+@lru_cache(maxsize=1)
+def _environment() -> Environment:
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
+    return Environment(
+        loader=PackageLoader("hms.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def render(template: str, **values: Any) -> bytes:
+    """Return a template of this package filled in, as UTF-8; values are escaped."""
+    shared = {"class_colours": CLASS_COLOURS, "grade_colours": dict(zip(GRADES, GRADE_COLOURS, strict=True))}
+    return _environment().get_template(template).render(**shared, **values).encode()
+
+
+def embedded_json(value: Any) -> str:
+    """Return JSON that may stand in a script element whatever texts are in it."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
+
+
+def render_page(
+    *,
+    items: pd.DataFrame,
+    reasons: Sequence[Reason | None],
+    ledger: pd.DataFrame,
+    duplicates: pd.DataFrame,
+    labels: Mapping[str, NDArray[Any]] | None,
+    splits: Sequence[Split],
+    sections: Mapping[str, str],
+    parts: Sequence[str],
+    facts: Mapping[str, Any],
+) -> bytes:
+    """Return the whole page.
+
+    Parameters
+    ----------
+    items : one row per item, those left out included
+    reasons : per item, why it is left out, or None
+    ledger : qc.csv, one row per item
+    duplicates : duplicates.csv
+    labels, splits : of the items used; None and empty where the table of windows has no votes
+    sections : titles of the parts' sections by their ids
+    parts : HTML of the parts, in the order of the page
+    facts : hash, configuration, stages and versions of the run
+    """
+    from markupsafe import Markup
+
+    used = items[[reason is None for reason in reasons]].reset_index(drop=True)
+    table = item_table(items, reasons, ledger, labels, splits)
+    return render(
+        "report.html.j2",
+        run=facts["run"],
+        headlines=headlines(used, len(items), ledger, duplicates, labels, splits),
+        has_labels=labels is not None,
+        sections=sections,
+        parts=[Markup(part) for part in parts],
+        data=Markup(embedded_json(table)),
+        n_items=len(items),
+        command=command_of(facts["config"], facts["stages"]),
+        config=yaml_text(facts["config"]),
+        votes=facts["votes"],
+        versions=facts["versions"],
+        excluded=_excluded(items, reasons),
+    )
+
+
+# --- headlines -----------------------------------------------------------------------------------
+
+
+def headlines(
+    used: pd.DataFrame,
+    n_items: int,
+    ledger: pd.DataFrame,
+    duplicates: pd.DataFrame,
+    labels: Mapping[str, NDArray[Any]] | None,
+    splits: Sequence[Split],
+) -> list[Headline]:
+    """Return the numbers at the top of the page."""
+    left_out = n_items - len(used)
+    patients = used["patient_id"].astype(str)
+    return [
+        Headline("items used", f"{len(used):,}", f"of {n_items:,}; {counted(patients.nunique(), 'patient')}"),
+        Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
+        _graded(ledger),
+        *(_without_labels() if labels is None else _of_labels(labels)),
+        _leakage(used, duplicates, splits, has_labels=labels is not None),
+    ]
+
+
+def _graded(ledger: pd.DataFrame) -> Headline:
+    counts = grade_counts(ledger)
+    if counts is None:
+        return Headline("flagged", "unknown", "the ledger has no grades")
+    doubtful = counts["poor"] + counts["unusable"]
+    kinds = counted(len(flag_counts(ledger) or {}), "kind")
+    note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} of flag"
+    return Headline("poor or unusable", f"{doubtful:,}", note, "bad" if doubtful else "good")
+
+
+def _without_labels() -> list[Headline]:
+    note = "the table of windows has no votes"
+    return [Headline("high confidence", "no votes", note), Headline("class imbalance", "no votes", note)]
+
+
+def _of_labels(labels: Mapping[str, NDArray[Any]]) -> list[Headline]:
+    return [_high_confidence(labels), _imbalance(labels)]
+
+
+def _high_confidence(labels: Mapping[str, NDArray[Any]]) -> Headline:
+    mask = labels["hc_mask"]
+    note = _percent(int(mask.sum()), len(mask)) + " of used" if len(mask) else NOBODY
+    return Headline("high confidence", f"{int(mask.sum()):,}", note)
+
+
+def _imbalance(labels: Mapping[str, NDArray[Any]]) -> Headline:
+    raw = imbalance_ratio(class_proportions(labels["y_soft"]))
+    weighted = imbalance_ratio(class_proportions(labels["y_soft"], labels["w_conf"]))
+    if not (math.isfinite(raw) and math.isfinite(weighted)):
+        return Headline(
+            "class imbalance", "undefined", "a class is absent" if len(labels["y_soft"]) else NOBODY
+        )
+    note = f"largest to smallest, weighted; raw {raw:.1f} : 1"
+    return Headline("class imbalance", f"{weighted:.1f} : 1", note)
+
+
+def _leakage(
+    used: pd.DataFrame, duplicates: pd.DataFrame, splits: Sequence[Split], *, has_labels: bool
+) -> Headline:
+    """Tell on the splits as written, as summary.json does, whether a fold has something on both sides."""
+    leaks = find_leaks(duplicates, used, list(splits))
+    if not any(len(valid) for _, valid in splits):
+        why = "folds=none" if len(used) else NOBODY
+        why = why if has_labels else "folds are made of items with votes"
+        return Headline("leakage check", "no folds", why)
+    if leaks.passed is None:
+        return Headline("leakage check", "nothing to check", "no fold has items on both sides")
+    if not leaks.passed:
+        found = f"{counted(leaks.patients, 'patient')}, {counted(len(leaks.pairs), 'pair')} of copies"
+        return Headline("leakage check", "failed", f"{found} on both sides of a fold", "bad")
+    return Headline(
+        "leakage check", "passed", f"{len(splits)} folds; no patient or copy on both sides", "good"
+    )
+
+
+def _percent(part: int, whole: int) -> str:
+    return f"{100 * part / whole:.1f} %" if whole else "none"
+
+
+# --- the table -----------------------------------------------------------------------------------
+
+
+def item_table(
+    items: pd.DataFrame,
+    reasons: Sequence[Reason | None],
+    ledger: pd.DataFrame,
+    labels: Mapping[str, NDArray[Any]] | None,
+    splits: Sequence[Split],
+) -> dict[str, Any]:
+    """Return the table of all items in columns; texts that repeat are numbered."""
+    used = np.flatnonzero([reason is None for reason in reasons])
+    weight = np.full(len(items), np.nan)
+    if labels is not None:
+        weight[used] = labels["w_conf"]
+    fold = np.full(len(items), -1)
+    for number, (_, valid) in enumerate(splits):
+        fold[used[valid]] = number
+    votes = [" ".join(f"{v:g}" for v in row) for row in items[list(VOTE_COLUMNS)].to_numpy().tolist()]
+    return {
+        "classes": CLASS_NAMES,
+        "grades": GRADES,
+        "id": items["item_id"].astype(str).tolist(),
+        "patient": _numbered(items["patient_id"].astype(str).tolist()),
+        "votes": _numbered(votes),
+        "weight": _numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
+        "fold": fold.tolist(),
+        "grade": _numbered(_texts(ledger, "grade")),
+        "flags": _numbered(_texts(ledger, "flags")),
+        "reason": _numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
+    }
+
+
+def _texts(ledger: pd.DataFrame, name: str) -> list[str]:
+    return ledger[name].fillna("").astype(str).tolist() if name in ledger else [""] * len(ledger)
+
+
+def _numbered(texts: Any) -> dict[str, Any]:
+    """Return each distinct text once, and for each row its number."""
+    known: dict[str, int] = {}
+    rows = [known.setdefault(text, len(known)) for text in texts]
+    return {"texts": list(known), "rows": rows}
+
+
+def _excluded(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[dict[str, Any]]:
+    """Return the reasons with their items, most items first."""
+    found: dict[tuple[str, str], list[str]] = {}
+    for item_id, reason in zip(items["item_id"].astype(str).tolist(), reasons, strict=True):
+        if reason is not None:
+            found.setdefault((reason.stage, reason.text), []).append(item_id)
+    order = sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    return [
+        {
+            "stage": stage,
+            "text": text,
+            "count": len(ids),
+            "ids": ids[:MOST_IDS],
+            "more": max(len(ids) - MOST_IDS, 0),
+        }
+        for (stage, text), ids in order
+    ]

@@ -1,0 +1,219 @@
+"""Pictures of quality: grades, flags, channels on the head, gaps in time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from hms.competition import EEG_CHANNELS
+from hms.report.cards import Card, counted, spoken
+from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES, INK
+from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
+
+__all__ = ["flag_counts", "grade_counts", "quality_cards"]
+
+WIDTH = 480.0
+TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings")
+
+PLACES = {
+    "Fp1": (-0.31, 0.95), "Fp2": (0.31, 0.95), "F7": (-0.81, 0.59), "F8": (0.81, 0.59),
+    "F3": (-0.42, 0.52), "F4": (0.42, 0.52), "Fz": (0.0, 0.5), "T3": (-1.0, 0.0), "T4": (1.0, 0.0),
+    "C3": (-0.5, 0.0), "C4": (0.5, 0.0), "Cz": (0.0, 0.0), "T5": (-0.81, -0.59), "T6": (0.81, -0.59),
+    "P3": (-0.42, -0.52), "P4": (0.42, -0.52), "Pz": (0.0, -0.5), "O1": (-0.31, -0.95), "O2": (0.31, -0.95),
+}  # fmt: skip
+"""Places of the 10-20 system seen from above, nose up, on the unit circle."""
+
+MOST_ROWS = 200
+"""Lines of the raster of gaps; more recordings share a line."""
+
+
+def grade_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
+    """Return how many items have each grade, or None where the ledger has none."""
+    if "grade" not in ledger:
+        return None
+    counts = ledger["grade"].fillna("").astype(str).value_counts()
+    return {grade: int(counts.get(grade, 0)) for grade in GRADES}
+
+
+def flag_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
+    """Return how many items carry each flag, most first, or None where the ledger has none."""
+    if "flags" not in ledger:
+        return None
+    names = ledger["flags"].fillna("").astype(str).str.split(";").explode()
+    counts = names[names != ""].value_counts()
+    pairs = zip(counts.index.tolist(), counts.tolist(), strict=True)
+    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+
+
+def quality_cards(
+    ledger: pd.DataFrame,
+    channels: pd.DataFrame | None,
+    sketches: Mapping[str, NDArray[np.uint8]],
+    *,
+    window_s: float,
+    context_s: float,
+) -> list[Card]:
+    """Return the pictures of grades, flags, channels and gaps, of used items and others alike."""
+    return [
+        grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger)),
+        head(channels),
+        gaps(sketches.get("gaps"), window_s=window_s, context_s=context_s),
+    ]
+
+
+def grades_and_flags(
+    grades: Mapping[str, int] | None, flags: Mapping[str, int] | None, total: int, most: int = 12
+) -> Card:
+    """Draw the number of items of each grade, and below it the number with each flag."""
+    if grades is None or flags is None:
+        return spoken(TITLES[0], "The ledger of this run has no grades and no flags.")
+    ungraded = total - sum(grades.values())
+    bars = {**grades, **({"not graded": ungraded} if ungraded else {})}
+    body = _bars("Items by grade", bars, total, [*GRADE_COLOURS, "#d0d4d8"])
+    note = "Items that could not be prepared are not graded. " if ungraded else ""
+    if flags:
+        shown = dict(list(flags.items())[:most])
+        body += _bars("Items by flag", shown, total, [CLASS_COLOURS[1]] * len(shown))
+        note += "An item may carry several flags."
+    else:
+        note += "No item carries a flag."
+    if len(flags) > most:
+        note += f" {len(flags) - most} rarer flags are in qc/qc.csv."
+    return Card(TITLES[0], body, note)
+
+
+def _bars(title: str, counts: Mapping[str, int], total: int, colours: Sequence[str]) -> str:
+    """Return horizontal bars with their names and shares."""
+    left, step = 150.0, 25.0
+    most = max([*counts.values(), 1])
+    parts = [text(left - 8, 16, title, "e n")]
+    for i, ((name, value), colour) in enumerate(zip(counts.items(), colours, strict=False), start=1):
+        y = 2 + step * i
+        width = (WIDTH - left - 106) * value / most
+        parts.append(text(left - 8, y + 14, name.replace("_", " ")[:22], "e", tip=name))
+        parts.append(rect(left, y, width, step - 6, colour, tip=f"{name}: {value}"))
+        share = f"{value:,} ({100 * value / total:.1f} %)" if total else str(value)
+        parts.append(text(left + width + 6, y + 14, share))
+    said = ", ".join(f"{name} {value}" for name, value in counts.items())
+    return drawing(WIDTH, 6 + step * (len(counts) + 1), parts, alt=f"{title}: {said}.")
+
+
+# --- channels ------------------------------------------------------------------------------------
+
+
+def channel_shares(channels: pd.DataFrame) -> dict[str, float]:
+    """Return each channel's share of items in which it carries a flag."""
+    flagged = channels["flags"].fillna("").astype(str) != ""
+    shares = flagged.groupby(channels["channel"].astype(str), observed=True).mean()
+    return {str(name): float(share) for name, share in shares.items()}
+
+
+def head(channels: pd.DataFrame | None) -> Card:
+    """Draw each electrode's share of items in which it is flagged, on the head seen from above."""
+    if channels is None:
+        return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
+    shares = channel_shares(channels)
+    if not shares:
+        return spoken(TITLES[1], "No recording was read, so no channel was measured.")
+    cx, cy, radius = 240.0, 176.0, 128.0
+    # Darkest at a tenth at least, so that a clean set does not look bad.
+    top = 1.15 * max([*(shares.get(name, 0.0) for name in EEG_CHANNELS), 0.1])
+    nose = [(cx - 14, cy - radius - 14), (cx, cy - radius - 32), (cx + 14, cy - radius - 14)]
+    parts = [
+        line(nose, INK, width=1.5),
+        f'<circle cx="{cx}" cy="{cy}" r="{radius + 15}" fill="none" stroke="{INK}" stroke-width="1.5"/>',
+    ]
+    for name in EEG_CHANNELS:
+        x, y = cx + radius * PLACES[name][0] * 0.92, cy - radius * PLACES[name][1] * 0.92
+        parts += _electrode(x, y, name, shares.get(name), top)
+    parts.append(text(cx - 190, cy, "left", "m n"))
+    parts.append(text(cx + 190, cy, "right", "m n"))
+    others = {name: share for name, share in shares.items() if name not in EEG_CHANNELS}
+    said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    note = "Share of recordings in which the channel carries a flag, in %."
+    note += "".join(f" {name}: {share:.1%}." for name, share in others.items())
+    alt = f"Head with the 19 electrodes of the 10-20 system. {note} {said}."
+    return Card(TITLES[1], drawing(WIDTH, 336, parts, alt=alt), note)
+
+
+def _electrode(x: float, y: float, name: str, share: float | None, top: float) -> list[str]:
+    depth = 0.0 if share is None else share / top
+    fill = _warm(depth)
+    shown = "–" if share is None else f"{100 * share:.{0 if share >= 0.0995 else 1}f}"
+    css = "m white" if depth > 0.6 else "m"
+    tip = f"<title>{name}: {'not measured' if share is None else f'{share:.2%}'}</title>"
+    place = f'cx="{x:.1f}" cy="{y:.1f}" r="19"'
+    return [
+        f'<circle {place} fill="{fill}" stroke="{INK}" stroke-width="0.8">{tip}</circle>',
+        text(x, y - 1, name, f"{css} t"),
+        text(x, y + 11, shown, css),
+    ]
+
+
+def _warm(depth: float) -> str:
+    """Return a colour from white (0) over orange to dark brown (1)."""
+    stops = np.array([[255, 255, 255], [253, 208, 140], [226, 120, 30], [140, 52, 0]], float)
+    mixed = [np.interp(depth * 3, np.arange(4), stops[:, i]) for i in range(3)]
+    return "#" + "".join(f"{round(float(v)):02x}" for v in mixed)
+
+
+# --- gaps ----------------------------------------------------------------------------------------
+
+
+def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float) -> Card:
+    """Draw where in time the recordings have gaps: a line per recording that has any."""
+    if raster is None or not len(raster):
+        return spoken(TITLES[2], "No recording was read, so there are no gaps to show.")
+    share = np.where(raster == 255, 0, raster / 200.0)
+    rows = np.flatnonzero(((raster > 0) & (raster < 255)).any(axis=1))
+    outside = int((raster == 255).any(axis=1).sum())
+    edge = (
+        f"{outside:,} of {counted(len(raster), 'item')} lie so near an end that the context is cut there."
+        if outside
+        else "Every item has its whole context."
+    )
+    if not len(rows):
+        return spoken(TITLES[2], f"Of {counted(len(raster), 'item')} read, none has a gap. {edge}")
+    order = rows[np.lexsort((-share[rows].sum(axis=1), share[rows].argmax(axis=1)))]
+    lines = _lines(raster[order])
+    height = float(min(max(10 * len(lines), 90), 236))
+    frame = Frame(52, 34, WIDTH - 66, height, Axis(-context_s, window_s + context_s), Axis(0, len(order)))
+    colours = np.array([_rgb(_gap_colour(i)) for i in range(11)] + [[196, 202, 208]], np.uint8)
+    parts = [image(frame.left, frame.top, frame.width, frame.height, png_of(lines, colours), crisp=True)]
+    parts += axes(frame, xlabel="seconds from the start of the window", ylabel="items with gaps", yticks=[])
+    for at in (0.0, window_s):
+        parts.append(line([(frame.x(at), frame.top), (frame.x(at), frame.bottom)], INK, dash="4 3"))
+    keys = [(_gap_colour(1), "few samples"), (_gap_colour(10), "all samples"), ("#c4cad0", "not recorded")]
+    parts += legend(52, 8, keys, width=WIDTH - 60)[0]
+    together = math.ceil(len(order) / len(lines))
+    shared = f" Each line stands for up to {together} of them." if together > 1 else ""
+    note = (
+        f"{len(order):,} of {counted(len(raster), 'item')} have gaps in the window (between the dashed "
+        f"lines) or in the context around it; {len(raster) - len(order):,} without any are not drawn."
+        f"{shared} {edge}"
+    )
+    return Card(
+        TITLES[2], drawing(WIDTH, frame.bottom + 44, parts, alt=f"Raster of gaps over time. {note}"), note
+    )
+
+
+def _lines(raster: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return colour indices: 0 for none, 1 to 10 for the share of gaps, 11 outside the recording."""
+    step = math.ceil(len(raster) / MOST_ROWS)
+    index = np.where(raster == 255, 11, np.ceil(raster / 20)).astype(np.uint8)
+    starts = np.arange(0, len(index), step)
+    worst = np.maximum.reduceat(np.where(index == 11, 0, index), starts, axis=0)
+    beyond = np.minimum.reduceat(index, starts, axis=0) == 11
+    return np.where(beyond, 11, worst).astype(np.uint8)
+
+
+def _gap_colour(tenth: int) -> str:
+    return "#ffffff" if tenth == 0 else _warm(0.35 + 0.065 * tenth)
+
+
+def _rgb(colour: str) -> list[int]:
+    return [int(colour[i : i + 2], 16) for i in (1, 3, 5)]

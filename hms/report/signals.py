@@ -1,0 +1,256 @@
+"""Pictures of the signals: spectra and mean scalograms per class, and the values of x."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import CLASS_NAMES, CLASSES
+from hms.report.cards import Card, absent_classes, counted, spoken
+from hms.report.style import CLASS_COLOURS, INK, MARK
+from hms.report.svg import Axis, Frame, area, axes, colour_bar, drawing, image, line, png, rect, text, ticks
+
+__all__ = ["signal_cards"]
+
+TITLES = ("Spectra per class", "Mean scalograms", "Values of x")
+NO_CLASSES = "The table of windows has no votes, so all items are drawn together."
+MAINS_HZ = (50.0, 60.0)
+MOST_OUTPUTS = 24
+MOST_BESIDE = 8
+"""Rows of a scalogram drawn side by side; more are drawn below."""
+
+SMALL, LARGE = (240.0, 244.0), (480.0, 264.0)
+"""Width and height of a spectrum among others, and of one alone."""
+
+NO_SPECTRUM = "No item has a channel with a whole second of samples."
+SPECTRUM_NOTE = (
+    "As recorded, before the filter: mean over channels of each item; line: median item, band: middle half"
+)
+MAINS_NOTE = "Dashed: 50 and 60 Hz, where mains shows."
+SCALOGRAM_NOTE = (
+    "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
+)
+
+
+def signal_cards(
+    sketches: Mapping[str, NDArray[Any]],
+    label: NDArray[np.int64],
+    ledger: Mapping[str, NDArray[np.float64]],
+    *,
+    freqs_hz: NDArray[np.float64],
+    cwt_hz: tuple[float, float],
+    window_s: float,
+    outputs: Sequence[str],
+) -> list[Card]:
+    """Return the pictures made from the sketches of the items used.
+
+    Parameters
+    ----------
+    sketches : what `hms.stages.sketches` keeps, one row per item used
+    label : consensus of each row, -1 for one without votes
+    ledger : ``x_share_0`` and ``x_share_1`` of each row
+    freqs_hz : frequencies of the spectra
+    cwt_hz : lowest and highest frequency of the scalograms
+    outputs : names of the rows of a scalogram
+    """
+    if not len(label):
+        return [spoken(title, "No item is used, so there is nothing to draw.") for title in TITLES]
+    if (label < 0).all():
+        return [
+            spectrum_of_all(sketches["spectrum"], freqs_hz),
+            scalogram_of_all(sketches["power"], cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+            values_of_x(sketches["histogram"], ledger),
+        ]
+    return [
+        spectra(sketches["spectrum"], label, freqs_hz),
+        mean_scalograms(sketches["power"], label, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+        values_of_x(sketches["histogram"], ledger),
+    ]
+
+
+# --- spectra -------------------------------------------------------------------------------------
+
+
+def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDArray[np.float64]) -> Card:
+    """Draw the median spectrum of each class with the spread over its items."""
+    good = np.isfinite(values).all(axis=1)
+    values, label = 10 * values[good], label[good]
+    if not len(values):
+        return spoken(TITLES[0], NO_SPECTRUM)
+    up = _decibels(values)
+    everyone = np.median(values, axis=0)
+    counts = np.bincount(label, minlength=len(CLASSES))
+    present = np.flatnonzero(counts).tolist()
+    size = SMALL if len(present) > 1 else LARGE
+    tiles = [
+        _spectrum(values[label == i], freqs_hz, up, CLASS_NAMES[i], CLASS_COLOURS[i], size, everyone)
+        for i in present
+    ]
+    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts)}"
+    body = f'<div class="tiles">{"".join(tiles)}</div>' if len(tiles) > 1 else tiles[0]
+    return Card(TITLES[0], body, note, ("", "", "two", "two", "wide", "wide", "wide")[len(tiles)])
+
+
+def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
+    """Draw the median spectrum of all items with the spread over them."""
+    values = 10 * values[np.isfinite(values).all(axis=1)]
+    if not len(values):
+        return spoken("Spectrum", NO_SPECTRUM)
+    body = _spectrum(values, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
+    return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
+
+
+def _decibels(values: NDArray[np.float32]) -> Axis:
+    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
+    return Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
+
+
+def _spectrum(
+    values: NDArray[np.float32],
+    freqs_hz: NDArray[np.float64],
+    up: Axis,
+    name: str,
+    colour: str,
+    size: tuple[float, float],
+    everyone: NDArray[np.float32] | None = None,
+) -> str:
+    frame = Frame(42, 24, size[0] - 58, size[1] - 64, Axis(0, float(freqs_hz[-1]) + 1), up)
+    parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {len(values):,}", "e n")]
+    parts += axes(
+        frame,
+        xlabel="Hz",
+        ylabel="dB re 1 µV²/Hz",
+        xticks=[(v, f"{v:g}") for v in ticks(frame.across, 4)],
+        yticks=[(v, f"{v:g}") for v in ticks(up, 4)],
+    )
+    for mains in MAINS_HZ:
+        if mains < frame.across.high:
+            x = frame.x(mains)
+            parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
+    if everyone is not None:
+        parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
+    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    parts.append(area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35))
+    parts.append(line(frame.points(freqs_hz, median), colour, width=2))
+    said = f"median of {counted(len(values), 'item')}, highest at {freqs_hz[int(median.argmax())]:g} Hz"
+    span = f"from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz"
+    return drawing(*size, parts, alt=f"Spectrum of {name} {span}: {said}.")
+
+
+# --- scalograms ----------------------------------------------------------------------------------
+
+
+def mean_scalograms(
+    power: NDArray[np.float16],
+    label: NDArray[np.int64],
+    *,
+    cwt_hz: tuple[float, float],
+    window_s: float,
+    outputs: Sequence[str],
+) -> Card:
+    """Draw the mean scalogram of every class (row) and chain (column), all in one scale."""
+    counts = np.bincount(label, minlength=len(CLASSES))
+    means = {
+        i: 10 * power[label == i].mean(axis=0, dtype=np.float64) for i in np.flatnonzero(counts).tolist()
+    }
+    limits, shown = _limits(list(means.values())), tuple(outputs[:MOST_OUTPUTS])
+    tiles = [
+        _scalogram_tile(mean, CLASS_NAMES[i], int(counts[i]), limits, cwt_hz, window_s, shown)
+        for i, mean in means.items()
+    ]
+    body = f'<div class="tiles broad">{"".join(tiles)}</div>{_scale(limits)}'
+    note = SCALOGRAM_NOTE + _rest(outputs, shown) + absent_classes(counts)
+    return Card(TITLES[1], body, note, "two" if len(tiles) > 1 else "")
+
+
+def scalogram_of_all(
+    power: NDArray[np.float16], *, cwt_hz: tuple[float, float], window_s: float, outputs: Sequence[str]
+) -> Card:
+    """Draw the mean scalogram of all items, a picture per chain."""
+    mean = 10 * power.mean(axis=0, dtype=np.float64)
+    limits, shown = _limits([mean]), tuple(outputs[:MOST_OUTPUTS])
+    tile = _scalogram_tile(mean, "All items", len(power), limits, cwt_hz, window_s, shown)
+    return Card(TITLES[1], tile + _scale(limits), f"{NO_CLASSES} {SCALOGRAM_NOTE}{_rest(outputs, shown)}")
+
+
+def _limits(means: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
+    """Return the ends of the scale of colours."""
+    low, high = (float(v) for v in np.quantile(np.stack(means), (0.01, 0.99)))
+    return low, max(high, low + 1e-3)
+
+
+def _scale(limits: tuple[float, float]) -> str:
+    low, high = limits
+    bar = colour_bar(60, 4, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
+    return drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
+
+
+def _rest(outputs: Sequence[str], shown: Sequence[str]) -> str:
+    return "" if len(outputs) == len(shown) else f" The first {len(shown)} of {len(outputs)} rows."
+
+
+def _scalogram_tile(
+    mean: NDArray[np.float64],
+    name: str,
+    count: int,
+    limits: tuple[float, float],
+    cwt_hz: tuple[float, float],
+    window_s: float,
+    outputs: Sequence[str],
+) -> str:
+    lines = math.ceil(len(outputs) / MOST_BESIDE)
+    beside = math.ceil(len(outputs) / lines)
+    width, height = 348.0 / beside, 84.0 if lines == 1 else 62.0
+    across, up = Axis(0, window_s), Axis(cwt_hz[0], max(cwt_hz[1], cwt_hz[0] * 1.01), log=True)
+    parts = [text(6, 14, name, "b"), text(394, 14, f"n = {count:,}", "e n")]
+    for j, output in enumerate(outputs):
+        left, top = 44 + j % beside * width, 36 + j // beside * (height + 20)
+        frame = Frame(left, top, width - 5, height, across, up)
+        if j % beside == 0:
+            parts += [text(38, frame.y(hz) + 4, f"{hz:g}", "e") for hz in _octave_ticks(cwt_hz)]
+            parts.append(text(12, top + height / 2, "Hz", "m n", turn=True))
+        scaled = (mean[j, ::-1] - limits[0]) / (limits[1] - limits[0])
+        parts.append(image(left, top, frame.width, height, png(scaled)))
+        parts.append(text(left + width / 2, top - 6, output, "m b" if beside < 6 else "m t"))
+        if j + beside >= len(outputs):
+            parts.append(text(left, frame.bottom + 14, "0", "t"))
+            parts.append(text(frame.right, frame.bottom + 14, f"{window_s:g} s", "e t"))
+    peak = [float(mean[j].mean(axis=1).argmax()) / max(mean.shape[1] - 1, 1) for j in range(len(outputs))]
+    hz = [cwt_hz[0] * (cwt_hz[1] / cwt_hz[0]) ** share for share in peak]
+    said = ", ".join(f"{output} {value:.1f} Hz" for output, value in zip(outputs, hz, strict=True))
+    alt = f"Mean scalogram of {name}, {counted(count, 'item')}; most power at: {said}."
+    return drawing(400, 46 + lines * (height + 20), parts, alt=alt)
+
+
+def _octave_ticks(cwt_hz: tuple[float, float]) -> list[float]:
+    """Return two or three frequencies that a reader of EEG knows."""
+    return [hz for hz in (1.0, 4.0, 16.0, 64.0) if cwt_hz[0] * 1.1 <= hz <= cwt_hz[1] / 1.1]
+
+
+# --- x -------------------------------------------------------------------------------------------
+
+
+def values_of_x(histograms: NDArray[np.int32], ledger: Mapping[str, NDArray[np.float64]]) -> Card:
+    """Draw the histogram of x over all items, with the shares at exactly 0 and 1."""
+    counts = histograms.sum(axis=0, dtype=np.int64)
+    share = 100 * counts / max(int(counts.sum()), 1)
+    inside = share[1:-1]
+    bins = len(inside)
+    frame = Frame(52, 12, 414, 206, Axis(0, 1), Axis(0, max(float(inside.max()) * 1.08, 1e-6)))
+    parts = axes(frame, xlabel="x", ylabel="share of all values, %")
+    for i, value in enumerate(inside.tolist()):
+        y = frame.y(value)
+        tip = f"{i / bins:.2f} to {(i + 1) / bins:.2f}: {value:.2f} %"
+        width = frame.width / bins - 0.6
+        parts.append(rect(frame.x(i / bins), y, width, frame.bottom - y, CLASS_COLOURS[1], tip=tip))
+    beyond = float(share[0] + share[-1])
+    note = f"Every tenth frame of {counted(len(histograms), 'item')}."
+    if {"x_share_0", "x_share_1"} <= set(ledger):
+        at_0, at_1 = (100 * float(np.nanmean(ledger[name])) for name in ("x_share_0", "x_share_1"))
+        note += f" Exactly 0: {at_0:.2f} %, exactly 1: {at_1:.2f} % of all values."
+    note += f" {beyond:.1f} % lie outside 0 to 1 and are not drawn." if beyond else ""
+    return Card(TITLES[2], drawing(480, 262, parts, alt=f"Histogram of x from 0 to 1. {note}"), note)

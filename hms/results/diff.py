@@ -1,0 +1,169 @@
+"""What differs between two runs: settings, then stages, then numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.engine.explain import changes, flat_content
+from hms.store.package import Package
+from hms.terminal import columns
+
+__all__ = ["FolderDifference", "RunDifference", "compare", "diff_text"]
+
+
+@dataclass(frozen=True)
+class FolderDifference:
+    """How one kind of item file differs between two runs, over the items both have.
+
+    Attributes
+    ----------
+    differing : items whose files differ
+    largest, median : of the largest absolute difference of x per differing item;
+        None where no item differs, or the shapes do
+    by_item : largest absolute difference per differing item whose shapes agree
+    """
+
+    folder: str
+    common: int
+    differing: int
+    other_shape: int
+    largest: float | None
+    median: float | None
+    by_item: dict[str, float]
+
+
+@dataclass(frozen=True)
+class RunDifference:
+    """Everything that differs between two runs."""
+
+    a: Package
+    b: Package
+    settings: list[str]
+    stages: dict[str, str]
+    only_a: list[str]
+    only_b: list[str]
+    folders: list[FolderDifference]
+    labels: int | None
+    weights: int | None
+    folds: int | None
+    common: int
+
+
+def compare(a: Package, b: Package) -> RunDifference:
+    """Compare two runs; items are joined by item_id."""
+    ids_a, ids_b = a.meta["item_id"].tolist(), b.meta["item_id"].tolist()
+    common = sorted(set(ids_a) & set(ids_b))
+    rows_a, rows_b = _rows(ids_a, common), _rows(ids_b, common)
+    return RunDifference(
+        a=a,
+        b=b,
+        settings=changes(_settings(a), _settings(b)),
+        stages=_stages(a, b),
+        only_a=sorted(set(ids_a) - set(ids_b)),
+        only_b=sorted(set(ids_b) - set(ids_a)),
+        folders=[_folder(a, b, name, common) for name in _item_folders(a, b)],
+        labels=_changed(a, b, "y_soft", rows_a, rows_b),
+        weights=_changed(a, b, "w_conf", rows_a, rows_b),
+        folds=_moved(a, b, rows_a, rows_b),
+        common=len(common),
+    )
+
+
+def diff_text(a: Package, b: Package) -> str:
+    """Return the comparison as text."""
+    found = compare(a, b)
+    lines = [f"a {a.hash}  {a.manifest['command']}", f"b {b.hash}  {b.manifest['command']}", "", "settings"]
+    lines += [f"  {text}" for text in found.settings] or ["  the same"]
+    lines += ["", "stages", columns([(f"  {name}", state) for name, state in found.stages.items()])]
+    lines += ["", "items"]
+    lines += [f"  {found.common} in both, {len(found.only_a)} only in a, {len(found.only_b)} only in b"]
+    lines += [f"  {_folder_text(folder)}" for folder in found.folders]
+    if found.labels is not None:
+        lines.append(f"  labels changed: {found.labels}, weights changed: {found.weights}")
+    if found.folds is not None:
+        lines.append(f"  items that moved to another fold: {found.folds}")
+    return "\n".join(lines)
+
+
+def _folder_text(folder: FolderDifference) -> str:
+    text = f"{folder.folder}: {folder.differing} of {folder.common} differ"
+    if folder.largest is not None:
+        text += f"; largest difference of x {folder.largest:.3g}, median over items {folder.median:.3g}"
+    return text + (f"; {folder.other_shape} of another shape" if folder.other_shape else "")
+
+
+def _settings(run: Package) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for stage in run.manifest["stages"].values():
+        flat |= flat_content(stage["content"])
+    return flat | {"votes table": run.manifest["votes"]["digest"][:12]}
+
+
+def _stages(a: Package, b: Package) -> dict[str, str]:
+    states = {}
+    keys_a = {name: stage["key"] for name, stage in a.manifest["stages"].items()}
+    keys_b = {name: stage["key"] for name, stage in b.manifest["stages"].items()}
+    for name in dict.fromkeys([*keys_a, *keys_b]):
+        if name not in keys_b:
+            states[name] = "only in a"
+        elif name not in keys_a:
+            states[name] = "only in b"
+        else:
+            states[name] = "shared" if keys_a[name] == keys_b[name] else "differs"
+    return states
+
+
+def _item_folders(a: Package, b: Package) -> list[str]:
+    names_a, names_b = ({n.partition("/")[0] for n in run.manifest["files"]} for run in (a, b))
+    return sorted(name for name in names_a & names_b if name.endswith("_out"))
+
+
+def _folder(a: Package, b: Package, folder: str, common: list[str]) -> FolderDifference:
+    suffix = "_lr.npz" if folder.startswith("spec_lr") else "_hr.npz"
+    differing, by_item, other_shape = 0, {}, 0
+    for item in common:
+        path = f"{folder}/{item}{suffix}"
+        if a.manifest["files"][path] == b.manifest["files"][path]:
+            continue
+        x, y = a.arrays(path)["x"], b.arrays(path)["x"]
+        if x.shape != y.shape:
+            differing, other_shape = differing + 1, other_shape + 1
+            continue
+        by_item[item] = float(np.abs(x.astype(np.float64) - y).max(initial=0.0))
+        differing += 1
+    values = list(by_item.values())
+    largest = max(values) if values else None
+    median = float(np.median(values)) if values else None
+    return FolderDifference(folder, len(common), differing, other_shape, largest, median, by_item)
+
+
+def _rows(ids: list[str], common: list[str]) -> NDArray[np.int64]:
+    row = {item: i for i, item in enumerate(ids)}
+    return np.array([row[item] for item in common], dtype=np.int64)
+
+
+def _changed(
+    a: Package, b: Package, name: str, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]
+) -> int | None:
+    if not all("data_package/labels.npz" in run.manifest["files"] for run in (a, b)):
+        return None
+    x, y = getattr(a.labels, name)[rows_a], getattr(b.labels, name)[rows_b]
+    return int((x != y).reshape(len(x), -1).any(axis=1).sum()) if len(x) else 0
+
+
+def _moved(a: Package, b: Package, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> int | None:
+    if not all("data_package/splits.npz" in run.manifest["files"] for run in (a, b)):
+        return None
+    return int((_fold_of(a)[rows_a] != _fold_of(b)[rows_b]).sum())
+
+
+def _fold_of(run: Package) -> NDArray[np.int64]:
+    """Return the fold in which each item is validated on, -1 for none."""
+    fold = np.full(len(run.meta), -1, dtype=np.int64)
+    for number, split in enumerate(run.splits):
+        fold[split.valid] = number
+    return fold

@@ -1,0 +1,118 @@
+"""A finished run, opened to act on: evaluate, draw, train, report, hand to MNE."""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms.errors import ConfigError
+from hms.store.package import Package, find_package, list_packages
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from hms.training.dataset import SpecDataset
+
+__all__ = ["Run", "Shown", "find_run", "list_runs", "load"]
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A page on disk that a notebook shows in a frame of its own, apart from the notebook's style."""
+
+    path: Path
+    height: int = 800
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.path.read_text(encoding="utf-8"))
+        style = f"width:100%;height:{self.height}px;border:1px solid #ccc"
+        return f'<iframe title="{html.escape(self.path.name)}" style="{style}" srcdoc="{page}"></iframe>'
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+class Run(Package):
+    """The finished run in a folder, and what can be done with it."""
+
+    @classmethod
+    def of(cls, package: Package) -> Run:
+        """Return a package as a run to act on."""
+        run = cls(package.path, reused=package.reused)
+        run.__dict__.update(package.__dict__)  # what was read already, under a lock perhaps
+        return run
+
+    def evaluate(self, item_id: str | int, stage_name: str) -> Any:
+        """Compute what a stage gives for an item, anew from its recording."""
+        from hms.engine.inference import evaluate_item
+
+        return evaluate_item(self, str(item_id), stage_name)
+
+    def dataset(self, split: Any = None, **choices: Any) -> SpecDataset:
+        """Return a map-style dataset for a training loop: ``run.dataset("train", fold=0, stage=1)``.
+
+        The arguments are those of `hms.training.SpecDataset`.
+        """
+        from hms.training.dataset import SpecDataset
+
+        return SpecDataset(self, split, **choices)
+
+    def report(self) -> Shown:
+        """Return the run's report; a notebook shows it in a frame, and print tells where it lies.
+
+        Raises
+        ------
+        ConfigError
+            If the run did not make it; ``hms report RUN`` makes it.
+        """
+        path = "qc/report.html"
+        if path not in self.manifest["files"]:
+            raise ConfigError(f"run {self.hash} has no {path}; hms report {self.hash} makes it")
+        return Shown(self.file(path))
+
+    def plot(self, item_id: str | int) -> Figure:
+        """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""
+        from hms.results.plots import plot_item
+
+        return plot_item(self, str(item_id))
+
+    def to_mne(self, item_id: str | int) -> Any:
+        """Return an item's window and context as recorded as an ``mne.io.RawArray`` (extra ``mne``).
+
+        Volts, electrodes at the standard 10-20 places, and annotations for the window, for
+        gaps and for the ledger's flags; see `hms.results.to_mne.item_to_mne`.
+        """
+        from hms.results.to_mne import item_to_mne
+
+        return item_to_mne(self, str(item_id))
+
+    def _repr_html_(self) -> str:
+        rows = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
+            for name, value in self.overview()
+        )
+        return f"<table><caption>hms run <code>{self.hash}</code></caption>{rows}</table>"
+
+
+def list_runs(outputs: Path) -> list[Run]:
+    """Return the finished runs in an outputs folder, the last finished first."""
+    return [Run(package.path) for package in list_packages(outputs)]
+
+
+def find_run(name: str | Path, outputs: str | Path = "outputs") -> Run:
+    """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or several.
+    """
+    return Run(find_package(name, outputs).path)
+
+
+def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
+    """Open a finished run by hash, unique prefix, path or ``latest``."""
+    return find_run(run, outputs)

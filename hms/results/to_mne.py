@@ -1,0 +1,129 @@
+"""An item as an object of MNE-Python, with what quality control found written beside it."""
+
+from __future__ import annotations
+
+import io
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.competition import CHANNELS, EKG_CHANNEL
+from hms.engine.plan import make_plan
+from hms.errors import ConfigError, Unusable
+from hms.pipeline.selection import needed_channels, needed_context_s
+from hms.registry import did_you_mean
+from hms.sources.base import RECORDING, Segment, open_part, read_segment
+
+if TYPE_CHECKING:
+    from hms.store.package import Package
+
+__all__ = ["item_to_mne", "segment_to_mne"]
+
+LEDGER = "qc/channels.parquet"
+Note = tuple[float, float, str, tuple[str, ...]]
+"""Onset and duration in s, description, channels (none: all)."""
+
+
+def item_to_mne(run: Package, item_id: str) -> Any:
+    """Return an item's window with its context, as recorded, as an ``mne.io.RawArray``.
+
+    Returns
+    -------
+    mne.io.RawArray
+        Volts; electrodes at the standard 10-20 places, the EKG as ``ecg``. Annotations:
+        ``window`` over the seconds that become x, ``BAD_gap`` over samples that are missing
+        in some channel (NaN, as recorded), and each flag of the ledger over everything, with
+        its channels if it is of channels. A recording of derivations keeps them, without
+        places. Time 0 is where the recording was first read.
+
+    Raises
+    ------
+    ConfigError
+        If MNE is not installed, the run has no such item, or its recording cannot be read.
+    """
+    segment = _read(run, item_id)
+    return segment_to_mne(segment, _flags(run, item_id))
+
+
+def segment_to_mne(segment: Segment, flags: dict[str, tuple[str, ...]]) -> Any:
+    """Return a segment as an ``mne.io.RawArray`` with its gaps, its window and flags annotated.
+
+    Parameters
+    ----------
+    segment : channels with names of the 10-20 system, µV
+    flags : channels by flag, none for a flag of the item
+    """
+    mne = _import_mne()
+    inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
+    eeg = segment.eeg[:, inside]
+    duration_s = eeg.shape[1] / segment.sfreq
+    kinds = ["ecg" if name == EKG_CHANNEL else "eeg" for name in segment.channels]
+    info = mne.create_info(list(segment.channels), segment.sfreq, kinds)
+    raw = mne.io.RawArray(eeg.astype(np.float64) * 1e-6, info, verbose="error")
+    raw.set_montage("standard_1020", on_missing="ignore", verbose="error")
+    window = (
+        (segment.n_context - inside.start) / segment.sfreq,
+        segment.n_window / segment.sfreq,
+        "window",
+        (),
+    )
+    notes: list[Note] = [window, *_gaps(eeg, segment.sfreq)]
+    notes += [(0.0, duration_s, name, channels) for name, channels in flags.items()]
+    onsets, durations, texts, channels = zip(*notes, strict=True)
+    raw.set_annotations(mne.Annotations(onsets, durations, texts, ch_names=channels), verbose="error")
+    return raw
+
+
+def _import_mne() -> Any:
+    try:
+        import mne
+    except ImportError:
+        raise ConfigError("to_mne needs MNE-Python: pip install 'hms-eeg[mne]'") from None
+    return mne
+
+
+def _gaps(eeg: NDArray[np.float32], sfreq: float) -> list[Note]:
+    """Return an annotation for each stretch in which some channel has no sample."""
+    broken = np.concatenate([[False], ~np.isfinite(eeg).all(axis=0), [False]])
+    edges = np.flatnonzero(np.diff(broken.astype(np.int8))).reshape(-1, 2)
+    return [(start / sfreq, (stop - start) / sfreq, "BAD_gap", ()) for start, stop in edges.tolist()]
+
+
+def _read(run: Package, item_id: str) -> Segment:
+    plan = make_plan(run.config)
+    ids = plan.items["item_id"].tolist()
+    if item_id not in ids:
+        raise ConfigError(f"run {run.hash} has no item '{item_id}'{did_you_mean(item_id, ids)}")
+    row = ids.index(item_id)
+    part = plan.origins[RECORDING].of(row)
+    try:
+        if part is None:
+            raise Unusable("the table names no recording for it")
+        recording: Any = open_part(plan.source, part)
+        return read_segment(
+            recording,
+            plan.origins[RECORDING].starts[row],
+            window_s=float(plan.items["window_length_s"].iloc[row]),
+            context_s=needed_context_s(plan.item_stages.values()),
+            channels=tuple(dict.fromkeys((*CHANNELS, *needed_channels(plan.item_stages.values())))),
+        )
+    except Unusable as reason:
+        raise ConfigError(f"item '{item_id}': {reason.reason}") from None
+
+
+def _flags(run: Package, item_id: str) -> dict[str, tuple[str, ...]]:
+    """Return the flags of the run's ledger with their channels, nothing where the run has none."""
+    import pandas as pd
+
+    if LEDGER not in run.manifest["files"]:
+        return {}
+    table = pd.read_parquet(io.BytesIO(run.file(LEDGER).read_bytes()), filters=[("item_id", "==", item_id)])
+    found: dict[str, list[str]] = {}
+    items = run.qc.set_index(run.qc["item_id"].astype(str))["flags"].fillna("")
+    for name in filter(None, items[item_id].split(";")):
+        found[name] = []
+    for channel, text in zip(table["channel"], table["flags"], strict=True):
+        for name in filter(None, text.split(";")):
+            found[name].append(channel)
+    return {name: tuple(channels) for name, channels in found.items()}

@@ -1,0 +1,51 @@
+"""What a folder holds, by the names in it: which ``data=`` it looks like."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+
+__all__ = ["looks_like"]
+
+_MOST_NAMES = 5_000
+_BY_NAME = {"train.csv": "kaggle", "test.csv": "kaggle", "dataset_description.json": "bids"}
+_BY_SUFFIX = {
+    ".parquet": "kaggle", ".edf": "edf", ".bdf": "edf", ".mat": "iiic", ".vhdr": "mne", ".set": "mne",
+    ".fif": "mne", ".gdf": "mne", ".cnt": "mne", ".lay": "mne", ".eeg": "mne", ".mff": "mne",
+}  # fmt: skip
+
+
+def looks_like(folder: Path, *, made_here: str) -> tuple[str, str] | None:
+    """Return the option of ``data`` that a folder looks like, and the name that tells, or None.
+
+    Parameters
+    ----------
+    folder : looked into two levels deep, as far as its first few thousand names go
+    made_here : name of a file that marks a folder as made by hms, which is passed over
+    """
+    found: dict[str, str] = {}
+    for name, relative in islice(_names(folder, made_here), _MOST_NAMES):
+        kind = _BY_NAME.get(name) or _BY_SUFFIX.get(os.path.splitext(name)[1].lower())
+        if kind is not None:
+            found.setdefault(kind, relative)
+    for kind in ("bids", "kaggle", "edf", "iiic", "mne"):
+        if kind in found:
+            return kind, found[kind]
+    return None
+
+
+def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> Iterator[tuple[str, str]]:
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError:
+        return
+    if any(entry.name == made_here for entry in entries):
+        return
+    for entry in entries:
+        if entry.is_dir():
+            if levels > 1 and not entry.name.startswith("."):
+                yield from _names(Path(entry.path), made_here, levels - 1, f"{above}{entry.name}/")
+        else:
+            yield entry.name, f"{above}{entry.name}"

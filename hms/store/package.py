@@ -1,0 +1,249 @@
+"""A finished run, read only: its tables, arrays and digests."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config.compose import compose
+from hms.config.identity import settings_before
+from hms.config.schema import Config, build_config
+from hms.errors import ConfigError, ManifestError
+from hms.labels.folds import Split, splits_of
+from hms.registry import did_you_mean
+from hms.store.manifests import NAME, read_manifest
+from hms.store.npz import read_npz
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Package", "PackageLabels", "find_package", "list_packages"]
+
+
+@dataclass(frozen=True)
+class PackageLabels:
+    """Labels of the items used; row i is row i of ``meta``.
+
+    Attributes
+    ----------
+    y_soft : float32, shape (n_items, 6); rows sum to 1
+    w_conf : float32, shape (n_items,)
+    hc_mask : bool, shape (n_items,)
+    classes : the six class names
+    vote_sum : int32, shape (n_items,)
+    eeg_id : int64, shape (n_items,)
+    item_id : text, shape (n_items,)
+    """
+
+    y_soft: NDArray[np.float32]
+    w_conf: NDArray[np.float32]
+    hc_mask: NDArray[np.bool_]
+    classes: NDArray[np.str_]
+    vote_sum: NDArray[np.int32]
+    eeg_id: NDArray[np.int64]
+    item_id: NDArray[np.str_]
+
+
+class Package:
+    """The finished run in a folder; its tables are read when first asked for."""
+
+    def __init__(self, path: str | Path, *, reused: bool = False) -> None:
+        self.path = Path(path)
+        self.reused = reused
+        """Whether the run was found finished, so that nothing was computed."""
+
+    @cached_property
+    def manifest(self) -> dict[str, Any]:
+        """What the run was made from, by what, when, and the digest of every file."""
+        try:
+            return read_manifest(self.path)
+        except ManifestError as error:
+            raise ConfigError(f"{error}; run it again with the same command") from None
+
+    @property
+    def hash(self) -> str:
+        """The run's hash."""
+        return str(self.manifest["run"])
+
+    @cached_property
+    def meta(self) -> pd.DataFrame:
+        """One row per item used."""
+        return self._csv("data_package/meta_use.csv")
+
+    @cached_property
+    def excluded(self) -> pd.DataFrame:
+        """One row per item left out, with the stage that found it and the reason."""
+        return self._csv("data_package/meta_excluded.csv")
+
+    @cached_property
+    def qc(self) -> pd.DataFrame:
+        """The ledger: one row per item with its measures."""
+        return self._csv("qc/qc.csv")
+
+    @cached_property
+    def summary(self) -> dict[str, Any]:
+        """Votes, classes, strata and folds in numbers."""
+        loaded = json.loads(self.file("qc/summary.json").read_text())
+        assert isinstance(loaded, dict)
+        return loaded
+
+    @cached_property
+    def labels(self) -> PackageLabels:
+        """Soft labels, weights and the high-confidence mask."""
+        return PackageLabels(**self.arrays("data_package/labels.npz"))
+
+    @cached_property
+    def splits(self) -> list[Split]:
+        """Rows of ``meta`` per fold."""
+        return splits_of(self.arrays("data_package/splits.npz"))
+
+    def spec(self, item_id: str | int) -> NDArray[Any]:
+        """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
+        return self._item("spec_hr_out", item_id)["x"]
+
+    def spec_lr(self, item_id: str | int) -> NDArray[np.float32]:
+        """Return an item's ten minutes of the competition's spectrogram, shape (4, n_freqs, 300)."""
+        return self._item("spec_lr_out", item_id, "lr")["x"]
+
+    def wave(self, item_id: str | int) -> NDArray[np.float32]:
+        """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
+        return self._item("wave_hr_out", item_id)["x"]
+
+    @cached_property
+    def freqs(self) -> NDArray[np.float32]:
+        """Frequencies of the scalograms in Hz, ascending."""
+        return self._item("spec_hr_out", self.meta["item_id"].iloc[0])["freqs"]
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the rows of scalograms and waveforms: chains, or derivations."""
+        return list(self.config.at("montage.outputs"))
+
+    @cached_property
+    def config(self) -> Config:
+        """The run's configuration; what cannot change its results is as composed by default."""
+        frozen = dict(self.manifest["config"])
+        execution = self.manifest["execution"]
+        tree = compose().to_dict()
+        frozen["data"] = {**execution["data"], **frozen.get("data", {})}
+        for name, values in frozen.items():
+            section = str(name)
+            same = "kind" not in values or tree[section].get("kind") == values["kind"]
+            earlier = settings_before(section, tree[section] | values) if same else {}
+            tree[section] = {**tree[section], **earlier, **values} if same else values
+        return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
+
+    def file(self, path: str) -> Path:
+        """Return where a file of the run lies.
+
+        Raises
+        ------
+        ConfigError
+            If the run did not make it; the text names the stage that does.
+        """
+        if path not in self.manifest["files"]:
+            raise ConfigError(f"run {self.hash} has no {path}; it made {', '.join(self.manifest['stages'])}")
+        return self.path / path
+
+    def _item(self, folder: str, item_id: str | int, suffix: str = "hr") -> dict[str, NDArray[Any]]:
+        path = f"{folder}/{item_id}_{suffix}.npz"
+        if path not in self.manifest["files"]:
+            if folder not in {name.partition("/")[0] for name in self.manifest["files"]}:
+                raise ConfigError(
+                    f"run {self.hash} has no {folder}; it made {', '.join(self.manifest['stages'])}"
+                )
+            known = self.meta["item_id"].tolist()
+            raise ConfigError(f"run {self.hash} has no item '{item_id}'{did_you_mean(str(item_id), known)}")
+        return self.arrays(path)
+
+    def arrays(self, path: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of one of the run's npz files."""
+        return read_npz(self.file(path).read_bytes())
+
+    def _csv(self, path: str) -> pd.DataFrame:
+        import pandas as pd
+
+        ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
+        return pd.read_csv(self.file(path), dtype=ids, keep_default_na=False, na_values=[""])
+
+    def __repr__(self) -> str:
+        counts = self.manifest["counts"]
+        items = f"{counts['used']} items used, {counts['excluded']} left out"
+        return f"<{type(self).__name__} {self.hash}: {items}, in {self.path}>"
+
+    def overview(self) -> list[tuple[str, str]]:
+        """Return the run's headline facts as names and texts."""
+        counts = self.manifest["counts"]
+        facts = [("source", self._source()), ("items used", f"{counts['used']} of {counts['items']}")]
+        if self.manifest.get("patients"):
+            facts.append(("patients", f"{self.meta['patient_id'].nunique()}, {self.manifest['patients']}"))
+        facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
+        files = self.manifest["files"]
+        if "data_package/labels.npz" in files:
+            share = (
+                np.bincount(self.labels.y_soft.argmax(1), minlength=6) if counts["used"] else np.zeros(6, int)
+            )
+            facts.append(
+                ("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True)))
+            )
+        if "data_package/splits.npz" in files:
+            sizes = ", ".join(str(len(split.valid)) for split in self.splits)
+            facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
+        facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
+        facts.append(("folder", str(self.path)))
+        return facts
+
+    def _source(self) -> str:
+        """Return the option of ``data`` and the folder that the recordings are from."""
+        execution = self.manifest["execution"]
+        return f"data={execution['data']['kind']}, {execution['root']}"
+
+    def exclusions(self) -> dict[str, int]:
+        """Return how many items were left out for each reason, most first."""
+        counts: dict[str, int] = {}
+        for entry in self.manifest["excluded"]:
+            counts[entry["reason"]] = counts.get(entry["reason"], 0) + 1
+        return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def list_packages(outputs: Path) -> list[Package]:
+    """Return the finished runs in an outputs folder, the last finished first."""
+    if not outputs.is_dir():
+        return []
+    runs = [Package(p) for p in outputs.iterdir() if not p.is_symlink() and (p / NAME).is_file()]
+    return sorted(runs, key=lambda r: ((r.path / NAME).stat().st_mtime_ns, r.path.name), reverse=True)
+
+
+def find_package(name: str | Path, outputs: str | Path = "outputs") -> Package:
+    """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or several.
+    """
+    base = Path(outputs)
+    path = Path(name)
+    text = str(name)
+    if text == "latest" and (base / "latest" / NAME).is_file():
+        return Package((base / "latest").resolve())
+    if (path / NAME).is_file():
+        return Package(path.resolve())
+    if text == "latest":
+        raise ConfigError(f"{base} has no finished run; python run.py makes one")
+    names = [run.path.name for run in list_packages(base)]
+    found = [n for n in names if n.startswith(text)] if text else []
+    if text in names:
+        found = [text]
+    if len(found) > 1:
+        raise ConfigError(f"'{text}' stands for several runs: {', '.join(found)}")
+    if not found:
+        known = f"; there are {', '.join(names[:8])}" if names else ""
+        raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")
+    return Package((base / found[0]).resolve())

@@ -1,0 +1,456 @@
+"""A sweep: one command, several members, one leaderboard.
+
+Values separated by commas are multiplied out, every member is composed and planned
+before the first starts, and members run one after another: joblib works inside each, and
+what two of them share is computed once. A member that fails is a row of the table.
+"""
+
+from __future__ import annotations
+
+import itertools
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hms.config.compose import conf_dir, group_options
+from hms.config.convert import first_lines
+from hms.config.identity import digest_of
+from hms.config.schema import Config
+from hms.engine.frozen import compose
+from hms.errors import ConfigError
+from hms.sweep.leaderboard import Leaderboard, Member, make_leaderboard
+from hms.sweep.page import write_leaderboard
+from hms.terminal import say
+
+if TYPE_CHECKING:
+    from hms.engine.plan import Plan
+
+__all__ = [
+    "Sweep",
+    "expand",
+    "finish",
+    "plan_sweep",
+    "plan_text",
+    "run_member",
+    "run_sweep",
+    "sweep",
+    "uses_hydras_sweeper",
+]
+
+FOLDER = "sweeps"
+SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "plugins")
+"""What a sweep has one of: settings that say where and how, not what."""
+
+SWEEPERS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper", "hydra.launcher")
+
+
+# --- from a command to members -------------------------------------------------------------------
+
+
+def expand(
+    overrides: Sequence[str], config_dir: str | Path | None = None, *, combine: str = "all"
+) -> tuple[list[str], list[list[str]]]:
+    """Return the keys that vary, and the overrides of every member.
+
+    Parameters
+    ----------
+    overrides : in Hydra's grammar; ``cwt=morlet,gmw``, ``weight=glob(*)`` and
+        ``cwt.n_freqs=range(32,65,16)`` vary
+    combine : "all", the product of all values, or "one_at_a_time", the first value of
+        every key, then each other value with the first ones of the other keys
+
+    Raises
+    ------
+    ConfigError
+        If an override cannot be read, or names no finite list of values.
+    """
+    parsed = _parse(overrides)
+    keys = [override.get_key_element() for override in parsed if override.is_sweep_override()]
+    for key in keys:
+        if key.partition(".")[0] in SHARED:
+            raise ConfigError(f"{key} is one for the whole sweep; its members share it")
+    texts = [
+        _values(override, config_dir) if override.is_sweep_override() else [str(override.input_line)]
+        for override in parsed
+    ]
+    members = itertools.product(*texts) if combine == "all" else _one_at_a_time(texts)
+    return list(dict.fromkeys(keys)), [list(member) for member in dict.fromkeys(members)]
+
+
+def _one_at_a_time(texts: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
+    first = tuple(values[0] for values in texts)
+    yield first
+    for place, values in enumerate(texts):
+        for value in values[1:]:
+            yield (*first[:place], value, *first[place + 1 :])
+
+
+def _parse(overrides: Sequence[str]) -> list[Any]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import HydraException
+
+    try:
+        return list(OverridesParser.create().parse_overrides(list(overrides)))
+    except HydraException as error:
+        text = first_lines(error).partition("; See ")[0]
+        raise ConfigError(f"{text}; an override is written key=value, with no space around '='") from None
+
+
+def _values(override: Any, config_dir: str | Path | None) -> list[str]:
+    """Return one override per value of one that varies."""
+    from hydra.core.override_parser.types import Glob
+
+    key = override.get_key_element()
+    if isinstance(override.value(), Glob):
+        folders = [conf_dir(), *([] if config_dir is None else [Path(config_dir).expanduser()])]
+        names = override.value().filter(group_options(folders).get(key, []))
+    elif override.is_discrete_sweep():
+        names = list(override.sweep_string_iterator())
+    else:
+        raise ConfigError(f"'{override.input_line}' is no list of values; a search can draw from it")
+    if not names:
+        raise ConfigError(f"'{override.input_line}' stands for no value")
+    return [f"{key}={name}" for name in names]
+
+
+def uses_hydras_sweeper(overrides: Sequence[str], config_dir: str | Path | None = None) -> bool:
+    """Tell whether a command, or the experiment that it names, chooses a sweeper or launcher of Hydra's."""
+    if any(text.lstrip("+").startswith(SWEEPERS) for text in overrides):
+        return True
+    folders = [conf_dir(), *([] if config_dir is None else [Path(config_dir).expanduser()])]
+    names = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
+    files = [folder / "experiment" / f"{name}.yaml" for folder in folders for name in names]
+    return any(_overrides_a_sweeper(file) for file in files if file.is_file())
+
+
+def _overrides_a_sweeper(file: Path) -> bool:
+    from omegaconf import OmegaConf
+
+    tree = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
+    defaults = tree.get("defaults", []) if isinstance(tree, dict) else []
+    keys = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
+    return any(key.replace("override ", "").lstrip("/").startswith(SWEEPERS) for key in keys)
+
+
+# --- the plan ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Due:
+    """A stage of a member: its key, the items it lacks, and the seconds that they take, if known."""
+
+    name: str
+    key: str
+    to_do: int
+    total: int
+    seconds: float | None
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A member before its turn, with the stages that it needs."""
+
+    member: Member
+    run_hash: str = ""
+    finished: bool = False
+    stages: tuple[Due, ...] = ()
+
+
+@dataclass(frozen=True)
+class Sweep:
+    """A sweep before it starts.
+
+    Attributes
+    ----------
+    name : its folder in outputs/sweeps
+    settings : the configuration that says where and how
+    reference : number of the member that the others are compared with
+    """
+
+    name: str
+    command: str
+    settings: Config
+    reference: int
+    members: tuple[Planned, ...]
+
+    @property
+    def folder(self) -> Path:
+        """Where the leaderboard goes."""
+        return Path(self.settings.outputs_dir) / FOLDER / self.name
+
+
+def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> Sweep:
+    """Compose and plan every member; computes nothing.
+
+    A member that cannot be composed or planned carries its error.
+
+    Raises
+    ------
+    ConfigError
+        If the command as a whole cannot be read, or names a reference that no member is.
+    """
+    settings = _settings(overrides, config_dir)
+    keys, texts = expand(overrides, config_dir, combine=settings.sweep.combine)
+    members = []
+    for number, own in enumerate(texts, start=1):
+        apart = tuple(text for text in own if text.partition("=")[0] in keys)
+        members.append(_composed(Member(number, apart), own, config_dir))
+    if settings.sweep.combine == "one_at_a_time":
+        members = _named_by_difference(members)
+    return Sweep(
+        name=settings.sweep.name or _name(keys, overrides),
+        command=_command(overrides, config_dir),
+        settings=settings,
+        reference=_reference(settings.sweep.reference, members),
+        members=tuple(_planned(member) for member in members),
+    )
+
+
+def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config:
+    """Return the configuration that says where and how: what all members share."""
+    shared = [
+        str(override.input_line)
+        for override in _parse(overrides)
+        if override.get_key_element().partition(".")[0] in (*SHARED, "experiment")
+        and not override.is_sweep_override()
+    ]
+    return compose(*shared, config_dir=config_dir)
+
+
+def _named_by_difference(members: Sequence[Member]) -> list[Member]:
+    """Name every member but the first by what it does not share with the first."""
+    first = members[0]
+    return [
+        first,
+        *(
+            replace(m, overrides=tuple(o for o in m.overrides if o not in first.overrides))
+            for m in members[1:]
+        ),
+    ]
+
+
+def _composed(member: Member, overrides: Sequence[str], config_dir: str | Path | None) -> Member:
+    try:
+        return replace(member, cfg=compose(*overrides, config_dir=config_dir))
+    except ConfigError as error:
+        return replace(member, error=str(error))
+
+
+def _name(keys: Sequence[str], overrides: Sequence[str]) -> str:
+    """Return a name from what varies and a digest of what was typed, places and workers left out."""
+    typed = [text for text in overrides if text.partition("=")[0].partition(".")[0] not in SHARED]
+    words = "-".join(key.replace("/", "_").replace("@", "_") for key in keys)[:60] or "one"
+    return f"{words}-{digest_of(typed, 4)}"
+
+
+def _command(overrides: Sequence[str], config_dir: str | Path | None) -> str:
+    import shlex
+
+    extra = [] if config_dir is None else ["--config-dir", str(config_dir)]
+    return shlex.join(["python", "run.py", "-m", *extra, *overrides])
+
+
+def _reference(asked: str | None, members: Sequence[Member]) -> int:
+    """Return the number of the member that ``sweep.reference`` names: by number, or by its overrides.
+
+    Raises
+    ------
+    ConfigError
+        If it names none, or several.
+    """
+    if asked is None:
+        return members[0].number
+    if asked.isdecimal():
+        found = [m.number for m in members if m.number == int(asked)]
+    else:
+        wanted = set(asked.replace(",", " ").split())
+        found = [m.number for m in members if wanted <= set(m.overrides)]
+    if len(found) != 1:
+        listed = "; ".join(f"{m.number}: {m.label}" for m in members)
+        raise ConfigError(
+            f"sweep.reference={asked} names {len(found) or 'no'} members; "
+            f"give the number or the overrides of one: {listed}"
+        )
+    return found[0]
+
+
+def _planned(member: Member) -> Planned:
+    """Plan a member; an error found on the way is its row of the table."""
+    from hms.engine.manifest import is_whole
+    from hms.engine.plan import make_plan
+
+    if member.cfg is None:
+        return Planned(member)
+    try:
+        plan = make_plan(member.cfg)
+        return Planned(member, plan.run_hash, is_whole(plan), tuple(_due_stages(plan)))
+    except Exception as error:
+        return Planned(replace(member, error=_text(error)))
+
+
+def _text(error: Exception) -> str:
+    """Return an error as its row shows it: known ones in their own words."""
+    from hms.errors import StorageError, TooManyFailures
+
+    known = isinstance(error, (ConfigError, TooManyFailures, StorageError))
+    text = str(error) if known else f"{type(error).__name__}: {error}"
+    return " ".join(text.split())
+
+
+def _due_stages(plan: Plan) -> Iterator[Due]:
+    from hms.config.schema import n_workers
+    from hms.engine.explain import seconds_per_item
+    from hms.engine.tables import known_table_files
+
+    jobs, states = n_workers(plan.cfg.n_jobs), plan.states()
+    for state in states:
+        left = state.total - state.done
+        pace = seconds_per_item(plan, state.stage) if left else 0.0
+        seconds = None if pace is None else left * pace / jobs
+        yield Due(state.stage.name, state.stage.key, left, state.total, seconds)
+    known = {} if any(s.done < s.total for s in states) else known_table_files(plan)
+    for stage in plan.tables:
+        left = 0 if stage.name in known else 1
+        yield Due(stage.name, stage.key, left, 1, seconds_per_item(plan, stage) if left else 0.0)
+
+
+def plan_text(planned: Sweep) -> str:
+    """Return what a sweep will compute, what its members share, and about how long it takes."""
+    from hms.terminal import columns
+
+    good = [p for p in planned.members if not p.member.error]
+    finished = sum(p.finished for p in good)
+    head = f"sweep {planned.name}: {len(planned.members)} members"
+    notes = [f"{finished} finished"] if finished else []
+    notes += [f"{len(planned.members) - len(good)} cannot run"] if len(good) < len(planned.members) else []
+    unique = _unique(good)
+    rows: list[tuple[str, ...]] = [("  stage", "sets", "for members", "to compute", "about")]
+    rows += [_stage_row(name, dues, good) for name, dues in unique.items()]
+    lines = [", ".join([head, *notes]), *([columns(rows)] if good else []), *_about(unique, good)]
+    return "\n".join([*lines, *(_member_line(p, planned.reference) for p in planned.members)])
+
+
+def _unique(members: Iterable[Planned]) -> dict[str, list[Due]]:
+    """Return by name every different stage that members need, each once, with the most it has to do."""
+    found: dict[str, dict[str, Due]] = {}
+    for planned in members:
+        for due in planned.stages:
+            of_name = found.setdefault(due.name, {})
+            if due.key not in of_name or of_name[due.key].to_do < due.to_do:
+                of_name[due.key] = due
+    return {name: list(dues.values()) for name, dues in found.items()}
+
+
+def _stage_row(name: str, dues: Sequence[Due], members: Sequence[Planned]) -> tuple[str, ...]:
+    wanting = sum(any(due.name == name for due in planned.stages) for planned in members)
+    left = [due for due in dues if due.to_do]
+    items = sum(due.to_do for due in left if due.total > 1)
+    work = f"{len(left)}" + (f" ({items} items)" if items else "") if left else "none"
+    return (f"  {name}", str(len(dues)), str(wanting), work, _duration(dues) if left else "")
+
+
+def _duration(dues: Iterable[Due]) -> str:
+    seconds = [due.seconds for due in dues if due.to_do]
+    return "" if None in seconds else f"{sum(s for s in seconds if s is not None):.1f} s"
+
+
+def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str]:
+    dues = [due for found in unique.values() for due in found if due.to_do]
+    if not dues:
+        return ["nothing is left to compute"] if members else []
+    known = sum(due.seconds for due in dues if due.seconds is not None)
+    unknown = sorted({due.name for due in dues if due.seconds is None})
+    if not unknown:
+        return [f"about {known:.0f} s in all"]
+    return [f"about {known:.0f} s, and what was never computed here: {', '.join(unknown)}"]
+
+
+def _member_line(planned: Planned, reference: int) -> str:
+    member = planned.member
+    state = "finished" if planned.finished else member.error or f"run {planned.run_hash}"
+    note = ", the reference" if member.number == reference else ""
+    return f"  {member.number}  {member.label}: {state}{note}"
+
+
+# --- running -------------------------------------------------------------------------------------
+
+
+def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
+    """Run the members of a sweep and return its leaderboard, which is also written.
+
+    Parameters
+    ----------
+    *overrides : str
+        As after ``run.py -m``: ``"cwt=morlet,gmw"``, ``"baseline=logreg"``.
+
+    Raises
+    ------
+    ConfigError
+        If the command as a whole cannot be read; what only one member is wrong about is in its row.
+    StorageError
+        If the leaderboard cannot be written.
+    """
+    return _carry_out(plan_sweep(overrides, config_dir))
+
+
+def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> int:
+    """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed."""
+    planned = plan_sweep(overrides, config_dir)
+    if planned.settings.plan:
+        print(plan_text(planned))
+        return int(any(p.member.error for p in planned.members))
+    return finish(_carry_out(planned), planned.folder)
+
+
+def finish(board: Leaderboard, folder: Path) -> int:
+    """Show a leaderboard and where it lies; return 1 if a member failed, else 0."""
+    print(board)
+    print(f"{os.path.join(folder, 'leaderboard.html')} (also .csv and .json)")
+    if board.n_failed:
+        print(f"hms: {board.n_failed} of {len(board.rows)} members failed", file=sys.stderr, flush=True)
+    return 1 if board.n_failed else 0
+
+
+def _carry_out(planned: Sweep) -> Leaderboard:
+    """Run members one after another; whatever happens, the leaderboard of what is there is written."""
+    say(plan_text(planned))
+    members = [p.member for p in planned.members]
+    try:
+        for i, member in enumerate(members):
+            if not member.error:
+                say(f"member {member.number} of {len(members)}: {member.label}")
+                members[i] = run_member(member)
+    except KeyboardInterrupt:
+        waiting = [m.run is None and not m.error for m in members]
+        members = [replace(m, error="interrupted") if w else m for m, w in zip(members, waiting, strict=True)]
+        write_leaderboard(_board(planned, members), planned.folder)
+        raise
+    board = _board(planned, members)
+    write_leaderboard(board, planned.folder)
+    return board
+
+
+def _board(planned: Sweep, members: Sequence[Member]) -> Leaderboard:
+    return make_leaderboard(
+        members,
+        name=planned.name,
+        command=planned.command,
+        objective=planned.settings.sweep.objective,
+        reference=planned.reference,
+    )
+
+
+def run_member(member: Member) -> Member:
+    """Return a member with its run, or with the error that it ended with."""
+    from hms.engine.runner import run
+
+    if member.cfg is None:
+        return member
+    try:
+        return replace(member, run=run(member.cfg))
+    except Exception as error:
+        say(f"  failed: {_text(error)}")
+        return replace(member, error=_text(error))

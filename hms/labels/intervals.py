@@ -31,6 +31,7 @@ __all__ = [
     "HOLDS_FROM",
     "LEVEL",
     "REFITTED",
+    "Groups",
     "Interval",
     "Simultaneous",
     "effective_number",
@@ -91,8 +92,8 @@ class Interval:
         """Say why there is no interval, or nothing where there is one."""
         if self.holds:
             return ""
-        if not self.n_items:
-            return "no items"
+        if np.isnan(self.value):
+            return "not defined" if self.n_items else "no items"
         return f"no interval holds: {self.effective:.0f} effective patients of {HOLDS_FROM} needed"
 
     def to_dict(self) -> dict[str, float | int | str | None]:

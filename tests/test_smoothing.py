@@ -6,8 +6,8 @@ from test_items import choose, votes_of, votes_table
 
 import hms.labels.smoothing  # noqa: F401  (registers the kind)
 from hms.competition import VOTE_COLUMNS
+from hms.errors import ConfigError
 from hms.labels.evidence import fit_mixture, posterior_mean
-from hms.registry import ConfigError
 
 RNG = np.random.default_rng(0)
 SHARES = RNG.dirichlet([0.3, 0.3, 0.2, 0.2, 0.2, 0.8], 160)

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.errors import ConfigError
 from hms.labels.evidence import Mixture, fit_mixture, posterior_mean
 from hms.labels.items import Labels, vote_array
 from hms.labels.votes import high_confidence
-from hms.registry import ConfigError, register
+from hms.registry import register
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -13,6 +13,7 @@ from conftest import Prepared
 from test_quality_run import noise, write_set
 
 import hms
+from hms.competition import CLASSES
 from hms.report.baseline import baseline_cards
 from hms.results.run import Run
 from hms.training.baseline import (
@@ -140,7 +141,7 @@ def test_every_item_is_predicted_by_the_model_of_its_fold():
 
 
 def test_confusion_counts_consensus_against_prediction():
-    table = confusion(np.eye(6)[[0, 0, 3]], np.eye(6)[[0, 1, 3]])
+    table = confusion(np.eye(6)[[0, 0, 3]], np.eye(6)[[0, 1, 3]], CLASSES)
     assert table["classes"][:2] == ["seizure", "lpd"]
     assert table["counts"][0] == [1, 1, 0, 0, 0, 0]
     assert table["counts"][3] == [0, 0, 0, 1, 0, 0]
@@ -153,7 +154,16 @@ def test_items_that_no_fold_validates_are_counted_and_left_out_of_the_scores():
     fits = (partial(logreg, params=PARAMS), class_prior)
     model, prior = (out_of_fold(x, y, w, splits, fit) for fit in fits)
     votes, patients = np.full(40, 3), np.arange(40) // 2
-    got = report_scores(y, model, prior, vote_sum=votes, patient_id=patients, threshold=10, n_resamples=50)
+    got = report_scores(
+        y,
+        model,
+        prior,
+        vote_sum=votes,
+        patient_id=patients,
+        classes=CLASSES,
+        threshold=10,
+        n_resamples=50,
+    )
     assert (got["n_items"], got["n_without_prediction"]) == (10, 30)
     assert got["model"]["stratum"]["10+"]["value"] is None
     json.dumps(got, allow_nan=False)

@@ -13,6 +13,7 @@ from recordings import bipolar, field_at, noise, patched, write_bdf, write_edf
 import hms
 from hms.competition import CLASSES, EEG_CHANNELS, VOTE_COLUMNS
 from hms.errors import ConfigError
+from hms.labels.classes import SIX
 from hms.results.run import Run
 from hms.sources.base import SourceParams
 from hms.sources.edf import Edf, EdfRecording
@@ -251,7 +252,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, message):
 
     def read() -> None:
         table = windows_of_files(read_windows(path), ["a.edf"])
-        windows_from_rows(table.rows, path, Patients(table.patients or {}, ""))
+        windows_from_rows(table.rows, path, SIX, Patients(table.patients or {}, ""))
 
     with pytest.raises(ConfigError, match=message):
         read()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hms import registry
-from hms.competition import VOTE_COLUMNS
+from hms.competition import CLASSES, VOTE_COLUMNS
 from hms.errors import ConfigError
 from hms.labels.items import ITEM_COLUMNS, Labels, Unit, Window, choose_items
 from hms.registry import Params, register
@@ -27,7 +27,7 @@ def votes_table(*rows):
 
 
 def choose(frame, unit="per_eeg", labels="window", window=CENTRAL):
-    return choose_items(frame, Unit(unit, UNITS[unit]), Labels(labels, 10), window)
+    return choose_items(frame, Unit(unit, UNITS[unit]), Labels(labels, 10, CLASSES, False), window)
 
 
 def votes_of(items):
@@ -84,7 +84,7 @@ def test_per_row_takes_every_row_recording_by_recording():
 @pytest.mark.parametrize("unit", UNITS)
 def test_every_item_row_has_all_columns_and_types(unit):
     items = choose(TABLE, unit)
-    assert tuple(items.columns) == ITEM_COLUMNS
+    assert tuple(items.columns) == (*ITEM_COLUMNS, *VOTE_COLUMNS)
     assert list(items.index) == list(range(len(items)))
     assert items["vote_sum"].dtype == np.int32
     assert items["eeg_id"].dtype == items["eeg_sub_id"].dtype == np.int64
@@ -146,7 +146,7 @@ def test_what_the_source_gives_is_passed_on():
 
 def test_item_ids_that_repeat_are_refused():
     with pytest.raises(ConfigError, match="unit 'per_row' gives the item_id 'b' to several items, 4 in all"):
-        choose_items(TABLE, Unit("per_row", "recording"), Labels("window", 10), CENTRAL)
+        choose_items(TABLE, Unit("per_row", "recording"), Labels("window", 10, CLASSES, False), CENTRAL)
 
 
 def test_a_total_that_no_file_can_hold_is_refused():
@@ -176,7 +176,9 @@ def own_kinds():
 
 
 def test_own_functions_need_nothing_but_registering(own_kinds):
-    items = choose_items(TABLE, Unit("first_row", "recording"), Labels("doubled", 10), own_kinds)
+    items = choose_items(
+        TABLE, Unit("first_row", "recording"), Labels("doubled", 10, CLASSES, False), own_kinds
+    )
     assert list(items["item_id"]) == ["b", "a"]
     assert votes_of(items)[0] == [6, 0, 0, 0, 0, 0]
     assert list(items["window_start_s"]) == [1.0, 1.0]
@@ -187,7 +189,9 @@ def test_settings_of_another_kind_are_refused():
     with pytest.raises(
         ConfigError, match=r"kind 'within': its settings Params must extend hms.labels.items.Window"
     ):
-        choose_items(TABLE, Unit("per_eeg", "recording"), Labels("window", 10), Params("within"))
+        choose_items(
+            TABLE, Unit("per_eeg", "recording"), Labels("window", 10, CLASSES, False), Params("within")
+        )
 
 
 # --- properties ----------------------------------------------------------------------------------

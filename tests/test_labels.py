@@ -16,6 +16,7 @@ from hms.config.compose import conf_dir
 from hms.config.convert import convert
 from hms.errors import ConfigError
 from hms.labels import folds, items, summary, weights  # noqa: F401  (registers the kinds)
+from hms.labels.classes import COMPETITION
 from hms.labels.votes import consensus, high_confidence, soft_labels
 from hms.labels.weights import confidence_weights
 from hms.registry import Group, Params, kinds, register
@@ -56,7 +57,7 @@ def test_soft_labels_sum_to_one_and_leave_the_votes_alone(votes):
         ([[0] * 6] * 7, r"no soft label; rows 0, 1, 2, 3, 4 and 2 more$"),
         ([[2, -1, 0, 0, 0, 0]], r"votes must be finite and not negative; rows 0$"),
         ([[math.nan] * 6], r"votes must be finite and not negative; rows 0$"),
-        ([1, 2, 3], r"votes have the shape \(n_items, 6\), not \(3,\)"),
+        ([1, 2, 3], r"votes have the shape \(n_items, n_classes\), not \(3,\)"),
     ],
 )
 def test_soft_labels_refuse_what_has_no_distribution(votes, text):
@@ -206,6 +207,7 @@ def test_summary_reports_every_stratum_and_fold():
         [4, 2, 12],
         [0.4, 0.2, 1.2],
         ["a", "a", "b"],
+        classes=COMPETITION,
         threshold=10,
         splits=[(np.array([2]), np.array([0, 1])), (np.array([0, 1]), np.array([2]))],
     )
@@ -230,7 +232,7 @@ def test_summary_reports_every_stratum_and_fold():
 
 def test_summary_of_no_items_is_made_and_says_so():
     empty = np.zeros(0)
-    found = summary.summarise_labels(np.zeros((0, 6)), empty, empty, empty, threshold=10)
+    found = summary.summarise_labels(np.zeros((0, 6)), empty, empty, empty, classes=COMPETITION, threshold=10)
     assert found["items"] == 0
     assert found["high_confidence_share"] is None
     assert found["strata"]["all"]["proportions_raw"]["seizure"] is None

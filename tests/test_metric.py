@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.special import rel_entr
 
+from hms.competition import CLASSES
 from hms.training.metric import (
     Interval,
     align,
@@ -205,7 +206,12 @@ def test_scores_by_stratum_class_and_fold_are_the_means_of_their_items():
     target = np.array([one(0), one(0), one(1), one(5)])
     prediction = np.array([UNIFORM, one(0), one(1), UNIFORM])
     got = scores(
-        target, prediction, vote_sum=[12, 3, 10, 3], patient_id=["a", "b", "c", "d"], fold=[0, 0, 1, 10]
+        target,
+        prediction,
+        vote_sum=[12, 3, 10, 3],
+        patient_id=["a", "b", "c", "d"],
+        fold=[0, 0, 1, 10],
+        classes=CLASSES,
     )
     assert got["all"]["all"].value == pytest.approx(math.log(6) / 2)
     assert got["stratum"]["10+"].value == pytest.approx(math.log(6) / 2)
@@ -220,7 +226,7 @@ def test_scores_by_stratum_class_and_fold_are_the_means_of_their_items():
 def test_reliability_compares_predicted_and_observed_shares_bin_by_bin():
     target = [one(0), one(0), one(1), one(1)]
     prediction = [[0.75, 0.25, 0, 0, 0, 0]] * 4
-    rows = [row for row in reliability(target, prediction, n_bins=4) if row["class"] == "seizure"]
+    rows = [row for row in reliability(target, prediction, CLASSES, n_bins=4) if row["class"] == "seizure"]
     assert rows == [
         {"class": "seizure", "low": 0.75, "high": 1.0, "n": 4, "predicted": 0.75, "observed": 0.5}
     ]

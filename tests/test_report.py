@@ -19,6 +19,7 @@ from report_data import MadeUp, fabricate, make_items
 import hms
 from hms.config.compose import compose
 from hms.errors import ConfigError
+from hms.labels.classes import COMPETITION
 from hms.quality.measures import Inspection, inspect, spectrum, spectrum_freqs
 from hms.quality.sketches import gap_raster, histogram, shrink_power
 from hms.report.cards import counted
@@ -247,7 +248,7 @@ def test_command_gives_the_configuration_back() -> None:
 
 
 def test_vote_totals_name_the_gap_below_high_confidence() -> None:
-    card = vote_totals(np.array([0, 1, 2, 3]), np.array([3, 7, 12, 12]), 10)
+    card = vote_totals(np.array([0, 1, 2, 3]), np.array([3, 7, 12, 12]), 10, COMPETITION)
     assert card.note == "High confidence means 10 votes or more: 50.0 % of items. No item has 8 or 9 votes."
 
 
@@ -256,22 +257,24 @@ def test_vote_totals_name_the_gap_below_high_confidence() -> None:
     [([3, 9], ""), ([3, 8], " No item has 9 votes."), ([6, 12], " No item has 7 to 9 votes.")],
 )
 def test_gap_below_high_confidence_is_short(totals: list[int], said: str) -> None:
-    note = vote_totals(np.zeros(2, int), np.array(totals), 10).note
+    note = vote_totals(np.zeros(2, int), np.array(totals), 10, COMPETITION).note
     assert note.partition("items.")[2] == said
 
 
 def test_axis_of_few_items_has_whole_numbers() -> None:
-    card = vote_totals(np.array([0]), np.array([3]), 10)
+    card = vote_totals(np.array([0]), np.array([3]), 10, COMPETITION)
     assert ">0.5<" not in card.body
 
 
 def test_classes_that_no_item_has_take_no_room() -> None:
     label, freqs = np.array([1, 1, 4]), np.arange(1.0, 100)
-    card = spectra(np.zeros((3, 99), np.float32), label, freqs)
+    card = spectra(np.zeros((3, 99), np.float32), label, freqs, COMPETITION)
     assert card.body.count("<svg") == 2
     assert card.note.endswith("No item has the consensus Seizure, GPD, LRDA, Other.")
     power = np.zeros((3, 4, 16, 10), np.float16)
-    card = mean_scalograms(power, label, cwt_hz=(0.5, 20), window_s=10, outputs=("LL", "LP", "RL", "RP"))
+    card = mean_scalograms(
+        power, label, COMPETITION, cwt_hz=(0.5, 20), window_s=10, outputs=("LL", "LP", "RL", "RP")
+    )
     assert card.body.count("<svg") == 3  # and the scale
 
 
@@ -279,7 +282,7 @@ def test_classes_that_no_item_has_take_no_room() -> None:
 def test_every_row_of_a_scalogram_is_drawn(n_outputs: int) -> None:
     names = [f"row{i}" for i in range(n_outputs)]
     power = np.zeros((2, n_outputs, 16, 10), np.float16)
-    card = mean_scalograms(power, np.array([0, 0]), cwt_hz=(0.5, 20), window_s=10, outputs=names)
+    card = mean_scalograms(power, np.array([0, 0]), COMPETITION, cwt_hz=(0.5, 20), window_s=10, outputs=names)
     assert [f">{name}<" in card.body for name in names] == [True] * n_outputs
     assert "rows" not in card.note
 
@@ -292,7 +295,7 @@ def test_counts_agree_with_their_nouns(number: float, text: str) -> None:
 
 
 def test_entropy_picture_tells_the_median() -> None:
-    card = entropy_boxes(np.array([0.0, 0.5, 1.0]), np.array([1, 1, 1]))
+    card = entropy_boxes(np.array([0.0, 0.5, 1.0]), np.array([1, 1, 1]), COMPETITION)
     assert "LPD median 0.50" in card.body
 
 

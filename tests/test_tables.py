@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from hms.competition import TRAIN_COLUMNS, VOTE_COLUMNS
 from hms.errors import ConfigError
+from hms.labels.classes import COMPETITION, Ballot, Classes
 from hms.sources import tables
 from hms.sources.tables import FRAME_COLUMNS, eeg_number, read_votes, votes_from_frame
 
@@ -46,7 +47,7 @@ def test_reads_the_competitions_layout(tmp_path):
     """Every value of three rows is where it belongs, with its dtype."""
     table = read_votes(write(tmp_path, *ROWS))
     frame = table.frame
-    assert tuple(frame.columns) == FRAME_COLUMNS
+    assert tuple(frame.columns) == (*FRAME_COLUMNS, *VOTE_COLUMNS)
     assert list(frame.index) == [0, 1, 2]
     assert list(frame["recording"]) == ["1628180742", "1628180742", "2277392603"]
     assert list(frame["eeg_id"]) == [1628180742, 1628180742, 2277392603]
@@ -63,7 +64,7 @@ def test_reads_the_competitions_layout(tmp_path):
         [3, 0, 0, 0, 0, 1],
         [0, 0, 5, 0, 1, 5],
     ]
-    kinds = {name: frame[name].dtype for name in FRAME_COLUMNS}
+    kinds = {name: frame[name].dtype for name in frame.columns}
     assert {kinds[name] for name in VOTE_COLUMNS} == {np.dtype("int32")}
     assert kinds["eeg_id"] == kinds["eeg_sub_id"] == np.dtype("int64")
     assert kinds["offset_s"] == kinds["spectrogram_offset_s"] == np.dtype("float64")
@@ -227,7 +228,7 @@ IDS = "ids of letters, digits, '_' and '-', at most 200 of them"
 @pytest.mark.parametrize(
     ("column", "value", "rule"),
     [
-        *(("lpd_vote", v, COUNTS) for v in ("-1", "0.5", "", "nan", "inf", "three", "1000001", "0x3", "1_0")),
+        *(("lpd_vote", v, COUNTS) for v in ("-1", "", "nan", "inf", "three", "1000001", "0x3", "1_0")),
         ("eeg_sub_id", "-1", "whole numbers from 0 to 9007199254740992"),
         ("eeg_sub_id", "1.5", "whole numbers from 0 to 9007199254740992"),
         *(("eeg_label_offset_seconds", v, "seconds, 0 or more") for v in ("", "nan", "-2.0", "inf", "start")),
@@ -241,6 +242,33 @@ IDS = "ids of letters, digits, '_' and '-', at most 200 of them"
 def test_a_wrong_value_is_named_by_column_and_line(tmp_path, column, value, rule):
     path = write(tmp_path, ROW_1, ROW_2, edited(ROW_3, **{column: value}))
     assert message(path) == f"column '{column}' must hold {rule}, but line 4 has '{value}'"
+
+
+def test_a_share_is_refused_with_the_setting_that_takes_it(tmp_path):
+    path = write(tmp_path, ROW_1, edited(ROW_3, lpd_vote="0.5"))
+    hint = "; labels.soft_votes=true takes shares"
+    assert message(path) == f"column 'lpd_vote' must hold {COUNTS}, but line 3 has '0.5'{hint}"
+    frame = read_votes(path, Ballot(COMPETITION, soft=True)).frame
+    assert frame["lpd_vote"].tolist() == [0, 0.5]
+    assert {frame[name].dtype for name in VOTE_COLUMNS} == {np.dtype("float32")}
+
+
+def test_classes_of_ones_own_have_a_column_each(tmp_path, capsys):
+    """Votes for what is no class are said not to be read."""
+    header = HEADER.replace("seizure_vote", "spike_vote")
+    path = write(tmp_path, *ROWS, header=header)
+    table = read_votes(path, Ballot(Classes(("other", "spike")), soft=False))
+    assert table.classes.names == ("other", "spike")
+    assert table.frame[["other_vote", "spike_vote"]].to_numpy().tolist() == [[0, 3], [1, 3], [5, 0]]
+    assert "votes for lpd,gpd,lrda,grda are not read" in capsys.readouterr().err
+
+
+def test_votes_for_other_classes_alone_are_refused(tmp_path):
+    path = write(tmp_path, "a,p,1,0", header="eeg_id,patient_id,spike_vote,none_vote")
+    assert message(path, require_votes=False) == (
+        "has votes for spike,none, but labels.classes has seizure, lpd, gpd, lrda, grda, other; "
+        "labels.classes=[spike,none] takes them"
+    )
 
 
 def test_an_id_of_200_characters_is_the_longest(tmp_path):

@@ -264,7 +264,7 @@ def make_plan(cfg: Config) -> Plan:
     outputs = Outputs(Path(cfg.outputs_dir))
     item_stages, tables = choose_stages(cfg)
     source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
-    votes = source.votes()
+    votes = source.votes(cfg.at("labels.ballot"))
     if not votes.has_votes:
         say_what_needs_votes(cfg)
         item_stages, tables = choose_stages(cfg, has_votes=False)

@@ -23,8 +23,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.competition import CLASSES
 from hms.errors import ConfigError
+from hms.labels.classes import Classes
 from hms.labels.items import row_with_most_votes, vote_array
 from hms.labels.votes import consensus
 from hms.registry import Limits, Params, lookup, register
@@ -101,8 +101,8 @@ def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
     Returns
     -------
     DataFrame
-        int64 columns ``recordings`` and the six of `hms.competition.CLASSES`; index
-        patient_id, sorted as text.
+        int64 columns ``recordings`` and one per class of the table; index patient_id, sorted
+        as text.
     """
     import pandas as pd
 
@@ -110,7 +110,7 @@ def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
     names, patient = np.unique(frame["patient_id"].to_numpy(dtype=object)[rows], return_inverse=True)
     label = consensus(vote_array(frame)[rows])
     counts = {"recordings": np.bincount(patient, minlength=names.size)}
-    for number, name in enumerate(CLASSES):
+    for number, name in enumerate(Classes.of_columns(frame.columns).names):
         counts[name] = np.bincount(patient[label == number], minlength=names.size)
     return pd.DataFrame(counts, index=pd.Index(names, dtype=object, name="patient_id"), dtype=np.int64)
 
@@ -146,7 +146,7 @@ def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]
     """
     _check_enough_patients(patients, params.n_splits)
     _check_enough_of_each_class(patients, params.n_splits)
-    counts = patients[list(CLASSES)].to_numpy()
+    counts = patients.drop(columns="recordings").to_numpy()
     worth = _worth_of_one(counts.sum(axis=0))
     shares = [[int(n) * w for n, w in zip(row, worth, strict=True)] for row in counts]
     return _most_even(shares, patients["recordings"].tolist(), params.n_splits)
@@ -155,7 +155,7 @@ def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]
 def _most_even(shares: list[list[int]], sizes: list[int], n_splits: int) -> NDArray[np.int64]:
     """Return the fold of each patient, given their share of each class and their recordings."""
     largest_first = sorted(range(len(sizes)), key=lambda p: (-sum(s * s for s in shares[p]), -sizes[p], p))
-    held = [[0] * len(CLASSES) for _ in range(n_splits)]
+    held = [[0] * len(shares[0]) for _ in range(n_splits)]
     loads = [0] * n_splits
     fold = np.empty(len(sizes), dtype=np.int64)
     for patient in largest_first:
@@ -191,7 +191,7 @@ def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
 
 
 def _check_enough_of_each_class(patients: pd.DataFrame, n_splits: int) -> None:
-    for name in CLASSES:
+    for name in patients.columns.drop("recordings"):
         n_recordings, n_patients = int(patients[name].sum()), int((patients[name] > 0).sum())
         if 0 < n_patients < n_splits:
             raise ConfigError(

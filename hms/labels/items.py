@@ -4,7 +4,7 @@ Three config groups meet here, each a registered function that a plugin can add 
 
 ``unit``: ``(frame, params) -> rows``, the row of the votes table that stands for each
 item (int64 positions, any order, none twice);
-``labels``: ``(frame, rows, params) -> votes``, float64 of shape (n_items, 6), whose sum
+``labels``: ``(frame, rows, params) -> votes``, float64 of shape (n_items, n_classes), whose sum
 over the classes is the number of votes that the item counts for;
 ``window``: ``(offset_s, params) -> start_s``, seconds from the start of the recording;
 the length is the setting ``length_s``.
@@ -13,14 +13,24 @@ the length is the setting ``length_s``.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
+from hms.competition import CLASSES, SFREQ_HZ, SUB_WINDOW_S
 from hms.errors import ConfigError
-from hms.registry import Limits, NonNegativeFloat, Params, PositiveFloat, lookup, register
+from hms.labels.classes import Ballot, Classes
+from hms.registry import (
+    Limits,
+    NonNegativeFloat,
+    Params,
+    PositiveFloat,
+    added,
+    lookup,
+    register,
+    settings_of,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,9 +58,9 @@ __all__ = [
 ITEM_COLUMNS = (
     "item_id", "recording", "eeg_id", "patient_id", "spectrogram_id", "eeg_sub_id", "label_id",
     "offset_s", "spectrogram_offset_s", "window_start_s", "window_length_s", "vote_sum",
-    "expert_consensus", *VOTE_COLUMNS,
+    "expert_consensus",
 )  # fmt: skip
-"""Columns of the table that `choose_items` returns."""
+"""Columns of the table that `choose_items` returns, before the vote columns."""
 
 
 @dataclass(frozen=True)
@@ -60,11 +70,29 @@ class Unit(Params):
     item_id: Literal["recording", "sub_window"]
 
 
+@settings_of("labels")
 @dataclass(frozen=True)
 class Labels(Params):
-    """Settings of the labels: the number of votes from which an item is of high confidence."""
+    """Settings of the labels.
+
+    Attributes
+    ----------
+    high_confidence_votes : votes from which an item is of high confidence
+    classes : what is voted on, in the order of the vote columns
+    soft_votes : whether a vote may be a share of one
+    """
 
     high_confidence_votes: Annotated[int, Limits(at_least=1, at_most=1_000_000)]
+    classes: tuple[str, ...] = added(before=CLASSES)
+    soft_votes: bool = added(before=False)
+
+    def __post_init__(self) -> None:
+        Classes(self.classes)
+
+    @property
+    def ballot(self) -> Ballot:
+        """What the table of votes may hold."""
+        return Ballot(Classes(self.classes), self.soft_votes)
 
 
 @dataclass(frozen=True)
@@ -101,10 +129,10 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     Returns
     -------
     DataFrame
-        Columns `ITEM_COLUMNS`, index 0, 1, 2 ..., recordings in the order in which the
-        votes table first names them and rows of one recording in its order. ``vote_sum``:
-        int32, 0 for an item without votes; the vote columns: float64. What the source
-        lacks stays None or NaN.
+        Columns `ITEM_COLUMNS` and the vote columns of ``frame``, index 0, 1, 2 ..., recordings
+        in the order in which the votes table first names them and rows of one recording in its
+        order. ``vote_sum``: int32 (float32 where votes are shares), 0 for an item without
+        votes; the vote columns: float64. What the source lacks stays None or NaN.
 
     Raises
     ------
@@ -115,12 +143,13 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     rows = _in_order(frame, np.asarray(lookup("unit", unit.kind).function(frame, unit), dtype=np.int64))
     votes = np.asarray(lookup("labels", labels.kind).function(frame, rows, labels), dtype=np.float64)
     items = frame.iloc[rows].reset_index(drop=True)
-    items[list(VOTE_COLUMNS)] = votes
-    items["vote_sum"] = _vote_sum(votes)
+    columns = list(Classes.of_columns(frame.columns).vote_columns)
+    items[columns] = votes
+    items["vote_sum"] = _vote_sum(votes, vote_array(frame).dtype)
     items["window_start_s"] = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
     items["window_length_s"] = window.length_s
     items["item_id"] = _item_ids(items, unit)
-    return items[list(ITEM_COLUMNS)]
+    return items[[*ITEM_COLUMNS, *columns]]
 
 
 def _extending(base: type[P], params: Params) -> P:
@@ -137,8 +166,12 @@ def _in_order(frame: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]
     return rows[np.lexsort((rows, recording_codes(frame)[rows]))]
 
 
-def _vote_sum(votes: NDArray[np.float64]) -> NDArray[np.int32]:
-    total = np.rint(votes.sum(axis=1))
+def _vote_sum(votes: NDArray[np.float64], kind: np.dtype[Any]) -> NDArray[Any]:
+    """Return the number of votes of each item: a whole one where the table's votes are whole."""
+    total = votes.sum(axis=1)
+    if kind.kind == "f":
+        return np.asarray(total, dtype=np.float32)
+    total = np.rint(total)
     if total.size and not total.max() <= np.iinfo(np.int32).max:
         raise ConfigError(
             f"an item has {total.max():g} votes; more than {np.iinfo(np.int32).max} cannot be stored"
@@ -173,9 +206,10 @@ def recording_codes(frame: pd.DataFrame) -> NDArray[np.int64]:
     return pd.factorize(frame["recording"])[0].astype(np.int64)
 
 
-def vote_array(frame: pd.DataFrame) -> NDArray[np.int64]:
-    """Return the votes of each row: int64, shape (n_rows, 6)."""
-    return frame[list(VOTE_COLUMNS)].to_numpy(dtype=np.int64)
+def vote_array(frame: pd.DataFrame) -> NDArray[Any]:
+    """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares."""
+    votes = frame[list(Classes.of_columns(frame.columns).vote_columns)].to_numpy()
+    return np.asarray(votes, dtype=np.float64 if votes.dtype.kind == "f" else np.int64)
 
 
 @register("unit", "per_eeg", Unit)
@@ -192,7 +226,7 @@ def row_with_most_votes(frame: pd.DataFrame) -> NDArray[np.int64]:
     """
     recording = recording_codes(frame)
     total = vote_array(frame).sum(axis=1)
-    most = np.zeros(recording.max(initial=-1) + 1, dtype=np.int64)
+    most = np.zeros(recording.max(initial=-1) + 1, dtype=total.dtype)
     np.maximum.at(most, recording, total)
     return _middle_rows(frame, recording, np.flatnonzero(total == most[recording]))
 
@@ -204,8 +238,9 @@ def per_pattern(frame: pd.DataFrame, params: Unit) -> NDArray[np.int64]:
 
     group = recording_codes(frame)
     for votes in vote_array(frame).T:
+        number, distinct = pd.factorize(votes)
         # Renumbering after each class keeps the product small enough for int64.
-        group = pd.factorize(group * (votes.max(initial=0) + 1) + votes)[0].astype(np.int64)
+        group = pd.factorize(group * (len(distinct) + 1) + number)[0].astype(np.int64)
     return _middle_rows(frame, group, np.arange(len(frame)))
 
 
@@ -260,7 +295,7 @@ def mean_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> 
     """
     votes, recording = vote_array(frame), recording_codes(frame)
     total = votes.sum(axis=1)
-    shares = votes / np.maximum(total, 1)[:, None]
+    shares = votes / np.where(total > 0, total, 1)[:, None]
     n_voted = _sum_by(recording, (total > 0).astype(np.float64)[:, None])
     mean = _sum_by(recording, shares) / np.maximum(n_voted, 1)
     return np.asarray(mean[recording[rows]] * total[rows, None])

@@ -1,8 +1,7 @@
 """Figures about labels: class mix, imbalance, entropy and disagreement, by stratum and by fold.
 
-All take soft labels, float of shape (n_items, 6), in the order of
-`hms.competition.CLASSES`. What is undefined for want of items is NaN in arrays and None
-in `summarise_labels`.
+All take soft labels, float of shape (n_items, n_classes). What is undefined for want of items
+is NaN in arrays and None in `summarise_labels`.
 """
 
 from __future__ import annotations
@@ -14,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.competition import CLASSES
+from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.votes import consensus, high_confidence
 
@@ -33,19 +32,20 @@ __all__ = [
 
 
 def class_proportions(y_soft: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Return the mean soft label, weighted if weights are given: float64, shape (6,), sum 1.
+    """Return the mean soft label, weighted if weights are given: float64, shape (n_classes,), sum 1.
 
     NaN without items or where all weights are 0.
     """
     y = np.asarray(y_soft, dtype=np.float64)
     w = np.ones(len(y)) if weights is None else np.asarray(weights, dtype=np.float64)
     total = w.sum()
-    return np.asarray(w @ y / total) if total > 0 else np.full(len(CLASSES), np.nan)
+    return np.asarray(w @ y / total) if total > 0 else np.full(y.shape[1], np.nan)
 
 
 def class_counts(y_soft: ArrayLike) -> NDArray[np.int64]:
-    """Return how many items have each class as consensus: int64, shape (6,)."""
-    return np.bincount(consensus(y_soft), minlength=len(CLASSES)).astype(np.int64)
+    """Return how many items have each class as consensus: int64, shape (n_classes,)."""
+    y = np.asarray(y_soft, dtype=np.float64)
+    return np.bincount(consensus(y), minlength=y.shape[1]).astype(np.int64)
 
 
 def imbalance_ratio(proportions: ArrayLike) -> float:
@@ -57,31 +57,37 @@ def imbalance_ratio(proportions: ArrayLike) -> float:
 
 
 def entropy_nats(y_soft: ArrayLike) -> NDArray[np.float64]:
-    """Return each item's entropy in nats, 0 for one mind and log(6) for none: float64, shape (n_items,)."""
+    """Return each item's entropy in nats, 0 for one mind: float64, shape (n_items,).
+
+    Of n classes that all have as many votes it is log(n).
+    """
     y = np.asarray(y_soft, dtype=np.float64)
     logs = np.log(y, out=np.zeros_like(y), where=y > 0)
     return np.asarray(np.abs(np.sum(y * logs, axis=1)))
 
 
 def entropy_by_class(y_soft: ArrayLike) -> NDArray[np.float64]:
-    """Return the mean entropy in nats of the items of each consensus class: float64, shape (6,)."""
-    return _mean_by_class(entropy_nats(y_soft)[:, None], consensus(y_soft))[:, 0]
+    """Return the mean entropy in nats of the items of each consensus class: float64, shape (n_classes,)."""
+    y = np.asarray(y_soft, dtype=np.float64)
+    return _mean_by_class(entropy_nats(y)[:, None], consensus(y), y.shape[1])[:, 0]
 
 
 def disagreement_matrix(y_soft: ArrayLike) -> NDArray[np.float64]:
     """Return the mean vote share of each class (column) among items of a consensus (row).
 
-    float64, shape (6, 6); rows sum to 1, and are NaN for a class that is nobody's
+    float64, shape (n_classes, n_classes); rows sum to 1, and are NaN for a class that is nobody's
     consensus. Without disagreement it is the identity.
     """
     y = np.asarray(y_soft, dtype=np.float64)
-    return _mean_by_class(y, consensus(y))
+    return _mean_by_class(y, consensus(y), y.shape[1])
 
 
-def _mean_by_class(values: NDArray[np.float64], label: NDArray[np.int64]) -> NDArray[np.float64]:
-    member = (label == np.arange(len(CLASSES))[:, None]).astype(np.float64)
+def _mean_by_class(
+    values: NDArray[np.float64], label: NDArray[np.int64], n_classes: int
+) -> NDArray[np.float64]:
+    member = (label == np.arange(n_classes)[:, None]).astype(np.float64)
     n = member.sum(axis=1, keepdims=True)
-    mean = np.full((len(CLASSES), values.shape[1]), np.nan)
+    mean = np.full((n_classes, values.shape[1]), np.nan)
     np.divide(member @ values, n, out=mean, where=n > 0)
     return mean
 
@@ -90,8 +96,9 @@ def vote_sum_counts(vote_sum: ArrayLike) -> dict[int, int]:
     """Return how many items have each total of votes, from 0 to the largest, zeros included.
 
     The zeros show the gap between the two strata of the competition (no row has 8 or 9).
+    A total of shares counts as the whole number below it.
     """
-    return dict(enumerate(np.bincount(np.asarray(vote_sum, dtype=np.int64)).tolist()))
+    return dict(enumerate(np.bincount(np.asarray(vote_sum).astype(np.int64)).tolist()))
 
 
 def vote_strata(vote_sum: ArrayLike, threshold: int) -> dict[str, NDArray[np.bool_]]:
@@ -106,6 +113,7 @@ def summarise_labels(
     weights: ArrayLike,
     patient_id: ArrayLike,
     *,
+    classes: Classes,
     threshold: int,
     splits: Sequence[Split] = (),
 ) -> dict[str, Any]:
@@ -113,8 +121,9 @@ def summarise_labels(
 
     Parameters
     ----------
-    y_soft : shape (n_items, 6)
+    y_soft : shape (n_items, n_classes)
     vote_sum, weights, patient_id : shape (n_items,)
+    classes : names of the columns
     threshold : votes from which an item is of high confidence
     splits : rows to train on and to validate on, per fold
     """
@@ -130,9 +139,12 @@ def summarise_labels(
         "vote_sum": {str(total): count for total, count in vote_sum_counts(n).items()},
         "high_confidence_votes": threshold,
         "high_confidence_share": _number(masks[f"from_{threshold}"].mean() if len(y) else math.nan),
-        "strata": {name: _figures(y[mask], w[mask]) for name, mask in masks.items()},
+        "strata": {name: _figures(y[mask], w[mask], classes) for name, mask in masks.items()},
         "folds": [
-            {part: _figures(y[rows], w[rows]) | {"patients": len(set(patients[rows]))} for part, rows in pair}
+            {
+                part: _figures(y[rows], w[rows], classes) | {"patients": len(set(patients[rows]))}
+                for part, rows in pair
+            }
             for pair in (zip(("train", "valid"), split, strict=True) for split in splits)
         ],
         "items_per_patient": per_patient(patients),
@@ -149,24 +161,23 @@ def per_patient(patient_id: ArrayLike) -> dict[str, float | None]:
     }
 
 
-def _figures(y: NDArray[np.float64], weights: NDArray[np.float64]) -> dict[str, Any]:
+def _figures(y: NDArray[np.float64], weights: NDArray[np.float64], classes: Classes) -> dict[str, Any]:
+    def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
+        return {name: _number(value) for name, value in zip(classes.names, values, strict=True)}
+
     raw, weighted = class_proportions(y), class_proportions(y, weights)
     return {
         "items": len(y),
-        "consensus_counts": dict(zip(CLASSES, class_counts(y).tolist(), strict=True)),
-        "proportions_raw": _by_class(raw),
-        "proportions_weighted": _by_class(weighted),
+        "consensus_counts": dict(zip(classes.names, class_counts(y).tolist(), strict=True)),
+        "proportions_raw": by_class(raw),
+        "proportions_weighted": by_class(weighted),
         "imbalance_ratio_raw": _number(imbalance_ratio(raw)),
         "imbalance_ratio_weighted": _number(imbalance_ratio(weighted)),
-        "entropy_nats": _by_class(entropy_by_class(y)),
+        "entropy_nats": by_class(entropy_by_class(y)),
         "disagreement": {
-            name: _by_class(row) for name, row in zip(CLASSES, disagreement_matrix(y), strict=True)
+            name: by_class(row) for name, row in zip(classes.names, disagreement_matrix(y), strict=True)
         },
     }
-
-
-def _by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in zip(CLASSES, values, strict=True)}
 
 
 def _number(value: float) -> float | None:

@@ -5,8 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.competition import CLASSES
-
 __all__ = ["consensus", "high_confidence", "soft_labels"]
 
 _TIE = 1e-9
@@ -18,11 +16,11 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
 
     Parameters
     ----------
-    votes : shape (n_items, 6), counts or averaged counts
+    votes : shape (n_items, n_classes), counts, averaged counts or shares
 
     Returns
     -------
-    float32, shape (n_items, 6), rows sum to 1
+    float32, shape (n_items, n_classes), rows sum to 1
 
     Raises
     ------
@@ -42,13 +40,13 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
 
 
 def consensus(votes: ArrayLike) -> NDArray[np.int64]:
-    """Return the index in `hms.competition.CLASSES` of the class with most votes.
+    """Return the column of the class with most votes.
 
-    A tie goes to the first class in that order. A row without votes gives -1.
+    A tie goes to the first. A row without votes gives -1.
 
     Parameters
     ----------
-    votes : shape (n_items, 6), counts, averaged counts or soft labels
+    votes : shape (n_items, n_classes), counts, averaged counts or soft labels
 
     Returns
     -------
@@ -71,8 +69,8 @@ def high_confidence(vote_sum: ArrayLike, threshold: int) -> NDArray[np.bool_]:
 
 def _as_votes(votes: ArrayLike) -> NDArray[np.float64]:
     counts = np.asarray(votes, dtype=np.float64)
-    if counts.ndim != 2 or counts.shape[1] != len(CLASSES):
-        raise ValueError(f"votes have the shape (n_items, {len(CLASSES)}), not {counts.shape}")
+    if counts.ndim != 2:
+        raise ValueError(f"votes have the shape (n_items, n_classes), not {counts.shape}")
     return counts
 
 

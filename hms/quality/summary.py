@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.labels.summary import per_patient, summarise_labels
 from hms.quality.duplicates import pairs_across_folds
@@ -44,6 +45,7 @@ def summarise(
             labels["vote_sum"],
             labels["w_conf"],
             used["patient_id"].to_numpy(object),
+            classes=Classes.of_labels(labels),
             threshold=high_confidence_votes,
             splits=splits_of(splits),
         ),

@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from hms.competition import CLASS_NAMES, CLASSES
+from hms.labels.classes import Classes
 from hms.report.cards import Card, spoken
 from hms.report.labels import class_legend
-from hms.report.style import CLASS_COLOURS, INK, MUTED
+from hms.report.style import INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text
 
 __all__ = ["baseline_cards"]
@@ -18,7 +18,6 @@ __all__ = ["baseline_cards"]
 WIDTH = 480.0
 TITLES = ("Divergence out of fold", "Which class for which", "Predicted and observed shares")
 MODEL, PRIOR = INK, MUTED
-_N = len(CLASSES)
 
 
 def baseline_cards(metrics: Mapping[str, Any]) -> list[Card]:
@@ -26,14 +25,19 @@ def baseline_cards(metrics: Mapping[str, Any]) -> list[Card]:
     if not metrics["n_items"]:
         why = "No item was predicted" if metrics["n_without_prediction"] else "No item is used"
         return [spoken(title, f"{why}, so there is no baseline to draw.") for title in TITLES]
-    return [_divergence(metrics), _confusion(metrics["confusion"]["counts"]), _reliability(metrics)]
+    classes = Classes(tuple(metrics["confusion"]["classes"]))
+    return [
+        _divergence(metrics, classes),
+        _confusion(metrics["confusion"]["counts"], classes),
+        _reliability(metrics, classes),
+    ]
 
 
-def _divergence(metrics: Mapping[str, Any]) -> Card:
+def _divergence(metrics: Mapping[str, Any], classes: Classes) -> Card:
     """Draw the model's and the prior's divergence with intervals, by group of items."""
     rows = [
         (name, metrics["model"][kind][group], metrics["prior"][kind][group])
-        for kind, group, name in _groups(metrics["model"])
+        for kind, group, name in _groups(metrics["model"], classes)
         if metrics["model"][kind][group]["n_items"]
     ]
     highest = max(_upper(found) for _, *both in rows for found in both)
@@ -54,11 +58,11 @@ def _divergence(metrics: Mapping[str, Any]) -> Card:
     return Card(TITLES[0], drawing(WIDTH, frame.bottom + 44, parts, alt=alt), note)
 
 
-def _groups(scores: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+def _groups(scores: Mapping[str, Any], classes: Classes) -> list[tuple[str, str, str]]:
     """Return kind, group and name of the rows of the picture."""
     strata = [("stratum", name, f"{name} votes") for name in scores["stratum"]]
-    classes = [("class", key, name) for key, name in zip(CLASSES, CLASS_NAMES, strict=True)]
-    return [("all", "all", "all"), *strata, *classes]
+    by_class = [("class", key, name) for key, name in zip(classes.names, classes.titles, strict=True)]
+    return [("all", "all", "all"), *strata, *by_class]
 
 
 def _upper(found: Mapping[str, Any]) -> float:
@@ -74,38 +78,38 @@ def _mark(frame: Frame, place: float, found: Mapping[str, Any], colour: str) -> 
     return parts
 
 
-def _confusion(counts: list[list[int]]) -> Card:
+def _confusion(counts: list[list[int]], classes: Classes) -> Card:
     """Draw which class the items of each consensus were given to."""
     table = np.array(counts, dtype=float)
     sums = table.sum(axis=1, keepdims=True)
     share = np.divide(table, sums, out=np.full_like(table, np.nan), where=sums > 0)
-    left, top, cell_w, cell_h = 92.0, 38.0, 62.0, 35.0
-    parts = [image(left, top, cell_w * _N, cell_h * _N, png(share), crisp=True)]
-    for i, name in enumerate(CLASS_NAMES):
+    n = len(classes)
+    left, top, cell_w, cell_h = 92.0, 38.0, 372.0 / n, 210.0 / n
+    parts = [image(left, top, cell_w * n, cell_h * n, png(share), crisp=True)]
+    for i, name in enumerate(classes.titles):
         parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
         parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, name, "e"))
         for j, value in enumerate(share[i].tolist()):
             css = "m white" if value < 0.65 else "m"
             parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, counts[i][j], css))
-    parts.append(text(left + cell_w * 3, top - 25, "largest predicted share", "m n"))
-    parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
-    parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
+    parts.append(text(left + cell_w * n / 2, top - 25, "largest predicted share", "m n"))
+    parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
+    parts += colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
     right = int(np.trace(table))
     note = f"{right} of {int(table.sum())} items have the largest predicted share in their consensus class."
-    said = "; ".join(f"{name}: {row}" for name, row in zip(CLASS_NAMES, counts, strict=True))
-    alt = (
-        f"Items by consensus class (rows) and predicted class, in the order {', '.join(CLASS_NAMES)}. {said}."
-    )
+    said = "; ".join(f"{name}: {row}" for name, row in zip(classes.titles, counts, strict=True))
+    order = ", ".join(classes.titles)
+    alt = f"Items by consensus class (rows) and predicted class, in the order {order}. {said}."
     return Card(TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)
 
 
-def _reliability(metrics: Mapping[str, Any]) -> Card:
+def _reliability(metrics: Mapping[str, Any], classes: Classes) -> Card:
     """Draw the observed mean share against the predicted one, a line per class."""
     frame = Frame(52, 44, WIDTH - 66, 200, Axis(0, 1), Axis(0, 1))
-    parts, _ = class_legend(4)
+    parts, _ = class_legend(classes, 4)
     parts += axes(frame, xlabel="predicted share", ylabel="share of the votes")
     parts.append(line(frame.points([0, 1], [0, 1]), MUTED, width=1, dash="4 3"))
-    for key, name, colour in zip(CLASSES, CLASS_NAMES, CLASS_COLOURS, strict=True):
+    for key, name, colour in zip(classes.names, classes.titles, class_colours(len(classes)), strict=True):
         bins = [row for row in metrics["reliability"] if row["class"] == key]
         points = frame.points([row["predicted"] for row in bins], [row["observed"] for row in bins])
         parts.append(line(points, colour, tip=name))

@@ -9,7 +9,7 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES
+from hms.labels.classes import Classes
 
 __all__ = ["Card", "absent_classes", "counted", "section", "spoken"]
 
@@ -41,9 +41,9 @@ def counted(number: float, noun: str) -> str:
     return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
 
 
-def absent_classes(counts: NDArray[np.int64]) -> str:
+def absent_classes(counts: NDArray[np.int64], classes: Classes) -> str:
     """Return a sentence that names the classes that no item has, or nothing."""
-    absent = [name for name, count in zip(CLASS_NAMES, counts.tolist(), strict=True) if not count]
+    absent = [name for name, count in zip(classes.titles, counts.tolist(), strict=True) if not count]
     return f" No item has the consensus {', '.join(absent)}." if absent else ""
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES, VOTE_COLUMNS
+from hms.labels.classes import Classes
 from hms.labels.summary import entropy_nats
 from hms.report.cards import Card, spoken
 from hms.report.style import GRADES, INK
@@ -92,9 +92,10 @@ def choose_examples(
     used = _is_true(known["used"])
     worst = np.lexsort((prepared, -far, -gaps, -flags, -grade))
     clean = np.lexsort((prepared, far, gaps, flags, grade, ~used))
-    votes = items.iloc[prepared][list(VOTE_COLUMNS)].to_numpy(np.float64)
+    columns = list(Classes.of_columns(items.columns).vote_columns)
+    votes = items.iloc[prepared][columns].to_numpy(np.float64)
     totals = votes.sum(axis=1)
-    entropy = entropy_nats(votes / np.maximum(totals, 1)[:, None])
+    entropy = entropy_nats(votes / np.where(totals > 0, totals, 1)[:, None])
     many = totals >= high_confidence_votes
     disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))[: np.count_nonzero(totals)]
     orders = {"worst": worst, "cleanest": clean, "disputed": disputed}
@@ -162,9 +163,10 @@ def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool 
 
 def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
     """Return what is said of an item: votes by class, grade and flags."""
+    classes = Classes.of_columns(item.index)
     votes = [
         f"{name} {item[column]:g}"
-        for name, column in zip(CLASS_NAMES, VOTE_COLUMNS, strict=True)
+        for name, column in zip(classes.titles, classes.vote_columns, strict=True)
         if item[column] > 0
     ]
     parts = ["Votes: " + ", ".join(votes)] if votes else []

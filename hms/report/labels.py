@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES, CLASSES, VOTE_COLUMNS
+from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.summary import class_counts, class_proportions, disagreement_matrix, entropy_nats
 from hms.labels.votes import consensus, soft_labels
 from hms.report.cards import Card, absent_classes, counted, spoken
-from hms.report.style import CLASS_COLOURS, INK, MUTED
+from hms.report.style import CLASS_COLOURS, INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text, ticks
 
 __all__ = ["class_legend", "nobody", "vote_cards", "weight_cards"]
 
 WIDTH = 480.0
-_N = len(CLASSES)
 
 
 def nobody(titles: Sequence[str]) -> list[Card]:
@@ -29,9 +29,10 @@ def nobody(titles: Sequence[str]) -> list[Card]:
     return [spoken(title, "No item is used, so there is nothing to draw.") for title in titles]
 
 
-def class_legend(y: float, left: float = 52) -> tuple[list[str], float]:
+def class_legend(classes: Classes, y: float, left: float = 52) -> tuple[list[str], float]:
     """Return the legend of the classes and its height."""
-    return legend(left, y, list(zip(CLASS_COLOURS, CLASS_NAMES, strict=True)), width=WIDTH - left - 8)
+    entries = list(zip(class_colours(len(classes)), classes.titles, strict=True))
+    return legend(left, y, entries, width=WIDTH - left - 8)
 
 
 # --- votes ---------------------------------------------------------------------------------------
@@ -53,29 +54,32 @@ def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
     patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
     if not used["vote_sum"].any():
         return [spoken("Votes", NO_VOTES), patients]
-    y = soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64))
-    label, totals = consensus(y), used["vote_sum"].to_numpy(np.int64)
+    classes = Classes.of_columns(used.columns)
+    y = soft_labels(used[list(classes.vote_columns)].to_numpy(np.float64))
+    label, totals = consensus(y), used["vote_sum"].to_numpy().astype(np.int64)
     return [
-        vote_totals(label, totals, high_confidence_votes),
-        disagreement(disagreement_matrix(y), class_counts(y)),
-        entropy_boxes(entropy_nats(y), label),
+        vote_totals(label, totals, high_confidence_votes, classes),
+        disagreement(disagreement_matrix(y), class_counts(y), classes),
+        entropy_boxes(entropy_nats(y), label, classes),
         patients,
     ]
 
 
-def vote_totals(label: NDArray[np.int64], totals: NDArray[np.int64], threshold: int) -> Card:
+def vote_totals(
+    label: NDArray[np.int64], totals: NDArray[np.int64], threshold: int, classes: Classes
+) -> Card:
     """Draw how many items have each total of votes, stacked by class."""
     last = max(int(totals.max()), threshold) + 1
-    counts = np.zeros((last + 1, _N), int)
+    counts = np.zeros((last + 1, len(classes)), int)
     np.add.at(counts, (totals, label), 1)
     frame = Frame(
         60, 44, WIDTH - 74, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
     )
-    parts, _ = class_legend(4)
+    parts, _ = class_legend(classes, 4)
     up = [(v, f"{v:,.0f}") for v in ticks(frame.up) if v == round(v)]
     parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last), yticks=up)
     for total in range(1, last + 1):
-        parts += _stack(frame, total, counts[total], 0.84, f"{total} votes")
+        parts += _stack(frame, total, counts[total], classes, 0.84, f"{total} votes")
     x = frame.x(threshold - 0.5)
     parts.append(line([(x, frame.top), (x, frame.bottom)], INK, dash="4 3"))
     right = threshold > last * 0.7
@@ -106,11 +110,14 @@ def _whole_ticks(last: int) -> list[tuple[float, str]]:
     return [(float(v), str(v)) for v in range(step, last + 1, step)]
 
 
-def _stack(frame: Frame, at: float, counts: NDArray[np.int64], width: float, name: str) -> list[str]:
+def _stack(
+    frame: Frame, at: float, counts: NDArray[np.int64], classes: Classes, width: float, name: str
+) -> list[str]:
     """Return one stacked bar."""
     parts, base = [], 0
     left, right = frame.x(at - width / 2), frame.x(at + width / 2)
-    for count, colour, title in zip(counts.tolist(), CLASS_COLOURS, CLASS_NAMES, strict=True):
+    colours = class_colours(len(classes))
+    for count, colour, title in zip(counts.tolist(), colours, classes.titles, strict=True):
         if count:
             top, low = frame.y(base + count), frame.y(base)
             tip = f"{name}, {title}: {count}"
@@ -119,56 +126,60 @@ def _stack(frame: Frame, at: float, counts: NDArray[np.int64], width: float, nam
     return parts
 
 
-def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64]) -> Card:
+def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64], classes: Classes) -> Card:
     """Draw the mean vote shares of the items of each consensus as a table of shades."""
-    left, top, cell_w, cell_h = 92.0, 38.0, 62.0, 35.0
-    parts = [image(left, top, cell_w * _N, cell_h * _N, png(matrix), crisp=True)]
-    for i, name in enumerate(CLASS_NAMES):
+    n = len(classes)
+    left, top, cell_w, cell_h = 92.0, 38.0, 372.0 / n, 210.0 / n
+    parts = [image(left, top, cell_w * n, cell_h * n, png(matrix), crisp=True)]
+    for i, name in enumerate(classes.titles):
         parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
         parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, f"{name}", "e"))
         for j, value in enumerate(matrix[i].tolist()):
             shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
             css = "m white" if value < 0.65 else "m"
             parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
-    parts.append(text(left + cell_w * 3, top - 25, "share of votes for, %", "m n"))
-    parts.append(text(13, top + cell_h * 3, "consensus", "m n", turn=True))
-    parts += colour_bar(left + 60, top + cell_h * _N + 14, 160, "0", "100 %", "")
+    parts.append(text(left + cell_w * n / 2, top - 25, "share of votes for, %", "m n"))
+    parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
+    parts += colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
     note = "Each row is the mean vote of the items whose consensus it is; off the diagonal experts disagree."
-    note += absent_classes(counts)
+    note += absent_classes(counts, classes)
     cells = "; ".join(
         f"{name}: " + ", ".join(f"{v:.0%}" if math.isfinite(v) else "none" for v in row)
-        for name, row in zip(CLASS_NAMES, matrix.tolist(), strict=True)
+        for name, row in zip(classes.titles, matrix.tolist(), strict=True)
     )
-    alt = f"Mean vote shares by consensus class, in the order {', '.join(CLASS_NAMES)}. {cells}."
+    alt = f"Mean vote shares by consensus class, in the order {', '.join(classes.titles)}. {cells}."
     return Card(VOTE_TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)
 
 
-def entropy_boxes(entropy: NDArray[np.float64], label: NDArray[np.int64]) -> Card:
+def entropy_boxes(entropy: NDArray[np.float64], label: NDArray[np.int64], classes: Classes) -> Card:
     """Draw the spread of the label entropy per class."""
-    top_value = math.log(_N)
-    frame = Frame(52, 12, WIDTH - 66, 224, Axis(0, _N), Axis(0, top_value))
-    ticks = [(i + 0.5, name) for i, name in enumerate(CLASS_NAMES)]
+    n = len(classes)
+    top_value, colours = math.log(n), class_colours(n)
+    frame = Frame(52, 12, WIDTH - 66, 224, Axis(0, n), Axis(0, top_value))
+    ticks = [(i + 0.5, name) for i, name in enumerate(classes.titles)]
     parts = axes(frame, ylabel="entropy of the votes, nats", xticks=ticks)
     said = []
-    for i, name in enumerate(CLASS_NAMES):
+    for i, name in enumerate(classes.titles):
         values = entropy[label == i]
         if not len(values):
             parts.append(text(frame.x(i + 0.5), frame.bottom - 8, "none", "m n"))
             continue
         low, q1, median, q3, high = np.quantile(values, (0.05, 0.25, 0.5, 0.75, 0.95)).tolist()
         said.append(f"{name} median {median:.2f}")
-        parts += _box(frame, i + 0.5, (low, q1, median, q3, high), CLASS_COLOURS[i], f"{name}: {len(values)}")
+        parts += _box(frame, i + 0.5, (low, q1, median, q3, high), colours[i], f"{name}: {len(values)}", n)
     y = frame.y(top_value)
     parts.append(line([(frame.left, y), (frame.right, y)], MUTED, width=1, dash="4 3"))
-    parts.append(text(frame.right, y + 14, "log 6: all classes alike", "e n"))
+    parts.append(text(frame.right, y + 14, f"log {n}: all classes alike", "e n"))
     note = "Box: middle half and median; line: 5th to 95th percentile. 0: all experts agree."
     alt = f"Entropy of the votes per consensus class: {'; '.join(said)} nats. {note}"
     return Card(VOTE_TITLES[2], drawing(WIDTH, 270, parts, alt=alt), note)
 
 
-def _box(frame: Frame, at: float, values: tuple[float, ...], colour: str, tip: str) -> list[str]:
+def _box(
+    frame: Frame, at: float, values: tuple[float, ...], colour: str, tip: str, n_classes: int
+) -> list[str]:
     low, q1, median, q3, high = (frame.y(v) for v in values)
-    x, half = frame.x(at), 20.0
+    x, half = frame.x(at), min(20.0, 120 / n_classes)
     return [
         line([(x, low), (x, high)], INK, width=1.2),
         rect(x - half, q3, 2 * half, max(q1 - q3, 1), colour, tip=f"{tip} items, median {values[2]:.2f}"),
@@ -209,23 +220,31 @@ def items_per_patient(patients: NDArray[np.object_]) -> Card:
 WEIGHT_TITLES = ("Class proportions", "Classes per fold", "Confidence weight")
 
 
-def weight_cards(
-    y: NDArray[np.float32], weights: NDArray[np.float32], totals: NDArray[np.int32], splits: Sequence[Split]
-) -> list[Card]:
-    """Return the pictures that follow from weights and folds."""
+def weight_cards(labels: Mapping[str, NDArray[Any]], splits: Sequence[Split]) -> list[Card]:
+    """Return the pictures that follow from weights and folds.
+
+    Parameters
+    ----------
+    labels : what labels.npz holds
+    """
+    y, weights, classes = labels["y_soft"], labels["w_conf"], Classes.of_labels(labels)
     if not len(y):
         return nobody(WEIGHT_TITLES)
-    return [proportions(y, weights), fold_bars(y, weights, splits), weight_curve(weights, totals)]
+    return [
+        proportions(y, weights, classes),
+        fold_bars(y, weights, splits, classes),
+        weight_curve(weights, labels["vote_sum"]),
+    ]
 
 
-def proportions(y: NDArray[np.float32], weights: NDArray[np.float32]) -> Card:
+def proportions(y: NDArray[np.float32], weights: NDArray[np.float32], classes: Classes) -> Card:
     """Draw each class's share of the soft labels, raw and weighted."""
     raw, weighted = class_proportions(y), class_proportions(y, weights)
     top = max(float(np.nanmax([raw, weighted])) * 100, 1.0)
-    frame = Frame(52, 34, WIDTH - 66, 202, Axis(0, _N), Axis(0, top * 1.12))
-    names = [(i + 0.5, name) for i, name in enumerate(CLASS_NAMES)]
+    frame = Frame(52, 34, WIDTH - 66, 202, Axis(0, len(classes)), Axis(0, top * 1.12))
+    names = [(i + 0.5, name) for i, name in enumerate(classes.titles)]
     parts = axes(frame, ylabel="share of labels, %", xticks=names)
-    for i, colour in enumerate(CLASS_COLOURS):
+    for i, colour in enumerate(class_colours(len(classes))):
         for share, shift, opacity in ((raw[i], -0.4, ' fill-opacity="0.45"'), (weighted[i], 0.01, "")):
             if math.isfinite(share):
                 x, y_top = frame.x(i + 0.5 + shift), frame.y(100 * share)
@@ -236,27 +255,30 @@ def proportions(y: NDArray[np.float32], weights: NDArray[np.float32]) -> Card:
     parts += legend(52, 6, key, width=WIDTH - 60)[0]
     pairs = "; ".join(
         f"{n} {_share(a)} raw, {_share(b)} weighted"
-        for n, a, b in zip(CLASS_NAMES, raw, weighted, strict=True)
+        for n, a, b in zip(classes.titles, raw, weighted, strict=True)
     )
     note = "Mean soft label over the items used, before and after the confidence weights."
     return Card(WEIGHT_TITLES[0], drawing(WIDTH, 266, parts, alt=f"{note} {pairs}."), note)
 
 
-def fold_bars(y: NDArray[np.float32], weights: NDArray[np.float32], splits: Sequence[Split]) -> Card:
+def fold_bars(
+    y: NDArray[np.float32], weights: NDArray[np.float32], splits: Sequence[Split], classes: Classes
+) -> Card:
     """Draw the weighted class proportions of the validation part of every fold."""
     if not any(len(valid) for _, valid in splits):
         return spoken(WEIGHT_TITLES[1], "The run has no folds (folds=none).")
-    parts, height = class_legend(4, 72)
+    parts, height = class_legend(classes, 4, 72)
     top, bar = height + 10, min(26.0, 190 / len(splits))
     frame = Frame(72, top, WIDTH - 150, bar * len(splits), Axis(0, 100), Axis(0, 1))
     parts += axes(frame, xlabel="weighted share of labels in the part to validate, %", yticks=[], grid=False)
+    colours = class_colours(len(classes))
     for fold, split in enumerate(splits):
         middle = top + bar * (fold + 0.5)
         parts.append(text(64, middle + 4, f"fold {fold}", "e"))
         parts.append(text(frame.right + 8, middle + 4, f"{len(split[1])} items"))
         shares = class_proportions(y[split[1]], weights[split[1]])
         at = 0.0
-        for share, colour, name in zip(shares.tolist(), CLASS_COLOURS, CLASS_NAMES, strict=True):
+        for share, colour, name in zip(shares.tolist(), colours, classes.titles, strict=True):
             if math.isfinite(share):
                 width = frame.x(100 * share) - frame.x(0)
                 tip = f"fold {fold}, {name}: {share:.1%}"
@@ -268,7 +290,7 @@ def fold_bars(y: NDArray[np.float32], weights: NDArray[np.float32], splits: Sequ
     return Card(WEIGHT_TITLES[1], drawing(WIDTH, top + bar * len(splits) + 44, parts, alt=alt), note)
 
 
-def weight_curve(weights: NDArray[np.float32], totals: NDArray[np.int32]) -> Card:
+def weight_curve(weights: NDArray[np.float32], totals: NDArray[Any]) -> Card:
     """Draw the weight against the number of votes; the size of a dot is the number of items."""
     at, index, counts = np.unique(totals, return_inverse=True, return_counts=True)
     mean = np.bincount(index, weights) / counts
@@ -280,7 +302,7 @@ def weight_curve(weights: NDArray[np.float32], totals: NDArray[np.int32]) -> Car
         parts.append(line(frame.points(at, mean), MUTED, width=1))
     for total, weight, count in zip(at.tolist(), mean.tolist(), counts.tolist(), strict=True):
         radius = 2.5 + 12 * math.sqrt(count / len(totals))
-        tip = f"<title>{total} votes: weight {weight:.3g}, {count} items</title>"
+        tip = f"<title>{total:g} votes: weight {weight:.3g}, {count} items</title>"
         x, y = frame.x(total), frame.y(weight)
         parts.append(
             f'<circle cx="{x:.1f}" cy="{y:.1f}" r="{radius:.1f}" fill="{CLASS_COLOURS[1]}" '

@@ -13,14 +13,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES, VOTE_COLUMNS
+from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.quality.summary import find_leaks
 from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
 from hms.report.reproduce import command_of, yaml_text
-from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES
+from hms.report.style import GRADE_COLOURS, GRADES, class_colours
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -59,8 +59,8 @@ def _environment() -> Environment:
 
 def render(template: str, **values: Any) -> bytes:
     """Return a template of this package filled in, as UTF-8; values are escaped."""
-    shared = {"class_colours": CLASS_COLOURS, "grade_colours": dict(zip(GRADES, GRADE_COLOURS, strict=True))}
-    return _environment().get_template(template).render(**shared, **values).encode()
+    colours = dict(zip(GRADES, GRADE_COLOURS, strict=True))
+    return _environment().get_template(template).render(grade_colours=colours, **values).encode()
 
 
 def embedded_json(value: Any) -> str:
@@ -101,6 +101,7 @@ def render_page(
     return render(
         "report.html.j2",
         run=facts["run"],
+        class_colours=class_colours(len(table["classes"])),
         headlines=headlines(used, len(items), ledger, duplicates, labels, splits),
         has_labels=labels is not None,
         sections=sections,
@@ -215,9 +216,11 @@ def item_table(
     fold = np.full(len(items), -1)
     for number, (_, valid) in enumerate(splits):
         fold[used[valid]] = number
-    votes = [" ".join(f"{v:g}" for v in row) for row in items[list(VOTE_COLUMNS)].to_numpy().tolist()]
+    classes = Classes.of_columns(items.columns)
+    counts = items[list(classes.vote_columns)].to_numpy()
+    votes = [" ".join(f"{v:g}" for v in row) for row in counts.tolist()]
     return {
-        "classes": CLASS_NAMES,
+        "classes": classes.titles,
         "grades": GRADES,
         "id": items["item_id"].astype(str).tolist(),
         "patient": _numbered(items["patient_id"].astype(str).tolist()),

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES, CLASSES
+from hms.labels.classes import Classes
 from hms.report.cards import Card, absent_classes, counted, spoken
-from hms.report.style import CLASS_COLOURS, INK, MARK
+from hms.report.style import CLASS_COLOURS, INK, MARK, class_colours
 from hms.report.svg import Axis, Frame, area, axes, colour_bar, drawing, image, line, png, rect, text, ticks
 
 __all__ = ["signal_cards"]
@@ -41,6 +41,7 @@ def signal_cards(
     label: NDArray[np.int64],
     ledger: Mapping[str, NDArray[np.float64]],
     *,
+    classes: Classes,
     freqs_hz: NDArray[np.float64],
     cwt_hz: tuple[float, float],
     window_s: float,
@@ -53,6 +54,7 @@ def signal_cards(
     sketches : what `hms.stages.sketches` keeps, one row per item used
     label : consensus of each row, -1 for one without votes
     ledger : ``x_share_0`` and ``x_share_1`` of each row
+    classes : what ``label`` counts
     freqs_hz : frequencies of the spectra
     cwt_hz : lowest and highest frequency of the scalograms
     outputs : names of the rows of a scalogram
@@ -66,8 +68,8 @@ def signal_cards(
             values_of_x(sketches["histogram"], ledger),
         ]
     return [
-        spectra(sketches["spectrum"], label, freqs_hz),
-        mean_scalograms(sketches["power"], label, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+        spectra(sketches["spectrum"], label, freqs_hz, classes),
+        mean_scalograms(sketches["power"], label, classes, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
         values_of_x(sketches["histogram"], ledger),
     ]
 
@@ -75,7 +77,9 @@ def signal_cards(
 # --- spectra -------------------------------------------------------------------------------------
 
 
-def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDArray[np.float64]) -> Card:
+def spectra(
+    values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDArray[np.float64], classes: Classes
+) -> Card:
     """Draw the median spectrum of each class with the spread over its items."""
     good = np.isfinite(values).all(axis=1)
     values, label = 10 * values[good], label[good]
@@ -83,16 +87,17 @@ def spectra(values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDA
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
     everyone = np.median(values, axis=0)
-    counts = np.bincount(label, minlength=len(CLASSES))
+    counts = np.bincount(label, minlength=len(classes))
     present = np.flatnonzero(counts).tolist()
     size = SMALL if len(present) > 1 else LARGE
+    colours = class_colours(len(classes))
     tiles = [
-        _spectrum(values[label == i], freqs_hz, up, CLASS_NAMES[i], CLASS_COLOURS[i], size, everyone)
+        _spectrum(values[label == i], freqs_hz, up, classes.titles[i], colours[i], size, everyone)
         for i in present
     ]
-    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts)}"
+    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts, classes)}"
     body = f'<div class="tiles">{"".join(tiles)}</div>' if len(tiles) > 1 else tiles[0]
-    return Card(TITLES[0], body, note, ("", "", "two", "two", "wide", "wide", "wide")[len(tiles)])
+    return Card(TITLES[0], body, note, ("", "", "two", "two")[len(tiles)] if len(tiles) < 4 else "wide")
 
 
 def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
@@ -147,23 +152,24 @@ def _spectrum(
 def mean_scalograms(
     power: NDArray[np.float16],
     label: NDArray[np.int64],
+    classes: Classes,
     *,
     cwt_hz: tuple[float, float],
     window_s: float,
     outputs: Sequence[str],
 ) -> Card:
     """Draw the mean scalogram of every class (row) and chain (column), all in one scale."""
-    counts = np.bincount(label, minlength=len(CLASSES))
+    counts = np.bincount(label, minlength=len(classes))
     means = {
         i: 10 * power[label == i].mean(axis=0, dtype=np.float64) for i in np.flatnonzero(counts).tolist()
     }
     limits, shown = _limits(list(means.values())), tuple(outputs[:MOST_OUTPUTS])
     tiles = [
-        _scalogram_tile(mean, CLASS_NAMES[i], int(counts[i]), limits, cwt_hz, window_s, shown)
+        _scalogram_tile(mean, classes.titles[i], int(counts[i]), limits, cwt_hz, window_s, shown)
         for i, mean in means.items()
     ]
     body = f'<div class="tiles broad">{"".join(tiles)}</div>{_scale(limits)}'
-    note = SCALOGRAM_NOTE + _rest(outputs, shown) + absent_classes(counts)
+    note = SCALOGRAM_NOTE + _rest(outputs, shown) + absent_classes(counts, classes)
     return Card(TITLES[1], body, note, "two" if len(tiles) > 1 else "")
 
 

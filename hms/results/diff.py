@@ -151,6 +151,8 @@ def _changed(
 ) -> int | None:
     if not all("data_package/labels.npz" in run.manifest["files"] for run in (a, b)):
         return None
+    if name == "y_soft" and a.labels.classes.tolist() != b.labels.classes.tolist():
+        return len(rows_a)
     x, y = getattr(a.labels, name)[rows_a], getattr(b.labels, name)[rows_b]
     return int((x != y).reshape(len(x), -1).any(axis=1).sum()) if len(x) else 0
 

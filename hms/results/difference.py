@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES
+from hms.labels.classes import Classes
 from hms.labels.summary import class_proportions
 from hms.report.cards import Card, spoken
 from hms.report.page import render
@@ -124,21 +124,26 @@ def _lacking(found: RunDifference, what: str, start: str) -> str:
 
 
 def _proportions(found: RunDifference) -> Card:
+    both = [Classes.of_labels({"classes": run.labels.classes}) for run in (found.a, found.b)]
+    if both[0] != both[1]:
+        named = " and ".join(", ".join(classes.names) for classes in both)
+        return spoken("Class proportions, weighted", f"The runs have other classes: {named}.")
+    titles = both[0].titles
     shares = [_shares(found.a), _shares(found.b)]
     top = max([float(np.nanmax(s)) for s in shares if np.isfinite(s).any()], default=0.0)
     if not top:
         return spoken("Class proportions, weighted", "Neither run uses an item.")
-    frame = Frame(52, 34, 414, 200, Axis(0, 6), Axis(0, 112 * top))
-    ticks = [(i + 0.5, name) for i, name in enumerate(CLASS_NAMES)]
+    frame = Frame(52, 34, 414, 200, Axis(0, len(titles)), Axis(0, 112 * top))
+    ticks = [(i + 0.5, name) for i, name in enumerate(titles)]
     parts = axes(frame, ylabel="share of labels, %", xticks=ticks)
     for share, shift, colour in zip(shares, (-0.4, 0.01), (A_COLOUR, B_COLOUR), strict=True):
         for i, value in enumerate(np.nan_to_num(share).tolist()):
             x, y, width = frame.x(i + 0.5 + shift), frame.y(100 * value), frame.x(0.39) - frame.x(0)
-            parts.append(rect(x, y, width, frame.bottom - y, colour, tip=f"{CLASS_NAMES[i]}: {value:.1%}"))
+            parts.append(rect(x, y, width, frame.bottom - y, colour, tip=f"{titles[i]}: {value:.1%}"))
             parts.append(text(x + width / 2, y - 4, f"{100 * value:.0f}", "m n"))
     parts += legend(52, 6, [(A_COLOUR, "a"), (B_COLOUR, "b")], width=200)[0]
     said = "; ".join(
-        f"{n} {x:.1%} and {y:.1%}" for n, x, y in zip(CLASS_NAMES, *map(np.nan_to_num, shares), strict=True)
+        f"{n} {x:.1%} and {y:.1%}" for n, x, y in zip(titles, *map(np.nan_to_num, shares), strict=True)
     )
     picture = drawing(480, 262, parts, alt=f"Weighted class proportions of a and b: {said}.")
     return Card("Class proportions, weighted", picture, "")

@@ -10,9 +10,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from hms.competition import CLASS_NAMES
 from hms.engine.inference import evaluate_item
 from hms.errors import ConfigError
+from hms.labels.classes import Classes
 from hms.registry import did_you_mean
 
 if TYPE_CHECKING:
@@ -84,9 +84,8 @@ def _traces(
 def _title(run: Package, item_id: str, note: str) -> str:
     row = run.meta["item_id"].tolist().index(item_id)
     shares = run.labels.y_soft[row]
-    votes = ", ".join(
-        f"{name} {share:.0%}" for name, share in zip(CLASS_NAMES, shares, strict=True) if share > 0
-    )
+    titles = Classes.of_labels({"classes": run.labels.classes}).titles
+    votes = ", ".join(f"{name} {share:.0%}" for name, share in zip(titles, shares, strict=True) if share > 0)
     return f"{item_id}: {votes} of {run.labels.vote_sum[row]} votes{note}"
 
 

@@ -19,6 +19,7 @@ from hms.sources.channels import Channels, View
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hms.labels.classes import Ballot
     from hms.sources.tables import VotesTable
 
 __all__ = [
@@ -265,7 +266,7 @@ class Source(Protocol):
         """Folder of the recordings."""
         ...
 
-    def votes(self) -> VotesTable:
+    def votes(self, ballot: Ballot) -> VotesTable:
         """Return the validated table of windows; ``has_votes`` says whether it is labelled."""
         ...
 

@@ -22,8 +22,9 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import CHANNELS, SFREQ_HZ, VOTE_COLUMNS
+from hms.competition import CHANNELS, CLASSES, SFREQ_HZ
 from hms.errors import ConfigError, Unusable
+from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.base import Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
@@ -70,7 +71,7 @@ class IiicSource(WholeFiles):
     root: Path
     params: Iiic
 
-    def votes(self) -> VotesTable:
+    def votes(self, ballot: Ballot) -> VotesTable:
         """Return one window per file; a file that the table does not name has no votes."""
         names = sorted(
             path.stem
@@ -81,14 +82,15 @@ class IiicSource(WholeFiles):
             raise ConfigError(f"data.root={self.root} holds no .mat file with a recording")
         rows: list[dict[str, Any]] = [{"recording": n, "patient_id": n, "start_s": 0.0} for n in names]
         if self.params.votes is None:
-            return windows_from_rows(rows, self.root)
+            return windows_from_rows(rows, self.root, ballot)
         path = self.root / self.params.votes
         known = read_votes_table(path)
         unknown = len(set(known) - set(names))
         if unknown:
             say(f"{path.name} has votes for {unknown} recordings that {self.root} lacks; they are left out")
-        no_votes = dict.fromkeys(VOTE_COLUMNS, 0)
-        return windows_from_rows([row | known.get(row["recording"], no_votes) for row in rows], path)
+        no_votes = {f"{name}_vote": 0 for name in CLASSES}
+        rows = [row | known.get(row["recording"], no_votes) for row in rows]
+        return windows_from_rows(rows, path, ballot)
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
 from hms.errors import ConfigError, Unusable
+from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import Channels, find_channels
@@ -97,7 +98,7 @@ class ParquetSource(WholeFiles):
     spectrograms: str = "train_spectrograms"
     labelled: bool = True
 
-    def votes(self) -> VotesTable:
+    def votes(self, ballot: Ballot) -> VotesTable:
         """Return the validated votes table."""
         from hms.sources.tables import read_votes
 
@@ -106,7 +107,7 @@ class ParquetSource(WholeFiles):
             raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
         if not (self.root / self.folder).is_dir():
             raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
-        return read_votes(path, require_votes=self.labelled)
+        return read_votes(path, ballot, require_votes=self.labelled)
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""

@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import VOTE_COLUMNS
 from hms.errors import ConfigError
+from hms.labels.classes import SIX, Ballot, Classes
 from hms.registry import did_you_mean
+from hms.terminal import say
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -32,9 +33,9 @@ __all__ = ["FRAME_COLUMNS", "VotesTable", "eeg_number", "read_votes", "votes_fro
 FRAME_COLUMNS = (
     "recording", "eeg_id", "patient_id", "eeg_sub_id", "offset_s",
     "spectrogram_id", "spectrogram_sub_id", "spectrogram_offset_s",
-    "label_id", "expert_consensus", *VOTE_COLUMNS,
+    "label_id", "expert_consensus",
 )  # fmt: skip
-"""Columns of `VotesTable.frame` in order."""
+"""Columns of `VotesTable.frame` in order, before the vote columns."""
 
 MAX_ID_LENGTH = 200
 """File systems allow names of 255 bytes; an item's file adds its sub-window and an ending."""
@@ -43,6 +44,7 @@ MAX_VOTES = 1_000_000
 """A count above this is a column of something else."""
 
 _ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
+_SOFT_HINT = "; labels.soft_votes=true takes shares"
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
 _INT64_MAX = 2**63 - 1
@@ -50,12 +52,12 @@ _EXACT_MAX = 2**53
 """Whole numbers up to here are exact in float64."""
 
 _ALWAYS = ("eeg_id", "patient_id")
-_WITH_VOTES = ("eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "patient_id", *VOTE_COLUMNS)
+_WITH_VOTES = ("eeg_id", "eeg_sub_id", "eeg_label_offset_seconds", "patient_id")
 _OPTIONAL = (
     "eeg_sub_id", "eeg_label_offset_seconds", "spectrogram_id", "spectrogram_sub_id",
     "spectrogram_label_offset_seconds", "label_id", "expert_consensus",
 )  # fmt: skip
-_KNOWN = (*_ALWAYS, *_OPTIONAL, *VOTE_COLUMNS)
+_KNOWN = (*_ALWAYS, *_OPTIONAL)
 _SHOWN = 5
 
 
@@ -66,14 +68,15 @@ class VotesTable:
     Attributes
     ----------
     frame : DataFrame
-        Columns `FRAME_COLUMNS`, rows in file order, index 0, 1, 2 ...: ``recording``,
+        Columns `FRAME_COLUMNS` and the vote columns, rows in file order, index 0, 1, 2 ...: ``recording``,
         ``patient_id``: text as in the file; ``eeg_id``: int64, see `eeg_number`;
         ``eeg_sub_id``: int64; ``offset_s``: float64, seconds from the start of the
         recording to the sub-window; ``spectrogram_id``, ``spectrogram_sub_id``,
         ``label_id``, ``expert_consensus``: text as in the file, None where it has none;
-        ``spectrogram_offset_s``: float64, NaN where the file has none; the six vote
-        columns: int32 counts, 0 where the table has no votes. Where recordings have names
-        that are no ids, a column ``item`` has an id for each, unique like the name.
+        ``spectrogram_offset_s``: float64, NaN where the file has none; the vote columns of
+        the classes: int32 counts, float32 where votes are shares, 0 where the table has none.
+        Where recordings have names that are no ids, a column ``item`` has an id for each,
+        unique like the name.
     digest : str
         xxh3-128 of the file's bytes, in hexadecimal.
     path : Path
@@ -93,17 +96,24 @@ class VotesTable:
     patients: str = ""
     patients_declared: bool = True
 
+    @property
+    def classes(self) -> Classes:
+        """What is voted on."""
+        return Classes.of_columns(self.frame.columns)
 
-def read_votes(path: Path, *, require_votes: bool = True) -> VotesTable:
+
+def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) -> VotesTable:
     """Return the checked table of a CSV file in the layout of the competition's train.csv.
 
     A UTF-8 byte order mark, Windows line ends, further columns and the order of columns
-    do not matter. ``3.0`` is a count, ``3.5`` is not.
+    do not matter. ``3.0`` is a count; ``3.5`` is one only where votes are shares.
 
     Parameters
     ----------
     path : Path
         The file.
+    ballot : Ballot
+        The classes, each with a column ``<class>_vote``, and whether votes are shares.
     require_votes : bool
         False reads windows without votes, such as test.csv: then eeg_id and patient_id
         are enough, a missing offset or sub-window number is 0, and the vote columns are
@@ -115,11 +125,11 @@ def read_votes(path: Path, *, require_votes: bool = True) -> VotesTable:
         If the file is no such table; the text names the column and the first lines.
     """
     data = _read_bytes(Path(path))
-    return _checked(_Source(str(path), data, "line"), Path(path), require_votes)
+    return _checked(_Source(str(path), data, "line"), Path(path), ballot, require_votes)
 
 
 def votes_from_frame(
-    frame: pd.DataFrame, *, path: Path = Path("votes"), require_votes: bool = True
+    frame: pd.DataFrame, ballot: Ballot = SIX, *, path: Path = Path("votes"), require_votes: bool = True
 ) -> VotesTable:
     """Return the checked table of a DataFrame that has the columns of train.csv.
 
@@ -130,6 +140,8 @@ def votes_from_frame(
     ----------
     frame : DataFrame
         One row per labelled sub-window; it is not changed.
+    ballot : Ballot
+        As in `read_votes`.
     path : Path
         What messages call the table.
     require_votes : bool
@@ -141,7 +153,7 @@ def votes_from_frame(
         As `read_votes` does.
     """
     data = frame.to_csv(index=False, lineterminator="\n").encode()
-    return _checked(_Source(str(path), data, "row"), Path(path), require_votes)
+    return _checked(_Source(str(path), data, "row"), Path(path), ballot, require_votes)
 
 
 def eeg_number(recording: str) -> int:
@@ -208,13 +220,13 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _columns(source: _Source) -> dict[str, Any]:
+def _columns(source: _Source, classes: Classes) -> dict[str, Any]:
     """Return the known columns as pyarrow arrays of text, without converting any of them."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     header = _header(source)
-    known = [name for name in header if name in _KNOWN]
+    known = [name for name in header if name in (*_KNOWN, *classes.vote_columns)]
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(source.data),
@@ -284,12 +296,13 @@ def _short(text: str, limit: int = 40) -> str:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _checked(source: _Source, path: Path, require_votes: bool) -> VotesTable:
+def _checked(source: _Source, path: Path, ballot: Ballot, require_votes: bool) -> VotesTable:
     import pandas as pd
     import xxhash
 
-    columns = _columns(source)
-    has_votes = _check_present(source, columns, require_votes)
+    classes = ballot.classes
+    columns = _columns(source, classes)
+    has_votes = _check_present(source, columns, classes, require_votes)
     recording, patient = (_ids(source, columns, name) for name in _ALWAYS)
     sub_id = _whole_numbers(source, columns, "eeg_sub_id", _EXACT_MAX)
     data: dict[str, Any] = {
@@ -304,22 +317,40 @@ def _checked(source: _Source, path: Path, require_votes: bool) -> VotesTable:
         "label_id": _words(columns, "label_id").texts(),
         "expert_consensus": _words(columns, "expert_consensus").texts(),
     }
-    for name in VOTE_COLUMNS:
-        data[name] = _whole_numbers(source, columns, name, MAX_VOTES).astype(np.int32)
+    for name in classes.vote_columns:
+        data[name] = _votes(source, columns, name, soft=ballot.soft)
     _check_one_patient(source, recording, patient)
     _check_unique(source, recording, sub_id)
-    frame = pd.DataFrame({name: pd.Series(data[name], dtype=data[name].dtype) for name in FRAME_COLUMNS})
+    frame = pd.DataFrame({name: pd.Series(data[name], dtype=data[name].dtype) for name in data})
     return VotesTable(frame, xxhash.xxh3_128_hexdigest(source.data), path, has_votes)
 
 
-def _check_present(source: _Source, columns: dict[str, Any], require_votes: bool) -> bool:
+def _check_present(source: _Source, columns: dict[str, Any], classes: Classes, require_votes: bool) -> bool:
     """Raise if a needed column is missing; tell whether the table has votes."""
-    has_votes = require_votes or any(name in columns for name in VOTE_COLUMNS)
-    required = _WITH_VOTES if require_votes else (*_ALWAYS, *(VOTE_COLUMNS if has_votes else ()))
+    votes = classes.vote_columns
+    has_votes = require_votes or any(name in columns for name in votes)
+    required = (*(_WITH_VOTES if require_votes else _ALWAYS), *(votes if has_votes else ()))
     missing = [name for name in required if name not in columns]
     if missing:
         _refuse_missing(source, missing)
+    _speak_of_other_votes(source, classes, has_votes=has_votes)
     return has_votes
+
+
+def _speak_of_other_votes(source: _Source, classes: Classes, *, has_votes: bool) -> None:
+    """Say which vote columns belong to no class; raise if the table has no others."""
+    columns = [
+        name for name in _header(source) if name.endswith("_vote") and name not in classes.vote_columns
+    ]
+    if not columns:
+        return
+    others = ",".join(name.removesuffix("_vote") for name in columns)
+    if not has_votes:
+        source.refuse(
+            f"has votes for {others}, but labels.classes has {', '.join(classes.names)}; "
+            f"labels.classes=[{others}] takes them"
+        )
+    say(f"{source.name}: votes for {others} are not read; labels.classes has {', '.join(classes.names)}")
 
 
 def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
@@ -332,7 +363,9 @@ def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
     source.refuse(f"lacks column{'s' * (len(missing) > 1)} {named}; the header has {found}{hint}")
 
 
-def _refuse_values(source: _Source, column: str, values: Any, bad: NDArray[np.bool_], rule: str) -> None:
+def _refuse_values(
+    source: _Source, column: str, values: Any, bad: NDArray[np.bool_], rule: str, hint: str = ""
+) -> None:
     """Raise if any value is bad, showing the first ones with their places."""
     rows = np.flatnonzero(bad)
     if not rows.size:
@@ -342,7 +375,7 @@ def _refuse_values(source: _Source, column: str, values: Any, bad: NDArray[np.bo
         f"{place} has '{_short(values[row].as_py())}'"
         for place, row in zip(source.places(first), first, strict=True)
     )
-    source.refuse(f"column '{column}' must hold {rule}, but {shown}{_and_more(rows.size)}")
+    source.refuse(f"column '{column}' must hold {rule}, but {shown}{_and_more(rows.size)}{hint}")
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:
@@ -369,9 +402,27 @@ def _whole_numbers(source: _Source, columns: dict[str, Any], name: str, largest:
         return np.zeros(_n_rows(columns), np.int64)
     numbers = _numbers(columns[name])
     with np.errstate(invalid="ignore"):
-        good = (numbers >= 0) & (numbers <= largest) & (numbers == np.floor(numbers))
-    _refuse_values(source, name, columns[name], ~good, f"whole numbers from 0 to {largest}")
+        good = (numbers >= 0) & (numbers <= largest)
+        is_whole = numbers == np.floor(numbers)
+    is_share = bool((good & ~is_whole).any()) and name.endswith("_vote")
+    hint = _SOFT_HINT if is_share else ""
+    _refuse_values(
+        source, name, columns[name], ~(good & is_whole), f"whole numbers from 0 to {largest}", hint
+    )
     return numbers.astype(np.int64)
+
+
+def _votes(source: _Source, columns: dict[str, Any], name: str, *, soft: bool) -> NDArray[Any]:
+    """Return a column of votes: int32 counts, or float32 where they are shares."""
+    if not soft:
+        return _whole_numbers(source, columns, name, MAX_VOTES).astype(np.int32)
+    if name not in columns:
+        return np.zeros(_n_rows(columns), np.float32)
+    numbers = _numbers(columns[name])
+    with np.errstate(invalid="ignore"):
+        good = (numbers >= 0) & (numbers <= MAX_VOTES)
+    _refuse_values(source, name, columns[name], ~good, f"numbers from 0 to {MAX_VOTES}")
+    return numbers.astype(np.float32)
 
 
 def _seconds(

@@ -11,8 +11,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms.competition import SUB_WINDOW_S, VOTE_COLUMNS
+from hms.competition import SUB_WINDOW_S
 from hms.errors import ConfigError
+from hms.labels.classes import SIX, Ballot
 from hms.registry import did_you_mean
 from hms.sources.names import listed, safe_ids
 from hms.sources.patients import Patients
@@ -67,7 +68,7 @@ class WindowRows:
         return {row["recording"]: row[PATIENT] for row in self.rows}
 
 
-def read_windows(path: Path) -> WindowRows:
+def read_windows(path: Path, ballot: Ballot = SIX) -> WindowRows:
     """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
 
     Commas, semicolons or tabs stand between the fields, and column names may be in any letter
@@ -79,7 +80,8 @@ def read_windows(path: Path) -> WindowRows:
         If the file is no such table; the text names the column and the first lines.
     """
     header, records, separator = _records(path)
-    kept = _columns(path, header, (*COLUMNS, PATIENT, *VOTE_COLUMNS), COLUMNS)
+    votes = (*ballot.classes.vote_columns, *(name for name in header if name.endswith("_vote")))
+    kept = _columns(path, header, (*COLUMNS, PATIENT, *votes), COLUMNS)
     rows = [{name: record[place].strip() for name, place in kept.items()} for _, record in records]
     lines = [line for line, _ in records]
     if separator != ",":
@@ -168,7 +170,7 @@ def _base(file: str) -> str:
 
 
 def windows_from_rows(
-    rows: Sequence[Mapping[str, Any]], path: Path, patients: Patients | None = None
+    rows: Sequence[Mapping[str, Any]], path: Path, ballot: Ballot, patients: Patients | None = None
 ) -> VotesTable:
     """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
 
@@ -181,6 +183,7 @@ def windows_from_rows(
     ----------
     rows : one mapping a window
     path : what messages call the table
+    ballot : what the votes may be
     patients : who is who, in place of ``patient_id`` in the rows
 
     Raises
@@ -210,7 +213,7 @@ def windows_from_rows(
         frame["start"] = starts
         frame["eeg_label_offset_seconds"] = 0.0
     try:
-        table = votes_from_frame(frame, path=path, require_votes=False)
+        table = votes_from_frame(frame, ballot, path=path, require_votes=False)
     except ConfigError as error:
         text = str(error)
         for ours, theirs in _NAMES.items():
@@ -269,7 +272,7 @@ def _columns(path: Path, header: list[str], known: Sequence[str], needed: Sequen
     for name in lower:
         if lower.count(name) > 1:
             raise ConfigError(f"{path}: column '{name}' stands {lower.count(name)} times in the header")
-    return {name: lower.index(name) for name in known if name in lower}
+    return {name: lower.index(name.lower()) for name in dict.fromkeys(known) if name.lower() in lower}
 
 
 def _check_starts(path: Path, starts: Iterable[tuple[int, str]]) -> None:

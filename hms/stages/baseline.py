@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.pipeline.stage import TableStage, register_stage, section_function, setting
 from hms.pipeline.tables import View
@@ -89,6 +90,7 @@ class Baseline(TableStage):
             prior,
             vote_sum=labels["vote_sum"],
             patient_id=patients,
+            classes=Classes.of_labels(labels).names,
             threshold=self.high_confidence_votes,
             n_resamples=self.baseline.n_resamples,
         )

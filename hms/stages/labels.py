@@ -8,7 +8,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from hms.competition import CLASSES, VOTE_COLUMNS
+from hms.labels.classes import Classes
 from hms.labels.votes import high_confidence, soft_labels
 from hms.labels.weights import confidence_weights
 from hms.pipeline.stage import TableStage, register_stage, setting
@@ -37,12 +37,13 @@ class Labels(TableStage):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return labels.npz."""
         used = tables.used
-        vote_sum = used["vote_sum"].to_numpy(np.int32)
+        classes = Classes.of_columns(used.columns)
+        vote_sum = used["vote_sum"].to_numpy()
         arrays = {
-            "y_soft": soft_labels(used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
+            "y_soft": soft_labels(used[list(classes.vote_columns)].to_numpy(np.float64)),
             "w_conf": confidence_weights(vote_sum, self.weight),
             "hc_mask": high_confidence(vote_sum, self.high_confidence_votes),
-            "classes": np.array(CLASSES, dtype="<U7"),
+            "classes": classes.array(),
             "vote_sum": vote_sum,
             "eeg_id": used["eeg_id"].to_numpy(np.int64),
             "item_id": np.array(used["item_id"].tolist(), dtype=np.str_),

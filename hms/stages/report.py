@@ -13,7 +13,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from hms.competition import SFREQ_HZ, VOTE_COLUMNS
+from hms.competition import SFREQ_HZ
+from hms.labels.classes import Classes
 from hms.labels.folds import Split, splits_of
 from hms.labels.votes import consensus
 from hms.pipeline.stage import (
@@ -144,7 +145,7 @@ class ReportWeights(ReportPart):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
         labels = tables.arrays(Labels.files[0])
-        cards = weight_cards(labels["y_soft"], labels["w_conf"], labels["vote_sum"], read_splits(tables))
+        cards = weight_cards(labels, read_splits(tables))
         return self.part(weights=cards)
 
 
@@ -172,10 +173,12 @@ class ReportSignals(ReportPart):
         }
         reading = self.sketches.reading
         freqs = frequencies(self.sketches.scalograms.cwt)
+        classes = Classes.of_columns(tables.used.columns)
         cards = signal_cards(
             {name: values[inside] for name, values in rows.items()} if len(used) else {},
-            consensus(tables.used[list(VOTE_COLUMNS)].to_numpy(np.float64)),
+            consensus(tables.used[list(classes.vote_columns)].to_numpy(np.float64)),
             shares,
+            classes=classes,
             freqs_hz=spectrum_freqs(SFREQ_HZ),
             cwt_hz=(float(freqs[0]), float(freqs[-1])),
             window_s=reading.window_s,

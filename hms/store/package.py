@@ -16,6 +16,7 @@ from hms.config.identity import settings_before
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError, ManifestError
 from hms.labels.folds import Split, splits_of
+from hms.labels.summary import class_counts
 from hms.registry import did_you_mean
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
@@ -32,11 +33,11 @@ class PackageLabels:
 
     Attributes
     ----------
-    y_soft : float32, shape (n_items, 6); rows sum to 1
+    y_soft : float32, shape (n_items, n_classes); rows sum to 1
     w_conf : float32, shape (n_items,)
     hc_mask : bool, shape (n_items,)
-    classes : the six class names
-    vote_sum : int32, shape (n_items,)
+    classes : names of the classes
+    vote_sum : int32, shape (n_items,); float32 where votes are shares
     eeg_id : int64, shape (n_items,)
     item_id : text, shape (n_items,)
     """
@@ -186,9 +187,7 @@ class Package:
         facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
-            share = (
-                np.bincount(self.labels.y_soft.argmax(1), minlength=6) if counts["used"] else np.zeros(6, int)
-            )
+            share = class_counts(self.labels.y_soft)
             facts.append(
                 ("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True)))
             )

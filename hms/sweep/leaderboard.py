@@ -112,8 +112,8 @@ class WindowVotes:
 
     Attributes
     ----------
-    y : float64, shape (n_items, 6), rows sum to 1
-    vote_sum : int64, shape (n_items,)
+    y : float64, shape (n_items, n_classes), rows sum to 1
+    vote_sum : shape (n_items,)
     row : row of each item by its id; items without votes are left out
     digest : of the votes table
     threshold : votes from which an item is of high confidence
@@ -135,28 +135,23 @@ def window_votes(cfg: Config) -> WindowVotes:
     ConfigError
         If the votes table cannot be read.
     """
-    from hms.competition import VOTE_COLUMNS
     from hms.labels.items import choose_items
     from hms.registry import lookup
     from hms.store.places import Outputs
 
     outputs = Outputs(Path(cfg.outputs_dir))
-    votes = (
-        lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs).votes()
-    )
-    threshold = int(cfg.at("labels.high_confidence_votes"))
-    labels: Any = lookup("labels", "window").params
-    window = labels(kind="window", high_confidence_votes=threshold)
-    items = choose_items(votes.frame, cfg.unit, window, cfg.window)
+    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
+    votes = source.votes(cfg.at("labels.ballot"))
+    items = choose_items(votes.frame, cfg.unit, replace(cfg.labels, kind="window"), cfg.window)
     items = items[items["vote_sum"] > 0]
-    counts = items[list(VOTE_COLUMNS)].to_numpy(np.float64)
+    counts = items[list(votes.classes.vote_columns)].to_numpy(np.float64)
     return WindowVotes(
         y=counts / counts.sum(axis=1, keepdims=True),
-        vote_sum=items["vote_sum"].to_numpy(np.int64),
+        vote_sum=items["vote_sum"].to_numpy(),
         patient_id=np.array(items["patient_id"].tolist(), dtype=np.str_),
         row={str(name): row for row, name in enumerate(items["item_id"].tolist())},
         digest=str(votes.digest),
-        threshold=threshold,
+        threshold=int(cfg.at("labels.high_confidence_votes")),
     )
 
 

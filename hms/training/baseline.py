@@ -13,7 +13,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.competition import CLASSES
 from hms.registry import Params, PositiveFloat, PositiveInt, register, settings_of
 from hms.training.metric import paired_bootstrap, reliability, row_divergence, scores
 
@@ -138,12 +137,12 @@ def logreg(train: Floats, target: Floats, weight: Floats, valid: Floats, params:
     Parameters
     ----------
     train, valid : shape (n_train, n_features) and (n_valid, n_features)
-    target : shape (n_train, 6), rows sum to 1: soft labels are fitted as they are
+    target : shape (n_train, n_classes), rows sum to 1: soft labels are fitted as they are
     weight : shape (n_train,), at least one above 0
 
     Returns
     -------
-    float64, shape (n_valid, 6), rows sum to 1
+    float64, shape (n_valid, n_classes), rows sum to 1
     """
     centre = np.average(train, axis=0, weights=weight)
     spread = np.sqrt(np.average((train - centre) ** 2, axis=0, weights=weight))
@@ -220,7 +219,7 @@ class OutOfFold:
 
     Attributes
     ----------
-    prediction : float64, shape (n_items, 6); NaN where no fold validates the item
+    prediction : float64, shape (n_items, n_classes); NaN where no fold validates the item
     fold : int64, shape (n_items,); -1 there
     """
 
@@ -245,7 +244,7 @@ def out_of_fold(
     Parameters
     ----------
     features : shape (n_items, n_features), finite
-    target : shape (n_items, 6), rows sum to 1
+    target : shape (n_items, n_classes), rows sum to 1
     weight : shape (n_items,)
     splits : rows to train on and rows to validate on, per fold
 
@@ -275,6 +274,7 @@ def report_scores(
     *,
     vote_sum: NDArray[Any],
     patient_id: NDArray[Any],
+    classes: Sequence[str],
     threshold: int,
     n_resamples: int,
 ) -> dict[str, Any]:
@@ -292,6 +292,7 @@ def report_scores(
         "vote_sum": vote_sum[rows],
         "patient_id": patient_id[rows],
         "fold": model.fold[rows],
+        "classes": classes,
         "threshold": threshold,
         "n_resamples": n_resamples,
     }
@@ -302,8 +303,8 @@ def report_scores(
         "model": _plain(scores(y, p, **groups)),
         "prior": _plain(scores(y, q, **groups)),
         "gain": _gain(y, p, q, vote_sum[rows], patient_id[rows], threshold, n_resamples),
-        "confusion": confusion(y, p),
-        "reliability": reliability(y, p),
+        "confusion": confusion(y, p, classes),
+        "reliability": reliability(y, p, classes),
     }
 
 
@@ -328,7 +329,7 @@ def _gain(
     }
 
 
-def confusion(target: ArrayLike, prediction: ArrayLike) -> dict[str, Any]:
+def confusion(target: ArrayLike, prediction: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
     """Return how many items of each consensus class were given to each class.
 
     Returns
@@ -337,7 +338,7 @@ def confusion(target: ArrayLike, prediction: ArrayLike) -> dict[str, Any]:
         ``classes``, and ``counts`` with a row per consensus class and a column per
         predicted class; ties go to the first class.
     """
-    n = len(CLASSES)
+    n = len(classes)
     truth, guess = np.asarray(target).argmax(axis=1), np.asarray(prediction).argmax(axis=1)
     counts = np.bincount(truth * n + guess, minlength=n * n).reshape(n, n)
-    return {"classes": list(CLASSES), "counts": counts.tolist()}
+    return {"classes": list(classes), "counts": counts.tolist()}

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.competition import CLASSES, HIGH_CONFIDENCE_VOTES
+from hms.competition import HIGH_CONFIDENCE_VOTES
 
 __all__ = [
     "EPSILON",
@@ -298,6 +298,7 @@ def scores(
     vote_sum: ArrayLike,
     patient_id: Sequence[Any] | NDArray[Any],
     fold: ArrayLike,
+    classes: Sequence[str],
     threshold: int = HIGH_CONFIDENCE_VOTES,
     n_resamples: int = 2000,
 ) -> dict[str, dict[str, Interval]]:
@@ -305,8 +306,9 @@ def scores(
 
     Parameters
     ----------
-    target, prediction : shape (n_items, 6), rows sum to 1
+    target, prediction : shape (n_items, n_classes), rows sum to 1
     vote_sum, patient_id, fold : shape (n_items,)
+    classes : names of the columns
     threshold : votes from which an item belongs to the upper stratum
 
     Returns
@@ -317,7 +319,7 @@ def scores(
     """
     values = row_divergence(target, prediction)
     patients = np.asarray([str(name) for name in patient_id])
-    consensus = np.asarray(CLASSES)[np.asarray(target).argmax(axis=1)]
+    consensus = np.asarray(classes)[np.asarray(target).argmax(axis=1)]
     strata = stratum_names(vote_sum, threshold)
     folds = np.asarray([str(name) for name in np.asarray(fold).tolist()])
 
@@ -331,12 +333,14 @@ def scores(
     return {
         "all": {"all": bootstrap_interval(values, patients, n_resamples=n_resamples)},
         "stratum": by(strata, stratum_names([threshold, 1], threshold).tolist()),
-        "class": by(consensus, CLASSES),
+        "class": by(consensus, classes),
         "fold": by(folds, sorted(set(folds.tolist()), key=int)),
     }
 
 
-def reliability(target: ArrayLike, prediction: ArrayLike, *, n_bins: int = 10) -> list[dict[str, Any]]:
+def reliability(
+    target: ArrayLike, prediction: ArrayLike, classes: Sequence[str], *, n_bins: int = 10
+) -> list[dict[str, Any]]:
     """Return, by class and bin of the predicted share, what was predicted and what experts said.
 
     Returns
@@ -348,7 +352,7 @@ def reliability(target: ArrayLike, prediction: ArrayLike, *, n_bins: int = 10) -
     y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
     bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
     found = []
-    for column, name in enumerate(CLASSES):
+    for column, name in enumerate(classes):
         for number in np.unique(bins[:, column]).tolist():
             rows = bins[:, column] == number
             found.append(

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import VOTE_COLUMNS
+from hms.labels.classes import COMPETITION
 from hms.store.files import commit_files
 from hms.training.metric import align, check_distributions
 
@@ -51,7 +51,7 @@ def submission(
     due = _column(table, "eeg_id", "the test table").drop_duplicates().tolist()
     ids, shares = _as_rows(predictions)
     rows = check_distributions(shares[align(ids, due)], "the predictions", due)
-    frame = pd.DataFrame({"eeg_id": due, **dict(zip(VOTE_COLUMNS, rows.T, strict=True))})
+    frame = pd.DataFrame({"eeg_id": due, **dict(zip(COMPETITION.vote_columns, rows.T, strict=True))})
     target = Path(path)
     text = frame.to_csv(index=False, lineterminator="\n")
     commit_files(target.parent, {target.name: text.encode()})
@@ -75,14 +75,14 @@ def _column(table: pd.DataFrame, name: str, what: str) -> pd.Series:
 def _as_rows(predictions: pd.DataFrame | Mapping[Any, Any]) -> tuple[list[Any], NDArray[np.float64]]:
     """Return ids and class shares, shape (n, 6), in the order in which they were given."""
     if isinstance(predictions, Mapping):
-        bad = [name for name, row in predictions.items() if np.shape(row) != (len(VOTE_COLUMNS),)]
+        bad = [name for name, row in predictions.items() if np.shape(row) != (len(COMPETITION),)]
         if bad:
             raise ValueError(
-                f"a prediction has {len(VOTE_COLUMNS)} values, but that of {bad[0]} has the shape "
+                f"a prediction has {len(COMPETITION)} values, but that of {bad[0]} has the shape "
                 f"{np.shape(predictions[bad[0]])}"
             )
         rows = np.array([np.asarray(row, dtype=np.float64) for row in predictions.values()])
-        return list(predictions), rows.reshape(len(predictions), len(VOTE_COLUMNS))
-    columns = [_column(predictions, name, "the table of predictions") for name in VOTE_COLUMNS]
+        return list(predictions), rows.reshape(len(predictions), len(COMPETITION))
+    columns = [_column(predictions, name, "the table of predictions") for name in COMPETITION.vote_columns]
     ids = _column(predictions, "eeg_id", "the table of predictions").tolist()
     return ids, np.stack([column.to_numpy(dtype=np.float64) for column in columns], axis=1)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from hms.errors import ConfigError, Unusable
+from hms.labels.classes import Ballot
 from hms.registry import PositiveFloat, register
 from hms.sources.base import Place, WholeFiles
 from hms.sources.edf.recording import EdfRecording
@@ -89,13 +90,13 @@ class EdfSource(WholeFiles):
         """Files of the folder when it was first looked at."""
         return find_files(self.root, ENDINGS, only=self.only)
 
-    def votes(self) -> VotesTable:
+    def votes(self, ballot: Ballot) -> VotesTable:
         """Return the table of windows: the one given, or sliding windows of all recordings."""
         files = list(self.found.files)
         if self.params.windows is not None:
-            table = windows_of_files(read_windows(self._beside(self.params.windows)), files)
+            table = windows_of_files(read_windows(self._beside(self.params.windows), ballot), files)
             names = list(dict.fromkeys(row["recording"] for row in table.rows))
-            return windows_from_rows(table.rows, table.path, self._patients(names, table))
+            return windows_from_rows(table.rows, table.path, ballot, self._patients(names, table))
         refuse_empty(self.params.root, self.found, ENDINGS)
         durations = {name: self._duration_s(name) for name in files}
         self._say_passed_over([name for name, duration_s in durations.items() if duration_s is None])
@@ -108,7 +109,7 @@ class EdfSource(WholeFiles):
         if not rows:
             raise ConfigError(f"data.root={self.params.root} holds files of annotations alone, no signal")
         names = list(dict.fromkeys(str(row["recording"]) for row in rows))
-        return windows_from_rows(rows, self.root, self._patients(names))
+        return windows_from_rows(rows, self.root, ballot, self._patients(names))
 
     def _beside(self, table: str) -> Path:
         path = Path(table).expanduser()

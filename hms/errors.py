@@ -24,13 +24,13 @@ class Unusable(Exception):
     """An item cannot be prepared; the text is the reason that the user reads.
 
     ``failure`` tells a recording that could not be read or computed (counted against
-    ``max_failed_share``) from one that was read and has nothing to give. A ``lasting``
+    ``max_failed_share``) from one that was read and has nothing to give. A ``permanent``
     reason follows from the bytes of the recording; any other is tried again.
     """
 
-    def __init__(self, reason: str, *, failure: bool = True, lasting: bool = True) -> None:
+    def __init__(self, reason: str, *, failure: bool = True, permanent: bool = True) -> None:
         super().__init__(reason)
-        self.reason, self.failure, self.lasting = reason, failure, lasting
+        self.reason, self.failure, self.permanent = reason, failure, permanent
 
 
 class TooManyFailures(Exception):

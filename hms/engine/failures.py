@@ -23,10 +23,10 @@ class Failures:
 
     def add(self, result: ChunkResult) -> None:
         """Count the failures of a chunk."""
-        lasting = {
+        permanent = {
             r.item for made in result.stages.values() for r in made.records if r.reason and r.reason.failure
         }
-        self.count += len(lasting) + sum(reason.failure for reason in result.passing.values())
+        self.count += len(permanent) + sum(reason.failure for reason in result.transient.values())
         self.check()
 
     def check(self) -> None:

@@ -86,7 +86,7 @@ class ChunkResult:
     digests: dict[str, str] = field(default_factory=dict)
     """Digests of what was read, by the name of the part."""
 
-    passing: dict[int, Reason] = field(default_factory=dict)
+    transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons that may not hold next time, by item row."""
 
     seconds: dict[str, float] = field(default_factory=dict)

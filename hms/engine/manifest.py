@@ -42,7 +42,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "seconds": round(time.time() - began, 3),
         "command": _command(),
         "execution": {
-            "data": _lasting_data(plan),
+            "data": _absolute_data(plan),
             "root": str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
             "max_failed_share": plan.cfg.max_failed_share,
@@ -51,7 +51,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         },
         "config": config_of(plan.cfg, plan.products),
         "counts": {"items": len(plan.items), "used": used, "excluded": len(plan.items) - used},
-        "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.passing),
+        "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.transient),
         "excluded": tables.excluded.astype(str).to_dict("records"),
         "votes": {"path": str(plan.votes.path), "digest": plan.votes.digest},
         "patients": plan.votes.patients,
@@ -67,9 +67,9 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
     }
 
 
-def _lasting_data(plan: Plan) -> dict[str, Any]:
+def _absolute_data(plan: Plan) -> dict[str, Any]:
     """Return the section ``data`` with paths that mean the same from any folder."""
-    data = {**plain(plan.cfg.data), "root": _lasting_root(plan)}
+    data = {**plain(plan.cfg.data), "root": _absolute_root(plan)}
     if data.get("windows") is not None:
         data["windows"] = str(plan.votes.path.absolute())
     return data
@@ -85,7 +85,7 @@ def _command() -> str:
     )
 
 
-def _lasting_root(plan: Plan) -> str | None:
+def _absolute_root(plan: Plan) -> str | None:
     """Return where the run finds its recordings again; None if that is inside its outputs."""
     given: str | None = plan.cfg.at("data.root")
     outputs = plan.outputs.root.absolute()
@@ -125,7 +125,7 @@ def is_whole(plan: Plan) -> bool:
     stored: dict[str, StageFolder] = {f.path.name: f for f in plan.folders.values()}
     for stage in plan.tables:
         table = StageFolder(plan.outputs.stage(stage)).load()
-        table.settle(list(table.files))
+        table.reconcile(list(table.files))
         stored[table.path.name] = table
     return all(
         _is_linked(f"{folder}/{path}", digest, stored) for path, (_, digest) in manifest["files"].items()

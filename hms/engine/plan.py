@@ -74,7 +74,7 @@ class Plan:
     item_stages: dict[str, ItemStage]
     folders: dict[str, StageFolder]
     digests: RecordingDigests
-    passing: dict[int, Reason] = field(default_factory=dict)
+    transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
     _keys: dict[str, tuple[int, list[str | None], list[str | None]]] = field(default_factory=dict, repr=False)
@@ -137,7 +137,7 @@ class Plan:
 
     def records_of(self, stage_key: str) -> dict[int, Record]:
         """Return a stage's records by item row, without items that are left out before it."""
-        records, left_out = self.folders[stage_key].records, self.unread.keys() | self.passing.keys()
+        records, left_out = self.folders[stage_key].records, self.unread.keys() | self.transient.keys()
         return {
             row: records[key]
             for row, key in enumerate(self.keys_of(stage_key))
@@ -171,7 +171,7 @@ class Plan:
     def due(self) -> dict[int, tuple[str, ...]]:
         """Return, by item row, the keys of the stages that lack the item."""
         found: dict[int, tuple[str, ...]] = {}
-        left_out = self.unread.keys() | self.passing.keys()
+        left_out = self.unread.keys() | self.transient.keys()
         for stage_key, folder in self.folders.items():
             for row, key in enumerate(self.keys_of(stage_key)):
                 if (key is None or not folder.holds(key)) and row not in left_out:
@@ -218,7 +218,7 @@ class Plan:
 
     def reasons(self) -> list[Reason | None]:
         """Return for every item why it is left out, or None."""
-        found = self.passing | self.unread
+        found = self.transient | self.unread
         for stage_key, folder in self.folders.items():
             bad = {record.item: record.reason for record in folder.records.values() if record.reason}
             for row, key in enumerate(self.keys_of(stage_key) if bad else ()):
@@ -236,12 +236,12 @@ class Plan:
             states.append(StageState(self.item_stages[key], total - lacking, total))
         return states
 
-    def settle_files(self) -> None:
+    def reconcile_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
         for stage_key, folder in self.folders.items():
             records = (folder.records.get(key) for key in self.keys_of(stage_key) if key)
             needed = {record.file for record in records if record and record.file}
-            folder.settle(needed & set(folder.files))
+            folder.reconcile(needed & set(folder.files))
 
 
 def npz_id(text: str) -> int | str:
@@ -286,5 +286,5 @@ def make_plan(cfg: Config) -> Plan:
         folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
         digests=RecordingDigests(outputs.recordings(source.root)).load(),
     )
-    plan.settle_files()
+    plan.reconcile_files()
     return plan

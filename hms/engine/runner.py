@@ -147,7 +147,7 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
         for folder in plan.folders.values():
             folder.load()
         plan.digests.load()
-        plan.settle_files()
+        plan.reconcile_files()
         due = plan.due()
         working = {key for keys in due.values() for key in keys}
         for key in missing:
@@ -204,6 +204,6 @@ def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Accou
         if made.files or made.records:
             plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))
             account.add(plan.item_stages[key].name, 0.0, len(made.records))
-    plan.passing.update(result.passing)
+    plan.transient.update(result.transient)
     for name, seconds in result.seconds.items():
         account.add(name, seconds)

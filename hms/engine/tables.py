@@ -93,7 +93,7 @@ def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
             names = _table_names(stage, tables)
         except KeyError:
             continue
-        if all(name in folder.files for name in names.values()) and not folder.settle(names.values()):
+        if all(name in folder.files for name in names.values()) and not folder.reconcile(names.values()):
             known[stage.name] = names
             _make_readable(stage, folder, names, tables)
     return known
@@ -120,11 +120,11 @@ def table_identity(stage: TableStage, tables: Tables) -> str:
 def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account) -> None:
     folder = StageFolder(plan.outputs.stage(stage)).load()
     names = _table_names(stage, tables)
-    folder.settle(name for name in names.values() if name in folder.files)
+    folder.reconcile(name for name in names.values() if name in folder.files)
     if not all(name in folder.files for name in names.values()):
         with lock(plan.outputs.lock(folder.path.name), waiting=f"another run computes {stage.name}", say=say):
             folder.load()
-            folder.settle(name for name in names.values() if name in folder.files)
+            folder.reconcile(name for name in names.values() if name in folder.files)
             if not all(name in folder.files for name in names.values()):
                 _compute_table(folder, stage, tables, names, account)
     for path, name in names.items():

@@ -53,7 +53,7 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
     discover()
     import_plugins(plugins)
     if job.own_process:
-        _settle_in()
+        _prepare_process()
     chunk = _Chunk(job, _syncers(os.getpid()))
     try:
         items = chunk.open(tasks)
@@ -63,7 +63,7 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
                 chunk.prepare(batch)
         return chunk.finish()
     finally:
-        chunk.settle()
+        chunk.clean_up()
 
 
 @cache
@@ -73,7 +73,7 @@ def _syncers(process: int) -> Executor:
 
 
 @cache
-def _settle_in() -> None:
+def _prepare_process() -> None:
     """Prepare a new worker process, once.
 
     Ctrl-C is the parent's to handle. A large buffer, given back at once, teaches the C
@@ -153,7 +153,7 @@ class _Chunk:
             return
         except MemoryError:
             for work in task.items:
-                self._exclude(work, None, Unusable("out of memory", lasting=False), "read")
+                self._exclude(work, None, Unusable("out of memory", permanent=False), "read")
             return
         self.result.digests[task.part.name] = digest
         reader = self.job.reader(opened, task.part.kind)
@@ -236,8 +236,8 @@ class _Chunk:
     ) -> None:
         """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
         reason = Reason(stage_name, unusable.reason, unusable.failure)
-        if key is None or not unusable.lasting:
-            self.result.passing.setdefault(work.index, reason)
+        if key is None or not unusable.permanent:
+            self.result.transient.setdefault(work.index, reason)
             return
         for stage in due or ():
             self.result.stages[stage.key].records.append(Record(key, None, 0, reason))
@@ -296,7 +296,7 @@ class _Chunk:
         made.records.extend(Record(key, name, row) for row, key in enumerate(keys))
         made.seconds += time.perf_counter() - began
 
-    def settle(self) -> None:
+    def clean_up(self) -> None:
         """Leave no file without a name and no thread at work, whatever happened."""
         wait([synced for _, _, synced in self.under_way])
         for _, files, _ in self.under_way:
@@ -304,7 +304,7 @@ class _Chunk:
 
 
 def _failed(stage: ItemStage, error: Exception) -> Unusable:
-    return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", lasting=False)
+    return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", permanent=False)
 
 
 @lru_cache(maxsize=8)

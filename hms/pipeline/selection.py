@@ -37,8 +37,8 @@ def needed_context_s(stages: Iterable[ItemStage]) -> float:
 
 def block_seconds(cfg: Config) -> float | None:
     """Return the length of the blocks in which recordings are read and filtered, None for windows alone."""
-    assert isinstance(cfg.data, SourceParams)
-    return cfg.data.block_s
+    data: SourceParams = cfg.at("data")
+    return data.block_s
 
 
 def say_what_needs_votes(cfg: Config) -> None:

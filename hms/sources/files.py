@@ -43,9 +43,9 @@ def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
         finally:
             os.close(descriptor)
     except FileNotFoundError:
-        raise Unusable(f"the {kind}'s file is missing", lasting=False) from None
+        raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
     except OSError as error:
-        raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", lasting=False) from None
+        raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
 
 
 def _read_all(descriptor: int) -> bytes:

@@ -35,7 +35,7 @@ class SteadyFile:
             # Without O_NONBLOCK, opening a pipe would wait for whoever writes to it.
             self._descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise Unusable("the recording's file is missing", lasting=False) from None
+            raise Unusable("the recording's file is missing", permanent=False) from None
         except OSError as error:
             raise _unreadable(error) from None
         self._close = weakref.finalize(self, os.close, self._descriptor)
@@ -45,7 +45,7 @@ class SteadyFile:
         self.size = status.st_size
         self._known = _state(status)
         if place.size is not None and (place.size, place.mtime_ns) != (status.st_size, status.st_mtime_ns):
-            raise Unusable("the file changed since the run began", lasting=False)
+            raise Unusable("the file changed since the run began", permanent=False)
 
     def read(self, start: int, size: int) -> bytes:
         """Return the bytes from a place on, fewer where the file ends; raises `Unusable` if it changed."""
@@ -61,7 +61,7 @@ class SteadyFile:
         except OSError as error:
             raise _unreadable(error) from None
         if left > 0 or _state(status) != self._known:
-            raise Unusable("the file changed while it was read", lasting=False)
+            raise Unusable("the file changed while it was read", permanent=False)
         return b"".join(parts)
 
     def digest(self) -> str:
@@ -86,4 +86,4 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
 
 
 def _unreadable(error: OSError) -> Unusable:
-    return Unusable(f"the recording's file cannot be read: {error.strerror}", lasting=False)
+    return Unusable(f"the recording's file cannot be read: {error.strerror}", permanent=False)

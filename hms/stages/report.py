@@ -261,7 +261,7 @@ def show_steps(
     outputs: Sequence[str],
 ) -> list[Step]:
     """Return one electrode, its derivation and its scalogram after each step of the preparation."""
-    params: Any = signal.filter
+    params = signal.filter
     channels = [name for name in cleaned.channels if name in segment.channels]
     raw = segment.eeg[[segment.channels.index(name) for name in channels]]
     channel = _telling_channel(raw, cleaned.dead[: len(channels)])

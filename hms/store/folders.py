@@ -142,7 +142,7 @@ class StageFolder:
                     moved.append(Stored(name, stored.size, seen[1], stored.digest))
         return bad, moved
 
-    def settle(self, names: Iterable[str]) -> dict[str, str]:
+    def reconcile(self, names: Iterable[str]) -> dict[str, str]:
         """Check files, forget the bad ones, record the moved ones anew; return the bad ones."""
         bad, moved = self.check(names)
         self.drop(bad)

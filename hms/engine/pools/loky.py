@@ -115,7 +115,7 @@ def _alone(job: Job, task: Task) -> ChunkResult:
         reason = Reason(
             "read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True
         )
-        return ChunkResult(passing={work.index: reason for work in task.items})
+        return ChunkResult(transient={work.index: reason for work in task.items})
     assert isinstance(result, ChunkResult)
     return result
 

@@ -66,7 +66,7 @@ class EdfRecording:
             if not self._header.signals:
                 self._reason = Unusable("the file holds annotations alone, no signal")
         except Unusable as reason:
-            if not reason.lasting:
+            if not reason.permanent:
                 raise
             self._reason = reason
         self.named = find_channels([signal.label for signal in self.signals], aliases)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,34 @@ class Run(Package):
         from hms.training.dataset import SpecDataset
 
         return SpecDataset(self, split, **choices)
+
+    def to_torch(self, split: Any = None, *, fields: Sequence[str] | None = None, **choices: Any) -> Any:
+        """Return a `torch.utils.data.Dataset` of tensors (extra ``torch``).
+
+        See `hms.training.torch.TorchDataset`. ``fields=("x", "y")`` gives pairs, as most libraries
+        take them; the other arguments are those of `dataset`.
+        """
+        from hms.training.torch import TorchDataset
+
+        return TorchDataset(self.dataset(split, **choices), fields)
+
+    def to_braindecode(self, split: Any = None, *, fold: int | None = None, stage: Any = None) -> Any:
+        """Return the waveforms as braindecode's windows (extra ``braindecode``).
+
+        See `hms.training.braindecode.windows_of`.
+        """
+        from hms.training.braindecode import windows_of
+
+        return windows_of(self, split, fold=fold, stage=stage)
+
+    def to_huggingface(self, destination: str | Path, *, licence: str = "unknown") -> int:
+        """Write a folder that `datasets.load_dataset` reads, with a card; return its bytes.
+
+        See `hms.training.huggingface.write_huggingface`.
+        """
+        from hms.training.huggingface import write_huggingface
+
+        return write_huggingface(self, destination, licence=licence)
 
     def report(self) -> Shown:
         """Return the run's report; a notebook shows it in a frame, and print tells where it lies.

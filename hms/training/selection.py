@@ -13,7 +13,7 @@ from hms.registry import did_you_mean
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["check_choice", "check_same_items", "select_rows"]
+__all__ = ["check_choice", "check_same_items", "folds_of", "select_rows"]
 
 _SHOWN = 5
 
@@ -30,6 +30,14 @@ def select_rows(
     """
     rows = _split_rows(run, split, fold)
     return rows[_stage_mask(run, rows, stage, stage_order)]
+
+
+def folds_of(run: Package) -> NDArray[np.int64]:
+    """Return for each item the fold that validates it, -1 where none does."""
+    fold = np.full(len(run.labels.item_id), -1, dtype=np.int64)
+    for number, split in enumerate(run.splits):
+        fold[split.valid] = number
+    return fold
 
 
 def check_same_items(run: Package, label_ids: list[str], owner: Package) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from hms.competition import SFREQ_HZ
 from hms.errors import ConfigError
-from hms.registry import Params
+from hms.registry import Params, did_you_mean
 from hms.signal.cwt import FftPlan, plan_cwt
 from hms.signal.montage import Chains, all_derivations
 from hms.signal.scaling import RESOLUTION, SMALLEST, Log1pPercentile
@@ -24,8 +24,9 @@ from hms.signal.wavelets import Cwt
 
 if TYPE_CHECKING:
     from hms.store.package import Package
+    from hms.training.dataset import SpecDataset
 
-__all__ = ["Scalogram", "WaveletPower", "register_scaling", "turns"]
+__all__ = ["Scalogram", "TorchDataset", "WaveletPower", "register_scaling", "turns"]
 
 Scaling = Callable[[Tensor, Any], Tensor]
 Bounds = tuple[tuple[int, int], ...]
@@ -374,6 +375,56 @@ def _order_statistics(values: Tensor, below: Sequence[int], above: Sequence[int]
         return [low[:, [below[0], above[0]]], high[:, [n - 1 - below[1], n - 1 - above[1]]]]
     ordered = values.sort(dim=1).values
     return [ordered[:, [below[0], above[0]]], ordered[:, [below[1], above[1]]]]
+
+
+# --- a view of a dataset -------------------------------------------------------------------------
+
+
+class TorchDataset(torch.utils.data.Dataset):
+    """A dataset of a run as torch's own kind, with tensors in the place of arrays.
+
+    Parameters
+    ----------
+    dataset : SpecDataset
+    fields : names of entries of a sample, optional
+        An item is a tuple of these, such as ``("x", "y")`` for libraries that take pairs; without
+        them it is a dictionary. ``target``, the number of the class with the largest share, may be
+        named too.
+
+    Raises
+    ------
+    ConfigError
+        If a sample has no such entry.
+    """
+
+    def __init__(self, dataset: SpecDataset, fields: Sequence[str] | None = None) -> None:
+        self.dataset = dataset
+        self.fields = None if fields is None else tuple(fields)
+        if self.fields is not None:
+            known = [*dataset[0], "target"]
+            for name in self.fields:
+                if name not in known:
+                    near = did_you_mean(name, known)
+                    raise ConfigError(f"fields: a sample has no '{name}'{near}; it has {', '.join(known)}")
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        sample = {name: _as_tensor(value) for name, value in self.dataset[index].items()}
+        if self.fields is None:
+            return sample
+        return tuple(sample["y"].argmax() if name == "target" else sample[name] for name in self.fields)
+
+    def set_epoch(self, epoch: int) -> None:
+        """Draw anew; see `SpecDataset.set_epoch`."""
+        self.dataset.set_epoch(epoch)
+
+
+def _as_tensor(value: Any) -> Any:
+    if isinstance(value, str):
+        return value
+    return torch.from_numpy(value) if isinstance(value, np.ndarray) else torch.tensor(value)
 
 
 # --- turns ---------------------------------------------------------------------------------------

@@ -1,0 +1,345 @@
+"""A package as Hugging Face's ``datasets`` reads it: Parquet files in a folder, and a card.
+
+``datasets.load_dataset(FOLDER)`` reads it without code of ours: what a column holds stands in the
+card's head. The card says what was counted in the run, and what nobody told is said to be unknown.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.errors import ConfigError
+from hms.store.files import commit_files, storage_error
+from hms.training.metric import stratum_names
+from hms.training.reading import SCALOGRAMS, SPECTROGRAMS, WAVEFORMS, SignalKind, SignalReader
+from hms.training.selection import folds_of
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from hms.store.package import Package
+
+__all__ = ["write_huggingface"]
+
+SIGNALS: dict[str, SignalKind] = {"x": SCALOGRAMS, "wave": WAVEFORMS, "spec_lr": SPECTROGRAMS}
+SHARD_BYTES = 400e6
+"""Of the signals in one Parquet file; the hub advises files of some hundred megabytes."""
+
+ROW_GROUP = 64
+UNKNOWN_LICENCE = "unknown"
+GRADES = ("good", "usable", "poor", "unusable")
+SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
+
+
+@dataclass(frozen=True)
+class _Signal:
+    """A signal that is exported, with the shape of one item."""
+
+    name: str
+    reader: SignalReader
+    shape: tuple[int, ...]
+    dtype: str
+
+
+def write_huggingface(run: Package, destination: str | Path, *, licence: str = UNKNOWN_LICENCE) -> int:
+    """Write a run's signals, labels and folds as Parquet with a card, and return the bytes written.
+
+    Parameters
+    ----------
+    run : Package
+        A finished run with labels and at least one signal.
+    destination : path
+        A folder that is not there or empty.
+    licence : str
+        Of the recordings, as the hub names licences (``cc-by-4.0``); only its owner knows it.
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not empty, or the run has nothing to export.
+    StorageError
+        If the folder cannot be written.
+    """
+    folder = Path(destination)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise ConfigError(f"{folder} is there already and not empty; name a new folder")
+    signals = _signals(run)
+    size = sum(int(np.prod(signal.shape)) * np.dtype(signal.dtype).itemsize for signal in signals)
+    n_items = len(run.labels.item_id)
+    per_file = max(1, int(SHARD_BYTES / size))
+    starts = range(0, n_items, per_file)
+    written = 0
+    try:
+        for number, start in enumerate(starts):
+            rows = np.arange(start, min(start + per_file, n_items))
+            name = f"train-{number:05d}-of-{len(starts):05d}.parquet"
+            commit_files(folder / "data", {name: partial(_write_rows, run, signals, rows)})
+            written += (folder / "data" / name).stat().st_size
+        card = _card(run, signals, licence)
+        commit_files(folder, {"README.md": card.encode()})
+    except OSError as error:
+        raise storage_error(error, folder) from error
+    return written + len(card.encode())
+
+
+def _signals(run: Package) -> list[_Signal]:
+    """Return the signals that the run has."""
+    files = run.manifest["files"]
+    ids = run.labels.item_id.tolist()
+    if not ids:
+        raise ConfigError(f"run {run.hash} uses no item, so there is nothing to export")
+    found = []
+    for name, kind in SIGNALS.items():
+        if kind.file(ids[0]) in files:
+            reader = SignalReader(run, kind, ids, packed=False, dtype="float32")
+            x = reader.arrays(0)["x"]
+            found.append(_Signal(name, reader, x.shape, "float32"))
+    if not found:
+        raise ConfigError(
+            f"run {run.hash} has no signal to export; run it again with scalograms or waveforms among stages"
+        )
+    return found
+
+
+# --- parquet -------------------------------------------------------------------------------------
+
+
+def _write_rows(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64], file: Any) -> None:
+    import pyarrow.parquet as pq
+
+    tables = (
+        _table(run, signals, rows[first : first + ROW_GROUP]) for first in range(0, len(rows), ROW_GROUP)
+    )
+    first = next(tables)
+    with pq.ParquetWriter(_Sink(file), first.schema, compression="zstd") as writer:
+        for table in (first, *tables):
+            writer.write_table(table)
+
+
+class _Sink(io.RawIOBase):
+    """What is written to a file, as pyarrow takes it."""
+
+    def __init__(self, file: Any) -> None:
+        super().__init__()
+        self._file = file
+
+    def writable(self) -> bool:
+        """Tell that this is for writing."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Hand on what is written."""
+        self._file.write(memoryview(data))
+        return len(data)
+
+
+def _table(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64]) -> pa.Table:
+    import pyarrow as pa
+
+    labels, ids = run.labels, run.labels.item_id[rows].tolist()
+    meta = run.meta.set_index("item_id").loc[ids]
+    columns: dict[str, Any] = {
+        "item_id": ids,
+        "patient_id": meta["patient_id"].astype(str).tolist(),
+        "label": pa.array(labels.y_soft[rows].argmax(axis=1), pa.int64()),
+        "y": _nested(labels.y_soft[rows].astype(np.float32)),
+        "weight": labels.w_conf[rows].astype(np.float32),
+        "vote_sum": labels.vote_sum[rows].astype(np.float32),
+        "high_confidence": labels.hc_mask[rows],
+        "fold": folds_of(run)[rows].astype(np.int32),
+        "grade": _grades(run, ids),
+    }
+    for signal in signals:
+        columns[signal.name] = _nested(np.stack([_read(signal.reader, row) for row in rows.tolist()]))
+    return pa.table(columns)
+
+
+def _read(reader: SignalReader, row: int) -> NDArray[Any]:
+    sample: dict[str, Any] = {}
+    reader.read(sample, "x", row)
+    x: NDArray[Any] = sample["x"]
+    return x
+
+
+def _nested(values: NDArray[Any]) -> pa.Array:
+    """Return an array of any dimensions as lists of lists, an item a row."""
+    import pyarrow as pa
+
+    array, count = pa.array(values.reshape(-1)), values.size
+    for length in reversed(values.shape[1:]):
+        count //= length
+        ends = pa.array(np.arange(0, (count + 1) * length, length, dtype=np.int32))
+        array = pa.ListArray.from_arrays(ends, array)
+    return array
+
+
+def _grades(run: Package, ids: Sequence[str]) -> list[str]:
+    if "qc/qc.csv" not in run.manifest["files"]:
+        return [""] * len(ids)
+    return run.qc.set_index("item_id")["grade"].astype(str).loc[list(ids)].tolist()
+
+
+# --- the card ------------------------------------------------------------------------------------
+
+
+def _card(run: Package, signals: Sequence[_Signal], licence: str) -> str:
+    """Return the card: what the hub and `datasets` read, then what a person does."""
+    return f"---\n{_head(run, signals, licence)}---\n\n{_body(run, signals, licence)}"
+
+
+def _head(run: Package, signals: Sequence[_Signal], licence: str) -> str:
+    from omegaconf import OmegaConf
+
+    n_items, classes = len(run.labels.item_id), run.labels.classes.tolist()
+    names = {str(number): name for number, name in enumerate(classes)}
+    features: list[dict[str, Any]] = [
+        {"name": "item_id", "dtype": "string"},
+        {"name": "patient_id", "dtype": "string"},
+        {"name": "label", "dtype": {"class_label": {"names": names}}},
+        {"name": "y", "list": "float32"},
+        {"name": "weight", "dtype": "float32"},
+        {"name": "vote_sum", "dtype": "float32"},
+        {"name": "high_confidence", "dtype": "bool"},
+        {"name": "fold", "dtype": "int32"},
+        {"name": "grade", "dtype": "string"},
+    ]
+    for signal in signals:
+        kind = f"array{len(signal.shape)}_d"
+        features.append(
+            {"name": signal.name, "dtype": {kind: {"shape": list(signal.shape), "dtype": signal.dtype}}}
+        )
+    head = {
+        "pretty_name": f"EEG package {run.hash}",
+        "license": licence,
+        "tags": ["eeg", "electroencephalography", "soft-labels"],
+        "size_categories": [next((name for most, name in SIZES if n_items < most), "n>1M")],
+        "configs": [
+            {"config_name": "default", "data_files": [{"split": "train", "path": "data/train-*.parquet"}]}
+        ],
+        "dataset_info": {"features": features},
+    }
+    return str(OmegaConf.to_yaml(OmegaConf.create(head)))
+
+
+def _body(run: Package, signals: Sequence[_Signal], licence: str) -> str:
+    counts = run.manifest["counts"]
+    said = (
+        "Nobody stated the licence of the recordings: find it out before you share this folder."
+        if licence == UNKNOWN_LICENCE
+        else f"Licence of the recordings, as stated at export: {licence}."
+    )
+    parts = [
+        f"# EEG package {run.hash}\n",
+        f"{counts['used']} windows of EEG with shares of experts' votes, prepared by hms "
+        f"({run.manifest['versions']['hms']}); {counts['excluded']} of {counts['items']} were left out.\n",
+        "```python\nfrom datasets import load_dataset\n\n"
+        'data = load_dataset("FOLDER", split="train").with_format("torch")\n'
+        'train = data.filter(lambda fold: fold != 0, input_columns="fold")\n```\n',
+        _table_text(("column", "meaning"), _columns(run, signals)),
+        "## Classes and votes\n",
+        _classes(run),
+        "## Quality by class\n",
+        _quality(run),
+        "## Folds\n",
+        _folds(run),
+        "## Preparation\n",
+        _table_text(("setting", "value"), _settings(run)),
+        "## Licence\n",
+        f"{said}\n",
+    ]
+    return "\n".join(parts)
+
+
+def _table_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")
+
+
+def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
+    texts = {
+        "x": "scalogram: output, frequency, frame",
+        "wave": "waveforms in µV: output, sample at 200 Hz",
+        "spec_lr": "the competition's ten minutes: chain, frequency, frame",
+    }
+    outputs = ", ".join(run.outputs)
+    return [
+        ("item_id, patient_id", "names; folds keep patients whole"),
+        ("label", "class with the largest share of votes"),
+        ("y", "share of votes by class"),
+        ("weight, vote_sum, high_confidence", "confidence weight, number of votes, whether they are many"),
+        ("fold", "fold that validates the item; -1: none"),
+        ("grade", "quality of the recording"),
+        *((signal.name, f"{texts[signal.name]}; shape {list(signal.shape)}") for signal in signals),
+        ("outputs", outputs),
+    ]
+
+
+def _classes(run: Package) -> str:
+    labels = run.labels
+    consensus = labels.y_soft.argmax(axis=1)
+    strata = stratum_names(labels.vote_sum, _threshold(run))
+    names = sorted(set(strata.tolist()), reverse=True)
+    rows = [
+        (
+            name,
+            int((consensus == column).sum()),
+            *(int(((consensus == column) & (strata == stratum)).sum()) for stratum in names),
+            f"{labels.y_soft[:, column].mean():.3f}",
+        )
+        for column, name in enumerate(labels.classes.tolist())
+    ]
+    head = ("class", "items", *(f"of them {name} votes" for name in names), "mean share of votes")
+    return _table_text(head, rows)
+
+
+def _threshold(run: Package) -> int:
+    threshold: int = run.config.at("labels.high_confidence_votes")
+    return threshold
+
+
+def _quality(run: Package) -> str:
+    if "qc/qc.csv" not in run.manifest["files"]:
+        return "The run did not look at quality.\n"
+    grades = np.array(_grades(run, run.labels.item_id.tolist()))
+    consensus = run.labels.y_soft.argmax(axis=1)
+    rows = [
+        (name, *(int(((consensus == column) & (grades == grade)).sum()) for grade in GRADES))
+        for column, name in enumerate(run.labels.classes.tolist())
+    ]
+    return _table_text(("class", *GRADES), rows)
+
+
+def _folds(run: Package) -> str:
+    fold = folds_of(run)
+    if not len(run.splits):
+        return "The run has no folds.\n"
+    rows = [(number, int((fold == number).sum())) for number in range(len(run.splits))]
+    return _table_text(("fold", "items to validate"), rows)
+
+
+def _settings(run: Package) -> list[tuple[str, str]]:
+    """Return the settings that the run's numbers depend on, but not where its files lay."""
+    return [
+        (path, json.dumps(value)) for path, value in _leaves(run.manifest["config"]) if path != "data.root"
+    ]
+
+
+def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, f"{above}{name}.")
+        else:
+            yield f"{above}{name}", value

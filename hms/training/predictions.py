@@ -1,0 +1,207 @@
+"""Predictions from a file: class shares by item, checked before anything is computed of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.errors import ConfigError
+from hms.registry import did_you_mean
+from hms.store.npz import read_npz
+from hms.training.metric import check_distributions
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Predictions", "read_predictions"]
+
+VALUES = ("prediction", "predictions", "p", "y_pred")
+"""Names under which an npz file may hold the class shares; the baseline's oof.npz has the first."""
+
+IDS = ("item_id", "eeg_id")
+_SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Class shares of some of a run's items.
+
+    Attributes
+    ----------
+    name : of the file, for the reader
+    rows : int64, shape (n,), rows of the run's items, ascending
+    shares : float64, shape (n, n_classes), rows sum to 1
+    """
+
+    name: str
+    rows: NDArray[np.int64]
+    shares: NDArray[np.float64]
+
+
+def read_predictions(
+    path: str | Path, *, item_ids: Sequence[str], eeg_ids: Sequence[str], classes: Sequence[str]
+) -> Predictions:
+    """Read class shares by item from a csv or npz file.
+
+    Parameters
+    ----------
+    path : csv with ``item_id`` (or ``eeg_id``) and a column per class, named as the class or, as in a
+        submission, ``<class>_vote``; or npz with ``item_id`` and ``prediction`` of shape (n, n_classes)
+        in the order of the classes
+    item_ids, eeg_ids : of the run's items; an eeg_id names an item where no other item has it
+    classes : of the run, in its order
+
+    Raises
+    ------
+    ConfigError
+        If the file is none, or an id is lacking, there twice or not of the run, or a row holds NaN,
+        values outside 0 to 1, or does not sum to 1.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"{file} is no file; name a csv or npz with predictions by item_id")
+    try:
+        ids, column, shares = _from_npz(file, classes) if file.suffix == ".npz" else _from_csv(file, classes)
+        known = item_ids if column == "item_id" else _unique(eeg_ids, file)
+        rows = _rows(ids, known, column)
+        shares = check_distributions(shares, "the predictions", ids)
+    except ConfigError as error:
+        raise ConfigError(f"{file.name}: {error}") from None
+    except ValueError as error:
+        raise ConfigError(f"{file.name}: {error}") from None
+    order = np.argsort(rows)
+    return Predictions(file.name, rows[order], shares[order])
+
+
+def _unique(eeg_ids: Sequence[str], file: Path) -> Sequence[str]:
+    if len(set(eeg_ids)) < len(eeg_ids):
+        raise ConfigError("the run has several items of one eeg_id; give item_id in its place")
+    return eeg_ids
+
+
+def _rows(ids: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.int64]:
+    """Return the row of each id in the run."""
+    if not ids:
+        raise ConfigError("there is no row in it")
+    seen: set[str] = set()
+    twice = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    if twice:
+        raise ConfigError(f"{column} is there more than once: {_listed(twice)}")
+    place = {name: row for row, name in enumerate(known)}
+    foreign = [name for name in ids if name not in place]
+    if foreign:
+        raise ConfigError(
+            f"{len(foreign)} of {len(ids)} predictions are of no item of the run: {_listed(foreign)}"
+            f"{did_you_mean(foreign[0], known)}"
+        )
+    return np.array([place[name] for name in ids], dtype=np.int64)
+
+
+def _listed(names: Sequence[str]) -> str:
+    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+    return ", ".join(names[:_SHOWN]) + more
+
+
+# --- csv -----------------------------------------------------------------------------------------
+
+
+def _from_csv(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
+    frame = _read_table(file)
+    column = _id_column(list(frame.columns))
+    names = _class_columns(list(frame.columns), classes)
+    lacking = frame.index[frame[column].isna() | (frame[column].astype(str).str.strip() == "")].tolist()
+    if lacking:
+        raise ConfigError(f"{column} is empty in lines {_listed([str(row + 2) for row in lacking])}")
+    ids = [str(name).strip() for name in frame[column].tolist()]
+    return ids, column, np.stack([_numbers(frame[name], ids) for name in names], axis=1)
+
+
+def _read_table(file: Path) -> pd.DataFrame:
+    import pandas as pd
+
+    try:
+        header = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0].tolist()
+        twice = sorted({str(name) for name in header if header.count(name) > 1})
+        if twice:
+            raise ConfigError(f"column {', '.join(twice)} is there more than once")
+        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ConfigError(f"it is no table of comma-separated values: {str(error).splitlines()[0]}") from None
+
+
+def _id_column(columns: Sequence[str]) -> str:
+    for name in IDS:
+        if name in columns:
+            return name
+    raise ConfigError(
+        f"it has no column 'item_id' (or 'eeg_id'), so that no row tells what it predicts; "
+        f"it has {', '.join(columns)}"
+    )
+
+
+def _class_columns(columns: Sequence[str], classes: Sequence[str]) -> list[str]:
+    """Return the column of each class."""
+    for form in ("{}", "{}_vote"):
+        names = [form.format(name) for name in classes]
+        if all(name in columns for name in names):
+            return names
+    lacking = [name for name in classes if name not in columns and f"{name}_vote" not in columns]
+    raise ConfigError(
+        f"it has no column for {', '.join(lacking or classes)}; each class has one, {', '.join(classes)} "
+        f"or {classes[0]}_vote and so on; it has {', '.join(columns)}"
+    )
+
+
+def _numbers(column: pd.Series, ids: Sequence[str]) -> NDArray[np.float64]:
+    import pandas as pd
+
+    values = pd.to_numeric(column.replace("", "nan"), errors="coerce").to_numpy(np.float64)
+    texts = column.tolist()
+    wrong = [
+        f"{name} ({text!r})"
+        for name, text, value in zip(ids, texts, values, strict=True)
+        if np.isnan(value) and text.strip().lower() not in ("", "nan")
+    ]
+    if wrong:
+        raise ConfigError(f"column {column.name} holds what is no number: {_listed(wrong)}")
+    return values
+
+
+# --- npz -----------------------------------------------------------------------------------------
+
+
+def _from_npz(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
+    try:
+        arrays = read_npz(file.read_bytes())
+    except (ValueError, BadZipFile, OSError) as error:
+        raise ConfigError(f"it is no npz file that is read without pickle: {error}") from None
+    column = _id_column(list(arrays))
+    values = next((arrays[name] for name in VALUES if name in arrays), None)
+    if values is None:
+        raise ConfigError(f"it has no array '{VALUES[0]}' with the class shares; it has {', '.join(arrays)}")
+    ids = [str(name) for name in np.asarray(arrays[column]).reshape(-1).tolist()]
+    expected = (len(ids), len(classes))
+    if values.shape != expected or values.dtype.kind not in "fiu":
+        raise ConfigError(
+            f"the predictions are numbers of shape {expected}, a row for each {column} and a column for "
+            f"each of {', '.join(classes)}; got {values.dtype} of shape {values.shape}"
+        )
+    return ids, column, _in_order(values.astype(np.float64), arrays, classes)
+
+
+def _in_order(
+    values: NDArray[np.float64], arrays: Mapping[str, NDArray[Any]], classes: Sequence[str]
+) -> NDArray[np.float64]:
+    """Return the columns in the order of the run's classes, where the file names its own."""
+    if "classes" not in arrays:
+        return values
+    named = [str(name) for name in arrays["classes"].tolist()]
+    if sorted(named) != sorted(classes):
+        raise ConfigError(f"its classes are {', '.join(named)}, those of the run {', '.join(classes)}")
+    return values[:, [named.index(name) for name in classes]]

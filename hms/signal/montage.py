@@ -26,6 +26,7 @@ __all__ = [
     "alive_derivations",
     "all_derivations",
     "bipolar",
+    "check_names",
     "derive",
     "electrodes",
     "electrodes_of",
@@ -53,13 +54,21 @@ class Montage(Params):
     allow_degenerate: bool
 
     def __post_init__(self) -> None:
-        _check_chains(self.chains)
+        self._check_chains(self.chains)
         if self.output == "chains" and self.waveform.kind == "mean" and not self.allow_degenerate:
             raise ValueError(
                 "waveform 'mean' averages a chain's signals, which telescopes to its ends: (Fp1-O1)/4 for LL "
                 "as for LP, so that LL equals LP and RL equals RP; choose another waveform "
                 "(principal, anterior, posterior, curvature), or set montage.allow_degenerate=true"
             )
+
+    def _check_chains(self, chains: Chains) -> None:
+        check_names(chains, "derivation", "Fp1-F7", parts=2)
+
+    @property
+    def optional(self) -> tuple[str, ...]:
+        """Channels beside those of `derivations` that are read where there are."""
+        return ()
 
     @property
     def derivations(self) -> tuple[str, ...]:
@@ -93,26 +102,39 @@ def all_derivations(chains: Chains) -> tuple[str, ...]:
     return tuple(name for _, pairs in chains for name in pairs)
 
 
-def _check_chains(chains: Chains) -> None:
+def check_names(chains: Chains, what: str, example: str, *, parts: int) -> None:
+    """Check the names of chains and of what is in them.
+
+    Parameters
+    ----------
+    what : what a chain consists of: derivations, or electrodes
+    example : one of them, for messages
+    parts : names of electrodes in one of them, joined by a dash
+
+    Raises
+    ------
+    ValueError
+        If there is none, one is written otherwise, or one is listed twice.
+    """
     if not chains:
-        raise ValueError("chains must name at least one chain of derivations; got none")
-    for chain, pairs in chains:
-        if not pairs:
-            raise ValueError(f"chains: chain {chain} has no derivation; list at least one, such as Fp1-F7")
-        for name in pairs:
-            _check_derivation(chain, name)
-    for what, names in (("chain", [name for name, _ in chains]), ("derivation", all_derivations(chains))):
-        twice = sorted({name for name in names if list(names).count(name) > 1})
+        raise ValueError(f"chains must name at least one chain of {what}s; got none")
+    for chain, names in chains:
+        if not names:
+            raise ValueError(f"chains: chain {chain} has no {what}; list at least one, such as {example}")
+        for name in names:
+            _check_name(chain, name, what, example, parts)
+    for kind, listed in (("chain", [name for name, _ in chains]), (what, all_derivations(chains))):
+        twice = sorted({name for name in listed if list(listed).count(name) > 1})
         if twice:
-            raise ValueError(f"chains: {what} {', '.join(twice)} is listed more than once")
+            raise ValueError(f"chains: {kind} {', '.join(twice)} is listed more than once")
 
 
-def _check_derivation(chain: str, name: str) -> None:
-    parts = name.split("-")
-    if len(parts) != 2 or not all(part == part.strip() and part for part in parts) or parts[0] == parts[1]:
-        raise ValueError(
-            f"chains: '{name}' in chain {chain} is no derivation; write anode-cathode, such as Fp1-F7"
-        )
+def _check_name(chain: str, name: str, what: str, example: str, parts: int) -> None:
+    found = name.split("-")
+    is_plain = all(part == part.strip() and part for part in found)
+    if len(found) != parts or not is_plain or len(set(found)) != parts:
+        form = "write anode-cathode, such as" if parts == 2 else "write its name alone, such as"
+        raise ValueError(f"chains: '{name}' in chain {chain} is no {what}; {form} {example}")
 
 
 @lru_cache(maxsize=32)
@@ -164,7 +186,9 @@ def _terms(
     name: str, channels: tuple[str, ...], references: tuple[str, ...]
 ) -> tuple[str | None, str | None] | None:
     """Return the channels whose difference a derivation is, None for nothing; None where there are none."""
-    anode, cathode = name.split("-")
+    anode, dash, cathode = name.partition("-")
+    if not dash:
+        return (name, None) if name in channels else None
     against = dict(zip(channels, references, strict=True)) if references else {}
     if against.get(anode) == cathode:
         return anode, None
@@ -184,7 +208,7 @@ def why_lacking(lacking: Sequence[str], channels: Sequence[str], references: Seq
     texts = [
         f"{name} ({' and '.join(f'{part} against {against[part]}' for part in pair)})"
         for name, pair in pairs.items()
-        if all(part in against for part in pair)
+        if len(pair) == 2 and all(part in against for part in pair)
     ]
     return f"the references differ in {', '.join(texts)}" if texts else ""
 

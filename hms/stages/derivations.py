@@ -1,4 +1,4 @@
-"""Derivations: differences of electrodes, grouped in chains."""
+"""Derivations: differences of electrodes, or electrodes against a reference, grouped in chains."""
 
 from __future__ import annotations
 
@@ -11,34 +11,58 @@ from numpy.typing import NDArray
 from hms.config.schema import Config
 from hms.errors import Unusable
 from hms.pipeline.stage import ItemStage, register_stage, setting
+from hms.registry import added
 from hms.signal.arrays import Cleaned, Derived
-from hms.signal.montage import alive_derivations, derive
+from hms.signal.montage import alive_derivations, all_derivations, derive
+from hms.signal.referential import Referential, rereference
 from hms.stages.signal import Signal
 
 
 @register_stage
 @dataclass(frozen=True)
 class Derivations(ItemStage):
-    """The montage's anode-cathode pairs, in the order of its chains."""
+    """The montage's anode-cathode pairs, or its electrodes, in the order of its chains."""
 
     name = "derivations"
     version = 1
 
     signal: Signal
     chains: tuple[tuple[str, tuple[str, ...]], ...] = setting("montage.chains")
+    kind: str = added(before="bipolar", path="montage.kind")
+    reference: str | None = added(before=None, path="montage.reference")
+    ears: tuple[str, ...] = added(before=(), path="montage.ears")
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build on a signal with the filter's context, or also the wavelet's."""
-        return cls(Signal.from_config(cfg, wavelet=wavelet), cfg.at("montage.chains"))
+        signal, montage = Signal.from_config(cfg, wavelet=wavelet), cfg.montage
+        if isinstance(montage, Referential):
+            return cls(signal, montage.chains, montage.kind, montage.reference, montage.ears)
+        return cls(signal, cfg.at("montage.chains"), "bipolar", None, ())
 
     def compute(self, cleaned: Cleaned) -> Derived:
         """Return the derivations; a chain without a live pair makes the item unusable."""
-        names = tuple(name for _, pairs in self.chains for name in pairs)
+        names = all_derivations(self.chains)
         alive = alive_derivations(cleaned.dead, cleaned.channels, names, cleaned.references)
         self._refuse_empty_chain(alive, cleaned)
-        values = derive(cleaned.eeg, cleaned.channels, names, cleaned.references)
+        values = self._derived(cleaned, names)
         return Derived(values, alive, cleaned.n_context, cleaned.sfreq)
+
+    def _derived(self, cleaned: Cleaned, names: tuple[str, ...]) -> NDArray[np.float32]:
+        if self.reference is None:
+            return derive(cleaned.eeg, cleaned.channels, names, cleaned.references)
+        try:
+            return rereference(
+                cleaned.eeg,
+                cleaned.channels,
+                cleaned.dead,
+                names,
+                cleaned.references,
+                reference=self.reference,
+                ears=self.ears,
+            )
+        except ValueError as error:
+            raise Unusable(str(error), failure=False) from None
 
     def _refuse_empty_chain(self, alive: NDArray[np.bool_], cleaned: Cleaned) -> None:
         first = 0

@@ -31,12 +31,14 @@ class Signal(ItemStage):
     reading: Reading
     filter: FilterParams
     derivations: tuple[str, ...] = derived("derivations")
+    optional: tuple[str, ...] = derived("optional", before=())
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
         """Build for the channels that the montage needs."""
         reading = Reading.from_config(cfg, wavelet=wavelet)
-        return cls(reading, cfg.at("filter"), all_derivations(cfg.at("montage.chains")))
+        derivations, optional = all_derivations(cfg.at("montage.chains")), cfg.at("montage.optional")
+        return cls(reading, cfg.at("filter"), (*derivations, *optional), optional)
 
     @property
     def channels(self) -> tuple[str, ...]:
@@ -50,7 +52,8 @@ class Signal(ItemStage):
 
     def compute(self, segment: Segment) -> Cleaned:
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
-        channels, lacking = find_sources(segment.channels, self.derivations, segment.references)
+        channels, absent = find_sources(segment.channels, self.derivations, segment.references)
+        lacking = tuple(name for name in absent if name not in self.optional)
         if lacking and self.reading.missing == "exclude":
             raise Unusable(_lacks(lacking, segment, len(self.derivations)))
         rows = _rows(channels, segment.channels)
@@ -63,8 +66,8 @@ class Signal(ItemStage):
             self.key, lambda eeg: self._filtered(eeg[rows], segment.sfreq, is_finite=is_finite)
         )
         cleaned = clip(filtered, self.filter.clip_uv)
-        absent = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
-        eeg = np.concatenate([cleaned, absent]) if lacking else cleaned
+        nothing = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
+        eeg = np.concatenate([cleaned, nothing]) if lacking else cleaned
         return Cleaned(
             eeg,
             (*channels, *lacking),

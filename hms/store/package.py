@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from hms.config.schema import Config, build_config
 from hms.errors import ConfigError, ManifestError
 from hms.labels.folds import Split, splits_of
 from hms.labels.summary import class_counts
-from hms.registry import did_you_mean
+from hms.registry import did_you_mean, kinds, lookup
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
 
@@ -134,10 +135,7 @@ class Package:
         tree = compose().to_dict()
         frozen["data"] = {**execution["data"], **frozen.get("data", {})}
         for name, values in frozen.items():
-            section = str(name)
-            same = "kind" not in values or tree[section].get("kind") == values["kind"]
-            earlier = settings_before(section, tree[section] | values) if same else {}
-            tree[section] = {**tree[section], **earlier, **values} if same else values
+            tree[name] = _completed(name, tree[name], values)
         return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
 
     def file(self, path: str) -> Path:
@@ -246,3 +244,16 @@ def find_package(name: str | Path, outputs: str | Path = "outputs") -> Package:
         known = f"; there are {', '.join(names[:8])}" if names else ""
         raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")
     return Package((base / found[0]).resolve())
+
+
+def _completed(group: str, default: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a section of a run: what its keys hold, and of the rest what the default option has too."""
+    section = {**default, **stored}
+    kind = section.get("kind")
+    if kind == default.get("kind"):
+        return {**default, **settings_before(group, section), **stored}
+    if kind not in kinds(group):
+        return dict(stored)
+    names = {f.name for f in fields(lookup(group, kind).params)}
+    shared = {name: value for name, value in default.items() if name in names}
+    return {**shared, **settings_before(group, section), **stored}

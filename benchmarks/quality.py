@@ -41,8 +41,8 @@ from references import (
 import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.engine.evaluate import evaluate, row_of, stacked
+from hms.quality.inspection import SPECTRAL_CONTEXT_S
 from hms.quality.ledger import FLAGS, ITEM_FLAGS, Ledger, make_ledger
-from hms.quality.measures import SPECTRAL_CONTEXT_S
 from hms.sources import synthetic
 from hms.sources.base import Segment, read_segment
 from hms.stages.measures import Measures

@@ -16,6 +16,7 @@ from hypothesis.extra.numpy import arrays
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.errors import ConfigError
+from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.duplicates import find_duplicates, pairs_across_folds, same_windows
 from hms.quality.ledger import (
     CHANNEL_FLAGS,
@@ -27,7 +28,6 @@ from hms.quality.ledger import (
     make_ledger,
     robust_z,
 )
-from hms.quality.measures import CHANNEL_MEASURES
 from hms.store.folders import Reason
 
 GOOD = {

@@ -8,19 +8,12 @@ import scipy.signal
 
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
-from hms.quality.measures import (
-    CHANNEL_MEASURES,
-    NEIGHBOURS,
-    channel_measures,
-    correlations,
-    covariances,
-    derive_input,
-    edge_share,
-    inspect_segment,
-    observe_input,
-    signatures,
-    window_samples,
-)
+from hms.quality.channels import CHANNEL_MEASURES, channel_measures
+from hms.quality.electrodes import NEIGHBOURS
+from hms.quality.inputs import derive_input, observe_input
+from hms.quality.inspection import inspect_segment
+from hms.quality.outputs import correlations, covariances, edge_share
+from hms.quality.signature import signatures, window_samples
 from hms.signal.arrays import Cleaned
 from hms.signal.wavelets import reaches_s
 from hms.sources.base import Segment

@@ -16,10 +16,10 @@ from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
 from hms.engine.job import Task
 from hms.engine.pools import loky as parallel
 from hms.errors import ConfigError, TooManyFailures
+from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.ledger import FLAGS, GRADES
-from hms.quality.measures import CHANNEL_MEASURES, OBSERVATIONS
 from hms.results.run import Run
-from hms.stages.measures import Measures
+from hms.stages.measures import OBSERVATIONS, Measures
 
 Prepare = Callable[..., Run]
 

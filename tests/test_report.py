@@ -20,8 +20,9 @@ import hms
 from hms.config.compose import compose
 from hms.errors import ConfigError
 from hms.labels.classes import COMPETITION
-from hms.quality.measures import Inspection, inspect, spectrum, spectrum_freqs
-from hms.quality.sketches import gap_raster, histogram, shrink_power
+from hms.quality.inspection import Inspection, inspect
+from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
+from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import counted
 from hms.report.examples import _steps_trace
 from hms.report.labels import entropy_boxes, vote_totals

@@ -19,7 +19,7 @@ import hms.engine.workers
 from hms.config.schema import build_config
 from hms.engine.plan import make_plan
 from hms.errors import StorageError
-from hms.quality.measures import inspect_segment
+from hms.quality.inspection import inspect_segment
 from hms.results.run import Run
 from hms.stages import inspections
 

@@ -62,7 +62,7 @@ def find_duplicates(
     item_ids, recordings : per item
     digests : per item, digest of its recording's bytes, None where it was not read
     rows : shape (n_measured,), items that have a signature, ascending
-    signatures : float32, shape (n_measured, n_values), from `hms.quality.measures.window_signature`
+    signatures : float32, shape (n_measured, n_values), from `hms.quality.signature.signatures`
     threshold : correlation above which two windows are the same
     used : per item, whether it is in the package; all are if not given
 

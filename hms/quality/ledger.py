@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS
-from hms.quality.measures import CHANNEL_MEASURES
+from hms.quality.channels import CHANNEL_MEASURES
 from hms.registry import (
     Limits,
     NonNegativeFloat,
@@ -81,7 +81,7 @@ class Raised:
 class ChannelLimits:
     """Limits of an electrode, named as the flags they raise; None raises none.
 
-    The measures are those of `hms.quality.measures.channel_measures`, and of them combined:
+    The measures are those of `hms.quality.channels.channel_measures`, and of them combined:
     ``line_db``, the larger of 50 and 60 Hz; ``hf_z``, ``hf_share_z`` and ``sd_z``, the robust
     z scores of log10 hf_uv, hf_uv / sd_uv and sd_uv over the electrodes of all items.
     """
@@ -111,10 +111,10 @@ class ChannelLimits:
 class ItemLimits:
     """Limits of an item, named as the flags they raise; None or False raises none.
 
-    The measures are those of `hms.quality.measures`, and of them combined: ``n_electrodes``,
-    the electrodes that were looked at; ``montage_gap_share``, the share of the window's samples
-    missing at the montage's electrodes, or of all channels where the recording has none of
-    them; ``chain_corr`` and ``x_share_01``, of both sides and ends.
+    The measures are those of `hms.quality.inputs` and `hms.quality.outputs`, and of them combined:
+    ``n_electrodes``, the electrodes that were looked at; ``montage_gap_share``, the share of the
+    window's samples missing at the montage's electrodes, or of all channels where the recording
+    has none of them; ``chain_corr`` and ``x_share_01``, of both sides and ends.
     """
 
     unmeasured: Annotated[bool, Raised("n_electrodes", operator.lt)]

@@ -12,12 +12,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.quality.blocks import QUIET
+from hms.quality.inspection import Inspection
+
 __all__ = [
     "HISTOGRAM_BINS",
     "RASTER_BINS",
     "gap_raster",
     "histogram",
     "shrink_power",
+    "spectrum",
 ]
 
 Array = NDArray[np.float32]
@@ -105,3 +109,23 @@ def histogram(x: NDArray[Any], bins: int = HISTOGRAM_BINS) -> NDArray[np.int32]:
     counts[bins] += counts[bins + 1] - n_above
     counts[bins + 1] = n_above
     return counts
+
+
+def spectrum(seen: Inspection) -> Array:
+    """Return the mean over channels of the logarithm of the power density.
+
+    Blocks of 2 s with a gap take no part, nor do the EKG, channels that the recording lacks and
+    channels without power.
+
+    Returns
+    -------
+    float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole block
+    """
+    with np.errstate(**QUIET):
+        density = seen.power[seen.is_eeg] @ seen.bands.density
+    has_power = (density > 0).all(axis=1)
+    if not has_power.all():
+        density = density[has_power]
+    if not len(density):
+        return np.full(density.shape[1], np.nan, np.float32)
+    return np.asarray(np.log10(density).mean(axis=0), np.float32)

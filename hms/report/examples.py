@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 from hms.labels.summary import entropy_nats
+from hms.quality.ledger import GRADES
 from hms.report.cards import Card, spoken
-from hms.report.style import GRADES, INK
+from hms.report.style import INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
 
 __all__ = ["Example", "Step", "choose_examples", "choose_shown_steps", "contact_sheet", "steps_card"]

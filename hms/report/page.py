@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.summary import class_proportions, imbalance_ratio
+from hms.quality.ledger import GRADES
 from hms.quality.summary import find_leaks
 from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
 from hms.report.reproduce import command_of, yaml_text
-from hms.report.style import GRADE_COLOURS, GRADES, class_colours
+from hms.report.style import GRADE_COLOURS, class_colours
 
 if TYPE_CHECKING:
     from jinja2 import Environment

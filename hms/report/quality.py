@@ -10,8 +10,9 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
+from hms.quality.ledger import GRADES
 from hms.report.cards import Card, counted, spoken
-from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, GRADES, INK
+from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
 
 __all__ = ["flag_counts", "grade_counts", "quality_cards"]

@@ -14,7 +14,6 @@ from functools import lru_cache
 
 __all__ = [
     "CLASS_COLOURS",
-    "GRADES",
     "GRADE_COLOURS",
     "GRID_LINE",
     "INK",
@@ -40,7 +39,6 @@ def class_colours(n_classes: int) -> tuple[str, ...]:
     return (*known, *("#" + "".join(f"{round(255 * v):02x}" for v in rgb) for rgb in hues))[:n_classes]
 
 
-GRADES = ("good", "usable", "poor", "unusable")
 GRADE_COLOURS = ("#b8dcee", "#5aa6cf", "#e69f00", "#9c3a00")
 """Lighter is better; blue against orange."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from hms.pipeline.stage import ItemStage, register_stage
-from hms.quality.measures import Inspection, inspect_segment
+from hms.quality.inspection import Inspection, inspect_segment
 from hms.sources.base import Segment
 from hms.stages.reading import Reading
 

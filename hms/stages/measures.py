@@ -10,15 +10,9 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
 from hms.pipeline.stage import ItemStage, register_stage
-from hms.quality.measures import (
-    OBSERVATIONS,
-    Inspection,
-    derive_input,
-    derive_output,
-    edge_share,
-    observe_input,
-    observe_output,
-)
+from hms.quality.inputs import INPUT_OBSERVATIONS, derive_input, observe_input
+from hms.quality.inspection import Inspection
+from hms.quality.outputs import OUTPUT_OBSERVATIONS, derive_output, edge_share, observe_output
 from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
 from hms.sources.base import Segment
 from hms.stages.derivations import Derivations
@@ -27,6 +21,9 @@ from hms.stages.reading import Reading
 from hms.stages.scalograms import Scalograms
 from hms.stages.signal import Signal
 from hms.stages.waveforms import Waveforms
+
+OBSERVATIONS = INPUT_OBSERVATIONS | OUTPUT_OBSERVATIONS
+"""What is observed of an item to derive measures from, and is none itself."""
 
 
 @register_stage

@@ -25,7 +25,7 @@ from hms.pipeline.stage import (
     setting,
 )
 from hms.pipeline.tables import View
-from hms.quality.measures import spectrum_freqs
+from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import Card, spoken
 from hms.report.examples import (
     KINDS,

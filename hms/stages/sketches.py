@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from hms.pipeline.stage import ItemStage, register_stage
-from hms.quality.measures import Inspection, spectrum
-from hms.quality.sketches import gap_raster, histogram, shrink_power
+from hms.quality.inspection import Inspection
+from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
 from hms.signal.arrays import Scalogram
 from hms.sources.base import Segment
 from hms.stages.inspections import Inspections

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.quality.ledger import GRADES
 from hms.training.metric import Interval, bootstrap_interval, paired_bootstrap, row_divergence
 
 if TYPE_CHECKING:
@@ -45,7 +46,6 @@ OBJECTIVES = ("kl_all", "kl_high", "kl_low")
 
 N_RESAMPLES = 2000
 OOF = "baseline/oof.npz"
-GRADES = ("good", "usable", "poor", "unusable")
 
 
 @dataclass(frozen=True)

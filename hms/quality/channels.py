@@ -1,0 +1,83 @@
+"""Measures of each channel of a recording as it was read."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from hms.quality.amplitudes import derive_amplitudes
+from hms.quality.blocks import QUIET, Array, Rows
+from hms.quality.inspection import inspect
+from hms.quality.spectra import derive_spectra
+
+__all__ = ["CHANNEL_MEASURES", "channel_measures", "derive_channels"]
+
+CHANNEL_MEASURES = (
+    "gap_share", "window_gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "drift_uv",
+    "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "sd_uv", "line50_db", "line60_db", "hf_uv",
+    "neighbour_corr", "polarity", "twin_corr", "gain_db", "ekg_corr",
+)  # fmt: skip
+"""Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
+
+
+def channel_measures(
+    eeg: Array, *, sfreq: float, window: slice = slice(None), spectral: slice = slice(None)
+) -> dict[str, Array]:
+    """Measure each channel of a recording.
+
+    Parameters
+    ----------
+    eeg : float32, shape (20, n_samples), µV, at least 1 s
+        In the order of `hms.competition.CHANNELS`. NaN and Inf are gaps; they are measured,
+        then bridged by straight lines for the other measures.
+    sfreq : float
+        Sampling rate in Hz.
+    window : slice
+        Samples of the window, for window_gap_share.
+    spectral : slice
+        Samples that spectra and correlations are taken of, at least 2 s: the measures from
+        sd_uv on.
+
+    Returns
+    -------
+    dict of float32, shape (20,)
+        gap_share, window_gap_share : share of samples missing, of all and of the window
+        longest_gap_s : seconds of the longest gap
+        max_abs_uv : largest absolute sample
+        offset_uv : mean; peak_uv : largest distance of a sample from it
+        ptp_uv : median over whole seconds of the peak-to-peak amplitude
+        flat_ptp_uv : smallest peak-to-peak that 4 whole seconds in a row stay within, gaps apart
+            (5 s that do not change hold 4 whole seconds wherever they start)
+        extreme_samples : how often the largest or the smallest value occurs, whichever is oftener;
+            0 for a channel of one value
+        jump_uv : largest step between samples less 6 times their RMS; a tone or muscle has none
+        drift_uv : range of the means of 2 s
+        sd_uv : standard deviation between 1 and 20 Hz
+        line50_db, line60_db : power density within 0.5 Hz of the mains over that 3 to 8 Hz beside it
+        hf_uv : RMS between 25 and 95 Hz without the mains
+        neighbour_corr : best correlation with a neighbouring electrode, 1-20 Hz
+        polarity : correlation with the sum of the neighbours, each scaled to the same amplitude
+        twin_corr : largest absolute correlation with any other electrode
+        gain_db : sd_uv over the geometric mean of the neighbours'
+        ekg_corr : absolute correlation with the EKG, 8-40 Hz; NaN where that is a tone
+
+        The last five are NaN for the EKG and where a channel does not change.
+
+    References
+    ----------
+    Bigdely-Shamlo et al., Front Neuroinform 9:16 (2015) (PREP): correlation with other
+    electrodes, power at high frequencies. Gramfort et al., Front Neurosci 7:267 (2013) (MNE):
+    peak to peak for flat segments. Limits on amplitudes relative to the *neighbours* rather
+    than to all channels, because a lateralised pattern is large on one side.
+    """
+    seen = inspect(eeg, sfreq=sfreq, window=window, spectral=spectral)
+    rows = {name: value[np.newaxis] for name, value in seen.channels.items()}
+    return {name: values[0] for name, values in derive_channels(rows).items()}
+
+
+def derive_channels(rows: Rows) -> dict[str, Array]:
+    """Return the measures of the channels of many items, see `channel_measures`; shape (n_items, 20)."""
+    with np.errstate(**QUIET, divide="ignore"):
+        found = {name: rows[name] for name in ("gap_share", "window_gap_share", "longest_gap_s")}
+        found |= derive_amplitudes(rows)
+        found |= derive_spectra(rows)
+    return {name: found[name].astype(np.float32) for name in CHANNEL_MEASURES}

@@ -1,0 +1,154 @@
+"""Inspection: one look at the samples of a recording as it was read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from hms.competition import CHANNELS, EKG_CHANNEL
+from hms.quality.amplitudes import AMPLITUDE_BLOCK_S, bridged, gap_measures, observe_amplitudes
+from hms.quality.blocks import QUIET, Array, Mask, Row, blocks_of
+from hms.quality.spectra import BLOCK_S, Bands, bands_of, mean_power, observe_spectra, tapered_blocks
+from hms.signal.levels import extremes
+
+if TYPE_CHECKING:
+    from hms.sources.base import Segment
+
+__all__ = ["SPECTRAL_CONTEXT_S", "Inspection", "inspect", "inspect_segment"]
+
+SPECTRAL_CONTEXT_S = 3.0
+"""Spectra and correlations are taken of the window and this much on either side."""
+
+
+@dataclass(frozen=True, eq=False)
+class Inspection:
+    """What one look at a recording's samples leaves, so that none need be looked at again.
+
+    Attributes
+    ----------
+    is_gap : bool, shape (n_channels, n_samples); None where nothing is missing. The 20 channels
+        of `hms.competition.CHANNELS` come first
+    present : bool, shape (n_channels,); whether the recording has the channel
+    window : samples of the window
+    power : float32, shape (n_channels, n_freqs); mean squared magnitude of the transforms of
+        tapered blocks of 2 s without a gap
+    bands : what is summed of such powers
+    channels : what `derive_channels` takes of the 20 channels
+    """
+
+    is_gap: Mask | None
+    present: Mask
+    window: slice
+    power: Array
+    bands: Bands
+    channels: Row
+
+    @cached_property
+    def is_eeg(self) -> Mask:
+        """Which channels the recording has, but for the EKG; shape (n_channels,)."""
+        return np.asarray(self.present & (np.arange(len(self.present)) != CHANNELS.index(EKG_CHANNEL)))
+
+
+def inspect_segment(segment: Segment) -> Inspection:
+    """Inspect what was read of a recording."""
+    eeg, present = _all_channels(segment)
+    window, spectral = _spans(segment)
+    known = segment.extremes if segment.is_finite_inside and _is_usual(segment) else None
+    n_samples = segment.eeg.shape[1]
+    return inspect(
+        eeg,
+        sfreq=segment.sfreq,
+        window=window,
+        spectral=spectral,
+        present=present,
+        known=known,
+        n_samples=n_samples,
+    )
+
+
+def inspect(
+    eeg: Array,
+    *,
+    sfreq: float,
+    window: slice,
+    spectral: slice,
+    present: Mask | None = None,
+    known: Array | None = None,
+    n_samples: int | None = None,
+) -> Inspection:
+    """Look at the samples of 20 channels, and perhaps others after them.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+        NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps.
+    sfreq, window, spectral : see `channel_measures`
+    present : bool, shape (n_channels,); whether the recording has the channel, None for all
+    known : the extremes of each second of a recording without gaps, where somebody has looked already
+    n_samples : samples that may be read of an item, of which a recording need not reach all
+    """
+    from scipy.fft import rfft
+
+    n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
+    n_samples = eeg.shape[1] if n_samples is None else n_samples
+    is_gap = None
+    if known is None and not (is_finite := np.isfinite(eeg)).all():
+        is_gap = ~is_finite
+        eeg = bridged(eeg, is_gap)
+    if present is None:
+        present = np.ones(len(eeg), bool)
+    with np.errstate(**QUIET):
+        if known is None:
+            known = extremes(eeg, n_block)
+        n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)
+        bands = bands_of(n_spectrum, sfreq)
+        spectra = rfft(tapered_blocks(eeg[:, spectral], n_spectrum), overwrite_x=True, workers=1)
+        power = mean_power(spectra)
+        n = len(CHANNELS)
+        channels = {
+            **gap_measures(None if is_gap is None else is_gap[:n], window, sfreq=sfreq),
+            **vars(observe_amplitudes(eeg[:n], is_gap, known[:, :n], n_block, n_samples=n_samples)),
+            **vars(observe_spectra(spectra[:n], power[:n], bands, sfreq=sfreq)),
+        }
+        if is_gap is not None:
+            is_broken = np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
+            power = mean_power(np.where(is_broken[:, :, None], np.complex64(0), spectra))
+            n_whole = np.count_nonzero(~is_broken, axis=1)[:, None]
+            power *= (is_broken.shape[1] / np.maximum(n_whole, 1)).astype(np.float32)
+    return Inspection(is_gap, present, window, power, bands, channels)
+
+
+def _is_usual(segment: Segment) -> bool:
+    """Tell whether a segment's rows begin with the 20 channels, in the order of the files."""
+    return segment.channels[: len(CHANNELS)] == CHANNELS
+
+
+def _all_channels(segment: Segment) -> tuple[Array, Mask]:
+    """Return the 20 channels in the order of the files, NaN for those absent, and which are there.
+
+    Other channels, the pairs of a bipolar recording, follow.
+    """
+    names, read = segment.channels, segment.eeg[:, segment.inside]
+    if _is_usual(segment):
+        return read, _all_present(len(names))
+    others = [name for name in names if name not in CHANNELS]
+    present = np.array([name in names for name in (*CHANNELS, *others)])
+    eeg = np.full((len(present), read.shape[1]), np.nan, np.float32)
+    eeg[present] = read[[names.index(name) for name in (*CHANNELS, *others) if name in names]]
+    return eeg, present
+
+
+@lru_cache(maxsize=8)
+def _all_present(n: int) -> Mask:
+    return np.ones(n, bool)
+
+
+def _spans(segment: Segment) -> tuple[slice, slice]:
+    """Return the window, and what spectra are taken of, counted from the first sample inside."""
+    start = segment.n_context - segment.inside.start
+    stop = start + segment.n_window
+    beside = round(SPECTRAL_CONTEXT_S * segment.sfreq)
+    return slice(start, stop), slice(max(0, start - beside), stop + beside)

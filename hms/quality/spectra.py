@@ -1,0 +1,199 @@
+"""Short Fourier transforms of electrodes as they were recorded, and what their power tells."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.quality.blocks import Array, Mask, Row, Rows, constant, filled_up
+from hms.quality.coherence import ekg_correlation, electrode_correlations, gain_db
+
+__all__ = [
+    "BLOCK_S",
+    "Bands",
+    "ObservedSpectra",
+    "bands_of",
+    "derive_spectra",
+    "mean_power",
+    "observe_spectra",
+    "spectrum_freqs",
+    "tapered_blocks",
+]
+
+BLOCK_S = 2.0
+"""Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
+
+
+EEG_BAND_HZ = (1.0, 20.0)
+EKG_BAND_HZ = (8.0, 40.0)
+"""Where the QRS complex has much of its power and the EEG little."""
+
+
+HF_BAND_HZ = (25.0, 95.0)
+MAINS_HZ = (50.0, 60.0)
+MAINS_HALF_WIDTH_HZ = 2.0
+"""Left out of the power above 25 Hz on either side of the mains."""
+
+
+LINE_HALF_WIDTH_HZ = 0.5
+LINE_NEIGHBOURHOOD_HZ = (3.0, 8.0)
+
+
+def tapered_blocks(eeg: Array, n_block: int) -> Array:
+    """Return whole blocks times a taper, shape (n_channels, n_blocks, n_block).
+
+    One long product for each channel takes half the time of one for each block.
+    """
+    n_blocks = eeg.shape[1] // n_block
+    products = eeg[:, : n_blocks * n_block] * taper(n_block, n_blocks)
+    return np.asarray(products.reshape(len(eeg), n_blocks, n_block))
+
+
+@lru_cache(maxsize=8)
+def taper(n_block: int, n_blocks: int = 1) -> Array:
+    """Return a periodic Hann window, repeated.
+
+    With it an offset is in the bins of 0 and 0.5 Hz alone, so none is taken off.
+    """
+    taper = np.hanning(n_block + 1)[:n_block] if n_block > 1 else np.ones(1)
+    return np.tile(taper.astype(np.float32), n_blocks)
+
+
+def mean_power(spectra: NDArray[np.complex64]) -> Array:
+    """Return the mean over blocks of the squared magnitude, shape (n_channels, n_freqs)."""
+    n_blocks = spectra.shape[1]
+    squares = np.square(spectra.view(np.float32))
+    power = np.matmul(constant(n_blocks, 1 / n_blocks), squares)
+    return np.asarray(power[:, ::2] + power[:, 1::2])
+
+
+@dataclass(frozen=True)
+class Bands:
+    """What follows from the length of a block alone.
+
+    Attributes
+    ----------
+    sums : float32, shape (n_freqs, 7); powers per bin times it give the power in the EEG's
+        band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
+        beside it, then the sum over the EKG's band as it is
+    density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
+    eeg, ekg : bins of the bands in which correlations are taken
+    """
+
+    sums: Array
+    density: Array
+    eeg: slice
+    ekg: slice
+
+
+@lru_cache(maxsize=8)
+def bands_of(n_block: int, sfreq: float) -> Bands:
+    """Return the bands of blocks of so many samples."""
+    freqs = np.fft.rfftfreq(n_block, 1 / sfreq)
+    in_eeg, in_hf = _within(freqs, *EEG_BAND_HZ), _within(freqs, *HF_BAND_HZ)
+    lines = []
+    for mains_hz in MAINS_HZ:
+        distance = np.abs(freqs - mains_hz)
+        in_hf &= distance > MAINS_HALF_WIDTH_HZ
+        lines += [distance <= LINE_HALF_WIDTH_HZ, _within(distance, *LINE_NEIGHBOURHOOD_HZ)]
+    df = sfreq / n_block
+    columns = [in_eeg * df, in_hf * df, *(mask / max(1, int(mask.sum())) for mask in lines)]
+    to_density = 2 / (sfreq * np.square(taper(n_block), dtype=np.float64).sum())
+    in_ekg = _within(freqs, *EKG_BAND_HZ)
+    sums = np.stack([*(to_density * column for column in columns), in_ekg], axis=1)
+    density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
+    spans = _span(np.flatnonzero(in_eeg)), _span(np.flatnonzero(in_ekg))
+    return Bands(sums.astype(np.float32), density.astype(np.float32), *spans)
+
+
+def _within(values: NDArray[Any], low: float, high: float) -> Mask:
+    return (values >= low - 1e-9) & (values <= high + 1e-9)
+
+
+def _span(bins: NDArray[np.intp]) -> slice:
+    return slice(int(bins[0]), int(bins[-1]) + 1) if bins.size else slice(0, 0)
+
+
+def spectrum_freqs(sfreq: float) -> NDArray[np.float64]:
+    """Return the frequencies of `spectrum`: every whole number of Hz below half the sampling rate."""
+    return np.arange(1.0, np.ceil(sfreq / 2))
+
+
+def _smoothing(freqs: NDArray[Any], wanted: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the weights, shape (n_freqs, n_wanted), of the bins around each wanted frequency.
+
+    They fall in a straight line to nothing 1 Hz away, or a bin's width where that is more. The
+    bins of 0 Hz and the next, which hold an offset after a Hann taper, have no weight.
+    """
+    df = freqs[1] - freqs[0] if len(freqs) > 1 else 1.0
+    weights = np.maximum(0, 1 - np.abs(freqs[:, None] - wanted) / max(1.0, df))
+    weights[: 2 if len(freqs) > 2 else 0] = 0
+    total: NDArray[np.float64] = weights.sum(axis=0)
+    return np.asarray(weights / np.where(total > 0, total, np.nan))
+
+
+@dataclass(frozen=True)
+class ObservedSpectra:
+    """What the spectral measures follow from, of one item.
+
+    Attributes
+    ----------
+    sums : float32, shape (20, 7); see `Bands`
+    products : float32, shape (20, 20); real parts of the cross-spectra, summed over the EEG's band
+    ekg_products : float32, shape (20,); the same with the EKG, over its band
+    ekg_power : float32, shape (n_bins,); power of the EKG in its band
+    """
+
+    sums: Array
+    products: Array
+    ekg_products: Array
+    ekg_power: Array
+
+
+def observe_spectra(
+    spectra: NDArray[np.complex64], power: Array, bands: Bands, *, sfreq: float
+) -> ObservedSpectra:
+    """Observe the transforms of one item.
+
+    Parameters
+    ----------
+    spectra : complex64, shape (20, n_spectra, n_freqs); transforms of tapered blocks of 2 s
+    power : float32, shape (20, n_freqs); mean of their squared magnitudes
+    """
+    eeg, ekg = (as_vectors(spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
+    ekg_bins = bands_of(round(BLOCK_S * sfreq), sfreq).ekg
+    return ObservedSpectra(
+        sums=power @ bands.sums,
+        products=eeg @ eeg.T,
+        ekg_products=ekg @ ekg[-1] / np.float32(spectra.shape[1]),
+        ekg_power=filled_up(power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
+    )
+
+
+def as_vectors(band: NDArray[np.complex64]) -> Array:
+    """Return a band's coefficients as one vector per channel: their products are cross-spectra."""
+    return np.ascontiguousarray(band).view(np.float32).reshape(len(band), -1)
+
+
+def derive_spectra(rows: Rows) -> Row:
+    """Return what the power densities and the cross-spectra of blocks of 2 s tell."""
+    sums = rows["sums"]
+    amplitude = np.sqrt(sums[..., :2])
+    return {
+        "sd_uv": amplitude[..., 0],
+        "hf_uv": amplitude[..., 1],
+        "line50_db": _decibels(sums[..., 2], sums[..., 3]),
+        "line60_db": _decibels(sums[..., 4], sums[..., 5]),
+        "gain_db": gain_db(amplitude[..., 0]),
+        "ekg_corr": ekg_correlation(rows["ekg_products"], sums[..., 6], rows["ekg_power"]),
+        **electrode_correlations(rows["products"]),
+    }
+
+
+def _decibels(power: Array, reference: Array) -> Array:
+    """Return the ratio in dB, NaN where the reference is 0."""
+    return np.asarray(10 * np.log10(power / np.where(reference > 0, reference, np.nan)))

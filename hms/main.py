@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from hms.store.package import Package
+    from hms.sweep.search import Search
 
 __all__ = ["guarded", "main", "run_configuration"]
 
@@ -124,15 +125,18 @@ def _through_hydra(texts: Sequence[str]) -> int:
     from hms.config.compose import conf_dir
     from hms.config.convert import first_lines
     from hms.errors import ConfigError
-    from hms.sweep.search import Search
 
     codes: list[int] = []
-    search = Search(texts)
+    searches: list[Search] = []
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def job(cfg: Any) -> float | None:
-        if search.is_on():
-            return search.trial(cfg)
+        if _is_multirun():
+            from hms.sweep.search import Search
+
+            if not searches:
+                searches.append(Search(texts))
+            return searches[0].trial(cfg)
         codes.append(guarded(lambda: run_configuration(cfg)))
         return None
 
@@ -146,8 +150,16 @@ def _through_hydra(texts: Sequence[str]) -> int:
         return ended.code if isinstance(ended.code, int) else BAD_INPUT if ended.code else DONE
     finally:
         sys.argv = program
-        codes.append(search.finish())
+        codes += [search.finish() for search in searches]
     return max(codes, default=DONE)
+
+
+def _is_multirun() -> bool:
+    """Tell whether Hydra runs jobs of a sweep."""
+    from hydra.core.hydra_config import HydraConfig
+    from hydra.types import RunMode
+
+    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _with_remedy(text: str) -> str:

@@ -32,13 +32,6 @@ class Search:
         self.texts = list(texts)
         self.members: list[Member] = []
 
-    def is_on(self) -> bool:
-        """Tell whether Hydra runs jobs of a sweep."""
-        from hydra.core.hydra_config import HydraConfig
-        from hydra.types import RunMode
-
-        return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
-
     def trial(self, raw: Any) -> float:
         """Run a member and return its objective."""
         from hydra.core.hydra_config import HydraConfig

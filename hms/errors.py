@@ -34,7 +34,7 @@ class Unusable(Exception):
 
 
 class TooManyFailures(Exception):
-    """More recordings failed than ``max_failed_share`` allows (exit code 3)."""
+    """More recordings failed than ``max_failed_share`` allows, or no item can be used (exit code 3)."""
 
 
 class ManifestError(Exception):

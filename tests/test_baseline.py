@@ -14,6 +14,7 @@ from test_quality_run import noise, write_set
 
 import hms
 from hms.competition import CLASSES
+from hms.errors import TooManyFailures
 from hms.report.baseline import baseline_cards
 from hms.results.run import Run
 from hms.training.baseline import (
@@ -263,28 +264,13 @@ def recordings(folder: Path, usable: Sequence[bool]) -> Path:
     return write_set(folder, eegs, list(range(len(eegs))), [i % 6 for i in range(len(eegs))])
 
 
-def test_a_run_that_leaves_out_every_item_ends_with_a_package_and_a_report(prepare, tmp_path: Path):
-    """There is nothing to predict: both files say so, and the page gives the reason."""
-    run = prepare(recordings(tmp_path / "d", [False, False]), "folds.n_splits=2", "baseline=logreg")
-    oof = run.arrays("baseline/oof.npz")
-    metrics = json.loads(run.file("baseline/metrics.json").read_text())
-    assert len(run.meta) == 0
-    assert run.summary["items_used"] == 0
-    assert oof["prediction"].shape == oof["target"].shape == (0, 6)
-    assert (metrics["n_items"], metrics["n_without_prediction"]) == (0, 0)
-    assert metrics["model"]["all"]["all"]["value"] is None
-    assert (
-        run.file("qc/report.html").read_text().count("No item is used, so there is no baseline to draw.") == 3
-    )
-
-
-def test_every_item_prepared_and_then_left_out_has_no_baseline_either(prepare, tmp_path: Path):
-    """The items have features, but qc.exclude_from leaves them out."""
-    folder = recordings(tmp_path / "d", [True, True])
+def test_a_run_that_leaves_out_every_item_has_no_baseline_and_does_not_finish(prepare, tmp_path: Path):
+    """There is nothing to predict, whether nothing was prepared or qc.exclude_from leaves it all out."""
+    with pytest.raises(TooManyFailures, match="none of the 2 items can be used"):
+        prepare(recordings(tmp_path / "d", [False, False]), "folds.n_splits=2", "baseline=logreg")
     bad = ("qc.exclude_from=poor", "qc.channel.drift=0.001")
-    run = prepare(folder, "folds.n_splits=2", "baseline=logreg", *bad)
-    assert run.summary["items_used"] == 0
-    assert json.loads(run.file("baseline/metrics.json").read_text())["n_items"] == 0
+    with pytest.raises(TooManyFailures, match="2 recordings: grade unusable: drift"):
+        prepare(recordings(tmp_path / "e", [True, True]), "folds.n_splits=2", "baseline=logreg", *bad)
 
 
 def test_items_of_one_fold_alone_are_refused_in_one_line(command: Callable[..., Prepared], tmp_path: Path):

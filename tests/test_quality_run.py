@@ -76,18 +76,17 @@ def test_one_item_of_one_class_and_patient_has_a_ledger_and_a_summary(prepare: P
     assert run.summary["excluded_reasons"] == {}
 
 
-def test_every_item_excluded_still_has_a_ledger_that_says_why(prepare: Prepare, tmp_path: Path):
-    """Recordings of NaN alone are left out; the ledger names the reason and the summary counts them."""
+def test_every_item_excluded_ends_the_run_and_says_why(prepare: Prepare, tmp_path: Path):
+    """Recordings of NaN alone are left out; no run is marked finished, and a table gives the reasons."""
     dead = np.full((20, 10_000), np.nan)
-    run = prepare(write_set(tmp_path / "d", [dead, dead], [1, 2], [0, 1]), "folds=none")
-    assert not run.qc["used"].any()
-    assert run.qc["grade"].tolist() == ["unusable", "unusable"]
-    assert run.qc["reason"].tolist() == ["no channel has a usable sample"] * 2
-    assert run.qc["nan_share"].isna().all()
-    assert run.summary["items_used"] == 0
-    assert run.summary["quality"]["measured"] == 0
-    assert run.summary["quality"]["grades"]["unusable"] == 2
-    assert len(pd.read_parquet(run.path / "qc" / "channels.parquet")) == 0
+    text = r"none of the 2 items can be used.*\n  2 recordings: no channel has a usable sample \(1000"
+    with pytest.raises(TooManyFailures, match=text):
+        prepare(write_set(tmp_path / "d", [dead, dead], [1, 2], [0, 1]), "folds=none")
+    (table,) = (tmp_path / "outputs").glob("*/data_package/meta_excluded.csv")
+    excluded = pd.read_csv(table, dtype=str)
+    assert excluded["item_id"].tolist() == ["1000", "1001"]
+    assert excluded["reason"].tolist() == ["no channel has a usable sample"] * 2
+    assert not list((tmp_path / "outputs").glob("*/manifest.json"))
 
 
 def test_a_nan_only_recording_among_others_is_the_only_one_without_measures(prepare: Prepare, tmp_path: Path):
@@ -129,10 +128,8 @@ def test_gaps_of_derivations_are_seen_in_window_and_context(prepare: Prepare, tm
 
 
 def test_without_folds_nothing_was_checked_for_leaks(prepare: Prepare, tmp_path: Path):
-    """`passed` is null, for folds=none and where every item is left out."""
+    """`passed` is null for folds=none."""
     assert prepare(edge_set(tmp_path / "a"), "folds=none").summary["leakage"]["passed"] is None
-    dead = write_set(tmp_path / "b", [np.full((20, 10_000), np.nan)] * 2, [1, 2], [0, 1])
-    assert prepare(dead, "folds.n_splits=2").summary["leakage"]["passed"] is None
 
 
 def test_recordings_per_patient_count_recordings_and_not_rows(prepare: Prepare, tmp_path: Path):

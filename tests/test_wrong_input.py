@@ -14,7 +14,6 @@ import pytest
 from conftest import Prepared
 
 import hms
-from hms.cli import main as cli
 from hms.main import main as run_main
 
 Command = Callable[..., Prepared]
@@ -186,21 +185,18 @@ def test_rows_without_votes_are_left_out_with_the_reason(
     assert len(run.labels.y_soft) == 9
 
 
-def test_a_table_whose_rows_have_no_votes_at_all_ends_in_a_finished_empty_run(
+def test_a_table_whose_rows_have_no_votes_at_all_ends_with_code_3(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
-    """Nothing is read; the run is whole all the same, and its report says what was left out."""
+    """Nothing is read and nothing used: that is no success, and it is told in one group."""
     edit(own_set, lambda f: f.assign(**{c: 0 for c in f if c.endswith("_vote")}))
     ended = command("data=kaggle", f"data.root={own_set}")
-    assert ended.code == 0, ended.err
-    run = hms.load(outputs=outputs)
-    assert len(run.meta) == 0
-    assert set(run.excluded["reason"]) == {"no votes"}
-    assert "10 by votes: no votes" in run.report().path.read_text()
-    assert cli(["--outputs", str(outputs), "verify", run.hash]) == 0
-    again = command("data=kaggle", f"data.root={own_set}")
-    assert again.code == 0, again.err
-    assert hms.load(outputs=outputs).manifest == run.manifest
+    assert ended.code == 3, ended
+    assert "none of the 10 items can be used" in ended.err
+    assert "10 recordings: no votes" in ended.err
+    assert not list(outputs.glob("*/manifest.json"))
+    (table,) = outputs.glob("*/data_package/meta_excluded.csv")
+    assert pd.read_csv(table)["reason"].tolist() == ["no votes"] * 10
 
 
 def test_fewer_patients_than_folds_names_both_numbers(own_set: Path, command: Command) -> None:
@@ -370,9 +366,11 @@ def test_too_many_failures_end_with_code_3_and_no_finished_run(
         truncate(recording(own_set, number))
     ended = command("data=kaggle", f"data.root={own_set}")
     assert ended.code == 3, ended
-    assert "4 of 10 items failed" in ended.err
+    assert "4 of 10 recordings failed" in ended.err
     assert recording(own_set).stem in ended.err
     assert not list(outputs.glob("*/manifest.json"))
+    (table,) = outputs.glob("*/data_package/meta_excluded.csv")
+    assert len(pd.read_csv(table)) == 4
     assert command("data=kaggle", f"data.root={own_set}", "max_failed_share=0.5").code == 0
     assert len(hms.load(outputs=outputs).meta) == 6
 

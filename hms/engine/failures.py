@@ -1,45 +1,108 @@
-"""Counting what failed, and ending a run in which too much does."""
+"""Failures of recordings: counted while a run goes on, grouped when it ends because of them."""
 
 from __future__ import annotations
 
-from hms.engine.job import ChunkResult
+from collections.abc import Iterable, Sequence
+from typing import NoReturn
+
 from hms.engine.plan import Plan
 from hms.errors import TooManyFailures
+from hms.sources.base import SourceParams
+from hms.store.files import commit_files
 from hms.store.folders import Reason
 
 MINIMUM_FAILURES = 3
+SHOWN_REASONS, SHOWN_RECORDINGS = 10, 3
+
+EXCLUDED = "meta_excluded.csv"
+
+Reasons = Sequence[Reason | None]
 
 
 class Failures:
-    """Counts failed items while a run goes on and stops it when there are too many."""
+    """Counts failed recordings while a run goes on and stops it when there are too many.
+
+    A recording with a hundred windows fails once.
+    """
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.allowed = max(MINIMUM_FAILURES, plan.cfg.max_failed_share * len(plan.items))
-        self.count = len(self._failed())
+        self.recordings = plan.items["recording"].tolist()
+        self.allowed = max(MINIMUM_FAILURES, plan.cfg.max_failed_share * len(plan.places))
+        self.failed = {self.recordings[row] for row, _ in _failed(plan.reasons())}
 
-    def _failed(self) -> list[tuple[int, Reason]]:
-        return [(row, r) for row, r in enumerate(self.plan.reasons()) if r is not None and r.failure]
-
-    def add(self, result: ChunkResult) -> None:
-        """Count the failures of a chunk."""
-        permanent = {
-            r.item for made in result.stages.values() for r in made.records if r.reason and r.reason.failure
-        }
-        self.count += len(permanent) + sum(reason.failure for reason in result.transient.values())
+    def add(self, rows: Iterable[int]) -> None:
+        """Count items that failed, by row."""
+        self.failed |= {self.recordings[row] for row in rows}
         self.check()
 
     def check(self) -> None:
-        """Raise if more items failed than are allowed."""
-        if self.count <= self.allowed:
+        """Raise if more recordings failed than are allowed."""
+        plan = self.plan
+        if len(self.failed) <= self.allowed or _answers_every_row(plan):
             return
-        failed = self._failed()
-        ids = self.plan.items["item_id"].tolist()
-        shown = "".join(f"\n  {ids[row]}: {reason.text}" for row, reason in failed[:10])
-        more = f"\n  and {len(failed) - 10} more" if len(failed) > 10 else ""
-        raise TooManyFailures(
-            f"{len(failed)} of {len(ids)} items failed, more than the {int(self.allowed)} that "
-            f"max_failed_share={self.plan.cfg.max_failed_share:g} allows "
-            f"(never fewer than {MINIMUM_FAILURES}); "
-            f"what was computed is kept, no run is marked finished{shown}{more}"
+        reasons = plan.reasons()
+        failed = [reason if reason is not None and reason.failure else None for reason in reasons]
+        _end(
+            plan,
+            f"{len(self.failed)} of {len(plan.places)} recordings failed, more than the {int(self.allowed)} "
+            f"that max_failed_share={plan.cfg.max_failed_share:g} allows (never fewer than "
+            f"{MINIMUM_FAILURES}); what was computed is kept, no run is marked finished; "
+            f"{_told(plan)}{_grouped(self.recordings, failed)}",
+            reasons,
         )
+
+
+def refuse_nothing(plan: Plan, reasons: Reasons) -> None:
+    """Raise `TooManyFailures` if no item is left to use; inference answers every row all the same."""
+    if any(reason is None for reason in reasons) or _answers_every_row(plan):
+        return
+    _end(
+        plan,
+        f"none of the {len(reasons)} items can be used; no run is marked finished; "
+        f"{_told(plan)}{_grouped(plan.items['recording'].tolist(), reasons)}",
+        reasons,
+    )
+
+
+def _end(plan: Plan, text: str, reasons: Reasons) -> NoReturn:
+    """Write why items are left out into the folder of a run that does not finish, and raise."""
+    rows = [row for row, reason in enumerate(reasons) if reason is not None]
+    known = [reason for reason in reasons if reason is not None]
+    table = plan.items.iloc[rows][["item_id", "eeg_id"]]
+    table = table.assign(stage=[r.stage for r in known], reason=[r.text for r in known])
+    content = table.to_csv(index=False, lineterminator="\n").encode()
+    commit_files(plan.outputs.run(plan.run_hash) / "data_package", {EXCLUDED: content})
+    raise TooManyFailures(text)
+
+
+def _answers_every_row(plan: Plan) -> bool:
+    return isinstance(plan.cfg.data, SourceParams) and plan.cfg.data.answers_every_row
+
+
+def _told(plan: Plan) -> str:
+    return f"{plan.outputs.run(plan.run_hash) / 'data_package' / EXCLUDED} lists all"
+
+
+def _failed(reasons: Reasons) -> list[tuple[int, Reason]]:
+    return [(row, r) for row, r in enumerate(reasons) if r is not None and r.failure]
+
+
+def _grouped(recordings: Sequence[str], reasons: Reasons) -> str:
+    """Return a line for each reason, most recordings first, that names the first of them."""
+    groups: dict[str, dict[str, None]] = {}
+    for recording, reason in zip(recordings, reasons, strict=True):
+        if reason is not None:
+            groups.setdefault(reason.text, {})[recording] = None
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    lines = [
+        f"\n  {len(names)} recording{'s' * (len(names) > 1)}: {text} ({_first(list(names))})"
+        for text, names in ordered[:SHOWN_REASONS]
+    ]
+    more = len(ordered) - SHOWN_REASONS
+    return "".join(lines) + (f"\n  and {more} more reasons" if more > 0 else "")
+
+
+def _first(names: Sequence[str]) -> str:
+    more = f" and {len(names) - SHOWN_RECORDINGS} more" if len(names) > SHOWN_RECORDINGS else ""
+    return ", ".join(names[:SHOWN_RECORDINGS]) + more

@@ -89,6 +89,9 @@ class ChunkResult:
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons that may not hold next time, by item row."""
 
+    failed: set[int] = field(default_factory=set)
+    """Rows of items that could not be read or computed, for whatever reason."""
+
     seconds: dict[str, float] = field(default_factory=dict)
     n_items: int = 0
 

@@ -15,6 +15,8 @@ from hms.config.identity import digest_of, plain
 from hms.engine.plan import Plan
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
+from hms.sources.base import SourceParams
+from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_settings
 from hms.store.files import digest_bytes
 from hms.store.folders import KEY_FILE, StageFolder
 
@@ -40,10 +42,10 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "run": plan.run_hash,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - began, 3),
-        "command": _command(),
+        "command": _command(plan),
         "execution": {
             "data": _absolute_data(plan),
-            "root": str(plan.source.root.absolute()),
+            "root": NOT_TOLD if _pseudonyms(plan) else str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
             "max_failed_share": plan.cfg.max_failed_share,
             "plugins": list(plan.cfg.plugins),
@@ -68,21 +70,31 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
 
 
 def _absolute_data(plan: Plan) -> dict[str, Any]:
-    """Return the section ``data`` with paths that mean the same from any folder."""
+    """Return the section ``data`` with paths that mean the same from any folder; none behind pseudonyms."""
+    pseudonyms, params = _pseudonyms(plan), plan.cfg.data
+    if pseudonyms is not None and isinstance(params, SourceParams):
+        return hidden_settings(params, pseudonyms)
     data = {**plain(plan.cfg.data), "root": _absolute_root(plan)}
     if data.get("windows") is not None:
         data["windows"] = str(plan.votes.path.absolute())
     return data
 
 
-def _command() -> str:
-    """Return the command line where the program was called by one, else that it was not."""
+def _pseudonyms(plan: Plan) -> Pseudonyms | None:
+    return plan.source.pseudonyms if isinstance(plan.source, Pseudonymised) else None
+
+
+def _command(plan: Plan) -> str:
+    """Return the command line where the program was called by one, else that it was not.
+
+    Behind pseudonyms only what names no place and nothing of the data is told.
+    """
     program = Path(sys.argv[0]).name
-    return (
-        " ".join([program, *sys.argv[1:]])
-        if program in ("run.py", "hms", "cli.py")
-        else "hms.run, from Python"
-    )
+    words = sys.argv[1:]
+    if _pseudonyms(plan) is not None:
+        told = [w for w in words if not w.startswith("data.") and not set(w) & {"/", os.sep}]
+        words = told + [NOT_TOLD] * (len(told) < len(words))
+    return " ".join([program, *words]) if program in ("run.py", "hms", "cli.py") else "hms.run, from Python"
 
 
 def _absolute_root(plan: Plan) -> str | None:

@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hms.config.identity import digest_of
-from hms.config.schema import Config
+from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Work, item_key
 from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
-from hms.sources.base import RECORDING, Part, Place, Source
+from hms.sources.base import RECORDING, Part, Place, Source, SourceParams
+from hms.sources.pseudonyms import pseudonymised, restored_settings
 from hms.store.folders import Reason, Record, StageFolder
 
 if TYPE_CHECKING:
@@ -262,8 +263,9 @@ def make_plan(cfg: Config) -> Plan:
 
     check_frozen(cfg)
     outputs = Outputs(Path(cfg.outputs_dir))
+    cfg = with_restored_data(cfg)
     item_stages, tables = choose_stages(cfg)
-    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
+    source = open_source(cfg, outputs)
     votes = source.votes(cfg.at("labels.ballot"))
     if not votes.has_votes:
         say_what_needs_votes(cfg)
@@ -288,3 +290,19 @@ def make_plan(cfg: Config) -> Plan:
     )
     plan.reconcile_files()
     return plan
+
+
+def open_source(cfg: Config, outputs: Outputs) -> Source:
+    """Return the source that the section ``data`` names, behind pseudonyms where it asks for them."""
+    opened: Source = lookup("data", cfg.data.kind).function(
+        cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs
+    )
+    return pseudonymised(opened, cfg.data, outputs.root) if isinstance(cfg.data, SourceParams) else opened
+
+
+def with_restored_data(cfg: Config) -> Config:
+    """Return a configuration whose section ``data``, hidden in a run of pseudonyms, is whole again."""
+    if not isinstance(cfg.data, SourceParams):
+        return cfg
+    section = restored_settings(cfg.data, Path(cfg.outputs_dir))
+    return cfg if section is None else build_config(cfg.to_dict() | {"data": section})

@@ -18,6 +18,7 @@ from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan, make_plan
 from hms.engine.pools.loky import run_tasks, stop_workers
 from hms.errors import StorageError
+from hms.sources.pseudonyms import write_names
 from hms.store.files import commit_files, storage_error
 from hms.store.locks import lock
 from hms.terminal import Progress, say
@@ -25,7 +26,7 @@ from hms.terminal import Progress, say
 if TYPE_CHECKING:
     from hms.store.package import Package
 from hms.engine.account import Account
-from hms.engine.failures import Failures
+from hms.engine.failures import Failures, refuse_nothing
 from hms.engine.folder import assemble, point_latest
 from hms.engine.tables import make_tables
 
@@ -48,7 +49,7 @@ def run(cfg: Config | Any) -> Package:
     ConfigError
         If the configuration or the votes table cannot be worked with.
     TooManyFailures
-        If more recordings failed than ``max_failed_share`` allows.
+        If more recordings failed than ``max_failed_share`` allows, or no item is left to use.
     StorageError
         If the outputs cannot be written.
     """
@@ -66,9 +67,11 @@ def execute(plan: Plan) -> Package:
     began = time.time()
     with _announced(plan):
         account = Account()
+        write_names(plan.source)
         Failures(plan).check()
         _pass_over_recordings(plan, account)
         Failures(plan).check()
+        refuse_nothing(plan, plan.reasons())
         with _collector_off():
             return _finish(plan, account, began)
 
@@ -78,6 +81,7 @@ def _finish(plan: Plan, account: Account, began: float) -> Package:
     from hms.store.package import Package
 
     tables = make_tables(plan, account)
+    refuse_nothing(plan, tables.reasons)
     with lock(plan.outputs.lock(plan.run_hash)):
         # Another process may have finished the same run; whoever did is reading its manifest now.
         reused = not any(account.computed.values()) and is_whole(plan)
@@ -171,7 +175,7 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
         for tasks, result in run_tasks(job, tasks_due, n_jobs=jobs, say=say):
             _keep(plan, tasks, result, account)
             progress.add(sum(len(task.items) for task in tasks))
-            failures.add(result)
+            failures.add(result.failed)
     except StorageError as error:
         if jobs > 1:
             stop_workers()

@@ -236,6 +236,8 @@ class _Chunk:
     ) -> None:
         """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
         reason = Reason(stage_name, unusable.reason, unusable.failure)
+        if unusable.failure:
+            self.result.failed.add(work.index)
         if key is None or not unusable.permanent:
             self.result.transient.setdefault(work.index, reason)
             return

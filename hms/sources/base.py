@@ -81,6 +81,11 @@ class SourceParams(Params):
         """
         return ""
 
+    @property
+    def answers_every_row(self) -> bool:
+        """Whether every row of the table must be answered, so that failures never stop a run."""
+        return False
+
 
 @dataclass(frozen=True, slots=True)
 class Place:

@@ -107,10 +107,12 @@ class Channels:
     keyed : each channel that is of use by a key of its own: its name, or, where an electrode
         stands in the file against several references, ``T3-A1``
     labels : all labels of the file, in its order
+    is_private : whether labels that mean nothing here must not be told
     """
 
     keyed: Mapping[str, Channel]
     labels: tuple[str, ...]
+    is_private: bool = False
 
     @cached_property
     def keys(self) -> tuple[str, ...]:
@@ -126,7 +128,8 @@ class Channels:
     def unknown(self) -> tuple[str, ...]:
         """Labels that name no electrode, derivation or heart; without any EEG, ears do not either."""
         found = (c for c in self.keyed.values() if not _is_known(c.name) or self._is_lone_ear(c.name))
-        return tuple(c.label for c in sorted(found, key=lambda c: c.place))
+        ordered = sorted(found, key=lambda c: c.place)
+        return tuple(f"channel {c.place + 1}" if self.is_private else c.label for c in ordered)
 
     def _is_lone_ear(self, name: str) -> bool:
         return not self.has_eeg and bool(_EAR.fullmatch(name))

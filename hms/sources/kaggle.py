@@ -44,6 +44,11 @@ class Kaggle(SourceParams):
     root: str | None
     subset: Literal["train", "test"]
 
+    @property
+    def answers_every_row(self) -> bool:
+        """A test set is answered row by row, whatever its recordings are like."""
+        return self.subset == "test"
+
 
 @register("data", "kaggle", Kaggle)
 def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:

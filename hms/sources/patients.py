@@ -112,7 +112,7 @@ def patients_of(
                 "data.patient=table needs a column patient_id in data.windows, or data.patient_table"
             )
         found: dict[str, str | None] = {name: table.get(name) or "" for name in recordings}
-        source = f"column patient_id of {table_name}"
+        source = f"column patient_id of {'a table' if params.pseudonyms is not None else table_name}"
     elif params.patient == "header":
         found = {name: header(name) for name in recordings}
         source = "the files' headers (data.patient=header)"
@@ -123,6 +123,8 @@ def patients_of(
         pattern = re.compile(params.patient_regex or "")
         found = {name: _matched(pattern, name) for name in recordings}
         source = f"data.patient_regex={params.patient_regex} in the path"
+        if params.pseudonyms is not None:
+            source = "the path (data.patient=regex)"
     _refuse_nobody(found, params)
     return Patients({name: name if who is None else who for name, who in found.items()}, source)
 

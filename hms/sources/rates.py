@@ -51,7 +51,7 @@ def nominal_duration(text: str, n_samples: int, sfreq_out: float) -> Fraction:
     """
     stated = _fraction(text)
     if stated <= 0:
-        raise ValueError(f"data records last {text} s; a duration must be above 0")
+        raise ValueError(f"data records last '{text}' s; a duration must be above 0")
     wanted = Fraction(sfreq_out)
     exact = wanted * stated / max(n_samples, 1)
     unit = _last_digit(text)

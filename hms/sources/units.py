@@ -11,7 +11,8 @@ UNITS = ("nV", "uV", "mV", "V")
 
 _FACTORS = {"n": 1e-3, "u": 1.0, "m": 1e3, "": 1e6}
 _PREFIXES = {"nano": "n", "micro": "u", "mu": "u", "milli": "m"}
-_VOLTS = re.compile(r"(nano|micro|milli|mu|n|u|m)?\s*(v|volts?)", re.IGNORECASE)
+# A header cuts "MicroVolt" to its 8 characters.
+_VOLTS = re.compile(r"(nano|micro|milli|mu|n|u|m)?\s*(v|vol|volts?)", re.IGNORECASE)
 _NOT_ASCII = re.compile(r"[^\x00-\x7f]+")
 
 

@@ -119,14 +119,7 @@ def n_header_bytes(start: bytes) -> int:
     return FIXED_BYTES + int(count) * SIGNAL_BYTES
 
 
-def read_header(
-    data: bytes,
-    file_size: int,
-    unit: str | None,
-    is_zero_from: Callable[[int], bool],
-    *,
-    private: bool = False,
-) -> Header:
+def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Callable[[int], bool]) -> Header:
     """Return the header of a file.
 
     Parameters
@@ -134,14 +127,13 @@ def read_header(
     data : bytes from the file's start, as many as `n_header_bytes` says
     unit : of signals whose header states none
     is_zero_from : tells whether nothing but zeros stands in the file from a place on
-    private : whether messages must not hold words of the header
 
     Raises
     ------
     Unusable
         If it is none, or contradicts itself or the file's size beyond mending.
     """
-    fields = _Fields(data, private=private)
+    fields = _Fields(data)
     if len(data) < fields.expected_bytes:
         raise Unusable(f"the file ends within its header, after {len(data)} of {fields.expected_bytes} bytes")
     lengths = [fields.count(raw, "its samples in a data record") for raw in fields.of_signals("n_samples")]
@@ -199,7 +191,6 @@ class _Fields:
     """The fields of a header, and what had to be mended to read them."""
 
     data: bytes
-    private: bool
     notes: list[Note] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -213,10 +204,6 @@ class _Fields:
     def mended(self, text: str) -> None:
         """Note what was mended."""
         self.notes.append(("mended", text))
-
-    def quoted(self, text: str) -> str:
-        """Return words of the header for a message, or that they are not told."""
-        return "(not told)" if self.private else f"'{text}'"
 
     def of_signals(self, name: str) -> list[bytes]:
         """Return a field of each signal."""
@@ -232,9 +219,9 @@ class _Fields:
         try:
             number = float(text.replace(",", "."))
         except ValueError:
-            raise ValueError(f"{what} is {self.quoted(text)}, no number") from None
+            raise ValueError(f"{what} is '{text}', no number") from None
         if not math.isfinite(number):
-            raise ValueError(f"{what} is {self.quoted(text)}, no finite number")
+            raise ValueError(f"{what} is '{text}', no finite number")
         return number
 
     def whole(self, raw: bytes, what: str) -> int:
@@ -277,8 +264,7 @@ class _Fields:
             meant = nominal_duration(text, n_samples, SFREQ_HZ)
             stated = nominal_duration(text, 0, SFREQ_HZ)
         except ValueError as error:
-            reason = "data records of no duration" if self.private else str(error)
-            raise Unusable(f"the EDF header is damaged: {reason}") from None
+            raise Unusable(f"the EDF header is damaged: {error}") from None
         return stated, meant
 
     def signal(self, i: int, first: int, n_samples: int, unit: str | None) -> Signal:
@@ -312,10 +298,7 @@ class _Fields:
         stated = unit_text(raw.split(b"\0", 1)[0]) or unit or ""
         if not stated:
             raise ValueError("no unit is stated; data.unit says which one it is (nV, uV, mV, V)")
-        try:
-            return scale_uv(stated)
-        except ValueError:
-            raise ValueError(f"its unit is {self.quoted(stated)}, not one of nV, uV, mV, V") from None
+        return scale_uv(stated)
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,9 @@ class EdfRecording:
         aliases: dict[str, str],
         unit: str | None = None,
         block_s: float | None = None,
-        private: bool = False,
     ) -> None:
         self._file = SteadyFile(place)
-        self._block_s, self._private = block_s, private
+        self._block_s = block_s
         self._held: tuple[_Held, ...] = ()
         self._header: Header | None = None
         self._reason: Unusable | None = None
@@ -74,7 +73,7 @@ class EdfRecording:
     def _read_header(self, unit: str | None) -> Header:
         start = self._file.read(0, FIXED_BYTES)
         self._head = start + self._file.read(FIXED_BYTES, n_header_bytes(start) - FIXED_BYTES)
-        return read_header(self._head, self._file.size, unit, self._file.is_zero_from, private=self._private)
+        return read_header(self._head, self._file.size, unit, self._file.is_zero_from)
 
     @property
     def header(self) -> Header:

@@ -163,7 +163,6 @@ class EdfSource(WholeFiles):
             aliases=dict(self.params.aliases),
             unit=self.params.unit,
             block_s=self.params.block_s,
-            private=self.params.pseudonyms is not None,
         )
 
     def _opened(self, name: str) -> EdfRecording:

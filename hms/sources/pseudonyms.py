@@ -1,0 +1,400 @@
+"""Ids in place of names: a source whose recordings and patients go by keyed pseudonyms.
+
+A key is made once and kept apart from runs. An id is a keyed digest of a name: the same in
+every run of that key, and nothing to anybody who lacks it. No name, path or text of a header
+passes through: tables hold ids, and what goes wrong is told without the words that files and
+tables use. Which id stands for which name is written beside the key alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
+from hashlib import blake2b
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args, get_type_hints
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config.identity import plain
+from hms.errors import ConfigError, Unusable
+from hms.labels.classes import Ballot
+from hms.sources.base import Openable, Place, Recording, Source, SourceParams, Stretch
+from hms.sources.channels import Channels
+from hms.sources.tables import VotesTable, eeg_number
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = [
+    "ENVIRONMENT",
+    "NOT_TOLD",
+    "Pseudonymised",
+    "Pseudonyms",
+    "hidden_settings",
+    "open_pseudonyms",
+    "pseudonymised",
+    "restored_settings",
+    "write_names",
+]
+
+NOT_TOLD = "(not told)"
+"""What stands in messages and manifests for a name, a path or a text of a file."""
+
+ENVIRONMENT = "HMS_PSEUDONYMS"
+"""Names the key file where a run of pseudonyms is to read its recordings again."""
+
+SHORTEST_KEY, LONGEST_KEY = 16, 65_536
+"""Bytes of a key file; a key made as the message says has 64."""
+
+NAMES_SUFFIX = ".names.csv"
+COLUMNS = ("key", "kind", "id", "name")
+
+MAKE_A_KEY = 'make one once: python -c "import secrets; print(secrets.token_hex(32))" > KEYFILE'
+
+_LETTERS = {"recording": "r", "patient": "p", "spectrogram": "s", "label": "l", "place": "d"}
+_MARK = re.compile(r"key:([0-9a-f]{16}):(d[0-9a-f]{16})")
+_QUOTED = re.compile(r"'[^'\n]*'")
+_OWN_WORD = re.compile(r"'[a-z]+(_[a-z]+)*'")
+"""A column or a setting, such as 'start_s'; a name of a file or a person is not told from one in capitals."""
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """A key, and where it lies."""
+
+    key: bytes
+    path: Path
+
+    def __repr__(self) -> str:
+        return f"<Pseudonyms {self.check}>"
+
+    @property
+    def check(self) -> str:
+        """What tells one key from another and says nothing of it."""
+        return blake2b(b"", key=self.key, person=b"hms check", digest_size=8).hexdigest()
+
+    def id_of(self, kind: str, name: str) -> str:
+        """Return the id that stands for a name."""
+        digest = blake2b(name.encode(), key=self.key, person=f"hms {kind}"[:16].encode(), digest_size=8)
+        return f"{_LETTERS[kind]}{digest.hexdigest()}"
+
+    def ids_of(self, kind: str, names: Iterable[str]) -> dict[str, str]:
+        """Return the id of each name, no two alike."""
+        found = {name: self.id_of(kind, name) for name in dict.fromkeys(names)}
+        if len(set(found.values())) < len(found):
+            raise ConfigError(f"data.pseudonyms: two {kind}s have one id by this key; use another key")
+        return found
+
+    @property
+    def names_path(self) -> Path:
+        """Where it is written which id stands for which name."""
+        return self.path.with_name(self.path.name + NAMES_SUFFIX)
+
+
+def open_pseudonyms(given: str, outputs_dir: Path) -> Pseudonyms:
+    """Read a key file.
+
+    Raises
+    ------
+    ConfigError
+        If it is missing, too short to be a key, or lies inside the outputs.
+    """
+    path = Path(given).expanduser().absolute()
+    if not path.is_file():
+        raise ConfigError(f"data.pseudonyms: the key file is not there; {MAKE_A_KEY}")
+    if path.resolve().is_relative_to(outputs_dir.resolve()):
+        raise ConfigError(
+            "data.pseudonyms: the key file lies inside outputs_dir, which is passed on; keep it elsewhere"
+        )
+    try:
+        with path.open("rb") as file:
+            content = file.read(LONGEST_KEY + 1).strip()
+    except OSError as error:
+        raise ConfigError(f"data.pseudonyms: the key file cannot be read ({error.strerror})") from None
+    if not SHORTEST_KEY <= len(content) <= LONGEST_KEY:
+        raise ConfigError(
+            f"data.pseudonyms: a key has {SHORTEST_KEY} to {LONGEST_KEY} bytes, the file "
+            f"{'more' if len(content) > LONGEST_KEY else len(content)}; {MAKE_A_KEY}"
+        )
+    return Pseudonyms(blake2b(content, person=b"hms key", digest_size=32).digest(), path)
+
+
+# --- the source ----------------------------------------------------------------------------------
+
+
+def pseudonymised(source: Source, params: SourceParams, outputs_dir: Path) -> Source:
+    """Return a source behind pseudonyms where ``data.pseudonyms`` asks for them, else the source."""
+    if params.pseudonyms is None:
+        return source
+    pseudonyms = open_pseudonyms(params.pseudonyms, outputs_dir)
+    read_names(pseudonyms)
+    return Pseudonymised(source, pseudonyms, params)
+
+
+@dataclass(frozen=True)
+class Pseudonymised:
+    """A source in which ids stand for names."""
+
+    source: Source
+    pseudonyms: Pseudonyms
+    params: SourceParams
+
+    @property
+    def root(self) -> Path:
+        """Folder of the recordings."""
+        return self.source.root
+
+    @cached_property
+    def names(self) -> dict[str, dict[str, str]]:
+        """Names by kind and id; filled when the table is read."""
+        return {}
+
+    def votes(self, ballot: Ballot) -> VotesTable:
+        """Return the source's table with ids in place of names."""
+        try:
+            table = self.source.votes(ballot)
+        except ConfigError as error:
+            raise ConfigError(without_words(str(error), self.params)) from None
+        ids = {
+            kind: self.pseudonyms.ids_of(kind, table.frame[column].dropna().tolist())
+            for kind, column in _COLUMNS.items()
+        }
+        self.names.update({kind: {i: name for name, i in of.items()} for kind, of in ids.items()})
+        digest = blake2b(table.digest.encode(), key=self.pseudonyms.key, digest_size=16).hexdigest()
+        return replace(table, frame=_with_ids(table.frame, ids), digest=digest, path=Path(NOT_TOLD))
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker is given places: it needs no names.
+        return {f.name: getattr(self, f.name) for f in fields(self)}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+
+    def places(self, recordings: Iterable[str]) -> list[Place]:
+        """Return where each recording lies, under its id."""
+        ids = list(recordings)
+        found = self.source.places([self.names["recording"][i] for i in ids])
+        return [self._hidden(place, i) for place, i in zip(found, ids, strict=True)]
+
+    def _hidden(self, place: Place, name: str) -> Place:
+        problem = None if place.problem is None else without_words(place.problem, self.params)
+        return replace(place, recording=name, problem=problem)
+
+    def part(self, start_s: float) -> str:
+        """Return which part of a recording stands behind a window."""
+        return self.source.part(start_s)
+
+    def open(self, place: Place) -> Recording:
+        """Open a recording whose messages hold no words of its file."""
+        try:
+            return PrivateRecording(self.source.open(place), self.params)
+        except Unusable as reason:
+            raise _hushed(reason, self.params) from None
+
+    def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
+        """Return, per item, where its companion file lies, under the id of its name."""
+        names = {id_: name for of in self.names.values() for id_, name in of.items()}
+        known = items.assign(
+            recording=items["recording"].map(names), spectrogram_id=items["spectrogram_id"].map(names)
+        )
+        found, starts = self.source.companions(kind, known)
+        places = [
+            None
+            if place is None
+            else self._hidden(place, self.pseudonyms.id_of("spectrogram", place.recording))
+            for place in found
+        ]
+        return places, starts
+
+    def open_companion(self, place: Place, kind: str) -> Openable:
+        """Open a companion file."""
+        return self.source.open_companion(place, kind)
+
+
+_COLUMNS = {
+    "recording": "recording",
+    "patient": "patient_id",
+    "spectrogram": "spectrogram_id",
+    "label": "label_id",
+}
+"""Columns of the votes table that hold names, by kind."""
+
+
+def _with_ids(frame: pd.DataFrame, ids: Mapping[str, Mapping[str, str]]) -> pd.DataFrame:
+    made = frame.copy()
+    for kind, column in _COLUMNS.items():
+        known = ids[kind]
+        made[column] = [known.get(name) if isinstance(name, str) else name for name in frame[column]]
+    made["eeg_id"] = np.array([eeg_number(i) for i in made["recording"]], np.int64)
+    return made.drop(columns=["item"], errors="ignore")
+
+
+class PrivateRecording:
+    """A recording that tells what is wrong without the words of its file."""
+
+    def __init__(self, recording: Recording, params: SourceParams) -> None:
+        self._recording, self._params = recording, params
+        self.sfreq = recording.sfreq
+        self.notes: tuple[tuple[str, str], ...] = ()
+        named: Channels | None = getattr(recording, "named", None)
+        self.named = None if named is None else replace(named, is_private=True)
+
+    @property
+    def channels(self) -> tuple[str, ...]:
+        """Keys of the channels."""
+        return self._recording.channels
+
+    @property
+    def n_samples(self) -> int:
+        """Samples per channel."""
+        try:
+            return self._recording.n_samples
+        except Unusable as reason:
+            raise _hushed(reason, self._params) from None
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Samples of each part without an interruption."""
+        found: tuple[Stretch, ...] = getattr(self._recording, "stretches", ())
+        return found
+
+    def digest_of(self, part: str) -> str:
+        """Return the digest of what stands behind a part."""
+        try:
+            digest = self._recording.digest_of(part)
+        except Unusable as reason:
+            raise _hushed(reason, self._params) from None
+        return digest
+
+    def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return samples start to stop in µV."""
+        try:
+            return self._recording.read(start, stop, channels)
+        except Unusable as reason:
+            raise _hushed(reason, self._params) from None
+
+
+def _hushed(reason: Unusable, params: SourceParams) -> Unusable:
+    text = without_words(reason.reason, params)
+    return Unusable(text, failure=reason.failure, permanent=reason.permanent)
+
+
+def without_words(text: str, params: SourceParams) -> str:
+    """Return a message without paths of the settings and without what it quotes, but columns and settings."""
+    for f in fields(params):
+        value = getattr(params, f.name)
+        if isinstance(value, str) and len(value) > 2 and f.name in _paths(params):
+            for spelled in {value, str(Path(value).expanduser().absolute()), os.path.basename(value)}:
+                text = text.replace(spelled, NOT_TOLD) if spelled else text
+    return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{NOT_TOLD}'", text)
+
+
+def _paths(params: SourceParams) -> set[str]:
+    """Return the settings that are free text or nothing: places of files, and patterns of their names."""
+    hints = get_type_hints(type(params))
+    return {f.name for f in fields(params) if set(get_args(hints[f.name])) == {str, type(None)}}
+
+
+# --- beside the key ------------------------------------------------------------------------------
+
+
+def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
+    """Return the names written beside a key, by kind and id.
+
+    Raises
+    ------
+    ConfigError
+        If they were written with another key: the key file was changed.
+    """
+    try:
+        text = pseudonyms.names_path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError):
+        raise ConfigError("data.pseudonyms: the names beside the key file cannot be read") from None
+    rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    if any(set(row) != set(COLUMNS) or row["key"] != pseudonyms.check for row in rows):
+        raise ConfigError(
+            "data.pseudonyms: the names beside the key file are of another key, whose runs this one does not "
+            "know; bring that key back, or name a new key file"
+        )
+    return {(row["kind"], row["id"]): row["name"] for row in rows}
+
+
+def write_names(source: Source) -> None:
+    """Write beside the key which id stands for which name; nothing for a source without pseudonyms."""
+    from hms.store.files import commit_files
+
+    if not isinstance(source, Pseudonymised):
+        return
+    pseudonyms = source.pseudonyms
+    known = read_names(pseudonyms)
+    made = {(kind, i): name for kind in ("recording", "patient") for i, name in source.names[kind].items()}
+    settings = place_of_settings(source.params)
+    made["place", pseudonyms.id_of("place", settings)] = settings
+    if made.items() <= known.items():
+        return
+    out = io.StringIO(newline="")
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    writer.writerows([pseudonyms.check, kind, i, name] for (kind, i), name in (known | made).items())
+    commit_files(pseudonyms.names_path.parent, {pseudonyms.names_path.name: out.getvalue().encode()})
+
+
+# --- a run's settings ----------------------------------------------------------------------------
+
+
+def place_of_settings(params: SourceParams) -> str:
+    """Return the section ``data`` as one text, with paths that mean the same from any folder."""
+    section = dict(plain(params))
+    for name in _paths(params):
+        path = Path(section[name]).expanduser() if section[name] else None
+        if path is not None and path.exists():
+            section[name] = str(path.absolute())
+    return json.dumps(section, sort_keys=True, ensure_ascii=False)
+
+
+def hidden_settings(params: SourceParams, pseudonyms: Pseudonyms) -> dict[str, Any]:
+    """Return the section ``data`` without what may be left out, and with the id of where the rest is."""
+    hints = get_type_hints(type(params))
+    section: dict[str, Any] = {
+        name: None if type(None) in get_args(hints[name]) else value for name, value in plain(params).items()
+    }
+    place = pseudonyms.id_of("place", place_of_settings(params))
+    return {**section, "pseudonyms": f"key:{pseudonyms.check}:{place}"}
+
+
+def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any] | None:
+    """Return the section ``data`` that a run of pseudonyms was made with; None where nothing is hidden.
+
+    Raises
+    ------
+    ConfigError
+        If the key is not given, is that of another run, or has no names beside it.
+    """
+    mark = _MARK.fullmatch(params.pseudonyms or "")
+    if mark is None:
+        return None
+    given = os.environ.get(ENVIRONMENT)
+    if not given:
+        raise ConfigError(
+            "the run was made with data.pseudonyms: its recordings are found by its key alone; set "
+            f"{ENVIRONMENT} to the key file, or give the command that made the run again"
+        )
+    pseudonyms = open_pseudonyms(given, outputs_dir)
+    if pseudonyms.check != mark[1]:
+        raise ConfigError(f"{ENVIRONMENT}: the key file is of another run")
+    settings = read_names(pseudonyms).get(("place", mark[2]))
+    if settings is None:
+        raise ConfigError(f"{ENVIRONMENT}: beside the key file nothing says where the run's recordings are")
+    section = json.loads(settings)
+    assert isinstance(section, dict)
+    return {**section, "pseudonyms": given}

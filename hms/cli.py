@@ -58,6 +58,14 @@ def make_parser() -> argparse.ArgumentParser:
     command("report", _report, "say where a run's report lies; make it if the run has none").add_argument(
         "run", metavar="RUN"
     )
+    evaluate = command(
+        "evaluate", _evaluate, "judge predictions by item_id, or two files against each other; writes a page"
+    )
+    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument(
+        "predictions", metavar="PREDICTIONS", help="csv or npz with item_id and class shares"
+    )
+    evaluate.add_argument("other", metavar="OTHER", nargs="?", help="a second file, judged on the same items")
     check = command("verify", _verify, "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("run", metavar="RUN")
     check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
@@ -143,6 +151,15 @@ def _report(given: argparse.Namespace) -> None:
     from hms.results.run import find_run
 
     print(report_of(find_run(given.run, given.outputs)))
+
+
+def _evaluate(given: argparse.Namespace) -> None:
+    from hms.results.evaluation import judge
+    from hms.results.run import find_run
+
+    found = judge(find_run(given.run, given.outputs), given.predictions, given.other)
+    print(found)
+    print(found.write(given.outputs))
 
 
 def _verify(given: argparse.Namespace) -> int:

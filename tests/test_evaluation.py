@@ -215,7 +215,7 @@ HEAD = "item_id,seizure,lpd,other\n"
         (HEAD + ",1,0,0\n", "item_id is empty in lines 2"),
         (HEAD + "1_0,1,0,0\n1_0,1,0,0\n", "item_id is there more than once: 1_0"),
         (HEAD + "3_0,1,0,0\n1_0,1,0,0\n", "1 of 2 predictions are of no item of the run: 3_0 .did you mean"),
-        (HEAD + "1_0,,0,1\n", r"the predictions holds NaN \(items 1_0\)"),
+        (HEAD + "1_0,,0,1\n", r"the table of predictions holds NaN \(items 1_0\)"),
         (HEAD + "1_0,nan,0,1\n", r"holds NaN \(items 1_0\)"),
         (HEAD + "1_0,1,1,0\n", r"must sum to 1 in every row; divide each row by its sum \(items 1_0\)"),
         (HEAD + "1_0,-1,1,1\n", r"holds values outside 0 to 1 \(items 1_0\)"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from hms.report.labels import class_legend
 from hms.report.style import INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text
 
-__all__ = ["baseline_cards"]
+__all__ = ["baseline_cards", "confusion_card", "reliability_card"]
 
 WIDTH = 480.0
 TITLES = ("Divergence out of fold", "Which class for which", "Predicted and observed shares")
@@ -28,8 +28,8 @@ def baseline_cards(metrics: Mapping[str, Any]) -> list[Card]:
     classes = Classes(tuple(metrics["confusion"]["classes"]))
     return [
         _divergence(metrics, classes),
-        _confusion(metrics["confusion"]["counts"], classes),
-        _reliability(metrics, classes),
+        confusion_card(metrics["confusion"]["counts"], classes),
+        reliability_card(metrics["reliability"], classes),
     ]
 
 
@@ -78,7 +78,7 @@ def _mark(frame: Frame, place: float, found: Mapping[str, Any], colour: str) -> 
     return parts
 
 
-def _confusion(counts: list[list[int]], classes: Classes) -> Card:
+def confusion_card(counts: Sequence[Sequence[int]], classes: Classes, title: str = TITLES[1]) -> Card:
     """Draw which class the items of each consensus were given to."""
     table = np.array(counts, dtype=float)
     sums = table.sum(axis=1, keepdims=True)
@@ -100,17 +100,22 @@ def _confusion(counts: list[list[int]], classes: Classes) -> Card:
     said = "; ".join(f"{name}: {row}" for name, row in zip(classes.titles, counts, strict=True))
     order = ", ".join(classes.titles)
     alt = f"Items by consensus class (rows) and predicted class, in the order {order}. {said}."
-    return Card(TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)
+    return Card(title, drawing(WIDTH, 284, parts, alt=alt), note)
 
 
-def _reliability(metrics: Mapping[str, Any], classes: Classes) -> Card:
-    """Draw the observed mean share against the predicted one, a line per class."""
+def reliability_card(rows: Sequence[Mapping[str, Any]], classes: Classes, title: str = TITLES[2]) -> Card:
+    """Draw the observed mean share against the predicted one, a line per class.
+
+    Parameters
+    ----------
+    rows : class, n, predicted and observed of each bin
+    """
     frame = Frame(52, 44, WIDTH - 66, 200, Axis(0, 1), Axis(0, 1))
     parts, _ = class_legend(classes, 4)
     parts += axes(frame, xlabel="predicted share", ylabel="share of the votes")
     parts.append(line(frame.points([0, 1], [0, 1]), MUTED, width=1, dash="4 3"))
     for key, name, colour in zip(classes.names, classes.titles, class_colours(len(classes)), strict=True):
-        bins = [row for row in metrics["reliability"] if row["class"] == key]
+        bins = [row for row in rows if row["class"] == key]
         points = frame.points([row["predicted"] for row in bins], [row["observed"] for row in bins])
         parts.append(line(points, colour, tip=name))
         parts += [
@@ -119,4 +124,4 @@ def _reliability(metrics: Mapping[str, Any], classes: Classes) -> Card:
         ]
     note = "Bins of a tenth; on the dashed line a predicted share is what experts voted on average."
     alt = f"Observed against predicted share by class in bins of a tenth. {note}"
-    return Card(TITLES[2], drawing(WIDTH, 284, parts, alt=alt), note)
+    return Card(title, drawing(WIDTH, 284, parts, alt=alt), note)

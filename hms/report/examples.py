@@ -20,7 +20,16 @@ from hms.report.cards import Card, spoken
 from hms.report.style import INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
 
-__all__ = ["Example", "Step", "choose_examples", "choose_shown_steps", "contact_sheet", "steps_card"]
+__all__ = [
+    "Example",
+    "Step",
+    "choose_examples",
+    "choose_shown_steps",
+    "contact_sheet",
+    "scalogram_picture",
+    "steps_card",
+    "trace_picture",
+]
 
 Rows = NDArray[np.int64]
 

@@ -14,6 +14,7 @@ from hms.store.package import Package, find_package, list_packages
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from hms.results.evaluation import Judgement
     from hms.training.dataset import SpecDataset
 
 __all__ = ["Run", "Shown", "find_run", "list_runs", "load"]
@@ -59,6 +60,15 @@ class Run(Package):
         from hms.training.dataset import SpecDataset
 
         return SpecDataset(self, split, **choices)
+
+    def judge(self, predictions: str | Path, other: str | Path | None = None) -> Judgement:
+        """Judge a file of predictions by item_id, or two against each other.
+
+        See `hms.results.evaluation.judge`; ``hms evaluate RUN PREDICTIONS`` also writes the page.
+        """
+        from hms.results.evaluation import judge
+
+        return judge(self, predictions, other)
 
     def to_torch(self, split: Any = None, *, fields: Sequence[str] | None = None, **choices: Any) -> Any:
         """Return a `torch.utils.data.Dataset` of tensors (extra ``torch``).

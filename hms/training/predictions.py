@@ -70,7 +70,7 @@ def read_predictions(
         ids, column, shares = _from_npz(file, classes) if file.suffix == ".npz" else _from_csv(file, classes)
         known = item_ids if column == "item_id" else _unique(eeg_ids, file)
         rows = _rows(ids, known, column)
-        shares = check_distributions(shares, "the predictions", ids)
+        shares = check_distributions(shares, "the table of predictions", ids)
     except ConfigError as error:
         raise ConfigError(f"{file.name}: {error}") from None
     except ValueError as error:

@@ -24,11 +24,12 @@ from hms.competition import VOTE_COLUMNS
 from hms.engine.inference import evaluate_row
 from hms.engine.plan import Plan, make_plan
 from hms.labels.folds import assign_folds
+from hms.labels.intervals import mean_interval, paired_interval
 from hms.labels.votes import soft_labels
 from hms.registry import Params
 from hms.signal.waveform import reduce_waveforms
 from hms.stages.derivations import Derivations
-from hms.training.metric import bootstrap_interval, paired_bootstrap, row_divergence
+from hms.training.metric import row_divergence
 
 KINDS = ("posterior", "anterior", "curvature", "principal", "mean")
 BANDS_HZ = (0.5, 1.0, 1.5, 2.0, 2.5, 3.0, 4.0, 6.0, 8.0, 13.0, 20.0)
@@ -104,8 +105,8 @@ def study(plan: Plan) -> None:
     print(f"class prior KL {prior.mean():.3f}")
     print(f"{'waveform':<10} {'KL':>6}  {'95 %':<15} {'less ' + REFERENCE:>15}  95 %")
     for kind in KINDS:
-        own = bootstrap_interval(rows[kind], patients[high])
-        less = paired_bootstrap(rows[kind], rows[REFERENCE], patients[high])
+        own = mean_interval(rows[kind], patients[high])
+        less = paired_interval(rows[kind], rows[REFERENCE], patients[high])
         print(
             f"{kind:<10} {own.value:6.3f}  {own.low:.3f} to {own.high:.3f}  {less.value:+15.3f}"
             f"  {less.low:+.3f} to {less.high:+.3f}"

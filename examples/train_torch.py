@@ -22,10 +22,11 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 import hms
+from hms.labels.intervals import mean_interval, paired_interval
 from hms.results.run import Run
 from hms.training.baseline import class_prior, out_of_fold
 from hms.training.dataset import SpecDataset
-from hms.training.metric import bootstrap_interval, paired_bootstrap, row_divergence, stratum_names
+from hms.training.metric import row_divergence, stratum_names
 
 
 class SmallNet(nn.Module):
@@ -126,8 +127,8 @@ def report(run: Run, predictions: dict[str, np.ndarray]) -> str:
     lines = ["votes  items  network KL               class prior KL           difference"]
     for name in ("all", *sorted(set(strata.tolist()), reverse=True)):
         rows = np.ones(len(y), bool) if name == "all" else strata == name
-        values = [bootstrap_interval(each[rows], patients[rows]) for each in (network, reference)]
-        paired = paired_bootstrap(network[rows], reference[rows], patients[rows])
+        values = [mean_interval(each[rows], patients[rows]) for each in (network, reference)]
+        paired = paired_interval(network[rows], reference[rows], patients[rows])
         lines.append(f"{name:5}  {rows.sum():5}  {values[0]!s:23}  {values[1]!s:23}  {paired}")
     return "\n".join(lines)
 

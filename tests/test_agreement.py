@@ -123,7 +123,7 @@ def test_a_class_seen_at_few_patients_has_a_figure_without_interval():
     found = summary(votes, np.arange(80))["strata"]["all"]["by_class"]["gpd"]["alpha"]
     assert found["value"] is not None
     assert found["low"] is None
-    assert "1 effective patients of 30 needed" in found["reason"]
+    assert "1 effective patients of 20 needed" in found["reason"]
 
 
 def test_vote_totals_are_grouped_without_gaps():

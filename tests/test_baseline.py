@@ -15,9 +15,11 @@ from test_quality_run import noise, write_set
 import hms
 from hms.competition import CLASSES
 from hms.errors import TooManyFailures
+from hms.labels.intervals import mean_interval, paired_interval
 from hms.report.baseline import baseline_cards
 from hms.results.run import Run
 from hms.training.baseline import (
+    SET_ASIDE,
     Logreg,
     NothingToTrainOn,
     class_prior,
@@ -29,9 +31,9 @@ from hms.training.baseline import (
     softmax,
     summarise_scalogram,
 )
-from hms.training.metric import bootstrap_interval, kl_divergence, paired_bootstrap, row_divergence
+from hms.training.metric import kl_divergence, row_divergence
 
-PARAMS = Logreg("logreg", n_resamples=200, l2=0.1, max_iterations=300)
+PARAMS = Logreg("logreg", set_aside=0.0, l2=0.1, max_iterations=300)
 MIRROR = np.array([2, 3, 0, 1])
 
 
@@ -155,16 +157,7 @@ def test_items_that_no_fold_validates_are_counted_and_left_out_of_the_scores():
     fits = (partial(logreg, params=PARAMS), class_prior)
     model, prior = (out_of_fold(x, y, w, splits, fit) for fit in fits)
     votes, patients = np.full(40, 3), np.arange(40) // 2
-    got = report_scores(
-        y,
-        model,
-        prior,
-        vote_sum=votes,
-        patient_id=patients,
-        classes=CLASSES,
-        threshold=10,
-        n_resamples=50,
-    )
+    got = report_scores(y, model, prior, vote_sum=votes, patient_id=patients, classes=CLASSES, threshold=10)
     assert (got["n_items"], got["n_without_prediction"]) == (10, 30)
     assert got["model"]["stratum"]["10+"]["value"] is None
     json.dumps(got, allow_nan=False)
@@ -210,12 +203,10 @@ def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
     patients = embedded.meta["patient_id"].tolist()
     fits = (partial(logreg, params=PARAMS), class_prior)
     model, prior = (out_of_fold(features["features"], y, w, embedded.splits, fit) for fit in fits)
-    gain = paired_bootstrap(
-        row_divergence(y, model.prediction), row_divergence(y, prior.prediction), patients
-    )
+    gain = paired_interval(row_divergence(y, model.prediction), row_divergence(y, prior.prediction), patients)
     assert gain.high > 0
     assert gain.value > 0
-    assert bootstrap_interval(row_divergence(y, prior.prediction), patients).value < 1.5
+    assert mean_interval(row_divergence(y, prior.prediction), patients).value < 1.5
 
 
 def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
@@ -298,3 +289,28 @@ def test_a_baseline_that_cannot_be_fitted_is_refused_before_any_work(
     done = command("data=kaggle", f"data.root={small_set}", *overrides)
     assert done.code == 2
     assert text in done.err
+
+
+# --- patients set aside --------------------------------------------------------------------------
+
+
+def test_no_fold_learns_from_patients_set_aside_and_a_model_of_all_others_predicts_them():
+    x, y, w = problem()
+    rows = np.arange(90)
+    splits = [(rows[rows % 3 != k], rows[rows % 3 == k]) for k in range(3)]
+    aside = rows % 10 == 0
+    got = out_of_fold(x, y, w, splits, class_prior, aside=aside)
+    train = ~aside & (rows % 3 != 1)
+    np.testing.assert_allclose(got.prediction[1], np.average(y[train], axis=0, weights=w[train]), rtol=1e-12)
+    np.testing.assert_allclose(
+        got.prediction[0], np.average(y[~aside], axis=0, weights=w[~aside]), rtol=1e-12
+    )
+    assert set(got.fold[aside]) == {SET_ASIDE}
+    assert got.covered.sum() == 81
+    assert got.set_aside.sum() == 9
+
+
+def test_all_patients_set_aside_leave_nothing_to_learn_from():
+    x, y, w = problem(6)
+    with pytest.raises(NothingToTrainOn, match="what was not set aside has no item to train on"):
+        out_of_fold(x, y, w, [(np.arange(3), np.arange(3, 6))], class_prior, aside=np.ones(6, bool))

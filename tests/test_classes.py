@@ -11,7 +11,7 @@ from hms.competition import VOTE_COLUMNS
 from hms.config.compose import compose
 from hms.labels.classes import SIX, Classes
 
-OWN = ("labels.classes=[wave,spike,artefact]", "baseline=logreg", "baseline.n_resamples=50")
+OWN = ("labels.classes=[wave,spike,artefact]", "baseline=logreg")
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from hms.labels.folds import (
     check_no_leak,
     group_folds,
     patient_table,
+    set_aside,
     split_rows,
     stratified_folds,
 )
@@ -308,3 +309,20 @@ def test_votes_of_other_rows_move_nobody():
     more = SMALL.copy()
     more[list(VOTE_COLUMNS)] *= 4
     assert assign_folds(more, STRATIFIED2).equals(assign_folds(SMALL, STRATIFIED2))
+
+
+# --- patients set aside --------------------------------------------------------------------------
+
+
+def test_patients_set_aside_are_whole_and_about_the_share_asked_for():
+    patients = np.repeat([f"p{i}" for i in range(1000)], 3)
+    aside = set_aside(patients, 0.3)
+    assert set(patients[aside]).isdisjoint(patients[~aside])
+    assert aside.mean() == pytest.approx(0.3, abs=0.05)
+
+
+def test_who_is_set_aside_does_not_depend_on_who_else_there_is():
+    patients = np.array([f"p{i}" for i in range(200)])
+    np.testing.assert_array_equal(set_aside(patients, 0.3)[::3], set_aside(patients[::3], 0.3))
+    assert not set_aside(patients, 0.0).any()
+    assert not set_aside([], 0.3).size

@@ -10,11 +10,8 @@ from scipy.special import rel_entr
 
 from hms.competition import CLASSES
 from hms.training.metric import (
-    Interval,
     align,
-    bootstrap_interval,
     kl_divergence,
-    paired_bootstrap,
     reliability,
     row_divergence,
     scores,
@@ -118,80 +115,6 @@ def test_ids_that_differ_are_refused(ids, wanted, text):
 def test_ids_on_one_side_only_are_refused():
     with pytest.raises(ValueError, match="give target_ids and prediction_ids, or neither"):
         kl_divergence([UNIFORM], [UNIFORM], target_ids=["a"])
-
-
-# --- intervals -----------------------------------------------------------------------------------
-
-
-def test_interval_of_equal_values_has_no_width():
-    got = bootstrap_interval([2.0] * 6, ["a", "a", "b", "b", "c", "c"])
-    assert got == Interval(2.0, 2.0, 2.0, 6, 3)
-
-
-def test_interval_of_independent_items_has_the_width_of_the_normal_approximation():
-    """With one item per patient the bootstrap must agree with mean +- 1.96 s / sqrt(n)."""
-    values = np.random.default_rng(3).normal(5, 2, 400)
-    got = bootstrap_interval(values, np.arange(400), n_resamples=4000)
-    half = 1.96 * values.std() / 20
-    assert got.value == pytest.approx(values.mean())
-    assert got.high - got.low == pytest.approx(2 * half, rel=0.08)
-
-
-def test_interval_is_wider_when_items_of_a_patient_agree():
-    """Ten equal items per patient carry the information of one."""
-    effect = np.random.default_rng(4).normal(size=40)
-    values, patients = np.repeat(effect, 10), np.repeat(np.arange(40), 10)
-    by_patient = bootstrap_interval(values, patients)
-    by_item = bootstrap_interval(values, np.arange(400))
-    ratio = (by_patient.high - by_patient.low) / (by_item.high - by_item.low)
-    assert ratio == pytest.approx(math.sqrt(10), rel=0.15)
-
-
-def test_interval_is_the_same_under_the_same_seed_and_any_order_of_items():
-    values, groups = np.arange(12.0), np.repeat(list("abcd"), 3)
-    order = np.random.default_rng(0).permutation(12)
-    first, shuffled = bootstrap_interval(values, groups), bootstrap_interval(values[order], groups[order])
-    assert (first.low, first.high) == pytest.approx((shuffled.low, shuffled.high), rel=1e-12)
-    assert bootstrap_interval(values**2, groups, n_resamples=7, seed=1) != bootstrap_interval(
-        values**2, groups, n_resamples=7
-    )
-
-
-def test_weights_move_the_mean():
-    got = bootstrap_interval([0.0, 1.0], ["a", "b"], weights=[1, 3])
-    assert got.value == 0.75
-
-
-def test_one_patient_has_a_mean_but_no_interval():
-    got = bootstrap_interval([1.0, 3.0], ["a", "a"])
-    assert got.value == 2
-    assert math.isnan(got.low)
-    assert got.to_dict() == {"value": 2.0, "low": None, "high": None, "n_items": 2, "n_groups": 1}
-
-
-def test_no_items_have_neither():
-    assert bootstrap_interval([], []).to_dict()["value"] is None
-
-
-def test_values_that_are_not_finite_or_do_not_match_are_refused():
-    with pytest.raises(ValueError, match=r"values must be finite \(rows 1\)"):
-        bootstrap_interval([1.0, math.inf], ["a", "b"])
-    with pytest.raises(ValueError, match="do not match"):
-        bootstrap_interval([1.0, 2.0], ["a"])
-    with pytest.raises(ValueError, match="one shape"):
-        paired_bootstrap([1.0], [1.0, 2.0], ["a"])
-
-
-def test_paired_difference_is_sharper_than_the_two_means():
-    """A common difficulty of 1 cancels: only the constant gain of 0.1 and its noise stay."""
-    rng = np.random.default_rng(5)
-    hard = rng.normal(0, 1, 200)
-    better = hard - 0.1 + rng.normal(0, 0.05, 200)
-    paired = paired_bootstrap(better, hard, np.arange(200))
-    single = bootstrap_interval(hard, np.arange(200))
-    assert paired.value == pytest.approx((better - hard).mean())
-    assert paired.high < 0
-    assert paired.high - paired.low < 0.1 * (single.high - single.low)
 
 
 # --- by group ------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ from hms.sweep.run import expand, plan_sweep, uses_hydras_sweeper
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = "stages=[labels,splits]"
-FAST = ("cwt.n_freqs=8", "cwt.hop=40", "baseline.n_resamples=20")
+FAST = ("cwt.n_freqs=8", "cwt.hop=40")
 
 
 def sweep_folder(outputs: Path) -> Path:
@@ -299,7 +299,8 @@ def test_the_difference_is_that_of_the_objective_to_the_reference(compared: list
     assert reference["difference"] == ""
     expected = float(other["kl_high"]) - float(reference["kl_high"])
     assert float(other["difference"]) == pytest.approx(expected, abs=1e-9)
-    assert float(other["difference_lower"]) <= expected <= float(other["difference_upper"])
+    # Ten patients are too few for an interval.
+    assert (other["difference_lower"], other["difference_upper"]) == ("", "")
 
 
 def test_a_better_member_has_a_better_rank(compared: list[dict[str, str]]) -> None:

@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import blake2b
 from heapq import heapify, heapreplace
 from typing import TYPE_CHECKING, Annotated, NamedTuple
 
@@ -40,6 +41,7 @@ __all__ = [
     "group_folds",
     "no_folds",
     "patient_table",
+    "set_aside",
     "split_rows",
     "splits_of",
     "stratified_folds",
@@ -199,6 +201,26 @@ def _check_enough_of_each_class(patients: pd.DataFrame, n_splits: int) -> None:
                 f"folds.n_splits={n_splits} stratified folds need {n_splits} patients with it; "
                 "lower folds.n_splits or choose folds=group5"
             )
+
+
+def set_aside(patient_id: ArrayLike, share: float) -> NDArray[np.bool_]:
+    """Return which items are of patients set aside: about a share of them, whatever else a table holds.
+
+    It follows from a patient's id alone, so that members of a sweep that leave other items out set
+    the same patients aside.
+
+    Parameters
+    ----------
+    patient_id : shape (n_items,)
+    share : of the patients, 0 to 1
+
+    Returns
+    -------
+    bool, shape (n_items,)
+    """
+    patients, place = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
+    numbers = [int.from_bytes(blake2b(f"set aside {p}".encode(), digest_size=8).digest()) for p in patients]
+    return np.asarray([number < share * 2.0**64 for number in numbers], dtype=np.bool_)[place]
 
 
 # --- from patients to rows -----------------------------------------------------------------------

@@ -45,7 +45,7 @@ __all__ = [
 
 LEVEL = 0.95
 
-HOLDS_FROM = 30
+HOLDS_FROM = 20
 """Effective patients from which intervals cover as they say: measured, docs/decisions/intervals.md."""
 
 REFITTED = 1.15
@@ -96,7 +96,7 @@ class Interval:
             return "not defined" if self.n_items else "no items"
         return f"no interval holds: {self.effective:.0f} effective patients of {HOLDS_FROM} needed"
 
-    def to_dict(self) -> dict[str, float | int | str | None]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the interval for JSON, None in the place of NaN and ``reason`` where it does not hold."""
         numbers = {
             "value": self.value,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.labels.classes import Classes
-from hms.labels.folds import splits_of
+from hms.labels.folds import set_aside, splits_of
 from hms.pipeline.stage import TableStage, register_stage, section_function, setting
 from hms.pipeline.tables import View
 from hms.stages.features import Features
@@ -31,7 +31,7 @@ class Baseline(TableStage):
     """Predictions of every item by a model that saw neither it nor its patient."""
 
     name = "baseline"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (
         "used",
         "rows:features",
@@ -75,15 +75,16 @@ class Baseline(TableStage):
         features = _features_of_used(tables)
         fit = partial(section_function("baseline", self.baseline), params=self.baseline)
         target, weight = labels["y_soft"].astype(np.float64), labels["w_conf"]
+        patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
+        aside = set_aside(patients, self.baseline.set_aside)
         try:
-            model = out_of_fold(features, target, weight, splits, fit)
+            model = out_of_fold(features, target, weight, splits, fit, aside=aside)
         except NothingToTrainOn as error:
             raise ConfigError(
                 f"baseline={self.baseline.kind}: {error}; items used: {len(target)}. Leave out fewer items, "
                 "choose other folds or take baseline=none"
             ) from None
-        prior = out_of_fold(features, target, weight, splits, class_prior)
-        patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
+        prior = out_of_fold(features, target, weight, splits, class_prior, aside=aside)
         metrics = report_scores(
             target,
             model,
@@ -92,7 +93,6 @@ class Baseline(TableStage):
             patient_id=patients,
             classes=Classes.of_labels(labels).names,
             threshold=self.high_confidence_votes,
-            n_resamples=self.baseline.n_resamples,
         )
         oof = {
             "item_id": labels["item_id"],

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.labels.intervals import Interval, mean_interval, paired_interval
 from hms.quality.ledger import GRADES
-from hms.training.metric import Interval, bootstrap_interval, paired_bootstrap, row_divergence
+from hms.training.metric import row_divergence
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -44,7 +45,6 @@ __all__ = [
 OBJECTIVES = ("kl_all", "kl_high", "kl_low")
 """Divergence of all items, of those with at least `labels.high_confidence_votes`, and of the others."""
 
-N_RESAMPLES = 2000
 OOF = "baseline/oof.npz"
 
 
@@ -514,10 +514,10 @@ def _scored_rows(
     for number, own in values.items():
         filled: dict[str, Any] = {"n_compared": len(found.items)}
         for name, mask in masks.items():
-            filled |= _filled(name, bootstrap_interval(own[mask], patients[mask], n_resamples=N_RESAMPLES))
+            filled |= _filled(name, mean_interval(own[mask], patients[mask]))
         if number != found.reference:
             mask = masks[objective]
-            paired = paired_bootstrap(own[mask], base[mask], patients[mask], n_resamples=N_RESAMPLES)
+            paired = paired_interval(own[mask], base[mask], patients[mask])
             filled |= _filled("difference", paired)
         made[number] = replace(rows[number], **filled)
     return _ranked(made, objective)

@@ -4,8 +4,9 @@ What belongs here starts from a `hms.store.package.Package` or from arrays. May 
 signal, labels and below.
 """
 
+from hms.labels.intervals import mean_interval, paired_interval
 from hms.training.dataset import SpecDataset
-from hms.training.metric import bootstrap_interval, kl_divergence, paired_bootstrap
+from hms.training.metric import kl_divergence
 from hms.training.submission import submission
 
-__all__ = ["SpecDataset", "bootstrap_interval", "kl_divergence", "paired_bootstrap", "submission"]
+__all__ = ["SpecDataset", "kl_divergence", "mean_interval", "paired_interval", "submission"]

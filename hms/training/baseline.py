@@ -8,15 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.registry import Params, PositiveFloat, PositiveInt, register, settings_of
-from hms.training.metric import paired_bootstrap, reliability, row_divergence, scores
+from hms.labels.intervals import paired_interval
+from hms.registry import Limits, Params, PositiveFloat, PositiveInt, register, settings_of
+from hms.training.metric import reliability, row_divergence, scores
 
 __all__ = [
+    "SET_ASIDE",
     "Fitted",
     "Logreg",
     "NothingToTrainOn",
@@ -42,6 +44,9 @@ N_RHYTHM_BANDS = 4
 RHYTHM_EDGES_HZ = (0.3, 0.6, 0.9, 1.2, 1.6, 2.0, 2.5, 3.0, 4.0)
 """Rates at which power may come and go: periodic discharges recur at 0.5-3 Hz (ACNS 2021)."""
 
+SET_ASIDE = -2
+"""Number in the place of a fold's where the patient is set aside."""
+
 _EVEN = 1e-9
 """A feature whose spread is below this share of its size is constant in the training part."""
 
@@ -49,9 +54,9 @@ _EVEN = 1e-9
 @settings_of("baseline")
 @dataclass(frozen=True)
 class Fitted(Params):
-    """Settings of every baseline that is fitted: draws of patients for its intervals."""
+    """Settings of every baseline that is fitted: the share of patients whom no fold learns from."""
 
-    n_resamples: PositiveInt
+    set_aside: Annotated[float, Limits(at_least=0, at_most=0.9)]
 
 
 @dataclass(frozen=True)
@@ -220,7 +225,8 @@ class OutOfFold:
     Attributes
     ----------
     prediction : float64, shape (n_items, n_classes); NaN where no fold validates the item
-    fold : int64, shape (n_items,); -1 there
+    fold : int64, shape (n_items,); -1 there, and `SET_ASIDE` where the patient is set aside and
+        a model of all others predicts the item
     """
 
     prediction: Floats
@@ -228,8 +234,13 @@ class OutOfFold:
 
     @property
     def covered(self) -> NDArray[np.bool_]:
-        """Which items have a prediction."""
+        """Which items a fold predicts."""
         return np.asarray(self.fold >= 0)
+
+    @property
+    def set_aside(self) -> NDArray[np.bool_]:
+        """Which items are of patients set aside."""
+        return np.asarray(self.fold == SET_ASIDE)
 
 
 def out_of_fold(
@@ -238,6 +249,8 @@ def out_of_fold(
     weight: ArrayLike,
     splits: Sequence[tuple[NDArray[np.int64], NDArray[np.int64]]],
     fit: Fitter,
+    *,
+    aside: NDArray[np.bool_] | None = None,
 ) -> OutOfFold:
     """Fit on each split's training rows and predict its validation rows.
 
@@ -247,6 +260,7 @@ def out_of_fold(
     target : shape (n_items, n_classes), rows sum to 1
     weight : shape (n_items,)
     splits : rows to train on and rows to validate on, per fold
+    aside : shape (n_items,), items that no fold learns from or predicts; a model of all others does
 
     A fold without a row to validate on has nothing to predict and is not fitted.
 
@@ -257,11 +271,15 @@ def out_of_fold(
     """
     x, y, w = (np.asarray(values, dtype=np.float64) for values in (features, target, weight))
     prediction, number = np.full_like(y, np.nan), np.full(len(y), -1, dtype=np.int64)
-    for fold, (train, valid) in enumerate(splits):
+    out = np.zeros(len(y), dtype=np.bool_) if aside is None else aside
+    parts = [(fold, train[~out[train]], valid[~out[valid]]) for fold, (train, valid) in enumerate(splits)]
+    parts.append((SET_ASIDE, np.flatnonzero(~out), np.flatnonzero(out)))
+    for fold, train, valid in parts:
         if not len(valid):
             continue
         if not w[train].sum() > 0:
-            raise NothingToTrainOn(f"fold {fold} has no item to train on with a weight above 0")
+            name = "what was not set aside" if fold == SET_ASIDE else f"fold {fold}"
+            raise NothingToTrainOn(f"{name} has no item to train on with a weight above 0")
         prediction[valid] = fit(x[train], y[train], w[train], x[valid])
         number[valid] = fold
     return OutOfFold(prediction, number)
@@ -276,7 +294,6 @@ def report_scores(
     patient_id: NDArray[Any],
     classes: Sequence[str],
     threshold: int,
-    n_resamples: int,
 ) -> dict[str, Any]:
     """Return divergences of the model and of the class prior with intervals, and where the model errs.
 
@@ -285,7 +302,7 @@ def report_scores(
     dict
         Ready for JSON: ``model`` and ``prior`` as `hms.training.metric.scores` gives them,
         ``gain`` (model minus prior, paired; below 0 the model is better) by stratum,
-        ``confusion``, ``reliability``, ``n_items`` and ``n_without_prediction``.
+        ``confusion``, ``reliability``, ``n_items``, ``n_set_aside`` and ``n_without_prediction``.
     """
     rows = model.covered
     groups: dict[str, Any] = {
@@ -294,15 +311,15 @@ def report_scores(
         "fold": model.fold[rows],
         "classes": classes,
         "threshold": threshold,
-        "n_resamples": n_resamples,
     }
     y, p, q = target[rows], model.prediction[rows], prior.prediction[rows]
     return {
         "n_items": int(rows.sum()),
-        "n_without_prediction": int((~rows).sum()),
+        "n_set_aside": int(model.set_aside.sum()),
+        "n_without_prediction": int((~rows & ~model.set_aside).sum()),
         "model": _plain(scores(y, p, **groups)),
         "prior": _plain(scores(y, q, **groups)),
-        "gain": _gain(y, p, q, vote_sum[rows], patient_id[rows], threshold, n_resamples),
+        "gain": _gain(y, p, q, vote_sum[rows], patient_id[rows], threshold),
         "confusion": confusion(y, p, classes),
         "reliability": reliability(y, p, classes),
     }
@@ -319,12 +336,11 @@ def _gain(
     vote_sum: NDArray[Any],
     patient_id: NDArray[Any],
     threshold: int,
-    n_resamples: int,
 ) -> dict[str, Any]:
     model, prior = row_divergence(y, p), row_divergence(y, q)
     masks = {"all": np.ones(len(y), bool), f"{threshold}+": vote_sum >= threshold}
     return {
-        name: paired_bootstrap(model[mask], prior[mask], patient_id[mask], n_resamples=n_resamples).to_dict()
+        name: paired_interval(model[mask], prior[mask], patient_id[mask]).to_dict()
         for name, mask in masks.items()
     }
 

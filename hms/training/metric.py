@@ -1,34 +1,30 @@
 """The competition's metric, by group of items, with intervals that know of patients.
 
 Items of one patient resemble each other, so that an interval from single items is too
-narrow: patients are drawn with replacement, each with all of its items.
+narrow: `hms.labels.intervals` counts patients.
 
 References
 ----------
 Kaggle, "HMS - Harmful Brain Activity Classification" (2024), evaluation page and its
 metric's source (kaggle_kl_div): clipping, averaging, and what a submission may hold.
-Field CA, Welsh AH, "Bootstrapping clustered data", J R Stat Soc B 69 (2007).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import HIGH_CONFIDENCE_VOTES
+from hms.labels.intervals import Interval, mean_interval
 
 __all__ = [
     "EPSILON",
-    "Interval",
     "align",
-    "bootstrap_interval",
     "check_distributions",
     "kl_divergence",
-    "paired_bootstrap",
     "reliability",
     "row_divergence",
     "scores",
@@ -40,30 +36,6 @@ EPSILON = 1e-15
 
 Floats = NDArray[np.float64]
 _SHOWN = 5
-
-
-@dataclass(frozen=True)
-class Interval:
-    """A mean with its percentile interval from resampled groups.
-
-    ``value`` is NaN without items; ``low`` and ``high`` are NaN with fewer than two groups,
-    of which no spread can be seen.
-    """
-
-    value: float
-    low: float
-    high: float
-    n_items: int
-    n_groups: int
-
-    def to_dict(self) -> dict[str, float | int | None]:
-        """Return the interval for JSON, None in the place of NaN."""
-        numbers = {"value": self.value, "low": self.low, "high": self.high}
-        finite = {name: x if np.isfinite(x) else None for name, x in numbers.items()}
-        return {**finite, "n_items": self.n_items, "n_groups": self.n_groups}
-
-    def __str__(self) -> str:
-        return f"{self.value:.3f} ({self.low:.3f} to {self.high:.3f})"
 
 
 # --- the metric ----------------------------------------------------------------------------------
@@ -190,98 +162,6 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     return np.array([place[name] for name in want], dtype=np.int64)
 
 
-# --- intervals -----------------------------------------------------------------------------------
-
-
-def bootstrap_interval(
-    values: ArrayLike,
-    groups: Sequence[Any] | NDArray[Any],
-    *,
-    weights: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Return the (weighted) mean of values with its interval by resampling whole groups.
-
-    Parameters
-    ----------
-    values : shape (n_items,)
-    groups : n_items ids, those of the patients
-    weights : shape (n_items,), optional
-    n_resamples : draws of as many groups as there are, with replacement
-    level : share of the resampled means inside the interval
-    seed : the same seed gives the same interval
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or a value is not finite.
-    """
-    numbers = np.asarray(values, dtype=np.float64)
-    factors = np.ones_like(numbers) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not numbers.shape == factors.shape == (len(groups),):
-        raise ValueError(
-            f"values {numbers.shape}, weights {factors.shape} and {len(groups)} groups do not match"
-        )
-    if not np.isfinite(numbers).all():
-        raise ValueError(f"values must be finite (rows {_listed(_places(~np.isfinite(numbers)))})")
-    totals, masses = _group_sums(numbers * factors, groups), _group_sums(factors, groups)
-    if not masses.sum() > 0:
-        return Interval(np.nan, np.nan, np.nan, numbers.size, totals.size)
-    low, high = _percentiles(totals, masses, n_resamples, level, seed)
-    return Interval(float(totals.sum() / masses.sum()), low, high, numbers.size, totals.size)
-
-
-def _places(mask: NDArray[np.bool_]) -> list[str]:
-    return [str(row) for row in np.flatnonzero(mask)]
-
-
-def _group_sums(values: Floats, groups: Sequence[Any] | NDArray[Any]) -> Floats:
-    """Return one sum per group, groups in the order of their ids as text."""
-    _, code = np.unique(np.asarray([str(name) for name in groups]), return_inverse=True)
-    return np.bincount(code, weights=values).astype(np.float64)
-
-
-def _percentiles(
-    totals: Floats, masses: Floats, n_resamples: int, level: float, seed: int
-) -> tuple[float, float]:
-    n = totals.size
-    if n < 2:
-        return np.nan, np.nan
-    rng = np.random.default_rng(seed)
-    means = []
-    for _ in range(n_resamples):
-        drawn = rng.integers(0, n, n)
-        if mass := masses[drawn].sum():
-            means.append(totals[drawn].sum() / mass)
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
-
-
-def paired_bootstrap(
-    values: ArrayLike,
-    reference: ArrayLike,
-    groups: Sequence[Any] | NDArray[Any],
-    *,
-    weights: ArrayLike | None = None,
-    n_resamples: int = 2000,
-    level: float = 0.95,
-    seed: int = 0,
-) -> Interval:
-    """Return the mean of ``values - reference``, item by item, with its interval by whole groups.
-
-    Row i of both is the same item: what makes an item hard for both cancels, so that the
-    interval is narrower than those of the two means. Below 0, ``values`` are the lower.
-    """
-    first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
-    if first.shape != second.shape:
-        raise ValueError(f"paired values have one shape, not {first.shape} and {second.shape}")
-    return bootstrap_interval(
-        first - second, groups, weights=weights, n_resamples=n_resamples, level=level, seed=seed
-    )
-
-
 # --- by group of items ---------------------------------------------------------------------------
 
 
@@ -300,7 +180,6 @@ def scores(
     fold: ArrayLike,
     classes: Sequence[str],
     threshold: int = HIGH_CONFIDENCE_VOTES,
-    n_resamples: int = 2000,
 ) -> dict[str, dict[str, Interval]]:
     """Return the divergence of all items, and by vote stratum, consensus class and fold.
 
@@ -325,13 +204,10 @@ def scores(
 
     def by(names: NDArray[Any], order: Sequence[str]) -> dict[str, Interval]:
         inside = {name: names == name for name in order}
-        return {
-            name: bootstrap_interval(values[mask], patients[mask], n_resamples=n_resamples)
-            for name, mask in inside.items()
-        }
+        return {name: mean_interval(values[mask], patients[mask]) for name, mask in inside.items()}
 
     return {
-        "all": {"all": bootstrap_interval(values, patients, n_resamples=n_resamples)},
+        "all": {"all": mean_interval(values, patients)},
         "stratum": by(strata, stratum_names([threshold, 1], threshold).tolist()),
         "class": by(consensus, classes),
         "fold": by(folds, sorted(set(folds.tolist()), key=int)),

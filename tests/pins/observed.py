@@ -58,7 +58,7 @@ CONFIGURATIONS: dict[str, tuple[str, ...]] = {
     ),
     "kaggle, logreg, packed": (
         "data=kaggle", TWO_FOLDS, "stages=[scalograms,labels,splits]", "baseline=logreg",
-        "baseline.n_resamples=20", "baseline.l2=10", "package.pack=true",
+        "baseline.l2=10", "package.pack=true",
     ),
     "kaggle, spectrograms, strict": (
         "data=kaggle", TWO_FOLDS, STAGES, "spectrograms=kaggle", "qc=strict", "data.missing=dead",

@@ -27,6 +27,7 @@ from hms.pipeline.selection import (
     choose_stages,
     needed_channels,
     needed_context_s,
+    say_of_empty_classes,
     say_what_needs_votes,
 )
 from hms.store.places import HASH_LENGTH, Outputs
@@ -270,6 +271,7 @@ def make_plan(cfg: Config) -> Plan:
     if not votes.has_votes:
         say_what_needs_votes(cfg)
         item_stages, tables = choose_stages(cfg, has_votes=False)
+    say_of_empty_classes(votes)
     items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
     for stage in tables:
         stage.check(votes)

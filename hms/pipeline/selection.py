@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from hms.competition import CHANNELS
 from hms.config.identity import plain
@@ -20,6 +20,9 @@ from hms.pipeline.stage import (
 )
 from hms.sources.base import SourceParams
 from hms.terminal import say
+
+if TYPE_CHECKING:
+    from hms.sources.tables import VotesTable
 
 
 def needed_channels(stages: Iterable[ItemStage]) -> tuple[str, ...]:
@@ -55,6 +58,17 @@ def say_what_needs_votes(cfg: Config) -> None:
         raise ConfigError(f"the table of windows has no votes, which {', '.join(lacking)} would need")
     if lacking:
         say(f"the table of windows has no votes: {', '.join(lacking)} are not made")
+
+
+def say_of_empty_classes(votes: VotesTable) -> None:
+    """Say for which classes no window has a vote, where others have some."""
+    classes = votes.classes
+    total = votes.frame[list(classes.vote_columns)].to_numpy().sum(axis=0)
+    absent = [name for name, n in zip(classes.names, total.tolist(), strict=True) if not n]
+    present = [name for name in classes.names if name not in absent]
+    if absent and present:
+        hint = f"; labels.classes=[{','.join(present)}] leaves them out" if len(present) > 1 else ""
+        say(f"no window has a vote for {', '.join(absent)}{hint}")
 
 
 def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStage], list[TableStage]]:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ
 from hms.config.identity import digest_of
 from hms.errors import Unusable
+from hms.labels.events import Event
 from hms.sources.base import Place
 from hms.sources.base import Stretch as Span
 from hms.sources.channels import find_channels
@@ -22,6 +23,7 @@ from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_b
 from hms.sources.edf.timeline import Stretch, onset_of, stretches_of
 from hms.sources.rates import conversion
 from hms.sources.steady import SteadyFile
+from hms.sources.tals import parse_tals
 from hms.store.files import digest_bytes
 
 __all__ = ["EdfRecording"]
@@ -133,6 +135,17 @@ class EdfRecording:
             n_records = (self._file.size - header.n_bytes) // header.record_bytes
         by_signal = [self._lists_of(header, *place, n_records) for place in header.annotations]
         return [tal for record in zip(*by_signal, strict=True) for tal in record]
+
+    def events(self) -> list[Event]:
+        """Return the texts of the file's annotations, in s from its first sample."""
+        found = [tal for data in self.annotation_lists() for tal in parse_tals(data)]
+        begins = next((tal.onset_s for tal in found if not tal.texts), 0.0)
+        return [
+            Event(onset_s, onset_s + tal.duration_s if tal.duration_s else None, text)
+            for tal in found
+            for onset_s in [tal.onset_s - begins]
+            for text in tal.texts
+        ]
 
     def _lists_of(self, header: Header, first: int, n_samples: int, n_records: int) -> list[bytes]:
         start, width = header.n_bytes + first * header.sample_bytes, n_samples * header.sample_bytes

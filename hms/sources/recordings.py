@@ -1,0 +1,214 @@
+"""A folder of recordings: windows given, sliding or centred on events, with votes or without.
+
+Whatever the format, the way from files to a table of windows is the same; a source says
+which files there are, how one is opened, and whose it is.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+from hms.competition import SUB_WINDOW_S
+from hms.errors import ConfigError, Unusable
+from hms.labels.classes import Ballot
+from hms.labels.events import Event
+from hms.sources.base import Place, Recording, WholeFiles
+from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
+from hms.sources.files import place_of
+from hms.sources.folder import Found
+from hms.sources.names import listed
+from hms.sources.patients import PatientParams, Patients, patients_of
+from hms.sources.tables import VotesTable
+from hms.sources.windows import (
+    WindowRows,
+    of_files,
+    read_patients,
+    read_windows,
+    windows_from_rows,
+    windows_of_files,
+)
+from hms.terminal import say
+
+__all__ = ["FileRecording", "FolderSource", "declared_patients"]
+
+
+class FileRecording(Recording, Protocol):
+    """An open recording of a file, which also says what is in it."""
+
+    @property
+    def holds_annotations_alone(self) -> bool:
+        """Whether the file is whole and has no signal."""
+        ...
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording, interruptions included; raises `Unusable` if it cannot be read."""
+        ...
+
+    @property
+    def patient(self) -> str:
+        """Whom the file names, empty if nobody; raises `Unusable` if it cannot be read."""
+        ...
+
+    def events(self) -> list[Event]:
+        """Return what is marked in the file itself; raises `Unusable` if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class FolderSource(WholeFiles):
+    """Base of a source of files."""
+
+    root: Path
+    params: FolderParams
+    only: Path | None = None
+
+    @cached_property
+    def found(self) -> Found:
+        """Files of the folder when it was first looked at."""
+        raise NotImplementedError
+
+    def open(self, place: Place) -> FileRecording:
+        """Open a recording."""
+        raise NotImplementedError
+
+    def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
+        """Return who is who, by rule or by the table of windows."""
+        raise NotImplementedError
+
+    def refuse_empty(self) -> None:
+        """Raise `ConfigError`, saying what is there instead, if there is no recording."""
+        raise NotImplementedError
+
+    def place(self, name: str) -> Place:
+        """Return where a recording lies."""
+        return place_of(name, self.found.files.get(name, os.path.join(self.root, "-")))
+
+    def places(self, recordings: Iterable[str]) -> list[Place]:
+        """Return path, size and time of each recording."""
+        return [self.place(name) for name in recordings]
+
+    def file_beside(self, name: str, ending: str) -> Path | None:
+        """Return the file that has a recording's name and another ending, None where there is none."""
+        path = Path(self.found.files[name])
+        beside = path.with_name(path.stem + ending)
+        return beside if beside.is_file() else None
+
+    def votes(self, ballot: Ballot) -> VotesTable:
+        """Return the table of windows: the one given, or windows of all recordings; with votes of events.
+
+        Raises
+        ------
+        ConfigError
+            If there is no recording, a table or file of events cannot be read, or nobody is who.
+        """
+        if self.params.windows is not None:
+            return self._given(ballot)
+        self.refuse_empty()
+        timed = self._timed()
+        marked = None if self.params.events is None else read_marks(timed, self.params, ballot)
+        rows = [
+            {"recording": name, "start_s": start_s}
+            for name, starts in windows_of(timed, marked, self.params, ballot).items()
+            for start_s in starts
+        ]
+        if not rows:
+            raise ConfigError(f"data.root={self.params.root}: {self._why_no_windows(timed)}")
+        return self._table(rows, self.root, ballot, marked)
+
+    def _given(self, ballot: Ballot) -> VotesTable:
+        """Return the windows of the table that was given."""
+        assert self.params.windows is not None
+        path = self.beside_root(self.params.windows)
+        table = windows_of_files(read_windows(path, ballot), list(self.found.files))
+        if self.params.events is None:
+            return self._table(table.rows, path, ballot, None, table)
+        if any(name.endswith("_vote") for name in table.columns):
+            raise ConfigError(
+                f"{path} has votes, and data.events={self.params.events} would cast others; leave one out"
+            )
+        known = [
+            name for name in dict.fromkeys(r["recording"] for r in table.rows) if name in self.found.files
+        ]
+        timed = [self._timed_one(name) for name in known]
+        marked = read_marks([one for one in timed if one is not None], self.params, ballot)
+        return self._table(table.rows, path, ballot, marked, table)
+
+    def _table(
+        self,
+        rows: Sequence[dict[str, Any]],
+        path: Path,
+        ballot: Ballot,
+        marked: Marked | None,
+        windows: WindowRows | None = None,
+    ) -> VotesTable:
+        names = list(dict.fromkeys(str(row["recording"]) for row in rows))
+        labelled = list(rows) if marked is None else label_windows(rows, marked, self.params, ballot)
+        return windows_from_rows(labelled, path, ballot, self.patients(names, windows))
+
+    def beside_root(self, given: str) -> Path:
+        """Return the path of a table: as typed if it is there, else in the folder of the recordings."""
+        path = Path(given).expanduser()
+        return path if path.exists() or path.is_absolute() else self.root / path
+
+    # --- recordings ------------------------------------------------------------------------------
+
+    def _timed(self) -> list[Timed]:
+        """Return the length of each recording; files of annotations alone are passed over."""
+        found = {name: self._timed_one(name) for name in self.found.files}
+        passed_over = [name for name, timed in found.items() if timed is None]
+        if passed_over:
+            shown = "" if self.params.pseudonyms is not None else f": {listed(passed_over)}"
+            say(f"passed over {len(passed_over)} files of annotations alone{shown}")
+        return [timed for timed in found.values() if timed is not None]
+
+    def _timed_one(self, name: str) -> Timed | None:
+        """Return a recording's length; None of a file without signals.
+
+        Where it cannot be read, it is 50 s: the recording then has one window, with the reason.
+        """
+        try:
+            recording = self.open(self.place(name))
+            if recording.holds_annotations_alone:
+                return None
+            duration_s = recording.duration_s
+        except Unusable:
+            duration_s = SUB_WINDOW_S
+        path = Path(self.found.files[name])
+        own = self._events_of(name)
+        return Timed(name, duration_s, Origin(path, own, lambda ending: self.file_beside(name, ending)))
+
+    def _events_of(self, name: str) -> Callable[[], list[Event]]:
+        return lambda: self.open(self.place(name)).events()
+
+    def _why_no_windows(self, timed: Sequence[Timed]) -> str:
+        if not timed:
+            return "the files hold annotations alone, no signal"
+        return (
+            f"no event of data.events={self.params.events} has a class, so no window is centred on one; "
+            "data.event_windows=slide takes windows of the whole recordings"
+        )
+
+    def patient_of(self, name: str) -> str | None:
+        """Return whom a recording's file names, None if it cannot be read."""
+        try:
+            return self.open(self.place(name)).patient
+        except Unusable:
+            return None
+
+
+def declared_patients(
+    source: FolderSource, params: PatientParams, names: Sequence[str], windows: WindowRows | None
+) -> Patients:
+    """Return who is who by ``data.patient``."""
+    table = None if windows is None else windows.patients
+    table_name = "" if windows is None else windows.path.name
+    if params.patient_table is not None:
+        path = source.beside_root(params.patient_table)
+        table, table_name = of_files(read_patients(path), names, path), path.name
+    return patients_of(names, params, header=source.patient_of, table=table, table_name=table_name)

@@ -58,11 +58,21 @@ def transform(
     channels: Sequence[str] | None = None,
     sfreq: float = 200.0,
     offset_s: float = 0.0,
+    spectrogram: Any = None,
+    spectrogram_offset_s: float = 0.0,
 ) -> Prepared:
-    """Prepare one recording (DataFrame, array or path) as a run does, bit for bit.
+    """Prepare one recording (DataFrame, array or path), and its spectrogram, as a run does, bit for bit.
 
     See `hms.engine.inference.transform`.
     """
     from hms.engine.inference import transform as transform_recording
 
-    return transform_recording(recording, cfg_or_run, channels=channels, sfreq=sfreq, offset_s=offset_s)
+    return transform_recording(
+        recording,
+        cfg_or_run,
+        channels=channels,
+        sfreq=sfreq,
+        offset_s=offset_s,
+        spectrogram=spectrogram,
+        spectrogram_offset_s=spectrogram_offset_s,
+    )

@@ -15,7 +15,6 @@ from hms.errors import ConfigError, Unusable
 from hms.results.run import Run
 from hms.signal.scaling import Log1pPercentile, log1p_percentile
 from hms.signal.spectrograms import fill_spectrogram
-from hms.sources.files import place_of
 from hms.sources.spectrograms import SpectrogramFile
 from hms.sources.synthetic import generate
 
@@ -37,7 +36,7 @@ def write_file(
 
 
 def opened(path: Path) -> SpectrogramFile:
-    return SpectrogramFile(place_of(path.stem, str(path)))
+    return SpectrogramFile(path.read_bytes())
 
 
 @pytest.fixture(scope="module")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from hms.config.compose import compose as compose_config
+from hms.config.identity import plain
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError
 from hms.pipeline.selection import asked_names, implied_stages
@@ -21,6 +22,9 @@ __all__ = ["check_frozen", "compose", "with_frozen_settings"]
 
 OWN_SECTIONS = ("baseline",)
 """Sections of a run that say nothing of how a recording is prepared."""
+
+MAY_DIFFER = ("qc",)
+"""Sections that a run gives unless they are typed: what is flagged and left out is no part of x."""
 
 _ABSENT = object()
 
@@ -63,11 +67,14 @@ def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
         return cfg
     run = _run_of(cfg)
     typed = [override.partition("=")[0] for override in overrides]
-    _refuse_contradictions(cfg, run, [key for key in typed if key != "from_run"])
+    _refuse_contradictions(cfg, run, [key for key in typed if key != "from_run" and not _may_differ(key)])
     tree = cfg.to_dict()
+    own = {key: cfg.at(key) for key in typed if _may_differ(key)}
     of_run = run.config.to_dict()
     for section in _frozen(run):
         tree[section] = tree[section] | _data_settings(run) if section == "data" else of_run[section]
+    for key, value in own.items():
+        _set(tree, key, plain(value))
     tree["plugins"] = list(dict.fromkeys([*of_run["plugins"], *cfg.plugins]))
     if "stages" not in typed:
         tree["stages"] = _stages_of(run)
@@ -84,7 +91,19 @@ def check_frozen(cfg: Config) -> None:
     """
     if cfg.from_run is not None:
         run = _run_of(cfg)
-        _refuse_contradictions(cfg, run, list(_frozen(run)))
+        _refuse_contradictions(cfg, run, [name for name in _frozen(run) if not _may_differ(name)])
+
+
+def _may_differ(key: str) -> bool:
+    return key.partition(".")[0] in MAY_DIFFER
+
+
+def _set(tree: dict[str, Any], path: str, value: Any) -> None:
+    """Set a value at a dotted path."""
+    *above, name = path.split(".")
+    for part in above:
+        tree = tree[part]
+    tree[name] = value
 
 
 def _run_of(cfg: Config) -> Package:

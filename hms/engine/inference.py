@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,6 +22,7 @@ from hms.pipeline.stage import ItemStage, registered_order, registered_stage
 from hms.registry import did_you_mean, lookup
 from hms.sources.base import RECORDING, Part, Reader, Recording, open_part
 from hms.sources.channels import find_channels
+from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
 
 if TYPE_CHECKING:
@@ -44,12 +46,16 @@ class Prepared:
     freqs : float32, shape (n_freqs,), Hz
     wave : float32, shape (n_outputs, n_samples), µV
     fs : sampling rate of ``wave`` in Hz
+    spec_lr : float32, shape (4, n_freqs_lr, 300), the competition's spectrogram, cut and scaled
+    freqs_lr : float32, shape (n_freqs_lr,), Hz
     """
 
     spec: NDArray[Any] | None = None
     freqs: NDArray[np.float32] | None = None
     wave: NDArray[np.float32] | None = None
     fs: float | None = None
+    spec_lr: NDArray[np.float32] | None = None
+    freqs_lr: NDArray[np.float32] | None = None
 
 
 def transform(
@@ -59,6 +65,8 @@ def transform(
     channels: Sequence[str] | None = None,
     sfreq: float = SFREQ_HZ,
     offset_s: float = 0.0,
+    spectrogram: pd.DataFrame | str | Path | None = None,
+    spectrogram_offset_s: float = 0.0,
 ) -> Prepared:
     """Prepare one recording as a run does, bit for bit: it is the run's own function.
 
@@ -73,6 +81,9 @@ def transform(
         Spelled as in files: prefixes, references and ``data.aliases`` are understood.
     sfreq : sampling rate in Hz
     offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x
+    spectrogram : DataFrame or path, optional
+        The competition's spectrogram of the recording; needs a configuration with ``spectrograms=kaggle``.
+    spectrogram_offset_s : start of the ten minutes in it; a test file is those ten minutes
 
     Returns
     -------
@@ -81,8 +92,9 @@ def transform(
     Raises
     ------
     ValueError
-        If the recording lacks a channel, ends before its window or has no usable sample,
-        or the arguments do not fit together. ConfigError is one.
+        If the recording lacks a channel, ends before its window or has no usable sample, the
+        spectrogram is damaged or ends before its ten minutes, or the arguments do not fit
+        together. ConfigError is one.
     """
     from hms.store.package import Package
 
@@ -91,36 +103,61 @@ def transform(
         if isinstance(cfg_or_run, Package)
         else (build_config(cfg_or_run), None)
     )
-    stages = _recording_stages(cfg, wanted)
+    stages = _stages_of(cfg, wanted, RECORDING)
+    if not stages:
+        raise ConfigError("stages make nothing of a recording; name scalograms or waveforms")
     opened = _open(recording, dict(cfg.at("data.aliases")), channels, sfreq)
     context_s = needed_context_s(stages)
     reader = Reader(opened, cfg.at("window.length_s"), context_s, needed_channels(stages), block_seconds(cfg))
     start_s = float(lookup("window", cfg.window.kind).function(np.array([offset_s]), cfg.window)[0])
-    try:
-        results = _results(stages, reader.segment(start_s))
-        arrays = {s.name: dict(s.arrays(result)) for s, result in zip(stages, results, strict=True)}
-    except Unusable as reason:
-        raise ValueError(f"the recording cannot be prepared: {reason.reason}") from None
+    arrays = _arrays(stages, reader, start_s)
+    if spectrogram is not None:
+        of_spectrogram = _stages_of(cfg, wanted, SPECTROGRAM)
+        if not of_spectrogram:
+            raise ConfigError("nothing is made of a spectrogram here; choose spectrograms=kaggle")
+        arrays |= _arrays(of_spectrogram, _open_spectrogram(spectrogram), spectrogram_offset_s)
     return _prepared(arrays)
 
 
+def _arrays(stages: Sequence[ItemStage], opened: Any, start_s: float) -> dict[str, dict[str, Any]]:
+    """Return what stages keep of one segment of an open file, by stage."""
+    try:
+        results = _results(stages, opened.segment(start_s))
+        return {s.name: dict(s.arrays(result)) for s, result in zip(stages, results, strict=True)}
+    except Unusable as reason:
+        raise ValueError(f"the recording cannot be prepared: {reason.reason}") from None
+
+
 def _prepared(arrays: dict[str, dict[str, Any]]) -> Prepared:
-    spec, wave = arrays.get("scalograms", {}), arrays.get("waveforms", {})
+    spec, wave, spec_lr = (arrays.get(name, {}) for name in ("scalograms", "waveforms", "spectrograms"))
     fs = float(wave["fs"]) if wave else None
-    return Prepared(spec.get("x"), spec.get("freqs"), wave.get("x"), fs)
+    return Prepared(
+        spec.get("x"), spec.get("freqs"), wave.get("x"), fs, spec_lr.get("x"), spec_lr.get("freqs")
+    )
 
 
-@lru_cache(maxsize=8)
-def _recording_stages(cfg: Config, wanted: tuple[str, ...] | None) -> tuple[ItemStage, ...]:
-    """Return the stages of a configuration that write a file per item, made from its recording."""
-    found = tuple(
+@lru_cache(maxsize=16)
+def _stages_of(cfg: Config, wanted: tuple[str, ...] | None, origin: str) -> tuple[ItemStage, ...]:
+    """Return the stages of a configuration that write a file per item, made from a file of one kind."""
+    return tuple(
         stage
         for stage in choose_stages(cfg)[0]
-        if stage.folder is not None and stage.origin == RECORDING and (wanted is None or stage.name in wanted)
+        if stage.folder is not None and stage.origin == origin and (wanted is None or stage.name in wanted)
     )
-    if not found:
-        raise ConfigError("stages make nothing of a recording; name scalograms or waveforms")
-    return found
+
+
+def _open_spectrogram(spectrogram: Any) -> SpectrogramFile:
+    """Return a spectrogram in memory or in a file as what sources open: through the same decoder."""
+    if isinstance(spectrogram, (str, Path)):
+        path = Path(spectrogram)
+        if not path.is_file():
+            raise ValueError(f"{path} does not exist")
+        return SpectrogramFile(path.read_bytes())
+    if not hasattr(spectrogram, "columns"):
+        raise ValueError(f"a spectrogram is a DataFrame or a path, not {type(spectrogram).__name__}")
+    buffer = io.BytesIO()
+    spectrogram.to_parquet(buffer)
+    return SpectrogramFile(buffer.getvalue())
 
 
 def _open(recording: Any, aliases: dict[str, str], channels: Sequence[str] | None, sfreq: float) -> Recording:

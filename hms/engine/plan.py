@@ -204,7 +204,8 @@ class Plan:
         return Job(
             source=self.source,
             stages=stages,
-            folders=tuple(folder.path for folder in folders),
+            # A worker that outlived an earlier run may stand in another folder.
+            folders=tuple(folder.path.absolute() for folder in folders),
             channels=needed_channels(stages),
             window_s=self.cfg.at("window.length_s"),
             context_s=needed_context_s(stages),

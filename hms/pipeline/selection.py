@@ -54,7 +54,8 @@ def say_what_needs_votes(cfg: Config) -> None:
     """
     asked = (*cfg.stages, *(name for name in implied_stages(cfg) if registered_stage(name).part_of is None))
     lacking = [name for name in asked if stage_class(name).from_config(cfg).without_votes() is None]
-    if cfg.baseline.kind != "none" or set(cfg.stages) <= set(lacking):
+    is_all = set(cfg.stages) <= set(lacking) and not choose_stages(cfg, has_votes=False)[0]
+    if cfg.baseline.kind != "none" or is_all:
         raise ConfigError(f"the table of windows has no votes, which {', '.join(lacking)} would need")
     if lacking:
         say(f"the table of windows has no votes: {', '.join(lacking)} are not made")

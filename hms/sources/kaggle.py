@@ -20,6 +20,7 @@ from hms.registry import register
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import Channels, find_channels
 from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, place_of, read_bytes
+from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
 
 if TYPE_CHECKING:
@@ -53,9 +54,13 @@ class Kaggle(SourceParams):
 @register("data", "kaggle", Kaggle)
 def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
     """Open the competition's folder, or another in its layout."""
-    table, folder = f"{params.subset}.csv", f"{params.subset}_eegs"
     return ParquetSource(
-        find_root(params.root), params.aliases, table, folder, labelled=params.subset == "train"
+        find_root(params.root),
+        params.aliases,
+        f"{params.subset}.csv",
+        f"{params.subset}_eegs",
+        f"{params.subset}_spectrograms",
+        labelled=not params.answers_every_row,
     )
 
 
@@ -125,29 +130,35 @@ class ParquetSource(WholeFiles):
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Return each item's spectrogram file, and where its ten minutes start in it."""
-        if kind != "spectrogram":
+        if kind != SPECTROGRAM:
             return super().companions(kind, items)
         base = os.path.join(os.path.abspath(self.root), self.spectrograms)
         if not os.path.isdir(base):
             raise ConfigError(
                 f"{base} is not a folder; spectrograms=kaggle needs it, choose spectrograms=none"
             )
-        offsets = items["spectrogram_offset_s"].tolist()
-        pairs = zip(items["spectrogram_id"], offsets, strict=True)
-        names = [_name_of_companion(value, offset) for value, offset in pairs]
-        known = {name: place_of(name, os.path.join(base, f"{name}.parquet")) for name in names if name}
-        return [known[name] if name else None for name in names], offsets
+        names = [name if isinstance(name, str) else "" for name in items["spectrogram_id"].tolist()]
+        offsets = items["spectrogram_offset_s"]
+        if not self.labelled:
+            # test.csv has no offsets: a test file is the ten minutes themselves.
+            offsets = offsets.fillna(0.0)
+        known = {name: place_of(name, os.path.join(base, f"{name}.parquet")) for name in set(names) if name}
+        lacking = offsets.isna().tolist()
+        places = [
+            None if not name else _without_offset(name, base) if lacks else known[name]
+            for name, lacks in zip(names, lacking, strict=True)
+        ]
+        return places, offsets.fillna(0.0).tolist()
 
     def open_companion(self, place: Place, kind: str) -> Openable:
         """Open a spectrogram file."""
-        from hms.sources.spectrograms import SpectrogramFile
-
-        return SpectrogramFile(place)
+        return SpectrogramFile(read_bytes(place, kind))
 
 
-def _name_of_companion(value: object, offset_s: float) -> str | None:
-    """Return an item's spectrogram, None where the table lacks its id or its offset."""
-    return value if isinstance(value, str) and offset_s == offset_s else None
+def _without_offset(name: str, folder: str) -> Place:
+    """Return the place of a spectrogram of which nobody says which ten minutes are the item's."""
+    problem = "the table has no spectrogram_label_offset_seconds for it"
+    return Place(name, os.path.join(folder, f"{name}.parquet"), None, None, problem)
 
 
 class ParquetRecording:

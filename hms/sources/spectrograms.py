@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from hms.competition import CHAINS
 from hms.errors import Unusable
-from hms.sources.base import Place
-from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, read_bytes
+from hms.sources.files import float32_rows, one_batch, one_line, open_parquet
 from hms.store.files import digest_bytes
 
-__all__ = ["SPECTROGRAM_S", "STEP_S", "Crop", "SpectrogramFile"]
+__all__ = ["SPECTROGRAM", "SPECTROGRAM_S", "STEP_S", "Crop", "SpectrogramFile"]
+
+SPECTROGRAM = "spectrogram"
+"""Kind of these files among the companions of a recording."""
 
 STEP_S = 2.0
 """Seconds from one row of a file to the next."""
@@ -41,8 +43,7 @@ class Crop:
 class SpectrogramFile:
     """A spectrogram file, decoded from bytes that were read once."""
 
-    def __init__(self, place: Place) -> None:
-        data = read_bytes(place, "spectrogram")
+    def __init__(self, data: bytes) -> None:
         self._digest = digest_bytes(data)
         self._file, self._reason = open_parquet(data)
         self._decoded: Crop | None = None

@@ -14,7 +14,7 @@ from hms.pipeline.stage import ItemStage, register_stage, section_function
 from hms.registry import Params
 from hms.signal.arrays import Spectrogram
 from hms.signal.spectrograms import KaggleSpectrograms, fill_spectrogram
-from hms.sources.spectrograms import Crop
+from hms.sources.spectrograms import SPECTROGRAM, Crop
 
 
 @register_stage
@@ -26,7 +26,7 @@ class Spectrograms(ItemStage):
     version = 1
     folder: ClassVar[str | None] = "spec_lr_out"
     suffix: ClassVar[str] = "lr"
-    origin: ClassVar[str] = "spectrogram"
+    origin: ClassVar[str] = SPECTROGRAM
 
     spectrograms: KaggleSpectrograms
     scaling: Params

@@ -7,6 +7,6 @@ signal, labels and below.
 from hms.labels.intervals import mean_interval, paired_interval
 from hms.training.dataset import SpecDataset
 from hms.training.metric import kl_divergence
-from hms.training.submission import submission
+from hms.training.submission import class_prior, submission
 
-__all__ = ["SpecDataset", "kl_divergence", "mean_interval", "paired_interval", "submission"]
+__all__ = ["SpecDataset", "class_prior", "kl_divergence", "mean_interval", "paired_interval", "submission"]

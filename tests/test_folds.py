@@ -25,7 +25,7 @@ from hms.labels.folds import (
 from hms.registry import Params, register
 from hms.sources.tables import votes_from_frame
 
-GROUP3, STRATIFIED2 = Folds("group", 3), Folds("stratified", 2)
+GROUP3, STRATIFIED2 = Folds("group", 3, None), Folds("stratified", 2, None)
 
 
 def votes_table(*rows):
@@ -94,7 +94,23 @@ def test_stratified_folds_by_hand():
 def test_group_folds_of_a_larger_table_never_change():
     """Locked, and followed by hand: a change would move patients in everybody's packages."""
     table = patients_of(9, 7, 7, 5, 4, 4, 3, 3, 2, 2, 2, 1, 1, 1, 1)
-    assert group_folds(table, Folds("group", 4)).tolist() == [0, 1, 2, 3, 3, 1, 2, 0, 3, 2, 1, 3, 0, 2, 3]
+    assert group_folds(table, Folds("group", 4, None)).tolist() == [
+        0,
+        1,
+        2,
+        3,
+        3,
+        1,
+        2,
+        0,
+        3,
+        2,
+        1,
+        3,
+        0,
+        2,
+        3,
+    ]
 
 
 def test_stratified_folds_of_a_larger_table_never_change():
@@ -102,7 +118,7 @@ def test_stratified_folds_of_a_larger_table_never_change():
     sizes = (6, 5, 4, 6, 5, 4, 3, 3, 3, 2, 2, 2) * 2
     classes = [np.roll((n - n // 3, n // 3, 0, 0, 0, 0), k) for k, n in enumerate(sizes)]
     table = pd.DataFrame(classes, columns=list(CLASSES)).assign(recordings=sizes)
-    found = "".join(map(str, stratified_folds(table, Folds("stratified", 3))))
+    found = "".join(map(str, stratified_folds(table, Folds("stratified", 3, None))))
     assert found == "021210202101110022201110"
 
 
@@ -189,7 +205,7 @@ def test_fewer_patients_than_folds_are_refused_with_both_numbers(kind):
     with pytest.raises(
         ConfigError, match=r"folds.n_splits=8 needs at least 8 patients, but the .* has 7; lower"
     ):
-        assign_folds(SMALL, Folds(kind, 8))
+        assign_folds(SMALL, Folds(kind, 8, None))
 
 
 def test_a_class_of_too_few_patients_is_refused_with_both_numbers():
@@ -198,7 +214,7 @@ def test_a_class_of_too_few_patients_is_refused_with_both_numbers():
         r" with it; lower folds.n_splits or choose folds=group5"
     )
     with pytest.raises(ConfigError, match=text):
-        assign_folds(SMALL, Folds("stratified", 4))
+        assign_folds(SMALL, Folds("stratified", 4, None))
 
 
 def test_one_patient_is_enough_without_folds():
@@ -224,7 +240,7 @@ def test_a_function_that_gives_no_folds_is_refused(result):
 @pytest.mark.parametrize("n_splits", [2, 5, 10])
 def test_group_folds_are_as_equal_as_scikit_learns(seed, n_splits):
     sizes = some_patients(60, seed)
-    own = group_folds(patients_of(*sizes), Folds("group", n_splits))
+    own = group_folds(patients_of(*sizes), Folds("group", n_splits, None))
     patient = np.repeat(np.arange(60), sizes)
     theirs = [len(valid) for _, valid in GroupKFold(n_splits).split(patient, groups=patient)]
     assert sorted(np.bincount(own, weights=sizes)) == sorted(theirs)
@@ -245,7 +261,7 @@ def test_stratified_folds_are_more_even_than_scikit_learns():
         classes = table[list(CLASSES)].to_numpy()
         label = np.concatenate([np.repeat(np.arange(6), row) for row in classes])
         patient = np.repeat(np.arange(120), classes.sum(axis=1))
-        own.append(unevenness(stratified_folds(table, Folds("stratified", 5))[patient], label, 5))
+        own.append(unevenness(stratified_folds(table, Folds("stratified", 5, None))[patient], label, 5))
         fold = np.empty(label.size, int)
         for k, (_, valid) in enumerate(StratifiedGroupKFold(5).split(label, label, patient)):
             fold[valid] = k
@@ -280,7 +296,7 @@ def test_row_order_moves_nobody(frame, kind, n_splits, random):
     order = list(range(len(frame)))
     random.shuffle(order)
     shuffled = frame.iloc[order].reset_index(drop=True)
-    params = Folds(kind, n_splits)
+    params = Folds(kind, n_splits, None)
     assert folds_or_refusal(frame, params) == folds_or_refusal(shuffled, params)
 
 
@@ -288,7 +304,7 @@ def test_row_order_moves_nobody(frame, kind, n_splits, random):
 @given(tables(), st.integers(2, 6), st.data())
 def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_splits, data):
     used = data.draw(st.lists(st.sampled_from(list(frame["patient_id"])), max_size=20))
-    splits = split_rows(used, assign_folds(frame, Folds("group", n_splits)))
+    splits = split_rows(used, assign_folds(frame, Folds("group", n_splits, None)))
     check_no_leak(splits, used)
     assert len(splits) == n_splits
     for train, valid in splits:
@@ -300,7 +316,7 @@ def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_
 @settings(deadline=None, max_examples=60)
 @given(tables(), st.sampled_from(["group", "stratified"]), st.integers(2, 6))
 def test_every_fold_has_a_patient(frame, kind, n_splits):
-    found = folds_or_refusal(frame, Folds(kind, n_splits))
+    found = folds_or_refusal(frame, Folds(kind, n_splits, None))
     assert isinstance(found, str) or set(found.values()) == set(range(n_splits))
 
 

@@ -15,7 +15,7 @@ scikit-learn: GroupKFold (largest group to the smallest fold), StratifiedGroupKF
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from heapq import heapify, heapreplace
@@ -28,13 +28,14 @@ from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.labels.items import row_with_most_votes, vote_array
 from hms.labels.votes import consensus
-from hms.registry import Limits, Params, lookup, register
+from hms.registry import Limits, Params, added, lookup, register
 
 if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = [
     "Folds",
+    "OwnFolds",
     "Split",
     "assign_folds",
     "check_no_leak",
@@ -57,9 +58,25 @@ class Split(NamedTuple):
 
 @dataclass(frozen=True)
 class Folds(Params):
-    """Settings of folds: how many."""
+    """Settings of folds: how many, and which of the many ways to make them.
+
+    Attributes
+    ----------
+    n_splits : how many
+    seed : None, one way; a number, another for each, for repeated cross-validation
+    """
 
     n_splits: Annotated[int, Limits(at_least=2)]
+    seed: Annotated[int, Limits(at_least=0)] | None = added(before=None)
+
+
+@dataclass(frozen=True)
+class OwnFolds(Params):
+    """Base of the settings of folds that somebody made.
+
+    The function of such a kind takes the votes table itself and returns the fold of each patient,
+    in the order of `patient_table`; see `hms.labels.own_folds`.
+    """
 
 
 def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
@@ -86,7 +103,8 @@ def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
     import pandas as pd
 
     patients = patient_table(frame)
-    fold = np.asarray(lookup("folds", params.kind).function(patients, params))
+    given = frame if isinstance(params, OwnFolds) else patients
+    fold = np.asarray(lookup("folds", params.kind).function(given, params))
     if fold.shape != (len(patients),) or fold.dtype.kind not in "iu" or fold.min(initial=0) < -1:
         raise ConfigError(
             f"folds '{params.kind}' must give whole numbers, -1 or more, for {len(patients)} patients"
@@ -122,14 +140,15 @@ def group_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]:
     """Return folds of nearly equal numbers of recordings.
 
     The patient with most recordings goes first, each to the fold that has fewest. Ties:
-    patients in the order of their id's text, the fold with the lower number.
+    patients in the order of their id's text, the fold with the lower number. With a seed,
+    patients of about the same size (the same power of two) come in a random order.
     """
     _check_enough_patients(patients, params.n_splits)
     size = patients["recordings"].to_numpy()
     fold = np.empty(size.size, dtype=np.int64)
     loads = [(0, number) for number in range(params.n_splits)]
     heapify(loads)
-    for patient in np.argsort(-size, kind="stable"):
+    for patient in _in_order(patients.index, [int(n) for n in size], params.seed):
         load, number = loads[0]
         fold[patient] = number
         heapreplace(loads, (load + int(size[patient]), number))
@@ -144,23 +163,43 @@ def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]
     the class in each fold grows least; the patient whose recordings are the largest
     shares goes first. Ties: the fold with fewer recordings, then the lower number;
     patients in the order of their id's text. Shares are whole numbers over a common
-    denominator, so that no rounding decides.
+    denominator, so that no rounding decides. With a seed, patients of about the same shares
+    (the same power of two) come in a random order.
     """
     _check_enough_patients(patients, params.n_splits)
     _check_enough_of_each_class(patients, params.n_splits)
     counts = patients.drop(columns="recordings").to_numpy()
     worth = _worth_of_one(counts.sum(axis=0))
     shares = [[int(n) * w for n, w in zip(row, worth, strict=True)] for row in counts]
-    return _most_even(shares, patients["recordings"].tolist(), params.n_splits)
+    sizes = patients["recordings"].tolist()
+    squares = [sum(s * s for s in share) for share in shares]
+    order = (
+        sorted(range(len(sizes)), key=lambda p: (-squares[p], -sizes[p], p))
+        if params.seed is None
+        else _in_order(patients.index, squares, params.seed)
+    )
+    return _most_even(shares, sizes, params.n_splits, order)
 
 
-def _most_even(shares: list[list[int]], sizes: list[int], n_splits: int) -> NDArray[np.int64]:
-    """Return the fold of each patient, given their share of each class and their recordings."""
-    largest_first = sorted(range(len(sizes)), key=lambda p: (-sum(s * s for s in shares[p]), -sizes[p], p))
+def _in_order(names: Iterable[str], sizes: Sequence[int], seed: int | None) -> list[int]:
+    """Return the places of patients, the largest first; with a seed, the largest power of two first.
+
+    Random is a digest of seed and id: no library's generator, and no other patient, moves anybody.
+    """
+    if seed is None:
+        return sorted(range(len(sizes)), key=lambda p: -sizes[p])
+    drawn = [blake2b(f"{seed} {name}".encode(), digest_size=8).digest() for name in names]
+    return sorted(range(len(sizes)), key=lambda p: (-sizes[p].bit_length(), drawn[p]))
+
+
+def _most_even(
+    shares: list[list[int]], sizes: list[int], n_splits: int, order: Sequence[int]
+) -> NDArray[np.int64]:
+    """Return the fold of each patient, given share of each class, recordings, and the order of turns."""
     held = [[0] * len(shares[0]) for _ in range(n_splits)]
     loads = [0] * n_splits
     fold = np.empty(len(sizes), dtype=np.int64)
-    for patient in largest_first:
+    for patient in order:
         share = shares[patient]
         # (h + s)^2 - h^2 differs between folds only by 2 h s.
         growth = [sum(h * s for h, s in zip(row, share, strict=True)) for row in held]

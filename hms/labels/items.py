@@ -39,11 +39,13 @@ P = TypeVar("P", bound=Params)
 
 __all__ = [
     "ITEM_COLUMNS",
+    "TABLE_ONLY",
     "Labels",
     "Unit",
     "Window",
     "choose_items",
     "mean_votes",
+    "own_columns",
     "per_eeg",
     "per_pattern",
     "per_row",
@@ -61,6 +63,9 @@ ITEM_COLUMNS = (
     "expert_consensus",
 )  # fmt: skip
 """Columns of the table that `choose_items` returns, before the vote columns."""
+
+TABLE_ONLY = ("spectrogram_sub_id", "item")
+"""Columns of a votes table that no item has."""
 
 
 @dataclass(frozen=True)
@@ -129,10 +134,11 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     Returns
     -------
     DataFrame
-        Columns `ITEM_COLUMNS` and the vote columns of ``frame``, index 0, 1, 2 ..., recordings
-        in the order in which the votes table first names them and rows of one recording in its
-        order. ``vote_sum``: int32 (float32 where votes are shares), 0 for an item without
-        votes; the vote columns: float64. What the source lacks stays None or NaN.
+        Columns `ITEM_COLUMNS`, the vote columns of ``frame`` and its `own_columns`, index
+        0, 1, 2 ..., recordings in the order in which the votes table first names them and
+        rows of one recording in its order. ``vote_sum``: int32 (float32 where votes are
+        shares), 0 for an item without votes; the vote columns: float64. What the source lacks
+        stays None or NaN.
 
     Raises
     ------
@@ -149,7 +155,13 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     items["window_start_s"] = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
     items["window_length_s"] = window.length_s
     items["item_id"] = _item_ids(items, unit)
-    return items[[*ITEM_COLUMNS, *columns]]
+    return items[[*ITEM_COLUMNS, *columns, *own_columns(frame)]]
+
+
+def own_columns(frame: pd.DataFrame) -> list[str]:
+    """Return the columns that somebody's table has and the competition's lacks: carried to meta_use.csv."""
+    known = {*ITEM_COLUMNS, *TABLE_ONLY, *Classes.of_columns(frame.columns).vote_columns}
+    return [str(name) for name in frame.columns if name not in known]
 
 
 def _extending(base: type[P], params: Params) -> P:

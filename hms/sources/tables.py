@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
+from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY
 from hms.registry import did_you_mean
 from hms.terminal import say
 
@@ -58,6 +59,9 @@ _OPTIONAL = (
     "spectrogram_label_offset_seconds", "label_id", "expert_consensus",
 )  # fmt: skip
 _KNOWN = (*_ALWAYS, *_OPTIONAL)
+_MADE = frozenset((*ITEM_COLUMNS, *FRAME_COLUMNS, *TABLE_ONLY)) - frozenset(_KNOWN)
+"""Columns that a table may not have, because they are made here."""
+
 _SHOWN = 5
 
 
@@ -76,7 +80,7 @@ class VotesTable:
         ``spectrogram_offset_s``: float64, NaN where the file has none; the vote columns of
         the classes: int32 counts, float32 where votes are shares, 0 where the table has none.
         Where recordings have names that are no ids, a column ``item`` has an id for each,
-        unique like the name.
+        unique like the name. Further columns of a CSV file are text, None where empty.
     digest : str
         xxh3-128 of the file's bytes, in hexadecimal.
     path : Path
@@ -105,8 +109,9 @@ class VotesTable:
 def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) -> VotesTable:
     """Return the checked table of a CSV file in the layout of the competition's train.csv.
 
-    A UTF-8 byte order mark, Windows line ends, further columns and the order of columns
-    do not matter. ``3.0`` is a count; ``3.5`` is one only where votes are shares.
+    A UTF-8 byte order mark, Windows line ends and the order of columns do not matter; columns
+    that the competition lacks are carried as text, see `hms.labels.items.own_columns`.
+    ``3.0`` is a count; ``3.5`` is one only where votes are shares.
 
     Parameters
     ----------
@@ -125,7 +130,8 @@ def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) 
         If the file is no such table; the text names the column and the first lines.
     """
     data = _read_bytes(Path(path))
-    return _checked(_Source(str(path), data, "line"), Path(path), ballot, require_votes)
+    source = _Source(str(path), data, "line")
+    return _checked(source, Path(path), ballot, require_votes, _own_columns(source))
 
 
 def votes_from_frame(
@@ -220,13 +226,25 @@ def _read_bytes(path: Path) -> bytes:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
-def _columns(source: _Source, classes: Classes) -> dict[str, Any]:
+def _own_columns(source: _Source) -> tuple[str, ...]:
+    """Return the names of a table's further columns; raise if hms writes one of that name."""
+    own = tuple(n for n in _header(source) if n and n not in _KNOWN and not n.endswith("_vote"))
+    taken = [name for name in own if name in _MADE]
+    if taken:
+        source.refuse(
+            f"column '{taken[0]}' has the name of one that hms writes into meta_use.csv; rename it "
+            f"(for example to 'my_{taken[0]}'), further columns are carried there"
+        )
+    return own
+
+
+def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> dict[str, Any]:
     """Return the known columns as pyarrow arrays of text, without converting any of them."""
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
     header = _header(source)
-    known = [name for name in header if name in (*_KNOWN, *classes.vote_columns)]
+    known = [name for name in header if name in (*_KNOWN, *classes.vote_columns, *own)]
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(source.data),
@@ -296,12 +314,14 @@ def _short(text: str, limit: int = 40) -> str:
 # --- checks --------------------------------------------------------------------------------------
 
 
-def _checked(source: _Source, path: Path, ballot: Ballot, require_votes: bool) -> VotesTable:
+def _checked(
+    source: _Source, path: Path, ballot: Ballot, require_votes: bool, own: Sequence[str] = ()
+) -> VotesTable:
     import pandas as pd
     import xxhash
 
     classes = ballot.classes
-    columns = _columns(source, classes)
+    columns = _columns(source, classes, own)
     has_votes = _check_present(source, columns, classes, require_votes)
     recording, patient = (_ids(source, columns, name) for name in _ALWAYS)
     sub_id = _whole_numbers(source, columns, "eeg_sub_id", _EXACT_MAX)
@@ -319,6 +339,7 @@ def _checked(source: _Source, path: Path, ballot: Ballot, require_votes: bool) -
     }
     for name in classes.vote_columns:
         data[name] = _votes(source, columns, name, soft=ballot.soft)
+    data |= {name: _words(columns, name).texts() for name in own}
     _check_one_patient(source, recording, patient)
     _check_unique(source, recording, sub_id)
     frame = pd.DataFrame({name: pd.Series(data[name], dtype=data[name].dtype) for name in data})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import cached_property
+from typing import Any, ClassVar
 
 from hms.errors import ConfigError
 from hms.labels.folds import assign_folds, check_no_leak, split_rows
+from hms.labels.own_folds import FileFolds, content_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.registry import Params
@@ -41,10 +43,20 @@ class Splits(TableStage):
             )
         assign_folds(votes.frame, self.folds)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Settings by path; of a file of folds its content stands in the key, not its place."""
+        found = super().settings
+        if isinstance(self.folds, FileFolds):
+            return found | {"folds.path": content_of(self.folds)}
+        return found
+
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return splits.npz after checking that no patient stands on both sides of a fold."""
         patients = tables.used["patient_id"].to_numpy(object)
         assignment = assign_folds(tables.votes.frame, self.folds)
+        if isinstance(self.folds, FileFolds) and content_of(self.folds) != self.settings["folds.path"]:
+            raise ConfigError(f"folds.path={self.folds.path} changed while the run went on; run it again")
         splits = split_rows(patients, assignment)
         check_no_leak(splits, patients)
         arrays = {}

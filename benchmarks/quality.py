@@ -20,7 +20,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -43,8 +42,9 @@ from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFR
 from hms.engine.evaluate import evaluate, row_of, stacked
 from hms.quality.inspection import SPECTRAL_CONTEXT_S
 from hms.quality.ledger import FLAGS, ITEM_FLAGS, Ledger, make_ledger
-from hms.sources import synthetic
 from hms.sources.base import Segment, read_segment
+from hms.sources.synthetic import draft_recordings, simulate
+from hms.sources.synthetic.artifacts import heartbeat
 from hms.stages.measures import Measures
 
 Array = NDArray[np.float32]
@@ -204,7 +204,7 @@ def foreign_heart(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
     """Mix in a heartbeat that is not in the EKG, as where the EKG's own electrode is off."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
-        ekg = synthetic.heartbeat(rng, eeg.shape[1])
+        ekg = heartbeat(rng, eeg.shape[1])
         eeg += np.float32(amplitude_uv) * ekg / np.float32(np.quantile(np.abs(ekg), 0.999))
 
     return plant
@@ -273,11 +273,15 @@ class Held:
 
 def made_up(n: int, seed: int) -> list[tuple[Array, float, str]]:
     """Return synthetic recordings without artifacts: samples, start of the sub-window, class."""
-    plans = synthetic.plan_recordings(n_recordings=n, n_patients=max(2, n // 3), seed=seed)
-    with mock.patch.object(synthetic, "ARTIFACTS", ()):
-        eegs = [synthetic.simulate(plan, seed=seed) for plan in plans]
-    classes = [CLASSES[int(np.argmax(plan.rows[0].votes))] for plan in plans]
-    return [(eeg, float(plan.rows[0].offset_s), c) for eeg, plan, c in zip(eegs, plans, classes, strict=True)]
+    drafts = draft_recordings(n_recordings=n, n_patients=max(2, n // 3), seed=seed)
+    return [
+        (
+            simulate(draft, seed=seed, spoilt=False),
+            float(draft.rows[0].offset_s),
+            CLASSES[int(np.argmax(draft.rows[0].votes))],
+        )
+        for draft in drafts
+    ]
 
 
 def real(folder: Path, names: Sequence[str]) -> list[tuple[Array, float, str]]:

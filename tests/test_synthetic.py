@@ -2,6 +2,10 @@
 
 import dataclasses
 import hashlib
+import importlib
+import sys
+from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pandas as pd
@@ -11,8 +15,21 @@ import pytest
 
 import hms
 from hms.competition import CHANNELS, CLASS_NAMES, CLASSES, EEG_CHANNELS, TRAIN_COLUMNS, VOTE_COLUMNS
-from hms.sources import synthetic
-from hms.sources.synthetic import Synthetic, chain_power, generate, plan_recordings, simulate, votes_table
+from hms.labels.summary import class_agreement
+from hms.sources.synthetic import (
+    Synthetic,
+    amplifier,
+    artifacts,
+    draft_recordings,
+    generate,
+    montage,
+    patterns,
+    simulate,
+    votes_table,
+)
+from hms.sources.synthetic.background import background
+from hms.sources.synthetic.patients import draw_patient
+from hms.sources.synthetic.spectrograms import SPECTROGRAM_HZ, chain_power, spectrogram
 
 SMALL = {"n_recordings": 10, "n_patients": 4, "seed": 3, "write_spectrograms": True}
 LEFT = [EEG_CHANNELS.index(name) for name in ("Fp1", "F3", "C3", "P3", "F7", "T3", "T5", "O1")]
@@ -29,9 +46,9 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def many():
-    """Return the plans and the votes table of 1,200 recordings of 150 patients."""
-    plans = plan_recordings(n_recordings=1200, n_patients=150, seed=0)
-    return plans, votes_table(plans, seed=0)
+    """Return the drafts and the votes table of 1,200 recordings of 150 patients."""
+    drafts = draft_recordings(n_recordings=1200, n_patients=150, seed=0)
+    return drafts, votes_table(drafts, seed=0)
 
 
 def digests(path):
@@ -47,9 +64,16 @@ def peak_hz(wave, *, low_hz, high_hz):
     return freqs[inside][np.argmax(power[inside])]
 
 
+def benchmark(name):
+    """Return a program of benchmarks/ as a module."""
+    folder = Path(__file__).parents[1] / "benchmarks"
+    with mock.patch.object(sys, "path", [str(folder), *sys.path]):
+        return importlib.import_module(name)
+
+
 def bases(n=40):
-    """Return seeded generators, one per example of a pattern."""
-    return [np.random.default_rng([7, i]) for i in range(n)]
+    """Return, for each of some examples, a generator of its patient's traits and one of its own."""
+    return [(np.random.default_rng([7, i]), np.random.default_rng([8, i])) for i in range(n)]
 
 
 # ---------------------------------------------------------------------------------- bytes
@@ -61,20 +85,23 @@ def test_two_workers_write_the_same_bytes_as_one(folder, tmp_path):
     assert digests(tmp_path / "two") == digests(folder)
 
 
-def test_a_recording_does_not_depend_on_how_many_follow_it():
-    """The samples are a function of the seed and the recording's number."""
-    few, more = (plan_recordings(n_recordings=n, n_patients=4, seed=3)[1] for n in (4, 9))
-    assert few.latent == more.latent
-    assert few.rows == more.rows
-    of_one_patient = dataclasses.replace(few, gain=more.gain)
-    np.testing.assert_array_equal(simulate(of_one_patient, seed=3), simulate(more, seed=3))
+def test_a_recording_depends_on_its_number_and_patient_and_not_on_how_many_there_are():
+    """The samples are a function of the seed, the recording's number and the patient's."""
+    few, more = (draft_recordings(n_recordings=n, n_patients=n, seed=3) for n in (4, 9))
+    ours = few[1]
+    theirs = dataclasses.replace(more[1], patient=ours.patient)
+    again = dataclasses.replace(ours, eeg_id=theirs.eeg_id, start_s=theirs.start_s)
+    np.testing.assert_array_equal(simulate(ours, seed=3), simulate(again, seed=3))
+    same = draw_patient(ours.patient.number, ours.patient.patient_id, seed=3)
+    assert same == ours.patient
+    assert draw_patient(ours.patient.number, 51, seed=4).gain != same.gain
 
 
 def test_another_seed_gives_other_ids_votes_and_samples():
     """Nothing of one seed's table is in another's."""
-    ours, theirs = (plan_recordings(n_recordings=20, n_patients=5, seed=seed) for seed in (0, 1))
+    ours, theirs = (draft_recordings(n_recordings=20, n_patients=5, seed=seed) for seed in (0, 1))
     assert not {p.eeg_id for p in ours} & {p.eeg_id for p in theirs}
-    assert [p.latent for p in ours] != [p.latent for p in theirs]
+    assert [p.states for p in ours] != [p.states for p in theirs]
     assert not np.allclose(simulate(ours[0], seed=0)[:, :100], simulate(ours[0], seed=1)[:, :100])
 
 
@@ -165,12 +192,12 @@ def test_rows_of_a_recording_stand_together_in_order(many):
 
 def test_a_spectrogram_holds_its_recordings_one_after_another(many):
     """The labelled 50 s lie 275 s into their ten minutes, and recordings never overlap."""
-    plans, table = many
+    drafts, table = many
     assert 0.5 < table.spectrogram_id.nunique() / 1200 < 0.9
     ends = {}
-    for plan in plans:
-        assert plan.start_s >= ends.get(plan.spectrogram_id, 0)
-        ends[plan.spectrogram_id] = plan.start_s + plan.duration_s
+    for draft in drafts:
+        assert draft.start_s >= ends.get(draft.spectrogram_id, 0)
+        ends[draft.spectrogram_id] = draft.start_s + draft.duration_s
 
 
 def test_consensus_is_the_class_with_most_votes_and_ties_go_to_the_first(many):
@@ -198,29 +225,50 @@ def test_vote_counts_lie_in_1_to_7_or_10_to_28(many):
 
 def test_recordings_are_as_long_and_as_often_relabelled_as_real_ones(many):
     """37 % are 50 s long, the median 58 s; a tenth of recordings has several vote patterns."""
-    plans, _ = many
-    durations = np.array([plan.duration_s for plan in plans])
+    drafts, _ = many
+    durations = np.array([draft.duration_s for draft in drafts])
     assert durations.min() == 50
     assert (durations == 50).mean() == pytest.approx(0.37, abs=0.04)
     assert np.median(durations) == pytest.approx(58, abs=4)
-    several = np.mean([len({row.votes for row in plan.rows}) > 1 for plan in plans])
+    several = np.mean([len({row.votes for row in draft.rows}) > 1 for draft in drafts])
     assert several == pytest.approx(0.1, abs=0.03)
 
 
 @pytest.mark.parametrize(("n_recordings", "n_patients"), [(300, 60), (5, 5), (7, 1)])
 def test_every_patient_has_a_recording_and_most_have_few(n_recordings, n_patients):
     """The number of patients is the one asked for; the distribution is skewed."""
-    plans = plan_recordings(n_recordings=n_recordings, n_patients=n_patients, seed=0)
-    counts = pd.Series([plan.patient_id for plan in plans]).value_counts()
-    assert len(plans) == len({plan.eeg_id for plan in plans}) == n_recordings
+    drafts = draft_recordings(n_recordings=n_recordings, n_patients=n_patients, seed=0)
+    counts = pd.Series([draft.patient.patient_id for draft in drafts]).value_counts()
+    assert len(drafts) == len({draft.eeg_id for draft in drafts}) == n_recordings
     assert len(counts) == n_patients
     assert counts.median() <= counts.mean()
 
 
+def test_recordings_of_one_patient_have_the_same_class_as_often_as_real_ones():
+    """0.55 to 0.65, against 0.17 to 0.25 by chance, over five draws of 1,200 recordings."""
+    found = []
+    for seed in range(5):
+        drafts = draft_recordings(n_recordings=1200, n_patients=150, seed=seed)
+        best = [max(draft.rows, key=lambda row: sum(row.votes)).votes for draft in drafts]
+        label = [votes.index(max(votes)) for votes in best]
+        found.append(class_agreement(label, [draft.patient.patient_id for draft in drafts]))
+    assert 0.55 < np.mean([f["same_patient"] for f in found]) < 0.65
+    assert 0.17 < np.mean([f["other_patient"] for f in found]) < 0.25
+
+
+def test_recordings_per_patient_are_as_skewed_as_the_competitions():
+    """17,089 recordings of 1,950 patients: median 3, a few above 100, worth 200 to 450 equal ones."""
+    drafts = draft_recordings(n_recordings=17_089, n_patients=1950, seed=0)
+    counts = pd.Series([draft.patient.patient_id for draft in drafts]).value_counts().to_numpy()
+    assert np.median(counts) == 3
+    assert 3 <= (counts > 100).sum() <= 40
+    assert 200 < counts.sum() ** 2 / np.sum(counts**2) < 450
+
+
 def test_votes_follow_the_truth_they_are_drawn_from(many):
     """The mean KL of the truth on rows with 10 votes or more is far under that of the class prior."""
-    plans, _ = many
-    rows = [row for plan in plans for row in plan.rows[:1] if sum(row.votes) >= 10]
+    drafts, _ = many
+    rows = [row for draft in drafts for row in draft.rows[:1] if sum(row.votes) >= 10]
     y = np.array([row.votes for row in rows]) / np.array([[sum(row.votes)] for row in rows])
 
     def kl(p):
@@ -235,41 +283,57 @@ def test_votes_follow_the_truth_they_are_drawn_from(many):
 
 def test_the_background_has_unit_sd_and_falls_with_frequency():
     """Its SD over electrodes is about 1; power falls from 1-2 Hz to 20-40 Hz by 15 dB and more."""
-    waves = np.stack([synthetic.background(rng, 4000) for rng in bases(20)])
+    waves = np.stack([background(*rng, 4000) for rng in bases(20)])
     assert waves.std(axis=-1).mean() == pytest.approx(1.1, abs=0.25)
     power, freqs = np.mean(np.abs(np.fft.rfft(waves)) ** 2, axis=(0, 1)), np.fft.rfftfreq(4000, 1 / 200)
     slow, fast = (power[(freqs >= low) & (freqs < 2 * low)].mean() for low in (1, 20))
     assert 10 * np.log10(slow / fast) > 15
 
 
-@pytest.mark.parametrize("make", [synthetic.lpd, synthetic.lrda])
+def test_a_patients_backgrounds_resemble_each_other_and_not_those_of_others():
+    """Log spectra of electrodes are nearer to those of another recording of the patient."""
+
+    def spectrum(patient, recording):
+        wave = background(np.random.default_rng(patient), np.random.default_rng([9, recording]), 8000)
+        power = np.abs(np.fft.rfft(wave)) ** 2
+        level = np.log(
+            np.stack([part.mean(axis=1) for part in np.array_split(power[:, 20:1200], 12, axis=1)])
+        )
+        return level - level.mean()
+
+    own = [np.abs(spectrum(p, 2 * p) - spectrum(p, 2 * p + 1)).mean() for p in range(12)]
+    others = [np.abs(spectrum(p, 2 * p) - spectrum(p + 1, 2 * p + 1)).mean() for p in range(12)]
+    assert np.mean(own) < 0.6 * np.mean(others)
+
+
+@pytest.mark.parametrize("make", [patterns.lpd, patterns.lrda])
 def test_lateralised_patterns_are_stronger_over_one_hemisphere(make):
     """One side has over twice the amplitude of the other, and either side occurs."""
     ratios = []
     for rng in bases():
-        rms = np.sqrt(np.mean(make(rng, 10_000).wave ** 2, axis=1))
+        rms = np.sqrt(np.mean(make(*rng, 10_000).wave ** 2, axis=1))
         ratios.append(np.log2(rms[LEFT].mean() / rms[RIGHT].mean()))
     assert np.min(np.abs(ratios)) > 1
     assert min(ratios) < 0 < max(ratios)
 
 
-@pytest.mark.parametrize("make", [synthetic.gpd, synthetic.grda])
+@pytest.mark.parametrize("make", [patterns.gpd, patterns.grda])
 def test_generalised_patterns_are_as_strong_on_both_sides(make):
     """Neither side has 1.6 times the amplitude of the other."""
     for rng in bases():
-        rms = np.sqrt(np.mean(make(rng, 10_000).wave ** 2, axis=1))
+        rms = np.sqrt(np.mean(make(*rng, 10_000).wave ** 2, axis=1))
         assert abs(np.log2(rms[LEFT].mean() / rms[RIGHT].mean())) < np.log2(1.6)
 
 
 @pytest.mark.parametrize(
-    ("make", "low_hz", "high_hz"), [(synthetic.lpd, 0.5, 1 / 0.6), (synthetic.gpd, 0.8, 2.3)]
+    ("make", "low_hz", "high_hz"), [(patterns.lpd, 0.5, 1 / 0.6), (patterns.gpd, 0.8, 2.3)]
 )
 def test_periodic_discharges_come_at_the_interval_stated(make, low_hz, high_hz):
     """Main peaks of the strongest electrode counted over 50 s give the rate within a tenth."""
     from scipy.signal import find_peaks
 
     for rng in bases():
-        pattern = make(rng, 10_000)
+        pattern = make(*rng, 10_000)
         wave = pattern.wave[np.argmax(np.ptp(pattern.wave, axis=1))]
         wave = wave * np.sign(wave[np.argmax(np.abs(wave))])
         peaks, _ = find_peaks(wave, height=0.35 * wave.max(), distance=int(0.25 * 200 / pattern.rate_hz))
@@ -277,11 +341,11 @@ def test_periodic_discharges_come_at_the_interval_stated(make, low_hz, high_hz):
         assert np.mean(np.diff(peaks)) / 200 * pattern.rate_hz == pytest.approx(1, abs=0.1)
 
 
-@pytest.mark.parametrize(("make", "high_hz"), [(synthetic.lrda, 2.3), (synthetic.grda, 2.6)])
+@pytest.mark.parametrize(("make", "high_hz"), [(patterns.lrda, 2.3), (patterns.grda, 2.6)])
 def test_rhythmic_delta_peaks_at_its_rate(make, high_hz):
     """The spectrum's peak is within 0.2 Hz of the stated rate, which is 1 Hz or more."""
     for rng in bases():
-        pattern = make(rng, 10_000)
+        pattern = make(*rng, 10_000)
         strongest = pattern.wave[np.argmax(pattern.wave.std(axis=1))]
         assert 1 <= pattern.rate_hz <= high_hz
         assert peak_hz(strongest, low_hz=0.3, high_hz=20) == pytest.approx(pattern.rate_hz, abs=0.2)
@@ -291,7 +355,7 @@ def test_a_seizure_covers_every_judged_second_slows_and_grows():
     """It runs from before 13 s until after the last sub-window's 30 s, and ends slower than it begins."""
     n_samples = 200 * 90
     for rng in bases():
-        pattern = synthetic.seizure(rng, n_samples)
+        pattern = patterns.seizure(*rng, n_samples)
         wave = pattern.wave[np.argmax(pattern.wave.std(axis=1))]
         seconds = np.flatnonzero(wave) / 200
         assert seconds[0] <= 12.1
@@ -303,52 +367,156 @@ def test_a_seizure_covers_every_judged_second_slows_and_grows():
         assert late.std() > early.std() * 0.8
 
 
+@pytest.mark.parametrize("make", list(patterns.PATTERNS.values()))
+def test_a_patients_patterns_keep_their_place_and_nearly_their_rate(make):
+    """Two recordings of one patient have one field; rates differ by some percent."""
+    for i in range(10):
+        first, second = (
+            make(np.random.default_rng(i), np.random.default_rng([i, k]), 10_000) for k in (0, 1)
+        )
+        fields = [p.wave.std(axis=1) / p.wave.std(axis=1).max() for p in (first, second)]
+        np.testing.assert_allclose(*fields, atol=0.06)
+        assert first.rate_hz == pytest.approx(second.rate_hz, rel=0.45)
+
+
+def draft_of(states, change_s=None):
+    """Return the draft of one recording of 100 s whose experts see what is stated."""
+    draft = draft_recordings(n_recordings=1, n_patients=1, seed=0)[0]
+    return dataclasses.replace(draft, states=tuple(map(tuple, states)), change_s=change_s)
+
+
 def test_other_has_no_pattern_and_certainty_makes_a_pattern_stronger():
     """The strength of a pattern follows the share of experts that see it."""
-    certain, doubtful = np.eye(6)[4], np.array([0, 0, 0, 0, 0.2, 0.8])
-    sd = [synthetic._patterns(np.random.default_rng(1), latent, 4000).std() for latent in (certain, doubtful)]
-    assert sd[0] > 2 * sd[1] > 0
-    assert not synthetic._patterns(np.random.default_rng(1), np.eye(6)[5], 4000).any()
+    certain, doubtful, other = (
+        patterns.patterns(np.random.default_rng(1), draft_of([state]), 4000).std()
+        for state in (np.eye(6)[4], np.array([0, 0, 0, 0, 0.2, 0.8]), np.eye(6)[5])
+    )
+    assert certain > 2 * doubtful > 0
+    assert other == 0
 
 
-def test_amplitudes_are_those_of_scalp_eeg():
-    """The median SD of an electrode lies at 10 to 40 µV and no sample is missing before it is lost."""
-    plans = plan_recordings(n_recordings=30, n_patients=10, seed=0)
-    eegs = [simulate(plan, seed=0)[:, :10_000] for plan in plans]
-    sd = np.array([eeg[:19].std(axis=1) for eeg in eegs])
-    assert 10 < np.median(sd) < 40
-    assert all(np.isfinite(eeg).all() and eeg.dtype == np.float32 and eeg.shape[0] == 20 for eeg in eegs)
+def test_a_pattern_ends_where_what_experts_see_changes():
+    """GRDA is there until 2 s before the change, and gone from 2 s after it."""
+    wave = patterns.patterns(np.random.default_rng(1), draft_of([np.eye(6)[4], np.eye(6)[5]], 50), 20_000)
+    assert wave[:, : 200 * 48].std() > 0
+    assert not wave[:, 200 * 52 :].any()
+
+
+def test_some_seizures_reach_the_clipping_limit_and_most_do_not():
+    """After the band-pass, 500 µV are reached in a tenth to a half of recordings that show a seizure."""
+    from scipy import signal
+
+    sos = signal.butter(4, (0.5, 20), "bandpass", fs=200, output="sos")
+    drafts = draft_recordings(n_recordings=40, n_patients=40, seed=2)
+    ictal = [dataclasses.replace(d, states=((1.0, 0, 0, 0, 0, 0.0),), change_s=None) for d in drafts]
+    eegs = [simulate(draft, seed=2, spoilt=False)[:19, :10_000] for draft in ictal]
+    reach = [np.abs(signal.sosfiltfilt(sos, eeg)).max() > 500 for eeg in eegs]
+    assert 0.1 <= np.mean(reach) <= 0.5
+
+
+def test_a_clean_recording_has_no_mains_no_offset_and_a_heart():
+    """``spoilt=False`` leaves background, pattern and the EKG."""
+    drafts = draft_recordings(n_recordings=12, n_patients=12, seed=0)
+    clean = np.stack([simulate(draft, seed=0, spoilt=False)[:, :10_000] for draft in drafts])
+    power = np.abs(np.fft.rfft(clean[:, :19] * np.hanning(10_000))) ** 2
+    freqs = np.fft.rfftfreq(10_000, 1 / 200)
+    mains = power[..., np.abs(freqs - 60) < 0.5].mean(axis=-1)
+    beside = power[..., (np.abs(freqs - 60) > 3) & (np.abs(freqs - 60) < 8)].mean(axis=-1)
+    assert (mains < 3 * beside).all()
+    assert np.abs(clean[:, :19].mean(axis=2)).max() < 60
+    assert (np.abs(clean[:, 19]).max(axis=1) > 150).all()
 
 
 def test_the_heart_beats_55_to_110_times_a_minute():
     """R waves of the EKG channel are counted over a minute."""
     from scipy.signal import find_peaks
 
-    for rng in bases(10):
-        ekg = synthetic.heartbeat(rng, 12_000)
+    for _, rng in bases(10):
+        ekg = artifacts.heartbeat(rng, 12_000)
         peaks, _ = find_peaks(ekg, height=0.5 * ekg.max(), distance=50)
         assert 50 <= len(peaks) <= 115
 
 
 def test_lost_samples_are_short_gaps_inside_and_blocks_at_the_edges():
-    """About 5 % of recordings have NaN in all channels at once, and 5 % a dead electrode."""
+    """About 5 % of recordings have NaN in all channels at once."""
     eeg = np.random.default_rng(0).standard_normal((20, 10_000)).astype(np.float32)
-    n_gaps = n_edges = n_dead = 0
-    for rng in bases(600):
-        spoilt = synthetic._spoil(rng, eeg)
-        missing = np.isnan(spoilt)
+    n_gaps = n_edges = 0
+    for _, rng in bases(600):
+        missing = np.isnan(amplifier.lose_samples(rng, eeg))
         assert (missing.all(axis=0) == missing.any(axis=0)).all()
         edge = missing[0, 0] or missing[0, -1]
         n_edges, n_gaps = n_edges + bool(edge), n_gaps + bool(missing.any() and not edge)
-        n_dead += bool((spoilt == 0).any())
         assert not edge or 18 <= missing[0].sum() <= 5197 + 15
         assert edge or missing[0].sum() <= 15
     assert not np.isnan(eeg).any()
-    assert (n_gaps, n_edges, n_dead) == (
-        pytest.approx(18, abs=12),
-        pytest.approx(12, abs=10),
-        pytest.approx(30, abs=15),
-    )
+    assert (n_gaps, n_edges) == (pytest.approx(18, abs=12), pytest.approx(12, abs=10))
+
+
+# --------------------------------------------------------------- patients and their montages
+
+
+def test_faults_of_the_montage_are_the_patients_and_as_frequent_as_stated():
+    """A dead, bridged or loose electrode is the same one in four of five of a patient's recordings."""
+    found = {"dead": [], "bridged": [], "loose": []}
+    for number in range(300):
+        patient = draw_patient(number, 100 + number, seed=1)
+        seen = [montage.draw_montage(np.random.default_rng([5, number, i]), patient) for i in range(10)]
+        for name, shares in found.items():
+            faults = [fault for fault in (getattr(m, name) for m in seen) if fault is not None]
+            assert len(set(faults)) <= 1
+            shares.append(len(faults) / 10)
+    for name, share in (("dead", montage.P_DEAD), ("bridged", montage.P_BRIDGED), ("loose", montage.P_LOOSE)):
+        shares = np.array(found[name])
+        assert shares.mean() == pytest.approx(share, abs=0.04)
+        assert shares[shares > 0].mean() == pytest.approx(0.8, abs=0.08)
+
+
+def test_dead_bridged_and_loose_electrodes_record_what_such_electrodes_do():
+    """Nothing at all, the same as a neighbour, noise that no neighbour has."""
+    eeg = np.random.default_rng(0).standard_normal((19, 4000)).astype(np.float32)
+    faulty = montage.Montage(None, (3, 4), 7, None, "on")
+    bridged = montage.bridge_electrodes(eeg, faulty)
+    np.testing.assert_array_equal(bridged[3], bridged[4])
+    np.testing.assert_allclose(bridged[3], (eeg[3] + eeg[4]) / 2, rtol=1e-6)
+    loose = montage.loosen(np.random.default_rng(1), eeg, faulty)
+    assert loose[7].std() > 5 * eeg[7].std()
+    np.testing.assert_array_equal(np.delete(loose, 7, axis=0), np.delete(eeg, 7, axis=0))
+
+
+@pytest.mark.parametrize(("leads", "low_uv", "high_uv"), [("silent", 0, 5), ("open", 100, 20_000)])
+def test_an_ekg_whose_leads_are_off_shows_no_heart(leads, low_uv, high_uv):
+    """It holds the amplifier's noise, or hum and drift of millivolts."""
+    ekg = artifacts.heartbeat(np.random.default_rng(0), 4000)
+    off = montage.switch_off(np.random.default_rng(1), ekg, montage.Montage(None, None, None, None, leads))
+    assert low_uv < off.std() < high_uv
+    assert abs(np.corrcoef(off, ekg)[0, 1]) < 0.2
+
+
+def test_an_amplifier_keeps_to_its_range_and_some_to_their_steps():
+    """Nothing lies beyond 10 mV; a sixth of patients have samples on steps of 0.26 µV."""
+    eeg = np.linspace(-20_000, 20_000, 4001, dtype=np.float32)[None]
+    kept = [amplifier.digitise(draw_patient(n, 51 + n, seed=0), eeg) for n in range(200)]
+    assert {round(float(k.max()), -2) for k in kept} == {3200, 8500, 10_000}
+    assert all(k.min() == -k.max() for k in kept)
+    on_steps = [np.allclose(k / 0.26, np.rint(k / 0.26), atol=2e-3) for k in kept]
+    assert np.mean(on_steps) == pytest.approx(0.16, abs=0.07)
+
+
+def test_what_is_recorded_lies_in_the_ranges_of_real_recordings():
+    """Medians over 60 patients of what `benchmarks/likeness.py` looks at are near the real ones."""
+    likeness = benchmark("likeness")
+    drafts = draft_recordings(n_recordings=60, n_patients=60, seed=4)
+    rows = pd.DataFrame([likeness.statistics(simulate(draft, seed=4)[:19, :10_000]) for draft in drafts])
+    for name, low, high in (
+        ("pair_sd_uv", 10, 17),
+        ("slope", -2.6, -1.6),
+        ("fast_share", 0.08, 0.2),
+        ("drift_uv", 60, 200),
+        ("mains_db", 8, 32),
+        ("neighbours", 0.85, 0.93),
+        ("dimension", 1.7, 3.0),
+    ):
+        assert low < rows[name].median() < high, name
 
 
 # --------------------------------------------------------------------------- spectrograms
@@ -360,33 +528,33 @@ def test_chain_power_of_a_sine_lands_in_its_chain_at_its_frequency():
     eeg[CHANNELS.index("F7")] = 10 * np.sin(2 * np.pi * 10 * np.arange(4000) / 200)
     power = chain_power(eeg)
     assert power.shape == (9, 4, 100)
-    assert synthetic.SPECTROGRAM_HZ[np.argmax(power[4, 0])] == pytest.approx(10, abs=0.1)
+    assert SPECTROGRAM_HZ[np.argmax(power[4, 0])] == pytest.approx(10, abs=0.1)
     assert power[4, 0].sum() * 200 / 1024 == pytest.approx(50 * 2 / 4, rel=0.01)
     assert not power[:, 1:].any()
 
 
 def test_a_spectrogram_shows_the_recordings_own_power_at_its_time(folder):
     """The frame centred 2 s into a recording lies 277 s into the sub-window of ten minutes."""
-    plan = plan_recordings(n_recordings=10, n_patients=4, seed=3)[0]
-    frame = pd.read_parquet(folder / "train_spectrograms" / f"{plan.spectrogram_id}.parquet")
-    row = frame[frame["time"] == 275 + plan.start_s + 2].iloc[0, 1:].to_numpy(dtype=np.float32)
-    np.testing.assert_allclose(row.reshape(4, 100), chain_power(simulate(plan, seed=3))[0], rtol=1e-5)
+    draft = draft_recordings(n_recordings=10, n_patients=4, seed=3)[0]
+    frame = pd.read_parquet(folder / "train_spectrograms" / f"{draft.spectrogram_id}.parquet")
+    row = frame[frame["time"] == 275 + draft.start_s + 2].iloc[0, 1:].to_numpy(dtype=np.float32)
+    np.testing.assert_allclose(row.reshape(4, 100), chain_power(simulate(draft, seed=3))[0], rtol=1e-5)
 
 
 def test_surroundings_have_the_level_of_the_nearest_recordings_background(folder):
     """Mean power far from the recording equals the lower quartile of its own frames within 10 %."""
-    plan = plan_recordings(n_recordings=10, n_patients=4, seed=3)[0]
-    frame = pd.read_parquet(folder / "train_spectrograms" / f"{plan.spectrogram_id}.parquet")
+    draft = draft_recordings(n_recordings=10, n_patients=4, seed=3)[0]
+    frame = pd.read_parquet(folder / "train_spectrograms" / f"{draft.spectrogram_id}.parquet")
     before = np.nanmean(frame.iloc[:130, 1:].to_numpy(), axis=0).sum()
-    own = np.quantile(chain_power(simulate(plan, seed=3)), 0.25, axis=0).sum()
+    own = np.quantile(chain_power(simulate(draft, seed=3)), 0.25, axis=0).sum()
     assert before == pytest.approx(own, rel=0.1)
 
 
 def test_some_spectrograms_have_rows_of_nan():
     """A missing row is missing in all 400 columns, in about 9 % of files."""
-    plan = plan_recordings(n_recordings=1, n_patients=1, seed=0)[0]
-    eeg = simulate(plan, seed=0)
-    missing = [np.isnan(synthetic._spectrogram([plan], [eeg], seed=seed)) for seed in range(60)]
+    draft = draft_recordings(n_recordings=1, n_patients=1, seed=0)[0]
+    eeg = simulate(draft, seed=0)
+    missing = [np.isnan(spectrogram([draft], [eeg], seed=seed)) for seed in range(60)]
     assert all((m.all(axis=(1, 2)) == m.any(axis=(1, 2))).all() for m in missing)
     assert 1 <= sum(m.any() for m in missing) <= 14
 

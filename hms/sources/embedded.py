@@ -20,7 +20,7 @@ from hms.terminal import say
 
 __all__ = ["open_synthetic"]
 
-GENERATOR_VERSION = 1
+GENERATOR_VERSION = 2
 """Raised when the generated numbers change."""
 
 COMPLETE = "complete.json"

@@ -1,0 +1,50 @@
+"""Settings of the synthetic data set, and the sizes that it can have."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from hms.registry import Limits, PositiveInt
+from hms.sources.base import SourceParams
+
+__all__ = ["Synthetic", "check_sizes"]
+
+MAX_PATIENTS = 60_000
+MAX_RECORDINGS = 1_000_000
+"""More would not fit on a disk: each takes about a megabyte."""
+
+
+@dataclass(frozen=True)
+class Synthetic(SourceParams):
+    """Settings of the synthetic data set."""
+
+    root: str | None
+    n_recordings: PositiveInt
+    n_patients: PositiveInt
+    seed: Annotated[int, Limits(at_least=0)]
+    write_spectrograms: bool
+
+    def __post_init__(self) -> None:
+        check_sizes(self.n_recordings, self.n_patients)
+
+
+def check_sizes(n_recordings: int, n_patients: int) -> None:
+    """Raise if patients and recordings do not fit together, or are too many.
+
+    Raises
+    ------
+    ValueError
+        Naming both numbers.
+    """
+    if n_patients > n_recordings:
+        raise ValueError(
+            f"n_patients {n_patients} is more than n_recordings {n_recordings}; "
+            "every patient needs at least one recording"
+        )
+    if n_recordings > MAX_RECORDINGS:
+        raise ValueError(f"n_recordings {n_recordings} is more than {MAX_RECORDINGS}, the most that are made")
+    if n_patients > MAX_PATIENTS:
+        raise ValueError(
+            f"n_patients {n_patients} is more than {MAX_PATIENTS}, the number of patient ids there are"
+        )

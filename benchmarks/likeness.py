@@ -24,7 +24,7 @@ from scipy.signal import butter, sosfiltfilt
 
 from hms.competition import EEG_CHANNELS, SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
 from hms.labels.summary import class_agreement, per_patient
-from hms.quality.measures import NEIGHBOURS
+from hms.quality.electrodes import NEIGHBOURS
 
 Array = NDArray[Any]
 

@@ -227,7 +227,39 @@ def test_summary_reports_every_stratum_and_fold():
     assert found["folds"][0]["valid"]["items"] == 2
     assert found["folds"][0]["valid"]["patients"] == 1
     assert found["folds"][1]["train"]["proportions_weighted"]["seizure"] == pytest.approx(2 / 3, abs=1e-6)
-    assert found["items_per_patient"] == {"patients": 2, "median": 1.5, "largest": 2}
+    assert found["items_per_patient"] == {"patients": 2, "effective": 1.8, "median": 1.5, "largest": 2}
+
+
+def test_class_agreement_counts_pairs_within_and_between_patients():
+    """Patient a has classes 0 0 1, one pair of three equal; b has 1 1; c has one item with votes.
+
+    Of the 6 + 3 + 2 pairs of two patients 2 + 0 + 0 are equal.
+    """
+    found = summary.class_agreement([0, 0, 1, 1, 1, 5, -1], ["a", "a", "a", "b", "b", "c", "c"])
+    assert found["same_patient"] == pytest.approx((1 / 3 + 1) / 2, abs=1e-6)
+    assert found["other_patient"] == pytest.approx(2 / 11, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("label", "patients", "expected"),
+    [
+        ([], [], {"same_patient": None, "other_patient": None}),
+        ([2, 2, 3], ["a", "a", "a"], {"same_patient": 0.333333, "other_patient": None}),
+        ([2, 2, 3], ["a", "b", "c"], {"same_patient": None, "other_patient": 0.333333}),
+    ],
+)
+def test_class_agreement_is_none_where_there_is_no_such_pair(label, patients, expected):
+    """No item, one patient, one item for each patient."""
+    assert summary.class_agreement(label, patients) == expected
+
+
+@pytest.mark.parametrize(
+    ("counts", "effective"), [([5, 5, 5, 5], 4.0), ([97, 1, 1, 1], 100**2 / (97**2 + 3))]
+)
+def test_patients_count_as_one_over_the_sum_of_their_squared_shares(counts, effective):
+    """Four equal patients are four; four of whom one has nearly all are little more than one."""
+    names = np.repeat(["a", "b", "c", "d"], counts)
+    assert summary.per_patient(names)["effective"] == pytest.approx(effective, abs=1e-6)
 
 
 def test_summary_of_no_items_is_made_and_says_so():
@@ -236,7 +268,7 @@ def test_summary_of_no_items_is_made_and_says_so():
     assert found["items"] == 0
     assert found["high_confidence_share"] is None
     assert found["strata"]["all"]["proportions_raw"]["seizure"] is None
-    assert found["items_per_patient"] == {"patients": 0, "median": None, "largest": 0}
+    assert found["items_per_patient"] == {"patients": 0, "effective": None, "median": None, "largest": 0}
 
 
 # --- configuration -------------------------------------------------------------------------------

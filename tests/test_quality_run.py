@@ -72,7 +72,7 @@ def test_one_item_of_one_class_and_patient_has_a_ledger_and_a_summary(prepare: P
     assert run.qc["grade"].isin(GRADES).all()
     assert run.summary["quality"]["measured"] == 1
     assert run.summary["strata"]["all"]["consensus_counts"]["other"] == 1
-    assert run.summary["items_per_patient"] == {"patients": 1, "median": 1.0, "largest": 1}
+    assert run.summary["items_per_patient"] == {"patients": 1, "effective": 1.0, "median": 1.0, "largest": 1}
     assert run.summary["excluded_reasons"] == {}
 
 
@@ -139,8 +139,8 @@ def test_recordings_per_patient_count_recordings_and_not_rows(prepare: Prepare, 
     again = table.assign(eeg_sub_id=1, label_id=table["label_id"] + 10)
     pd.concat([table, again]).to_csv(folder / "train.csv", index=False)
     summary = prepare(folder, "unit=per_row", "folds=none").summary
-    assert summary["items_per_patient"] == {"patients": 3, "median": 2.0, "largest": 2}
-    assert summary["recordings_per_patient"] == {"patients": 3, "median": 1.0, "largest": 1}
+    assert summary["items_per_patient"] == {"patients": 3, "effective": 3.0, "median": 2.0, "largest": 2}
+    assert summary["recordings_per_patient"] == {"patients": 3, "effective": 3.0, "median": 1.0, "largest": 1}
 
 
 def test_no_excluded_items_give_an_empty_table_of_reasons(prepare: Prepare, tmp_path: Path):

@@ -17,7 +17,6 @@ import hms
 from hms.competition import CHANNELS, CLASS_NAMES, CLASSES, EEG_CHANNELS, TRAIN_COLUMNS, VOTE_COLUMNS
 from hms.labels.summary import class_agreement
 from hms.sources.synthetic import (
-    Synthetic,
     amplifier,
     artifacts,
     draft_recordings,
@@ -565,17 +564,7 @@ def test_some_spectrograms_have_rows_of_nan():
 def test_more_patients_than_recordings_are_refused(tmp_path):
     """Settings and generator both say which numbers do not fit."""
     with pytest.raises(ValueError, match="n_patients 6 is more than n_recordings 5"):
-        Synthetic(
-            kind="synthetic",
-            aliases=(),
-            missing="exclude",
-            block_s=None,
-            root=None,
-            n_recordings=5,
-            n_patients=6,
-            seed=0,
-            write_spectrograms=True,
-        )
+        hms.compose("data.n_recordings=5", "data.n_patients=6")
     with pytest.raises(ValueError, match="n_patients 6 is more than n_recordings 5"):
         generate(tmp_path, n_recordings=5, n_patients=6, seed=0, write_spectrograms=False)
 

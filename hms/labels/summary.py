@@ -18,6 +18,7 @@ from hms.labels.folds import Split
 from hms.labels.votes import consensus, high_confidence
 
 __all__ = [
+    "class_agreement",
     "class_counts",
     "class_proportions",
     "disagreement_matrix",
@@ -152,12 +153,52 @@ def summarise_labels(
 
 
 def per_patient(patient_id: ArrayLike) -> dict[str, float | None]:
-    """Return how many patients there are, and the median and largest number of entries that one has."""
+    """Return how many patients there are, and how many entries they have.
+
+    Returns
+    -------
+    dict
+        ``patients``; ``effective``, one over the sum of their squared shares: as many patients
+        with equal numbers of entries say as much; ``median`` and ``largest`` number of entries.
+    """
     counts = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_counts=True)[1]
     return {
         "patients": int(counts.size),
+        "effective": _number(counts.sum() ** 2 / np.sum(counts**2) if counts.size else math.nan),
         "median": _number(np.median(counts) if counts.size else math.nan),
         "largest": int(counts.max(initial=0)),
+    }
+
+
+def class_agreement(label: ArrayLike, patient_id: ArrayLike) -> dict[str, float | None]:
+    """Return how often two items have the same class, by whether they are of one patient.
+
+    Parameters
+    ----------
+    label : int, shape (n_items,); consensus class of each item, -1 without votes
+    patient_id : shape (n_items,)
+
+    Returns
+    -------
+    dict
+        ``same_patient``: the share of pairs of a patient's items, mean over the patients who have
+        two and more; ``other_patient``: the share of all pairs of items of two patients, which is
+        what chance gives. None where there is no such pair.
+    """
+    label, patients = np.asarray(label, dtype=np.int64), np.asarray(patient_id, dtype=object).astype(str)
+    voted = label >= 0
+    names, patient = np.unique(patients[voted], return_inverse=True)
+    counts = np.zeros((names.size, int(label.max(initial=0)) + 1))
+    np.add.at(counts, (patient, label[voted]), 1)
+    n = counts.sum(axis=1)
+    equal, pairs = np.sum(counts * (counts - 1), axis=1), n * (n - 1)
+    apart = n.sum() ** 2 - np.sum(n**2)
+    equal_apart = np.sum(counts.sum(axis=0) ** 2) - np.sum(counts**2)
+    return {
+        "same_patient": _number(
+            np.mean((equal / np.maximum(pairs, 1))[n > 1]) if (n > 1).any() else math.nan
+        ),
+        "other_patient": _number(equal_apart / apart if apart else math.nan),
     }
 
 

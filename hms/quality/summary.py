@@ -11,7 +11,8 @@ import numpy as np
 
 from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
-from hms.labels.summary import per_patient, summarise_labels
+from hms.labels.summary import class_agreement, per_patient, summarise_labels
+from hms.labels.votes import consensus
 from hms.quality.duplicates import pairs_across_folds
 from hms.quality.ledger import FLAGS, GRADES
 
@@ -36,6 +37,9 @@ def summarise(
 ) -> dict[str, Any]:
     """Return what is used and left out, and the figures of the labels; what is undefined is None."""
     reasons = Counter(excluded["reason"].tolist())
+    recordings = np.flatnonzero(~used["eeg_id"].duplicated().to_numpy())
+    label = np.where(labels["vote_sum"] > 0, consensus(labels["y_soft"]), -1)
+    patients = used["patient_id"].to_numpy(object)
     return {
         "items_used": len(used),
         "items_excluded": len(excluded),
@@ -44,12 +48,13 @@ def summarise(
             labels["y_soft"],
             labels["vote_sum"],
             labels["w_conf"],
-            used["patient_id"].to_numpy(object),
+            patients,
             classes=Classes.of_labels(labels),
             threshold=high_confidence_votes,
             splits=splits_of(splits),
         ),
-        "recordings_per_patient": per_patient(used.drop_duplicates("eeg_id")["patient_id"].to_numpy(object)),
+        "recordings_per_patient": per_patient(patients[recordings]),
+        "class_agreement": class_agreement(label[recordings], patients[recordings]),
     }
 
 

@@ -25,7 +25,7 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = (
         "used",
         "excluded",

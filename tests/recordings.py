@@ -99,3 +99,47 @@ __all__ = [
     "write_bdf",
     "write_edf",
 ]
+
+
+def write_brainvision(
+    path: Path, signals: Mapping[str, NDArray[np.float64]], *, sfreq: float = 200.0, marks: str = ""
+) -> Path:
+    """Write signals in µV as float32 with header and markers, and return the header's path."""
+    channels = "\n".join(f"Ch{i}={name},,1,µV" for i, name in enumerate(signals, start=1))
+    path.write_text(
+        "Brain Vision Data Exchange Header File Version 1.0\n[Common Infos]\nCodepage=UTF-8\n"
+        f"DataFile={path.stem}.eeg\nMarkerFile={path.stem}.vmrk\nDataFormat=BINARY\n"
+        f"DataOrientation=MULTIPLEXED\nNumberOfChannels={len(signals)}\n"
+        f"SamplingInterval={1e6 / sfreq:g}\n[Binary Infos]\nBinaryFormat=IEEE_FLOAT_32\n"
+        f"[Channel Infos]\n{channels}\n",
+        encoding="utf-8",
+    )
+    path.with_suffix(".vmrk").write_text(
+        "Brain Vision Data Exchange Marker File, Version 1.0\n[Common Infos]\nCodepage=UTF-8\n"
+        f"DataFile={path.stem}.eeg\n[Marker Infos]\n{marks}",
+        encoding="utf-8",
+    )
+    np.stack(list(signals.values()), axis=1).astype("<f4").tofile(path.with_suffix(".eeg"))
+    return path
+
+
+def write_eeglab(path: Path, signals: Mapping[str, NDArray[np.float64]], *, sfreq: float = 200.0) -> Path:
+    """Write signals in µV as an EEGLAB file that holds its samples, and return the path."""
+    from scipy.io import savemat
+
+    data = np.stack(list(signals.values())).astype(np.float32)
+    chanlocs = np.array([(name, "EEG") for name in signals], dtype=[("labels", "O"), ("type", "O")])
+    eeg = {
+        "data": data,
+        "nbchan": float(len(signals)),
+        "pnts": float(data.shape[1]),
+        "trials": 1.0,
+        "srate": sfreq,
+        "xmin": 0.0,
+        "xmax": (data.shape[1] - 1) / sfreq,
+        "chanlocs": chanlocs,
+        "event": [],
+        "ref": "common",
+    }
+    savemat(path, {"EEG": eeg}, appendmat=False)
+    return path

@@ -46,19 +46,23 @@ def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
     raise ConfigError(f"data.root={root} is not a folder, and no file")
 
 
-def find_files(base: Path, endings: Sequence[str], *, only: Path | None = None) -> Found:
+def find_files(
+    base: Path, endings: Sequence[str], *, only: Path | None = None, folders: Sequence[str] = ()
+) -> Found:
     """Return the recordings below a folder, in the order of their names.
 
     Names that begin with a dot are left alone, as are the ``._`` files that a Mac leaves beside
     others and what lies in hidden folders. Links to files are followed, links to folders are not.
+    A folder with one of the endings ``folders`` is a recording itself.
     """
     if only is not None:
         return Found({text_of_path(only.name): os.path.abspath(only)})
     found = Found()
     top = os.path.abspath(base)
-    for folder, folders, names in os.walk(top):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
+    for folder, inside, names in os.walk(top):
+        whole = [name for name in inside if ending_of(name) in folders]
+        inside[:] = sorted(name for name in inside if not name.startswith(".") and name not in whole)
+        for name in sorted([*names, *whole]):
             if name.startswith("."):
                 continue
             path = os.path.join(folder, name)

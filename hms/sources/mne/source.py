@@ -1,0 +1,120 @@
+"""A folder of recordings in the formats that MNE reads; EDF and BDF are read by their own reader."""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import ClassVar, Literal
+
+from hms.registry import register
+from hms.sources.base import Place
+from hms.sources.edf import EdfRecording
+from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
+from hms.sources.edf.source import READER as EDF_READER
+from hms.sources.events import FolderParams
+from hms.sources.files import place_of
+from hms.sources.folder import Found, base_of, find_files, refuse_empty
+from hms.sources.formats import ending_of
+from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, is_recording, place_of_files
+from hms.sources.mne.recording import MneRecording, import_mne
+from hms.sources.patients import PatientParams, Patients
+from hms.sources.recordings import FileRecording, FolderSource, declared_patients
+from hms.sources.windows import WindowRows
+
+__all__ = ["Mne", "MneSource", "open_mne"]
+
+READER = 1
+"""Raised when the numbers read from a file change."""
+
+
+@dataclass(frozen=True)
+class Mne(FolderParams, PatientParams):
+    """Settings of a folder of recordings that MNE reads.
+
+    Attributes
+    ----------
+    bad_channels : what becomes of channels that a file marks as bad: they are dead, or read like others
+    cnt_format : of Neuroscan files whose header does not say it
+    unit : unit of EDF channels whose header states none
+    """
+
+    bad_channels: Literal["dead", "keep"]
+    cnt_format: Literal["int16", "int32"] | None
+    unit: Literal["nV", "uV", "mV", "V"] | None
+
+    @property
+    def reader(self) -> str:
+        """What samples depend on beside the bytes of a file."""
+        parts = [f"mne {READER}, edf {EDF_READER}", self.cnt_format, self.unit]
+        return ", ".join(filter(None, [*parts, "bad kept" if self.bad_channels == "keep" else ""]))
+
+
+@register("data", "mne", Mne)
+def open_mne(params: Mne, *, outputs_dir: Path, n_jobs: int) -> MneSource:
+    """Open a folder of recordings that MNE reads."""
+    import_mne()
+    base, only = base_of(params.root, "the recordings")
+    if only is None and ending_of(base.name) in FOLDERS:
+        base, only = base.parent, base
+    return MneSource(base, params, only)
+
+
+@dataclass(frozen=True)
+class MneSource(FolderSource):
+    """A folder of recordings that MNE reads."""
+
+    name: ClassVar[str] = "mne"
+
+    params: Mne
+
+    @cached_property
+    def found(self) -> Found:
+        """Files of the folder when it was first looked at."""
+        found = find_files(self.root, (*ENDINGS, *EDF_ENDINGS), only=self.only, folders=FOLDERS)
+        beside: dict[str, list[str]] = {}
+        for path in found.files.values():
+            folder, name = os.path.split(path)
+            beside.setdefault(folder, []).append(name)
+        kept = {
+            name: path
+            for name, path in found.files.items()
+            if ending_of(path) in EDF_ENDINGS or is_recording(path, beside[os.path.dirname(path)])
+        }
+        return Found(kept, found.others)
+
+    def refuse_empty(self) -> None:
+        """Raise `ConfigError`, saying what is there instead, if there is no recording."""
+        refuse_empty(self.params.root, self.found, (*EDF_ENDINGS, *ENDINGS))
+
+    def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
+        """Return who is who by ``data.patient``."""
+        return declared_patients(self, self.params, names, windows)
+
+    def part(self, start_s: float) -> str:
+        """Return the number of the block in which a window starts, "" where there are no blocks."""
+        return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
+
+    def place(self, name: str) -> Place:
+        """Return where a recording lies, with size and time of all its files."""
+        path = self.found.files.get(name, os.path.join(self.root, "-"))
+        if ending_of(path) in EDF_ENDINGS or not os.path.exists(path):
+            return place_of(name, path)
+        return place_of_files(name, path, files_of(path))
+
+    def open(self, place: Place) -> FileRecording:
+        """Open a recording; MNE is asked when something of it is needed."""
+        aliases = dict(self.params.aliases)
+        if ending_of(place.path) in EDF_ENDINGS:
+            return EdfRecording(place, aliases=aliases, unit=self.params.unit, block_s=self.params.block_s)
+        files = files_of(place.path) if os.path.exists(place.path) else []
+        return MneRecording(
+            place,
+            aliases,
+            files,
+            cnt_format=self.params.cnt_format,
+            keeps_bad=self.params.bad_channels == "keep",
+        )

@@ -13,7 +13,7 @@ from hms.signal.filters import Butterworth, FilterParams, apply_filter, clip, de
 from hms.signal.gaps import FillGaps
 
 SFREQ = 200.0
-GAPS = FillGaps("interpolate", hold_s=0.5, taper_s=2.0)
+GAPS = FillGaps("interpolate", hold_s=0.5, taper_s=2.0, order=0, fit_s=2.0, longest_s=0.2)
 BANDPASS = Butterworth("butterworth", 500.0, GAPS, low_hz=0.5, high_hz=20.0, order=4, notch_hz=None)
 NONE = FilterParams("none", None, GAPS)
 EDGE = 2400

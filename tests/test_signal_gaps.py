@@ -7,7 +7,9 @@ from hms.registry import Params
 from hms.signal.gaps import FillGaps, fill_gaps, gap_patterns, has_gaps, interpolate, median
 
 NAN = np.nan
-PARAMS = FillGaps("interpolate", hold_s=1.0, taper_s=2.0)
+LINES = {"order": 0, "fit_s": 2.0, "longest_s": 0.2}
+PREDICTED = FillGaps("interpolate", hold_s=0.5, taper_s=2.0, order=24, fit_s=2.0, longest_s=0.2)
+PARAMS = FillGaps("interpolate", hold_s=1.0, taper_s=2.0, **LINES)
 """At 1 Hz: held one sample, then half a cosine over two (weights 1, 0.5, 0)."""
 
 
@@ -37,7 +39,7 @@ def test_a_start_is_the_mirror_of_an_end():
 
 def test_without_taper_the_median_follows_the_held_value_at_once():
     """A taper of 0 s is a step, not a division by zero."""
-    sharp = FillGaps("interpolate", hold_s=1.0, taper_s=0.0)
+    sharp = FillGaps("interpolate", hold_s=1.0, taper_s=0.0, **LINES)
     filled = interpolate(eeg([4, 4, 8, NAN, NAN, NAN]), sharp, sfreq=1.0)
     np.testing.assert_array_equal(filled, eeg([4, 4, 8, 8, 4, 4]))
 
@@ -76,7 +78,7 @@ def test_lines_are_those_of_numpy_channel_by_channel(shared):
         is_gap = np.repeat(rng.random((1 if shared else 4, 60)) < 0.4, 4 if shared else 1, axis=0)
         is_gap[:, 30] = False
         given[is_gap] = NAN
-        whole_line = FillGaps("interpolate", hold_s=60.0, taper_s=0.0)
+        whole_line = FillGaps("interpolate", hold_s=60.0, taper_s=0.0, **LINES)
         expected = [
             np.interp(np.arange(60), np.flatnonzero(~gap), row[~gap])
             for row, gap in zip(given, is_gap, strict=True)
@@ -116,7 +118,105 @@ def test_long_edge_blocks_stay_within_the_channels_range():
     rng = np.random.default_rng(0)
     row = rng.normal(0, 30, (1, 10_000)).astype(np.float32) + 3000
     row[:, :5197] = NAN
-    filled = interpolate(row, FillGaps("interpolate", hold_s=0.5, taper_s=2.0), sfreq=200.0)
+    filled = interpolate(row, FillGaps("interpolate", hold_s=0.5, taper_s=2.0, **LINES), sfreq=200.0)
     assert filled.min() >= np.nanmin(row) - 1e-3
     assert filled.max() <= np.nanmax(row) + 1e-3
     assert filled[0, 0] == np.float32(np.nanmedian(row))
+
+
+# --- short gaps ----------------------------------------------------------------------------------
+
+
+def rhythms(n=2000, noise=0.0):
+    """Return two channels of two sines and noise, µV at 200 Hz."""
+    t = np.arange(n) / 200
+    rng = np.random.default_rng(1)
+    waves = [
+        a * np.sin(2 * np.pi * f * t) + 8 * np.sin(2 * np.pi * 60 * t) for a, f in ((30, 3.0), (20, 9.0))
+    ]
+    return (np.array(waves) + noise * rng.standard_normal((2, n))).astype(np.float32)
+
+
+def holed(given, *gaps):
+    """Return a copy with gaps, given by first and past-last sample."""
+    out = given.copy()
+    for start, stop in gaps:
+        out[:, start:stop] = NAN
+    return out
+
+
+@pytest.mark.parametrize("length", [1, 3, 20, 40])
+def test_a_short_gap_in_rhythms_is_filled_with_the_rhythms(length):
+    """Sines are a linear recurrence, so that what is missing of them follows from the rest."""
+    whole = rhythms()
+    filled = interpolate(holed(whole, (1000, 1000 + length)), PREDICTED, sfreq=200.0)
+    np.testing.assert_allclose(filled, whole, atol=0.05)
+
+
+def test_a_predicted_gap_is_the_least_squares_solution():
+    """A dense solver over one channel's equations gives the same samples."""
+    given = holed(rhythms(noise=2.0), (1000, 1012))[:1]
+    filled = interpolate(given, PREDICTED, sfreq=200.0)[0, 1000:1012]
+    signal = given[0, 600:1412].astype(float)
+    signal -= np.nanmean(signal)
+    lagged = np.lib.stride_tricks.sliding_window_view(signal, 25)
+    whole = lagged[np.isfinite(lagged).all(axis=1)]
+    coefficients = np.linalg.lstsq(whole[:, :-1], whole[:, -1], rcond=None)[0]
+    error = np.append(-coefficients, 1)
+    rows, right = [], []
+    for t in range(400, 412 + 24):
+        window = signal[t - 24 : t + 1]
+        row = np.zeros(12)
+        for place in range(25):
+            if 400 <= t - 24 + place < 412:
+                row[t - 24 + place - 400] = error[place]
+        rows.append(row)
+        right.append(-np.nansum(window * error))
+    expected = np.linalg.lstsq(np.array(rows), np.array(right), rcond=None)[0] + np.nanmean(
+        given[0, 600:1412]
+    )
+    np.testing.assert_allclose(filled, expected, atol=1e-3)
+
+
+def test_gaps_beside_each_other_are_filled_together():
+    """Two gaps four samples apart, and one in one channel alone: what was lost comes back."""
+    whole = rhythms()
+    given = holed(whole, (1000, 1008), (1012, 1020))
+    given[1, 1500:1510] = NAN
+    np.testing.assert_allclose(interpolate(given, PREDICTED, sfreq=200.0), whole, atol=0.05)
+
+
+@pytest.mark.parametrize(
+    ("gaps", "n"),
+    [
+        ([(1000, 1041)], 2000),
+        ([(0, 30)], 2000),
+        ([(1990, 2000)], 2000),
+        ([(50, 53)], 100),
+        ([(1000, 1010), (1015, 1100)], 2000),
+    ],
+)
+def test_long_gaps_ends_and_gaps_with_little_signal_beside_are_bridged_as_before(gaps, n):
+    """More than 0.2 s, the start, the end, 100 samples in all, and a short gap beside a long one."""
+    given = holed(rhythms(n), *gaps)
+    lines = FillGaps("interpolate", hold_s=0.5, taper_s=2.0, **LINES)
+    np.testing.assert_array_equal(
+        interpolate(given, PREDICTED, sfreq=200.0), interpolate(given, lines, sfreq=200.0)
+    )
+
+
+def test_what_is_predicted_stays_within_the_range_beside_it():
+    """A jump beside a gap makes nothing larger than what was recorded."""
+    given = rhythms(noise=1.0)
+    given[:, 900:1000] += 400
+    filled = interpolate(holed(given, (1000, 1040)), PREDICTED, sfreq=200.0)[:, 1000:1040]
+    assert filled.max() <= given[:, 600:1440].max()
+    assert filled.min() >= given[:, 600:1440].min()
+
+
+def test_a_channel_that_does_not_change_is_filled_with_its_value():
+    """Zero and 5 µV: no prediction divides by nothing."""
+    given = holed(np.array([[0.0], [5.0]], np.float32).repeat(1000, axis=1), (500, 503))
+    np.testing.assert_array_equal(
+        interpolate(given, PREDICTED, sfreq=200.0), np.array([[0.0], [5.0]], np.float32).repeat(1000, axis=1)
+    )

@@ -33,6 +33,10 @@ class Unusable(Exception):
         self.reason, self.failure, self.permanent = reason, failure, permanent
 
 
+class EngineError(Exception):
+    """The workers, or what leads to them, failed as a whole (exit code 4)."""
+
+
 class TooManyFailures(Exception):
     """More recordings failed than ``max_failed_share`` allows, or no item can be used (exit code 3)."""
 

@@ -19,7 +19,7 @@ DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 130
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Do some work and turn what can go wrong into one message and an exit code."""
-    from hms.errors import ConfigError, StorageError, TooManyFailures
+    from hms.errors import ConfigError, EngineError, StorageError, TooManyFailures
 
     try:
         return work() or DONE
@@ -27,7 +27,7 @@ def guarded(work: Callable[[], int | None]) -> int:
         return _fail(error, BAD_INPUT)
     except TooManyFailures as error:
         return _fail(error, TOO_MANY_FAILURES)
-    except StorageError as error:
+    except (StorageError, EngineError) as error:
         return _fail(error, STORAGE)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -216,7 +216,15 @@ def import_plugins(names: Iterable[str]) -> None:
             raise ConfigError(f"plugins: module '{name}' cannot be imported: {error}") from error
 
 
-_HOMES = ("hms.signal", "hms.labels", "hms.sources", "hms.quality", "hms.training", "hms.stages")
+_HOMES = (
+    "hms.signal",
+    "hms.labels",
+    "hms.sources",
+    "hms.quality",
+    "hms.training",
+    "hms.stages",
+    "hms.engine.pools",
+)
 """Packages whose modules register functions and stages, in the order in which they are looked through."""
 
 

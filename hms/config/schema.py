@@ -65,6 +65,7 @@ class Config:
     augment: Annotated[Params, Group("augment")]
     baseline: Annotated[Params, Group("baseline")]
     spectrograms: Annotated[Params, Group("spectrograms")]
+    engine: Annotated[Params, Group("engine")]
     package: PackageSettings
     sweep: SweepSettings
     stages: tuple[str, ...]

@@ -12,12 +12,14 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms.config.schema import Config, build_config, n_workers
+from hms.config.schema import Config, build_config
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan, make_plan
-from hms.engine.pools.loky import run_tasks, stop_workers
+from hms.engine.pools.base import Pool, Setting, run_tasks
+from hms.engine.pools.loky import alone
 from hms.errors import StorageError
+from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
 from hms.store.files import commit_files, storage_error
 from hms.store.locks import lock
@@ -164,26 +166,28 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
 
 
 def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -> None:
-    jobs = n_workers(plan.cfg.n_jobs)
-    job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=jobs > 1)
+    pool: Pool = lookup("engine", plan.cfg.engine.kind).function(
+        plan.cfg.engine, Setting(plan.cfg.n_jobs, plan.outputs.store, say)
+    )
+    job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=pool.own_process)
     names = ", ".join(stage.name for stage in job.stages)
     tasks_due = plan.tasks(dict(due))
     progress = Progress(sum(len(task.items) for task in tasks_due), names)
     failures = Failures(plan)
     began = time.perf_counter()
     try:
-        for tasks, result in run_tasks(job, tasks_due, n_jobs=jobs, say=say):
+        for tasks, result in run_tasks(pool, job, tasks_due, alone=alone, say=say):
             _keep(plan, tasks, result, account)
             progress.add(sum(len(task.items) for task in tasks))
             failures.add(result.failed)
     except StorageError as error:
-        if jobs > 1:
-            stop_workers()
+        pool.stop()
         raise StorageError(f"{error}{_needed(plan, error, progress.total - progress.done)}") from error
     except BaseException:
-        if jobs > 1:
-            stop_workers()
+        pool.stop()
         raise
+    else:
+        pool.close()
     finally:
         account.add("pass", time.perf_counter() - began)
         progress.close()

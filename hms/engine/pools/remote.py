@@ -1,0 +1,133 @@
+"""What happens in a worker that another program started: it is checked, once, before it prepares anything.
+
+A worker may run other library versions or another source, which would write other numbers under the same
+key; and what it calls the store may be another folder, or one whose locks it does not see.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache, lru_cache
+from pathlib import Path
+
+import numpy as np
+
+from hms.engine.job import ChunkResult, Job, Task
+from hms.engine.workers import process_chunk
+from hms.store.files import digest_bytes
+from hms.store.manifests import NUMERIC, versions
+
+__all__ = ["Refused", "Request", "Shared", "Stamp", "check_worker", "run_chunk", "stamp_here"]
+
+LARGEST_KEPT_BUFFER = 30 << 20
+
+
+@dataclass(frozen=True)
+class Stamp:
+    """What can change numbers on a machine: versions of libraries, and the digest of the package's source."""
+
+    versions: tuple[tuple[str, str], ...]
+    source: str
+
+    def differences(self, other: Stamp) -> list[str]:
+        """Return what differs, with both values: first this one's, then the other's."""
+        theirs = dict(other.versions)
+        found = [f"{n} {v} and {theirs.get(n)}" for n, v in self.versions if theirs.get(n) != v]
+        if self.source != other.source:
+            found.append(f"the source of hms {self.source[:12]} and {other.source[:12]}")
+        return found
+
+
+@dataclass(frozen=True)
+class Shared:
+    """How a worker knows the client's store: a file, what is in it, and a lock that the client holds."""
+
+    file: str
+    nonce: str
+    lock: str
+
+
+@dataclass(frozen=True)
+class Request:
+    """One chunk, with what the worker is to check first, and where plugins are found."""
+
+    job: Job
+    tasks: tuple[Task, ...]
+    stamp: Stamp
+    shared: Shared
+    paths: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """Why a worker prepares nothing: its versions or source differ, or it does not see the store."""
+
+    text: str
+    is_configuration: bool
+
+
+@cache
+def stamp_here() -> Stamp:
+    """Return the stamp of this process."""
+    known = versions()
+    names = ("python", "hms", *NUMERIC)
+    root = Path(__file__).resolve().parents[2]
+    files = sorted(root.rglob("*.py"))
+    content = b"".join(f"{f.relative_to(root).as_posix()}\0".encode() + f.read_bytes() for f in files)
+    return Stamp(tuple((name, known[name]) for name in names), digest_bytes(content))
+
+
+@lru_cache(maxsize=8)
+def check_worker(stamp: Stamp, shared: Shared) -> Refused | None:
+    """Return why this process may not work for a client, or None."""
+    if different := stamp.differences(stamp_here()):
+        return Refused(f"client and worker differ: {'; '.join(different)}", is_configuration=True)
+    problem = _store_problem(shared)
+    return None if problem is None else Refused(problem, is_configuration=False)
+
+
+def _store_problem(shared: Shared) -> str | None:
+    from filelock import FileLock, Timeout
+
+    try:
+        nonce = Path(shared.file).read_text()
+    except OSError as error:
+        return f"the worker cannot read {shared.file}, which the client wrote: {error.strerror}"
+    if nonce != shared.nonce:
+        return f"the worker reads something else in {shared.file} than the client wrote there"
+    guard = FileLock(shared.lock)
+    try:
+        guard.acquire(timeout=0)
+    except Timeout:
+        return None
+    except OSError as error:
+        return f"the worker cannot use locks on {shared.lock}: {error.strerror}"
+    guard.release()
+    return f"the worker does not see the lock that the client holds on {shared.lock}"
+
+
+def run_chunk(request: Request) -> ChunkResult | Refused:
+    """Prepare a chunk in a worker, or say why not."""
+    from threadpoolctl import threadpool_limits
+
+    refused = check_worker(request.stamp, request.shared)
+    if refused is not None:
+        return refused
+    _keep_memory(os.getpid())
+    sys.path += [path for path in request.paths if path not in sys.path]
+    with threadpool_limits(1):
+        return process_chunk(request.job.plugins, request.job, request.tasks)
+
+
+@cache
+def _keep_memory(process: int) -> None:
+    """Teach the C library, once per process, to keep large buffers and not give them back to the system."""
+    np.empty(LARGEST_KEPT_BUFFER, np.uint8)
+
+
+def paths_of(plugins: Sequence[str]) -> tuple[str, ...]:
+    """Return where a worker looks for plugins: where this process does, as far as that is named."""
+    return tuple(dict.fromkeys([os.getcwd(), *filter(os.path.isdir, sys.path)])) if plugins else ()

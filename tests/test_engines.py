@@ -1,0 +1,325 @@
+"""Engines: the same bytes from loky and Dask, whatever is killed, and one message where it cannot work."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from conftest import Prepared
+
+import hms
+from hms.engine.pools.base import Setting
+from hms.engine.pools.dask import Dask, open_dask
+from hms.engine.pools.remote import Shared, check_worker, stamp_here
+from hms.errors import ConfigError
+from hms.results.run import Run
+
+pytest.importorskip("distributed", reason="distributed is not installed: engines beyond loky are NOT tested")
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = "stages=[scalograms,waveforms,labels,splits]"
+Command = Callable[..., Prepared]
+
+PLUGIN = '''
+import os, pathlib, signal, time
+from hms.registry import register
+from hms.signal.scaling import Log1pPercentile, log1p_percentile
+
+@register("scaling", "paced", Log1pPercentile)
+def paced(power, params):
+    """Take a while; kill the worker once, or always on one recording."""
+    time.sleep(float(os.environ.get("HMS_TEST_PAUSE", "0")))
+    marker = pathlib.Path(os.environ.get("HMS_TEST_MARKER", "/nowhere"))
+    if marker.parent.is_dir() and not marker.exists():
+        marker.write_text("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    victim = os.environ.get("HMS_TEST_VICTIM")
+    if victim and abs(float(power.sum()) / float(victim) - 1) < 1e-6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return log1p_percentile(power, params)
+'''
+
+
+@pytest.fixture
+def paced(tmp_path: Path) -> list[str]:
+    """Return overrides that choose a scaling which takes a while and can kill its worker."""
+    folder = tmp_path / "plugin"
+    (folder / "conf/scaling").mkdir(parents=True)
+    (folder / "paced_scaling.py").write_text(PLUGIN)
+    (folder / "conf/scaling/paced.yaml").write_text("kind: paced\nlow_percent: 1\nhigh_percent: 99\n")
+    return ["plugins=[paced_scaling]", "scaling=paced", "--config-dir", str(folder / "conf")]
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'plugin'}{os.pathsep}{ROOT}", **more}
+
+
+def start(root: Path, outputs: Path, *overrides: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    arguments = [
+        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
+        STAGES, *overrides,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        arguments, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, err = process.communicate(timeout=240)
+    return process.returncode, err
+
+
+def tree(run: Path) -> dict[str, bytes]:
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def cluster(
+    *options: str, env: dict[str, str], workers: int = 2
+) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
+    """Start a scheduler and workers on loopback; yield its address and all processes, the scheduler first."""
+    with ExitStack() as stack:
+        python = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+        arguments = [*python, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter"]
+        scheduler = subprocess.Popen(arguments, env=env, cwd="/", text=True, stderr=subprocess.PIPE)
+        processes = [scheduler]
+        stack.callback(_end, processes)
+        assert scheduler.stderr is not None
+        address = ""
+        for line in scheduler.stderr:
+            if found := re.search(r"Scheduler at: +(tcp://\S+)", line):
+                address = found[1]
+                break
+        worker = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+        ]
+        for _ in range(workers):
+            processes.append(
+                subprocess.Popen(
+                    [*worker, *options, "--host", "127.0.0.1"],
+                    env=env,
+                    cwd="/",
+                    text=True,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+        yield address, processes
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+@pytest.fixture(scope="module")
+def plain(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Finish the run that every engine is compared with, by loky."""
+    folder = tmp_path_factory.mktemp("plain")
+    arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={folder}", "n_jobs=1", STAGES)
+    return hms.run(hms.compose(*arguments))
+
+
+# --- the same bytes ------------------------------------------------------------------------------
+
+
+def test_local_dask_workers_give_the_bytes_of_loky(
+    small_set: Path, outputs: Path, plain: Run, tmp_path: Path
+) -> None:
+    code, err = finish(start(small_set, outputs, "engine=dask", "n_jobs=2", env=environment(tmp_path)))
+    assert code == 0, err
+    assert re.search(r"dask: scheduler tcp://127\.0\.0\.1:\d+, dashboard http", err)
+    assert hms.load(outputs=outputs).hash == plain.hash
+    assert tree(outputs / "latest") == tree(plain.path)
+
+
+@pytest.mark.parametrize("nanny", [["--nanny"], ["--no-nanny"]], ids=["nanny", "no nanny"])
+def test_a_worker_killed_at_an_address_costs_nothing(
+    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], nanny: list[str]
+) -> None:
+    env = environment(tmp_path, HMS_TEST_MARKER=str(tmp_path / "marker"))
+    with cluster(*nanny, env=env) as (address, _):
+        code, err = finish(
+            start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
+        )
+    assert code == 0, err
+    assert (tmp_path / "marker").exists()
+    run = hms.load(outputs=outputs)
+    assert (len(run.meta), len(run.excluded)) == (10, 0)
+
+
+def test_a_recording_that_kills_every_worker_is_the_one_that_is_blamed(
+    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], plain: Run
+) -> None:
+    victim = plain.meta["item_id"].iloc[3]
+    power = float(plain.evaluate(victim, "scalograms").power.sum())
+    env = environment(tmp_path, HMS_TEST_VICTIM=repr(power))
+    code, err = finish(start(small_set, outputs, "engine=dask", "n_jobs=2", *paced, env=env))
+    assert code == 0, err
+    assert "a worker was lost" in err
+    run = hms.load(outputs=outputs)
+    assert run.excluded["item_id"].tolist() == [victim]
+    assert "lost twice" in run.excluded["reason"].iloc[0]
+
+
+# --- what dies -----------------------------------------------------------------------------------
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "nothing happened in time"
+        time.sleep(0.05)
+
+
+def has_begun(outputs: Path) -> Callable[[], bool]:
+    return lambda: any(outputs.glob("store/running/*.nonce"))
+
+
+def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
+    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
+) -> None:
+    env = environment(tmp_path, HMS_TEST_PAUSE="1")
+    with cluster("--no-nanny", env=env) as (address, processes):
+        run = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
+        wait_for(has_begun(outputs))
+        time.sleep(2.0)
+        processes[0].kill()
+        code, err = finish(run)
+    assert code == 4, err
+    assert "the Dask scheduler at" in err
+    assert "Traceback" not in err
+    assert not (outputs / "latest").exists()
+    code, err = finish(start(small_set, outputs, "n_jobs=1", *paced, env=environment(tmp_path)))
+    assert code == 0, err
+    assert len(hms.load(outputs=outputs).meta) == 10
+
+
+def test_ctrl_c_ends_with_130_and_leaves_no_worker(
+    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
+) -> None:
+    env = environment(tmp_path, HMS_TEST_PAUSE="1")
+    process = start(small_set, outputs, "engine=dask", "n_jobs=2", *paced, env=env)
+    wait_for(has_begun(outputs))
+    time.sleep(2.0)
+    os.killpg(process.pid, signal.SIGINT)
+    code, err = finish(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    wait_for(lambda: not _members(process.pid))
+
+
+def _members(group: int) -> list[str]:
+    done = subprocess.run(["ps", "-o", "pid=", "-g", str(group)], capture_output=True, text=True)
+    return done.stdout.split()
+
+
+def test_a_killed_client_leaves_what_the_same_command_finishes(
+    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], plain: Run
+) -> None:
+    """Its workers may write for a while longer; what they write is what would have been written."""
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
+    with cluster("--no-nanny", env=env) as (address, _):
+        process = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
+        wait_for(has_begun(outputs))
+        time.sleep(1.5)
+        process.kill()
+        process.communicate()
+        code, err = finish(
+            start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
+        )
+    assert code == 0, err
+    assert len(hms.load(outputs=outputs).meta) == 10
+
+
+# --- what cannot work ----------------------------------------------------------------------------
+
+
+def test_an_address_where_nobody_listens_is_refused(command: Command, small_set: Path) -> None:
+    ended = command(
+        "data=kaggle", f"data.root={small_set}", STAGES, "engine=dask", "engine.address=tcp://127.0.0.1:9",
+        "engine.timeout_s=1", n_jobs=-1,
+    )  # fmt: skip
+    assert ended.code == 2
+    assert "engine.address=tcp://127.0.0.1:9: no Dask scheduler answers there within 1 s" in ended.err
+    assert "Traceback" not in ended.err
+
+
+@pytest.mark.parametrize("engine", [["engine=dask", "engine.address=tcp://127.0.0.1:9"], ["engine=slurm"]])
+def test_workers_that_are_counted_elsewhere_are_not_counted_here(
+    command: Command, small_set: Path, engine: list[str]
+) -> None:
+    ended = command("data=kaggle", f"data.root={small_set}", STAGES, *engine, n_jobs=2)
+    assert ended.code == 2
+    assert "n_jobs=2 counts workers of this machine" in ended.err
+
+
+def test_an_extra_that_is_not_installed_is_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    with pytest.raises(ConfigError, match=r"pip install 'hms-eeg\[dask\]'"):
+        open_dask(Dask("dask", None, 1.0), Setting(2, tmp_path, print))
+
+
+def test_workers_with_another_source_are_refused(small_set: Path, outputs: Path, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    shutil.copytree(ROOT / "hms", other / "hms", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "conf", other / "conf")
+    with (other / "hms/competition.py").open("a") as file:
+        file.write("\nNOTE = 'another source'\n")
+    with cluster("--no-nanny", env={**os.environ, "PYTHONPATH": str(other)}, workers=1) as (address, _):
+        code, err = finish(
+            start(small_set, outputs, "engine=dask", f"engine.address={address}", env=environment(tmp_path))
+        )
+    assert code == 2, err
+    assert re.search(r"client and worker differ: the source of hms [0-9a-f]{12} and [0-9a-f]{12}", err)
+
+
+def test_a_worker_says_which_versions_differ() -> None:
+    here = stamp_here()
+    names = dict(here.versions)
+    there = replace(here, versions=tuple((n, "0.1" if n == "numpy" else v) for n, v in here.versions))
+    assert there.differences(here) == [f"numpy 0.1 and {names['numpy']}"]
+
+
+def test_a_worker_that_sees_another_store_or_no_lock_refuses(tmp_path: Path) -> None:
+    from hms.store.locks import lock
+
+    file, guard = tmp_path / "x.nonce", tmp_path / "client.lock"
+    missing = check_worker(stamp_here(), Shared(str(file), "abc", str(guard)))
+    assert missing is not None
+    assert "cannot read" in missing.text
+    file.write_text("another")
+    wrong = check_worker(stamp_here(), Shared(str(file), "abd", str(guard)))
+    assert wrong is not None
+    assert "reads something else" in wrong.text
+    file.write_text("abe")
+    free = check_worker(stamp_here(), Shared(str(file), "abe", str(guard)))
+    assert free is not None
+    assert "does not see the lock" in free.text
+    file.write_text("abf")
+    with lock(guard):
+        code = (
+            "from hms.engine.pools.remote import Shared, check_worker, stamp_here;"
+            f"print(check_worker(stamp_here(), Shared({str(file)!r}, 'abf', {str(guard)!r})))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path)
+        )
+    assert done.stdout.strip() == "None", done.stderr

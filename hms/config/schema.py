@@ -66,6 +66,7 @@ class Config:
     baseline: Annotated[Params, Group("baseline")]
     spectrograms: Annotated[Params, Group("spectrograms")]
     engine: Annotated[Params, Group("engine")]
+    marks: Annotated[Params, Group("marks")]
     package: PackageSettings
     sweep: SweepSettings
     stages: tuple[str, ...]

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from hms.config.identity import digest_of
 from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Work, item_key
+from hms.labels.marks import Marked
 from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
 from hms.sources.base import RECORDING, Part, Place, Source, SourceParams
@@ -76,6 +77,7 @@ class Plan:
     item_stages: dict[str, ItemStage]
     folders: dict[str, StageFolder]
     digests: RecordingDigests
+    marked: Marked
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
@@ -84,8 +86,8 @@ class Plan:
 
     @cached_property
     def run_hash(self) -> str:
-        """Identity of the run: its stages, the votes table, every recording's name and size."""
-        content = {
+        """Identity of the run: its stages, the votes table, every recording's name and size, the marks."""
+        content: dict[str, Any] = {
             "stages": {stage.name: stage.key for stage in self.products},
             "votes": self.votes.digest,
             "recordings": [[place.recording, place.size] for place in self.places],
@@ -96,6 +98,8 @@ class Plan:
                 for part in origins.parts
             ],
         }
+        if self.marked.excluded or self.marked.n_votes:
+            content["marks"] = self.marked.digest
         return digest_of(content)[:HASH_LENGTH]
 
     @property
@@ -153,11 +157,13 @@ class Plan:
 
     @cached_property
     def unread(self) -> dict[int, Reason]:
-        """Items that are left out before any file is opened: no votes, or no file."""
-        reasons = {}
+        """Items that are left out before any file is opened: by a mark, without votes, or without a file."""
+        reasons = {row: Reason("marks", text, failure=False) for row, text in self.marked.excluded.items()}
         votes = self.items["vote_sum"].tolist()
         kinds = {stage.origin for stage in self.item_stages.values()}
         for row in range(len(self.items)):
+            if row in reasons:
+                continue
             if self.votes.has_votes and votes[row] == 0:
                 reasons[row] = Reason("votes", "no votes", failure=False)
                 continue
@@ -273,7 +279,9 @@ def make_plan(cfg: Config) -> Plan:
         say_what_needs_votes(cfg)
         item_stages, tables = choose_stages(cfg, has_votes=False)
     say_of_empty_classes(votes)
-    items = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
+    chosen = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
+    marked: Marked = lookup("marks", cfg.marks.kind).function(cfg.marks, chosen)
+    items = marked.items
     for stage in tables:
         stage.check(votes)
     recordings = list(dict.fromkeys(items["recording"].tolist()))
@@ -290,6 +298,7 @@ def make_plan(cfg: Config) -> Plan:
         item_stages={stage.key: stage for stage in item_stages},
         folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
         digests=RecordingDigests(outputs.recordings(source.root)).load(),
+        marked=marked,
     )
     plan.reconcile_files()
     return plan

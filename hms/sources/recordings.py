@@ -18,6 +18,7 @@ from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event
 from hms.sources.base import Place, Recording, WholeFiles
+from hms.sources.channels import Channels
 from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
 from hms.sources.files import place_of
 from hms.sources.folder import Found
@@ -39,6 +40,11 @@ __all__ = ["FileRecording", "FolderSource", "declared_patients"]
 
 class FileRecording(Recording, Protocol):
     """An open recording of a file, which also says what is in it."""
+
+    @property
+    def named(self) -> Channels:
+        """The channels of the file under the names used here."""
+        ...
 
     @property
     def holds_annotations_alone(self) -> bool:

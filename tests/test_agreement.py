@@ -3,10 +3,14 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
+from hms.competition import VOTE_COLUMNS
 from hms.labels.agreement import agreement, count_pairs, gwet_ac1, krippendorff_alpha, votes_in_groups
+from hms.labels.classes import COMPETITION
 from hms.labels.summary import vote_strata
+from hms.report.agreement import agreement_cards
 
 CLASSES = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
 
@@ -130,3 +134,47 @@ def test_vote_totals_are_grouped_without_gaps():
     groups = votes_in_groups(np.arange(40))
     assert list(groups) == ["2", "3", "4-5", "6-7", "8-9", "10-14", "15-19", "20-29", "30+"]
     assert np.sum(list(groups.values()), axis=0).tolist() == [0, 0] + [1] * 38
+
+
+def test_votes_that_are_shares_have_no_pairs_and_say_so():
+    got = summary([[2.5, 0.5, 0, 0, 0, 0]] * 40, np.arange(40))
+    assert got == {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
+
+
+# --- in a run and on its page --------------------------------------------------------------------
+
+
+def test_a_run_gives_the_agreement_of_votes_as_cast_whatever_the_rule_of_labels(small_set, prepare):
+    """labels=sum counts an expert once per overlapping row; agreement is of the labelled windows."""
+    runs = [
+        prepare(small_set, "stages=[labels,splits,summary]", f"labels={rule}") for rule in ("window", "sum")
+    ]
+    table = pd.read_csv(small_set / "train.csv").set_index(["eeg_id", "eeg_sub_id"])
+    rows = pd.MultiIndex.from_frame(runs[0].meta[["eeg_id", "eeg_sub_id"]])
+    votes = table.loc[rows, list(VOTE_COLUMNS)].to_numpy()
+    for run in runs:
+        found = run.agreement["strata"]["all"]["alpha"]
+        assert found["value"] == pytest.approx(alpha(votes))
+        assert "effective patients of 20 needed" in found["reason"]
+
+
+def test_the_page_shows_agreement_by_stratum_class_and_number_of_votes():
+    rng = np.random.default_rng(2)
+    votes = np.vstack([rng.multinomial(n, rng.dirichlet(np.ones(6), 300)) for n in (3, 12)])
+    first, second = agreement_cards(summary(votes, np.arange(600)), COMPETITION)
+    assert "under 10 votes, 300 items" in first.body
+    assert first.body.count('rx="3"') == 14
+    assert "figures have too few patients" not in first.note
+    assert "10-14" in second.body
+
+
+@pytest.mark.parametrize(
+    ("votes", "text"),
+    [
+        ([[2.5, 0.5, 0, 0, 0, 0]] * 40, "votes are shares"),
+        ([[1, 0, 0, 0, 0, 0]] * 40, "No item has two votes"),
+        ([[3, 0, 0, 0, 0, 0]] * 40, "Every vote is of one class"),
+    ],
+)
+def test_the_page_says_why_there_is_no_agreement(votes, text):
+    assert text in agreement_cards(summary(votes, np.arange(40)), COMPETITION)[0].body

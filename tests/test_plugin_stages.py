@@ -175,7 +175,7 @@ def _reading(stage: TableStage, run: Run) -> None:
 @pytest.mark.parametrize(
     "name",
     ["meta", "labels", "splits", "quality", "summary", "report", "report_quality", "report_votes",
-     "report_weights", "report_signals", "report_examples"],
+     "report_agreement", "report_weights", "report_signals", "report_examples"],
 )  # fmt: skip
 def test_every_shipped_table_stage_declares_what_it_reads(name: str, finished: Run) -> None:
     stage = registered_stage(name).from_config(finished.config)
@@ -188,7 +188,7 @@ def test_the_walk_above_leaves_out_no_table_stage() -> None:
     names = {n for n in registered_order() if issubclass(registered_stage(n), TableStage)}
     shipped = {n for n in names if registered_stage(n).__module__.startswith("hms.")}
     walked = {"meta", "labels", "splits", "quality", "summary", "report", "report_quality", "report_votes",
-              "report_weights", "report_signals", "report_examples"}  # fmt: skip
+              "report_agreement", "report_weights", "report_signals", "report_examples"}  # fmt: skip
     others = {name for name in shipped - walked if not name.startswith("packed")}
     assert others <= {"baseline", "report_baseline"}
 

@@ -22,7 +22,7 @@ from hms.stages.scalograms import Scalograms
 from hms.store.folders import Reason
 
 PAGE = "qc/report.html"
-TABLES = ("labels", "splits", "summary", "report_weights")
+TABLES = ("labels", "splits", "summary", "report_agreement", "report_weights")
 
 
 def words_of(page: bytes) -> str:

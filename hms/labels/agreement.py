@@ -191,8 +191,11 @@ def agreement(
         against the rest, ``confirmed`` (where one vote says the class, the share of the others
         that do) and ``instead`` (what the others say). ``by_votes``: the same figures by number
         of votes. A figure is that of `Interval.to_dict`, None in it for what is undefined.
+        ``reason``, and nothing in the others, where votes are shares: they have no pairs.
     """
     counts, patients = np.asarray(votes), np.asarray(patient_id, dtype=object)
+    if np.any(counts != np.rint(counts)):
+        return {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
     return {
         "strata": {name: _stratum(counts[mask], patients[mask], classes) for name, mask in strata.items()},
         "by_votes": [

@@ -53,6 +53,7 @@ __all__ = [
     "row_with_most_votes",
     "sum_votes",
     "vote_array",
+    "votes_cast",
     "window_votes",
     "within",
 ]
@@ -222,6 +223,25 @@ def vote_array(frame: pd.DataFrame) -> NDArray[Any]:
     """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares."""
     votes = frame[list(Classes.of_columns(frame.columns).vote_columns)].to_numpy()
     return np.asarray(votes, dtype=np.float64 if votes.dtype.kind == "f" else np.int64)
+
+
+def votes_cast(frame: pd.DataFrame, items: pd.DataFrame) -> NDArray[Any]:
+    """Return the votes of the row that stands for each item, whatever the rule of labels makes of them.
+
+    Parameters
+    ----------
+    frame : the votes table, `hms.sources.tables.VotesTable.frame`
+    items : rows of what `choose_items` returned
+
+    Returns
+    -------
+    int64, or float64 where votes are shares; shape (n_items, n_classes)
+    """
+    import pandas as pd
+
+    keys = ["recording", "eeg_sub_id"]
+    rows = pd.MultiIndex.from_frame(frame[keys]).get_indexer(pd.MultiIndex.from_frame(items[keys]))
+    return np.asarray(vote_array(frame)[rows])
 
 
 @register("unit", "per_eeg", Unit)

@@ -53,7 +53,10 @@ def _divergence(metrics: Mapping[str, Any], classes: Classes) -> Card:
     gain = metrics["gain"]["all"]
     note = "Each item is predicted without its patient; lines are 95 % intervals by patient. All items: "
     note += f"{gain['value']:+.3f} against the class prior"
-    note += "." if gain["low"] is None else f" ({gain['low']:+.3f} to {gain['high']:+.3f}, paired)."
+    if gain["low"] is None:
+        note += f" ({gain['reason']})."
+    else:
+        note += f" ({gain['low']:+.3f} to {gain['high']:+.3f}, paired)."
     alt = f"KL divergence of the baseline and of the class prior. {said}."
     return Card(TITLES[0], drawing(WIDTH, frame.bottom + 44, parts, alt=alt), note)
 

@@ -31,6 +31,7 @@ from hms.stages import (  # noqa: I001 - running order
     splits,
     summary,
     baseline,
+    report_agreement,
     report_baseline,
     report,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "quality",
     "reading",
     "report",
+    "report_agreement",
     "report_baseline",
     "scalograms",
     "signal",

@@ -49,6 +49,7 @@ from hms.stages.derivations import Derivations
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
 from hms.stages.quality import Quality, read_duplicates, read_ledger
+from hms.stages.report_agreement import ReportAgreement
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalograms
@@ -302,6 +303,7 @@ def _telling_channel(raw: NDArray[np.float32], dead: NDArray[np.bool_]) -> int:
 SHIPPED_PARTS: tuple[type[ReportPart], ...] = (
     ReportQuality,
     ReportVotes,
+    ReportAgreement,
     ReportWeights,
     ReportSignals,
     ReportExamples,
@@ -323,7 +325,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
@@ -333,7 +335,8 @@ class Report(TableStage):
         *ReportVotes.files,
         *ReportSignals.files,
         *ReportExamples.files,
-        *(f"{path}?" for stage in (Labels, Splits, ReportWeights, ReportBaseline) for path in stage.files),
+        *(f"{path}?" for stage in (Labels, Splits) for path in stage.files),
+        *(f"{path}?" for part in (ReportAgreement, ReportWeights, ReportBaseline) for path in part.files),
     )
     files: ClassVar[tuple[str, ...]] = ("qc/report.html",)
 

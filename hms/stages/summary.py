@@ -1,4 +1,4 @@
-"""Summary: votes, classes, strata, folds, grades, duplicates and leaks of the package in numbers."""
+"""Summary: votes, agreement, strata, folds, grades, duplicates and leaks of the package in numbers."""
 
 from __future__ import annotations
 
@@ -9,7 +9,11 @@ from typing import Any, ClassVar
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.labels.agreement import agreement
+from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
+from hms.labels.items import votes_cast
+from hms.labels.summary import vote_strata
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.quality.summary import summarise, summarise_quality
@@ -27,6 +31,7 @@ class Summary(TableStage):
     name = "summary"
     version = 4
     inputs: ClassVar[tuple[str, ...]] = (
+        "votes",
         "used",
         "excluded",
         "qc/qc.csv",
@@ -53,10 +58,15 @@ class Summary(TableStage):
         ConfigError
             If the same window stands on both sides of a fold and ``qc.leak`` is error.
         """
-        splits = tables.arrays(Splits.files[0])
-        votes = self.labels.high_confidence_votes
-        summary = summarise(
-            tables.used, tables.excluded, tables.arrays(Labels.files[0]), splits, high_confidence_votes=votes
+        splits, labels = tables.arrays(Splits.files[0]), tables.arrays(Labels.files[0])
+        threshold = self.labels.high_confidence_votes
+        summary = summarise(tables.used, tables.excluded, labels, splits, high_confidence_votes=threshold)
+        cast = votes_cast(tables.votes.frame, tables.used)
+        summary["agreement"] = agreement(
+            cast,
+            tables.used["patient_id"].tolist(),
+            classes=Classes.of_labels(labels).names,
+            strata=vote_strata(cast.sum(axis=1), threshold),
         )
         summary |= summarise_quality(
             read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)

@@ -90,10 +90,17 @@ class Package:
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Votes, classes, strata and folds in numbers."""
+        """Votes, agreement, classes, strata and folds in numbers."""
         loaded = json.loads(self.file("qc/summary.json").read_text())
         assert isinstance(loaded, dict)
         return loaded
+
+    @property
+    def agreement(self) -> dict[str, Any]:
+        """How far experts agree beyond chance: `hms.labels.agreement.agreement`, from summary.json."""
+        found = self.summary["agreement"]
+        assert isinstance(found, dict)
+        return found
 
     @cached_property
     def labels(self) -> PackageLabels:

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from browser import browser, find_chromium
 from test_quality_run import write_set
 
 import hms.engine.runner
@@ -22,16 +23,20 @@ from hms.competition import VOTE_COLUMNS
 from hms.errors import ConfigError
 from hms.results.run import find_run
 from hms.store.folders import StageFolder
-from hms.sweep.leaderboard import (
-    Member,
+from hms.sweep.leaderboard import Leaderboard, Row, make_leaderboard, told_apart
+from hms.sweep.members import Member
+from hms.sweep.page import sweep_page
+from hms.sweep.run import expand, plan_sweep, uses_hydras_sweeper
+from hms.sweep.scores import (
     Scored,
     WindowVotes,
     compare,
-    make_leaderboard,
+    confirm,
     objective_of,
+    stand,
     window_votes,
 )
-from hms.sweep.run import expand, plan_sweep, uses_hydras_sweeper
+from hms.training.baseline import SET_ASIDE
 
 ROOT = Path(__file__).resolve().parent.parent
 TABLES = "stages=[labels,splits]"
@@ -403,7 +408,10 @@ def test_uniform_predictions_score_the_logarithm_of_six(
     compared: list[dict[str, str]], outputs: Path, monkeypatch: pytest.MonkeyPatch, target: WindowVotes
 ) -> None:
     """One-hot targets and a prediction of 1/6 each give log 6 in every stratum."""
-    monkeypatch.setattr("hms.sweep.leaderboard.read_scored", lambda run: scored("abcd"))
+    monkeypatch.setattr(
+        "hms.sweep.leaderboard.read_scored",
+        lambda run, set_aside=False: None if set_aside else scored("abcd"),
+    )
     monkeypatch.setattr("hms.sweep.leaderboard.window_votes", lambda cfg: target)
     run: Any = find_run(compared[0]["run"], outputs)
     cfg: Any = SimpleNamespace()
@@ -436,8 +444,9 @@ def test_window_votes_do_not_depend_on_the_label_rule(small_set: Path, outputs: 
 
 def test_the_page_stands_alone_and_shows_every_member(compared: list[dict[str, str]], outputs: Path) -> None:
     page = (sweep_folder(outputs) / "leaderboard.html").read_text(encoding="utf-8")
-    assert page.count("<svg") == 2
-    assert not re.findall(r"""(?:src|href)=["'](?!data:|#)[^"']*""", page)
+    assert page.count('<div class="forest"') == 2
+    # Links lead to runs beside it and nowhere else.
+    assert not re.findall(r"""(?:src|href)=["'](?!data:|#|../../)[^"']*""", page)
     for row in compared:
         assert row["overrides"] in page
         assert row["run"][:8] in page
@@ -502,3 +511,171 @@ def test_a_search_of_which_no_member_can_be_composed_says_why(small_set: Path, o
     assert done.returncode == 2
     assert "cwt.n_freqs=-3 is out of range" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- who can be told apart -----------------------------------------------------------------------
+
+PATIENTS = np.repeat([f"p{i:02}" for i in range(60)], 3)
+
+
+def losses(*shifts: float, noise: float = 0.05, seed: int = 0) -> dict[int, Any]:
+    """Members whose losses share what makes an item hard, each shifted and with noise of its own."""
+    rng = np.random.default_rng(seed)
+    common = rng.gamma(1, 0.5, len(PATIENTS))
+    return {
+        number: common + shift + noise * rng.normal(size=len(PATIENTS))
+        for number, shift in enumerate(shifts, start=1)
+    }
+
+
+def test_a_member_that_is_better_is_named_and_told_from_the_others() -> None:
+    got = stand(losses(0.0, -0.1, 0.1, 0.0), 1, PATIENTS)
+    assert (got.best, got.winner) == (2, 2)
+    assert got.to_reference[2].high < 0 < got.to_reference[3].low
+    assert got.to_reference[4].low < 0 < got.to_reference[4].high
+    assert all(one.low > 0 for one in got.to_best.values())
+
+
+def test_the_best_of_equal_members_is_no_winner() -> None:
+    """Alone its interval would exclude 0 in a third of such sweeps; 40 of them name at most four."""
+    named = [stand(losses(*[0.0] * 19, seed=s), 1, PATIENTS).winner is not None for s in range(40)]
+    assert sum(named) <= 4
+
+
+def test_luck_grows_with_the_number_of_members() -> None:
+    few, many = (stand(losses(*[0.0] * n), 1, PATIENTS).luck for n in (3, 20))
+    assert 0 < few < many < 0.05
+
+
+def test_a_reference_that_scores_best_is_no_winner() -> None:
+    got = stand(losses(0.0, 0.2), 1, PATIENTS)
+    assert (got.best, got.winner) == (1, None)
+    assert set(got.to_best) == {2}
+
+
+def test_fewer_patients_than_members_tell_nobody_apart() -> None:
+    values = {number: np.arange(6.0) * number for number in range(1, 9)}
+    got = stand(values, 1, np.array(list("aabbcc")))
+    assert got.winner is None
+    assert np.isnan(got.luck)
+    assert not any(one.holds for one in (*got.to_reference.values(), *got.to_best.values()))
+
+
+def test_one_member_stands_alone() -> None:
+    got = stand(losses(0.0), 1, PATIENTS)
+    assert (got.best, got.winner, got.to_reference, got.to_best) == (1, None, {}, {})
+
+
+@pytest.mark.parametrize(
+    ("reference", "best", "said"),
+    [
+        ("better", "", "better than the reference"),
+        ("worse", "worse", "worse than the reference; worse than the best"),
+        ("no", "no", "from neither"),
+        ("", "no", "no"),
+        ("too few patients", "no", "too few patients"),
+        ("", "", ""),
+    ],
+)
+def test_who_a_member_can_be_told_from_is_said_in_words(reference: str, best: str, said: str) -> None:
+    row = Row(1, 1, "a=1", None, told_from_reference=reference, told_from_best=best)
+    assert told_apart(row) == said
+
+
+def test_the_best_is_confirmed_on_items_that_both_have(target: WindowVotes) -> None:
+    """Uniform predictions score log 6; those of the best are right with 0.9 and so score -log 0.9."""
+    right = Scored({n: np.where(target.y[target.row[n]] > 0, 0.9, 0.02) for n in "abc"}, {}, "v")
+    got = confirm({1: scored("bcd"), 2: right}, target, "kl_all", best=2, reference=1)
+    assert got is not None
+    assert got.difference is not None
+    assert got.scores[1].value == pytest.approx(np.log(6))
+    assert got.scores[2].value == pytest.approx(-np.log(0.9))
+    assert got.difference.value == pytest.approx(-np.log(0.9) - np.log(6))
+    assert got.scores[1].n_items == 2
+
+
+def test_nothing_is_confirmed_without_patients_set_aside(target: WindowVotes) -> None:
+    assert confirm({1: scored("bcd")}, target, "kl_all", best=2, reference=1) is None
+    assert confirm({}, target, "kl_all", best=1, reference=1) is None
+
+
+def test_confirming_scores_the_best_and_the_reference_on_patients_set_aside(
+    multirun: Callable[..., Any], outputs: Path
+) -> None:
+    """No fold learns from them or predicts them, in any member."""
+    done = multirun("weight=linear,constant", "baseline=logreg", "sweep.confirm=true", TABLES, *FAST)
+    assert done.code == 0
+    rows = rows_of(outputs)
+    for row in rows:
+        oof = find_run(row["run"], outputs).arrays("baseline/oof.npz")
+        aside = oof["fold"] == SET_ASIDE
+        assert aside.any()
+        assert set(oof["patient_id"][aside]).isdisjoint(oof["patient_id"][~aside])
+        assert np.isfinite(oof["prediction"]).all()
+        assert int(row["n_compared"]) == (~aside).sum()
+    board = json.loads((sweep_folder(outputs) / "leaderboard.json").read_text())
+    confirmed = {row["member"] for row in board["rows"] if row["confirmed"] is not None}
+    assert confirmed == {board["best"], board["reference"]}
+    assert "patients set aside before" in done.out
+
+
+def test_confirming_needs_a_baseline(multirun: Callable[..., Any]) -> None:
+    done = multirun("weight=linear,log", "sweep.confirm=true", TABLES)
+    assert done.code == 1
+    assert "sweep.confirm=true scores a baseline on patients set aside; add baseline=logreg" in done.out
+
+
+# --- the page ------------------------------------------------------------------------------------
+
+LONG = "filter.gaps.kind=ar montage.waveform.kind=posterior scaling.low_percentile=0.5"
+
+
+def board_of(*rows: Row, **fields: Any) -> Leaderboard:
+    given: dict[str, Any] = {"reference": 1, "best": 2, "winner": 2, "luck": 0.01, "notes": ()} | fields
+    return Leaderboard("name", "python run.py -m a=1,2", "kl_high", rows=rows, **given)
+
+
+def members_to_show() -> tuple[Row, ...]:
+    scores = {"kl_high": 0.5, "kl_high_lower": 0.4, "kl_high_upper": 0.6, "kl_low": 0.9}
+    better = {"difference": -0.05, "difference_lower": -0.08, "difference_upper": -0.02}
+    return (
+        Row(1, 2, f"{LONG} cwt=gmw", "0a3c79d9fcc63ab1", "../../0a3c79d9fcc63ab1/qc/report.html", 300, 4,
+            **scores, **better, told_from_reference="better"),
+        Row(2, 1, f"{LONG} cwt=morlet", "1a3c79d9fcc63ab1", "../../1a3c79d9fcc63ab1/", 300, 0, **scores),
+        Row(None, 3, "cwt=<b>", None, error="cwt '<b>' is no option"),
+    )  # fmt: skip
+
+
+def test_the_page_links_runs_and_shows_every_override_whole() -> None:
+    page = sweep_page(board_of(*members_to_show())).decode()
+    assert '<a href="../../0a3c79d9fcc63ab1/qc/report.html"><code>0a3c79d9</code></a>' in page
+    assert '<a href="../../1a3c79d9fcc63ab1/"><code>1a3c79d9</code></a>' in page
+    for override in (*LONG.split(), "cwt=gmw", "cwt=morlet"):
+        assert page.count(f"<code>{override}</code>") >= 2
+    assert '<b class="badge">reference</b>' in page
+    assert '<b class="badge">winner</b>' in page
+    assert "better than the reference" in page
+    assert "<b>'" not in page
+    assert "cwt=&lt;b&gt;" in page
+
+
+def test_where_no_interval_holds_its_place_says_so() -> None:
+    board = board_of(Row(1, 1, "a=1", None, kl_high=0.5), best=1, winner=None)
+    assert "0.500 (no interval)" in str(board)
+    assert "0.500 (no interval)" in sweep_page(board).decode()
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_page_can_be_read_at_the_width_of_a_phone_and_of_a_desk(width: int, tmp_path: Path) -> None:
+    """Nothing sticks out of the window, and no word of a heading of the table is broken."""
+    file = tmp_path / "leaderboard.html"
+    file.write_bytes(sweep_page(board_of(*members_to_show())))
+    with browser() as page:
+        page.resize(width, mobile=width < 600)
+        page.open(file)
+        assert page.run("document.documentElement.scrollWidth") <= width
+        heights = page.run("[...document.querySelectorAll('.members th')].map(c => c.clientHeight)")
+        assert max(heights) <= 60
+        narrow = page.run("Math.min(...[...document.querySelectorAll('.who')].map(c => c.clientWidth))")
+        assert narrow >= 200

@@ -39,6 +39,7 @@ class SweepSettings:
     combine: Literal["all", "one_at_a_time"]
     reference: str | None
     objective: Literal["kl_high", "kl_low", "kl_all"]
+    confirm: bool
 
     def __post_init__(self) -> None:
         if self.name is not None and not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", self.name):

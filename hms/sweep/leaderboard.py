@@ -1,83 +1,61 @@
-"""The table that a sweep ends in: its members side by side, as far as they can be compared.
-
-Members may be trained on other labels, weights and items. They are scored on the items
-that all of them have, against one target: the votes of the labelled window. Folds belong
-to patients and are the same for all, or the member is not compared.
-"""
+"""The table that a sweep ends in: its members side by side, as far as they can be compared."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from html import escape
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from hms.config.schema import Config
-from hms.errors import ConfigError
-from hms.labels.intervals import Interval, mean_interval, paired_interval
+from hms.labels.intervals import Interval, mean_interval
 from hms.quality.ledger import GRADES
-from hms.training.metric import row_divergence
+from hms.sweep.members import Member
+from hms.sweep.scores import (
+    OBJECTIVES,
+    OOF,
+    Comparison,
+    Confirmation,
+    Scored,
+    Standings,
+    WindowVotes,
+    compare,
+    confirm,
+    divergences,
+    masks_of,
+    patients_of,
+    read_scored,
+    stand,
+    window_votes,
+)
 
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = [
-    "OBJECTIVES",
-    "Leaderboard",
-    "Member",
-    "Row",
-    "Scored",
-    "WindowVotes",
-    "make_leaderboard",
-    "objective_of",
-    "read_scored",
-    "window_votes",
-]
-
-OBJECTIVES = ("kl_all", "kl_high", "kl_low")
-"""Divergence of all items, of those with at least `labels.high_confidence_votes`, and of the others."""
-
-OOF = "baseline/oof.npz"
-
-
-@dataclass(frozen=True)
-class Member:
-    """A member of a sweep after its turn: a run, or the error that it ended with."""
-
-    number: int
-    overrides: tuple[str, ...]
-    """What sets it apart from the others."""
-
-    cfg: Config | None = None
-    run: Package | None = None
-    error: str = ""
-
-    @property
-    def label(self) -> str:
-        """The overrides that set it apart, in one text."""
-        return " ".join(self.overrides) or "(nothing varies)"
+__all__ = ["Leaderboard", "Row", "make_leaderboard", "told_apart"]
 
 
 @dataclass(frozen=True)
 class Row:
     """A line of the leaderboard; None stands for what there is not.
 
-    ``difference`` is that of the objective to the reference, item by item; below 0, the
-    member is better. Intervals are of 95 %, from draws of patients.
+    Differences are those of the objective, item by item; below 0, the member is better. Their
+    intervals of 95 % hold for all members at once. ``told_from_reference`` and ``told_from_best``
+    are ``better``, ``worse``, ``no`` or ``too few patients``. ``confirmed`` is the objective on
+    patients set aside, where ``sweep.confirm`` is true. ``page`` is where the run's report, or
+    its folder, lies, as seen from the leaderboard.
     """
 
     rank: int | None
     member: int
     overrides: str
     run: str | None
+    page: str | None = None
     n_items: int | None = None
     n_left_out: int | None = None
     n_compared: int | None = None
@@ -93,6 +71,17 @@ class Row:
     difference: float | None = None
     difference_lower: float | None = None
     difference_upper: float | None = None
+    told_from_reference: str = ""
+    to_best: float | None = None
+    to_best_lower: float | None = None
+    to_best_upper: float | None = None
+    told_from_best: str = ""
+    confirmed: float | None = None
+    confirmed_lower: float | None = None
+    confirmed_upper: float | None = None
+    confirmed_difference: float | None = None
+    confirmed_difference_lower: float | None = None
+    confirmed_difference_upper: float | None = None
     seconds_computed: float | None = None
     seconds_reused: float | None = None
     good: int | None = None
@@ -103,174 +92,6 @@ class Row:
     error: str = ""
 
 
-# --- scores --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class WindowVotes:
-    """What members are scored against: the votes of each item's own labelled window.
-
-    Attributes
-    ----------
-    y : float64, shape (n_items, n_classes), rows sum to 1
-    vote_sum : shape (n_items,)
-    row : row of each item by its id; items without votes are left out
-    digest : of the votes table
-    threshold : votes from which an item is of high confidence
-    """
-
-    y: NDArray[np.float64]
-    vote_sum: NDArray[np.int64]
-    patient_id: NDArray[np.str_]
-    row: dict[str, int]
-    digest: str
-    threshold: int
-
-
-def window_votes(cfg: Config) -> WindowVotes:
-    """Return the votes of a configuration's items as ``labels=window`` reads them.
-
-    Raises
-    ------
-    ConfigError
-        If the votes table cannot be read.
-    """
-    from hms.labels.items import choose_items
-    from hms.registry import lookup
-    from hms.store.places import Outputs
-
-    outputs = Outputs(Path(cfg.outputs_dir))
-    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
-    votes = source.votes(cfg.at("labels.ballot"))
-    items = choose_items(votes.frame, cfg.unit, replace(cfg.labels, kind="window"), cfg.window)
-    items = items[items["vote_sum"] > 0]
-    counts = items[list(votes.classes.vote_columns)].to_numpy(np.float64)
-    return WindowVotes(
-        y=counts / counts.sum(axis=1, keepdims=True),
-        vote_sum=items["vote_sum"].to_numpy(),
-        patient_id=np.array(items["patient_id"].tolist(), dtype=np.str_),
-        row={str(name): row for row, name in enumerate(items["item_id"].tolist())},
-        digest=str(votes.digest),
-        threshold=int(cfg.at("labels.high_confidence_votes")),
-    )
-
-
-@dataclass(frozen=True)
-class Scored:
-    """Out-of-fold predictions of a run, by item.
-
-    Attributes
-    ----------
-    prediction : class shares of each item that has one, by its id
-    fold : the fold that predicted it
-    digest : of the run's votes table
-    """
-
-    prediction: dict[str, NDArray[np.float64]]
-    fold: dict[str, int]
-    digest: str
-
-
-def read_scored(run: Package) -> Scored | None:
-    """Return the out-of-fold predictions of a run, or None if it has no baseline or none of an item."""
-    if OOF not in run.manifest["files"]:
-        return None
-    arrays = run.arrays(OOF)
-    covered = np.flatnonzero(arrays["fold"] >= 0).tolist()
-    if not covered:
-        return None
-    ids = [str(name) for name in arrays["item_id"].tolist()]
-    return Scored(
-        prediction={ids[row]: arrays["prediction"][row] for row in covered},
-        fold={ids[row]: int(arrays["fold"][row]) for row in covered},
-        digest=str(run.manifest["votes"]["digest"]),
-    )
-
-
-def divergences(scored: Scored, target: WindowVotes, items: Sequence[str]) -> NDArray[np.float64]:
-    """Return the divergence of each item, shape (n_items,)."""
-    rows = [target.row[name] for name in items]
-    return row_divergence(target.y[rows], np.stack([scored.prediction[name] for name in items]))
-
-
-def _masks(target: WindowVotes, items: Sequence[str]) -> dict[str, NDArray[np.bool_]]:
-    votes = target.vote_sum[[target.row[name] for name in items]]
-    high = np.asarray(votes >= target.threshold)
-    return {"kl_all": np.ones(len(items), bool), "kl_high": high, "kl_low": ~high}
-
-
-def objective_of(run: Package, cfg: Config) -> float:
-    """Return what a search makes small: a run's divergence from the votes of the labelled windows.
-
-    Raises
-    ------
-    ConfigError
-        If the run has no baseline, or no item of the kind that the objective is about.
-    """
-    name = cfg.sweep.objective
-    scored = read_scored(run)
-    if scored is None:
-        if OOF in run.manifest["files"]:
-            raise ConfigError(f"sweep.objective={name}: the baseline has predicted no item; none is used")
-        raise ConfigError(f"sweep.objective={name} is a figure of a baseline; add baseline=logreg")
-    target = window_votes(cfg)
-    items = [item for item in scored.prediction if item in target.row]
-    mask = _masks(target, items)[name]
-    if not mask.any():
-        raise ConfigError(f"sweep.objective={name}: no item has that many votes; kl_all is of all items")
-    return float(divergences(scored, target, items)[mask].mean())
-
-
-# --- what can be compared ------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Members that can be compared, the items they share, and why the others cannot."""
-
-    reference: int | None
-    items: tuple[str, ...]
-    scored: dict[int, Scored]
-    refused: dict[int, str]
-    target: WindowVotes | None
-
-
-def compare(scored: Mapping[int, Scored], target: WindowVotes, reference: int) -> Comparison:
-    """Return which members can be compared with the reference, and on which items.
-
-    Parameters
-    ----------
-    scored : predictions by the member's number
-    target : the votes of the reference
-    """
-    base = scored[reference]
-    items = [name for name in base.prediction if name in target.row]
-    fit, refused = {reference: base}, {}
-    for number, other in scored.items():
-        if number == reference:
-            continue
-        shared = [name for name in items if name in other.prediction]
-        problem = _problem(base, other, shared)
-        if problem:
-            refused[number] = f"not compared: {problem} (reference: member {reference})"
-        else:
-            fit[number], items = other, shared
-    return Comparison(reference, tuple(items), fit, refused, target)
-
-
-def _problem(base: Scored, other: Scored, shared: Sequence[str]) -> str:
-    """Return why two members cannot be compared, or an empty text."""
-    if other.digest != base.digest:
-        return "its votes table is another"
-    if not shared:
-        return "it has no item in common with the others"
-    moved = sum(base.fold[name] != other.fold[name] for name in shared)
-    return f"its folds are others, {moved} of {len(shared)} common items moved" if moved else ""
-
-
-# --- the table -----------------------------------------------------------------------------------
-
-
 @dataclass(frozen=True, repr=False)
 class Leaderboard:
     """The members of a sweep, the best first, then those that cannot be compared, then failures.
@@ -279,6 +100,9 @@ class Leaderboard:
     ----------
     objective : by which members are ranked
     reference : number of the member that the others are compared with, or None
+    best : member with the lowest score, or None where none is compared
+    winner : the best, where it can be told from the reference; None where luck may have chosen it
+    luck : by how much the best would beat the reference if all members were equal; None where unknown
     notes : what a reader must know about the comparison
     """
 
@@ -286,6 +110,9 @@ class Leaderboard:
     command: str
     objective: str
     reference: int | None
+    best: int | None
+    winner: int | None
+    luck: float | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
 
@@ -293,6 +120,11 @@ class Leaderboard:
     def n_failed(self) -> int:
         """How many members ended with an error."""
         return sum(bool(row.error) for row in self.rows)
+
+    @property
+    def remarks(self) -> list[tuple[int, str]]:
+        """Members with something to say of them, and what."""
+        return [(row.member, row.note or row.error) for row in self.rows if row.note or row.error]
 
     @cached_property
     def used(self) -> tuple[str, ...]:
@@ -326,11 +158,8 @@ class Leaderboard:
     def __str__(self) -> str:
         from hms.terminal import columns
 
-        lines = [columns(self.table())]
-        lines += [f"  {note}" for note in self.notes]
-        lines += [
-            f"  member {row.member}: {row.note or row.error}" for row in self.rows if row.note or row.error
-        ]
+        lines = [columns(self.table()), *(f"  {note}" for note in self.notes)]
+        lines += [f"  member {member}: {text}" for member, text in self.remarks]
         return "\n".join(lines)
 
     def __repr__(self) -> str:
@@ -343,45 +172,61 @@ class Leaderboard:
         body = "".join(
             "<tr>" + "".join(f"<td {left}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows
         )
-        notes = "<br>".join(
-            escape(text)
-            for text in (
-                *self.notes,
-                *(f"member {r.member}: {r.note or r.error}" for r in self.rows if r.note or r.error),
-            )
-        )
+        said = (*self.notes, *(f"member {member}: {text}" for member, text in self.remarks))
+        notes = "<br>".join(escape(text) for text in said)
         caption = f"<caption>sweep <code>{escape(self.name)}</code></caption>"
         return f"<table>{caption}<tr>{cells}</tr>{body}</table><p>{notes}</p>"
+
+
+# --- the table as texts --------------------------------------------------------------------------
+
+
+def told_apart(row: Row) -> str:
+    """Return from whom a member can be told apart, in words; nothing where it is not compared."""
+    verdicts = {"the reference": row.told_from_reference, "the best": row.told_from_best}
+    known = {whom: verdict for whom, verdict in verdicts.items() if verdict}
+    if "too few patients" in known.values():
+        return "too few patients"
+    told = [f"{verdict} than {whom}" for whom, verdict in known.items() if verdict != "no"]
+    return "; ".join(told) if told else "from neither" if len(known) == 2 else "no" if known else ""
 
 
 def _number(value: float | int | None) -> str:
     return "" if value is None else f"{value:g}" if isinstance(value, int) else f"{value:.3f}"
 
 
-def _interval(row: Row, name: str) -> str:
-    value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lower", "_upper"))
-    if value is None:
-        return ""
-    sign = "+" if name == "difference" else ""
-    text = f"{value:{sign}.3f}"
-    return text if low is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
+def _interval(name: str, *, signed: bool = False) -> Callable[[Row], str]:
+    """Return how a figure with its interval is written; where none holds, its place says so."""
+
+    def write(row: Row) -> str:
+        value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lower", "_upper"))
+        if value is None:
+            return ""
+        sign = "+" if signed else ""
+        text = f"{value:{sign}.3f}"
+        return f"{text} (no interval)" if low is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
+
+    return write
 
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-_SHOWN: tuple[tuple[str, tuple[str, ...], Any], ...] = (
+_SHOWN: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
     ("rank", ("rank",), lambda row: "" if row.rank is None else str(row.rank)),
     ("member", ("member",), lambda row: str(row.member)),
     ("overrides", ("overrides",), lambda row: row.overrides),
     ("run", ("run",), lambda row: (row.run or "failed")[:8]),
     ("items", ("n_items",), lambda row: _number(row.n_items)),
     ("left out", ("n_left_out",), lambda row: _number(row.n_left_out)),
-    ("KL, many votes", ("kl_high",), lambda row: _interval(row, "kl_high")),
-    ("KL, few votes", ("kl_low",), lambda row: _interval(row, "kl_low")),
-    ("KL, all", ("kl_all",), lambda row: _interval(row, "kl_all")),
-    ("{objective} minus reference", ("difference",), lambda row: _interval(row, "difference")),
+    ("KL, many votes", ("kl_high",), _interval("kl_high")),
+    ("KL, few votes", ("kl_low",), _interval("kl_low")),
+    ("KL, all", ("kl_all",), _interval("kl_all")),
+    ("{objective} minus reference", ("difference",), _interval("difference", signed=True)),
+    ("told apart", ("told_from_reference", "told_from_best"), told_apart),
+    ("on patients set aside", ("confirmed",), _interval("confirmed")),
+    ("minus reference there", ("confirmed_difference",), _interval("confirmed_difference", signed=True)),
     ("s computed", ("seconds_computed",), lambda row: _seconds(row.seconds_computed)),
     ("s reused", ("seconds_reused",), lambda row: _seconds(row.seconds_reused)),
     ("good", ("good",), lambda row: _number(row.good)),
@@ -390,6 +235,9 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], Any], ...] = (
     ("unusable", ("unusable",), lambda row: _number(row.unusable)),
 )
 """Title, the fields it shows, and how."""
+
+
+# --- from members to the table -------------------------------------------------------------------
 
 
 def make_leaderboard(
@@ -408,16 +256,29 @@ def make_leaderboard(
     scored = {m.number: s for m in members if m.run is not None and (s := read_scored(m.run)) is not None}
     found = _comparison(members, scored, reference)
     rows = {m.number: _plain_row(m, found) for m in members}
-    notes: list[str] = []
-    if found.target is not None:
-        rows |= _scored_rows(rows, found, found.target, objective)
+    standings, confirmation, notes = None, None, _why_not_ranked(members)
+    if found.target is not None and found.reference is not None:
+        rows |= _scored_rows(rows, found, found.target)
+        rows |= _ranked({number: rows[number] for number in found.scored}, objective)
         notes = _notes(found, found.target, reference, rows, len(scored))
-    elif any(m.run is not None and OOF in m.run.manifest["files"] for m in members):
-        notes = ["no baseline has predicted an item, because none is used: members are listed, not ranked"]
-    elif any(m.run is not None for m in members):
-        notes = ["no member has a baseline: they are listed, not ranked; baseline=logreg adds one"]
-    ordered = sorted(rows.values(), key=_order)
-    return Leaderboard(name, command, objective, found.reference, tuple(ordered), tuple(notes))
+        standings = _standings(found, found.target, objective)
+    if standings is not None and found.target is not None and found.reference is not None:
+        rows |= _with_standings(rows, standings)
+        aside = _set_aside(members, (standings.best, found.reference))
+        confirmation = confirm(aside, found.target, objective, best=standings.best, reference=found.reference)
+        rows |= _with_confirmation(rows, confirmation, standings.best)
+        notes += _verdicts(standings, found.reference, confirmation)
+    return Leaderboard(
+        name=name,
+        command=command,
+        objective=objective,
+        reference=found.reference,
+        best=None if standings is None else standings.best,
+        winner=None if standings is None else standings.winner,
+        luck=None if standings is None or np.isnan(standings.luck) else standings.luck,
+        rows=tuple(sorted(rows.values(), key=_order)),
+        notes=tuple(notes),
+    )
 
 
 def _member(members: Sequence[Member], number: int) -> Member:
@@ -438,20 +299,14 @@ def _comparison(members: Sequence[Member], scored: Mapping[int, Scored], referen
     return Comparison(None, (), {}, {}, None)
 
 
-def _notes(
-    found: Comparison, target: WindowVotes, asked: int, rows: Mapping[int, Row], n_scored: int
-) -> list[str]:
-    notes = [
-        f"{len(found.scored)} of {n_scored} members with predictions are compared, on the "
-        f"{len(found.items)} items they all have, against the votes of the labelled windows; "
-        f"many votes: {target.threshold} and more; intervals of 95 % from draws of patients"
-    ]
-    if found.reference != asked:
-        notes.append(f"member {asked} has no predictions; the differences are to member {found.reference}")
-    sizes = {row.n_items for number, row in rows.items() if number in found.scored}
-    if len(sizes) > 1:
-        notes.append("members were fitted on different numbers of items, which is part of the comparison")
-    return notes
+def _set_aside(members: Sequence[Member], numbers: Sequence[int]) -> dict[int, Scored]:
+    """Return the predictions of patients set aside, of the members that have any."""
+    runs = {number: _member(members, number).run for number in numbers}
+    found = {n: read_scored(run, set_aside=True) for n, run in runs.items() if run is not None}
+    return {number: scored for number, scored in found.items() if scored is not None}
+
+
+# --- rows ----------------------------------------------------------------------------------------
 
 
 def _plain_row(member: Member, found: Comparison) -> Row:
@@ -469,6 +324,7 @@ def _plain_row(member: Member, found: Comparison) -> Row:
         note = "not compared: " + ("no item of it is used" if has_one else "it has no baseline")
     return replace(
         row,
+        page=_page_of(run),
         n_items=counts["used"],
         n_left_out=counts["excluded"],
         seconds_computed=round(computed, 3),
@@ -476,6 +332,12 @@ def _plain_row(member: Member, found: Comparison) -> Row:
         note=note,
         **of_grade,
     )
+
+
+def _page_of(run: Package) -> str:
+    """Return where a run's report lies, seen from outputs/sweeps/<name>/; its folder without one."""
+    report = "qc/report.html"
+    return f"../../{run.hash}/" + (report if report in run.manifest["files"] else "")
 
 
 def _grades(run: Package) -> dict[str, int]:
@@ -501,29 +363,59 @@ def _seconds_of(run: Package) -> tuple[float, float]:
     return computed, reused
 
 
-def _scored_rows(
-    rows: Mapping[int, Row], found: Comparison, target: WindowVotes, objective: str
-) -> dict[int, Row]:
-    """Return the rows of the members that can be compared, with scores and ranks."""
-    masks = _masks(target, found.items)
-    patients = target.patient_id[[target.row[name] for name in found.items]]
-    values = {number: divergences(s, target, found.items) for number, s in found.scored.items()}
-    assert found.reference is not None
-    base = values[found.reference]
+def _scored_rows(rows: Mapping[int, Row], found: Comparison, target: WindowVotes) -> dict[int, Row]:
+    """Return the rows of the members that can be compared, with their scores."""
+    masks, patients = masks_of(target, found.items), patients_of(target, found.items)
     made: dict[int, Row] = {}
-    for number, own in values.items():
+    for number, one in found.scored.items():
+        own = divergences(one, target, found.items)
         filled: dict[str, Any] = {"n_compared": len(found.items)}
         for name, mask in masks.items():
             filled |= _filled(name, mean_interval(own[mask], patients[mask]))
-        if number != found.reference:
-            mask = masks[objective]
-            paired = paired_interval(own[mask], base[mask], patients[mask])
-            filled |= _filled("difference", paired)
         made[number] = replace(rows[number], **filled)
-    return _ranked(made, objective)
+    return made
 
 
-def _filled(name: str, found: Interval) -> dict[str, float | None]:
+def _standings(found: Comparison, target: WindowVotes, objective: str) -> Standings | None:
+    """Return who can be told apart by the objective; None where no item is of its kind."""
+    mask = masks_of(target, found.items)[objective]
+    if not mask.any() or found.reference is None:
+        return None
+    values = {number: divergences(s, target, found.items)[mask] for number, s in found.scored.items()}
+    return stand(values, found.reference, patients_of(target, found.items)[mask])
+
+
+def _with_standings(rows: Mapping[int, Row], standings: Standings) -> dict[int, Row]:
+    made = dict(rows)
+    for number, one in standings.to_reference.items():
+        filled = _filled("difference", one)
+        made[number] = replace(made[number], told_from_reference=_verdict(one), **filled)
+    for number, one in standings.to_best.items():
+        made[number] = replace(made[number], told_from_best=_verdict(one), **_filled("to_best", one))
+    return made
+
+
+def _verdict(difference: Interval) -> str:
+    if not difference.holds:
+        return "too few patients"
+    return "better" if difference.high < 0 else "worse" if difference.low > 0 else "no"
+
+
+def _with_confirmation(
+    rows: Mapping[int, Row], confirmation: Confirmation | None, best: int
+) -> dict[int, Row]:
+    made = dict(rows)
+    if confirmation is None:
+        return made
+    for number, score in confirmation.scores.items():
+        made[number] = replace(made[number], **_filled("confirmed", score))
+    if confirmation.difference is not None:
+        filled = _filled("confirmed_difference", confirmation.difference)
+        made[best] = replace(made[best], **filled)
+    return made
+
+
+def _filled(name: str, found: Interval) -> dict[str, Any]:
     plain = found.to_dict()
     return {name: plain["value"], f"{name}_lower": plain["low"], f"{name}_upper": plain["high"]}
 
@@ -536,3 +428,77 @@ def _ranked(rows: Mapping[int, Row], objective: str) -> dict[int, Row]:
         number: row if values[number] is None else replace(row, rank=known.index(values[number]) + 1)
         for number, row in rows.items()
     }
+
+
+# --- notes ---------------------------------------------------------------------------------------
+
+
+def _why_not_ranked(members: Sequence[Member]) -> list[str]:
+    """Return the note of a table without scores."""
+    if any(m.run is not None and OOF in m.run.manifest["files"] for m in members):
+        return ["no baseline has predicted an item, because none is used: members are listed, not ranked"]
+    if any(m.run is not None for m in members):
+        return ["no member has a baseline: they are listed, not ranked; baseline=logreg adds one"]
+    return []
+
+
+def _notes(
+    found: Comparison, target: WindowVotes, asked: int, rows: Mapping[int, Row], n_scored: int
+) -> list[str]:
+    notes = [
+        f"{len(found.scored)} of {n_scored} members with predictions are compared, on the "
+        f"{len(found.items)} items they all have, against the votes of the labelled windows; "
+        f"many votes: {target.threshold} and more; intervals of 95 % over patients, those of differences "
+        "for all members at once"
+    ]
+    if found.reference != asked:
+        notes.append(f"member {asked} has no predictions; the differences are to member {found.reference}")
+    sizes = {row.n_items for number, row in rows.items() if number in found.scored}
+    if len(sizes) > 1:
+        notes.append("members were fitted on different numbers of items, which is part of the comparison")
+    return [*notes, *_unheld(found, target)]
+
+
+def _unheld(found: Comparison, target: WindowVotes) -> list[str]:
+    """Say for which items there are too few patients for an interval."""
+    names = dict(zip(OBJECTIVES, ("all items", "items with many votes", "items with few votes"), strict=True))
+    patients, notes = patients_of(target, found.items), []
+    for name, mask in masks_of(target, found.items).items():
+        why = mean_interval(np.zeros(int(mask.sum())), patients[mask])
+        if mask.any() and not why.holds:
+            notes.append(f"{names[name]}: {why.reason}")
+    return notes
+
+
+def _verdicts(standings: Standings, reference: int, confirmation: Confirmation | None) -> list[str]:
+    """Return what may be said of the best member, and what luck alone would do."""
+    best, others = standings.best, len(standings.to_reference)
+    if not others:
+        return []
+    if best == reference:
+        notes = [f"the reference, member {reference}, scores best"]
+    elif standings.winner is not None:
+        notes = [f"member {best} is better than the reference beyond luck"]
+    elif standings.to_reference[best].holds:
+        notes = [f"member {best} scores best, but cannot be told from the reference: no winner"]
+    else:
+        notes = [
+            f"member {best} scores best, but there are too few patients to tell members apart: no winner"
+        ]
+    if not np.isnan(standings.luck):
+        notes.append(
+            f"if all were equal, the best of {others} would score {standings.luck:.3f} below the "
+            "reference by luck"
+        )
+    return notes + _confirmed(confirmation, best, reference)
+
+
+def _confirmed(confirmation: Confirmation | None, best: int, reference: int) -> list[str]:
+    if confirmation is None:
+        return []
+    n_patients = confirmation.scores[reference].n_groups
+    said = f"on {n_patients} patients set aside before, member {reference} scores "
+    said += f"{confirmation.scores[reference]}"
+    if confirmation.difference is None:
+        return [said]
+    return [f"{said} and member {best} {confirmation.scores[best]}; difference {confirmation.difference}"]

@@ -1,40 +1,43 @@
-"""The page of a sweep: its members' divergences with intervals, and the whole table."""
+"""The page of a sweep: its members' scores with intervals, what can be told apart, and the whole table.
+
+Rows are text and boxes, not a picture: they wrap where the window is narrow, and a member's
+overrides stand in full.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from html import escape
 from pathlib import Path
 
 from hms.report.cards import Card, spoken
 from hms.report.page import render
-from hms.report.style import CLASS_COLOURS, MUTED
-from hms.report.svg import Axis, Frame, axes, drawing, line, number, path, text
 from hms.store.files import commit_files
-from hms.sweep.leaderboard import Leaderboard, Row
+from hms.sweep.leaderboard import Leaderboard, Row, told_apart
 
 __all__ = ["sweep_page", "write_leaderboard"]
 
-ROW_HEIGHT = 26.0
-MOST_LETTERS = 42
-PICTURE_WIDTH = 760.0
-COLOUR = CLASS_COLOURS[1]
 OBJECTIVE_NAMES = {
     "kl_high": "items with many votes",
     "kl_low": "items with few votes",
     "kl_all": "all items",
 }
 
+Triple = tuple[float, float | None, float | None]
+
 
 def sweep_page(board: Leaderboard) -> bytes:
-    """Return a page with plots and the table of a leaderboard; it needs no other file."""
+    """Return a page with the scores and the table of a leaderboard; it needs no other file."""
+    head, *rows = board.table()
     return render(
         "sweep.html.j2",
         name=board.name,
         command=board.command,
         notes=board.notes,
         cards=[card.html() for card in _cards(board)],
-        table=board.table(),
-        remarks=[(row.member, row.note or row.error) for row in board.rows if row.note or row.error],
+        titles=head,
+        table=[_cells(head, texts, row) for texts, row in zip(rows, board.rows, strict=True)],
+        remarks=board.remarks,
     )
 
 
@@ -49,6 +52,27 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
     return folder
 
 
+def _cells(titles: Sequence[str], texts: Sequence[str], row: Row) -> list[tuple[str, str]]:
+    """Return each cell's title and HTML; runs are links, overrides stand one beside the other."""
+    made = []
+    for title, text in zip(titles, texts, strict=True):
+        cell = escape(text)
+        if title == "run" and row.page is not None:
+            cell = f'<a href="{escape(row.page)}"><code>{cell}</code></a>'
+        elif title == "overrides":
+            cell = _overrides(row)
+        made.append((title, cell))
+    return made
+
+
+def _overrides(row: Row) -> str:
+    """Return a member's overrides as HTML, each whole."""
+    return " ".join(f"<code>{escape(text)}</code>" for text in row.overrides.split(" "))
+
+
+# --- scores --------------------------------------------------------------------------------------
+
+
 def _cards(board: Leaderboard) -> list[Card]:
     rows = [row for row in board.rows if getattr(row, board.objective) is not None]
     if not rows:
@@ -56,73 +80,72 @@ def _cards(board: Leaderboard) -> list[Card]:
     what = OBJECTIVE_NAMES[board.objective]
     cards = [
         _forest(
+            board,
             f"Divergence from the votes, {what}",
             rows,
-            lambda row: _triple(row, board.objective),
-            "KL divergence; lower is better",
+            _triple(board.objective),
+            "KL divergence, lower is better; lines are intervals of 95 % over patients.",
         )
     ]
     others = [row for row in rows if row.difference is not None]
     if others:
+        note = (
+            "Left of the line is better than the reference. Intervals of 95 % hold for all members at once."
+        )
         title = f"Difference to member {board.reference}, {what}"
-        label = "difference of the divergence; left of 0 is better than the reference"
-        cards.append(_forest(title, others, lambda row: _triple(row, "difference"), label, zero=True))
+        cards.append(_forest(board, title, others, _triple("difference"), note, zero=True))
     return cards
 
 
-def _triple(row: Row, name: str) -> tuple[float, float | None, float | None]:
-    return getattr(row, name), getattr(row, f"{name}_lower"), getattr(row, f"{name}_upper")
+def _triple(name: str) -> Callable[[Row], Triple]:
+    return lambda row: (getattr(row, name), getattr(row, f"{name}_lower"), getattr(row, f"{name}_upper"))
 
 
 def _forest(
+    board: Leaderboard,
     title: str,
     rows: Sequence[Row],
-    of: Callable[[Row], tuple[float, float | None, float | None]],
-    label: str,
+    of: Callable[[Row], Triple],
+    note: str,
     *,
     zero: bool = False,
 ) -> Card:
-    """Draw a dot with its interval for every row."""
-    triples = [of(row) for row in rows]
-    ends = [x for triple in triples for x in triple if x is not None] + ([0.0] if zero else [])
-    margin = 0.06 * (max(ends) - min(ends)) or 0.05
-    frame = Frame(
-        330,
-        10,
-        PICTURE_WIDTH - 345,
-        ROW_HEIGHT * len(rows),
-        Axis(min(ends) - margin, max(ends) + margin),
-        Axis(0, 1),
-    )
-    parts = axes(frame, xlabel=label, yticks=[], grid=False)
-    if zero:
-        x = frame.x(0.0)
-        parts.append(line([(x, frame.top), (x, frame.bottom)], MUTED, dash="4 4", width=1))
-    for i, (row, triple) in enumerate(zip(rows, triples, strict=True)):
-        parts += _mark(frame, frame.top + ROW_HEIGHT * (i + 0.5), row, triple)
-    said = "; ".join(f"{row.overrides} {value:.3f}" for row, (value, _, _) in zip(rows, triples, strict=True))
-    picture = drawing(PICTURE_WIDTH, frame.bottom + 46, parts, alt=f"{title}: {said}.")
-    return Card(title, picture, "Dots with intervals of 95 % from draws of patients.", "wide")
+    """Return a line for every member: who it is, a dot with its interval, and the figures."""
+    ends = [x for row in rows for x in of(row) if x is not None] + ([0.0] if zero else [])
+    margin = 0.04 * (max(ends) - min(ends)) or 0.05
+    low, high = min(ends) - margin, max(ends) + margin
+
+    def at(value: float) -> float:
+        return 100 * (value - low) / (high - low)
+
+    mark = f'<i class="zero" style="left:{at(0.0):.2f}%"></i>' if zero else ""
+    lines = [_line(board, row, of(row), at, mark, signed=zero) for row in rows]
+    return Card(title, f'<div class="forest" role="list">{"".join(lines)}</div>', note, "wide")
 
 
-def _mark(frame: Frame, y: float, row: Row, triple: tuple[float, float | None, float | None]) -> list[str]:
+def _line(
+    board: Leaderboard, row: Row, triple: Triple, at: Callable[[float], float], mark: str, *, signed: bool
+) -> str:
     value, low, high = triple
-    name = row.overrides if len(row.overrides) <= MOST_LETTERS else row.overrides[: MOST_LETTERS - 1] + "…"
-    tip = f"{row.overrides}: {value:.4f}" + ("" if low is None else f" ({low:.4f} to {high:.4f})")
-    parts = [
-        f'<path class="grid" d="{path([(frame.left, y), (frame.right, y)])}"/>',
-        text(frame.left - 8, y + 4, f"{name} [{row.member}]", "e", tip=tip),
-    ]
+    sign = "+" if signed else ""
+    figures, span = f"{value:{sign}.3f} (no interval)", ""
     if low is not None and high is not None:
-        parts.append(line([(frame.x(low), y), (frame.x(high), y)], COLOUR, width=3, tip=tip))
-    x = number(frame.x(value))
-    parts.append(
-        f'<circle cx="{x}" cy="{number(y)}" r="5" fill="{COLOUR}"><title>{_safe(tip)}</title></circle>'
+        figures = f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
+        span = f'<i class="span" style="left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%"></i>'
+    said = told_apart(row) if signed else ""
+    told = f'<span class="told">{escape(said)}</span>' if said else ""
+    badges = "".join(f'<b class="badge">{name}</b>' for name in _badges(board, row))
+    return (
+        f'<div class="line" role="listitem"><div class="who"><b class="number">{row.member}</b>'
+        f"<span>{_overrides(row)}{badges}</span></div>"
+        f'<div class="track">{mark}{span}<i class="dot" style="left:{at(value):.2f}%"></i></div>'
+        f'<div class="figures">{escape(figures)}{told}</div></div>'
     )
-    return parts
 
 
-def _safe(content: str) -> str:
-    from html import escape
-
-    return escape(content)
+def _badges(board: Leaderboard, row: Row) -> list[str]:
+    """Return what a member is, besides its overrides."""
+    found = ["reference"] if row.member == board.reference else []
+    if row.member == board.winner:
+        return [*found, "winner"]
+    return [*found, "best score"] if row.member == board.best and len(board.rows) > 1 else found

@@ -21,7 +21,8 @@ from hms.config.identity import digest_of
 from hms.config.schema import Config
 from hms.engine.frozen import compose
 from hms.errors import ConfigError
-from hms.sweep.leaderboard import Leaderboard, Member, make_leaderboard
+from hms.sweep.leaderboard import Leaderboard, make_leaderboard
+from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
 from hms.terminal import say
 
@@ -197,7 +198,7 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     members = []
     for number, own in enumerate(texts, start=1):
         apart = tuple(text for text in own if text.partition("=")[0] in keys)
-        members.append(_composed(Member(number, apart), own, config_dir))
+        members.append(_composed(Member(number, apart), own, config_dir, confirm=settings.sweep.confirm))
     if settings.sweep.combine == "one_at_a_time":
         members = _named_by_difference(members)
     return Sweep(
@@ -232,9 +233,12 @@ def _named_by_difference(members: Sequence[Member]) -> list[Member]:
     ]
 
 
-def _composed(member: Member, overrides: Sequence[str], config_dir: str | Path | None) -> Member:
+def _composed(
+    member: Member, overrides: Sequence[str], config_dir: str | Path | None, *, confirm: bool
+) -> Member:
     try:
-        return replace(member, cfg=compose(*overrides, config_dir=config_dir))
+        cfg = compose(*overrides, config_dir=config_dir)
+        return replace(member, cfg=with_patients_aside(cfg) if confirm else cfg)
     except ConfigError as error:
         return replace(member, error=str(error))
 

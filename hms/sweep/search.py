@@ -14,8 +14,10 @@ from typing import Any
 from hms.config.identity import digest_of
 from hms.config.schema import build_config
 from hms.errors import ConfigError
-from hms.sweep.leaderboard import Member, make_leaderboard, objective_of
+from hms.sweep.leaderboard import make_leaderboard
+from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
+from hms.sweep.scores import objective_of
 from hms.terminal import say
 
 __all__ = ["Search"]
@@ -74,7 +76,8 @@ class Search:
 
 def _built(member: Member, raw: Any) -> Member:
     try:
-        return replace(member, cfg=build_config(raw))
+        cfg = build_config(raw)
+        return replace(member, cfg=with_patients_aside(cfg) if cfg.sweep.confirm else cfg)
     except ConfigError as error:
         return replace(member, error=str(error))
 

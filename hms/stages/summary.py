@@ -29,7 +29,7 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = (
         "votes",
         "used",

@@ -358,18 +358,23 @@ def test_without_a_baseline_members_are_listed_with_their_quality(
         assert sum(int(row[grade]) for grade in ("good", "usable", "poor", "unusable")) == 10
 
 
-def test_members_that_leave_out_every_item_are_listed(
+def test_members_that_leave_out_every_item_are_rows_with_the_reason(
     command: Callable[..., Any], outputs: Path, tmp_path: Path
 ) -> None:
-    """Their baselines have predicted nothing: there is no figure to rank by."""
     folder = write_set(tmp_path / "d", [np.full((20, 10_000), np.nan)] * 2, [1, 2], [0, 1])
     base = ("-m", "data=kaggle", f"data.root={folder}", "folds.n_splits=2", "baseline=logreg", TABLES)
-    done = command(*base, "weight=linear,log")
-    assert done.code == 0
-    assert "no baseline has predicted an item" in done.out
-    assert [row["rank"] for row in rows_of(outputs)] == ["", ""]
+    assert command(*base, "weight=linear,log").code == 1
+    rows = rows_of(outputs)
+    assert [row["rank"] for row in rows] == ["", ""]
+    assert all("no channel has a usable sample" in row["error"] for row in rows)
+
+
+def test_a_baseline_that_has_predicted_nothing_gives_no_figure_to_rank_by() -> None:
+    """Every item lies outside the folds."""
+    arrays = {"fold": np.full(2, -1), "item_id": np.array(["a", "b"]), "prediction": np.full((2, 6), np.nan)}
+    run: Any = SimpleNamespace(manifest={"files": {"baseline/oof.npz": None}}, arrays=lambda path: arrays)
     with pytest.raises(ConfigError, match="the baseline has predicted no item"):
-        objective_of(find_run(rows_of(outputs)[0]["run"], outputs), hms.compose())
+        objective_of(run, hms.compose())
 
 
 def scored(items: str, fold: int = 0, digest: str = "v") -> Scored:

@@ -30,6 +30,7 @@ __all__ = [
     "fit_concentration",
     "fit_mixture",
     "fit_noise",
+    "mixture_log",
     "posterior_mean",
     "tail_probability",
 ]
@@ -314,6 +315,12 @@ def _start(rows: Floats, times: Floats, n_components: int) -> Mixture:
         alpha[number] = 3 * (0.02 + (1 - 0.02 * n_classes) * (mass @ shares) / mass.sum())
         weight[number] = mass.sum()
     return Mixture(weight / weight.sum(), alpha)
+
+
+def mixture_log(votes: ArrayLike, mixture: Mixture) -> Floats:
+    """Return the log probability of each row of votes under a mixture: shape (n_items,)."""
+    logs = [dirichlet_multinomial_log(votes, alpha) for alpha in mixture.alpha]
+    return np.asarray(np.logaddexp.reduce(np.stack(logs, axis=1) + np.log(mixture.weight), axis=1))
 
 
 def _component_logs(rows: _Rows, mixture: Mixture) -> Floats:

@@ -31,8 +31,10 @@ from hms.stages import (  # noqa: I001 - running order
     splits,
     summary,
     baseline,
+    label_issues,
     report_agreement,
     report_baseline,
+    report_label_issues,
     report,
 )
 
@@ -41,6 +43,7 @@ __all__ = [
     "derivations",
     "features",
     "inspections",
+    "label_issues",
     "labels",
     "measures",
     "meta",
@@ -53,6 +56,7 @@ __all__ = [
     "report",
     "report_agreement",
     "report_baseline",
+    "report_label_issues",
     "scalograms",
     "signal",
     "sketches",

@@ -29,7 +29,6 @@ from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import Card, spoken
 from hms.report.examples import (
     KINDS,
-    Example,
     Step,
     about_item,
     choose_examples,
@@ -46,11 +45,13 @@ from hms.signal.cwt import frequencies
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.stages.derivations import Derivations
+from hms.stages.drawing import draw_example, output_names
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
 from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.report_agreement import ReportAgreement
 from hms.stages.report_baseline import ReportBaseline
+from hms.stages.report_label_issues import ReportLabelIssues
 from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalograms
 from hms.stages.signal import Signal
@@ -66,14 +67,6 @@ THREADS = 2
 def read_splits(tables: View) -> list[Split]:
     """Return the rows to train on and to validate on, per fold."""
     return splits_of(tables.arrays(Splits.files[0]))
-
-
-def output_names(scalograms: Scalograms) -> tuple[str, ...]:
-    """Return the names of a scalogram's rows: chains or derivations."""
-    chains = scalograms.derivations.chains
-    if scalograms.output == "chains":
-        return tuple(name for name, _ in chains)
-    return tuple(name for _, pairs in chains for name in pairs)
 
 
 @register_stage
@@ -213,7 +206,8 @@ class ReportExamples(ReportPart):
         # In a small set one item is often in two sheets.
         rows = list(dict.fromkeys(chain(*chosen.values())))
         with ThreadPoolExecutor(THREADS) as pool:
-            examples = pool.map(lambda row: self._example(tables, ledger, row), rows)
+            about = {row: about_item(tables.items.iloc[row], ledger.iloc[row]) for row in rows}
+            examples = pool.map(lambda at: draw_example(tables, self.scalograms, *at), about.items())
         shown = dict(zip(rows, examples, strict=True))
         cards: list[Card] = []
         for kind in KINDS:
@@ -221,22 +215,6 @@ class ReportExamples(ReportPart):
             cards += contact_sheet(kind, sheet, any_prepared=len(prepared) > 0)
         row = choose_shown_steps(ledger, prepared)
         return self.part(examples=cards, steps=[self._steps(tables, row)])
-
-    def _example(self, tables: View, ledger: pd.DataFrame, row: int) -> Example:
-        stage = self.scalograms
-        derived, scalogram = tables.evaluate(row, stage.derivations, stage)
-        item = tables.items.iloc[row]
-        return Example(
-            str(item["item_id"]),
-            about_item(item, ledger.iloc[row]),
-            derived.window,
-            derived.alive,
-            stage.derivations.chains,
-            scalogram.x,
-            scalogram.freqs,
-            output_names(stage),
-            derived.sfreq,
-        )
 
     def _steps(self, tables: View, row: int | None) -> Card:
         if row is None:
@@ -308,8 +286,13 @@ SHIPPED_PARTS: tuple[type[ReportPart], ...] = (
     ReportSignals,
     ReportExamples,
     ReportBaseline,
+    ReportLabelIssues,
 )
 """In the order of the page."""
+
+
+OPTIONAL_PARTS = (ReportAgreement, ReportWeights, ReportBaseline, ReportLabelIssues)
+"""Those that a run without votes, or without a baseline, lacks."""
 
 
 def page_parts() -> tuple[type[ReportPart], ...]:
@@ -336,7 +319,7 @@ class Report(TableStage):
         *ReportSignals.files,
         *ReportExamples.files,
         *(f"{path}?" for stage in (Labels, Splits) for path in stage.files),
-        *(f"{path}?" for part in (ReportAgreement, ReportWeights, ReportBaseline) for path in part.files),
+        *(f"{path}?" for part in OPTIONAL_PARTS for path in part.files),
     )
     files: ClassVar[tuple[str, ...]] = ("qc/report.html",)
 

@@ -1,0 +1,53 @@
+"""The sheet of votes to look at again: recordings whose votes are improbable, with what was predicted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+import pandas as pd
+
+from hms.labels.classes import Classes
+from hms.report.cards import Card, spoken
+from hms.report.examples import Example
+
+__all__ = ["about_issue", "issue_cards"]
+
+TITLE = "Votes to look at again"
+
+
+def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
+    """Return a card that says what the sheet is, and one per recording shown."""
+    if table.empty:
+        return [spoken(TITLE, "No item was predicted, so no votes can be held against a prediction.")]
+    said = (
+        f"{len(table)} items are ranked in qc/label_issues.csv by how improbable their votes are under a "
+        "prediction that saw neither them nor their patient; here are the first. Improbable is not wrong: "
+        "look at the traces. Nothing is left out because of it."
+    )
+    cards = [spoken(TITLE, said)]
+    for place, example in enumerate(examples, start=1):
+        body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
+        cards.append(Card(f"{place}: {example.item_id}", body, ""))
+    return cards
+
+
+def about_issue(row: pd.Series, classes: Classes) -> str:
+    """Return an item's votes beside what was predicted, and how improbable that is."""
+    votes = [
+        f"{title} {row[column]:g}"
+        for title, column in zip(classes.titles, classes.vote_columns, strict=True)
+        if row[column] > 0
+    ]
+    shares = sorted(
+        (
+            (row[f"{name}_predicted"], title)
+            for name, title in zip(classes.names, classes.titles, strict=True)
+        ),
+        reverse=True,
+    )
+    predicted = ", ".join(f"{title} {share:.0%}" for share, title in shares[:3])
+    return (
+        f"Votes: {', '.join(votes)}. Predicted: {predicted}. Of 10,000 panels of {row['vote_sum']:g}, "
+        f"{10_000 * row['tail_probability']:.3g} would agree no better."
+    )

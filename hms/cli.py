@@ -76,6 +76,13 @@ def make_parser() -> argparse.ArgumentParser:
     export = command("export", _export, "copy a run into a folder without links, and check the copy")
     export.add_argument("run", metavar="RUN")
     export.add_argument("destination", metavar="DEST", type=Path)
+    export.add_argument(
+        "--to",
+        choices=("folder", "huggingface"),
+        default="folder",
+        help="folder (default): the run without links; huggingface: Parquet with a card, read by its datasets",
+    )
+    export.add_argument("--licence", help="of the recordings, for the card: cc-by-4.0 and so on")
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -222,9 +229,16 @@ def _rm(given: argparse.Namespace) -> None:
 
 def _export(given: argparse.Namespace) -> None:
     from hms.engine.export import export_run
+    from hms.errors import ConfigError
     from hms.results.run import find_run
 
     run = find_run(given.run, given.outputs)
+    if given.to == "huggingface":
+        size = run.to_huggingface(given.destination, licence=given.licence or "unknown")
+        print(f"wrote {run.hash} for Hugging Face's datasets to {given.destination}: {size / 1e6:.1f} MB")
+        return
+    if given.licence is not None:
+        raise ConfigError("--licence is written into the card of --to huggingface; a plain copy has none")
     size = export_run(run, given.destination)
     print(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
 

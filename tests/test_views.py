@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import hms
+from hms.cli import main
 from hms.errors import ConfigError
 from hms.results.run import Run
 
@@ -204,6 +205,18 @@ def test_a_licence_that_nobody_stated_is_unknown(finished: Run, tmp_path: Path) 
     assert "Nobody stated the licence of the recordings" in text
 
 
+def test_the_command_exports_for_hugging_face(
+    finished: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    command = ["--outputs", str(finished.path.parent), "export", finished.hash]
+    target = str(tmp_path / "new")
+    assert main([*command, target, "--to", "huggingface", "--licence", "cc0-1.0"]) == 0
+    assert "wrote" in capfd.readouterr().out
+    assert "license: cc0-1.0" in (tmp_path / "new" / "README.md").read_text()
+    assert main([*command, str(tmp_path / "other"), "--licence", "cc0-1.0"]) == 2
+    assert "--licence is written into the card of --to huggingface" in capfd.readouterr().err
+
+
 def test_an_export_goes_into_a_new_folder_and_needs_signals(
     finished: Run, small_set: Path, tmp_path: Path
 ) -> None:
@@ -232,3 +245,41 @@ def test_a_large_package_is_written_in_several_files(
     assert [file.name for file in files] == [f"train-0000{n}-of-00003.parquet" for n in range(3)]
     ids = [name for file in files for name in pq.read_table(file).column("item_id").to_pylist()]
     assert ids == finished.labels.item_id.tolist()
+
+
+# --- windows of foundation models ----------------------------------------------------------------
+
+BIOT = (
+    "Fp1-F7", "F7-T3", "T3-T5", "T5-O1", "Fp2-F8", "F8-T4", "T4-T6", "T6-O2",
+    "Fp1-F3", "F3-C3", "C3-P3", "P3-O1", "Fp2-F4", "F4-C4", "C4-P4", "P4-O2",
+)  # fmt: skip
+CBRAMOD = (
+    "Fp1", "Fp2", "F3", "F4", "C3", "C4", "P3", "P4", "O1", "O2",
+    "F7", "F8", "T3", "T4", "T5", "T6", "Fz", "Cz", "Pz",
+)  # fmt: skip
+PASSED: dict[str, dict[float, float]] = {
+    "biot": {},
+    "labram": {0.02: 0, 0.2: 1, 40: 1, 50: 0, 60: 1, 90: 0},
+    "cbramod": {0.1: 0, 0.6: 1, 40: 1, 50: 1, 60: 0, 90: 0},
+}
+"""What remains of a sine at a frequency in Hz."""
+
+
+@pytest.mark.parametrize("name", PASSED)
+def test_a_foundation_models_window_has_its_rows_in_its_order_and_its_band(
+    name: str, small_set: Path, tmp_path: Path
+) -> None:
+    """The orders are those of the models' own code: BIOT's and CBraMod's preprocessing of TUH recordings."""
+    from hms.signal.filters import FilterParams, design_filter
+
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
+    run = hms.run(hms.compose(f"experiment={name}", *base))
+    assert not any(path.startswith("spec_hr_out") for path in run.manifest["files"])
+    rows = {"biot": BIOT, "cbramod": CBRAMOD}.get(name, tuple(run.outputs))
+    assert tuple(run.outputs) == rows
+    (item,) = run.dataset(signal="wave", items=run.labels.item_id[:1].tolist())
+    assert (item["x"].dtype, item["x"].shape) == (np.float32, (len(rows), 2000))
+    assert isinstance(run.config.filter, FilterParams)
+    gain = design_filter(run.config.filter, n_samples=200_000, sfreq=200.0)
+    for hz, expected in PASSED[name].items():
+        assert gain[round(hz * 1000)] == pytest.approx(expected, abs=0.07), hz

@@ -80,7 +80,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--to",
         choices=("folder", "huggingface"),
         default="folder",
-        help="folder (default): the run without links; huggingface: Parquet with a card, read by its datasets",
+        help="folder (default): the run without links; huggingface: Parquet with a card",
     )
     export.add_argument("--licence", help="of the recordings, for the card: cc-by-4.0 and so on")
     commands.add_parser("run", help="the same as python run.py", add_help=False)

@@ -219,6 +219,25 @@ def test_turns_are_the_four_of_two_sides_and_two_directions() -> None:
     assert len(turns(x, [-1, -1, 0, 1])) == len(turns(x, None)) == 2
 
 
+@pytest.mark.parametrize(
+    "overrides", [(), ("cwt=superlet", "cwt.min_hz=1"), ("montage.chains.LL=[Fp1-F7,F7-T3]",)]
+)
+def test_nothing_stays_on_the_cpu_when_it_is_moved(overrides: tuple[str, ...]) -> None:
+    """Torch's device without memory takes no array of another device: as an accelerator would."""
+    cfg = hms.compose(*overrides)
+    chains = cfg.at("montage.chains")
+    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=N_CONTEXT, n_window=N_WINDOW)
+    module = WaveletPower(plan, output_bounds(chains, cfg.at("montage.outputs"))).to("meta")
+    n = sum(len(pairs) for _, pairs in chains)
+    signals = torch.empty(3, n, N_WINDOW + 2 * N_CONTEXT, device="meta")
+    alive = torch.empty(3, n, dtype=torch.bool, device="meta")
+    for power in (module(signals), module(signals, alive)):
+        assert (power.device.type, tuple(power.shape)) == ("meta", (3, 4, 48, 75))
+    from hms.training.torch import _log1p_percentile
+
+    assert _log1p_percentile(power, cfg.scaling).shape == power.shape
+
+
 # --- what it refuses -----------------------------------------------------------------------------
 
 

@@ -40,9 +40,13 @@ def examples(run: Run, index: int, seed: int) -> dict[str, np.ndarray]:
 def draw(run: Run, index: int, seed: int, path: Path) -> None:
     """Write the picture."""
     panels = examples(run, index, seed)
-    figure, axes = plt.subplots(2, 5, figsize=(15, 5.2), layout="constrained", sharex=True, sharey=True)
+    columns = -(-len(panels) // 2)
+    shape = {"figsize": (3 * columns, 5.2), "layout": "constrained"}
+    figure, axes = plt.subplots(2, columns, sharex=True, sharey=True, **shape)
     length_s = run.config.at("window.length_s")
-    for axis, (name, x) in zip(axes.flat, panels.items(), strict=True):
+    for spare in axes.flat[len(panels) :]:
+        spare.set_axis_off()
+    for axis, (name, x) in zip(axes.flat, panels.items(), strict=False):
         times = np.linspace(0, length_s, x.shape[-1], endpoint=False)
         axis.pcolormesh(times, run.freqs, x[OUTPUT], vmin=0, vmax=1, shading="nearest", rasterized=True)
         axis.set_title(name)

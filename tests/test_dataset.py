@@ -164,6 +164,29 @@ def test_a_stage_without_items_is_refused(small_set: Path, tmp_path: Path) -> No
         run.dataset(stage=1)
 
 
+def test_a_test_set_has_signals_and_ids_and_neither_labels_nor_weights(
+    test_set: Path, finished: Run, tmp_path: Path
+) -> None:
+    base = ("data=kaggle", f"data.root={test_set}", "data.subset=test", f"outputs_dir={tmp_path}", "n_jobs=1")
+    test = hms.run(hms.compose(*base, f"from_run={finished.path}"))
+    dataset = test.dataset()
+    assert dataset.item_ids == test.meta["item_id"].tolist()
+    for item in dataset:
+        assert list(item) == ["x", "item_id"]
+        assert item["x"].tobytes() == test.spec(item["item_id"]).tobytes()
+    assert test.dataset(items=dataset.item_ids[3:1:-1]).item_ids == dataset.item_ids[3:1:-1]
+    for choices in ({"split": "train", "fold": 0}, {"stage": 1}, {"labels_from": finished}):
+        if "labels_from" in choices:
+            assert set(test.dataset(**choices)[0]) == {"x", "y", "weight", "item_id"}
+            continue
+        with pytest.raises(ConfigError, match=r"has no labels, so it has no splits and stages; leave split"):
+            test.dataset(**choices)
+    with pytest.raises(ConfigError, match="has no labels to train on; leave augment out"):
+        test.dataset(augment="light")
+    with pytest.raises(ConfigError, match="items without labels have no weights"):
+        dataset.weights_for_sampler()
+
+
 def test_a_run_without_scalograms_is_refused(small_set: Path, finished: Run, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     run = hms.run(hms.compose(*base, "stages=[labels,splits]"))

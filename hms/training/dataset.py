@@ -22,8 +22,8 @@ from hms.training.augment import Around, augment_sample
 from hms.training.draw import draw_window, group_by_recording, shifted
 from hms.training.epoch import SharedEpoch
 from hms.training.mirror import mirrored_outputs
-from hms.training.reading import SIGNALS, SignalReader, places, readers_of
-from hms.training.selection import check_choice, check_same_items, select_rows
+from hms.training.reading import SIGNALS, SignalReader, readers_of
+from hms.training.selection import check_choice, select_items
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -39,12 +39,13 @@ class SpecDataset:
 
     ``dataset[i]`` is a dictionary of ``x`` (float32; the scalogram, or what else ``signal`` asks
     for), ``wave`` (float32, only with ``signal="both"``), ``y`` (float32, shape (n_classes,), sums
-    to 1), ``weight`` (float32) and ``item_id`` (text).
+    to 1), ``weight`` (float32) and ``item_id`` (text). Of a run without labels, such as one of a test
+    set, it has neither ``y`` nor ``weight``.
 
     Parameters
     ----------
     run : Package
-        A finished run with labels.
+        A finished run.
     split : ``train``, ``valid`` or None
         Part of the fold; None: all items of the run.
     fold : int
@@ -107,18 +108,14 @@ class SpecDataset:
         check_choice("signal", signal, tuple(SIGNALS))
         check_choice("draw", draw, ("item", "window"))
         owner = run if labels_from is None else labels_from
-        labels = owner.labels
-        check_same_items(run, labels.item_id.tolist(), owner)
-        rows = select_rows(owner, split, fold, stage, stage_order)
-        ids = labels.item_id[rows].tolist()
-        order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
-        self.item_ids: list[str] = [ids[place] for place in order]
-        chosen = rows[np.asarray(order, dtype=np.int64)]
-        self.y: NDArray[np.float32] = labels.y_soft[chosen].astype(np.float32)
-        self.weights: NDArray[np.float32] = labels.w_conf[chosen].astype(np.float32)
+        selected = select_items(run, owner, split, fold, stage, stage_order, items)
+        self.item_ids = selected.item_ids
+        self.y, self.weights = selected.y, selected.weights
         self.signal, self.draw, self.seed = signal, draw, seed
         self._epoch = SharedEpoch()
         self.augment = _augmentation(augment)
+        if self.augment.kind != "none" and self.y is None:
+            raise ConfigError(f"run {run.hash} has no labels to train on; leave augment out")
         self.dtype = _checked_dtype(dtype, self.augment)
         self._readers = readers_of(
             run, signal, self.item_ids, spectrogram=spectrogram, packed=packed, dtype=self.dtype
@@ -153,8 +150,9 @@ class SpecDataset:
         sample: Sample = {"x": None}
         for name, reader in self._readers.items():
             reader.read(sample, name, position)
-        sample["y"] = self.y[position].copy()
-        sample["weight"] = self.weights[position]
+        if self.y is not None and self.weights is not None:
+            sample["y"] = self.y[position].copy()
+            sample["weight"] = self.weights[position]
         sample["item_id"] = self.item_ids[position]
         return sample
 
@@ -185,9 +183,12 @@ class SpecDataset:
 
         With ``draw="window"`` one for each recording, the mean of its items'.
         """
+        if self.weights is None:
+            raise ConfigError("items without labels have no weights")
         if self.draw == "item":
             return [float(weight) for weight in self.weights]
-        return [float(self.weights[members].mean()) for members in self._recordings.values()]
+        weights = self.weights
+        return [float(weights[members].mean()) for members in self._recordings.values()]
 
     def __repr__(self) -> str:
         packed = all(reader.is_packed for reader in self._readers.values())

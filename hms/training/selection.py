@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -9,13 +11,81 @@ from numpy.typing import NDArray
 
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
+from hms.training.reading import places
 
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["check_choice", "check_same_items", "folds_of", "select_rows"]
+__all__ = ["Selected", "check_choice", "check_same_items", "folds_of", "select_items", "select_rows"]
 
+LABELS = "data_package/labels.npz"
 _SHOWN = 5
+
+
+@dataclass(frozen=True)
+class Selected:
+    """Items of a dataset.
+
+    Attributes
+    ----------
+    item_ids : their names, in order
+    y : float32, shape (n_items, n_classes), rows sum to 1; None where the run has no labels
+    weights : float32, shape (n_items,); None likewise
+    """
+
+    item_ids: list[str]
+    y: NDArray[np.float32] | None
+    weights: NDArray[np.float32] | None
+
+
+def select_items(
+    run: Package,
+    owner: Package,
+    split: str | None,
+    fold: int | None,
+    stage: int | None,
+    stage_order: str,
+    items: Sequence[Any] | None,
+) -> Selected:
+    """Return the items of a part of a fold and a stage, or those of them that are named, with their labels.
+
+    Parameters
+    ----------
+    run : whose signals are read
+    owner : whose labels and splits count
+    split, fold, stage, stage_order, items : see `hms.training.SpecDataset`
+
+    Raises
+    ------
+    ConfigError
+        If there is no such part or item, or the run has no labels and a part of it is asked for.
+    """
+    if LABELS not in owner.manifest["files"]:
+        return _without_labels(run, owner, split, stage, items)
+    labels = owner.labels
+    check_same_items(run, labels.item_id.tolist(), owner)
+    rows = select_rows(owner, split, fold, stage, stage_order)
+    ids = labels.item_id[rows].tolist()
+    order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
+    chosen = rows[np.asarray(order, dtype=np.int64)]
+    return Selected(
+        [ids[place] for place in order],
+        labels.y_soft[chosen].astype(np.float32),
+        labels.w_conf[chosen].astype(np.float32),
+    )
+
+
+def _without_labels(
+    run: Package, owner: Package, split: str | None, stage: int | None, items: Sequence[Any] | None
+) -> Selected:
+    if split is not None or stage is not None or owner is not run:
+        raise ConfigError(
+            f"run {owner.hash} has no labels, so it has no splits and stages; "
+            "leave split, fold, stage and labels_from out for its items alone, as for a test set"
+        )
+    ids = run.meta["item_id"].tolist()
+    order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
+    return Selected([ids[place] for place in order], None, None)
 
 
 def select_rows(

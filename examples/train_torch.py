@@ -217,14 +217,6 @@ def write_predictions(run: Run, predictions: dict[str, np.ndarray], path: Path) 
         table.writerows([name, *shares.tolist()] for name, shares in predictions.items())
 
 
-def write_submission(run: Run, test: Run, shares: dict[str, np.ndarray], path: Path) -> None:
-    """Write a submission for every row of the test table; what could not be prepared gets the class prior."""
-    confident = run.labels.y_soft[run.labels.hc_mask].astype(float).mean(axis=0)
-    shares |= {name: confident / confident.sum() for name in test.excluded["item_id"]}
-    table = Path(test.manifest["execution"]["root"]) / "test.csv"
-    submission(shares, table, path)
-
-
 def main() -> None:
     """Prepare or open a package, train, print the scores and write what was predicted."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -256,7 +248,8 @@ def main() -> None:
     if given.test is not None:
         test = hms.load(given.test, outputs=given.outputs)
         shares = training.predict(nets, test.dataset(signal="derivations"))
-        write_submission(run, test, shares, given.submission)
+        table = Path(test.manifest["execution"]["root"]) / "test.csv"
+        submission(shares, table, given.submission, fill="prior", run=run)
         print(f"wrote {given.submission}")
     print(f"{time.monotonic() - began:.0f} s in all")
 

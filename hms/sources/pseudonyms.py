@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hms.config.identity import plain
 from hms.errors import ConfigError, Unusable
-from hms.labels.classes import Ballot
+from hms.labels.classes import COMPETITION, Ballot
 from hms.sources.base import Openable, Place, Recording, Source, SourceParams, Stretch
 from hms.sources.channels import Channels
 from hms.sources.tables import VotesTable, eeg_number
@@ -54,6 +54,11 @@ ENVIRONMENT = "HMS_PSEUDONYMS"
 SHORTEST_KEY, LONGEST_KEY = 16, 65_536
 """Bytes of a key file; a key made as the message says has 64."""
 
+LARGEST_TABLE = 1 << 28
+"""Bytes; a larger table is none whose words could stand in a message."""
+
+OWN_COLUMNS = frozenset(("recording", "patient_id", "start_s", *COMPETITION.vote_columns))
+
 NAMES_SUFFIX = ".names.csv"
 COLUMNS = ("key", "kind", "id", "name")
 
@@ -62,6 +67,7 @@ MAKE_A_KEY = 'make one once: python -c "import secrets; print(secrets.token_hex(
 _LETTERS = {"recording": "r", "patient": "p", "spectrogram": "s", "label": "l", "place": "d"}
 _MARK = re.compile(r"key:([0-9a-f]{16}):(d[0-9a-f]{16})")
 _QUOTED = re.compile(r"'[^'\n]*'")
+_WORDS = re.compile(r"[^\W\d_][\w.@-]{2,}")
 _OWN_WORD = re.compile(r"'[a-z]+(_[a-z]+)*'")
 """A column or a setting, such as 'start_s'; a name of a file or a person is not told from one in capitals."""
 
@@ -162,7 +168,7 @@ class Pseudonymised:
         try:
             table = self.source.votes(ballot)
         except ConfigError as error:
-            raise ConfigError(without_words(str(error), self.params)) from None
+            raise ConfigError(_without(without_words(str(error), self.params), self._words())) from None
         ids = {
             kind: self.pseudonyms.ids_of(kind, table.frame[column].dropna().tolist())
             for kind, column in _COLUMNS.items()
@@ -170,6 +176,16 @@ class Pseudonymised:
         self.names.update({kind: {i: name for name, i in of.items()} for kind, of in ids.items()})
         digest = blake2b(table.digest.encode(), key=self.pseudonyms.key, digest_size=16).hexdigest()
         return replace(table, frame=_with_ids(table.frame, ids), digest=digest, path=Path(NOT_TOLD))
+
+    def _words(self) -> set[str]:
+        """Return the words of the names of files and of the tables that the settings name."""
+        texts = [name for _, folders, files in os.walk(self.root) for name in (*folders, *files)]
+        for name in _paths(self.params):
+            for base in (Path(), self.root):
+                path = base / (getattr(self.params, name) or "")
+                if path.is_file() and path.stat().st_size <= LARGEST_TABLE:
+                    texts.append(path.read_bytes().decode("utf-8", "replace"))
+        return {word for text in texts for word in _WORDS.findall(text)}
 
     def __getstate__(self) -> dict[str, Any]:
         # A worker is given places: it needs no names.
@@ -295,6 +311,11 @@ def without_words(text: str, params: SourceParams) -> str:
             for spelled in {value, str(Path(value).expanduser().absolute()), os.path.basename(value)}:
                 text = text.replace(spelled, NOT_TOLD) if spelled else text
     return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{NOT_TOLD}'", text)
+
+
+def _without(text: str, words: set[str]) -> str:
+    """Return a message without the words of tables and names, but those of columns."""
+    return _WORDS.sub(lambda m: NOT_TOLD if m[0] in words - OWN_COLUMNS else m[0], text)
 
 
 def _paths(params: SourceParams) -> set[str]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hms.config.identity import digest_of
 from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Work, item_key
+from hms.labels.items import keeps_unlabelled
 from hms.labels.marks import Marked
 from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
@@ -159,12 +160,12 @@ class Plan:
     def unread(self) -> dict[int, Reason]:
         """Items that are left out before any file is opened: by a mark, without votes, or without a file."""
         reasons = {row: Reason("marks", text, failure=False) for row, text in self.marked.excluded.items()}
-        votes = self.items["vote_sum"].tolist()
+        votes, keeps = self.items["vote_sum"].tolist(), keeps_unlabelled(self.cfg.labels)
         kinds = {stage.origin for stage in self.item_stages.values()}
         for row in range(len(self.items)):
             if row in reasons:
                 continue
-            if self.votes.has_votes and votes[row] == 0:
+            if self.votes.has_votes and votes[row] == 0 and not keeps:
                 reasons[row] = Reason("votes", "no votes", failure=False)
                 continue
             for kind in sorted(kinds):

@@ -44,6 +44,7 @@ __all__ = [
     "Unit",
     "Window",
     "choose_items",
+    "keeps_unlabelled",
     "mean_votes",
     "own_columns",
     "per_eeg",
@@ -86,11 +87,13 @@ class Labels(Params):
     high_confidence_votes : votes from which an item is of high confidence
     classes : what is voted on, in the order of the vote columns
     soft_votes : whether a vote may be a share of one
+    unlabelled : what becomes of an item without votes: it is left out, or kept, in no fold and no score
     """
 
     high_confidence_votes: Annotated[int, Limits(at_least=1, at_most=1_000_000)]
     classes: tuple[str, ...] = added(before=CLASSES)
     soft_votes: bool = added(before=False)
+    unlabelled: Literal["exclude", "keep"] = added(before="exclude")
 
     def __post_init__(self) -> None:
         Classes(self.classes)
@@ -99,6 +102,11 @@ class Labels(Params):
     def ballot(self) -> Ballot:
         """What the table of votes may hold."""
         return Ballot(Classes(self.classes), self.soft_votes)
+
+
+def keeps_unlabelled(params: Params) -> bool:
+    """Tell whether items without votes are kept, by the settings of the section ``labels``."""
+    return getattr(params, "unlabelled", "exclude") == "keep"
 
 
 @dataclass(frozen=True)

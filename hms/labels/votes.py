@@ -2,13 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["consensus", "high_confidence", "soft_labels"]
+__all__ = ["consensus", "has_label", "high_confidence", "kept_soft_labels", "only_labelled", "soft_labels"]
 
 _TIE = 1e-9
 """Averaged votes that differ by less than this share of the largest are equal but for rounding."""
+
+
+def has_label(labels: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Tell which items of labels.npz have a label: all, unless ``labels.unlabelled=keep`` kept others."""
+    known = labels.get("has_label")
+    return np.ones(len(labels["y_soft"]), np.bool_) if known is None else np.asarray(known, np.bool_)
+
+
+def only_labelled(labels: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return what labels.npz holds of the items that have a label; names of classes stay."""
+    mask = has_label(labels)
+    return {name: values if name == "classes" else values[mask] for name, values in labels.items()}
+
+
+def kept_soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
+    """Return `soft_labels`, zeros where a row has no votes."""
+    counts = _as_votes(votes)
+    labelled = counts.sum(axis=1) > 0
+    found = np.zeros(counts.shape, np.float32)
+    found[labelled] = soft_labels(counts[labelled])
+    return found
 
 
 def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:

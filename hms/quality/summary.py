@@ -10,16 +10,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hms.labels.classes import Classes
-from hms.labels.folds import splits_of
+from hms.labels.folds import Split, splits_of
 from hms.labels.summary import class_agreement, per_patient, summarise_labels
-from hms.labels.votes import consensus
+from hms.labels.votes import consensus, has_label, only_labelled
 from hms.quality.duplicates import pairs_across_folds
 from hms.quality.ledger import FLAGS, GRADES
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from hms.labels.folds import Split
 
 __all__ = ["Leaks", "find_leaks", "summarise", "summarise_quality"]
 
@@ -40,18 +39,23 @@ def summarise(
     recordings = np.flatnonzero(~used["eeg_id"].duplicated().to_numpy())
     label = np.where(labels["vote_sum"] > 0, consensus(labels["y_soft"]), -1)
     patients = used["patient_id"].to_numpy(object)
+    labelled = has_label(labels)
+    place = np.cumsum(labelled) - 1
+    folds = [Split(place[train], place[valid]) for train, valid in splits_of(splits)]
+    known = only_labelled(labels)
     return {
         "items_used": len(used),
+        **({} if labelled.all() else {"items_without_label": int((~labelled).sum())}),
         "items_excluded": len(excluded),
         "excluded_reasons": dict(sorted(reasons.items())),
         **summarise_labels(
-            labels["y_soft"],
-            labels["vote_sum"],
-            labels["w_conf"],
-            patients,
+            known["y_soft"],
+            known["vote_sum"],
+            known["w_conf"],
+            patients[labelled],
             classes=Classes.of_labels(labels),
             threshold=high_confidence_votes,
-            splits=splits_of(splits),
+            splits=folds,
         ),
         "recordings_per_patient": per_patient(patients[recordings]),
         "class_agreement": class_agreement(label[recordings], patients[recordings]),

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.summary import class_counts, class_proportions, disagreement_matrix, entropy_nats
-from hms.labels.votes import consensus, soft_labels
+from hms.labels.votes import consensus, only_labelled, soft_labels
 from hms.report.cards import Card, absent_classes, counted, spoken
 from hms.report.style import CLASS_COLOURS, INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text, ticks
@@ -54,6 +54,7 @@ def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
     patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
     if not used["vote_sum"].any():
         return [spoken("Votes", NO_VOTES), patients]
+    used = used[used["vote_sum"] > 0]
     classes = Classes.of_columns(used.columns)
     y = soft_labels(used[list(classes.vote_columns)].to_numpy(np.float64))
     label, totals = consensus(y), used["vote_sum"].to_numpy().astype(np.int64)
@@ -230,10 +231,11 @@ def weight_cards(labels: Mapping[str, NDArray[Any]], splits: Sequence[Split]) ->
     y, weights, classes = labels["y_soft"], labels["w_conf"], Classes.of_labels(labels)
     if not len(y):
         return nobody(WEIGHT_TITLES)
+    known = only_labelled(labels)
     return [
-        proportions(y, weights, classes),
+        proportions(known["y_soft"], known["w_conf"], classes),
         fold_bars(y, weights, splits, classes),
-        weight_curve(weights, labels["vote_sum"]),
+        weight_curve(known["w_conf"], known["vote_sum"]),
     ]
 
 

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.summary import class_proportions, imbalance_ratio
+from hms.labels.votes import only_labelled
 from hms.quality.ledger import GRADES
 from hms.quality.summary import find_leaks
 from hms.report.cards import counted
@@ -156,7 +157,8 @@ def _without_labels() -> list[Headline]:
 
 
 def _of_labels(labels: Mapping[str, NDArray[Any]]) -> list[Headline]:
-    return [_high_confidence(labels), _imbalance(labels)]
+    known = only_labelled(labels)
+    return [_high_confidence(known), _imbalance(known)]
 
 
 def _high_confidence(labels: Mapping[str, NDArray[Any]]) -> Headline:

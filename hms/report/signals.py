@@ -87,7 +87,7 @@ def spectra(
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
     everyone = np.median(values, axis=0)
-    counts = np.bincount(label, minlength=len(classes))
+    counts = np.bincount(label[label >= 0], minlength=len(classes))
     present = np.flatnonzero(counts).tolist()
     size = SMALL if len(present) > 1 else LARGE
     colours = class_colours(len(classes))
@@ -159,7 +159,7 @@ def mean_scalograms(
     outputs: Sequence[str],
 ) -> Card:
     """Draw the mean scalogram of every class (row) and chain (column), all in one scale."""
-    counts = np.bincount(label, minlength=len(classes))
+    counts = np.bincount(label[label >= 0], minlength=len(classes))
     means = {
         i: 10 * power[label == i].mean(axis=0, dtype=np.float64) for i in np.flatnonzero(counts).tolist()
     }

@@ -83,6 +83,8 @@ def _traces(
 
 def _title(run: Package, item_id: str, note: str) -> str:
     row = run.meta["item_id"].tolist().index(item_id)
+    if not run.labels.has_label[row]:
+        return f"{item_id}: no label{note}"
     shares = run.labels.y_soft[row]
     titles = Classes.of_labels({"classes": run.labels.classes}).titles
     votes = ", ".join(f"{name} {share:.0%}" for name, share in zip(titles, shares, strict=True) if share > 0)

@@ -26,6 +26,7 @@ from numpy.typing import NDArray
 from hms.config.identity import plain
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import COMPETITION, Ballot
+from hms.labels.items import own_columns
 from hms.sources.base import Openable, Place, Recording, Source, SourceParams, Stretch
 from hms.sources.channels import Channels
 from hms.sources.tables import VotesTable, eeg_number
@@ -250,7 +251,9 @@ def _with_ids(frame: pd.DataFrame, ids: Mapping[str, Mapping[str, str]]) -> pd.D
         known = ids[kind]
         made[column] = [known.get(name) if isinstance(name, str) else name for name in frame[column]]
     made["eeg_id"] = np.array([eeg_number(i) for i in made["recording"]], np.int64)
-    return made.drop(columns=["item"], errors="ignore")
+    # Columns of somebody's own may tell anything, unless they count something small, such as folds.
+    told = [n for n in own_columns(made) if not made[n].astype(str).str.fullmatch(r"[0-9]{1,2}").all()]
+    return made.drop(columns=["item", *told], errors="ignore")
 
 
 class PrivateRecording:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from hms.config.schema import Config
-from hms.labels.items import own_columns
+from hms.labels.items import keeps_unlabelled, own_columns
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.registry import Params
@@ -40,6 +40,9 @@ class Meta(TableStage):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return both tables as UTF-8 text with LF line ends."""
-        used = tables.used[[*COLUMNS, *own_columns(tables.used)]].to_csv(index=False, lineterminator="\n")
+        table = tables.used[[*COLUMNS, *own_columns(tables.used)]]
+        if keeps_unlabelled(self.labels):
+            table = table.assign(has_label=tables.used["vote_sum"] > 0)
+        used = table.to_csv(index=False, lineterminator="\n")
         excluded = tables.excluded.to_csv(index=False, lineterminator="\n")
         return dict(zip(self.files, (used.encode(), excluded.encode()), strict=True))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from hms.errors import ConfigError
 from hms.labels.folds import assign_folds, check_no_leak, split_rows
 from hms.labels.own_folds import FileFolds, content_of
@@ -23,7 +25,7 @@ from hms.store.npz import npz_bytes
 @register_stage
 @dataclass(frozen=True)
 class Splits(TableStage):
-    """Rows of meta_use.csv per fold; patients are assigned from the whole votes table."""
+    """Rows of meta_use.csv with a label per fold; patients are assigned from the whole votes table."""
 
     name = "splits"
     version = 1
@@ -57,9 +59,10 @@ class Splits(TableStage):
         assignment = assign_folds(tables.votes.frame, self.folds)
         if isinstance(self.folds, FileFolds) and content_of(self.folds) != self.settings["folds.path"]:
             raise ConfigError(f"folds.path={self.folds.path} changed while the run went on; run it again")
-        splits = split_rows(patients, assignment)
-        check_no_leak(splits, patients)
+        labelled = np.flatnonzero(tables.used["vote_sum"].to_numpy() > 0)
+        splits = split_rows(patients[labelled], assignment)
+        check_no_leak(splits, patients[labelled])
         arrays = {}
         for fold, (train, valid) in enumerate(splits):
-            arrays[f"train_{fold}"], arrays[f"valid_{fold}"] = train, valid
+            arrays[f"train_{fold}"], arrays[f"valid_{fold}"] = labelled[train], labelled[valid]
         return {self.files[0]: npz_bytes(arrays)}

@@ -18,6 +18,7 @@ from hms.config.schema import Config, build_config
 from hms.errors import ConfigError, ManifestError
 from hms.labels.folds import Split, splits_of
 from hms.labels.summary import class_counts
+from hms.labels.votes import has_label
 from hms.registry import did_you_mean, kinds, lookup
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
@@ -34,13 +35,14 @@ class PackageLabels:
 
     Attributes
     ----------
-    y_soft : float32, shape (n_items, n_classes); rows sum to 1
+    y_soft : float32, shape (n_items, n_classes); rows sum to 1, to 0 without a label
     w_conf : float32, shape (n_items,)
     hc_mask : bool, shape (n_items,)
     classes : names of the classes
     vote_sum : int32, shape (n_items,); float32 where votes are shares
     eeg_id : int64, shape (n_items,)
     item_id : text, shape (n_items,)
+    has_label : bool, shape (n_items,); False for items that ``labels.unlabelled=keep`` kept
     """
 
     y_soft: NDArray[np.float32]
@@ -50,6 +52,7 @@ class PackageLabels:
     vote_sum: NDArray[np.int32]
     eeg_id: NDArray[np.int64]
     item_id: NDArray[np.str_]
+    has_label: NDArray[np.bool_]
 
 
 class Package:
@@ -105,7 +108,8 @@ class Package:
     @cached_property
     def labels(self) -> PackageLabels:
         """Soft labels, weights and the high-confidence mask."""
-        return PackageLabels(**self.arrays("data_package/labels.npz"))
+        arrays = self.arrays("data_package/labels.npz")
+        return PackageLabels(**arrays | {"has_label": has_label(arrays)})
 
     @cached_property
     def splits(self) -> list[Split]:
@@ -192,7 +196,10 @@ class Package:
         facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
-            share = class_counts(self.labels.y_soft)
+            labelled = self.labels.has_label
+            share = class_counts(self.labels.y_soft[labelled])
+            if not labelled.all():
+                facts.append(("without label", f"{int((~labelled).sum())}, in no fold and no score"))
             facts.append(
                 ("classes", ", ".join(f"{n} {c}" for n, c in zip(self.labels.classes, share, strict=True)))
             )

@@ -150,7 +150,7 @@ def _table(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64]) ->
     columns: dict[str, Any] = {
         "item_id": ids,
         "patient_id": meta["patient_id"].astype(str).tolist(),
-        "label": pa.array(labels.y_soft[rows].argmax(axis=1), pa.int64()),
+        "label": pa.array(labels.y_soft[rows].argmax(axis=1), pa.int64(), mask=~labels.has_label[rows]),
         "y": _nested(labels.y_soft[rows].astype(np.float32)),
         "weight": labels.w_conf[rows].astype(np.float32),
         "vote_sum": labels.vote_sum[rows].astype(np.float32),
@@ -289,7 +289,7 @@ def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
 
 def _classes(run: Package) -> str:
     labels = run.labels
-    consensus = labels.y_soft.argmax(axis=1)
+    consensus = np.where(labels.has_label, labels.y_soft.argmax(axis=1), -1)
     strata = stratum_names(labels.vote_sum, _threshold(run))
     names = sorted(set(strata.tolist()), reverse=True)
     rows = [
@@ -297,7 +297,7 @@ def _classes(run: Package) -> str:
             name,
             int((consensus == column).sum()),
             *(int(((consensus == column) & (strata == stratum)).sum()) for stratum in names),
-            f"{labels.y_soft[:, column].mean():.3f}",
+            f"{labels.y_soft[labels.has_label, column].mean():.3f}",
         )
         for column, name in enumerate(labels.classes.tolist())
     ]
@@ -314,7 +314,7 @@ def _quality(run: Package) -> str:
     if "qc/qc.csv" not in run.manifest["files"]:
         return "The run did not look at quality.\n"
     grades = np.array(_grades(run, run.labels.item_id.tolist()))
-    consensus = run.labels.y_soft.argmax(axis=1)
+    consensus = np.where(run.labels.has_label, run.labels.y_soft.argmax(axis=1), -1)
     rows = [
         (name, *(int(((consensus == column) & (grades == grade)).sum()) for grade in GRADES))
         for column, name in enumerate(run.labels.classes.tolist())

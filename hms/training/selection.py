@@ -137,7 +137,7 @@ def _split_rows(run: Package, split: str | None, fold: int | None) -> NDArray[np
     if split is None:
         if fold is not None:
             raise ConfigError("fold is given without a split; choose split='train' or split='valid'")
-        return np.arange(len(run.labels.item_id), dtype=np.int64)
+        return np.flatnonzero(run.labels.has_label).astype(np.int64)
     check_choice("split", split, ("train", "valid"))
     if fold is None:
         raise ConfigError(f"split='{split}' needs a fold; there are {_folds(run)}")

@@ -30,7 +30,7 @@ def partly(own_set: Path) -> Path:
 
 def test_kept_items_are_prepared_and_graded_in_no_fold_and_no_score(partly: Path, prepare: Prepare):
     """They are rows of every table, with `has_label` False, and of no fold."""
-    run = prepare(partly, KEEP, "folds.n_splits=2", "baseline=logreg", "baseline.n_resamples=10")
+    run = prepare(partly, KEEP, "folds.n_splits=2", "baseline=logreg")
     labels = run.labels
     assert len(run.meta) == len(labels.item_id) == 10
     assert labels.has_label.sum() == 5

@@ -308,11 +308,13 @@ def _hushed(reason: Unusable, params: SourceParams) -> Unusable:
 
 def without_words(text: str, params: SourceParams) -> str:
     """Return a message without paths of the settings and without what it quotes, but columns and settings."""
-    for f in fields(params):
-        value = getattr(params, f.name)
-        if isinstance(value, str) and len(value) > 2 and f.name in _paths(params):
-            for spelled in {value, str(Path(value).expanduser().absolute()), os.path.basename(value)}:
-                text = text.replace(spelled, NOT_TOLD) if spelled else text
+    values = [getattr(params, name) for name in _paths(params)]
+    paths = [value for value in values if value is not None and len(value) > 2]
+    spelled = {
+        s for value in paths for s in (value, str(Path(value).expanduser().absolute()), Path(value).name)
+    }
+    for words in sorted(spelled, key=len, reverse=True):
+        text = text.replace(words, NOT_TOLD) if words else text
     return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{NOT_TOLD}'", text)
 
 

@@ -113,6 +113,15 @@ def is_of_the_package(what: Callable[..., Any] | type[Any]) -> bool:
     return what.__module__.startswith("hms.")
 
 
+def is_in_use(what: Callable[..., Any] | type[Any], plugins: Iterable[str]) -> bool:
+    """Tell whether a function or class is of hms, of an installed plugin, or of one of ``plugins``.
+
+    A plugin that this process imported for another configuration is none of this one's.
+    """
+    used = (*plugins, *_installed)
+    return is_of_the_package(what) or any(f"{what.__module__}.".startswith(f"{name}.") for name in used)
+
+
 def module_source(what: Callable[..., Any] | type[Any]) -> str:
     """Return the source text of the module that defines a function or class (part of a plugin's key)."""
     module = inspect.getmodule(what)
@@ -234,6 +243,9 @@ _NEED_AN_EXTRA = ("hms.training.torch",)
 ENTRY_POINTS = "hms.plugins"
 """Group of entry points under which an installed package names modules to be imported."""
 
+_installed: list[str] = []
+"""Modules that entry points name."""
+
 _broken: dict[str, str] = {}
 """Entry points that could not be imported, with the reason."""
 
@@ -253,6 +265,7 @@ def discover() -> None:
     for point in sorted(metadata.entry_points(group=ENTRY_POINTS), key=lambda point: point.name):
         try:
             point.load()
+            _installed.append(point.module)
         except Exception as error:  # whatever somebody's module raises
             _broken[point.name] = f"{type(error).__name__}: {error}"
 

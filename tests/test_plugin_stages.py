@@ -122,6 +122,18 @@ def test_each_kind_of_stage_is_made_explained_verified_and_taken_over(
     assert hms.run(copied).hash == run.hash
 
 
+def test_a_plugin_of_another_configuration_is_none_of_this_one_s(
+    base: list[str], finished: Run, tmp_path: Path
+) -> None:
+    """What a process imported before changes no run: neither its hash nor the identity of its page."""
+    hms.compose(*base, f"plugins=[{write(tmp_path, 'd')}]")
+    assert "report_loudestd" in registered_order()
+    again = hms.run(hms.compose(*base))
+    assert again.hash == finished.hash
+    stored = [run.manifest["stages"]["report"]["stored"] for run in (again, finished)]
+    assert stored[0] == stored[1]
+
+
 def test_a_plugin_s_stage_has_its_source_in_the_key(base: list[str], tmp_path: Path) -> None:
     keys = []
     for extra in ("", "\nNOTE = 'another source'\n"):

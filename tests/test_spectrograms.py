@@ -157,15 +157,13 @@ def test_a_run_writes_one_file_per_item_scaled_like_the_scalograms(made, prepare
 
 
 def test_a_dataset_gives_spectrograms_beside_scalograms(made, prepare):
-    """spec_lr is the item's own file; augmentation and runs without the files are refused."""
+    """spec_lr is the item's own file; runs without the files are refused."""
     run = prepare(made, *FAST)
     dataset = run.dataset(spectrogram=True)
     assert len(dataset) == 6
     for sample in (dataset[i] for i in range(len(dataset))):
         assert np.array_equal(sample["spec_lr"], run.spec_lr(sample["item_id"]))
         assert np.array_equal(sample["x"], run.spec(sample["item_id"]))
-    with pytest.raises(ConfigError, match="choose augment=None"):
-        run.dataset(spectrogram=True, augment="light")
     without = prepare(made, "folds=none", "stages=[scalograms,labels]")
     with pytest.raises(ConfigError, match="run it again with spectrograms=kaggle"):
         without.dataset(spectrogram=True)

@@ -18,6 +18,7 @@ from hms.pipeline.stage import (
     stage_class,
     stage_names,
 )
+from hms.registry import is_in_use
 from hms.sources.base import SourceParams
 from hms.terminal import say
 
@@ -105,8 +106,9 @@ def _in_running_order(tables: Iterable[TableStage]) -> list[TableStage]:
 
 
 def implied_stages(cfg: Config) -> tuple[str, ...]:
-    """Return the stages that come without being named in ``stages``."""
-    return tuple(name for name in registered_order() if registered_stage(name).implied_by(cfg))
+    """Return the stages that come without being named in ``stages``, those of plugins that are in use too."""
+    classes = {name: registered_stage(name) for name in registered_order()}
+    return tuple(n for n, cls in classes.items() if is_in_use(cls, cfg.plugins) and cls.implied_by(cfg))
 
 
 def asked_names(made: Iterable[str]) -> list[str]:

@@ -7,20 +7,22 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
+from hms.config.schema import Config
 from hms.labels.classes import Classes
 from hms.labels.folds import Split, splits_of
 from hms.labels.votes import consensus
+from hms.pipeline.selection import implied_stages
 from hms.pipeline.stage import (
     TableStage,
+    derived,
     register_stage,
-    registered_order,
     registered_stage,
     setting,
 )
@@ -295,11 +297,11 @@ OPTIONAL_PARTS = (ReportAgreement, ReportWeights, ReportBaseline, ReportLabelIss
 """Those that a run without votes, or without a baseline, lacks."""
 
 
-def page_parts() -> tuple[type[ReportPart], ...]:
-    """Return the parts of the page: those shipped, then those of plugins."""
-    registered = (registered_stage(name) for name in registered_order())
-    own = [cls for cls in registered if issubclass(cls, ReportPart) and cls not in SHIPPED_PARTS]
-    return (*SHIPPED_PARTS, *own)
+def parts_of_plugins(cfg: Config) -> tuple[str, ...]:
+    """Return the names of the parts that plugins in use add to the page."""
+    shipped = {part.name for part in SHIPPED_PARTS}
+    found = (name for name in implied_stages(cfg) if name not in shipped)
+    return tuple(name for name in found if issubclass(registered_stage(name), ReportPart))
 
 
 @register_stage
@@ -328,16 +330,34 @@ class Report(TableStage):
     report_weights: ReportWeights | None
     report_signals: ReportSignals
     report_examples: ReportExamples
+    own_parts: tuple[str, ...] = derived("own_parts", before=())
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build with the parts that plugins in use add to the page."""
+        return cls(
+            ReportQuality.from_config(cfg),
+            ReportVotes.from_config(cfg),
+            ReportWeights.from_config(cfg),
+            ReportSignals.from_config(cfg),
+            ReportExamples.from_config(cfg),
+            own_parts=parts_of_plugins(cfg),
+        )
+
+    def _parts(self) -> tuple[type[ReportPart], ...]:
+        """Return the parts of the page: those shipped, then those of plugins."""
+        own = (registered_stage(name) for name in self.own_parts)
+        return (*SHIPPED_PARTS, *(cls for cls in own if issubclass(cls, ReportPart)))
 
     @property
     def declared(self) -> tuple[str, ...]:
         """Its inputs, and the parts of plugins, which a run may lack."""
-        own = (part for part in page_parts() if part not in SHIPPED_PARTS)
+        own = self._parts()[len(SHIPPED_PARTS) :]
         return (*self.inputs, *(f"{path}?" for part in own for path in part.files))
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the page."""
-        parts = {part: self._part(part, tables) for part in page_parts()}
+        parts = {part: self._part(part, tables) for part in self._parts()}
         made = {part: html for part, html in parts.items() if html}
         has_labels = tables.has(Labels.files[0])
         page = render_page(

@@ -83,6 +83,14 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder (default): the run without links; huggingface: Parquet with a card",
     )
     export.add_argument("--licence", help="of the recordings, for the card: cc-by-4.0 and so on")
+    scan = command(
+        "scan",
+        _scan,
+        "say what recordings a folder holds, and what would be left out and why",
+    )
+    scan.add_argument("folder", metavar="DIR")
+    scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings to look with, as of run.py")
+    scan.add_argument("--csv", type=Path, metavar="FILE", help="also write one row a recording")
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -218,6 +226,18 @@ def _gc(given: argparse.Namespace) -> None:
     print(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
 
 
+def _scan(given: argparse.Namespace) -> None:
+    from hms.config.compose import compose
+    from hms.sources.scan import scan_for
+    from hms.terminal import columns
+
+    inventory = scan_for(compose("data=edf", *given.overrides), given.folder)
+    print(columns([(name, text) for name, text in inventory.facts()]))
+    if given.csv is not None:
+        given.csv.write_text(inventory.to_csv(), encoding="utf-8")
+        print(f"{given.csv}: a row for each of {len(inventory.files)} recordings")
+
+
 def _rm(given: argparse.Namespace) -> None:
     from hms.results.run import find_run
     from hms.store.garbage import remove_run
@@ -230,9 +250,12 @@ def _rm(given: argparse.Namespace) -> None:
 def _export(given: argparse.Namespace) -> None:
     from hms.engine.export import export_run
     from hms.errors import ConfigError
+    from hms.labels.items import NAMES_INSIDE
     from hms.results.run import find_run
 
     run = find_run(given.run, given.outputs)
+    if run.tells_names:
+        print(NAMES_INSIDE, file=sys.stderr)
     if given.to == "huggingface":
         size = run.to_huggingface(given.destination, licence=given.licence or "unknown")
         print(f"wrote {run.hash} for Hugging Face's datasets to {given.destination}: {size / 1e6:.1f} MB")

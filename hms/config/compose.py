@@ -15,6 +15,9 @@ from hms.registry import did_you_mean
 
 # --- composing -----------------------------------------------------------------------------------
 
+OPEN_MAPPINGS = ("data.aliases",)
+"""Settings whose names are the user's own."""
+
 
 def conf_dir() -> Path:
     """Return the folder of the YAML files, in a checkout as in an installed wheel."""
@@ -56,13 +59,20 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     _check_overrides(texts, folders)
     with _own_hydra(folders[0]):
         try:
-            raw = hydra_compose("config", overrides=[*texts, *extra])
+            raw = hydra_compose("config", overrides=[*map(_with_new_names, texts), *extra])
         except (HydraException, OmegaConfBaseException, ValueError) as error:
             groups = group_options(folders)
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
     return build_config(raw)
+
+
+def _with_new_names(text: str) -> str:
+    """Let an override give names to a mapping that takes any: ``data.aliases={X1: Fp1}`` adds to it."""
+    path = text.partition("=")[0]
+    is_open = any(path == name or path.startswith(f"{name}.") for name in OPEN_MAPPINGS)
+    return f"++{text}" if is_open else text
 
 
 @contextmanager

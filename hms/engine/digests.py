@@ -20,6 +20,9 @@ class RecordingDigests:
 
     path: Path
     known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
+    notes: dict[str, list[list[str]]] = field(default_factory=dict)
+    """What was mended of a recording when it was last read: a flag and a text each."""
+
     version: int = 0
     """Raised with everything learned."""
 
@@ -27,6 +30,7 @@ class RecordingDigests:
         """Read the journal."""
         for line in read_journal(self.path)[0]:
             self._learn(line["recordings"])
+            self.notes.update(line.get("notes", {}))
         return self
 
     def of(self, part: Part) -> str | None:
@@ -36,17 +40,19 @@ class RecordingDigests:
             return None
         return entry[2]
 
-    def add(self, parts: Iterable[Part], digests: dict[str, str]) -> None:
-        """Keep the digests of what was read."""
+    def add(self, parts: Iterable[Part], digests: dict[str, str], notes: dict[str, list[list[str]]]) -> None:
+        """Keep the digests of what was read, and what was mended."""
         rows = [
             [part.name, part.place.size, part.place.mtime_ns, digests[part.name]]
             for part in parts
             if part.name in digests and self.of(part) != digests[part.name]
         ]
-        if rows:
+        new = {name: texts for name, texts in notes.items() if self.notes.get(name) != texts}
+        if rows or new:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            append_journal(self.path, {"recordings": rows})
+            append_journal(self.path, {"recordings": rows} | ({"notes": new} if new else {}))
             self._learn(rows)
+            self.notes.update(new)
 
     def forget(self, part: Part) -> None:
         """Take a part for one that was never read."""

@@ -92,6 +92,9 @@ class ChunkResult:
     failed: set[int] = field(default_factory=set)
     """Rows of items that could not be read or computed, for whatever reason."""
 
+    notes: dict[str, list[list[str]]] = field(default_factory=dict)
+    """What was mended of a recording: a flag and a text each."""
+
     seconds: dict[str, float] = field(default_factory=dict)
     n_items: int = 0
 

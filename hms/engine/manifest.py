@@ -60,6 +60,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "recordings": {
             "count": len(plan.places),
             "digest": digest_of([[p.name, p.place.size, plan.digests.of(p)] for p in plan.parts]),
+            "mended": _mended(plan),
         },
         "stages": {stage.name: _stage_note(plan, stage, account) for stage in plan.products},
         "times": {name: round(seconds, 4) for name, seconds in account.seconds.items()},
@@ -67,6 +68,12 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def _mended(plan: Plan) -> dict[str, list[list[str]]]:
+    """Return what was mended of recordings: a flag and a text each."""
+    notes = plan.digests.notes
+    return {place.recording: notes[place.recording] for place in plan.places if place.recording in notes}
 
 
 def _absolute_data(plan: Plan) -> dict[str, Any]:

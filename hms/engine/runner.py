@@ -207,7 +207,7 @@ def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
 
 def _keep(plan: Plan, tasks: Sequence[Task], result: ChunkResult, account: Account) -> None:
     """Record what a chunk made; its files are on disk already."""
-    plan.digests.add({task.part for task in tasks}, result.digests)
+    plan.digests.add({task.part for task in tasks}, result.digests, result.notes)
     for key, made in result.stages.items():
         if made.files or made.records:
             plan.folders[key].append(made.files, made.records, made.seconds, len(made.records))

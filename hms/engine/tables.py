@@ -47,7 +47,8 @@ def open_tables(plan: Plan) -> Tables:
             "stages": _asked(plan),
             "votes": plan.votes.digest,
             "versions": versions(),
-        },
+        }
+        | ({"patients": plan.votes.patients} if plan.votes.patients else {}),
     )
 
 

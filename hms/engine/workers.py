@@ -6,6 +6,7 @@ and the tests all go through it.
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import signal
@@ -156,6 +157,7 @@ class _Chunk:
                 self._exclude(work, None, Unusable("out of memory", permanent=False), "read")
             return
         self.result.digests[task.part.name] = digest
+        self._note(task.part.place.recording, opened)
         reader = self.job.reader(opened, task.part.kind)
         for work in task.items:
             key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
@@ -169,6 +171,13 @@ class _Chunk:
                 self._exclude(work, key, reason, "read", due)
                 continue
             yield _Item(work, key, segment, due)
+
+    def _note(self, recording: str, opened: Any) -> None:
+        """Keep what a reader had to mend; a file that cannot be used says so elsewhere."""
+        with contextlib.suppress(Unusable):
+            notes = [list(note) for note in getattr(opened, "notes", ())]
+            if notes:
+                self.result.notes[recording] = notes
 
     def prepare(self, batch: Sequence[_Item]) -> None:
         """Compute what is due, stage by stage rather than item by item.

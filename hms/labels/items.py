@@ -12,6 +12,7 @@ the length is the setting ``length_s``.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -165,6 +166,22 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     items["window_length_s"] = window.length_s
     items["item_id"] = _item_ids(items, unit)
     return items[[*ITEM_COLUMNS, *columns, *own_columns(frame)]]
+
+
+_NO_NAME = re.compile(r"[0-9]+|[rp][0-9a-f]{16}")
+"""A plain number, or what `hms.sources.pseudonyms` puts in a name's place."""
+
+NAMES_INSIDE = (
+    "names of recordings or patients are inside, in tables and in names of files; "
+    "data.pseudonyms puts ids in their place"
+)
+"""What is said where a run is passed on."""
+
+
+def names_inside(items: pd.DataFrame) -> bool:
+    """Tell whether any recording or patient goes by something else than a plain number or a pseudonym."""
+    names = {str(name) for column in ("recording", "patient_id") for name in items[column]}
+    return not all(_NO_NAME.fullmatch(name) for name in names)
 
 
 def own_columns(frame: pd.DataFrame) -> list[str]:

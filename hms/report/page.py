@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
+from hms.labels.items import NAMES_INSIDE, names_inside
 from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.labels.votes import only_labelled
 from hms.quality.ledger import GRADES
@@ -104,6 +105,7 @@ def render_page(
         "report.html.j2",
         run=facts["run"],
         class_colours=class_colours(len(table["classes"])),
+        notes=_notes(items, facts),
         headlines=headlines(used, len(items), ledger, duplicates, labels, splits),
         has_labels=labels is not None,
         sections=sections,
@@ -116,6 +118,13 @@ def render_page(
         versions=facts["versions"],
         excluded=_excluded(items, reasons),
     )
+
+
+def _notes(items: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known before the page is passed on or its folds are believed."""
+    who = f"Patients: {facts['patients']}." if facts.get("patients") else ""
+    names = f"{NAMES_INSIDE[0].upper()}{NAMES_INSIDE[1:]}." if names_inside(items) else ""
+    return [note for note in (who, names) if note]
 
 
 # --- headlines -----------------------------------------------------------------------------------

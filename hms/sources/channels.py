@@ -140,10 +140,15 @@ class Channels:
         found = (c.reference for c in self.keyed.values() if is_electrode(c.name))
         return tuple(dict.fromkeys(found))
 
+    @cached_property
+    def n_eeg(self) -> int:
+        """How many channels are electrodes or derivations."""
+        return sum(is_electrode(c.name) or is_derivation(c.name) for c in self.keyed.values())
+
     @property
     def has_eeg(self) -> bool:
         """Whether any channel is an electrode or a derivation."""
-        return any(is_electrode(c.name) or is_derivation(c.name) for c in self.keyed.values())
+        return self.n_eeg > 0
 
     def chosen(self, wanted: tuple[str, ...]) -> View:
         """Return those of the wanted channels that there are, one for each name.

@@ -262,7 +262,6 @@ class PrivateRecording:
     def __init__(self, recording: Recording, params: SourceParams) -> None:
         self._recording, self._params = recording, params
         self.sfreq = recording.sfreq
-        self.notes: tuple[tuple[str, str], ...] = ()
         named: Channels | None = getattr(recording, "named", None)
         self.named = None if named is None else replace(named, is_private=True)
 
@@ -278,6 +277,12 @@ class PrivateRecording:
             return self._recording.n_samples
         except Unusable as reason:
             raise _hushed(reason, self._params) from None
+
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What was mended, in our own words."""
+        found: tuple[tuple[str, str], ...] = getattr(self._recording, "notes", ())
+        return found
 
     @property
     def stretches(self) -> tuple[Stretch, ...]:

@@ -36,6 +36,13 @@ def looks_like(folder: Path, *, made_here: str) -> tuple[str, str] | None:
     return None
 
 
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
 def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> Iterator[tuple[str, str]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
@@ -44,7 +51,7 @@ def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> It
     if any(entry.name == made_here for entry in entries):
         return
     for entry in entries:
-        if entry.is_dir():
+        if _is_folder(entry):
             if levels > 1 and not entry.name.startswith("."):
                 yield from _names(Path(entry.path), made_here, levels - 1, f"{above}{entry.name}/")
         else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -111,9 +112,9 @@ def _lacks(lacking: tuple[str, ...], segment: Segment, n_wanted: int) -> str:
     reason += f"; it has {', '.join(segment.channels) or 'none of the known names'}"
     if segment.unknown:
         reason += f", and labels that are not known: {', '.join(segment.unknown)}"
-    example = next(iter(segment.unknown), "X1")
+    example = re.sub(r"([^\w .+-])", r"\\\1", next(iter(segment.unknown), "X1"))
     return (
-        f"{reason} (data.aliases={{'{example}': Fp1}} says what a label means, "
+        f"{reason} ('data.aliases={{{example}: Fp1}}' says what a label means, "
         "data.missing=dead leaves such pairs out of their chain)"
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
@@ -17,6 +18,7 @@ from hms.config.identity import settings_before
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError, ManifestError
 from hms.labels.folds import Split, splits_of
+from hms.labels.items import names_inside
 from hms.labels.summary import class_counts
 from hms.labels.votes import has_label
 from hms.registry import did_you_mean, kinds, lookup
@@ -27,6 +29,14 @@ if TYPE_CHECKING:
     import pandas as pd
 
 __all__ = ["Package", "PackageLabels", "find_package", "list_packages"]
+
+
+MENDED = {
+    "cut": "the end was cut, the whole records are used",
+    "mended": "the header was mended",
+    "offset": "an offset was taken off before float32",
+}
+"""What a reader had to mend, by flag; the manifest has the details by recording."""
 
 
 @dataclass(frozen=True)
@@ -194,6 +204,7 @@ class Package:
         if self.manifest.get("patients"):
             facts.append(("patients", f"{self.meta['patient_id'].nunique()}, {self.manifest['patients']}"))
         facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
+        facts += [("mended", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
             labelled = self.labels.has_label
@@ -209,6 +220,17 @@ class Package:
         facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
         facts.append(("folder", str(self.path)))
         return facts
+
+    def _mended(self) -> list[str]:
+        """Return how many recordings were mended in each way, most first."""
+        mended = self.manifest["recordings"].get("mended", {})
+        flags = Counter(flag for notes in mended.values() for flag in {flag for flag, _ in notes})
+        return [f"{count}: {MENDED.get(flag, flag)}" for flag, count in flags.most_common()]
+
+    @cached_property
+    def tells_names(self) -> bool:
+        """Whether names of recordings or patients are inside, not plain numbers or pseudonyms alone."""
+        return names_inside(self.meta)
 
     def _source(self) -> str:
         """Return the option of ``data`` and the folder that the recordings are from."""

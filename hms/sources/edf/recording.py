@@ -96,6 +96,11 @@ class EdfRecording:
         return () if self._header is None else self._header.signals
 
     @property
+    def rates_hz(self) -> tuple[float, ...]:
+        """Sampling rate of each signal as it is in the file."""
+        return tuple(float(signal.n_samples / self.header.record_s) for signal in self.signals)
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Keys of the file's channels."""
         return self.named.keys

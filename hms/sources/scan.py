@@ -1,0 +1,317 @@
+"""An inventory of a folder before anything is prepared: what is there, and what would become of it.
+
+Every file is opened as a run would open it; nothing that is wrong with one stops the rest.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from hms.config.schema import Config
+from hms.errors import ConfigError, Unusable
+from hms.signal.montage import all_derivations, find_sources, why_lacking
+from hms.sources.base import Place, SourceParams, present
+from hms.sources.channels import Channels
+from hms.sources.edf import EdfRecording
+from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
+from hms.sources.files import one_line, place_of, read_bytes
+from hms.sources.folder import base_of, find_files
+from hms.sources.formats import FORMATS, ending_of
+from hms.sources.kaggle import ParquetRecording
+from hms.sources.names import listed
+from hms.sources.recognition import looks_like
+
+__all__ = ["FileFacts", "Inventory", "scan_folder", "scan_for"]
+
+SHOWN_LABELS, SHOWN_REASONS = 40, 20
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """What is known of one file.
+
+    Attributes
+    ----------
+    file : path relative to the folder
+    format : by the ending of its name
+    size : bytes
+    duration_s : length, interruptions included
+    interruptions : how many
+    sfreq_hz : rates of its channels, most frequent first
+    n_channels, n_eeg : channels in all, and electrodes and pairs among them
+    references : what electrodes were recorded against
+    unknown : labels that mean nothing here
+    header_patient : whether the header names somebody
+    folder : first folder below the one scanned
+    mended : what a reader has to mend
+    left_out : why a run with these settings would leave the whole recording out, empty if it would not
+    """
+
+    file: str
+    format: str
+    size: int = 0
+    duration_s: float | None = None
+    interruptions: int = 0
+    sfreq_hz: str = ""
+    n_channels: int = 0
+    n_eeg: int = 0
+    references: str = ""
+    unknown: str = ""
+    header_patient: bool = False
+    folder: str = ""
+    mended: str = ""
+    left_out: str = ""
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """What a folder holds.
+
+    Attributes
+    ----------
+    files : one entry a recording, in the order of names
+    others : names of the other files
+    looks_like : the option of ``data`` that the folder looks like, empty if none
+    patients : how many the headers name
+    seconds : what the look took
+    """
+
+    files: list[FileFacts]
+    others: list[str]
+    looks_like: str
+    patients: int
+    seconds: float
+
+    def to_csv(self) -> str:
+        """Return one row a recording."""
+        out = io.StringIO(newline="")
+        writer = csv.DictWriter(out, [f.name for f in fields(FileFacts)], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(facts) for facts in self.files)
+        return out.getvalue()
+
+    def facts(self) -> list[tuple[str, str]]:
+        """Return names and texts for a table: what there is, and what would be left out."""
+        read = [f for f in self.files if f.duration_s is not None]
+        rows = [("recordings", _counted(f.format for f in self.files) or "none")]
+        rows += [("looks like", f"data={self.looks_like}" if self.looks_like else "")]
+        rows += [("other files", _counted(ending_of(name) or "without ending" for name in self.others))]
+        rows += [("durations", _durations([f.duration_s for f in read if f.duration_s is not None]))]
+        rows += [("rates", _counted(f"{f.sfreq_hz} Hz" for f in read if f.sfreq_hz))]
+        rows += [("references", _counted(f.references for f in read if f.references))]
+        rows += [("EEG channels", _counted(str(f.n_eeg) for f in read))]
+        rows += [("unknown labels", self._unknown(read))]
+        rows += [("interrupted", _files([f.file for f in read if f.interruptions]))]
+        rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files)]
+        rows += [("patients", self._patients(read))]
+        rows += [("left out", text) for text in _grouped((f.left_out, f.file) for f in self.files)]
+        usable = sum(not f.left_out for f in self.files)
+        rows += [("would be used", f"{usable} of {len(self.files)}")]
+        pace = self.seconds * 1000 / max(len(self.files), 1)
+        rows += [("seconds", f"{self.seconds:.1f}, {pace:.1f} per thousand files")]
+        return [(name, text) for name, text in rows if text]
+
+    @staticmethod
+    def _unknown(read: Sequence[FileFacts]) -> str:
+        count = Counter(label for f in read for label in f.unknown.split(" | ") if label)
+        texts = [f"{label} ({n})" for label, n in count.most_common()]
+        return listed(texts, SHOWN_LABELS)
+
+    def _patients(self, read: Sequence[FileFacts]) -> str:
+        named = sum(f.header_patient for f in read)
+        folders = {f.folder for f in read}
+        by_folder = f"{len(folders)} first folders" if folders - {""} else "no folders"
+        return f"headers name {self.patients} in {named} of {len(read)} files; {by_folder} (data.patient)"
+
+
+def scan_folder(
+    root: str,
+    *,
+    aliases: Mapping[str, str],
+    derivations: Sequence[str],
+    window_s: float,
+    unit: str | None = None,
+    opened: Callable[[str, Place], Any] | None = None,
+) -> Inventory:
+    """Look at every recording of a folder.
+
+    Parameters
+    ----------
+    root : folder, or one file
+    aliases : names in files to names used here
+    derivations : pairs of the montage
+    window_s : length of a window
+    unit : of channels whose header states none
+    opened : opens a file of a format that hms does not read itself, by its ending; None: it is named alone
+
+    Raises
+    ------
+    ConfigError
+        If the folder is not there.
+    """
+    began = time.perf_counter()
+    base, only = base_of(root, "recordings")
+    found = find_files(base, tuple(FORMATS), only=only)
+    patients: set[str] = set()
+    files = []
+    for name, path in found.files.items():
+        place = place_of(name, path)
+        files.append(_look(place, dict(aliases), tuple(derivations), window_s, unit, opened, patients))
+    like = looks_like(base, made_here="")
+    seconds = time.perf_counter() - began
+    return Inventory(files, found.others, like[0] if like else "", len(patients), seconds)
+
+
+def scan_for(cfg: Config, root: str) -> Inventory:
+    """Look at a folder with the names, the montage and the window of a configuration."""
+    settings = cfg.data
+    return scan_folder(
+        root,
+        aliases=dict(settings.aliases) if isinstance(settings, SourceParams) else {},
+        derivations=all_derivations(cfg.at("montage.chains")),
+        window_s=cfg.at("window.length_s"),
+        unit=getattr(settings, "unit", None),
+        opened=_opener(dict(settings.aliases)) if isinstance(settings, SourceParams) else None,
+    )
+
+
+def _opener(aliases: dict[str, str]) -> Callable[[str, Place], Any] | None:
+    """Return what opens the formats that MNE reads, None where it is not installed."""
+    from hms.sources.mne.files import ENDINGS, files_of
+    from hms.sources.mne.recording import MneRecording, import_mne
+
+    try:
+        import_mne()
+    except ConfigError:
+        return None
+
+    def opened(ending: str, place: Place) -> Any:
+        return MneRecording(place, aliases, files_of(place.path)) if ending in ENDINGS else None
+
+    return opened
+
+
+def _look(
+    place: Place,
+    aliases: dict[str, str],
+    derivations: tuple[str, ...],
+    window_s: float,
+    unit: str | None,
+    opened: Callable[[str, Place], Any] | None,
+    patients: set[str],
+) -> FileFacts:
+    """Return what is known of a file, whatever is wrong with it."""
+    ending = ending_of(place.recording)
+    folder = place.recording.partition("/")[0] if "/" in place.recording else ""
+    known: dict[str, Any] = {
+        "file": place.recording, "format": FORMATS[ending][0], "size": place.size or 0, "folder": folder,
+    }  # fmt: skip
+    try:
+        recording = _opened(place, ending, aliases, unit, opened)
+        if recording is None:
+            return FileFacts(**known, left_out=f"its way in is {FORMATS[ending][1]}")
+        known |= _facts_of(recording, patients)
+        known["left_out"] = _why_left_out(recording, derivations, window_s)
+    except Unusable as reason:
+        known["left_out"] = reason.reason
+    except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
+        known["left_out"] = f"{type(error).__name__}: {one_line(error)}"
+    return FileFacts(**known)
+
+
+def _opened(
+    place: Place,
+    ending: str,
+    aliases: dict[str, str],
+    unit: str | None,
+    opened: Callable[[str, Place], Any] | None,
+) -> Any:
+    if ending in EDF_ENDINGS:
+        return EdfRecording(place, aliases=aliases, unit=unit, block_s=None)
+    if ending == ".parquet":
+        return ParquetRecording(read_bytes(place), aliases)
+    return None if opened is None else opened(ending, place)
+
+
+def _facts_of(recording: Any, patients: set[str]) -> dict[str, Any]:
+    """Return what an open recording says of itself."""
+    if getattr(recording, "holds_annotations_alone", False):
+        return {"mended": "", "n_channels": 0}
+    n_samples = recording.n_samples  # raises where the file cannot be used
+    named: Channels = recording.named
+    who = getattr(recording, "patient", "")
+    patients |= {who} - {""}
+    return {
+        "duration_s": round(n_samples / recording.sfreq, 3),
+        "interruptions": max(0, len(getattr(recording, "stretches", ())) - 1),
+        "sfreq_hz": _rates(recording),
+        "n_channels": len(named.labels),
+        "n_eeg": named.n_eeg,
+        "references": ", ".join(reference or "not stated" for reference in named.references),
+        "unknown": " | ".join(named.unknown),
+        "header_patient": bool(who),
+        "mended": "; ".join(text for _, text in getattr(recording, "notes", ())),
+    }
+
+
+def _rates(recording: Any) -> str:
+    """Return the sampling rates of a recording's channels."""
+    rates: Sequence[float] = getattr(recording, "rates_hz", (recording.sfreq,))
+    return ", ".join(f"{rate:g}" for rate, _ in Counter(round(rate, 4) for rate in rates).most_common())
+
+
+def _why_left_out(recording: Any, derivations: tuple[str, ...], window_s: float) -> str:
+    """Return why no window of a recording could be used, empty if one could."""
+    if getattr(recording, "holds_annotations_alone", False):
+        return "passed over: it holds annotations alone"
+    electrodes = tuple(dict.fromkeys(part for pair in derivations for part in pair.split("-")))
+    view = present(recording, (*electrodes, *derivations))
+    needed, lacking = find_sources(view.names, derivations, view.references)
+    if lacking:
+        why = why_lacking(lacking, view.names, view.references)
+        pairs = "all pairs" if len(lacking) == len(derivations) else ", ".join(lacking)
+        return f"it lacks what the montage needs for {pairs}" + (f": {why}" if why else "")
+    stretches = getattr(recording, "stretches", ()) or ((0, recording.n_samples),)
+    longest = max(stop - start for start, stop in stretches)
+    if longest < round(window_s * recording.sfreq):
+        return f"it lasts {longest / recording.sfreq:g} s, and a window {window_s:g} s"
+    keys = tuple(key for key, name in zip(view.keys, view.names, strict=True) if name in needed)
+    start = stretches[0][0]
+    recording.read(start, start + round(recording.sfreq), keys)  # raises where a channel cannot be scaled
+    return ""
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def _counted(texts: Iterable[str]) -> str:
+    return listed([f"{n} {text}" for text, n in Counter(texts).most_common()], SHOWN_LABELS)
+
+
+def _files(names: Sequence[str]) -> str:
+    return f"{len(names)}: {listed(names)}" if names else ""
+
+
+def _grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
+    """Return a text for each reason, most files first, that names the first of them."""
+    groups: dict[str, list[str]] = {}
+    for text, name in pairs:
+        if text:
+            groups.setdefault(text, []).append(name)
+    ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
+    texts = [f"{len(names)}: {text} ({listed(names, 3)})" for text, names in ordered[:SHOWN_REASONS]]
+    return texts + ([f"{len(ordered) - SHOWN_REASONS} more reasons"] if len(ordered) > SHOWN_REASONS else [])
+
+
+def _durations(seconds: list[float]) -> str:
+    if not seconds:
+        return ""
+    ordered = sorted(seconds)
+    middle = ordered[len(ordered) // 2]
+    return f"{ordered[0]:g} to {ordered[-1]:g} s, median {middle:g} s, {sum(ordered) / 3600:.1f} h in all"

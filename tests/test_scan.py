@@ -1,0 +1,146 @@
+"""`hms scan`, names on the command line, and what a run says of files that were mended or tell names."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from conftest import Prepared
+from edf_files import EdfFile, tones
+
+import hms
+from hms.cli import main as hms_main
+from hms.competition import EEG_CHANNELS
+
+Command = Callable[..., Prepared]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Return a folder with one file of each kind that a look has to tell apart."""
+    root = tmp_path / "all"
+    EdfFile(patient="MRN1 F X Somebody", reserved="EDF+C", onset=lambda n: n).write(root / "p1" / "good.edf")
+    EdfFile(patient="MRN2 F X Somebody", reserved="EDF+C", onset=lambda n: n).write(root / "p2" / "good.edf")
+    EdfFile(eeg=tones(60, 250), per_record=250, labels=[f"EEG {n}-LE" for n in EEG_CHANNELS]).write(
+        root / "p2" / "r250.EDF"
+    )
+    EdfFile(eeg=tones(60, n=2), labels=["Thorax", "A7"]).write(root / "foreign.edf")
+    EdfFile(eeg=tones(8)).write(root / "short.edf")
+    EdfFile(unit="degC").write(root / "unit.edf")
+    EdfFile(fill=b"\0").write(root / "mended.edf")
+    EdfFile(eeg=tones(120), reserved="EDF+D", onset=lambda n: n if n < 60 else n + 100).write(
+        root / "gap.edf"
+    )
+    mixed = ["T3-A1" if n == "T3" else f"{n}-A2" for n in EEG_CHANNELS]
+    EdfFile(labels=mixed).write(root / "mixed.edf")
+    EdfFile(eeg=np.zeros((0, 200)), labels=[], duration="0", reserved="EDF+C", onset=lambda n: n).write(
+        root / "hypnogram.edf"
+    )
+    (root / "text.edf").write_text("no recording")
+    (root / "empty.edf").write_bytes(b"")
+    (root / "loop.edf").symlink_to("loop.edf")
+    (root / "a\nb.edf").write_bytes(b"x")
+    (root / "notes.txt").write_text("x")
+    (root / "._good.edf").write_bytes(b"x")
+    (root / ".hidden").mkdir()
+    (root / ".hidden" / "x.edf").write_bytes(b"x")
+    (root / "dir.edf").mkdir()
+    return root
+
+
+def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path, capsys):
+    """It never stops at a bad file, and writes one row a recording."""
+    assert hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")]) == 0
+    out = capsys.readouterr().out
+    for text in (
+        "14 EDF", "data=edf", "1 .txt", "200 Hz", "250 Hz", "LE", "A1", "A7 (1)", "Thorax (1)",
+        "headers name 2 in 2 of", "zero bytes for spaces", "interrupted", "gap.edf",
+        "F7-T3 (F7 against A2 and T3 against A1)", "lasts 8 s, and a window 10 s",
+        "its unit is 'degC'", "the file is empty", "not EDF or BDF", "annotations alone",
+        "per thousand files", "a\\nb.edf",
+    ):  # fmt: skip
+        assert text in out, text
+    with (tmp_path / "scan.csv").open(newline="", encoding="utf-8") as file:
+        rows = {row["file"]: row for row in csv.DictReader(file)}
+    assert len(rows) == 14
+    assert rows["p1/good.edf"]["left_out"] == ""
+    assert rows["p1/good.edf"]["folder"] == "p1"
+    assert (rows["p2/r250.EDF"]["sfreq_hz"], rows["p2/r250.EDF"]["references"]) == ("250", "LE")
+    assert rows["gap.edf"]["interruptions"] == "1"
+    assert float(rows["gap.edf"]["duration_s"]) == 220
+    assert {name for name, row in rows.items() if not row["left_out"]} == {
+        "p1/good.edf", "p2/good.edf", "p2/r250.EDF", "mended.edf", "gap.edf",
+    }  # fmt: skip
+
+
+def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Command):
+    """What the look would use is used, and nothing else."""
+    hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")])
+    rows = pd.read_csv(tmp_path / "scan.csv", keep_default_na=False)
+    run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "max_failed_share=1")
+    ended = command(*run)
+    assert ended.code == 0, ended.err
+    used = hms.load(outputs=tmp_path / "outputs").meta["recording"]
+    assert set(used) == set(rows["file"][rows["left_out"] == ""])
+    assert "passed over 1 files of annotations alone: hypnogram.edf" in ended.err
+
+
+def test_a_scan_of_nothing_and_of_one_file(tmp_path, capsys):
+    assert hms_main(["scan", str(tmp_path / "none")]) == 2
+    assert "is not a folder, and no file" in capsys.readouterr().err
+    path = EdfFile().write(tmp_path / "one.edf")
+    assert hms_main(["scan", str(path)]) == 0
+    assert "1 of 1" in capsys.readouterr().out
+
+
+def test_names_can_be_given_on_the_command_line(tmp_path, command: Command):
+    """They add to those there are; a scan takes them too."""
+    labels = ["X1", "X 2", *EEG_CHANNELS[2:]]
+    EdfFile(labels=labels).write(tmp_path / "d" / "a.edf")
+    base = ("data=edf", f"data.root={tmp_path / 'd'}", "stages=[waveforms]")
+    ended = command(*base)
+    assert ended.code == 3
+    assert "labels that are not known: X1, X 2 ('data.aliases={X1: Fp1}' says what a label means" in ended.err
+    assert command(*base, "data.aliases={X1: Fp1, X 2: F3}").code == 0
+    cfg = hms.compose(*base, "data.aliases.X1=Fp1")
+    assert dict(cfg.at("data.aliases")) == {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6", "X1": "Fp1"}
+
+
+def test_what_was_mended_is_in_the_manifest_and_told(tmp_path, command: Command, outputs: Path):
+    """Also in a later run that computes nothing of the recording."""
+    path = EdfFile(fill=b"\0").write(tmp_path / "d" / "a.edf")
+    path.write_bytes(path.read_bytes()[:-100])
+    EdfFile().write(tmp_path / "d" / "b.edf")
+    base = ("data=edf", f"data.root={tmp_path / 'd'}", "stages=[waveforms]")
+    ended = command(*base)
+    assert "1: the end was cut, the whole records are used" in ended.out
+    assert "1: the header was mended" in ended.out
+    mended = hms.load(outputs=outputs).manifest["recordings"]["mended"]
+    assert [flag for flag, _ in mended["a.edf"]] == ["mended", "cut"]
+    assert "b.edf" not in mended
+    command(*base, "unit=per_row")
+    assert hms.load(outputs=outputs).manifest["recordings"]["mended"] == mended
+
+
+def test_export_and_report_say_that_names_are_inside(tmp_path, command: Command, outputs: Path, capfd):
+    """Where ids are plain numbers there is nothing to say."""
+    EdfFile(eeg=tones() + np.random.default_rng(0).normal(0, 9, (19, 12_000))).write(
+        tmp_path / "d" / "Anna.edf"
+    )
+    assert command("data=edf", f"data.root={tmp_path / 'd'}").code == 0
+    assert hms_main(["--outputs", str(outputs), "export", "latest", str(tmp_path / "copy")]) == 0
+    assert "names of recordings or patients are inside" in capfd.readouterr().err
+    page = hms.load(outputs=outputs).report().path.read_text()
+    assert "Names of recordings or patients are inside" in page
+    assert "Patients: not declared, each recording counts as one." in page
+
+
+def test_export_says_nothing_where_ids_are_numbers(finished, tmp_path, capsys):
+    outputs = finished.path.parent
+    assert hms_main(["--outputs", str(outputs), "export", finished.hash, str(tmp_path / "copy")]) == 0
+    assert capsys.readouterr().err == ""
+    assert "are inside" not in finished.report().path.read_text()

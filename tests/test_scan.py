@@ -81,7 +81,7 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     """What the look would use is used, and nothing else."""
     hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")])
     rows = pd.read_csv(tmp_path / "scan.csv", keep_default_na=False)
-    run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "max_failed_share=1")
+    run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "max_failed_share=1", "unit=per_row")
     ended = command(*run)
     assert ended.code == 0, ended.err
     used = hms.load(outputs=tmp_path / "outputs").meta["recording"]

@@ -17,6 +17,8 @@ WIDTH = 480.0
 TITLES = ("Agreement beyond chance", "Agreement by number of votes")
 MARKS = (INK, MUTED)
 ROW_HEIGHT = 30.0
+LEAST_PATIENTS = 5
+"""Effective patients from which a share without an interval is worth a dot."""
 
 
 def agreement_cards(found: Mapping[str, Any], classes: Classes) -> list[Card]:
@@ -79,8 +81,12 @@ def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
     ticks = [(i + 0.5, f"{group['votes']}") for i, group in enumerate(groups)]
     parts += axes(frame, xlabel="votes of an item", ylabel="others who say the same", xticks=ticks)
     for name, title, colour in zip(classes.names, classes.titles, class_colours(len(classes)), strict=True):
-        shares = [group["by_class"][name]["confirmed"]["value"] for group in groups]
-        met = [(i + 0.5, share) for i, share in enumerate(shares) if share is not None]
+        figures = [group["by_class"][name]["confirmed"] for group in groups]
+        met = [
+            (i + 0.5, figure["value"])
+            for i, figure in enumerate(figures)
+            if figure["value"] is not None and figure["effective_patients"] >= LEAST_PATIENTS
+        ]
         points = frame.points([at for at, _ in met], [share for _, share in met])
         parts.append(line(points, colour, tip=title))
         parts += [
@@ -89,6 +95,7 @@ def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
         ]
     for i, group in enumerate(groups):
         parts.append(text(frame.x(i + 0.5), frame.top + 10, f"{group['items']}", "m n"))
-    note = "Where one vote says a class, the share of the item's other votes that do; above: items."
+    note = "Where one vote says a class, the share of the item's other votes that do; above: items. "
+    note += f"Shares of fewer than {LEAST_PATIENTS} effective patients are not drawn."
     alt = f"Share of other votes that confirm a vote, by class and number of votes. {note}"
     return Card(TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)

@@ -25,7 +25,7 @@ def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
         "prediction that saw neither them nor their patient; here are the first. Improbable is not wrong: "
         "look at the traces. Nothing is left out because of it."
     )
-    cards = [spoken(TITLE, said)]
+    cards = [Card("What these are", f'<p class="empty">{escape(said)}</p>', "", "wide")]
     for place, example in enumerate(examples, start=1):
         body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
         cards.append(Card(f"{place}: {example.item_id}", body, ""))

@@ -310,7 +310,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",

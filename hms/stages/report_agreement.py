@@ -23,7 +23,7 @@ class ReportAgreement(ReportPart):
     """How far experts agree beyond chance, by stratum, class and number of votes."""
 
     name = "report_agreement"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (*Summary.files, *Labels.files)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/agreement.html",)
     sections: ClassVar[Mapping[str, str]] = {"agreement": "Agreement"}

@@ -664,6 +664,14 @@ def test_the_page_links_runs_and_shows_every_override_whole() -> None:
     assert "cwt=&lt;b&gt;" in page
 
 
+def test_the_luck_of_the_best_stands_in_every_form_of_the_table() -> None:
+    board = board_of(Row(1, 2, "a=2", None, kl_high=0.5, luck=0.0123), notes=("luck",))
+    assert b",0.0123," in board.to_csv()
+    assert json.loads(board.to_json())["luck"] == 0.01
+    assert "luck of the best" in str(board)
+    assert "0.012" in sweep_page(board).decode()
+
+
 def test_where_no_interval_holds_its_place_says_so() -> None:
     board = board_of(Row(1, 1, "a=1", None, kl_high=0.5), best=1, winner=None)
     assert "0.500 (no interval)" in str(board)

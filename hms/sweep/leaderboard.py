@@ -46,7 +46,8 @@ class Row:
 
     Differences are those of the objective, item by item; below 0, the member is better. Their
     intervals of 95 % hold for all members at once. ``told_from_reference`` and ``told_from_best``
-    are ``better``, ``worse``, ``no`` or ``too few patients``. ``confirmed`` is the objective on
+    are ``better``, ``worse``, ``no`` or ``too few patients``. ``luck`` stands in the best member's line:
+    by how much it would beat the reference if all were equal. ``confirmed`` is the objective on
     patients set aside, where ``sweep.confirm`` is true. ``page`` is where the run's report, or
     its folder, lies, as seen from the leaderboard.
     """
@@ -76,6 +77,7 @@ class Row:
     to_best_lower: float | None = None
     to_best_upper: float | None = None
     told_from_best: str = ""
+    luck: float | None = None
     confirmed: float | None = None
     confirmed_lower: float | None = None
     confirmed_upper: float | None = None
@@ -225,6 +227,7 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
     ("KL, all", ("kl_all",), _interval("kl_all")),
     ("{objective} minus reference", ("difference",), _interval("difference", signed=True)),
     ("told apart", ("told_from_reference", "told_from_best"), told_apart),
+    ("luck of the best", ("luck",), lambda row: _number(row.luck)),
     ("on patients set aside", ("confirmed",), _interval("confirmed")),
     ("minus reference there", ("confirmed_difference",), _interval("confirmed_difference", signed=True)),
     ("s computed", ("seconds_computed",), lambda row: _seconds(row.seconds_computed)),
@@ -275,7 +278,7 @@ def make_leaderboard(
         reference=found.reference,
         best=None if standings is None else standings.best,
         winner=None if standings is None else standings.winner,
-        luck=None if standings is None or np.isnan(standings.luck) else standings.luck,
+        luck=None if standings is None else _known(standings.luck),
         rows=tuple(sorted(rows.values(), key=_order)),
         notes=tuple(notes),
     )
@@ -392,7 +395,12 @@ def _with_standings(rows: Mapping[int, Row], standings: Standings) -> dict[int, 
         made[number] = replace(made[number], told_from_reference=_verdict(one), **filled)
     for number, one in standings.to_best.items():
         made[number] = replace(made[number], told_from_best=_verdict(one), **_filled("to_best", one))
-    return made
+    best = made[standings.best]
+    return made | {standings.best: replace(best, luck=_known(standings.luck))}
+
+
+def _known(value: float) -> float | None:
+    return None if np.isnan(value) else value
 
 
 def _verdict(difference: Interval) -> str:

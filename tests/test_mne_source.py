@@ -166,6 +166,32 @@ def test_large_offsets_are_taken_off_before_float32(tmp_path):
     assert abs(difference[0]) < 100
 
 
+def test_what_readers_print_stays_out_of_the_output(tmp_path, capsys, monkeypatch):
+    """Some readers print remarks, and one prints birth dates."""
+    path = write_brainvision(tmp_path / "r.vhdr", noise(2000, names=("Fp1",)))
+    recording = opened(path)
+    get_data = type(recording.raw).get_data
+
+    def chatty(*arguments, **options):
+        print("birthdate 1.1.1970")
+        return get_data(*arguments, **options)
+
+    monkeypatch.setattr(type(recording.raw), "get_data", chatty)
+    recording.read(0, 10, ("Fp1",))
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_reader_that_fails_at_samples_is_a_reason(tmp_path, monkeypatch):
+    recording = opened(write_brainvision(tmp_path / "r.vhdr", noise(2000, names=("Fp1",))))
+
+    def broken(*arguments, **options):
+        raise AssertionError((500, 496))
+
+    monkeypatch.setattr(type(recording.raw), "get_data", broken)
+    with pytest.raises(Unusable, match=r"MNE cannot read its samples: \(500, 496\)"):
+        recording.read(0, 10, ("Fp1",))
+
+
 @pytest.mark.parametrize(
     ("name", "content", "text"),
     [

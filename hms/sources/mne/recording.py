@@ -9,11 +9,14 @@ Gramfort et al., MEG and EEG data analysis with MNE-Python, Front Neurosci 7 (20
 
 from __future__ import annotations
 
+import io
 import math
 import os
 import re
+import threading
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property, lru_cache, partial
 from typing import Any
 
@@ -30,7 +33,7 @@ from hms.sources.files import one_line
 from hms.sources.formats import ending_of
 from hms.sources.rates import conversion
 
-__all__ = ["MneRecording", "import_mne", "open_raw"]
+__all__ = ["MneRecording", "import_mne", "open_raw", "quietly"]
 
 _VOLT = 107
 """FIFF_UNIT_V of the FIF constants: MNE gives such a channel in volts."""
@@ -69,6 +72,22 @@ def import_mne() -> Any:
 # --- reading -------------------------------------------------------------------------------------
 
 
+_only_one = threading.Lock()
+
+
+@contextmanager
+def quietly() -> Iterator[None]:
+    """Keep what MNE and its helpers print from the output: remarks on files, some with texts of headers.
+
+    One thread at a time, since the output is the process's.
+    """
+    mne = import_mne()
+    with _only_one, warnings.catch_warnings(), mne.utils.use_log_level("error"):
+        warnings.simplefilter("ignore")
+        with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
+            yield
+
+
 def open_raw(path: str, cnt_format: str | None = None) -> Any:
     """Return MNE's view of a recording, samples not loaded where the format allows.
 
@@ -79,14 +98,15 @@ def open_raw(path: str, cnt_format: str | None = None) -> Any:
     """
     mne = import_mne()
     try:
-        with warnings.catch_warnings(), mne.utils.use_log_level("error"):
-            warnings.simplefilter("ignore")
+        with quietly():
             return _reader(path, mne, cnt_format)(path)
     except FileNotFoundError as error:
         name = os.path.basename(str(error.filename or "")) or one_line(error)
         raise Unusable(f"a file of the recording is missing: '{name}'", permanent=False) from None
     except OSError as error:
         raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
+    except MemoryError:
+        raise
     except Exception as error:  # MNE and what it calls raise whatever a file leads to
         lacks_package = isinstance(error, ImportError) or "could not be imported" in str(error)
         raise Unusable(f"MNE cannot read it: {_told(error)}", permanent=not lacks_package) from None
@@ -106,6 +126,9 @@ def _reader(path: str, mne: Any, cnt_format: str | None) -> Callable[[str], Any]
         return partial(mne.io.read_raw_nicolet, ch_type="eeg", verbose="error")
     if ending == ".raw":
         return partial(mne.io.read_raw_egi, verbose="error")
+    if ending == ".nedf":
+        # Of pieces of a file MNE 1.13 returns too few samples; of the whole it does not.
+        return partial(mne.io.read_raw_nedf, preload=True, verbose="error")
     return partial(mne.io.read_raw, verbose="error")
 
 
@@ -309,9 +332,15 @@ class MneRecording:
         order = np.argsort(places, kind="stable")
         found = np.empty((len(places), stop - first))
         try:
-            found[order] = self.raw.get_data(np.asarray(places)[order], first, stop, verbose="error")
+            raw = self.raw
+            with quietly():
+                found[order] = raw.get_data(np.asarray(places)[order], first, stop, verbose="error")
         except OSError as error:
             raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
+        except MemoryError:
+            raise
+        except Exception as error:  # what a damaged file leads to in MNE
+            raise Unusable(f"MNE cannot read its samples: {_told(error)}") from None
         found *= 1e6
         return found
 

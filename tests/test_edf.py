@@ -326,7 +326,7 @@ def too_short(folder: Path) -> None:
         (other_text, "the file is not EDF or BDF"),
         (empty, "the file is empty"),
         (no_eeg, "it has none of the known names"),
-        (too_short, "a window of 10 s does not fit into the recording, which lasts 8 s; window.length_s"),
+        (too_short, "a window of 10 s does not fit into the recording, which lasts 8 s; window.start_s"),
     ],
 )
 def test_a_recording_that_cannot_be_used_is_one_row_with_the_reason(tmp_path, prepare_edf, spoil, reason):

@@ -476,8 +476,9 @@ def _outside_text(start_s: float, window_s: float, length_s: float) -> str:
     text = f"the window ends at {start_s + window_s:g} s but the recording lasts {length_s:g} s"
     if start_s < 0:
         text = f"a window of {window_s:g} s does not fit into the recording, which lasts {length_s:g} s"
-    is_short = length_s < SUB_WINDOW_S
-    return text + ("; window.length_s says how long a window is" if is_short and start_s < 0 else "")
+    if start_s < 0 and length_s < SUB_WINDOW_S:
+        text += "; window.start_s and window.length_s say what of 50 s it is"
+    return text
 
 
 def _outside(start: int, stop: int, stretch: Stretch) -> tuple[int, int]:

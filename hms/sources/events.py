@@ -318,11 +318,16 @@ def _read_text(path: Path, where: str) -> str:
 
 @dataclass(frozen=True)
 class Timed:
-    """A recording, its length in seconds, and where its events are found."""
+    """A recording, its length in seconds, and where its events are found.
+
+    ``stretches_s`` says where each part without an interruption begins and ends, if there are
+    interruptions.
+    """
 
     name: str
     duration_s: float
     origin: Origin
+    stretches_s: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -451,12 +456,22 @@ def windows_of(
     Events of one class that touch or overlap are one; the background is no event.
     """
     if marked is None or params.event_windows == "slide":
-        return {one.name: sliding_starts(one.duration_s, params.step_s) for one in recordings}
+        return {one.name: _sliding(one, params.step_s) for one in recordings}
     background = params.rule(ballot).background
     return {
         one.name: _centred(marked.marks.get(one.name, ()), background, one.duration_s, params.part_s)
         for one in recordings
     }
+
+
+def _sliding(one: Timed, step_s: float) -> list[float]:
+    """Return where windows start that slide over each stretch without an interruption."""
+    stretches = one.stretches_s or ((0.0, one.duration_s),)
+    return [
+        start_s + offset_s
+        for start_s, stop_s in stretches
+        for offset_s in sliding_starts(stop_s - start_s, step_s)
+    ]
 
 
 def _centred(

@@ -23,8 +23,11 @@ def place_of(recording: str, path: str) -> Place:
     """Return a file's place, with size and time where it is there."""
     try:
         status = os.stat(path)
-    except OSError:
+    except FileNotFoundError:
         return Place(recording, path, None, None)
+    except OSError as error:
+        why = f"the recording's file cannot be read: {error.strerror}"
+        return Place(recording, path, None, None, why)
     return Place(recording, path, status.st_size, status.st_mtime_ns)
 
 

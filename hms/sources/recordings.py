@@ -182,12 +182,13 @@ class FolderSource(WholeFiles):
             recording = self.open(self.place(name))
             if recording.holds_annotations_alone:
                 return None
-            duration_s = recording.duration_s
+            duration_s, stretches_s = recording.duration_s, _stretches_s(recording)
         except Unusable:
-            duration_s = SUB_WINDOW_S
+            duration_s, stretches_s = SUB_WINDOW_S, ()
         path = Path(self.found.files[name])
         own = self._events_of(name)
-        return Timed(name, duration_s, Origin(path, own, lambda ending: self.file_beside(name, ending)))
+        origin = Origin(path, own, lambda ending: self.file_beside(name, ending))
+        return Timed(name, duration_s, origin, stretches_s)
 
     def _events_of(self, name: str) -> Callable[[], list[Event]]:
         return lambda: self.open(self.place(name)).events()
@@ -206,6 +207,14 @@ class FolderSource(WholeFiles):
             return self.open(self.place(name)).patient
         except Unusable:
             return None
+
+
+def _stretches_s(recording: FileRecording) -> tuple[tuple[float, float], ...]:
+    """Return from where to where a recording goes without an interruption, s; empty where there is none."""
+    stretches = getattr(recording, "stretches", ())
+    if len(stretches) < 2:
+        return ()
+    return tuple((start / recording.sfreq, stop / recording.sfreq) for start, stop in stretches)
 
 
 def declared_patients(

@@ -54,7 +54,8 @@ def test_files_may_have_any_name(tmp_path, prepare_folder):
     """Items get ids that are safe and unique; the column `recording` keeps the relative path."""
     names = [
         "01-03-0001 PSG.edf", "p1/EEG.edf", "p2/EEG.edf", "Müller.edf", "a.b.c.EDF", "患者.edf",
-        "zeile\nzwei.edf", "x" * 240 + ".edf", "A B.edf", "A_B.edf", "con'quote,comma;.edf", "#hash:colon.edf",
+        "zeile\nzwei.edf", "x" * 240 + ".edf", "A B.edf", "A_B.edf", "con'quote,comma;.edf",
+        "#hash:colon.edf",
         "mixed.EdF",
     ]  # fmt: skip
     for name in names:

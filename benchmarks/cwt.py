@@ -53,8 +53,8 @@ Array = NDArray[Any]
 
 def settings(n_freqs: int, hop: int) -> dict[str, Any]:
     """Return what all wavelets have in common."""
-    names = ("min_hz", "max_hz", "n_freqs", "hop", "norm", "dtype", "backend")
-    return dict(zip(names, (0.5, 20.0, n_freqs, hop, "amplitude", "float32", "fft"), strict=True))
+    names = ("min_hz", "max_hz", "n_freqs", "hop", "norm", "dtype", "backend", "spacing")
+    return dict(zip(names, (0.5, 20.0, n_freqs, hop, "amplitude", "float32", "fft", "log"), strict=True))
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 import inspect
 import math
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ import pywt
 from hms import registry
 from hms.registry import PositiveFloat, register
 from hms.signal.cwt import frequencies, plan_cwt, wavelet_reach_s
-from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Superlet
+from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Stft, Superlet
 
 SFREQ = 200.0
 COMMON = {
@@ -22,6 +23,7 @@ COMMON = {
     "norm": "amplitude",
     "dtype": "float32",
     "backend": "fft",
+    "spacing": "log",
 }
 W0 = 5.441398093
 MORLET = Morlet("morlet", **COMMON, w0=W0)
@@ -488,3 +490,95 @@ def test_pywts_own_filter_explains_its_difference_exactly():
         expected, _ = pywt.cwt(signal, [scale], "cmor1.5-1.0")
         ours = kernel[math.floor(start) : kernel.size - math.ceil(start)]
         assert np.abs(ours - expected[0]).max() < 1e-10 * np.abs(expected).max()
+
+
+# --- the short-time Fourier transform ------------------------------------------------------------
+
+
+def stft(**settings: Any) -> Stft:
+    """Return settings of one window for all frequencies, 1 Hz to 20 Hz in steps of 1 Hz unless said."""
+    base = COMMON | {"min_hz": 1.0, "max_hz": 20.0, "n_freqs": 20, "spacing": "linear"}
+    return Stft("stft", **(base | settings))
+
+
+def scipys(eeg: np.ndarray, params: Stft, n_context: int, n_window: int) -> np.ndarray:
+    """Return the power by SciPy's ShortTimeFFT with a Gaussian window that sums to 1, in float64."""
+    from scipy.signal import ShortTimeFFT
+    from scipy.signal.windows import gaussian
+
+    sigma = params.window_s * 200
+    half = math.ceil(7 * sigma)
+    window = gaussian(2 * half + 1, sigma)
+    # A bin every 0.05 Hz: the frequencies asked for are among them.
+    transform = ShortTimeFFT(window / window.sum(), hop=params.hop, fs=200.0, mfft=max(4000, 2 * half + 1))
+    first = n_context // params.hop  # slices are centred on multiples of the hop
+    frames = -(-n_window // params.hop)
+    centred = eeg.astype(np.float64) - eeg.mean(axis=1, keepdims=True)
+    found = transform.stft(centred, p0=first, p1=first + frames)
+    bins = np.rint(frequencies(params).astype(np.float64) / transform.delta_f).astype(int)
+    np.testing.assert_allclose(bins * transform.delta_f, frequencies(params), atol=1e-5)
+    return np.abs(found[:, bins]) ** 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "n_context", "n_window"),
+    [
+        ({"window_s": 0.25}, 400, 2000),
+        ({"window_s": 0.08}, 200, 2000),  # 2 Hz wide: half of the lowest row is of negative frequencies
+        ({"window_s": 1.0}, 1200, 2000),
+        ({"window_s": 0.25, "min_hz": 0.5, "max_hz": 40.0, "n_freqs": 80}, 400, 10_000),
+        ({"window_s": 0.5, "hop": 4, "min_hz": 2.0, "max_hz": 2.0, "n_freqs": 1}, 800, 1000),
+        ({"window_s": 0.25, "hop": 1}, 400, 400),
+    ],
+)
+def test_stft_is_scipys_short_time_fft_with_a_gaussian(settings, n_context, n_window):
+    """Within 1e-4 of each row's maximum, at every frame, for drifts, rhythms and noise."""
+    params = stft(**settings)
+    rng = np.random.default_rng(5)
+    n = n_window + 2 * n_context
+    t = np.arange(n) / 200
+    eeg = np.stack(
+        [
+            np.cumsum(rng.standard_normal(n)) * 2,
+            40 * np.sin(2 * np.pi * 9.3 * t) + 5 * rng.standard_normal(n),
+            60 * np.sin(2 * np.pi * 0.7 * t + 1) + 10 * rng.standard_normal(n),
+        ]
+    ).astype(np.float32)
+    expected = scipys(eeg, params, n_context, n_window)
+    plan = plan_cwt(params, sfreq=200.0, n_context=n_context, n_window=n_window)
+    got = plan.power(eeg, ((0,), (1,), (2,)))
+    error = np.abs(got - expected).max(axis=2) / expected.max(axis=2)
+    assert error.max() < 1e-4, error.max()
+
+
+def test_stft_of_a_sine_has_a_quarter_of_its_squared_amplitude_and_one_width_everywhere():
+    """Power A²/4 at its own frequency; half of it half a width beside, at 4 Hz as at 16 Hz."""
+    params = stft(window_s=0.5, min_hz=1.0, max_hz=20.0, n_freqs=1901)
+    t = np.arange(4000) / 200
+    for hz in (4.0, 16.0):
+        eeg = (10 * np.sin(2 * np.pi * hz * t)).astype(np.float32)[np.newaxis]
+        power = plan_cwt(params, sfreq=200.0, n_context=1000, n_window=2000).power(eeg, ((0,),))[0, :, 125]
+        freqs = frequencies(params)
+        assert power.max() == pytest.approx(25, rel=1e-3)
+        assert freqs[power.argmax()] == pytest.approx(hz, abs=0.011)
+        wide = freqs[power > power.max() / 2]
+        # exp(-4 (pi sigma d)²) = 1/2
+        assert np.ptp(wide) == pytest.approx(2 * math.sqrt(math.log(2)) / (2 * math.pi * 0.5), abs=0.03)
+
+
+def test_stft_plan_reads_no_further_than_its_window_reaches():
+    """Of exp(-t² / sigma²) the share erfc(5.86) = 1e-16 lies beyond 5.86 sigma."""
+    assert wavelet_reach_s(stft(window_s=0.25), sfreq=200.0) == pytest.approx(0.25 * 5.864, rel=2e-2)
+
+
+@pytest.mark.parametrize(
+    ("settings", "text"),
+    [
+        ({"norm": "energy"}, "norm must be amplitude"),
+        ({"max_hz": 99.0}, r"max_hz must be at most 96.82 Hz with window_s=0.25, so that the band ends"),
+        ({"backend": "pywt"}, "backend 'pywt' has no wavelet for kind 'stft'"),
+    ],
+)
+def test_stft_settings_that_cannot_be_are_refused(settings, text):
+    with pytest.raises(ValueError, match=text):
+        stft(**({"window_s": 0.25} | settings))

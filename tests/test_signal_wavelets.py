@@ -16,6 +16,7 @@ from hms.signal.wavelets import (
     Superlet,
     components,
     frequencies,
+    is_log_spaced,
     reaches_s,
     wavelet_reach_s,
 )
@@ -28,6 +29,7 @@ COMMON = {
     "norm": "amplitude",
     "dtype": "float32",
     "backend": "fft",
+    "spacing": "log",
 }
 W0 = 2 * math.pi * math.sqrt(0.75)
 MORLET = Morlet("morlet", **COMMON, w0=W0)
@@ -185,3 +187,19 @@ def test_a_wavelet_that_never_dies_out_is_refused():
     register("cwt", "test_line", Cwt)(lambda f, c, p: (np.abs(f - c) < 1e-9).astype(float))
     with pytest.raises(ValueError, match="cwt 'test_line' does not die out within 2048 cycles"):
         wavelet_reach_s(Cwt("test_line", **COMMON), sfreq=200.0)
+
+
+@pytest.mark.parametrize(
+    ("spacing", "expected"),
+    [
+        ("log", [1.0, 2.0, 4.0, 8.0, 16.0]),
+        ("linear", [1.0, 4.75, 8.5, 12.25, 16.0]),
+        # 2595 log10(1 + f / 700), evenly: 700 (701/700)^(1 - k/4) (716/700)^(k/4) - 700
+        ("mel", [700 * (701 / 700) ** (1 - k / 4) * (716 / 700) ** (k / 4) - 700 for k in range(5)]),
+    ],
+)
+def test_frequencies_are_spaced_as_said(spacing: str, expected: list[float]) -> None:
+    given = COMMON | {"min_hz": 1.0, "max_hz": 16.0, "n_freqs": 5, "spacing": spacing}
+    found = frequencies(Morlet("morlet", **given, w0=W0))
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+    assert is_log_spaced(found) is (spacing == "log")

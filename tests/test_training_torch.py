@@ -76,6 +76,8 @@ KINDS = {
     "ricker": ("cwt=ricker", "cwt.min_hz=1"),
     "real ricker": ("cwt=ricker", "cwt.analytic=false", "cwt.min_hz=1"),
     "superlet": ("cwt=superlet", "cwt.min_hz=1"),
+    "stft": ("cwt=stft",),
+    "short stft": ("cwt=stft", "cwt.window_s=0.1", "cwt.spacing=mel"),
     "derivations": ("montage=bipolar18",),
     "uneven chains": ("montage.chains.LL=[Fp1-F7,F7-T3,T3-T5]",),
 }

@@ -19,6 +19,7 @@ from hms.quality.ledger import GRADES
 from hms.report.cards import Card, spoken
 from hms.report.style import INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
+from hms.signal.wavelets import is_log_spaced
 
 __all__ = [
     "Example",
@@ -272,7 +273,7 @@ def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
 
 
 def scalogram_picture(example: Example, width: float = 300.0) -> str:
-    """Draw the rows of x one below the other, on a logarithmic axis of frequency."""
+    """Draw the rows of x one below the other, on an axis of frequency that is spaced as the rows are."""
     shown = min(len(example.outputs), MOST_OUTPUTS)
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.x.shape[2], length_s)
@@ -280,7 +281,8 @@ def scalogram_picture(example: Example, width: float = 300.0) -> str:
     height, gap = _traces_height(example) / shown, 6.0 if shown <= 8 else 3.0
     low, high = float(example.freqs_hz[0]), float(example.freqs_hz[-1])
     parts: list[str] = []
-    frame = Frame(56, 14, width - 70, height * shown, Axis(*span), Axis(low, max(high, low * 1.01), log=True))
+    up = Axis(low, max(high, low * 1.01), log=is_log_spaced(example.freqs_hz))
+    frame = Frame(56, 14, width - 70, height * shown, Axis(*span), up)
     for row in range(shown):
         top = frame.top + height * row
         picture = np.asarray(example.x[row, ::-1, part], np.float64)
@@ -322,6 +324,7 @@ class Step:
     unit: str
     note: str
     freqs_hz: tuple[float, float] | None = None
+    is_log: bool = True
 
 
 def steps_card(title: str, steps: Sequence[Step], *, span_s: tuple[float, float], window_s: float) -> Card:
@@ -346,9 +349,8 @@ def _step_picture(step: Step, span_s: tuple[float, float], window_s: float) -> s
             )
     else:
         bottom, top = step.freqs_hz or (1.0, 2.0)
-        frame = Frame(
-            56, 24, width - 68, height - 62, Axis(*span), Axis(bottom, max(top, bottom * 1.01), log=True)
-        )
+        up = Axis(bottom, max(top, bottom * 1.01), log=step.is_log)
+        frame = Frame(56, 24, width - 68, height - 62, Axis(*span), up)
         low, high = float(np.nanmin(step.values)), float(np.nanmax(step.values))
         scaled = (np.asarray(step.values, np.float64)[::-1] - low) / max(high - low, 1e-12)
         parts = [image(frame.left, frame.top, frame.width, frame.height, png(_thin(scaled, 250)))]

@@ -14,6 +14,7 @@ from hms.engine.inference import evaluate_item
 from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.registry import did_you_mean
+from hms.signal.wavelets import is_log_spaced
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -134,10 +135,12 @@ def _draw_scalograms(
     rows = figure.subplots(len(x), 1, sharex=True, squeeze=False)[:, 0]
     top = max(1.0, float(np.max(x, initial=0.0)))
     seconds = np.linspace(0, length_s, x.shape[2] + 1)
-    edges = np.geomspace(freqs[0], max(freqs[-1], freqs[0] * 1.01), len(freqs) + 1)
+    is_log = is_log_spaced(freqs)
+    space = np.geomspace if is_log else np.linspace
+    edges = space(freqs[0], max(freqs[-1], freqs[0] * 1.01), len(freqs) + 1)
     for axes, picture, name in zip(rows, x.astype(np.float32), names, strict=True):
         mesh = axes.pcolormesh(seconds, edges, picture, vmin=0, vmax=top, cmap="viridis", rasterized=True)
-        axes.set_yscale("log")
+        axes.set_yscale("log" if is_log else "linear")
         ticks = [hz for hz in (1, 2, 4, 8, 16, 32) if edges[0] <= hz <= edges[-1]]
         axes.set_yticks(ticks, [str(hz) for hz in ticks], fontsize=8)
         axes.minorticks_off()

@@ -23,7 +23,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -163,12 +163,14 @@ class _Segment:
     start : where they stand in the transform; the window starts at ``first * hop``
     n_fft : length of the transform, a multiple of the hop
     first : frame of the transform (at every hop) that is the window's first
+    n_negative : bins of negative frequencies that stand before that of 0 Hz
     """
 
     source: slice
     start: int
     n_fft: int
     first: int
+    n_negative: int = 0
 
     def spectra(self, derivations: Array, offset: Array) -> Array:
         """Return the bins of each derivation as float32 pairs (re, im): (n, 2 * n_bins)."""
@@ -180,7 +182,10 @@ class _Segment:
         padded[:, : self.start] = 0
         np.subtract(piece, offset, out=padded[:, self.start : stop])
         padded[:, stop:] = 0
-        spectra: Array = rfft(padded, overwrite_x=True, workers=1).view(np.float32)
+        bins = rfft(padded, overwrite_x=True, workers=1)
+        if self.n_negative:
+            bins = np.concatenate([bins[:, self.n_negative : 0 : -1].conj(), bins], axis=1)
+        spectra: Array = bins.view(np.float32)
         return spectra
 
 
@@ -351,11 +356,20 @@ def _design(
             if chosen:
                 reach = max(part.reach for family in chosen for part in family)
                 segment = _segment(reach, hop=params.hop, n_context=n_context, n_window=n_window)
+                if params.is_two_sided:
+                    segment = replace(segment, n_negative=_n_negative(params, segment, sfreq=sfreq))
                 blocks += [_block(family, params, segment, len(segments), sfreq=sfreq) for family in chosen]
                 segments.append(segment)
         return tuple(segments), tuple(blocks)
 
     return min((attempt(n_short) for n_short in range(len(families))), key=lambda plan: _cost(*plan))
+
+
+def _n_negative(params: Cwt, segment: _Segment, *, sfreq: float) -> int:
+    """Return how many negative bins count for the lowest frequency, and so for any."""
+    bins_hz = np.arange(-(segment.n_fft // 2) + 1, 1) * sfreq / segment.n_fft
+    first, _ = _bins(params, float(frequencies(params)[0]), 0, bins_hz, first=-(segment.n_fft // 2) + 1)
+    return max(0, -first)
 
 
 def _cost(segments: Sequence[_Segment], blocks: Sequence[_Block]) -> float:
@@ -380,9 +394,10 @@ def _families(params: Cwt, *, sfreq: float) -> list[list[_Part]]:
 def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int, *, sfreq: float) -> _Block:
     """Return the block of components that share a segment."""
     freqs = frequencies(params).astype(np.float64)
-    bins_hz = np.arange(1, segment.n_fft // 2 + 1, dtype=np.float64)
+    lowest = -segment.n_negative if params.is_two_sided else 1
+    bins_hz = np.arange(lowest, segment.n_fft // 2 + 1, dtype=np.float64)
     bins_hz *= sfreq / segment.n_fft
-    found = [_bins(params, float(freqs[part.row]), part.index, bins_hz) for part in family]
+    found = [_bins(params, float(freqs[part.row]), part.index, bins_hz, first=lowest) for part in family]
     n_hops = segment.n_fft // params.hop
     # Bins of the power's spectrum: differences of bins, for a real transform sums as well.
     widest = max(2 * (k + len(gain)) if params.is_real else len(gain) for k, gain in found)
@@ -399,7 +414,9 @@ def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int,
         segment=number,
         rows=np.array([part.row for part in family], np.intp),
         exponents=np.array([[part.exponent] for part in family], np.float32),
-        pieces=_pieces([first for first, _ in found], gains, n_inverse, keep_phase=params.is_real),
+        pieces=_pieces(
+            [first + segment.n_negative for first, _ in found], gains, n_inverse, keep_phase=params.is_real
+        ),
         n_inverse=n_inverse,
         n_harmonics=widest if is_narrow else 0,
         n_hops=n_hops,
@@ -416,15 +433,18 @@ def _narrow_length(widest: int) -> int:
 
 
 def _bins(
-    params: Cwt, freq: float, index: int, bins_hz: NDArray[np.float64]
+    params: Cwt, freq: float, index: int, bins_hz: NDArray[np.float64], *, first: int
 ) -> tuple[int, NDArray[np.float64]]:
-    """Return the first bin that counts for a component and the gains from there to the last."""
+    """Return the first bin that counts for a component and the gains from there to the last.
+
+    ``first`` is the number of the first bin given.
+    """
     response = np.array(components(params, bins_hz, freq)[index].response, np.float64)
     if params.is_real:
         # Positive frequencies stand for the negative ones too, of which the last bin has none.
         response[:-1] *= 2
     counting = np.flatnonzero(np.abs(response) > NEGLIGIBLE * np.abs(response).max())
-    return int(counting[0]) + 1, response[counting[0] : counting[-1] + 1]
+    return int(counting[0]) + first, response[counting[0] : counting[-1] + 1]
 
 
 def _energy_gain(params: Cwt, freq: float, *, sfreq: float) -> float:

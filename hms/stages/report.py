@@ -46,6 +46,7 @@ from hms.signal.arrays import Cleaned, Derived, Scalogram
 from hms.signal.cwt import frequencies
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
+from hms.signal.wavelets import is_log_spaced
 from hms.stages.derivations import Derivations
 from hms.stages.drawing import draw_example, output_names
 from hms.stages.labels import Labels
@@ -258,6 +259,7 @@ def show_steps(
     limit = "no limit" if params.clip_uv is None else f"at ±{params.clip_uv:g} µV"
     clipped = cleaned.eeg[cleaned.channels.index(name)]
     limits = (float(scalogram.freqs[0]), float(scalogram.freqs[-1]))
+    is_log, power_note = is_log_spaced(scalogram.freqs), f"{outputs[row]}, log(1 + µV²)"
     n_clipped = 0 if params.clip_uv is None else int((np.abs(clipped) >= params.clip_uv).sum())
     return [
         Step("1 as recorded", raw[channel], "µV", f"{name}, {gaps} samples missing"),
@@ -265,10 +267,8 @@ def show_steps(
         Step("3 filtered", filtered[channel], "µV", f"{name}, {params.kind}"),
         Step("4 clipped", clipped, "µV", f"{name}, {limit}: {n_clipped} samples"),
         Step("5 derivation", derived.values[pair], "µV", pairs[pair]),
-        Step(
-            "6 wavelet power", np.log1p(scalogram.power[row]), "Hz", f"{outputs[row]}, log(1 + µV²)", limits
-        ),
-        Step("7 scaled x", scalogram.x[row], "Hz", outputs[row], limits),
+        Step("6 wavelet power", np.log1p(scalogram.power[row]), "Hz", power_note, limits, is_log),
+        Step("7 scaled x", scalogram.x[row], "Hz", outputs[row], limits, is_log),
     ]
 
 

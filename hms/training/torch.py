@@ -207,7 +207,7 @@ class WaveletPower(nn.Module):
         self.n_frames, self.n_freqs = plan.n_frames, plan.params.n_freqs
         self.is_product = plan.is_product
         self.average = _Average(bounds)
-        self._segments = [(s.source, s.start, s.n_fft) for s in plan.segments]
+        self._segments = [(s.source, s.start, s.n_fft, s.n_negative) for s in plan.segments]
         self.blocks = nn.ModuleList(_BlockPower(block, plan.n_frames) for block in plan.blocks)
         rows = np.concatenate([block.rows for block in plan.blocks])
         self.register_buffer("_order", torch.from_numpy(np.argsort(rows)), persistent=False)
@@ -238,11 +238,14 @@ class WaveletPower(nn.Module):
         return torch.exp(logarithm)
 
 
-def _spectrum(derivations: Tensor, source: slice, start: int, n_fft: int) -> Tensor:
+def _spectrum(derivations: Tensor, source: slice, start: int, n_fft: int, n_negative: int) -> Tensor:
     """Return the bins of a piece as pairs (re, im): shape (n_items, n_derivations, 2 * n_bins)."""
     piece = derivations[..., source]
     padded = nn.functional.pad(piece, (start, n_fft - start - piece.shape[-1]))
-    return torch.view_as_real(torch.fft.rfft(padded)).flatten(-2)
+    bins = torch.fft.rfft(padded)
+    if n_negative:
+        bins = torch.cat([bins[..., 1 : n_negative + 1].flip(-1).conj(), bins], dim=-1)
+    return torch.view_as_real(bins.resolve_conj()).flatten(-2)
 
 
 class _BlockPower(nn.Module):

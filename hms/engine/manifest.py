@@ -82,6 +82,8 @@ def _absolute_data(plan: Plan) -> dict[str, Any]:
     if pseudonyms is not None and isinstance(params, SourceParams):
         return hidden_settings(params, pseudonyms)
     data = {**plain(plan.cfg.data), "root": _absolute_root(plan)}
+    if data.get("extra") is not None:
+        data["extra"] = str(Path(data["extra"]).expanduser().absolute())
     if data.get("windows") is not None:
         data["windows"] = str(plan.votes.path.absolute())
     return data

@@ -280,7 +280,7 @@ def make_plan(cfg: Config) -> Plan:
         say_what_needs_votes(cfg)
         item_stages, tables = choose_stages(cfg, has_votes=False)
     say_of_empty_classes(votes)
-    chosen = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window)
+    chosen = choose_items(votes.frame, cfg.unit, cfg.labels, cfg.window, votes.extra)
     marked: Marked = lookup("marks", cfg.marks.kind).function(cfg.marks, chosen)
     items = marked.items
     for stage in tables:

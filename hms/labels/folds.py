@@ -265,7 +265,9 @@ def set_aside(patient_id: ArrayLike, share: float) -> NDArray[np.bool_]:
 # --- from patients to rows -----------------------------------------------------------------------
 
 
-def split_rows(patient_id: ArrayLike, patient_fold: pd.Series) -> list[Split]:
+def split_rows(
+    patient_id: ArrayLike, patient_fold: pd.Series, extra: NDArray[np.bool_] | None = None
+) -> list[Split]:
     """Return, for each fold, the rows to train on and the rows to validate on.
 
     Parameters
@@ -274,6 +276,9 @@ def split_rows(patient_id: ArrayLike, patient_fold: pd.Series) -> list[Split]:
         Patient of each used item.
     patient_fold : Series
         What `assign_folds` returned.
+    extra : bool, shape (n_items,), optional
+        Items of a second table (`hms.labels.extra`). They are validated in no fold, and stand in no
+        part of the fold in which their patient is; a patient of theirs alone is always trained on.
 
     Returns
     -------
@@ -282,9 +287,13 @@ def split_rows(patient_id: ArrayLike, patient_fold: pd.Series) -> list[Split]:
         and none where no patient has a fold. A fold whose patients have no used item
         has an empty second part.
     """
-    fold = patient_fold.loc[np.asarray(patient_id, dtype=object)].to_numpy()
+    patients = np.asarray(patient_id, dtype=object)
+    aside = np.zeros(patients.size, dtype=np.bool_) if extra is None else extra
+    fold = np.full(patients.size, -1, dtype=np.int64)
+    known = ~aside | np.isin(patients.astype(str), patient_fold.index.to_numpy().astype(str))
+    fold[known] = patient_fold.loc[patients[known]].to_numpy()
     n_splits = max(int(patient_fold.max()) + 1, 1)
-    return [Split(np.flatnonzero(fold != k), np.flatnonzero(fold == k)) for k in range(n_splits)]
+    return [Split(np.flatnonzero(fold != k), np.flatnonzero((fold == k) & ~aside)) for k in range(n_splits)]
 
 
 def splits_of(arrays: Mapping[str, NDArray[np.int64]]) -> list[Split]:
@@ -292,8 +301,12 @@ def splits_of(arrays: Mapping[str, NDArray[np.int64]]) -> list[Split]:
     return [Split(arrays[f"train_{i}"], arrays[f"valid_{i}"]) for i in range(len(arrays) // 2)]
 
 
-def check_no_leak(splits: Sequence[Split], patient_id: ArrayLike) -> None:
+def check_no_leak(
+    splits: Sequence[Split], patient_id: ArrayLike, extra: NDArray[np.bool_] | None = None
+) -> None:
     """Raise if folds share a patient, lose a row or validate on one twice.
+
+    Items of a second table (``extra``) may be lacking, and are never validated on.
 
     Raises
     ------
@@ -301,15 +314,17 @@ def check_no_leak(splits: Sequence[Split], patient_id: ArrayLike) -> None:
         Naming the fold and the patient or the row.
     """
     patients = np.asarray(patient_id, dtype=object)
+    aside = np.zeros(patients.size, dtype=np.bool_) if extra is None else extra
     n_validated = np.zeros(patients.size, dtype=np.int64)
     for number, (train, valid) in enumerate(splits):
-        both = np.sort(np.concatenate([train, valid]))
-        if not np.array_equal(both, np.arange(patients.size)):
-            raise ValueError(f"fold {number} does not hold each of {patients.size} rows once")
+        both = np.sort(np.concatenate([train[~aside[train]], valid]))
+        if not np.array_equal(both, np.flatnonzero(~aside)):
+            raise ValueError(f"fold {number} does not hold each of {(~aside).sum()} rows once")
         shared = set(patients[train]) & set(patients[valid])
         if shared:
             raise ValueError(f"fold {number} has patient '{min(shared)}' in both parts")
         n_validated[valid] += 1
+    n_validated = n_validated[~aside]
     wrong = np.flatnonzero(n_validated != n_validated.max(initial=0))
     if n_validated.max(initial=0) > 1 or wrong.size:
         raise ValueError(

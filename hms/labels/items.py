@@ -13,6 +13,7 @@ the length is the setting ``length_s``.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -22,6 +23,7 @@ from numpy.typing import NDArray
 from hms.competition import CLASSES, SFREQ_HZ, SUB_WINDOW_S
 from hms.errors import ConfigError
 from hms.labels.classes import Ballot, Classes
+from hms.labels.extra import ENDING, EXTRA, SOURCE, VOTES, WEIGHT
 from hms.registry import (
     Limits,
     NonNegativeFloat,
@@ -130,7 +132,9 @@ class Window(Params):
             )
 
 
-def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Params) -> pd.DataFrame:
+def choose_items(
+    frame: pd.DataFrame, unit: Params, labels: Params, window: Params, extra: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Return one row per item, items without votes included.
 
     Parameters
@@ -140,6 +144,9 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     unit, labels, window : Params
         Settings of the three sections; those of ``unit`` extend `Unit`, those of
         ``window`` extend `Window`.
+    extra : DataFrame, optional
+        Rows of a second table, `hms.sources.tables.VotesTable.extra`: each is an item, after the
+        others, with its own votes as label.
 
     Returns
     -------
@@ -158,14 +165,45 @@ def choose_items(frame: pd.DataFrame, unit: Params, labels: Params, window: Para
     unit, window = _extending(Unit, unit), _extending(Window, window)
     rows = _in_order(frame, np.asarray(lookup("unit", unit.kind).function(frame, unit), dtype=np.int64))
     votes = np.asarray(lookup("labels", labels.kind).function(frame, rows, labels), dtype=np.float64)
-    items = frame.iloc[rows].reset_index(drop=True)
-    columns = list(Classes.of_columns(frame.columns).vote_columns)
+    items = _items(frame.iloc[rows], votes, window, lambda items: _item_ids(items, unit))
+    return items if extra is None else _with_extra(items, extra, window)
+
+
+def _items(
+    rows: pd.DataFrame,
+    votes: NDArray[np.float64],
+    window: Window,
+    ids: Callable[[pd.DataFrame], pd.Series],
+) -> pd.DataFrame:
+    """Return rows of a table as items with the votes given."""
+    items = rows.reset_index(drop=True)
+    columns, own = list(Classes.of_columns(rows.columns).vote_columns), own_columns(rows)
     items[columns] = votes
-    items["vote_sum"] = _vote_sum(votes, vote_array(frame).dtype)
+    items["vote_sum"] = _vote_sum(votes, vote_array(rows).dtype)
     items["window_start_s"] = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
     items["window_length_s"] = window.length_s
-    items["item_id"] = _item_ids(items, unit)
-    return items[[*ITEM_COLUMNS, *columns, *own_columns(frame)]]
+    items["item_id"] = ids(items)
+    return items[[*ITEM_COLUMNS, *columns, *own]]
+
+
+def _with_extra(items: pd.DataFrame, extra: pd.DataFrame, window: Window) -> pd.DataFrame:
+    """Return the items of the votes table, then those of a second one, and of each where it is from."""
+    import pandas as pd
+
+    further = _items(extra, vote_array(extra).astype(np.float64), window, _extra_ids)
+    items, further = items.copy(), further.copy()
+    items[SOURCE], further[SOURCE], items[WEIGHT] = VOTES, EXTRA, np.nan
+    both = pd.concat([items, further], ignore_index=True)
+    again = both.loc[both["item_id"].duplicated(), "item_id"]
+    if len(again):
+        raise ConfigError(
+            f"data.extra gives the item_id '{again.iloc[0]}', which another item has; rename it"
+        )
+    return both
+
+
+def _extra_ids(items: pd.DataFrame) -> pd.Series:
+    return items["recording"] + "_" + items["eeg_sub_id"].astype(str) + ENDING
 
 
 _NO_NAME = re.compile(r"[0-9]+|[rp][0-9a-f]{16}")

@@ -7,23 +7,35 @@ with the reference count weighs 1. A kind of your own is a registered function o
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Annotated, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hms.registry import Params, PositiveFloat, lookup, register
+from hms.labels.folds import Split
+from hms.registry import Limits, Params, PositiveFloat, added, lookup, register
 
-__all__ = ["Weight", "confidence_weights", "constant", "linear", "log", "sqrt"]
+__all__ = ["Weight", "balance_of", "class_weights", "confidence_weights", "constant", "linear", "log", "sqrt"]
 
 
 @dataclass(frozen=True)
 class Weight(Params):
-    """Settings of the weights: the vote count that weighs 1, and the largest weight."""
+    """Settings of the weights.
+
+    Attributes
+    ----------
+    reference_count : votes that weigh 1
+    cap : largest weight of an item's votes
+    balance : whether the classes of a fold's training part are made to count alike, see `class_weights`
+    beta : of ``effective``
+    """
 
     reference_count: PositiveFloat
     cap: PositiveFloat
+    balance: Literal["none", "inverse", "effective"] = added(before="none")
+    beta: Annotated[float, Limits(at_least=0, at_most=0.999999)] = added(before=0.999)
 
 
 def confidence_weights(vote_sum: ArrayLike, params: Params) -> NDArray[np.float32]:
@@ -83,3 +95,53 @@ def _relative(
     counts = np.asarray(vote_sum, dtype=np.float64)
     reference = f(np.array([params.reference_count], dtype=np.float64))[0]
     return np.asarray(np.clip(f(counts) / reference, 0, params.cap), dtype=np.float32)
+
+
+# --- classes made to count alike -----------------------------------------------------------------
+
+
+def balance_of(params: Params) -> Literal["none", "inverse", "effective"]:
+    """Return how classes are balanced; weights of a plugin's own settings are not."""
+    return params.balance if isinstance(params, Weight) else "none"
+
+
+def class_weights(y_soft: ArrayLike, splits: Sequence[Split], params: Weight) -> NDArray[np.float64]:
+    """Return the weight of each class in each fold, from the shares p of the classes in its training part.
+
+    ``inverse``: 1 / p. ``effective``: (1 - beta) / (1 - beta^n) with n = p times the items, which
+    grows from 1 / n for many items towards 1 for beta = 0. Both are scaled so that the mean over the
+    training items, each by its own shares, is 1. A class that the training part lacks weighs 1.
+
+    Parameters
+    ----------
+    y_soft : shape (n_items, n_classes), rows sum to 1
+    splits : rows to train on and to validate on, per fold
+
+    Returns
+    -------
+    float64, shape (n_folds, n_classes)
+
+    References
+    ----------
+    scikit-learn: compute_class_weight("balanced") is ``inverse``, for labels of one class.
+    Cui Y et al., "Class-balanced loss based on effective number of samples", CVPR 2019.
+    """
+    y = np.asarray(y_soft, dtype=np.float64)
+    return np.array([_of_part(y[split.train], params) for split in splits])
+
+
+def _of_part(y: NDArray[np.float64], params: Weight) -> NDArray[np.float64]:
+    counts = y.sum(axis=0)
+    weights, present = np.ones(y.shape[1]), counts > 0
+    if not present.any():
+        return weights
+    if params.balance == "inverse":
+        weights[present] = 1 / counts[present]
+    else:
+        weights[present] = (1 - params.beta) / -np.expm1(counts[present] * _log(params.beta))
+    weights[present] *= counts.sum() / (weights @ counts)
+    return weights
+
+
+def _log(beta: float) -> float:
+    return float(np.log(beta)) if beta > 0 else -np.inf

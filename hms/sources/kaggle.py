@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -44,6 +44,8 @@ class Kaggle(SourceParams):
 
     root: str | None
     subset: Literal["train", "test"]
+    # Not `added(...)`: a checker would take that for a default, which no setting has.
+    extra: str | None = field(metadata={"before": None})
 
     @property
     def answers_every_row(self) -> bool:
@@ -61,6 +63,7 @@ def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSou
         f"{params.subset}_eegs",
         f"{params.subset}_spectrograms",
         labelled=not params.answers_every_row,
+        extra=None if params.extra is None else Path(params.extra).expanduser(),
     )
 
 
@@ -107,6 +110,7 @@ class ParquetSource(WholeFiles):
     folder: str = "train_eegs"
     spectrograms: str = "train_spectrograms"
     labelled: bool = True
+    extra: Path | None = None
 
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the validated votes table."""
@@ -117,7 +121,21 @@ class ParquetSource(WholeFiles):
             raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
         if not (self.root / self.folder).is_dir():
             raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
-        return read_votes(path, ballot, require_votes=self.labelled)
+        votes = read_votes(path, ballot, require_votes=self.labelled)
+        return votes if self.extra is None else self._with_extra(votes, self.extra, ballot)
+
+    def _with_extra(self, votes: VotesTable, path: Path, ballot: Ballot) -> VotesTable:
+        """Return a votes table with the rows of a second one, whose recordings lie in the same folder."""
+        from hms.sources.extra import add_rows, read_extra
+
+        if not self.labelled:
+            raise ConfigError(f"data.extra={path} adds rows to train on; a test set has none, leave it out")
+        extra = read_extra(path, votes, ballot)
+        places = self.places(dict.fromkeys(extra.frame["recording"].tolist()))
+        known = set(votes.frame["recording"].tolist())
+        return add_rows(
+            votes, extra, [p.recording for p in places if p.size is None and p.recording not in known]
+        )
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""

@@ -91,6 +91,8 @@ class VotesTable:
         Where patient ids come from, in words; empty where the table has them as a matter of course.
     patients_declared : bool
         Whether anybody has said who is who; otherwise each recording counts as a patient.
+    extra : DataFrame or None
+        Rows of a second table, to train on alone: columns as those of ``frame``, and ``label_weight``.
     """
 
     frame: pd.DataFrame
@@ -99,6 +101,7 @@ class VotesTable:
     has_votes: bool
     patients: str = ""
     patients_declared: bool = True
+    extra: pd.DataFrame | None = None
 
     @property
     def classes(self) -> Classes:

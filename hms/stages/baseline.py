@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.labels.classes import Classes
+from hms.labels.extra import extra_mask
 from hms.labels.folds import set_aside, splits_of
 from hms.pipeline.stage import TableStage, register_stage, section_function, setting
 from hms.pipeline.tables import View
@@ -74,17 +75,18 @@ class Baseline(TableStage):
         splits = splits_of(tables.arrays(Splits.files[0]))
         features = _features_of_used(tables)
         fit = partial(section_function("baseline", self.baseline), params=self.baseline)
-        target, weight = labels["y_soft"].astype(np.float64), labels["w_conf"]
+        target = labels["y_soft"].astype(np.float64)
+        weight, extra = labels.get("w_conf_fold", labels["w_conf"]), extra_mask(tables.used)
         patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
         aside = set_aside(patients, self.baseline.set_aside)
         try:
-            model = out_of_fold(features, target, weight, splits, fit, aside=aside)
+            model = out_of_fold(features, target, weight, splits, fit, aside=aside, extra=extra)
         except NothingToTrainOn as error:
             raise ConfigError(
                 f"baseline={self.baseline.kind}: {error}; items used: {len(target)}. Leave out fewer items, "
                 "choose other folds or take baseline=none"
             ) from None
-        prior = out_of_fold(features, target, weight, splits, class_prior, aside=aside)
+        prior = out_of_fold(features, target, weight, splits, class_prior, aside=aside, extra=extra)
         metrics = report_scores(
             target,
             model,

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.schema import Config
 from hms.labels.classes import Classes
+from hms.labels.extra import extra_mask, with_given_weights
+from hms.labels.folds import splits_of
 from hms.labels.items import keeps_unlabelled
 from hms.labels.votes import high_confidence, kept_soft_labels, soft_labels
-from hms.labels.weights import confidence_weights
+from hms.labels.weights import Weight, balance_of, class_weights, confidence_weights
 from hms.pipeline.stage import TableStage, register_stage, setting
 from hms.pipeline.tables import View
 from hms.registry import Params
 from hms.stages.meta import Meta
+from hms.stages.splits import Splits
 from hms.store.files import Content
 from hms.store.npz import npz_bytes
 
@@ -34,18 +38,33 @@ class Labels(TableStage):
 
     meta: Meta
     weight: Params
+    splits: Splits | None
     high_confidence_votes: int = setting("labels.high_confidence_votes")
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build with folds where classes are balanced by the training parts of these."""
+        splits = Splits.from_config(cfg) if balance_of(cfg.weight) != "none" else None
+        votes: int = cfg.at("labels.high_confidence_votes")
+        return cls(Meta.from_config(cfg), cfg.weight, splits, votes)
+
+    @property
+    def declared(self) -> tuple[str, ...]:
+        """Folds are read where there are class weights for each."""
+        return self.inputs if self.splits is None else (*self.inputs, *self.splits.files)
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return labels.npz."""
         used = tables.used
         classes = Classes.of_columns(used.columns)
-        vote_sum = used["vote_sum"].to_numpy()
+        vote_sum, extra = used["vote_sum"].to_numpy(), extra_mask(used)
         votes = used[list(classes.vote_columns)].to_numpy(np.float64)
+        y_soft = kept_soft_labels(votes) if self.keeps_unlabelled else soft_labels(votes)
+        w_conf = with_given_weights(self._weights(vote_sum), used)
         arrays = {
-            "y_soft": kept_soft_labels(votes) if self.keeps_unlabelled else soft_labels(votes),
-            "w_conf": self._weights(vote_sum),
-            "hc_mask": high_confidence(vote_sum, self.high_confidence_votes),
+            "y_soft": y_soft,
+            "w_conf": w_conf,
+            "hc_mask": high_confidence(vote_sum, self.high_confidence_votes) & ~extra,
             "classes": classes.array(),
             "vote_sum": vote_sum,
             "eeg_id": used["eeg_id"].to_numpy(np.int64),
@@ -53,7 +72,7 @@ class Labels(TableStage):
         }
         if self.keeps_unlabelled:
             arrays["has_label"] = vote_sum > 0
-        return {self.files[0]: npz_bytes(arrays)}
+        return {self.files[0]: npz_bytes(arrays | self._by_fold(tables, y_soft, w_conf))}
 
     @property
     def keeps_unlabelled(self) -> bool:
@@ -66,3 +85,14 @@ class Labels(TableStage):
         labelled = vote_sum > 0
         weights[labelled] = confidence_weights(vote_sum[labelled], self.weight)
         return weights if self.keeps_unlabelled else confidence_weights(vote_sum, self.weight)
+
+    def _by_fold(
+        self, tables: View, y_soft: NDArray[np.float32], w_conf: NDArray[np.float32]
+    ) -> dict[str, NDArray[np.float32]]:
+        """Return the class weights of each fold, and each item's weight times that of its classes."""
+        if self.splits is None or not isinstance(self.weight, Weight):
+            return {}
+        splits = splits_of(tables.arrays(self.splits.files[0]))
+        of_class = class_weights(y_soft, splits, self.weight)
+        by_fold = w_conf * (of_class @ np.nan_to_num(y_soft.T.astype(np.float64)))
+        return {"w_class_fold": of_class.astype(np.float32), "w_conf_fold": by_fold.astype(np.float32)}

@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from hms.errors import ConfigError
+from hms.labels.extra import extra_mask
 from hms.labels.folds import assign_folds, check_no_leak, split_rows
 from hms.labels.own_folds import FileFolds, content_of
 from hms.pipeline.stage import TableStage, register_stage
@@ -60,8 +61,9 @@ class Splits(TableStage):
         if isinstance(self.folds, FileFolds) and content_of(self.folds) != self.settings["folds.path"]:
             raise ConfigError(f"folds.path={self.folds.path} changed while the run went on; run it again")
         labelled = np.flatnonzero(tables.used["vote_sum"].to_numpy() > 0)
-        splits = split_rows(patients[labelled], assignment)
-        check_no_leak(splits, patients[labelled])
+        extra = extra_mask(tables.used)[labelled]
+        splits = split_rows(patients[labelled], assignment, extra)
+        check_no_leak(splits, patients[labelled], extra)
         arrays = {}
         for fold, (train, valid) in enumerate(splits):
             arrays[f"train_{fold}"], arrays[f"valid_{fold}"] = labelled[train], labelled[valid]

@@ -71,6 +71,13 @@ class Summary(TableStage):
         summary |= summarise_quality(
             read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)
         )
+        by_fold = tables.arrays(Labels.files[0]).get("w_class_fold")
+        if by_fold is not None:
+            names = Classes.of_labels(tables.arrays(Labels.files[0])).names
+            summary["class_weights"] = [
+                {name: round(float(weight), 6) for name, weight in zip(names, weights, strict=True)}
+                for weights in by_fold
+            ]
         self._refuse_leak(summary["leakage"])
         return {self.files[0]: (json.dumps(summary, indent=2, allow_nan=False) + "\n").encode()}
 

@@ -53,6 +53,10 @@ class PackageLabels:
     eeg_id : int64, shape (n_items,)
     item_id : text, shape (n_items,)
     has_label : bool, shape (n_items,); False for items that ``labels.unlabelled=keep`` kept
+    w_class_fold : float32, shape (n_folds, n_classes), or None
+        Weight of each class in each fold, with ``weight.balance``.
+    w_conf_fold : float32, shape (n_folds, n_items), or None
+        ``w_conf`` times the weight of an item's classes in each fold.
     """
 
     y_soft: NDArray[np.float32]
@@ -63,6 +67,15 @@ class PackageLabels:
     eeg_id: NDArray[np.int64]
     item_id: NDArray[np.str_]
     has_label: NDArray[np.bool_]
+    w_class_fold: NDArray[np.float32] | None = None
+    w_conf_fold: NDArray[np.float32] | None = None
+
+    def weights(self, fold: int | None) -> NDArray[np.float32]:
+        """Return the items' weights in a fold: with its class weights, where classes are balanced."""
+        if fold is None or self.w_conf_fold is None:
+            return self.w_conf
+        found: NDArray[np.float32] = self.w_conf_fold[fold]
+        return found
 
 
 class Package:

@@ -251,6 +251,7 @@ def out_of_fold(
     fit: Fitter,
     *,
     aside: NDArray[np.bool_] | None = None,
+    extra: NDArray[np.bool_] | None = None,
 ) -> OutOfFold:
     """Fit on each split's training rows and predict its validation rows.
 
@@ -258,9 +259,11 @@ def out_of_fold(
     ----------
     features : shape (n_items, n_features), finite
     target : shape (n_items, n_classes), rows sum to 1
-    weight : shape (n_items,)
+    weight : shape (n_items,), or (n_folds, n_items) where each fold weighs classes by its own part;
+        the model of what is not set aside then takes the mean of the folds
     splits : rows to train on and rows to validate on, per fold
     aside : shape (n_items,), items that no fold learns from or predicts; a model of all others does
+    extra : shape (n_items,), items that may be learned from and are never predicted
 
     A fold without a row to validate on has nothing to predict and is not fitted.
 
@@ -269,14 +272,16 @@ def out_of_fold(
     NothingToTrainOn
         If another fold has no row to train on that weighs anything.
     """
-    x, y, w = (np.asarray(values, dtype=np.float64) for values in (features, target, weight))
+    x, y, weights = (np.asarray(values, dtype=np.float64) for values in (features, target, weight))
     prediction, number = np.full_like(y, np.nan), np.full(len(y), -1, dtype=np.int64)
     out = np.zeros(len(y), dtype=np.bool_) if aside is None else aside
     parts = [(fold, train[~out[train]], valid[~out[valid]]) for fold, (train, valid) in enumerate(splits)]
-    parts.append((SET_ASIDE, np.flatnonzero(~out), np.flatnonzero(out)))
+    judged = out if extra is None else out & ~extra
+    parts.append((SET_ASIDE, np.flatnonzero(~out), np.flatnonzero(judged)))
     for fold, train, valid in parts:
         if not len(valid):
             continue
+        w = weights if weights.ndim == 1 else weights.mean(axis=0) if fold == SET_ASIDE else weights[fold]
         if not w[train].sum() > 0:
             name = "what was not set aside" if fold == SET_ASIDE else f"fold {fold}"
             raise NothingToTrainOn(f"{name} has no item to train on with a weight above 0")

@@ -71,7 +71,7 @@ def select_items(
     return Selected(
         [ids[place] for place in order],
         labels.y_soft[chosen].astype(np.float32),
-        labels.w_conf[chosen].astype(np.float32),
+        labels.weights(fold)[chosen].astype(np.float32),
     )
 
 

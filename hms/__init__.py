@@ -36,12 +36,15 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     return compose_config(*overrides, config_dir=config_dir)
 
 
-def run(cfg: Config | Any) -> Run:
-    """Prepare the package of a configuration, or find it finished: the function behind run.py."""
+def run(cfg: Config | Any, *overrides: str) -> Run:
+    """Prepare the package of a configuration, or find it finished: the function behind run.py.
+
+    Overrides belong into `compose`; whoever gives them here is told so.
+    """
     from hms.engine.runner import run as run_config
     from hms.results.run import Run
 
-    return Run.of(run_config(cfg))
+    return Run.of(run_config([cfg, *overrides] if overrides else cfg))
 
 
 def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:

@@ -7,6 +7,7 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 __all__ = ["main"]
 
@@ -24,9 +25,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return guarded(lambda: int(given.do(given) or 0))
 
 
+class _Parser(argparse.ArgumentParser):
+    """Answers a mistyped command by the one that was meant."""
+
+    def error(self, message: str) -> NoReturn:
+        """End with exit code 2; an override or a near miss for a command is told what it was meant for."""
+        from hms.registry import did_you_mean
+
+        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        if found is None:
+            super().error(message)
+        word, commands = found[1], [name.strip(" '") for name in found[2].split(",")]
+        if "=" in word:
+            self.exit(2, f"hms: '{word}' is a setting; hms run {word} prepares with it\n")
+        listed = ", ".join(commands)
+        self.exit(2, f"hms: '{word}' is no command{did_you_mean(word, commands)}; there are {listed}\n")
+
+
 def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``hms`` command."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog="hms",
         description="Look at, compare, check, mend, export and forget runs.",
         epilog="RUN is a run's hash, a unique prefix of it, a path, or 'latest'. "

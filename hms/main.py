@@ -70,17 +70,45 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ``--config-name``) go to Hydra; what is left is composed and checked here.
     """
     texts = list(sys.argv[1:] if arguments is None else arguments)
+    return guarded(lambda: _carry_out(texts))
+
+
+def _carry_out(texts: Sequence[str]) -> int:
+    """Run one configuration, a sweep, or what Hydra answers."""
     flags, overrides = _split(texts)
     if flags is None:
-        return guarded(lambda: _through_hydra(texts))
+        return _through_hydra(texts)
     config_dir = flags.get("config_dir")
-    if flags.get("multirun"):
-        return guarded(lambda: _multirun(texts, overrides, config_dir))
-    return guarded(lambda: _direct(overrides, config_dir))
+    if flags.get("multirun") or _asks_for_a_sweep(overrides, config_dir):
+        return _multirun(texts, overrides, config_dir)
+    return _direct(overrides, config_dir)
+
+
+def _asks_for_a_sweep(overrides: Sequence[str], config_dir: str | None) -> bool:
+    """Tell whether Hydra's own settings ask for a sweep; most commands name none of these."""
+    if not any(text.lstrip("+").startswith(("hydra", "experiment=")) for text in overrides):
+        return False
+    from hms.sweep.run import is_multirun
+
+    return is_multirun(overrides, config_dir)
+
+
+def _say_what_has_no_effect(overrides: Sequence[str]) -> None:
+    """Name the settings of Hydra's that were typed and that nothing here reads."""
+    from hms.config.compose import SEARCH_PATH
+    from hms.sweep.run import READ_OF_HYDRA
+    from hms.terminal import say
+
+    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    for key in keys:
+        if key.startswith(("hydra.", "hydra/")) and key != SEARCH_PATH and not key.startswith(READ_OF_HYDRA):
+            say(f"{key} has no effect: outputs_dir and sweep.name say where hms writes; leave it out")
 
 
 def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
     """Return our flags and the overrides; None where a flag is Hydra's to answer."""
+    from hms.config.overrides import refuse_flag
+
     flags: dict[str, Any] = {}
     overrides: list[str] = []
     rest = iter(texts)
@@ -92,6 +120,7 @@ def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
         elif text.startswith("--config-dir="):
             flags["config_dir"] = text.partition("=")[2]
         elif text.startswith("-"):
+            refuse_flag(text)
             return None, []
         else:
             overrides.append(text)
@@ -101,6 +130,7 @@ def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
 def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
     from hms.engine.frozen import compose
 
+    _say_what_has_no_effect(overrides)
     return run_configuration(compose(*overrides, config_dir=config_dir))
 
 
@@ -110,6 +140,7 @@ def _multirun(texts: Sequence[str], overrides: Sequence[str], config_dir: str | 
 
     if uses_hydras_sweeper(overrides, config_dir):
         return _through_hydra(texts)
+    _say_what_has_no_effect(overrides)
     return run_sweep(overrides, config_dir)
 
 

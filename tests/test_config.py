@@ -46,7 +46,7 @@ REFUSED = [
     ("stages=labels", "stages is a list"),
     ("plugins=[no_such_module]", "plugins: module 'no_such_module' cannot be imported"),
     ("cwt.n_freqs=1,2", "that is a sweep, add -m"),
-    ("cwt", "an override is written key=value"),
+    ("cwt", "'cwt' gives no value; write cwt=VALUE"),
     ("cwt.hop.x=1", "cwt.hop is a value, not a section"),
 ]
 

@@ -113,7 +113,7 @@ def test_every_finite_list_of_values_is_expanded(override: str, values: list[str
         ("weight=glob(x*)", "stands for no value"),
         ("n_jobs=1,2", "n_jobs is one for the whole sweep"),
         ("sweep.name=a,b", "sweep.name is one for the whole sweep"),
-        ("weight = log", "an override is written key=value"),
+        ("weight = log", "no space stands around '='; write weight=log"),
     ],
 )
 def test_what_is_no_list_of_values_is_refused_before_any_work(override: str, text: str) -> None:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib import resources
 from pathlib import Path
 from typing import Any
 
 from hms.config.convert import first_lines
+from hms.config.overrides import parse_overrides
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
+
+SEARCH_PATH = "hydra.searchpath"
 
 # --- composing -----------------------------------------------------------------------------------
 
@@ -47,15 +52,9 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    folders = [conf_dir()]
-    extra: list[str] = []
-    if config_dir is not None:
-        folder = Path(config_dir).expanduser().resolve()
-        if not folder.is_dir():
-            raise ConfigError(f"the config folder '{config_dir}' does not exist")
-        folders.append(folder)
-        extra = [f"hydra.searchpath=[{json.dumps(folder.as_uri())}]"]
-    texts = [str(override) for override in overrides]
+    typed = [str(override) for override in overrides]
+    folders = config_folders(typed, config_dir)
+    texts, extra = _without_search_path(typed), _search_path(folders[1:])
     _check_overrides(texts, folders)
     with _own_hydra(folders[0]):
         try:
@@ -75,19 +74,100 @@ def _with_new_names(text: str) -> str:
     return f"++{text}" if is_open else text
 
 
+def config_folders(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Path]:
+    """Return the folders that hold config groups: our own, those of ``hydra.searchpath``, ``config_dir``.
+
+    Raises
+    ------
+    ConfigError
+        If one does not exist.
+    """
+    folders = [conf_dir()]
+    for override in parse_overrides(overrides):
+        if override.key_or_group == SEARCH_PATH:
+            value = override.value()
+            folders += [_searched(str(place)) for place in (value if isinstance(value, list) else [value])]
+    if config_dir is not None:
+        folder = Path(config_dir).expanduser().resolve()
+        if not folder.is_dir():
+            raise ConfigError(f"the config folder '{config_dir}' does not exist")
+        folders.append(folder)
+    return folders
+
+
+def _searched(place: str) -> Path:
+    """Return the folder that an entry of hydra.searchpath means: a package, or a folder."""
+    kind, mark, name = place.partition("://")
+    if mark and kind == "pkg":
+        try:
+            return Path(str(resources.files(name)))
+        except ModuleNotFoundError as error:
+            raise ConfigError(f"{SEARCH_PATH}: {error}") from None
+    if mark and kind != "file":
+        raise ConfigError(f"{SEARCH_PATH}: '{place}' is neither file://FOLDER nor pkg://PACKAGE")
+    folder = Path(name if mark else place).expanduser().resolve()
+    if not folder.is_dir():
+        raise ConfigError(f"{SEARCH_PATH}: the folder '{place}' does not exist")
+    return folder
+
+
+def _without_search_path(overrides: Sequence[str]) -> list[str]:
+    return [text for text in overrides if text.lstrip("+").partition("=")[0] != SEARCH_PATH]
+
+
+def _search_path(folders: Sequence[Path]) -> list[str]:
+    """Return the override that makes Hydra look into folders too."""
+    places = ",".join(json.dumps(folder.as_uri()) for folder in folders)
+    return [f"{SEARCH_PATH}=[{places}]"] if folders else []
+
+
+def hydra_settings(
+    overrides: Sequence[str], config_dir: str | Path | None = None
+) -> Mapping[str, Any] | None:
+    """Return Hydra's mode, sweeper and launcher in a configuration; None where it cannot be composed.
+
+    Values that vary are left out, and so is what is wrong with the rest: whoever runs the members says it.
+    """
+    from hydra import compose as hydra_compose
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    folders = config_folders(overrides, config_dir)
+    parsed = parse_overrides(overrides)
+    texts = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    with _own_hydra(folders[0]):
+        try:
+            raw = hydra_compose(
+                "config",
+                overrides=[*map(_with_new_names, _without_search_path(texts)), *_search_path(folders[1:])],
+                return_hydra_config=True,
+            )
+        except (HydraException, OmegaConfBaseException, ValueError):
+            return None
+    found = {name: raw.hydra.get(name) for name in ("mode", "sweeper", "launcher")}
+    plain = OmegaConf.to_container(OmegaConf.create(found), resolve=False)
+    return plain if isinstance(plain, dict) else None  # type: ignore[return-value]
+
+
+_composing = threading.RLock()
+"""Hydra composes by objects of the whole process, one at a time."""
+
+
 @contextmanager
 def _own_hydra(folder: Path) -> Iterator[None]:
     """Compose from a folder, and leave a Hydra application that is under way as it was."""
     from hydra import initialize_config_dir
     from hydra.core.global_hydra import GlobalHydra
 
-    before = GlobalHydra.instance().hydra
-    GlobalHydra.instance().clear()
-    try:
-        with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
-            yield
-    finally:
-        GlobalHydra.instance().hydra = before
+    with _composing:
+        before = GlobalHydra.instance().hydra
+        GlobalHydra.instance().clear()
+        try:
+            with initialize_config_dir(version_base="1.3", config_dir=str(folder)):
+                yield
+        finally:
+            GlobalHydra.instance().hydra = before
 
 
 def _refuse_unknown_keys(texts: Sequence[str], groups: Iterable[str], composed: Callable[[], Any]) -> None:
@@ -130,17 +210,9 @@ def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
 
 def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
     """Refuse what Hydra accepts or explains badly, before anything is composed."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        parsed = OverridesParser.create().parse_overrides(list(overrides))
-    except HydraException as error:
-        text = first_lines(error).partition("; See ")[0]
-        raise ConfigError(f"{text}; an override is written key=value, with no space around '='") from None
     groups = group_options(folders)
     seen: dict[str, str] = {}
-    for override in parsed:
+    for override in parse_overrides(overrides):
         key, text = override.key_or_group, str(override.input_line)
         if key.partition(".")[0].partition("/")[0] == "hydra":
             continue

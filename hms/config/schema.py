@@ -158,6 +158,10 @@ def build_config(raw: Any) -> Config:
 
     if isinstance(raw, Config):
         return raw
+    if isinstance(raw, (str, list, tuple)):
+        given = [raw] if isinstance(raw, str) else raw
+        texts = ", ".join(json.dumps(text) for text in given if isinstance(text, str))
+        raise ConfigError(f"a configuration is composed first: hms.run(hms.compose({texts}))")
     try:
         tree = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:

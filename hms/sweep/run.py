@@ -13,11 +13,11 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from hms.config.compose import conf_dir, group_options
-from hms.config.convert import first_lines
+from hms.config.compose import SEARCH_PATH, config_folders, group_options, hydra_settings
 from hms.config.identity import digest_of
+from hms.config.overrides import parse_overrides
 from hms.config.schema import Config
 from hms.engine.frozen import compose
 from hms.errors import ConfigError
@@ -33,19 +33,24 @@ __all__ = [
     "Sweep",
     "expand",
     "finish",
+    "is_multirun",
     "plan_sweep",
     "plan_text",
     "run_member",
     "run_sweep",
     "sweep",
     "uses_hydras_sweeper",
+    "with_params",
 ]
 
 FOLDER = "sweeps"
 SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "plugins")
 """What a sweep has one of: settings that say where and how, not what."""
 
-SWEEPERS = ("hydra/sweeper", "hydra/launcher", "hydra.sweeper", "hydra.launcher")
+BASIC_SWEEPER, BASIC_LAUNCHER = "BasicSweeper", "BasicLauncher"
+
+READ_OF_HYDRA = ("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher", "hydra.mode")
+"""What of Hydra's own is read before there are members."""
 
 
 # --- from a command to members -------------------------------------------------------------------
@@ -68,13 +73,13 @@ def expand(
     ConfigError
         If an override cannot be read, or names no finite list of values.
     """
-    parsed = _parse(overrides)
+    parsed, folders = parse_overrides(overrides), config_folders(overrides, config_dir)
     keys = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     for key in keys:
         if key.partition(".")[0] in SHARED:
             raise ConfigError(f"{key} is one for the whole sweep; its members share it")
     texts = [
-        _values(override, config_dir) if override.is_sweep_override() else [str(override.input_line)]
+        _values(override, folders) if override.is_sweep_override() else [str(override.input_line)]
         for override in parsed
     ]
     members = itertools.product(*texts) if combine == "all" else _one_at_a_time(texts)
@@ -89,24 +94,12 @@ def _one_at_a_time(texts: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
             yield (*first[:place], value, *first[place + 1 :])
 
 
-def _parse(overrides: Sequence[str]) -> list[Any]:
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    try:
-        return list(OverridesParser.create().parse_overrides(list(overrides)))
-    except HydraException as error:
-        text = first_lines(error).partition("; See ")[0]
-        raise ConfigError(f"{text}; an override is written key=value, with no space around '='") from None
-
-
-def _values(override: Any, config_dir: str | Path | None) -> list[str]:
+def _values(override: Any, folders: Sequence[Path]) -> list[str]:
     """Return one override per value of one that varies."""
     from hydra.core.override_parser.types import Glob
 
     key = override.get_key_element()
     if isinstance(override.value(), Glob):
-        folders = [conf_dir(), *([] if config_dir is None else [Path(config_dir).expanduser()])]
         names = override.value().filter(group_options(folders).get(key, []))
     elif override.is_discrete_sweep():
         names = list(override.sweep_string_iterator())
@@ -118,13 +111,75 @@ def _values(override: Any, config_dir: str | Path | None) -> list[str]:
 
 
 def uses_hydras_sweeper(overrides: Sequence[str], config_dir: str | Path | None = None) -> bool:
-    """Tell whether a command, or the experiment that it names, chooses a sweeper or launcher of Hydra's."""
-    if any(text.lstrip("+").startswith(SWEEPERS) for text in overrides):
-        return True
-    folders = [conf_dir(), *([] if config_dir is None else [Path(config_dir).expanduser()])]
+    """Tell whether a command, or the experiment that it names, chooses a sweeper beside Hydra's basic one.
+
+    Raises
+    ------
+    ConfigError
+        If it chooses a launcher that starts members in other processes.
+    """
+    launchers = [
+        text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("hydra/launcher=")
+    ]
+    if any(name != "basic" for name in launchers):
+        _refuse_launcher(launchers[-1])
+    if not _names_hydra(overrides):
+        return False
+    settings = hydra_settings(overrides, config_dir)
+    if settings is None:  # what cannot be composed, an extra that is not installed for example
+        return any(text.lstrip("+").startswith("hydra/sweeper") for text in overrides) or any(
+            _overrides_a_sweeper(file) for file in _experiments(overrides, config_dir)
+        )
+    launcher = str(settings["launcher"].get("_target_", "")).rpartition(".")[2]
+    if launcher != BASIC_LAUNCHER:
+        _refuse_launcher(launcher)
+    return str(settings["sweeper"].get("_target_", "")).rpartition(".")[2] != BASIC_SWEEPER
+
+
+def is_multirun(overrides: Sequence[str], config_dir: str | Path | None = None) -> bool:
+    """Tell whether ``hydra.mode=MULTIRUN`` makes a command a sweep, typed or in an experiment."""
+    if not _names_hydra(overrides):
+        return False
+    settings = hydra_settings(overrides, config_dir)
+    return settings is not None and str(settings["mode"]).rpartition(".")[2] == "MULTIRUN"
+
+
+def with_params(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[str]:
+    """Return overrides with the values that ``hydra.sweeper.params`` has vary, less Hydra's own.
+
+    What was typed stands in their place.
+    """
+    if not _names_hydra(overrides):
+        return list(overrides)
+    settings = hydra_settings(overrides, config_dir) or {}
+    params = (settings.get("sweeper") or {}).get("params") or {}
+    own = [text for text in overrides if not text.lstrip("+").startswith(READ_OF_HYDRA)]
+    typed = {override.get_key_element() for override in parse_overrides(own)}
+    return [*own, *(f"{key}={_listed(value)}" for key, value in params.items() if key not in typed)]
+
+
+def _names_hydra(overrides: Sequence[str]) -> bool:
+    """Tell whether anything of Hydra's own may be set, without composing."""
+    return any(text.lstrip("+").startswith(("hydra.", "hydra/", "experiment=")) for text in overrides)
+
+
+def _refuse_launcher(name: str) -> NoReturn:
+    raise ConfigError(
+        f"hydra/launcher={name} starts members in processes of their own, from which no leaderboard comes "
+        "and where n_jobs finds no free cores; leave it out: members run one after another, each with "
+        "n_jobs workers, and share what they have in common"
+    )
+
+
+def _listed(value: Any) -> str:
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _experiments(overrides: Sequence[str], config_dir: str | Path | None) -> list[Path]:
     names = [text.partition("=")[2] for text in overrides if text.startswith("experiment=")]
+    folders = config_folders(overrides, config_dir)
     files = [folder / "experiment" / f"{name}.yaml" for folder in folders for name in names]
-    return any(_overrides_a_sweeper(file) for file in files if file.is_file())
+    return [file for file in files if file.is_file()]
 
 
 def _overrides_a_sweeper(file: Path) -> bool:
@@ -133,7 +188,7 @@ def _overrides_a_sweeper(file: Path) -> bool:
     tree = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
     defaults = tree.get("defaults", []) if isinstance(tree, dict) else []
     keys = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
-    return any(key.replace("override ", "").lstrip("/").startswith(SWEEPERS) for key in keys)
+    return any(key.replace("override ", "").lstrip("/").startswith("hydra/sweeper") for key in keys)
 
 
 # --- the plan ------------------------------------------------------------------------------------
@@ -193,6 +248,7 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     ConfigError
         If the command as a whole cannot be read, or names a reference that no member is.
     """
+    overrides = with_params(overrides, config_dir)
     settings = _settings(overrides, config_dir)
     keys, texts = expand(overrides, config_dir, combine=settings.sweep.combine)
     members = []
@@ -214,11 +270,16 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config
     """Return the configuration that says where and how: what all members share."""
     shared = [
         str(override.input_line)
-        for override in _parse(overrides)
-        if override.get_key_element().partition(".")[0] in (*SHARED, "experiment")
-        and not override.is_sweep_override()
+        for override in parse_overrides(overrides)
+        if (key := override.get_key_element()).partition(".")[0] in (*SHARED, "experiment")
+        or key == SEARCH_PATH
+        if not override.is_sweep_override()
     ]
     return compose(*shared, config_dir=config_dir)
+
+
+def _is_shared(key: str) -> bool:
+    return key == SEARCH_PATH or key.partition(".")[0] in (*SHARED, "experiment")
 
 
 def _named_by_difference(members: Sequence[Member]) -> list[Member]:

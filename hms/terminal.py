@@ -5,7 +5,8 @@ from __future__ import annotations
 import importlib.util
 import sys
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -18,35 +19,76 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 LINE_EVERY_S = 10.0
 
+PACE_OF_LAST_S = 30.0
+"""Seconds of reports whose pace is taken for that of what is left."""
+
 
 def say(text: str) -> None:
     """Print one line on standard error, where progress goes."""
     print(text, file=sys.stderr, flush=True)
 
 
-class Progress:
-    """Progress over items, with rate and time left."""
+def spoken_duration(seconds: float) -> str:
+    """Return a duration as people say it: ``under a second``, ``40 s``, ``12 min``, ``3.5 h``."""
+    if seconds < 1:
+        return "under a second"
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
-    def __init__(self, total: int, label: str) -> None:
-        self.total, self.label, self.done = total, label, 0
-        self._began = self._spoke = time.monotonic()
+
+def spoken_pace(seconds_each: float) -> str:
+    """Return how fast items come, in two digits: ``120 items/s``, ``2.5 items/s``, ``4.0 s an item``."""
+    if seconds_each > 1:
+        return f"{seconds_each:.1f} s an item"
+    rate = 1 / max(seconds_each, 1e-9)
+    return f"{rate:.0f} items/s" if rate >= 10 else f"{rate:.1f} items/s"
+
+
+class Progress:
+    """Progress over items, with their pace and the time left.
+
+    The pace is that of the last reports, from one to a later one: what lies before the first, the
+    start of workers above all, says nothing of the rest.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        label: str,
+        *,
+        unit: str = "item",
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.total, self.label, self.done, self._clock = total, label, 0, clock
+        self._spoke = clock()
+        self._reports: deque[tuple[float, int]] = deque()
         self._bar: Any = None
         if total and (sys.stderr.isatty() or _in_notebook()):
-            self._bar = _bar_class()(total=total, desc=label, unit="item", dynamic_ncols=True)
+            self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
     def add(self, count: int) -> None:
         """Count items that are done."""
         self.done += count
         if self._bar is not None:
             self._bar.update(count)
-        elif time.monotonic() - self._spoke >= LINE_EVERY_S:
-            self._spoke = time.monotonic()
+            return
+        now = self._clock()
+        self._reports.append((now, self.done))
+        while len(self._reports) > 2 and now - self._reports[1][0] >= PACE_OF_LAST_S:
+            self._reports.popleft()
+        if now - self._spoke >= LINE_EVERY_S:
+            self._spoke = now
             say(self._line())
 
     def _line(self) -> str:
-        rate = self.done / max(time.monotonic() - self._began, 1e-9)
-        left = (self.total - self.done) / rate if rate else float("inf")
-        return f"{self.label}: {self.done}/{self.total} items, {rate:.0f} items/s, about {left:.0f} s left"
+        (before, had), (now, has) = self._reports[0], self._reports[-1]
+        line = f"{self.label}: {self.done}/{self.total} items"
+        if has == had or now == before:
+            return line
+        each = (now - before) / (has - had)
+        left = spoken_duration(each * (self.total - self.done))
+        return f"{line}, {spoken_pace(each)}, about {left} left"
 
     def close(self) -> None:
         """End the bar."""

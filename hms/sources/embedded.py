@@ -16,7 +16,7 @@ from hms.sources.recognition import looks_like
 from hms.sources.synthetic import Synthetic, generate
 from hms.store.files import commit_files, storage_error, sync_folder
 from hms.store.locks import lock
-from hms.terminal import say
+from hms.terminal import Progress, say
 
 __all__ = ["open_synthetic"]
 
@@ -83,6 +83,7 @@ def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     for stale in folder.parent.glob(f".tmp-{folder.name}-*"):
         shutil.rmtree(stale)
     temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
+    progress = Progress(int(settings["n_recordings"]), "synthetic recordings", unit="recording")
     try:
         temporary.mkdir(parents=True)
         generate(
@@ -92,6 +93,7 @@ def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
             seed=int(settings["seed"]),
             write_spectrograms=bool(settings["write_spectrograms"]),
             n_jobs=n_workers(n_jobs),
+            report=progress.add,
         )
         commit_files(temporary, {COMPLETE: json.dumps(settings, indent=1).encode()})
         if folder.exists():
@@ -101,4 +103,5 @@ def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     except OSError as error:
         raise storage_error(error, folder.parent) from error
     finally:
+        progress.close()
         shutil.rmtree(temporary, ignore_errors=True)

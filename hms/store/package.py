@@ -230,7 +230,8 @@ class Package:
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
             facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
-        facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
+        when = "seconds, when it was made" if self.reused else "seconds"
+        facts.append((when, f"{self.manifest['seconds']:.1f}"))
         facts.append(("folder", str(self.path)))
         return facts
 

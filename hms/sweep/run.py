@@ -24,7 +24,7 @@ from hms.errors import ConfigError
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import say
+from hms.terminal import say, spoken_duration
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
@@ -426,11 +426,12 @@ def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str
     dues = [due for found in unique.values() for due in found if due.to_do]
     if not dues:
         return ["nothing is left to compute"] if members else []
-    known = sum(due.seconds for due in dues if due.seconds is not None)
+    known = [due.seconds for due in dues if due.seconds is not None]
     unknown = sorted({due.name for due in dues if due.seconds is None})
+    about = f"about {spoken_duration(sum(known))}" if known else "how long is not known"
     if not unknown:
-        return [f"about {known:.0f} s in all"]
-    return [f"about {known:.0f} s, and what was never computed here: {', '.join(unknown)}"]
+        return [f"{about} in all"]
+    return [f"{about}{', and what was' if known else ':'} never computed here: {', '.join(unknown)}"]
 
 
 def _member_line(planned: Planned, reference: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,20 @@ README = (
 
 
 def generate(
-    folder: Path, *, n_recordings: int, n_patients: int, seed: int, write_spectrograms: bool, n_jobs: int = 1
+    folder: Path,
+    *,
+    n_recordings: int,
+    n_patients: int,
+    seed: int,
+    write_spectrograms: bool,
+    n_jobs: int = 1,
+    report: Callable[[int], None] = lambda count: None,
 ) -> None:
     """Write a data set in the competition's layout into a folder; train.csv is written last.
 
     The files are the same bytes for the same arguments whatever ``n_jobs``. ``truth/`` holds
-    what the votes were drawn from and is no part of the layout.
+    what the votes were drawn from and is no part of the layout. ``report`` is told how many
+    recordings were written since it was told last.
 
     Raises
     ------
@@ -39,7 +48,10 @@ def generate(
         raise ValueError(f"folder {folder} is not empty; a data set is written into an empty one")
     for name in ("train_eegs", "truth", *(["train_spectrograms"] if write_spectrograms else [])):
         (folder / name).mkdir(parents=True)
-    _write_groups(folder, drafts, seed=seed, write_spectrograms=write_spectrograms, n_jobs=n_jobs)
+    for count in _write_groups(
+        folder, drafts, seed=seed, write_spectrograms=write_spectrograms, n_jobs=n_jobs
+    ):
+        report(count)
     votes = votes_table(drafts, seed=seed)
     (folder / "truth" / "README.txt").write_text(README, encoding="utf-8")
     truth_table(drafts, votes).to_csv(folder / "truth" / "latent.csv", index=False, lineterminator="\n")
@@ -48,8 +60,8 @@ def generate(
 
 def _write_groups(
     folder: Path, drafts: list[Draft], *, seed: int, write_spectrograms: bool, n_jobs: int
-) -> None:
-    """Write the recordings, those of one spectrogram together.
+) -> Iterator[int]:
+    """Write the recordings, those of one spectrogram together; yield how many, group by group.
 
     One BLAS thread everywhere: how a product is split over threads may change its last bits.
     """
@@ -61,12 +73,13 @@ def _write_groups(
         groups.setdefault(draft.spectrogram_id, []).append(draft)
     write = joblib.delayed(_write_group)
     with threadpool_limits(1), joblib.parallel_config("loky", inner_max_num_threads=1):
-        joblib.Parallel(n_jobs=n_jobs)(
+        yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
             write(folder, group, seed, write_spectrograms) for group in groups.values()
         )
 
 
-def _write_group(folder: Path, group: list[Draft], seed: int, write_spectrograms: bool) -> None:
+def _write_group(folder: Path, group: list[Draft], seed: int, write_spectrograms: bool) -> int:
+    """Write the recordings of one spectrogram and return how many they are."""
     eegs = [simulate(draft, seed=seed) for draft in group]
     for draft, eeg in zip(group, eegs, strict=True):
         kept = lost(draft, eeg, seed=seed)
@@ -79,6 +92,7 @@ def _write_group(folder: Path, group: list[Draft], seed: int, write_spectrograms
         for k, chain in enumerate(CHAIN_PATHS):
             columns |= {f"{chain}_{hz:.2f}": image[:, k, i] for i, hz in enumerate(SPECTROGRAM_HZ)}
         _write_parquet(folder / "train_spectrograms" / f"{group[0].spectrogram_id}.parquet", columns)
+    return len(group)
 
 
 def _write_parquet(path: Path, columns: dict[str, NDArray[Any]]) -> None:

@@ -1,0 +1,118 @@
+"""What is said while a run works: paces and times that are true."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from hms import terminal
+from hms.terminal import Progress, spoken_duration, spoken_pace
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)
+    monkeypatch.setattr(terminal, "_in_notebook", lambda: False)
+    return Clock()  # type: ignore[return-value]
+
+
+def lines(capfd: pytest.CaptureFixture[str]) -> list[str]:
+    return capfd.readouterr().err.splitlines()
+
+
+def test_the_start_of_workers_is_no_part_of_the_pace(clock, capfd) -> None:
+    """First 10 of 100 items after 12 s, then 10 a second: 8 s are left, not 108."""
+    progress = Progress(100, "scalograms", clock=clock)
+    clock.now += 12
+    progress.add(10)
+    assert lines(capfd) == ["scalograms: 10/100 items"]
+    clock.now += 1
+    progress.add(10)
+    clock.now += 9
+    progress.add(30)
+    # 40 items in 10 s since the first report
+    assert lines(capfd) == ["scalograms: 50/100 items, 4.0 items/s, about 12 s left"]
+
+
+def test_the_pace_is_that_of_the_last_half_minute(clock, capfd) -> None:
+    """Slow at first, ten times as fast later: what is left goes by the later pace."""
+    progress = Progress(1000, "x", clock=clock)
+    for _ in range(10):
+        clock.now += 10
+        progress.add(10)
+    lines(capfd)
+    for _ in range(6):
+        clock.now += 10
+        progress.add(100)
+    assert lines(capfd)[-1] == "x: 700/1000 items, 10 items/s, about 30 s left"
+
+
+def test_slow_items_have_seconds_each(clock, capfd) -> None:
+    progress = Progress(10, "x", clock=clock)
+    for _ in range(3):
+        clock.now += 25
+        progress.add(1)
+    assert lines(capfd)[-1] == "x: 3/10 items, 25.0 s an item, about 3 min left"
+
+
+def test_nothing_is_said_before_ten_seconds(clock, capfd) -> None:
+    progress = Progress(10, "x", clock=clock)
+    for _ in range(9):
+        clock.now += 1
+        progress.add(1)
+    assert lines(capfd) == []
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [(0.3, "under a second"), (1, "1 s"), (65, "65 s"), (150, "2 min"), (7200, "2.0 h")],
+)
+def test_durations_are_said_as_people_do(seconds: float, text: str) -> None:
+    assert spoken_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds_each", "text"), [(0.005, "200 items/s"), (0.4, "2.5 items/s"), (12.0, "12.0 s an item")]
+)
+def test_a_pace_is_never_0(seconds_each: float, text: str) -> None:
+    assert spoken_pace(seconds_each) == text
+
+
+def test_a_run_found_finished_does_not_claim_its_seconds_for_now(
+    command: Callable[..., object], small_set
+) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]")
+    first, again = command(*base), command(*base)
+    assert "  seconds  " in first.out
+    assert "seconds, when it was made" not in first.out
+    assert "found finished, nothing computed" in again.out
+    assert "seconds, when it was made" in again.out
+
+
+def test_a_first_sweep_does_not_say_that_it_takes_0_seconds(command, small_set) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "plan=true")
+    planned = command("-m", *base, "weight=linear,log")
+    assert "about 0 s" not in planned.out
+    assert "how long is not known: never computed here: " in planned.out
+
+
+def test_the_making_of_synthetic_recordings_is_reported(outputs, monkeypatch) -> None:
+    """As many as there are, whatever the groups they are written in."""
+    from hms.sources import embedded
+
+    told: list[int] = []
+    monkeypatch.setattr(embedded.Progress, "add", lambda self, count: told.append(count))
+    settings = {"n_recordings": 4, "n_patients": 2, "seed": 0, "write_spectrograms": False}
+    embedded._make(outputs / "made", settings, 1)
+    assert sum(told) == 4
+    assert len(told) > 1

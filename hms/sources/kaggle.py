@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
@@ -17,9 +17,10 @@ from hms.competition import SFREQ_HZ
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.registry import register
+from hms.sources.archive import Files, files_of
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import Channels, find_channels
-from hms.sources.files import float32_rows, one_batch, one_line, open_parquet, place_of, read_bytes
+from hms.sources.files import float32_rows, one_batch, one_line, open_parquet
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
 
@@ -35,7 +36,10 @@ USUAL_PLACES = (
     f"/kaggle/input/{COMPETITION}",
     f"/kaggle/input/competitions/{COMPETITION}",
     f"data/{COMPETITION}",
+    f"data/{COMPETITION}.zip",
+    f"{COMPETITION}.zip",
 )
+"""The last is where ``kaggle competitions download`` leaves its archive."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Kaggle(SourceParams):
 
 @register("data", "kaggle", Kaggle)
 def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
-    """Open the competition's folder, or another in its layout."""
+    """Open the competition's folder, its archive as downloaded, or another in its layout."""
     return ParquetSource(
         find_root(params.root),
         params.aliases,
@@ -68,7 +72,7 @@ def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSou
 
 
 def find_root(root: str | None) -> Path:
-    """Return the data folder that was named, or the first of the usual places that exists.
+    """Return the data folder or archive that was named, or the first of the usual places that exists.
 
     Raises
     ------
@@ -76,23 +80,28 @@ def find_root(root: str | None) -> Path:
         If the folder is not there; the text says how to get the data.
     """
     if root is not None:
-        folder = Path(root).expanduser()
-        if not folder.is_dir():
-            raise ConfigError(f"data.root={root} is not a folder{_how_to_get_data()}")
-        return folder
+        place = Path(root).expanduser()
+        if not _is_data(place):
+            raise ConfigError(f"data.root={root} is not a folder and no .zip{_how_to_get_data()}")
+        return place
     if named := os.environ.get("HMS_DATA"):
-        if not Path(named).is_dir():
-            raise ConfigError(f"HMS_DATA={named} is not a folder{_how_to_get_data()}")
+        if not _is_data(Path(named)):
+            raise ConfigError(f"HMS_DATA={named} is not a folder and no .zip{_how_to_get_data()}")
         return Path(named)
-    for place in USUAL_PLACES:
-        if Path(place).is_dir():
-            return Path(place)
+    for usual in USUAL_PLACES:
+        if _is_data(Path(usual)):
+            return Path(usual)
     raise ConfigError(f"no recordings in {', '.join(USUAL_PLACES)}{_how_to_get_data()}")
+
+
+def _is_data(place: Path) -> bool:
+    return place.is_dir() or (place.suffix.lower() == ".zip" and place.is_file())
 
 
 def _how_to_get_data() -> str:
     return (
-        f"; name the folder that holds train.csv and train_eegs/ with data.root=DIR or $HMS_DATA. "
+        f"; name the folder that holds train.csv and train_eegs/, or the .zip of it, by data.root or "
+        f"$HMS_DATA. "
         f"To download it: kaggle competitions download -c {COMPETITION}. "
         f"Without it, data=synthetic works"
     )
@@ -100,7 +109,7 @@ def _how_to_get_data() -> str:
 
 @dataclass(frozen=True)
 class ParquetSource(WholeFiles):
-    """A folder with a votes table and one parquet file per recording."""
+    """A folder, or an archive of one, with a votes table and one parquet file per recording."""
 
     name: ClassVar[str] = "kaggle"
 
@@ -112,16 +121,20 @@ class ParquetSource(WholeFiles):
     labelled: bool = True
     extra: Path | None = None
 
+    @property
+    def _files(self) -> Files:
+        return files_of(self.root, self.table)
+
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the validated votes table."""
-        from hms.sources.tables import read_votes
+        from hms.sources.tables import votes_from_csv
 
-        path = self.root / self.table
-        if not path.exists():
+        path, data = self.root / self.table, self._files.table(self.table)
+        if data is None:
             raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
-        if not (self.root / self.folder).is_dir():
+        if not self._files.has_folder(self.folder):
             raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
-        votes = read_votes(path, ballot, require_votes=self.labelled)
+        votes = votes_from_csv(data, path, ballot, require_votes=self.labelled)
         return votes if self.extra is None else self._with_extra(votes, self.extra, ballot)
 
     def _with_extra(self, votes: VotesTable, path: Path, ballot: Ballot) -> VotesTable:
@@ -139,19 +152,20 @@ class ParquetSource(WholeFiles):
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""
-        base = os.path.join(os.path.abspath(self.root), self.folder)
-        return [place_of(name, os.path.join(base, f"{name}.parquet")) for name in recordings]
+        files, folder = self._files, self.folder
+        return [files.place(name, f"{folder}/{name}.parquet") for name in recordings]
 
     def open(self, place: Place) -> ParquetRecording:
         """Read a file's bytes once and open them."""
-        return ParquetRecording(read_bytes(place), dict(self.aliases))
+        return ParquetRecording(self._files.read(place), dict(self.aliases))
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Return each item's spectrogram file, and where its ten minutes start in it."""
         if kind != SPECTROGRAM:
             return super().companions(kind, items)
-        base = os.path.join(os.path.abspath(self.root), self.spectrograms)
-        if not os.path.isdir(base):
+        files, folder = self._files, self.spectrograms
+        if not files.has_folder(folder):
+            base = os.path.join(os.path.abspath(self.root), folder)
             raise ConfigError(
                 f"{base} is not a folder; spectrograms=kaggle needs it, choose spectrograms=none"
             )
@@ -160,23 +174,23 @@ class ParquetSource(WholeFiles):
         if not self.labelled:
             # test.csv has no offsets: a test file is the ten minutes themselves.
             offsets = offsets.fillna(0.0)
-        known = {name: place_of(name, os.path.join(base, f"{name}.parquet")) for name in set(names) if name}
+        known = {name: files.place(name, f"{folder}/{name}.parquet") for name in set(names) if name}
         lacking = offsets.isna().tolist()
         places = [
-            None if not name else _without_offset(name, base) if lacks else known[name]
+            None if not name else _without_offset(known[name]) if lacks else known[name]
             for name, lacks in zip(names, lacking, strict=True)
         ]
         return places, offsets.fillna(0.0).tolist()
 
     def open_companion(self, place: Place, kind: str) -> Openable:
         """Open a spectrogram file."""
-        return SpectrogramFile(read_bytes(place, kind))
+        return SpectrogramFile(self._files.read(place, kind))
 
 
-def _without_offset(name: str, folder: str) -> Place:
+def _without_offset(place: Place) -> Place:
     """Return the place of a spectrogram of which nobody says which ten minutes are the item's."""
     problem = "the table has no spectrogram_label_offset_seconds for it"
-    return Place(name, os.path.join(folder, f"{name}.parquet"), None, None, problem)
+    return replace(place, size=None, mtime_ns=None, problem=problem)
 
 
 class ParquetRecording:

@@ -29,7 +29,7 @@ from hms.terminal import say
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FRAME_COLUMNS", "VotesTable", "eeg_number", "read_votes", "votes_from_frame"]
+__all__ = ["FRAME_COLUMNS", "VotesTable", "eeg_number", "read_votes", "votes_from_csv", "votes_from_frame"]
 
 FRAME_COLUMNS = (
     "recording", "eeg_id", "patient_id", "eeg_sub_id", "offset_s",
@@ -132,7 +132,11 @@ def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) 
     ConfigError
         If the file is no such table; the text names the column and the first lines.
     """
-    data = _read_bytes(Path(path))
+    return votes_from_csv(_read_bytes(Path(path)), Path(path), ballot, require_votes=require_votes)
+
+
+def votes_from_csv(data: bytes, path: Path, ballot: Ballot, *, require_votes: bool) -> VotesTable:
+    """Return the checked table in the bytes of a CSV file, as `read_votes`; messages call it ``path``."""
     source = _Source(str(path), data, "line")
     return _checked(source, Path(path), ballot, require_votes, _own_columns(source))
 

@@ -1,0 +1,188 @@
+"""A data set's files by their names: in a folder, or in the zip archive as it was downloaded.
+
+What is read from an archive is the same bytes as after unpacking, so that digests, keys and runs
+are the same too. Nothing is unpacked.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+import zipfile
+import zlib
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import NoReturn, Protocol
+
+from hms.errors import ConfigError, Unusable
+from hms.sources.base import RECORDING, Place
+from hms.sources.files import one_line, place_of, read_bytes
+
+__all__ = ["Archive", "Files", "Folder", "files_of"]
+
+LARGEST_FILE = 2**31
+"""Bytes that a file in an archive may say it has: no recording has more, and memory ends."""
+
+_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
+_SHOWN = 8
+
+
+class Files(Protocol):
+    """Files below a root, by relative names with '/' between folders."""
+
+    def has_folder(self, name: str) -> bool:
+        """Tell whether there is a folder of that name."""
+        ...
+
+    def table(self, name: str) -> bytes | None:
+        """Return the content of a table, None where there is none."""
+        ...
+
+    def place(self, recording: str, name: str) -> Place:
+        """Return where a file lies, with its size where it is there."""
+        ...
+
+    def read(self, place: Place, kind: str = RECORDING) -> bytes:
+        """Return a file's content; raises `Unusable` if it cannot be read."""
+        ...
+
+
+@dataclass(frozen=True)
+class Folder:
+    """Files in a folder."""
+
+    root: str
+
+    def has_folder(self, name: str) -> bool:
+        """Tell whether there is a folder of that name."""
+        return os.path.isdir(os.path.join(self.root, name))
+
+    def table(self, name: str) -> bytes | None:
+        """Return the content of a table, None where there is none."""
+        path = Path(self.root) / name
+        if path.is_dir():
+            raise ConfigError(f"{path}: is a folder; the votes table is a CSV file")
+        try:
+            return path.read_bytes()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+
+    def place(self, recording: str, name: str) -> Place:
+        """Return a file's place, with size and time where it is there."""
+        return place_of(recording, os.path.join(self.root, name))
+
+    def read(self, place: Place, kind: str = RECORDING) -> bytes:
+        """Return a file's bytes."""
+        return read_bytes(place, kind)
+
+
+class Archive:
+    """Files in a zip archive, stored or deflated, in any one folder of it.
+
+    Raises
+    ------
+    ConfigError
+        If it is no archive, an entry would be unpacked outside, is a link, encrypted or there
+        twice, or there is no table of the name wanted.
+    """
+
+    def __init__(self, root: str, table: str) -> None:
+        self.root = root
+        try:
+            self._zip = zipfile.ZipFile(root)
+        except (OSError, zipfile.BadZipFile) as error:
+            raise ConfigError(
+                f"{root} is no whole zip archive ({one_line(error)}); download it again"
+            ) from None
+        self._mtime_ns = os.stat(root).st_mtime_ns
+        self._entries: dict[str, zipfile.ZipInfo] = {}
+        for entry in self._zip.infolist():
+            self._check(entry)
+            self._entries[entry.filename] = entry
+        self._base = self._find(table)
+        self._folders = {name.rpartition("/")[0] for name in self._entries}
+
+    def _check(self, entry: zipfile.ZipInfo) -> None:
+        name = entry.filename
+        if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
+            self._refuse(f"entry '{name}' would be unpacked outside of its folder")
+        if stat.S_ISLNK(entry.external_attr >> 16):
+            self._refuse(f"entry '{name}' is a link")
+        if name in self._entries and not entry.is_dir():
+            self._refuse(f"entry '{name}' is there twice")
+        if entry.flag_bits & 0x1:
+            self._refuse(f"entry '{name}' is encrypted")
+
+    def _find(self, table: str) -> str:
+        """Return the folder of the archive, with '/' at its end, that holds the table."""
+        found = [name for name in self._entries if name == table or name.endswith(f"/{table}")]
+        found = [name for name in found if not name.startswith("__MACOSX/")]
+        if not found:
+            names = sorted({name.partition("/")[0] for name in self._entries})
+            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
+            self._refuse(f"it holds no {table}, but {', '.join(names[:_SHOWN]) or 'nothing'}{more}")
+        return min(found, key=lambda name: (name.count("/"), name))[: -len(table)]
+
+    def _refuse(self, problem: str) -> NoReturn:
+        raise ConfigError(f"{self.root}: {problem}; data.root names the competition's download, or a folder")
+
+    def has_folder(self, name: str) -> bool:
+        """Tell whether there are files in a folder of that name."""
+        return f"{self._base}{name}" in self._folders
+
+    def table(self, name: str) -> bytes | None:
+        """Return the content of a table, None where there is none."""
+        entry = self._entries.get(f"{self._base}{name}")
+        if entry is None:
+            return None
+        try:
+            return self._bytes(entry, "table")
+        except Unusable as reason:
+            self._refuse(reason.reason)
+
+    def place(self, recording: str, name: str) -> Place:
+        """Return where a file lies; its time is the archive's."""
+        entry = self._entries.get(f"{self._base}{name}")
+        path = f"{self.root}/{self._base}{name}"
+        return Place(recording, path, None if entry is None else entry.file_size, self._mtime_ns)
+
+    def read(self, place: Place, kind: str = RECORDING) -> bytes:
+        """Return a file's bytes, checked by the archive's own sum."""
+        entry = self._entries.get(place.path[len(self.root) + 1 :])
+        if entry is None:
+            raise Unusable(f"the {kind}'s file is missing", permanent=False)
+        return self._bytes(entry, kind)
+
+    def _bytes(self, entry: zipfile.ZipInfo, kind: str) -> bytes:
+        if entry.file_size > LARGEST_FILE:
+            raise Unusable(f"the {kind}'s file says it has {entry.file_size} bytes", permanent=False)
+        try:
+            return self._zip.read(entry)
+        except (
+            OSError,
+            EOFError,
+            zlib.error,
+            zipfile.BadZipFile,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            problem = f"the {kind}'s file cannot be read from the archive: {one_line(error)}"
+            raise Unusable(problem, permanent=False) from None
+
+
+def files_of(root: Path, table: str) -> Files:
+    """Return the files of a folder, or of the archive that a path names."""
+    path = os.path.abspath(root)
+    if not os.path.isfile(path):
+        return Folder(path)
+    status = os.stat(path)
+    return _archive(path, table, status.st_size, status.st_mtime_ns)
+
+
+@lru_cache(maxsize=4)
+def _archive(path: str, table: str, size: int, mtime_ns: int) -> Archive:
+    """Return an archive whose table of contents was read once, as long as the file stays the same."""
+    return Archive(path, table)

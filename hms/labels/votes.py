@@ -14,6 +14,10 @@ _TIE = 1e-9
 """Averaged votes that differ by less than this share of the largest are equal but for rounding."""
 
 
+_OF_CLASSES, _BY_FOLD = ("classes", "w_class_fold"), "w_conf_fold"
+"""Arrays of labels.npz that are not of items, and that which has items along its second axis."""
+
+
 def has_label(labels: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
     """Tell which items of labels.npz have a label: all, unless ``labels.unlabelled=keep`` kept others."""
     known = labels.get("has_label")
@@ -23,7 +27,9 @@ def has_label(labels: Mapping[str, NDArray[Any]]) -> NDArray[np.bool_]:
 def only_labelled(labels: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
     """Return what labels.npz holds of the items that have a label; names of classes stay."""
     mask = has_label(labels)
-    return {name: values if name == "classes" else values[mask] for name, values in labels.items()}
+    of_items = {name: values for name, values in labels.items() if name not in (*_OF_CLASSES, _BY_FOLD)}
+    found = dict(labels) | {name: values[mask] for name, values in of_items.items()}
+    return found | ({_BY_FOLD: labels[_BY_FOLD][:, mask]} if _BY_FOLD in labels else {})
 
 
 def kept_soft_labels(votes: ArrayLike) -> NDArray[np.float32]:

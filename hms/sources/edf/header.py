@@ -192,6 +192,7 @@ class _Fields:
 
     data: bytes
     notes: list[Note] = field(default_factory=list)
+    columns: dict[str, list[bytes]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.n_signals = int(_text(self.data[252:256]))
@@ -206,10 +207,13 @@ class _Fields:
         self.notes.append(("mended", text))
 
     def of_signals(self, name: str) -> list[bytes]:
-        """Return a field of each signal."""
-        before = sum(width for _, width in list(_FIELDS.items())[: list(_FIELDS).index(name)])
-        start, width = FIXED_BYTES + before * self.n_signals, _FIELDS[name]
-        return [self.data[start + width * i :][:width] for i in range(self.n_signals)]
+        """Return a field of each signal; the result is not to be changed."""
+        if name not in self.columns:
+            before = sum(width for _, width in list(_FIELDS.items())[: list(_FIELDS).index(name)])
+            start, width = FIXED_BYTES + before * self.n_signals, _FIELDS[name]
+            at = (start + width * i for i in range(self.n_signals))
+            self.columns[name] = [self.data[first : first + width] for first in at]
+        return self.columns[name]
 
     def number(self, raw: bytes, what: str) -> float:
         """Return a number; raises ValueError if it is none."""

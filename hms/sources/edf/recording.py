@@ -18,7 +18,7 @@ from hms.errors import Unusable
 from hms.labels.events import Event
 from hms.sources.base import Place
 from hms.sources.base import Stretch as Span
-from hms.sources.channels import find_channels
+from hms.sources.channels import find_channels, is_derivation, is_electrode
 from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_bytes, read_header
 from hms.sources.edf.timeline import Stretch, onset_of, stretches_of
 from hms.sources.rates import conversion
@@ -112,13 +112,13 @@ class EdfRecording:
 
     @cached_property
     def notes(self) -> tuple[Note, ...]:
-        """What was mended: of the header, of the end, and offsets that are taken off."""
-        offsets = {key: o for key, o in ((k, self._offset(k)) for k in self.channels) if o}
-        shown = ", ".join(f"{o / 1e3:g} mV" for o in sorted(set(offsets.values()))[:3])
-        taken = (
-            (("offset", f"constants up to {shown} are taken off {len(offsets)} channels"),) if offsets else ()
-        )
-        return (*self.header.notes, *taken)
+        """What was mended: of the header, of the end, and offsets that are taken off the EEG."""
+        eeg = [k for k, c in self.named.keyed.items() if is_electrode(c.name) or is_derivation(c.name)]
+        offsets = [offset for offset in map(self._offset, eeg) if offset]
+        if not offsets:
+            return self.header.notes
+        span = f"{min(offsets) / 1e3:g} to {max(offsets) / 1e3:g} mV"
+        return (*self.header.notes, ("offset", f"constants of {span} are taken off {len(offsets)} channels"))
 
     # --- time ------------------------------------------------------------------------------------
 

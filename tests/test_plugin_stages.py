@@ -118,7 +118,16 @@ def test_each_kind_of_stage_is_made_explained_verified_and_taken_over(
     assert plan.due() == {}
     assert "loudesta" in explain(plan)
     copied = hms.compose(f"from_run={run.hash}", *base)
-    assert set(copied.stages) == {"halvesa", "loudesta", "labels", "splits", "quality", "summary", "report"}
+    assert set(copied.stages) == {
+        "halvesa",
+        "loudesta",
+        "labels",
+        "splits",
+        "quality",
+        "agreement",
+        "summary",
+        "report",
+    }
     assert hms.run(copied).hash == run.hash
 
 
@@ -187,7 +196,7 @@ def _reading(stage: TableStage, run: Run) -> None:
 @pytest.mark.parametrize(
     "name",
     ["meta", "labels", "splits", "quality", "summary", "report", "report_quality", "report_votes",
-     "report_agreement", "report_weights", "report_signals", "report_examples"],
+     "agreement", "report_agreement", "report_weights", "report_signals", "report_examples"],
 )  # fmt: skip
 def test_every_shipped_table_stage_declares_what_it_reads(name: str, finished: Run) -> None:
     stage = registered_stage(name).from_config(finished.config)
@@ -200,7 +209,8 @@ def test_the_walk_above_leaves_out_no_table_stage() -> None:
     names = {n for n in registered_order() if issubclass(registered_stage(n), TableStage)}
     shipped = {n for n in names if registered_stage(n).__module__.startswith("hms.")}
     walked = {"meta", "labels", "splits", "quality", "summary", "report", "report_quality", "report_votes",
-              "report_agreement", "report_weights", "report_signals", "report_examples"}  # fmt: skip
+              "agreement", "report_agreement", "report_weights", "report_signals",
+              "report_examples"}  # fmt: skip
     others = {name for name in shipped - walked if not name.startswith("packed")}
     assert others <= {"baseline", "report_baseline", "label_issues", "report_label_issues"}
 

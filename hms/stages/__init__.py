@@ -29,6 +29,7 @@ from hms.stages import (  # noqa: I001 - running order
     packed_traces,
     labels,
     splits,
+    agreement,
     summary,
     baseline,
     label_issues,
@@ -39,6 +40,7 @@ from hms.stages import (  # noqa: I001 - running order
 )
 
 __all__ = [
+    "agreement",
     "baseline",
     "derivations",
     "features",

@@ -11,9 +11,8 @@ from hms.labels.classes import Classes
 from hms.pipeline.stage import register_stage
 from hms.pipeline.tables import View
 from hms.report.agreement import agreement_cards
-from hms.stages.labels import Labels
+from hms.stages.agreement import Agreement
 from hms.stages.report_part import ReportPart
-from hms.stages.summary import Summary
 from hms.store.files import Content
 
 
@@ -24,14 +23,14 @@ class ReportAgreement(ReportPart):
 
     name = "report_agreement"
     version = 2
-    inputs: ClassVar[tuple[str, ...]] = (*Summary.files, *Labels.files)
+    inputs: ClassVar[tuple[str, ...]] = ("used", *Agreement.files)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/agreement.html",)
     sections: ClassVar[Mapping[str, str]] = {"agreement": "Agreement"}
 
-    summary: Summary
+    agreement: Agreement
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        found = json.loads(tables.file(Summary.files[0]).read_bytes())["agreement"]
-        classes = Classes.of_labels(tables.arrays(Labels.files[0]))
+        found = json.loads(tables.file(Agreement.files[0]).read_bytes())
+        classes = Classes.of_columns(tables.used.columns)
         return self.part(agreement=agreement_cards(found, classes))

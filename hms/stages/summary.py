@@ -9,14 +9,11 @@ from typing import Any, ClassVar
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
-from hms.labels.agreement import agreement
-from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
-from hms.labels.items import votes_cast
-from hms.labels.summary import vote_strata
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.quality.summary import summarise, summarise_quality
+from hms.stages.agreement import Agreement
 from hms.stages.labels import Labels
 from hms.stages.quality import Quality, read_duplicates, read_ledger
 from hms.stages.splits import Splits
@@ -31,9 +28,9 @@ class Summary(TableStage):
     name = "summary"
     version = 5
     inputs: ClassVar[tuple[str, ...]] = (
-        "votes",
         "used",
         "excluded",
+        *Agreement.files,
         "qc/qc.csv",
         "qc/duplicates.csv",
         "data_package/labels.npz",
@@ -44,6 +41,7 @@ class Summary(TableStage):
     labels: Labels
     splits: Splits
     quality: Quality
+    agreement: Agreement
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -61,13 +59,7 @@ class Summary(TableStage):
         splits, labels = tables.arrays(Splits.files[0]), tables.arrays(Labels.files[0])
         threshold = self.labels.high_confidence_votes
         summary = summarise(tables.used, tables.excluded, labels, splits, high_confidence_votes=threshold)
-        cast = votes_cast(tables.votes.frame, tables.used)
-        summary["agreement"] = agreement(
-            cast,
-            tables.used["patient_id"].tolist(),
-            classes=Classes.of_labels(labels).names,
-            strata=vote_strata(cast.sum(axis=1), threshold),
-        )
+        summary["agreement"] = json.loads(tables.file(Agreement.files[0]).read_bytes())
         summary |= summarise_quality(
             read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)
         )

@@ -116,6 +116,21 @@ def test_the_page_shows_them_with_traces(run: Run) -> None:
     assert "would agree no better" in page
 
 
+def test_items_kept_without_votes_are_not_ranked(own_set: Path, prepare: Callable[..., Run]) -> None:
+    """Nor does whom a sweep sets aside bring them in."""
+    path = own_set / "train.csv"
+    table = pd.read_csv(path)
+    silent = table["eeg_id"].iloc[0]
+    table.loc[table["eeg_id"] == silent, list(COMPETITION.vote_columns)] = 0
+    table.to_csv(path, index=False)
+    kept = ("labels.unlabelled=keep", "baseline.set_aside=0.3", "stages=[labels,splits]")
+    run = prepare(own_set, *FAST, *kept)
+    ranked = pd.read_csv(run.file("qc/label_issues.csv"), dtype={"item_id": str})["item_id"]
+    assert str(silent) in set(run.meta["item_id"])
+    assert str(silent) not in set(ranked)
+    assert len(ranked) == len(run.meta) - 1
+
+
 def test_without_a_baseline_there_is_nothing_to_hold_votes_against(
     small_set: Path, prepare: Callable[..., Run]
 ) -> None:

@@ -16,6 +16,7 @@ from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.labels.extra import extra_mask
 from hms.labels.folds import set_aside, splits_of
+from hms.labels.votes import has_label
 from hms.pipeline.stage import TableStage, register_stage, section_function, setting
 from hms.pipeline.tables import View
 from hms.stages.features import Features
@@ -78,7 +79,7 @@ class Baseline(TableStage):
         target = labels["y_soft"].astype(np.float64)
         weight, extra = labels.get("w_conf_fold", labels["w_conf"]), extra_mask(tables.used)
         patients = np.array(tables.used["patient_id"].tolist(), dtype=np.str_)
-        aside = set_aside(patients, self.baseline.set_aside)
+        aside = set_aside(patients, self.baseline.set_aside) & has_label(labels)
         try:
             model = out_of_fold(features, target, weight, splits, fit, aside=aside, extra=extra)
         except NothingToTrainOn as error:

@@ -42,9 +42,9 @@ class LabelIssues(TableStage):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the table; without a prediction, its header alone."""
         prediction = tables.arrays(Baseline.files[0])["prediction"]
-        known = np.flatnonzero(np.isfinite(prediction).all(axis=1))
-        used = tables.used.iloc[known].reset_index(drop=True)
-        votes = votes_cast(tables.votes.frame, used)
+        cast = votes_cast(tables.votes.frame, tables.used)
+        known = np.flatnonzero(np.isfinite(prediction).all(axis=1) & (cast.sum(axis=1) > 0))
+        used, votes = tables.used.iloc[known].reset_index(drop=True), cast[known]
         classes = Classes.of_columns(tables.used.columns)
         with threadpool_limits(1):  # the order of sums, and the last digits with it, must not depend on load
             table = _table(used, votes, prediction[known], classes, self.high_confidence_votes)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
@@ -63,9 +64,9 @@ class Summary(TableStage):
         summary |= summarise_quality(
             read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)
         )
-        by_fold = tables.arrays(Labels.files[0]).get("w_class_fold")
+        by_fold = labels.get("w_class_fold")
         if by_fold is not None:
-            names = Classes.of_labels(tables.arrays(Labels.files[0])).names
+            names = Classes.of_labels(labels).names
             summary["class_weights"] = [
                 {name: round(float(weight), 6) for name, weight in zip(names, weights, strict=True)}
                 for weights in by_fold

@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import hms
 import hms.stages
@@ -42,6 +43,20 @@ def test_every_registered_kind_has_a_yaml_that_chooses_it() -> None:
             and not any(re.search(form.format(kind), text, re.MULTILINE) for text in texts)
         ]
     assert missing == []
+
+
+def test_every_yaml_of_an_option_has_all_settings_of_its_kind() -> None:
+    """A setting that a YAML lacks cannot be typed: Hydra refuses a key that is not there."""
+    hms.compose()
+    lacking = {}
+    for path in sorted(conf_dir().glob("*/*.yaml")):
+        tree = OmegaConf.to_container(OmegaConf.load(path))
+        group = path.parent.name
+        if group in _entries and "kind" in tree:
+            names = {field.name for field in fields(_entries[group][tree["kind"]].params)}
+            if names - set(tree):
+                lacking[f"{group}/{path.name}"] = sorted(names - set(tree))
+    assert lacking == {}
 
 
 def test_every_section_is_read_by_a_stage() -> None:

@@ -53,7 +53,7 @@ def kl_divergence(
 
     Parameters
     ----------
-    target, prediction : shape (n_items, 6), rows sum to 1
+    target, prediction : shape (n_items, n_classes), rows sum to 1
     target_ids, prediction_ids : n_items ids each, optional
         Where both are given, predictions are put in the order of the targets; the ids
         must be the same. Without them row i is taken for the same item in both.

@@ -257,3 +257,22 @@ def test_an_exported_copy_tells_nothing_either(ward, key, outputs, tmp_path, com
     assert command(*quoted(settings(ward, key))).code == 0
     assert hms_main(["--outputs", str(outputs), "export", "latest", str(tmp_path / "copy")]) == 0
     assert leaks(tmp_path / "copy") == {}
+
+
+def test_a_sweeps_page_tells_nothing_either(ward, key, outputs, command: Command):
+    ended = command("-m", *quoted(settings(ward, key)), "stages=[waveforms]", "window=central10,full50")
+    assert ended.code == 0, ended.err
+    assert leaks(outputs) == {}
+    assert list((outputs / "sweeps").glob("*/leaderboard.json"))
+
+
+def test_recordings_of_the_competitions_layout_get_ids_too(own_set, key, outputs, command: Command):
+    """Their numbers, spectrograms' and labels' included, are nowhere; spectrograms are found all the same."""
+    table = pd.read_csv(own_set / "train.csv", dtype=str)
+    base = ("data=kaggle", f"data.root={own_set}", f"data.pseudonyms='{key}'", "folds.n_splits=2")
+    assert command(*base, "stages=[waveforms,labels,splits]").code == 0
+    run = hms.load(outputs=outputs)
+    assert len(run.meta) == 10
+    text = b"".join(path.read_bytes() for path in outputs.rglob("*") if path.is_file())
+    for number in {*table["eeg_id"], *table["spectrogram_id"], *table["label_id"]}:
+        assert number.encode() not in text

@@ -16,7 +16,7 @@ from hms.engine.plan import Plan
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import SourceParams
-from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_settings
+from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_settings, told_words
 from hms.store.files import digest_bytes
 from hms.store.folders import KEY_FILE, StageFolder
 
@@ -99,10 +99,7 @@ def _command(plan: Plan) -> str:
     Behind pseudonyms only what names no place and nothing of the data is told.
     """
     program = Path(sys.argv[0]).name
-    words = sys.argv[1:]
-    if _pseudonyms(plan) is not None:
-        told = [w for w in words if not w.startswith("data.") and not set(w) & {"/", os.sep}]
-        words = told + [NOT_TOLD] * (len(told) < len(words))
+    words = told_words(sys.argv[1:], private=_pseudonyms(plan) is not None)
     return " ".join([program, *words]) if program in ("run.py", "hms", "cli.py") else "hms.run, from Python"
 
 

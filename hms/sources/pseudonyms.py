@@ -13,7 +13,7 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -332,6 +332,22 @@ def _paths(params: SourceParams) -> set[str]:
     """Return the settings that are free text or nothing: places of files, and patterns of their names."""
     hints = get_type_hints(type(params))
     return {f.name for f in fields(params) if set(get_args(hints[f.name])) == {str, type(None)}}
+
+
+def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str]:
+    """Return a command's words; behind pseudonyms those that name no place and nothing of the data.
+
+    Parameters
+    ----------
+    words : what was typed
+    private : whether pseudonyms are asked for; None: the words themselves say it
+    """
+    if private is None:
+        private = any(word.startswith("data.pseudonyms=") and not word.endswith("=null") for word in words)
+    if not private:
+        return list(words)
+    told = [word for word in words if not word.startswith("data.") and not set(word) & {"/", os.sep}]
+    return told + [NOT_TOLD] * (len(told) < len(words))
 
 
 # --- beside the key ------------------------------------------------------------------------------

@@ -314,8 +314,10 @@ def _name(keys: Sequence[str], overrides: Sequence[str]) -> str:
 def _command(overrides: Sequence[str], config_dir: str | Path | None) -> str:
     import shlex
 
+    from hms.sources.pseudonyms import told_words
+
     extra = [] if config_dir is None else ["--config-dir", str(config_dir)]
-    return shlex.join(["python", "run.py", "-m", *extra, *overrides])
+    return shlex.join(["python", "run.py", "-m", *told_words([*extra, *overrides])])
 
 
 def _reference(asked: str | None, members: Sequence[Member]) -> int:

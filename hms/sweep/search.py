@@ -14,6 +14,7 @@ from typing import Any
 from hms.config.identity import digest_of
 from hms.config.schema import build_config
 from hms.errors import ConfigError
+from hms.sources.pseudonyms import told_words
 from hms.sweep.leaderboard import make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
@@ -67,7 +68,7 @@ class Search:
         board = make_leaderboard(
             _distinct(self.members),
             name=name,
-            command=shlex.join(["python", "run.py", *self.texts]),
+            command=shlex.join(["python", "run.py", *told_words(self.texts)]),
             objective=settings.sweep.objective,
             reference=1,
         )

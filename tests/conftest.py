@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import importlib
 import os
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -120,6 +123,19 @@ def real_set() -> Path:
 @pytest.fixture(autouse=True)
 def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("HMS_DATA", raising=False)
+
+
+def benchmark(name: str) -> ModuleType:
+    """Return a program of benchmarks/ as a module; it and the tests both have a module ``recordings``."""
+    ours = sys.modules.pop("recordings", None)
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    try:
+        return importlib.import_module(name)
+    finally:
+        del sys.path[0]
+        sys.modules.pop("recordings", None)
+        if ours is not None:
+            sys.modules["recordings"] = ours
 
 
 def tree_bytes(folder: Path) -> dict[str, bytes]:

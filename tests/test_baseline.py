@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Prepared
+from conftest import Prepared, benchmark
 from test_quality_run import noise, write_set
 
 import hms
@@ -193,19 +193,37 @@ def test_metrics_are_those_of_the_out_of_fold_predictions(embedded: Run):
 
 def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
     """Labels dealt out anew among the items carry nothing: whatever still helped would be a leak."""
-    from hms.engine.plan import make_plan
-    from hms.engine.tables import open_tables
-
-    features = open_tables(make_plan(embedded.config.override("stages=[labels,splits]"))).rows("features")
+    features = features_of(embedded)
     order = np.random.default_rng(0).permutation(300)
     y, w = embedded.labels.y_soft[order].astype(float), embedded.labels.w_conf[order]
     patients = embedded.meta["patient_id"].tolist()
     fits = (partial(logreg, params=PARAMS), class_prior)
-    model, prior = (out_of_fold(features["features"], y, w, embedded.splits, fit) for fit in fits)
+    model, prior = (out_of_fold(features, y, w, embedded.splits, fit) for fit in fits)
     gain = paired_interval(row_divergence(y, model.prediction), row_divergence(y, prior.prediction), patients)
     assert gain.high > 0
     assert gain.value > 0
     assert mean_interval(row_divergence(y, prior.prediction), patients).value < 1.5
+
+
+def test_folds_that_ignore_patients_look_better_than_they_are(embedded: Run):
+    """Nearest neighbours recognise patients: random minus patient folds lies below 0, interval and all."""
+    leak = benchmark("leak")
+    splits = [(split.train, split.valid) for split in embedded.splits]
+    patients = embedded.meta["patient_id"].to_numpy(str)
+    y, w = embedded.labels.y_soft.astype(float), embedded.labels.w_conf.astype(float)
+    found = leak.gaps(features_of(embedded).astype(float), y, w, patients, splits)
+    *_, gap = found["nearest neighbours"]
+    assert gap.high < 0
+    *_, gap = found["logistic regression"]
+    assert gap.value < 0
+
+
+def features_of(run: Run) -> np.ndarray:
+    """Return the baseline's features of each item of a run, row i that of row i of meta_use.csv."""
+    from hms.engine.plan import make_plan
+    from hms.engine.tables import open_tables
+
+    return open_tables(make_plan(run.config.override("stages=[labels,splits]"))).rows("features")["features"]
 
 
 def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -44,3 +46,44 @@ def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     assert float(found[1]) < 1e-6
     assert float(found[2]) < 5e-5
     assert "no accelerator was found: the goal on a GPU was not looked at" in printed
+
+
+def test_likeness_has_a_row_for_each_figure_and_an_area_for_each_model(
+    small_set: Path, tmp_path: Path
+) -> None:
+    arguments = ("--work", str(tmp_path), "--recordings", "60", "--patients", "30")
+    printed = benchmark("likeness.py", "--real", str(small_set), *arguments, folder=tmp_path)
+    rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")]
+    assert [row[1].strip() for row in rows][:3] == [
+        "median (10 to 90 %)",
+        "SD of a pair, µV",
+        "slope of the spectrum, 2-20 Hz",
+    ]
+    areas = [float(row[3].split()[0]) for row in rows if row[1].endswith("AUC ")]
+    assert len(areas) == 2
+    assert all(0 <= area <= 1 for area in areas)
+
+
+def test_likeness_says_which_class_is_short_of_made_up_recordings(small_set: Path, tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "benchmarks" / "likeness.py"), "--real", str(small_set)]
+    command += ["--work", str(tmp_path), "--recordings", "2", "--patients", "2"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode == 1
+    assert "fewer made-up recordings than real ones are " in done.stderr
+
+
+def test_competition_writes_results_without_ids_and_paths(small_set: Path, tmp_path: Path) -> None:
+    """Both parts, both preparations; no recording, patient or folder is named."""
+    arguments = ("--root", str(small_set), "--work", str(tmp_path), "--only", "defaults", "Morse wavelet")
+    printed = benchmark("competition.py", *arguments, folder=tmp_path)
+    assert "Patients set aside to report; chosen: " in printed
+    text = (tmp_path / "competition-results.json").read_text()
+    results = json.loads(text)
+    assert {part: set(rows) for part, rows in results["linear"].items()} == {
+        "choose": {"defaults", "Morse wavelet"},
+        "report": {"defaults", "Morse wavelet"},
+    }
+    assert results["linear"]["report"]["defaults"]["all"]["to_defaults"]["value"] == 0
+    assert str(tmp_path) not in text
+    table = pd.read_csv(small_set / "train.csv")
+    assert not any(str(name) in text for name in (*table["eeg_id"], *table["spectrogram_id"]))

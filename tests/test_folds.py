@@ -16,6 +16,8 @@ from hms.labels.folds import (
     Folds,
     assign_folds,
     check_no_leak,
+    far_from_even,
+    fold_warnings,
     group_folds,
     patient_table,
     set_aside,
@@ -208,13 +210,67 @@ def test_fewer_patients_than_folds_are_refused_with_both_numbers(kind):
         assign_folds(SMALL, Folds(kind, 8, None))
 
 
-def test_a_class_of_too_few_patients_is_refused_with_both_numbers():
-    text = (
-        r"class 'lpd' has 5 recordings of 3 patients, but folds.n_splits=4 stratified folds need 4 patients"
-        r" with it; lower folds.n_splits or choose folds=group5"
-    )
-    with pytest.raises(ConfigError, match=text):
-        assign_folds(SMALL, Folds("stratified", 4, None))
+def test_a_class_of_too_few_patients_is_spread_as_far_as_it_goes_and_said():
+    """Lpd is with 3 patients: in 3 of 4 folds, and every other patient has a fold."""
+    params = Folds("stratified", 4, None)
+    fold = assign_folds(SMALL, params)
+    patients = patient_table(SMALL)
+    assert fold.min() == 0
+    assert fold[patients["lpd"] > 0].nunique() == 3
+    said = fold_warnings(SMALL, params)
+    assert any("fewer patients than the 4 folds have" in line and "'lpd' (3)" in line for line in said)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_stratified_takes_every_table_that_group_takes(seed):
+    """Rare classes, one large patient, two patients for two folds."""
+    rng = np.random.default_rng(seed)
+    n_patients = int(rng.integers(2, 12))
+    owners = np.append(np.arange(n_patients), rng.integers(0, n_patients, 30))
+    frame = votes_table(*((f"r{i}", f"p{p}", int(rng.integers(6))) for i, p in enumerate(owners)))
+    n_splits = int(rng.integers(2, n_patients + 1))
+    for kind in ("group", "stratified"):
+        fold = assign_folds(frame, Folds(kind, n_splits, None))
+        assert set(fold) == set(range(n_splits))
+
+
+UNEVEN = [[36, 20, 4], [16, 20, 0], [16, 20, 0], [16, 20, 0], [16, 20, 0]]
+
+
+def test_a_fold_far_from_even_is_named_with_its_share():
+    """36 of 100 where 20 are even; 20 each; and 4 recordings in all, too few to divide evenly."""
+    (found,) = far_from_even(UNEVEN, ["lpd", "gpd", "rare"])
+    assert (found.name, found.fold, found.share, found.even) == ("lpd", 0, pytest.approx(0.36), 0.2)
+
+
+@pytest.mark.parametrize(
+    ("counts", "share"),
+    [([29, 18, 18, 18, 17], None), ([31, 18, 17, 17, 17], 0.31), ([9, 23, 23, 23, 22], 0.09)],
+)
+def test_far_is_more_than_one_and_a_half_times_the_even_share_or_less_than_half(counts, share):
+    """30 % and 10 % of five folds are the limits."""
+    found = far_from_even(np.array(counts)[:, None], ["lpd"])
+    assert [u.share for u in found] == ([] if share is None else [pytest.approx(share)])
+
+
+def test_uneven_group_folds_are_said_with_what_stratified_ones_would_have():
+    """One patient has half of the seizures; the other classes are even by patients of one recording."""
+    rows = [(f"a{i}", "large", 0) for i in range(20)]
+    rows += [(f"{c}{i}", f"p{c}-{i}", c) for c in range(6) for i in range(20)]
+    frame = votes_table(*rows)
+    (line,) = fold_warnings(frame, Folds("group", 5, None))
+    assert line.startswith("fold 0 has ")
+    assert "'seizure', 20% would be even" in line
+    assert "folds=stratified5 has " in line
+    (line,) = fold_warnings(frame, Folds("stratified", 5, None))
+    assert "lower folds.n_splits" in line
+
+
+def test_folds_that_are_even_are_passed_over_in_silence():
+    """Six classes of thirty patients each, and no folds at all."""
+    frame = votes_table(*((f"{c}{i}", f"p{c}-{i}", c) for c in range(6) for i in range(30)))
+    assert fold_warnings(frame, Folds("stratified", 5, None)) == []
+    assert fold_warnings(frame, Params("none")) == []
 
 
 def test_one_patient_is_enough_without_folds():

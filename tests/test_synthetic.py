@@ -2,16 +2,13 @@
 
 import dataclasses
 import hashlib
-import importlib
-import sys
-from pathlib import Path
-from unittest import mock
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from conftest import benchmark
 
 import hms
 from hms.competition import CHANNELS, CLASS_NAMES, CLASSES, EEG_CHANNELS, TRAIN_COLUMNS, VOTE_COLUMNS
@@ -61,13 +58,6 @@ def peak_hz(wave, *, low_hz, high_hz):
     power, freqs = np.abs(np.fft.rfft(wave)) ** 2, np.fft.rfftfreq(len(wave), 1 / 200)
     inside = (freqs >= low_hz) & (freqs <= high_hz)
     return freqs[inside][np.argmax(power[inside])]
-
-
-def benchmark(name):
-    """Return a program of benchmarks/ as a module."""
-    folder = Path(__file__).parents[1] / "benchmarks"
-    with mock.patch.object(sys, "path", [str(folder), *sys.path]):
-        return importlib.import_module(name)
 
 
 def bases(n=40):

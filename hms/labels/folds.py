@@ -37,9 +37,13 @@ __all__ = [
     "Folds",
     "OwnFolds",
     "Split",
+    "Uneven",
     "assign_folds",
     "check_no_leak",
+    "far_from_even",
+    "fold_warnings",
     "group_folds",
+    "items_in_folds",
     "no_folds",
     "patient_table",
     "set_aside",
@@ -98,7 +102,7 @@ def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
     Raises
     ------
     ConfigError
-        If there are too few patients, or too few with a class; both numbers are named.
+        If there are too few patients; both numbers are named.
     """
     import pandas as pd
 
@@ -164,10 +168,10 @@ def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]
     shares goes first. Ties: the fold with fewer recordings, then the lower number;
     patients in the order of their id's text. Shares are whole numbers over a common
     denominator, so that no rounding decides. With a seed, patients of about the same shares
-    (the same power of two) come in a random order.
+    (the same power of two) come in a random order. A class that fewer patients have than there
+    are folds is spread as far as it goes; `fold_warnings` says so.
     """
     _check_enough_patients(patients, params.n_splits)
-    _check_enough_of_each_class(patients, params.n_splits)
     counts = patients.drop(columns="recordings").to_numpy()
     worth = _worth_of_one(counts.sum(axis=0))
     shares = [[int(n) * w for n, w in zip(row, worth, strict=True)] for row in counts]
@@ -231,17 +235,6 @@ def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
         )
 
 
-def _check_enough_of_each_class(patients: pd.DataFrame, n_splits: int) -> None:
-    for name in patients.columns.drop("recordings"):
-        n_recordings, n_patients = int(patients[name].sum()), int((patients[name] > 0).sum())
-        if 0 < n_patients < n_splits:
-            raise ConfigError(
-                f"class '{name}' has {n_recordings} recordings of {n_patients} patients, but "
-                f"folds.n_splits={n_splits} stratified folds need {n_splits} patients with it; "
-                "lower folds.n_splits or choose folds=group5"
-            )
-
-
 def set_aside(patient_id: ArrayLike, share: float) -> NDArray[np.bool_]:
     """Return which items are of patients set aside: about a share of them, whatever else a table holds.
 
@@ -260,6 +253,112 @@ def set_aside(patient_id: ArrayLike, share: float) -> NDArray[np.bool_]:
     patients, place = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
     numbers = [int.from_bytes(blake2b(f"set aside {p}".encode(), digest_size=8).digest()) for p in patients]
     return np.asarray([number < share * 2.0**64 for number in numbers], dtype=np.bool_)[place]
+
+
+# --- how even the folds are ----------------------------------------------------------------------
+
+FAR_ABOVE, FAR_BELOW = 1.5, 0.5
+"""Times the even share of a class, beyond which a fold is far from even."""
+
+NONE_AT_ALL = 1e-3
+"""Times the even share that a fold without a class counts as."""
+
+ENOUGH_FOR_EACH = 5
+"""Recordings of a class for each fold; with fewer no division of whole patients is even."""
+
+
+class Uneven(NamedTuple):
+    """A class whose recordings lie unevenly in the folds: the worst fold and its share of them."""
+
+    name: str
+    fold: int
+    share: float
+    even: float
+
+
+def far_from_even(counts: ArrayLike, names: Sequence[str]) -> list[Uneven]:
+    """Return the classes of which a fold has more than 1.5 times its share or less than half, worst first.
+
+    Parameters
+    ----------
+    counts : shape (n_folds, n_classes); recordings or items to validate
+    names : of the classes
+    """
+    table = np.asarray(counts, dtype=np.float64)
+    n_folds, total = len(table), table.sum(axis=0)
+    if n_folds < 2:
+        return []
+    times = table / np.maximum(total, 1) * n_folds
+    badness = np.maximum(times / FAR_ABOVE, FAR_BELOW / np.maximum(times, NONE_AT_ALL))
+    found = [
+        (float(badness[:, k].max()), Uneven(name, fold, float(times[fold, k]) / n_folds, 1 / n_folds))
+        for k, name in enumerate(names)
+        if total[k] >= ENOUGH_FOR_EACH * n_folds and badness[(fold := int(badness[:, k].argmax())), k] > 1
+    ]
+    return [uneven for _, uneven in sorted(found, key=lambda pair: -pair[0])]
+
+
+def items_in_folds(label: ArrayLike, splits: Sequence[Split], n_classes: int) -> NDArray[np.int64]:
+    """Return how many items of each class each fold validates, shape (n_folds, n_classes).
+
+    Parameters
+    ----------
+    label : int, shape (n_items,); class of each item, -1 without votes
+    """
+    labels = np.asarray(label, dtype=np.int64)
+    found = [np.bincount(labels[s.valid][labels[s.valid] >= 0], minlength=n_classes) for s in splits]
+    return np.stack(found) if found else np.zeros((0, n_classes), dtype=np.int64)
+
+
+def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
+    """Return what is to be known of folds that are as good as patients allow, and not even.
+
+    Parameters
+    ----------
+    frame, params : as in `assign_folds`
+
+    Returns
+    -------
+    list of str
+        A line where a fold is far from even in a class, with what to do, and a line where fewer
+        patients have a class than there are folds.
+    """
+    patients = patient_table(frame)
+    names = patients.columns.drop("recordings").tolist()
+    counts = _in_folds(patients, assign_folds(frame, params).to_numpy())
+    lines = []
+    if uneven := far_from_even(counts, names):
+        worst, more = uneven[0], f" ({len(uneven) - 1} more so)" if len(uneven) > 1 else ""
+        lines.append(
+            f"fold {worst.fold} has {worst.share:.0%} of the recordings of '{worst.name}', "
+            f"{worst.even:.0%} would be even{more}; {_remedy(patients, params, len(counts))}"
+        )
+    n_patients = (patients[names] > 0).sum().to_dict()
+    few = [f"'{name}' ({n})" for name, n in n_patients.items() if 0 < n < len(counts)]
+    if few:
+        lines.append(
+            f"fewer patients than the {len(counts)} folds have {', '.join(few)}: some folds are without; "
+            "lower folds.n_splits if every fold is to have them"
+        )
+    return lines
+
+
+def _in_folds(patients: pd.DataFrame, fold: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many recordings of each class are in each fold, shape (n_folds, n_classes)."""
+    of_class = patients.drop(columns="recordings").to_numpy()
+    counts = np.zeros((int(fold.max(initial=-1)) + 1, of_class.shape[1]), dtype=np.int64)
+    np.add.at(counts, fold[fold >= 0], of_class[fold >= 0])
+    return counts
+
+
+def _remedy(patients: pd.DataFrame, params: Params, n_splits: int) -> str:
+    """Return what makes folds more even: classes taken into account, or fewer folds."""
+    if params.kind == "group":
+        other = _in_folds(patients, stratified_folds(patients, Folds("stratified", n_splits, None)))
+        choice = "folds=stratified5" + ("" if n_splits == 5 else f" folds.n_splits={n_splits}")
+        share = (other / np.maximum(other.sum(axis=0), 1)).max()
+        return f"{choice} has {share:.0%} of any class in a fold at most"
+    return "lower folds.n_splits: patients with many recordings stand in the way"
 
 
 # --- from patients to rows -----------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hms.labels.classes import Classes
-from hms.labels.folds import Split, splits_of
+from hms.labels.folds import Split, far_from_even, items_in_folds, splits_of
 from hms.labels.summary import class_agreement, per_patient, summarise_labels
 from hms.labels.votes import consensus, has_label, only_labelled
 from hms.quality.duplicates import pairs_across_folds
@@ -59,6 +59,12 @@ def summarise(
         ),
         "recordings_per_patient": per_patient(patients[recordings]),
         "class_agreement": class_agreement(label[recordings], patients[recordings]),
+        "folds_far_from_even": [
+            uneven._asdict() | {"share": round(uneven.share, 6)}
+            for uneven in far_from_even(
+                items_in_folds(label, splits_of(splits), len(labels["classes"])), labels["classes"].tolist()
+            )
+        ],
     }
 
 

@@ -12,8 +12,15 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
-from hms.labels.folds import Split
-from hms.labels.summary import class_counts, class_proportions, disagreement_matrix, entropy_nats
+from hms.labels.folds import Split, far_from_even, items_in_folds
+from hms.labels.summary import (
+    class_agreement,
+    class_counts,
+    class_proportions,
+    disagreement_matrix,
+    entropy_nats,
+    per_patient,
+)
 from hms.labels.votes import consensus, only_labelled, soft_labels
 from hms.report.cards import Card, absent_classes, counted, spoken
 from hms.report.style import CLASS_COLOURS, INK, MUTED, class_colours
@@ -51,18 +58,21 @@ def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
     """Return the pictures that follow from the votes of the items used, and what needs none of them."""
     if used.empty:
         return nobody(VOTE_TITLES)
-    patients = items_per_patient(used["patient_id"].astype(str).to_numpy(object))
+    patients = used["patient_id"].astype(str).to_numpy(object)
     if not used["vote_sum"].any():
-        return [spoken("Votes", NO_VOTES), patients]
-    used = used[used["vote_sum"] > 0]
+        return [spoken("Votes", NO_VOTES), items_per_patient(patients)]
+    has_votes = used["vote_sum"].to_numpy() > 0
+    used = used[has_votes]
     classes = Classes.of_columns(used.columns)
     y = soft_labels(used[list(classes.vote_columns)].to_numpy(np.float64))
     label, totals = consensus(y), used["vote_sum"].to_numpy().astype(np.int64)
+    everybody = np.full(len(patients), -1)
+    everybody[has_votes] = label
     return [
         vote_totals(label, totals, high_confidence_votes, classes),
         disagreement(disagreement_matrix(y), class_counts(y), classes),
         entropy_boxes(entropy_nats(y), label, classes),
-        patients,
+        items_per_patient(patients, everybody),
     ]
 
 
@@ -188,8 +198,8 @@ def _box(
     ]
 
 
-def items_per_patient(patients: NDArray[np.object_]) -> Card:
-    """Draw how many patients have how many items, in bins that double."""
+def items_per_patient(patients: NDArray[np.object_], label: NDArray[np.int64] | None = None) -> Card:
+    """Draw how many patients have how many items, in bins that double; ``label`` is -1 without votes."""
     counts = np.unique(patients, return_counts=True)[1]
     edges = 2 ** np.arange(math.floor(math.log2(int(counts.max()))) + 2)
     patients_in = np.histogram(counts, edges)[0]
@@ -210,10 +220,23 @@ def items_per_patient(patients: NDArray[np.object_]) -> Card:
     parts += legend(52, 6, shown, width=WIDTH - 60)[0]
     note = (
         f"{counted(len(counts), 'patient')}; median {counted(np.median(counts), 'item')}, "
-        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items)."
+        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items). They say as much as "
+        f"{counted(round(per_patient(patients)['effective'] or 0), 'patient')} with equally many items."
+        f"{_alike(label, patients)}"
     )
     alt = f"Share of patients and of items by the number of items of a patient. {note}"
     return Card(VOTE_TITLES[3], drawing(WIDTH, 278, parts, alt=alt), note)
+
+
+def _alike(label: NDArray[np.int64] | None, patients: NDArray[np.object_]) -> str:
+    """Return how often two items of one patient, and of two, have the same class, if there are such."""
+    found = class_agreement(np.full(len(patients), -1) if label is None else label, patients)
+    same, other = found["same_patient"], found["other_patient"]
+    if same is None or other is None:
+        return ""
+    return (
+        f" Two items have the same class in {_share(same)} of pairs of one patient, {_share(other)} of two."
+    )
 
 
 # --- weights and folds ---------------------------------------------------------------------------
@@ -288,8 +311,21 @@ def fold_bars(
                 at += 100 * share
     sizes = ", ".join(str(len(split[1])) for split in splits)
     note = f"{len(splits)} folds with {sizes} items to validate; every patient is in one fold only."
+    note += _uneven_folds(y, splits, classes)
     alt = f"Stacked bars of the class proportions per fold. {note}"
     return Card(WEIGHT_TITLES[1], drawing(WIDTH, top + bar * len(splits) + 44, parts, alt=alt), note)
+
+
+def _uneven_folds(y: NDArray[np.float32], splits: Sequence[Split], classes: Classes) -> str:
+    """Return which fold is far from even in which class, the worst, if any is."""
+    label = consensus(np.nan_to_num(y))
+    uneven = far_from_even(items_in_folds(label, splits, len(classes)), classes.titles)
+    if not uneven:
+        return ""
+    worst = uneven[0]
+    return (
+        f" Fold {worst.fold} has {_share(worst.share)} of '{worst.name}'; {_share(worst.even)} would be even."
+    )
 
 
 def weight_curve(weights: NDArray[np.float32], totals: NDArray[Any]) -> Card:

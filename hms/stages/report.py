@@ -108,7 +108,7 @@ class ReportVotes(ReportPart):
     """Totals of votes, disagreement, entropy and patients."""
 
     name = "report_votes"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
     sections: ClassVar[Mapping[str, str]] = {"votes": "Votes"}
@@ -128,7 +128,7 @@ class ReportWeights(ReportPart):
     """Class proportions raw, weighted and per fold; the weights."""
 
     name = "report_weights"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = (*Labels.files, *Splits.files)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/weights.html",)
     sections: ClassVar[Mapping[str, str]] = {"weights": "Weights and folds"}

@@ -11,7 +11,7 @@ import numpy as np
 
 from hms.errors import ConfigError
 from hms.labels.extra import extra_mask
-from hms.labels.folds import assign_folds, check_no_leak, split_rows
+from hms.labels.folds import assign_folds, check_no_leak, fold_warnings, split_rows
 from hms.labels.own_folds import FileFolds, content_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
@@ -21,6 +21,7 @@ from hms.sources.tables import VotesTable
 from hms.stages.meta import Meta
 from hms.store.files import Content
 from hms.store.npz import npz_bytes
+from hms.terminal import say
 
 
 @register_stage
@@ -38,13 +39,17 @@ class Splits(TableStage):
     folds: Params
 
     def check(self, votes: VotesTable) -> None:
-        """Raise ConfigError where nobody said who is who, or the table has too few patients for the folds."""
+        """Raise ConfigError where nobody said who is who, or patients are too few for the folds.
+
+        Folds that are not even are said.
+        """
         if self.folds.kind != "none" and not votes.patients_declared:
             raise ConfigError(
                 "folds keep every patient whole, but nothing says whose the recordings are; choose "
                 f"{CHOICES}; folds=none makes no folds"
             )
-        assign_folds(votes.frame, self.folds)
+        for line in fold_warnings(votes.frame, self.folds):
+            say(line)
 
     @cached_property
     def settings(self) -> dict[str, Any]:

@@ -5,7 +5,7 @@
 Two models are fitted out of fold on the same features: the package's linear baseline, and
 nearest neighbours, which recognise a patient by his background and his montage. The folds are
 the package's, which keep patients whole, and folds dealt out at random. The difference is item
-by item, its 95 % interval from draws of patients. A DIR in the competition's layout takes the
+by item, its 95 % interval over patients. A DIR in the competition's layout takes the
 place of made-up recordings.
 """
 
@@ -21,8 +21,9 @@ from recordings import parse
 
 import hms
 from hms.competition import SFREQ_HZ
+from hms.labels.intervals import Interval, mean_interval, paired_interval
 from hms.training.baseline import logreg, out_of_fold, summarise_scalogram
-from hms.training.metric import Interval, bootstrap_interval, paired_bootstrap, row_divergence
+from hms.training.metric import row_divergence
 from hms.training.mirror import mirrored_outputs
 
 Floats = NDArray[np.float64]
@@ -80,8 +81,8 @@ def gaps(
             [row_divergence(target, out_of_fold(features, target, weight, d, fit).prediction) for d in deals],
             axis=0,
         )
-        values = (bootstrap_interval(kept, patients), bootstrap_interval(dealt, patients))
-        found[name] = (*values, paired_bootstrap(dealt, kept, patients))
+        values = (mean_interval(kept, patients), mean_interval(dealt, patients))
+        found[name] = (*values, paired_interval(dealt, kept, patients))
     return found
 
 

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from recordings import parse
 from scipy.signal import butter, sosfiltfilt
 
-from hms.competition import EEG_CHANNELS, SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
+from hms.competition import CLASSES, EEG_CHANNELS, SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
 from hms.labels.summary import class_agreement, per_patient
 from hms.quality.electrodes import NEIGHBOURS
 
@@ -178,6 +178,9 @@ def matched(real: Look, made: Look, rng: np.random.Generator) -> Look:
     places = [np.flatnonzero(made.label == k) for k in range(6)]
     counts = np.bincount(real.label, minlength=6)
     factor = min(PER_REAL, *(places[k].size // counts[k] for k in np.flatnonzero(counts)))
+    if not factor:
+        few = ", ".join(CLASSES[k] for k in np.flatnonzero(counts) if places[k].size < counts[k])
+        raise SystemExit(f"fewer made-up recordings than real ones are {few}; raise --recordings")
     return made.of(
         np.concatenate([rng.permutation(p)[: factor * n] for p, n in zip(places, counts, strict=True)])
     )

@@ -148,3 +148,17 @@ def test_a_plan_needs_no_learning_plotting_or_torch_library() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
     assert done.stdout.strip() == "[]"
+
+
+def test_no_page_of_a_decision_reports_the_draw_that_chose() -> None:
+    """A page that shows intervals names two seeds at least, or says that the choice is undecided."""
+    interval, seed = (
+        re.compile(r"\([+-]?\d\.\d+ to [+-]?\d"),
+        re.compile(r"seeds? (\d+)(?: [^.\n]{0,20}and (\d+))?"),
+    )
+    for page in sorted((ROOT / "docs" / "decisions").glob("*.md")):
+        text = page.read_text()
+        if not interval.search(text):
+            continue
+        seeds = {number for found in seed.findall(text) for number in found if number}
+        assert len(seeds) >= 2 or "*undecided*" in text, page.name

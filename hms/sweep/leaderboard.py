@@ -495,7 +495,7 @@ def _verdicts(standings: Standings, reference: int, confirmation: Confirmation |
         ]
     if not np.isnan(standings.luck):
         notes.append(
-            f"if all were equal, the best of {others} would score {standings.luck:.3f} below the "
+            f"if all were equal, the best of {others + 1} would score {standings.luck:.3f} below the "
             "reference by luck"
         )
     return notes + _confirmed(confirmation, best, reference)

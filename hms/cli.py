@@ -109,6 +109,12 @@ def make_parser() -> argparse.ArgumentParser:
     scan.add_argument("folder", metavar="DIR")
     scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings to look with, as of run.py")
     scan.add_argument("--csv", type=Path, metavar="FILE", help="also write one row a recording")
+    marks = command(
+        "marks", _marks, "show how readers agree; make a table of windows with their votes, for a run"
+    )
+    marks.add_argument("files", nargs="+", metavar="CSV", type=Path)
+    marks.add_argument("--run", metavar="RUN", help="run whose items were marked")
+    marks.add_argument("--votes", metavar="FILE", type=Path, help="write a table of windows with the votes")
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -282,6 +288,24 @@ def _export(given: argparse.Namespace) -> None:
         raise ConfigError("--licence is written into the card of --to huggingface; a plain copy has none")
     size = export_run(run, given.destination)
     print(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
+
+
+def _marks(given: argparse.Namespace) -> None:
+    from hms.errors import ConfigError
+    from hms.labels.classes import COMPETITION, Classes
+    from hms.results.marking import agreement_text, read_readers, votes_table
+    from hms.store.files import commit_files
+    from hms.store.package import find_package
+
+    if given.votes is not None and given.run is None:
+        raise ConfigError("--votes needs --run RUN: the run knows where an item's window lies")
+    package = None if given.run is None else find_package(given.run, given.outputs)
+    classes = COMPETITION if package is None else Classes(tuple(package.config.at("labels.classes")))
+    marks = read_readers(given.files, classes)
+    print(agreement_text(marks))
+    if package is not None and given.votes is not None:
+        commit_files(given.votes.absolute().parent, {given.votes.name: votes_table(package, marks)})
+        print(f"wrote {given.votes}; data.windows={given.votes} takes it")
 
 
 if __name__ == "__main__":

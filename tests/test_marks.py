@@ -182,3 +182,40 @@ def test_agreement_counts_what_both_readers_judged() -> None:
     (found,) = agreement(marks)
     assert (found.exclude_items, found.exclude_same) == (2, 1)
     assert (found.class_items, found.class_same, found.class_kappa) == (2, 2, 1.0)
+
+
+def test_readers_marks_become_a_table_that_a_run_takes_as_its_votes(
+    small_set: Path, finished: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The labelling loop: two readers vote on windows, and the run made from their table has those labels."""
+    from hms.cli import main as cli
+    from hms.sources.windows import read_windows
+
+    first, second = finished.meta["item_id"].iloc[:2]
+    (tmp_path / "ab.csv").write_text(HEAD + f"{first},keep,lpd,,1,\n{second},exclude,,,1,\n")
+    (tmp_path / "cd.csv").write_text(HEAD + f"{first},keep,lpd=2;other,,1,\n{second},keep,gpd,,1,\n")
+    arguments = [
+        "--outputs",
+        str(finished.path.parent),
+        "marks",
+        str(tmp_path / "ab.csv"),
+        str(tmp_path / "cd.csv"),
+    ]
+    assert cli([*arguments, "--run", finished.hash, "--votes", str(tmp_path / "votes.csv")]) == 0
+    shown = capfd.readouterr().out
+    assert "ab, cd" in shown
+    assert "1 of 2" in shown
+    table = read_windows(tmp_path / "votes.csv")
+    assert [row["recording"] for row in table.rows] == finished.meta["recording"].iloc[:2].tolist()
+    assert [table.rows[0][f"{name}_vote"] for name in ("lpd", "gpd", "other")] == ["3", "0", "1"]
+    assert cli([*arguments, "--votes", "x.csv"]) == 2
+    assert "--votes needs --run RUN" in capfd.readouterr().err
+
+
+def test_two_files_of_one_reader_are_refused(tmp_path: Path) -> None:
+    from hms.results.marking import read_readers
+
+    for name in ("a.csv", "b.csv"):
+        (tmp_path / name).write_text(HEAD + "1,keep,,,1,ab\n")
+    with pytest.raises(ConfigError, match=r"a.csv and b.csv both hold marks of reader 'ab' about item 1"):
+        read_readers([tmp_path / "a.csv", tmp_path / "b.csv"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import inspect
 import os
 import re
 import shutil
@@ -16,7 +18,7 @@ from conftest import tree_bytes
 import hms
 from hms.competition import VOTE_COLUMNS
 from hms.results.run import Run
-from hms.training import class_prior, submission
+from hms.training import SpecDataset, class_prior, submission
 
 ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("cwt.n_freqs=8", "window=central10", "stages=[scalograms,labels]", "folds=none", "n_jobs=1")
@@ -166,6 +168,8 @@ def test_the_spectrogram_of_a_test_row_is_the_whole_file(trained, competition, o
     run, folder = trained("spectrograms"), competition(4)
     test = hms.run(hms.compose(*on_test(folder, run, outputs)))
     assert len(test.meta) == 4
+    first = test.meta["item_id"].iloc[0]
+    assert test.plot(first).get_suptitle() == f"{first}: no votes"
     for item_id, (eeg, spectrogram, _) in zip(test.meta["item_id"], fifty_seconds, strict=True):
         for form in (Path, pd.read_parquet):
             got = hms.transform(pd.read_parquet(eeg), run, spectrogram=form(spectrogram))
@@ -236,6 +240,28 @@ def test_limits_of_quality_may_differ_from_the_run(trained, competition, outputs
     assert one.qc == run.config.override("qc.exclude_from=null").qc
     for cfg in (lenient, one):
         assert len(hms.run(cfg).meta) == 1
+
+
+HABITS = (ROOT / "docs" / "kaggle.md").read_text(encoding="utf-8").partition("## Twenty habits")[2]
+ROWS = [line.split("|")[1:3] for line in HABITS.splitlines() if line.startswith("| ")][1:]
+
+
+def test_there_are_twenty_habits():
+    assert len(ROWS) == 20
+
+
+@pytest.mark.parametrize("habit", [pytest.param(line, id=what.strip()) for what, line in ROWS])
+def test_what_the_page_says_of_a_habit_composes(habit):
+    """Every command of the table; calls in Python name arguments that there are."""
+    for code in re.findall(r"`([^`]+)`", habit):
+        if "(" in code:
+            ast.parse(code)
+            accepted = inspect.signature(SpecDataset if "dataset" in code else submission).parameters
+            assert set(re.findall(r"(\w+)=", code)) <= set(accepted), code
+        else:
+            words = code.removeprefix("python run.py -m ").split()
+            overrides = [re.sub(r"=([^,=]+),.*", r"=\1", word) for word in words]
+            hms.compose("data=kaggle", *overrides)
 
 
 # --- the page that people copy from --------------------------------------------------------------

@@ -83,6 +83,8 @@ def _traces(
 
 
 def _title(run: Package, item_id: str, note: str) -> str:
+    if "data_package/labels.npz" not in run.manifest["files"]:
+        return f"{item_id}: no votes{note}"
     row = run.meta["item_id"].tolist().index(item_id)
     if not run.labels.has_label[row]:
         return f"{item_id}: no label{note}"

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
+
+from hms.training.baseline import fit_softmax
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -87,3 +92,57 @@ def test_competition_writes_results_without_ids_and_paths(small_set: Path, tmp_p
     assert str(tmp_path) not in text
     table = pd.read_csv(small_set / "train.csv")
     assert not any(str(name) in text for name in (*table["eeg_id"], *table["spectrogram_id"]))
+
+
+# --- votes and intervals -------------------------------------------------------------------------
+
+
+@pytest.fixture
+def module(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Import a benchmark as a module of a name that no package has."""
+    monkeypatch.syspath_prepend(ROOT / "benchmarks")
+
+    def load(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        loaded = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, spec.name, loaded)
+        spec.loader.exec_module(loaded)
+        return loaded
+
+    return load
+
+
+def test_the_simulated_models_are_those_that_the_baseline_fits(module: Any) -> None:
+    """Newton's method of the coverage benchmark finds what the baseline's optimiser finds."""
+    coverage, rng = module("coverage"), np.random.default_rng(0)
+    x, y, w = rng.normal(size=(80, 3)), rng.dirichlet(np.ones(4), 80), rng.uniform(0.2, 1.5, 80)
+    coefficients, intercept = fit_softmax(x, y, w, l2=0.01, max_iterations=2000)
+    table = coverage.fit(x, y, w, l2=0.01)
+    want = coverage.softmax(x @ coefficients + intercept)
+    np.testing.assert_allclose(coverage.softmax(x @ table[:-1] + table[-1]), want, atol=1e-4)
+
+
+def test_coverage_is_printed_for_every_interval(tmp_path: Path) -> None:
+    printed = benchmark("coverage.py", "--sets", "5", "--only", "20 alike", folder=tmp_path)
+    shares = [float(row.split()[-4]) for row in printed.splitlines() if "/" in row and "low/high" not in row]
+    assert len(shares) == 8
+    assert all(0 <= share <= 1 for share in shares)
+
+
+def test_planted_votes_are_those_of_another_patient(module: Any) -> None:
+    votes = np.random.default_rng(0).multinomial(9, np.full(6, 1 / 6), 400)
+    patients = np.repeat(np.arange(100), 4).astype(str)
+    swapped, wrong = module("label_issues").swap(votes, patients, np.random.default_rng(1))
+    assert 10 <= wrong.sum() <= 20
+    assert (swapped[wrong] != votes[wrong]).any(axis=1).all()
+    np.testing.assert_array_equal(swapped[~wrong], votes[~wrong])
+    assert sorted(map(tuple, swapped[wrong])) == sorted(map(tuple, votes[wrong]))
+
+
+def test_votes_held_back_and_kept_are_the_panel(module: Any) -> None:
+    votes = np.random.default_rng(0).multinomial(12, np.full(6, 1 / 6), 50)
+    kept, rest = module("votes").held_back(votes, np.full(50, 3), np.random.default_rng(1))
+    np.testing.assert_array_equal(kept + rest, votes)
+    assert (kept.sum(axis=1) == 3).all()

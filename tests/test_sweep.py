@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import browser, find_chromium
+from omegaconf import OmegaConf
 from test_quality_run import write_set
 
 import hms.engine.runner
@@ -36,6 +37,7 @@ from hms.sweep.scores import (
     stand,
     window_votes,
 )
+from hms.sweep.search import _built
 from hms.training.baseline import SET_ASIDE
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -692,3 +694,12 @@ def test_the_page_can_be_read_at_the_width_of_a_phone_and_of_a_desk(width: int, 
         assert max(heights) <= 60
         narrow = page.run("Math.min(...[...document.querySelectorAll('.who')].map(c => c.clientWidth))")
         assert narrow >= 200
+
+
+def test_trials_of_a_search_set_patients_aside_too() -> None:
+    cfg = hms.compose("baseline=logreg").override("sweep.confirm=true")
+    built = _built(Member(1, ()), OmegaConf.create(cfg.to_dict()))
+    assert built.cfg is not None
+    assert built.cfg.at("baseline.set_aside") == 0.3
+    without = _built(Member(1, ()), OmegaConf.create(hms.compose().override("sweep.confirm=true").to_dict()))
+    assert "add baseline=logreg" in without.error

@@ -5,9 +5,13 @@ Imports nothing of hms.
 
 from __future__ import annotations
 
+import errno
+import os
+import re
+
 
 class StorageError(Exception):
-    """A file could not be written or read back (exit code 4).
+    """A file could not be written or read back, or the machine failed otherwise (exit code 4).
 
     ``n_bytes`` and ``n_files`` say how much was being written when it happened.
     """
@@ -51,3 +55,52 @@ class ConfigError(ValueError):
     def _render_traceback_(self) -> list[str]:
         """Show a notebook the message alone: the way to it through the library says nothing more."""
         return [f"{type(self).__name__}: {self}"]
+
+
+# --- faults of the machine ------------------------------------------------------------------------
+
+_OWN = (StorageError, EngineError, Unusable, TooManyFailures, ManifestError, ConfigError)
+"""Errors whose texts are written here."""
+
+MACHINE = frozenset(
+    {
+        errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EIO, errno.ENOSPC, errno.EDQUOT, errno.ENOBUFS,
+        errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.EAGAIN,
+    }
+)  # fmt: skip
+"""Numbers of errors that say something of the machine, and nothing of a file's content."""
+
+_SAID = re.compile(
+    r"[mc]alloc of size|realloc of size|bad_alloc|[Cc]annot allocate memory|[Uu]nable to allocate"
+    r"|[Oo]ut of memory|[Tt]oo many open files|Input/output error|No space left on device"
+    r"|can't start new thread|failed to map segment"
+)
+"""How libraries say so in texts, where their errors have no number."""
+
+DEPTH = 10
+"""Errors that are looked at behind one."""
+
+
+def machine_fault(error: BaseException) -> str:
+    """Return what of the machine failed, where an error or one behind it says so, else an empty text.
+
+    Memory, open files, the disk and its reading fail for reasons that no recording is to blame for.
+    """
+    found: BaseException | None = error
+    for _ in range(DEPTH):
+        if found is None:
+            break
+        if isinstance(found, MemoryError):
+            return "memory ran out"
+        if isinstance(found, OSError) and found.errno in MACHINE:
+            return found.strerror or os.strerror(found.errno)
+        if not isinstance(found, _OWN) and _SAID.search(str(found)):
+            return " ".join(str(found).split())[:160]
+        found = found.__cause__ or found.__context__
+    return ""
+
+
+def reraise_fault(error: BaseException) -> None:
+    """Raise an error again if it says something of the machine and nothing of what was read."""
+    if machine_fault(error):
+        raise error

@@ -95,6 +95,9 @@ class ChunkResult:
     notes: dict[str, list[list[str]]] = field(default_factory=dict)
     """What was mended of a recording: a flag and a text each."""
 
+    faults: dict[int, str] = field(default_factory=dict)
+    """What of the machine failed while an item was prepared, by item row; such items have no result."""
+
     seconds: dict[str, float] = field(default_factory=dict)
     n_items: int = 0
 

@@ -25,7 +25,7 @@ import numpy as np
 
 from hms.engine.evaluate import derived_rows, evaluate
 from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
-from hms.errors import Unusable
+from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
 from hms.registry import discover, import_plugins
 from hms.sources.base import open_part
@@ -41,10 +41,6 @@ MOST_UNDER_WAY = 6
 
 LARGEST_KEPT_BUFFER = 30 << 20
 """Just under glibc's limit of 32 MB for what it keeps."""
-
-_ERRORS = (ArithmeticError, ValueError, TypeError, LookupError, AttributeError, MemoryError)
-"""What a stage may raise because of one item; anything else ends the run."""
-
 
 # --- one chunk -----------------------------------------------------------------------------------
 
@@ -107,7 +103,7 @@ class _Item:
     segment: Any
     due: tuple[ItemStage, ...]
     memo: dict[str, Any] = field(default_factory=dict)
-    failed: dict[str, tuple[str, Unusable]] = field(default_factory=dict)
+    failed: dict[str, tuple[str, Exception]] = field(default_factory=dict)
     """By the key of a stage that has no result: the name of the one that failed, and why."""
 
 
@@ -148,13 +144,9 @@ class _Chunk:
         try:
             opened = self._timed("read", partial(open_part, self.job.source, task.part))
             digest = self._timed("read", partial(opened.digest_of, task.part.part))
-        except Unusable as reason:
+        except Exception as error:  # whatever a damaged file leads to
             for work in task.items:
-                self._exclude(work, None, reason, "read")
-            return
-        except MemoryError:
-            for work in task.items:
-                self._exclude(work, None, Unusable("out of memory", permanent=False), "read")
+                self._blame(work, None, "read", error)
             return
         self.result.digests[task.part.name] = digest
         self._note(task.part.place.recording, opened)
@@ -167,8 +159,8 @@ class _Chunk:
             self.result.n_items += 1
             try:
                 segment = self._timed("read", partial(reader.segment, work.start_s))
-            except Unusable as reason:
-                self._exclude(work, key, reason, "read", due)
+            except Exception as error:
+                self._blame(work, key, "read", error, due)
                 continue
             yield _Item(work, key, segment, due)
 
@@ -197,25 +189,21 @@ class _Chunk:
     def _compute(self, stage: ItemStage, for_stage: ItemStage, item: _Item) -> None:
         """Compute a stage of an item, and keep what it gives, or why it gives nothing, if it is due."""
         began = time.perf_counter()
-        arrays: Mapping[str, Any] = {}
         failed = None
         if item.failed:
             failed = next((item.failed[read.key] for read in stage.reads if read.key in item.failed), None)
         if failed is None:
             try:
                 result = evaluate(stage, item.segment, item.memo, self.result.seconds)
-                arrays = stage.arrays(result) if stage is for_stage else {}
-            except Unusable as reason:
-                failed = stage.name, reason.with_traceback(None)
-            except _ERRORS as error:
-                failed = stage.name, _failed(stage, error)
+                if stage is for_stage:
+                    self._add(stage, item, stage.arrays(result))
+            except Exception as error:  # a plugin raises what it likes
+                failed = stage.name, error.with_traceback(None)
         self.result.stages[for_stage.key].seconds += time.perf_counter() - began
         if failed is not None:
             item.failed[stage.key] = failed
-            if stage is for_stage:
-                self._exclude(item.work, item.key, failed[1], failed[0], [stage])
-        elif stage is for_stage:
-            self._add(stage, item, arrays)
+            if stage is for_stage or machine_fault(failed[1]):
+                self._blame(item.work, item.key, *failed, [stage])
 
     def _add(self, stage: ItemStage, item: _Item, arrays: Mapping[str, Any]) -> None:
         """Hold what a stage gave of an item until it is written."""
@@ -224,10 +212,8 @@ class _Chunk:
             self.rows[stage.key].append((work, key, arrays))
             return
         ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
-        before = self.result.seconds.get("encode", 0.0)
         content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
         made = self.result.stages[stage.key]
-        made.seconds += self.result.seconds["encode"] - before
         made.records.append(Record(key, f"{key}.npz"))
         self.contents.setdefault(stage.key, {})[f"{key}.npz"] = content
 
@@ -235,22 +221,25 @@ class _Chunk:
         look_up = self.job.look_up
         return bool(look_up) and _recorded(self.folders[stage.key], look_up).holds(key)
 
-    def _exclude(
-        self,
-        work: Work,
-        key: str | None,
-        unusable: Unusable,
-        stage_name: str,
-        due: Sequence[ItemStage] | None = None,
+    def _blame(
+        self, work: Work, key: str | None, stage_name: str, error: Exception, due: Sequence[ItemStage] = ()
     ) -> None:
-        """Keep a reason: in the store if it follows from the recording's bytes, else for this run."""
+        """Keep why an item has no result: a fault of the machine is no reason, anything else is one.
+
+        In the store if it follows from the recording's bytes, else for this run.
+        """
+        if fault := machine_fault(error):
+            self.result.faults.setdefault(work.index, fault)
+        if work.index in self.result.faults:
+            return
+        unusable = error if isinstance(error, Unusable) else _unexpected(stage_name, error)
         reason = Reason(stage_name, unusable.reason, unusable.failure)
         if unusable.failure:
             self.result.failed.add(work.index)
         if key is None or not unusable.permanent:
             self.result.transient.setdefault(work.index, reason)
             return
-        for stage in due or ():
+        for stage in due:
             self.result.stages[stage.key].records.append(Record(key, None, 0, reason))
 
     def _timed(self, name: str, function: Callable[[], Any]) -> Any:
@@ -297,9 +286,9 @@ class _Chunk:
         try:
             derived = self._timed(stage.name, lambda: derived_rows(stage, rows))
             content = self._timed("encode", partial(npz_bytes, derived))
-        except _ERRORS as error:
+        except Exception as error:
             for work, key in zip(works, keys, strict=True):
-                self._exclude(work, key, _failed(stage, error), stage.name, [stage])
+                self._blame(work, key, stage.name, error, [stage])
             return
         name = f"rows-{digest_bytes(''.join(keys).encode())[:16]}.npz"
         self.contents[stage.key] = {name: content}
@@ -314,8 +303,8 @@ class _Chunk:
             files.close()
 
 
-def _failed(stage: ItemStage, error: Exception) -> Unusable:
-    return Unusable(f"{type(error).__name__} in stage {stage.name}: {error}", permanent=False)
+def _unexpected(stage_name: str, error: Exception) -> Unusable:
+    return Unusable(f"{type(error).__name__} in stage {stage_name}: {error}", permanent=False)
 
 
 @lru_cache(maxsize=8)

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from hms.config.identity import digest_of
+from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.labels.votes import consensus
@@ -193,7 +194,7 @@ def read_marks(path: Path, classes: Classes) -> list[Mark]:
         Naming the line, what is wrong with it and what is allowed.
     """
     try:
-        text = path.read_bytes().decode("utf-8-sig")
+        text = regular_bytes(path).decode("utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(f"marks.path={path}: there is no such file") from None
     except (OSError, UnicodeDecodeError) as error:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.folds import OwnFolds
 from hms.labels.items import own_columns
@@ -59,7 +60,7 @@ def file_folds(frame: pd.DataFrame, params: FileFolds) -> NDArray[np.int64]:
     """Return the fold of each patient that a file gives, see `folds_of_csv`."""
     path = Path(_path_of(params))
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
     except OSError as error:
         raise ConfigError(f"folds.path={path} cannot be read: {error.strerror or error}") from None
     return folds_of_csv(frame, data, str(path))
@@ -68,7 +69,7 @@ def file_folds(frame: pd.DataFrame, params: FileFolds) -> NDArray[np.int64]:
 def content_of(params: FileFolds) -> str:
     """Return the digest of the file's content, or that it is not there to be read."""
     try:
-        data = Path(_path_of(params)).read_bytes()
+        data = regular_bytes(_path_of(params))
     except (OSError, ConfigError):
         return "not there"
     return blake2b(data, digest_size=16).hexdigest()

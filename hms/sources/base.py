@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -12,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SUB_WINDOW_S
+from hms.errors import ConfigError, StorageError, Unusable, machine_fault
 from hms.registry import Params, PositiveFloat, settings_of
 from hms.signal.levels import extremes
 from hms.sources.channels import Channels, View
@@ -35,7 +38,9 @@ __all__ = [
     "SourceParams",
     "Stretch",
     "WholeFiles",
+    "check_making",
     "current_digest",
+    "making",
     "open_part",
     "present",
     "read_segment",
@@ -319,13 +324,33 @@ class WholeFiles:
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Raise: there are none."""
-        from hms.errors import ConfigError
-
         raise ConfigError(f"data={self.name} has no {kind} files; choose {kind}s=none")
 
     def open_companion(self, place: Place, kind: str) -> Openable:
         """Raise: there are none."""
         raise AssertionError(f"data={self.name} gave no {kind} files")
+
+
+_making: ContextVar[bool] = ContextVar("making", default=True)
+
+
+@contextmanager
+def making(allowed: bool) -> Iterator[None]:
+    """Let sources that make recordings do so, or not: a run that is only opened makes none."""
+    token = _making.set(allowed)
+    try:
+        yield
+    finally:
+        _making.reset(token)
+
+
+def check_making(folder: Path, count: int) -> None:
+    """Raise ConfigError where no recordings are to be made; sources that make some ask before."""
+    if not _making.get():
+        raise ConfigError(
+            f"the run's {count} recordings are not in {folder}, and a run that is opened makes none there "
+            "unless it is trusted: --trust, in Python hms.load(..., trust=True)"
+        )
 
 
 def open_part(source: Source, part: Part) -> Openable:
@@ -336,12 +361,18 @@ def open_part(source: Source, part: Part) -> Openable:
 
 
 def current_digest(source: Source, part: Part) -> str | None:
-    """Return the digest of a part as it is now, None if it cannot be read."""
-    from hms.errors import Unusable
+    """Return the digest of a part as it is now, None if it cannot be read.
 
+    Raises
+    ------
+    StorageError
+        If the machine fails, so that nothing is known of the part.
+    """
     try:
         return open_part(source, part).digest_of(part.part)
-    except Unusable:
+    except Exception as error:  # whatever damaged bytes lead to
+        if fault := machine_fault(error):
+            raise StorageError(f"cannot read {part.place.path}: {fault}") from error
         return None
 
 
@@ -453,8 +484,6 @@ def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, 
     Unusable
         If the window does not lie in the recording, or is interrupted.
     """
-    from hms.errors import Unusable
-
     n_samples, sfreq = recording.n_samples, recording.sfreq
     if first < 0 or first + n_window > n_samples:
         raise Unusable(_outside_text(start_s, window_s, n_samples / sfreq))

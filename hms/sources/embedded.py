@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -11,10 +12,11 @@ from hms.config.identity import digest_of
 from hms.config.schema import n_workers
 from hms.errors import ConfigError
 from hms.registry import register
+from hms.sources.base import check_making
 from hms.sources.kaggle import ParquetSource
 from hms.sources.recognition import looks_like
 from hms.sources.synthetic import Synthetic, generate
-from hms.store.files import commit_files, storage_error, sync_folder
+from hms.store.files import commit_files, make_folder, storage_error, sync_files, sync_folder
 from hms.store.locks import lock
 from hms.terminal import Progress, say
 
@@ -49,6 +51,7 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
     base = Path(params.root).expanduser() if params.root else outputs_dir / "synthetic"
     folder = base / f"{params.n_recordings}x{params.n_patients}-seed{params.seed}-{digest_of(settings, 4)}"
     if not _is_complete(folder):
+        check_making(folder, params.n_recordings)
         with lock(
             base / f".{folder.name}.lock", waiting="another run makes the recordings; waiting", say=say
         ):
@@ -85,7 +88,7 @@ def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
     progress = Progress(int(settings["n_recordings"]), "synthetic recordings", unit="recording")
     try:
-        temporary.mkdir(parents=True)
+        make_folder(temporary)
         generate(
             temporary,
             n_recordings=int(settings["n_recordings"]),
@@ -95,10 +98,11 @@ def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
             n_jobs=n_workers(n_jobs),
             report=progress.add,
         )
+        sync_files(temporary)
         commit_files(temporary, {COMPLETE: json.dumps(settings, indent=1).encode()})
         if folder.exists():
             shutil.rmtree(folder)
-        temporary.rename(folder)
+        os.replace(temporary, folder)
         sync_folder(folder.parent)
     except OSError as error:
         raise storage_error(error, folder.parent) from error

@@ -27,7 +27,8 @@ from typing import Any, Literal
 import numpy as np
 
 from hms.competition import JUDGED_LENGTH_S, JUDGED_START_S, SUB_WINDOW_S
-from hms.errors import ConfigError, Unusable
+from hms.config.reading import regular_bytes
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.labels.classes import Ballot
 from hms.labels.events import Event, Mark, Rule, cast_votes, clipped, name_classes, overlapping_s
 from hms.registry import PositiveFloat, Share, lookup, register
@@ -304,8 +305,9 @@ def _where(path: Path, params: FolderParams) -> str:
 
 def _read_text(path: Path, where: str) -> str:
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
     except OSError as error:
+        reraise_fault(error)
         raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
     try:
         return data.decode("utf-8-sig")

@@ -3,52 +3,92 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.errors import Unusable
+from hms.errors import Unusable, reraise_fault
 from hms.sources.base import RECORDING, Place
 
 if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = ["float32_rows", "one_batch", "one_line", "open_parquet", "place_of", "read_bytes"]
+__all__ = [
+    "check_decoded_size",
+    "float32_rows",
+    "one_batch",
+    "one_line",
+    "open_parquet",
+    "open_regular",
+    "place_of",
+    "read_bytes",
+]
 
 
 def place_of(recording: str, path: str) -> Place:
-    """Return a file's place, with size and time where it is there."""
+    """Return a file's place, with size and time where it is there.
+
+    Raises
+    ------
+    OSError
+        If the machine fails, so that nothing is known of the file.
+    """
     try:
         status = os.stat(path)
     except FileNotFoundError:
         return Place(recording, path, None, None)
     except OSError as error:
+        reraise_fault(error)
         why = f"the recording's file cannot be read: {error.strerror}"
         return Place(recording, path, None, None, why)
     return Place(recording, path, status.st_size, status.st_mtime_ns)
 
 
 def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
-    """Return a file's bytes.
+    """Return a file's bytes, read once: what is digested is what is decoded.
 
     Raises
     ------
     Unusable
         If it is missing or cannot be read; another time it may be there.
+    OSError
+        If the machine fails.
+    """
+    descriptor = open_regular(place, kind)
+    try:
+        return _read_all(descriptor)
+    except OSError as error:
+        reraise_fault(error)
+        raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
+    finally:
+        os.close(descriptor)
+
+
+def open_regular(place: Place, kind: str = RECORDING) -> int:
+    """Open a file to be read and return its descriptor; a pipe or a device is refused, not waited for.
+
+    Raises
+    ------
+    Unusable
+        If it is missing, cannot be opened or is no regular file; another time it may be.
+    OSError
+        If the machine fails.
     """
     try:
-        descriptor = os.open(place.path, os.O_RDONLY)
-        try:
-            return _read_all(descriptor)
-        finally:
-            os.close(descriptor)
+        descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK)
     except FileNotFoundError:
         raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
     except OSError as error:
+        reraise_fault(error)
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Unusable(f"the {kind}'s file is no regular file", permanent=False)
+    return descriptor
 
 
 def _read_all(descriptor: int) -> bytes:
@@ -71,7 +111,40 @@ def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
     try:
         return pq.ParquetFile(pa.BufferReader(data)), ""
     except (pa.ArrowException, OSError, ValueError) as error:
+        reraise_fault(error)
         return None, f"file is truncated or not parquet: {one_line(error)}"
+
+
+MOST_DECODED = 1 << 31
+"""Bytes that what is decoded of one file may take: a day of 20 channels at 200 Hz takes two thirds of it."""
+
+
+def check_decoded_size(
+    file: pq.ParquetFile, groups: Sequence[int], names: Sequence[str], n_rows: int
+) -> None:
+    """Raise before anything is decoded if it would take too much memory, or is not numbers.
+
+    A few megabytes can unpack to any size.
+
+    Raises
+    ------
+    ValueError
+        Naming the size, or the column.
+    """
+    import pyarrow as pa
+
+    packed = sum(file.metadata.row_group(group).total_byte_size for group in groups)
+    size = max(packed, n_rows * len(names) * np.dtype(np.float32).itemsize)
+    if size > MOST_DECODED:
+        raise ValueError(
+            f"what is read of it unpacks to {size / 1e9:.1f} GB, more than {MOST_DECODED / 1e9:.1f}; "
+            "write it in smaller row groups"
+        )
+    schema = file.schema_arrow
+    for name in names:
+        kind = schema.field(name).type
+        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+            raise ValueError(f"column '{name}' holds {kind}, not numbers")
 
 
 def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hms.errors import ConfigError
+from hms.errors import ConfigError, reraise_fault
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 
@@ -59,7 +59,7 @@ def find_files(
         return Found({text_of_path(only.name): os.path.abspath(only)})
     found = Found()
     top = os.path.abspath(base)
-    for folder, inside, names in os.walk(top):
+    for folder, inside, names in os.walk(top, onerror=_refuse):
         whole = [name for name in inside if ending_of(name) in folders]
         inside[:] = sorted(name for name in inside if not name.startswith(".") and name not in whole)
         for name in sorted([*names, *whole]):
@@ -72,6 +72,14 @@ def find_files(
             else:
                 found.others.append(relative)
     return found
+
+
+def _refuse(error: OSError) -> None:
+    """Raise what keeps a folder from being listed: what lies in it would be missed in silence."""
+    if isinstance(error, FileNotFoundError):
+        return
+    reraise_fault(error)
+    raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from None
 
 
 def refuse_empty(root: str | None, found: Found, endings: Sequence[str]) -> None:

@@ -23,7 +23,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, CLASSES, SFREQ_HZ
-from hms.errors import ConfigError, Unusable
+from hms.config.reading import regular_bytes
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.base import Place, SourceParams, WholeFiles
@@ -162,6 +163,7 @@ def load_mat(data: bytes, name: str) -> Any:
     try:
         found = loadmat(cast(Any, io.BytesIO(data)), variable_names=[name])
     except Exception as error:  # scipy raises whatever damaged bytes lead to
+        reraise_fault(error)
         raise ValueError(f"the file is damaged or no MATLAB file: {one_line(error)}") from None
     if name not in found:
         raise ValueError(f"the MATLAB file has no variable '{name}'")
@@ -187,8 +189,9 @@ def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
         If the file is no such look-up table.
     """
     try:
-        table = load_mat(path.read_bytes(), TABLE_NAME)
+        table = load_mat(regular_bytes(path), TABLE_NAME)
     except OSError as error:
+        reraise_fault(error)
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror or error}); data.votes names the look-up table, "
             f"data.votes=null prepares the samples without votes"

@@ -14,13 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.errors import ConfigError, Unusable
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.archive import Files, files_of
 from hms.sources.base import Openable, Place, SourceParams, WholeFiles
 from hms.sources.channels import Channels, find_channels
-from hms.sources.files import float32_rows, one_batch, one_line, open_parquet
+from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
 
@@ -270,6 +270,7 @@ class ParquetRecording:
     def _batch_of(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
         names = [self._labels[self.named.places[key]] for key in channels]
         with self._damaged():
+            check_decoded_size(self._opened, groups, names, n_rows)
             batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
             found = list(_first_rows(batches, n_rows))
             n_found = sum(batch.num_rows for batch in found)
@@ -285,6 +286,7 @@ class ParquetRecording:
         try:
             yield
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+            reraise_fault(error)
             raise Unusable(f"the file is damaged: {one_line(error)}") from None
 
 

@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import plain
+from hms.config.reading import regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import COMPETITION, Ballot
 from hms.labels.items import own_columns
@@ -122,8 +123,7 @@ def open_pseudonyms(given: str, outputs_dir: Path) -> Pseudonyms:
             "data.pseudonyms: the key file lies inside outputs_dir, which is passed on; keep it elsewhere"
         )
     try:
-        with path.open("rb") as file:
-            content = file.read(LONGEST_KEY + 1).strip()
+        content = regular_bytes(path)[: LONGEST_KEY + 1].strip()
     except OSError as error:
         raise ConfigError(f"data.pseudonyms: the key file cannot be read ({error.strerror})") from None
     if not SHORTEST_KEY <= len(content) <= LONGEST_KEY:
@@ -362,7 +362,7 @@ def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
         If they were written with another key: the key file was changed.
     """
     try:
-        text = pseudonyms.names_path.read_text(encoding="utf-8")
+        text = regular_bytes(pseudonyms.names_path).decode("utf-8")
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError):

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHAINS
-from hms.errors import Unusable
-from hms.sources.files import float32_rows, one_batch, one_line, open_parquet
+from hms.errors import Unusable, reraise_fault
+from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
 from hms.store.files import digest_bytes
 
 __all__ = ["SPECTROGRAM", "SPECTROGRAM_S", "STEP_S", "Crop", "SpectrogramFile"]
@@ -81,10 +81,13 @@ class SpectrogramFile:
         if self._decoded is None:
             names, freqs = _columns(list(self._file.schema_arrow.names))
             try:
+                groups = range(self._file.metadata.num_row_groups)
+                check_decoded_size(self._file, groups, names, self._file.metadata.num_rows)
                 table = self._file.read(columns=names, use_threads=False).select(names)
                 batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
                 rows = float32_rows(one_batch(batches))
             except (pa.ArrowException, KeyError, OSError, ValueError) as error:
+                reraise_fault(error)
                 raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
             power = rows.reshape(len(CHAINS), freqs.size, -1)
             self._decoded = Crop(power, freqs)

@@ -13,7 +13,7 @@ import weakref
 
 import xxhash
 
-from hms.errors import Unusable
+from hms.errors import Unusable, machine_fault
 from hms.sources.base import Place
 
 __all__ = ["SteadyFile"]
@@ -28,6 +28,8 @@ class SteadyFile:
     ------
     Unusable
         If it is missing, no regular file, cannot be read, or is not the file that its place says.
+    OSError
+        If the machine fails, which says nothing of the file.
     """
 
     def __init__(self, place: Place) -> None:
@@ -37,7 +39,8 @@ class SteadyFile:
         except FileNotFoundError:
             raise Unusable("the recording's file is missing", permanent=False) from None
         except OSError as error:
-            raise _unreadable(error) from None
+            raise _unreadable(error, place) from None
+        self._place = place
         self._close = weakref.finalize(self, os.close, self._descriptor)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
@@ -59,7 +62,7 @@ class SteadyFile:
                 start, left = start + len(part), left - len(part)
             status = os.fstat(self._descriptor)
         except OSError as error:
-            raise _unreadable(error) from None
+            raise _unreadable(error, self._place) from None
         if left > 0 or _state(status) != self._known:
             raise Unusable("the file changed while it was read", permanent=False)
         return b"".join(parts)
@@ -85,5 +88,7 @@ def _state(status: os.stat_result) -> tuple[int, int, int]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
-def _unreadable(error: OSError) -> Unusable:
+def _unreadable(error: OSError, place: Place) -> Exception:
+    if machine_fault(error):
+        return OSError(error.errno, error.strerror, place.path)
     return Unusable(f"the recording's file cannot be read: {error.strerror}", permanent=False)

@@ -20,7 +20,8 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.errors import ConfigError
+from hms.config.reading import regular_bytes
+from hms.errors import ConfigError, reraise_fault
 from hms.labels.classes import SIX, Ballot, Classes
 from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY
 from hms.registry import did_you_mean
@@ -228,8 +229,9 @@ def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
         raise ConfigError(f"{path}: is a folder; the votes table is a CSV file")
     try:
-        return path.read_bytes()
+        return regular_bytes(path)
     except OSError as error:
+        reraise_fault(error)
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
@@ -262,6 +264,7 @@ def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> dict[str,
             ),
         )
     except pa.ArrowInvalid as error:
+        reraise_fault(error)
         _refuse_ragged(source, len(header), str(error))
     return {name: table[name].combine_chunks() for name in known}
 

@@ -14,7 +14,7 @@ from typing import Protocol
 
 from hms.engine.job import ChunkResult, Job, Task
 
-__all__ = ["Chunks", "Lost", "Pool", "Setting", "run_tasks"]
+__all__ = ["Chunks", "Lost", "Pool", "Setting", "run_again", "run_tasks"]
 
 CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
@@ -100,6 +100,17 @@ def run_tasks(
         say(f"a worker was lost; trying {len(again)} recordings again, each alone")
         for task in again:
             yield [task], alone(job, task)
+
+
+def run_again(
+    pool: Pool, job: Job, tasks: Sequence[Task], *, alone: Callable[[Job, Task], ChunkResult]
+) -> Iterator[tuple[Sequence[Task], ChunkResult]]:
+    """Process tasks one after another while nothing else is at work; see `run_tasks`."""
+    for task in tasks:
+        if pool.n_workers > 1:
+            yield [task], alone(job, task)
+        else:
+            yield from run_tasks(pool, job, [task], alone=alone, say=lambda text: None)
 
 
 def chunks_of(tasks: Sequence[Task], n_workers: int) -> list[list[Task]]:

@@ -11,6 +11,7 @@ from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
 from hms.engine.workers import process_chunk
 from hms.registry import Params, register
 from hms.store.folders import Reason
+from hms.terminal import interrupts_held
 
 __all__ = ["alone", "open_loky", "stop_workers"]
 
@@ -66,7 +67,9 @@ class LokyWorkers:
                     yield delayed(_numbered)(number, job, pending[number])
 
             try:
-                for number, result in _parallel(self.n_workers, Parallel)(calls()):
+                with interrupts_held():
+                    results = _parallel(self.n_workers, Parallel)(calls())
+                for number, result in results:
                     del pending[number]
                     yield number, result
             except TerminatedWorkerError:
@@ -102,7 +105,9 @@ def alone(job: Job, task: Task) -> ChunkResult:
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
     try:
-        (result,) = _parallel(2, Parallel)([delayed(_numbered)(0, job, [task])])
+        with interrupts_held():
+            results = _parallel(2, Parallel)([delayed(_numbered)(0, job, [task])])
+        (result,) = results
     except TerminatedWorkerError:
         reason = Reason(
             "read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True

@@ -17,7 +17,9 @@ import numpy as np
 
 from hms.engine.job import ChunkResult, Job, Task
 from hms.engine.workers import process_chunk
+from hms.errors import StorageError
 from hms.store.files import digest_bytes
+from hms.store.locks import is_held
 from hms.store.manifests import NUMERIC, versions
 
 __all__ = ["Refused", "Request", "Shared", "Stamp", "check_worker", "run_chunk", "stamp_here"]
@@ -90,23 +92,17 @@ def check_worker(stamp: Stamp, shared: Shared) -> Refused | None:
 
 
 def _store_problem(shared: Shared) -> str | None:
-    from filelock import FileLock, Timeout
-
     try:
         nonce = Path(shared.file).read_text()
     except OSError as error:
         return f"the worker cannot read {shared.file}, which the client wrote: {error.strerror}"
     if nonce != shared.nonce:
         return f"the worker reads something else in {shared.file} than the client wrote there"
-    guard = FileLock(shared.lock)
     try:
-        guard.acquire(timeout=0)
-    except Timeout:
-        return None
-    except OSError as error:
-        return f"the worker cannot use locks on {shared.lock}: {error.strerror}"
-    guard.release()
-    return f"the worker does not see the lock that the client holds on {shared.lock}"
+        is_seen = is_held(Path(shared.lock))
+    except (OSError, StorageError) as error:
+        return f"the worker cannot use locks on {shared.lock}: {error}"
+    return None if is_seen else f"the worker does not see the lock that the client holds on {shared.lock}"
 
 
 def run_chunk(request: Request) -> ChunkResult | Refused:

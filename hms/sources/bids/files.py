@@ -18,7 +18,7 @@ from pathlib import Path
 
 from hms.errors import ConfigError
 
-__all__ = ["ENDINGS", "BidsChannel", "BidsFile", "beside", "find_recordings", "parse_name", "read_channels"]
+__all__ = ["ENDINGS", "BidsChannel", "BidsFile", "beside", "channels_of", "find_recordings", "parse_name"]
 
 ENDINGS = (".edf", ".bdf", ".vhdr", ".set")
 """Formats that EEG-BIDS allows, by the file that is opened."""
@@ -149,18 +149,15 @@ class BidsChannel:
     reference: str = ""
 
 
-def read_channels(path: Path) -> tuple[BidsChannel, ...]:
+def channels_of(data: bytes, path: Path) -> tuple[BidsChannel, ...]:
     """Return the rows of a channels.tsv.
 
     Raises
     ------
     ConfigError
-        If it cannot be read, or has no column ``name``.
+        If it has no column ``name``.
     """
-    try:
-        lines = path.read_bytes().decode("utf-8-sig", errors="replace").splitlines()
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
+    lines = data.decode("utf-8-sig", errors="replace").splitlines()
     rows = [line.split("\t") for line in lines if line.strip()]
     header = [name.strip().lower() for name in rows[0]] if rows else []
     if "name" not in header:

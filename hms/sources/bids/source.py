@@ -16,10 +16,11 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from hms.errors import ConfigError, Unusable
+from hms.config.reading import regular_bytes
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.registry import register
 from hms.sources.base import Place
-from hms.sources.bids.files import BidsChannel, BidsFile, beside, find_recordings, read_channels
+from hms.sources.bids.files import BidsChannel, BidsFile, beside, channels_of, find_recordings
 from hms.sources.bids.recording import BidsRecording, unit_of
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
@@ -147,7 +148,7 @@ class BidsSource(FolderSource):
         if not table.is_file():
             say("the data set has no participants.tsv; its participants are the folders sub-<label>")
             return
-        text = table.read_bytes().decode("utf-8", "replace")
+        text = regular_bytes(table).decode("utf-8", "replace")
         listed_there = {line.split("\t")[0].strip().lstrip("\ufeff") for line in text.splitlines()}
         lacking = sorted({f[0].patient for f in self.recordings.values()} - listed_there)
         if lacking:
@@ -233,7 +234,9 @@ def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
     if path is None:
         return b"", ()
     try:
-        return path.read_bytes(), read_channels(path)
+        data = regular_bytes(path)
+        return data, channels_of(data, path)
     except (OSError, ConfigError) as error:
+        reraise_fault(error)
         reason = str(error).replace(str(path), "channels.tsv")
         raise Unusable(reason, permanent=False) from None

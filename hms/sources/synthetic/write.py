@@ -13,6 +13,7 @@ from hms.competition import CHANNELS
 from hms.sources.synthetic.drafts import Draft, draft_recordings, truth_table, votes_table
 from hms.sources.synthetic.recordings import lost, simulate
 from hms.sources.synthetic.spectrograms import CHAIN_PATHS, SPECTROGRAM_HZ, SPECTROGRAM_STEP_S, spectrogram
+from hms.terminal import interrupts_held
 
 __all__ = ["generate"]
 
@@ -73,9 +74,11 @@ def _write_groups(
         groups.setdefault(draft.spectrogram_id, []).append(draft)
     write = joblib.delayed(_write_group)
     with threadpool_limits(1), joblib.parallel_config("loky", inner_max_num_threads=1):
-        yield from joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
-            write(folder, group, seed, write_spectrograms) for group in groups.values()
-        )
+        with interrupts_held():
+            written = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
+                write(folder, group, seed, write_spectrograms) for group in groups.values()
+            )
+        yield from written
 
 
 def _write_group(folder: Path, group: list[Draft], seed: int, write_spectrograms: bool) -> int:

@@ -47,11 +47,18 @@ def run(cfg: Config | Any, *overrides: str) -> Run:
     return Run.of(run_config([cfg, *overrides] if overrides else cfg))
 
 
-def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
-    """Open a finished run by its hash, a unique prefix of it, a path, or ``latest``."""
+def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: bool = False) -> Run:
+    """Open a finished run by its hash, a unique prefix of it, a path, or ``latest``.
+
+    Parameters
+    ----------
+    trust : bool
+        Whether code that the run's folder names (its plugins) may be imported, and recordings be made
+        for it. A run from somebody else is not to be trusted unseen.
+    """
     from hms.results.run import load as load_run
 
-    return load_run(run, outputs=outputs)
+    return load_run(run, outputs=outputs, trust=trust)
 
 
 def transform(

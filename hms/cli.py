@@ -9,11 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NoReturn
 
+from hms.terminal import say, show, watch_interrupts
+
 __all__ = ["main"]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the ``hms`` command and return the exit code."""
+    if arguments is None:
+        watch_interrupts()
     from hms.main import guarded
     from hms.main import main as run_main
 
@@ -23,6 +27,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     given = parser.parse_args(texts)
     return guarded(lambda: int(given.do(given) or 0))
+
+
+TRUST_HELP = "import code that the run's folder names, and make recordings for it: for runs that you know"
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,8 +67,13 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(do=do)
         return sub
 
+    def opening(do: object, name: str, text: str) -> argparse.ArgumentParser:
+        sub = command(name, do, text)
+        sub.add_argument("--trust", action="store_true", help=TRUST_HELP)
+        return sub
+
     command("ls", _ls, "list the finished runs")
-    command("show", _show, "show a run: what is in it and what it was made with").add_argument(
+    opening(_show, "show", "show a run: what is in it and what it was made with").add_argument(
         "run", metavar="RUN"
     )
     explain = command(
@@ -69,29 +81,29 @@ def make_parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("overrides", nargs="*", metavar="OVERRIDE")
     explain.add_argument("--config-dir", help="a folder with options of your own")
-    diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
+    diff = opening(_diff, "diff", "compare two runs: settings, stages, numbers")
     diff.add_argument("a", metavar="A")
     diff.add_argument("b", metavar="B")
     diff.add_argument("--html", action="store_true", help="write a page with pictures beside the runs")
-    command("report", _report, "say where a run's report lies; make it if the run has none").add_argument(
+    opening(_report, "report", "say where a run's report lies; make it if the run has none").add_argument(
         "run", metavar="RUN"
     )
-    evaluate = command(
-        "evaluate", _evaluate, "judge predictions by item_id, or two files against each other; writes a page"
+    evaluate = opening(
+        _evaluate, "evaluate", "judge predictions by item_id, or two files against each other; writes a page"
     )
     evaluate.add_argument("run", metavar="RUN")
     evaluate.add_argument(
         "predictions", metavar="PREDICTIONS", help="csv or npz with item_id and class shares"
     )
     evaluate.add_argument("other", metavar="OTHER", nargs="?", help="a second file, judged on the same items")
-    check = command("verify", _verify, "read every file of a run again; exit 1 if one is damaged or missing")
+    check = opening(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("run", metavar="RUN")
     check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
     check.add_argument("--force", action="store_true", help="repair although library versions changed")
     gc = command("gc", _gc, "show what no run points at; remove it with --yes")
     gc.add_argument("--yes", action="store_true", help="remove it")
     command("rm", _rm, "forget a run; what it shared stays until gc").add_argument("run", metavar="RUN")
-    export = command("export", _export, "copy a run into a folder without links, and check the copy")
+    export = opening(_export, "export", "copy a run into a folder without links, and check the copy")
     export.add_argument("run", metavar="RUN")
     export.add_argument("destination", metavar="DEST", type=Path)
     export.add_argument(
@@ -136,29 +148,26 @@ def _ls(given: argparse.Namespace) -> None:
         rows.append(
             (m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"])
         )
-    print(columns(rows) if len(rows) > 1 else f"no finished run in {given.outputs}")
+    show(columns(rows) if len(rows) > 1 else f"no finished run in {given.outputs}")
 
 
 def _show(given: argparse.Namespace) -> None:
     from hms.results.run import find_run
     from hms.terminal import columns
 
-    run = find_run(given.run, given.outputs)
+    run = find_run(given.run, given.outputs, trust=given.trust)
     m = run.manifest
-    print(f"run {m['run']}, finished {m['finished']}, by: {m['command']}")
-    print(columns([(f"  {name}", value) for name, value in run.overview()]))
-    print("\nstages")
+    show(f"run {m['run']}, finished {m['finished']}, by: {m['command']}")
+    show(columns([(f"  {name}", value) for name, value in run.overview()]))
+    show("\nstages")
     rows = [("  name", "key", "computed", "seconds")]
     rows += [
         (f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f}") for n, s in m["stages"].items()
     ]
-    print(columns(rows))
-    print(
-        "\nconfig.yaml\n"
-        + "".join(f"  {line}\n" for line in run.file("config.yaml").read_text().splitlines())
-    )
+    show(columns(rows))
+    show("\nconfig.yaml\n" + "".join(f"  {line}\n" for line in run.text("config.yaml").splitlines()))
     versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
-    print(f"versions: {versions}")
+    show(f"versions: {versions}")
 
 
 def _explain(given: argparse.Namespace) -> None:
@@ -169,36 +178,36 @@ def _explain(given: argparse.Namespace) -> None:
     overrides = list(given.overrides)
     if not any(text.startswith("outputs_dir=") for text in overrides):
         overrides.append(f"outputs_dir={given.outputs}")
-    print(explain(make_plan(compose(*overrides, config_dir=given.config_dir))))
+    show(explain(make_plan(compose(*overrides, config_dir=given.config_dir))))
 
 
 def _diff(given: argparse.Namespace) -> None:
     from hms.results.diff import diff_text
     from hms.results.run import find_run
 
-    a, b = (find_run(name, given.outputs) for name in (given.a, given.b))
+    a, b = (find_run(name, given.outputs, trust=given.trust) for name in (given.a, given.b))
     if given.html:
         from hms.results.difference import write_difference
 
-        print(write_difference(a, b, given.outputs))
+        show(write_difference(a, b, given.outputs))
     else:
-        print(diff_text(a, b))
+        show(diff_text(a, b))
 
 
 def _report(given: argparse.Namespace) -> None:
     from hms.results.remake import report_of
     from hms.results.run import find_run
 
-    print(report_of(find_run(given.run, given.outputs)))
+    show(report_of(find_run(given.run, given.outputs, trust=given.trust)))
 
 
 def _evaluate(given: argparse.Namespace) -> None:
     from hms.results.evaluation import judge
     from hms.results.run import find_run
 
-    found = judge(find_run(given.run, given.outputs), given.predictions, given.other)
-    print(found)
-    print(found.write(given.outputs))
+    found = judge(find_run(given.run, given.outputs, trust=given.trust), given.predictions, given.other)
+    show(found)
+    show(found.write(given.outputs))
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -208,24 +217,26 @@ def _verify(given: argparse.Namespace) -> int:
 
     unfinished = Path(given.outputs) / given.run
     is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and unfinished.is_dir()
-    path = unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs).path
-    report = verify(path)
-    print(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
+    path = (
+        unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs, trust=given.trust).path
+    )
+    report = verify(path, trust=given.trust)
+    show(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
     for note in report.notes:
-        print(f"  note: {note}")
+        show(f"  note: {note}")
     for finding in report.findings:
-        print(f"  {finding.path}: {finding.problem}")
+        show(f"  {finding.path}: {finding.problem}")
     if not report.findings:
-        print("  all whole")
+        show("  all whole")
         return 0
     if not given.repair:
-        print(f"  {_problems(report.findings)}; {report.remedy.format(run=given.run)}")
+        show(f"  {_problems(report.findings)}; {report.remedy.format(run=given.run)}")
         return 1
-    path = repair(path, report, force=given.force).path
-    left = verify(path).findings
+    path = repair(path, report, force=given.force, trust=given.trust).path
+    left = verify(path, trust=given.trust).findings
     for finding in left:
-        print(f"  still: {finding.path}: {finding.problem}")
-    print(f"  repaired {_problems(report.findings)}" if not left else "  not repaired")
+        show(f"  still: {finding.path}: {finding.problem}")
+    show(f"  repaired {_problems(report.findings)}" if not left else "  not repaired")
     return 1 if left else 0
 
 
@@ -238,16 +249,18 @@ def _gc(given: argparse.Namespace) -> None:
 
     found = sweep_garbage(given.outputs) if given.yes else garbage(given.outputs)
     for path, size in found.folders:
-        print(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}/")
+        show(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}/")
     by_folder: dict[Path, list[int]] = {}
     for path, size in found.files:
         by_folder.setdefault(path.parent, []).append(size)
     for path, sizes in by_folder.items():
-        print(f"  {sum(sizes) / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: {len(sizes)} files")
+        show(f"  {sum(sizes) / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: {len(sizes)} files")
+    for path, size in found.journals:
+        show(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: lines that later ones replace")
     for name in found.in_use:
-        print(f"  in use by a run in progress, left alone: {name}")
+        show(f"  in use by a run in progress, left alone: {name}")
     verb = "removed" if given.yes else "no run points at (remove with --yes)"
-    print(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
+    show(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
 
 
 def _scan(given: argparse.Namespace) -> None:
@@ -256,10 +269,10 @@ def _scan(given: argparse.Namespace) -> None:
     from hms.terminal import columns
 
     inventory = scan_for(compose("data=edf", *given.overrides), given.folder)
-    print(columns([(name, text) for name, text in inventory.facts()]))
+    show(columns([(name, text) for name, text in inventory.facts()]))
     if given.csv is not None:
         given.csv.write_text(inventory.to_csv(), encoding="utf-8")
-        print(f"{given.csv}: a row for each of {len(inventory.files)} recordings")
+        show(f"{given.csv}: a row for each of {len(inventory.files)} recordings")
 
 
 def _rm(given: argparse.Namespace) -> None:
@@ -268,7 +281,7 @@ def _rm(given: argparse.Namespace) -> None:
 
     run = find_run(given.run, given.outputs)
     remove_run(run, given.outputs)
-    print(f"forgot {run.path.name}; hms gc shows what no run points at now")
+    show(f"forgot {run.path.name}; hms gc shows what no run points at now")
 
 
 def _export(given: argparse.Namespace) -> None:
@@ -277,17 +290,17 @@ def _export(given: argparse.Namespace) -> None:
     from hms.labels.items import NAMES_INSIDE
     from hms.results.run import find_run
 
-    run = find_run(given.run, given.outputs)
+    run = find_run(given.run, given.outputs, trust=given.trust)
     if run.tells_names:
-        print(NAMES_INSIDE, file=sys.stderr)
+        say(NAMES_INSIDE)
     if given.to == "huggingface":
         size = run.to_huggingface(given.destination, licence=given.licence or "unknown")
-        print(f"wrote {run.hash} for Hugging Face's datasets to {given.destination}: {size / 1e6:.1f} MB")
+        show(f"wrote {run.hash} for Hugging Face's datasets to {given.destination}: {size / 1e6:.1f} MB")
         return
     if given.licence is not None:
         raise ConfigError("--licence is written into the card of --to huggingface; a plain copy has none")
     size = export_run(run, given.destination)
-    print(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
+    show(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
 
 
 def _marks(given: argparse.Namespace) -> None:

@@ -225,6 +225,15 @@ def import_plugins(names: Iterable[str]) -> None:
             raise ConfigError(f"plugins: module '{name}' cannot be imported: {error}") from error
 
 
+def needs_trust(names: Iterable[str]) -> list[str]:
+    """Return the modules that only the user may have imported, among those that a run's folder names.
+
+    Those that this process has imported already, and those of an installed package's entry point, are not.
+    """
+    installed = {point.value.partition(":")[0] for point in metadata.entry_points(group=ENTRY_POINTS)}
+    return [name for name in names if name not in sys.modules and name not in installed]
+
+
 _HOMES = (
     "hms.signal",
     "hms.labels",

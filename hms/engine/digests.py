@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from hms.sources.base import Part
-from hms.store.journal import append_journal, read_journal
+from hms.store.folders import read_recordings
+from hms.store.journal import append_journal
 
 
 @dataclass
@@ -28,9 +29,10 @@ class RecordingDigests:
 
     def load(self) -> RecordingDigests:
         """Read the journal."""
-        for line in read_journal(self.path)[0]:
-            self._learn(line["recordings"])
-            self.notes.update(line.get("notes", {}))
+        self.version += 1
+        known, notes = read_recordings(self.path)
+        self.known.update(known)
+        self.notes.update(notes)
         return self
 
     def of(self, part: Part) -> str | None:
@@ -49,7 +51,6 @@ class RecordingDigests:
         ]
         new = {name: texts for name, texts in notes.items() if self.notes.get(name) != texts}
         if rows or new:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
             append_journal(self.path, {"recordings": rows} | ({"notes": new} if new else {}))
             self._learn(rows)
             self.notes.update(new)

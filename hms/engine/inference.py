@@ -13,9 +13,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import SFREQ_HZ
+from hms.config.reading import regular_bytes
 from hms.config.schema import Config, build_config
 from hms.engine.evaluate import evaluate, row_of
-from hms.engine.plan import Plan, make_plan
+from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, StorageError, Unusable
 from hms.pipeline.selection import block_seconds, choose_stages, needed_channels, needed_context_s
 from hms.pipeline.stage import ItemStage, registered_order, registered_stage
@@ -152,7 +153,7 @@ def _open_spectrogram(spectrogram: Any) -> SpectrogramFile:
         path = Path(spectrogram)
         if not path.is_file():
             raise ValueError(f"{path} does not exist")
-        return SpectrogramFile(path.read_bytes())
+        return SpectrogramFile(regular_bytes(path))
     if not hasattr(spectrogram, "columns"):
         raise ValueError(f"a spectrogram is a DataFrame or a path, not {type(spectrogram).__name__}")
     buffer = io.BytesIO()
@@ -183,7 +184,7 @@ def _open_file(path: Path, aliases: dict[str, str]) -> Recording:
         raise ValueError(f"{path.name} is no parquet file; read it and give a DataFrame or an array")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
-    return cast(Recording, ParquetRecording(path.read_bytes(), aliases))
+    return cast(Recording, ParquetRecording(regular_bytes(path), aliases))
 
 
 class ArrayRecording:
@@ -235,7 +236,7 @@ def evaluate_item(run: Package, item_id: str, stage_name: str) -> Any:
     ConfigError
         If the run has no such item, or its recording is not there.
     """
-    plan = make_plan(run.config)
+    plan = plan_of(run)
     rows = plan.items.index[plan.items["item_id"] == item_id].tolist()
     if not rows:
         raise ConfigError(f"run {run.hash} has no item '{item_id}'")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from dataclasses import dataclass, field, replace
@@ -9,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from hms.config.schema import Config
-from hms.engine.plan import make_plan
-from hms.errors import ConfigError, ManifestError
+from hms.engine.plan import plan_of
+from hms.errors import ConfigError, ManifestError, reraise_fault
 from hms.pipeline.stage import stage_names
 from hms.sources.base import current_digest
 from hms.store.files import commit_files, digest_file
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, key_note
+from hms.store.inside import find_inside, is_own_folder, read_file
 from hms.store.locks import lock
-from hms.store.manifests import NAME, NUMERIC, read_manifest, versions
+from hms.store.manifests import NAME, NUMERIC, read_manifest, unfinish, versions
 from hms.store.package import Package
 from hms.store.places import Outputs
 from hms.terminal import say
@@ -48,12 +50,13 @@ class Verification:
         self.findings.append(Finding(path, problem))
 
 
-def verify(path: Path) -> Verification:
+def verify(path: Path, *, trust: bool = False) -> Verification:
     """Read every file of a run again, and the records and recordings behind it; believe nothing.
 
     Parameters
     ----------
     path : folder of a run, in its outputs folder or exported
+    trust : whether code that the run names may be imported, where its recordings take it
     """
     report = Verification()
     try:
@@ -69,33 +72,40 @@ def verify(path: Path) -> Verification:
     if not manifest.get("exported"):
         for stage in manifest["stages"].values():
             _check_stage_folder(report, path.parent / "store" / stage["folder"], stage)
-        _check_recordings(report, path.parent, manifest)
+        _check_recordings(report, Package(path, trust=trust))
     return report
 
 
 def _check_file(report: Verification, folder: Path, name: str, size: int, digest: str) -> None:
-    file = folder / name
+    where = f"{folder.name}/{name}"
     try:
-        actual = file.stat().st_size
-        seen = digest_file(file)
+        path, status = find_inside(folder, name)
+        if status.st_size != size:
+            report.checked += 1
+            report.add(where, f"has {status.st_size} bytes, not {size}")
+            return
+        seen = digest_file(path)
     except FileNotFoundError:
-        report.add(f"{folder.name}/{name}", "missing")
+        report.add(where, "missing")
+        return
+    except ConfigError as error:
+        report.add(where, str(error).removeprefix(f"{where} "))
         return
     except OSError as error:
-        report.add(f"{folder.name}/{name}", f"cannot be read: {error.strerror}")
+        if error.errno != errno.EIO:  # a bad block is one file's; anything else says nothing of the file
+            reraise_fault(error)
+        report.add(where, f"cannot be read: {error.strerror}")
         return
-    report.checked, report.bytes_read = report.checked + 1, report.bytes_read + actual
-    if actual != size:
-        report.add(f"{folder.name}/{name}", f"has {actual} bytes, not {size}")
-    elif seen != digest:
-        report.add(f"{folder.name}/{name}", "content differs from its digest")
+    report.checked, report.bytes_read = report.checked + 1, report.bytes_read + size
+    if seen != digest:
+        report.add(where, "content differs from its digest")
 
 
 def _find_strangers(report: Verification, folder: Path, manifest: dict[str, Any]) -> None:
     """Report files in the run's own folders that the manifest does not name."""
     parents = {parent.as_posix() for name in manifest["files"] for parent in Path(name).parents} - {"."}
     for parent in sorted(parents):
-        for entry in sorted(os.listdir(folder / parent)) if (folder / parent).is_dir() else ():
+        for entry in sorted(os.listdir(folder / parent)) if is_own_folder(folder / parent) else ():
             path = f"{parent}/{entry}"
             if path not in manifest["files"] and path not in parents:
                 report.add(f"{folder.name}/{path}", "is not part of the run")
@@ -104,6 +114,9 @@ def _find_strangers(report: Verification, folder: Path, manifest: dict[str, Any]
 def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any]) -> None:
     """Check the journal of a stage and the note of what is in its key."""
     where = f"store/{folder.name}"
+    if folder.exists() and not is_own_folder(folder):
+        report.add(where, "is a link or no folder; what lies behind it is refused")
+        return
     if not (folder / JOURNAL).exists():
         report.add(f"{where}/{JOURNAL}", "missing")
     else:
@@ -117,24 +130,29 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
     report.checked += 2
     try:
         expected = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
-        whole = (folder / KEY_FILE).read_bytes() == key_note(expected)
+        whole = read_file(folder / KEY_FILE) == key_note(expected)
     except FileNotFoundError:
         report.add(f"{where}/{KEY_FILE}", "missing")
+    except ManifestError as error:
+        report.add(f"{where}/{KEY_FILE}", str(error))
     else:
         if not whole:
             report.add(f"{where}/{KEY_FILE}", "content differs from the key")
 
 
-def _check_recordings(report: Verification, outputs: Path, manifest: dict[str, Any]) -> None:
+def _check_recordings(report: Verification, run: Package) -> None:
     """Read the recordings again and compare them with what the run was made from."""
-    run = Package(outputs / manifest["run"])
-    root = Path(manifest["execution"]["root"])
-    if not any(name.partition("/")[0].endswith("_out") for name in manifest["files"]):
+    root = Path(run.manifest["execution"]["root"])
+    if not any(name.partition("/")[0].endswith("_out") for name in run.manifest["files"]):
         return
     if not root.exists():
         report.notes.append(f"the recordings in {root} are not there any more and were not checked")
         return
-    plan = make_plan(run.config)
+    try:
+        plan = plan_of(run)
+    except ConfigError as error:
+        report.notes.append(f"the recordings were not checked: {error}")
+        return
     sizes: dict[str, int] = {}
     for part in plan.parts:
         known = plan.digests.known.get(part.name)
@@ -157,7 +175,7 @@ def other_versions(manifest: dict[str, Any]) -> list[str]:
     return [f"{n} {then.get(n)} -> {now[n]}" for n in names if then.get(n) != now[n]]
 
 
-def repair(path: Path, report: Verification, *, force: bool = False) -> Package:
+def repair(path: Path, report: Verification, *, force: bool = False, trust: bool = False) -> Package:
     """Compute again what a verification found damaged or missing, and nothing else.
 
     Raises
@@ -179,10 +197,10 @@ def repair(path: Path, report: Verification, *, force: bool = False) -> Package:
             f"other versions are installed than the run was made with ({', '.join(changed)}); "
             f"what is recomputed may differ in its last digits. --force repairs all the same"
         )
-    run = Package(path)
+    run = Package(path, trust=trust)
     cfg = run.config.override(f"outputs_dir={json.dumps(str(path.parent))}")
     _forget_damage(path.parent, manifest)
-    plan = make_plan(with_stages(cfg, manifest))
+    plan = plan_of(run, with_stages(cfg, manifest))
     for part in plan.parts:
         known = plan.digests.known.get(part.name)
         if known is None or part.place.size is None:
@@ -191,7 +209,7 @@ def repair(path: Path, report: Verification, *, force: bool = False) -> Package:
             plan.digests.forget(part)
     if plan.run_hash != manifest["run"]:
         say(f"the votes table or the recordings changed since; the repaired run is {plan.run_hash}")
-    (path / NAME).unlink()
+    unfinish(path)
     return execute(plan)
 
 
@@ -204,9 +222,11 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
     """Read the stored files behind a run again and record only those that are whole."""
     places = Outputs(outputs)
     for stage in manifest["stages"].values():
-        folder = StageFolder(places.store / stage["folder"]).load()
-        if not folder.path.is_dir():
+        folder = StageFolder(places.store / stage["folder"])
+        if not folder.path.exists():
             continue
+        if not is_own_folder(folder.path):
+            raise ConfigError(f"{folder.path} is a link or no folder; what lies behind it is not repaired")
         with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
             folder.load()
             bad, _ = folder.check(list(folder.files), reread=True)

@@ -8,7 +8,6 @@ does not depend on their order.
 
 from __future__ import annotations
 
-import csv
 import io
 import operator
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -32,6 +31,7 @@ from hms.registry import (
     register,
     settings_of,
 )
+from hms.store.csvs import harmless_cell, rows_text
 from hms.store.folders import Reason
 
 if TYPE_CHECKING:
@@ -204,11 +204,8 @@ class Ledger:
 
     def items_csv(self) -> bytes:
         """Return the items as UTF-8 text with LF line ends and six digits."""
-        text = io.StringIO(newline="")
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(self.items.columns)
-        writer.writerows(zip(*(_as_texts(column) for _, column in self.items.items()), strict=True))
-        return text.getvalue().encode()
+        rows = zip(*(_as_texts(column) for _, column in self.items.items()), strict=True)
+        return rows_text([tuple(self.items.columns), *rows]).encode()
 
     def channels_parquet(self) -> bytes:
         """Return the channels as parquet without pandas metadata: the same bytes for the same values.
@@ -512,7 +509,8 @@ def _as_column(values: NDArray[Any], rows: NDArray[np.int64], n: int) -> Any:
 def _as_texts(column: pd.Series) -> list[Any]:
     """Return what a CSV file holds of a column: numbers with six digits, nothing where one is missing."""
     if column.dtype.kind != "f":
-        return column.astype(object).where(column.notna(), "").tolist()
+        cells: list[Any] = column.astype(object).where(column.notna(), "").tolist()
+        return cells if column.dtype.kind in "iub" else [harmless_cell(cell) for cell in cells]
     values = column.to_numpy(np.float64)
     texts: list[Any] = ("%.6g\n" * len(values) % tuple(values.tolist())).split("\n")[:-1]
     for row in np.flatnonzero(np.isnan(values)).tolist():

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.engine.explain import changes, flat_content
+from hms.errors import ConfigError
 from hms.store.package import Package
 from hms.terminal import columns
 
@@ -127,6 +128,8 @@ def _folder(a: Package, b: Package, folder: str, common: list[str]) -> FolderDif
     differing, by_item, other_shape = 0, {}, 0
     for item in common:
         path = f"{folder}/{item}{suffix}"
+        if path not in a.manifest["files"] or path not in b.manifest["files"]:
+            raise ConfigError(f"one of the runs has no {path}, which its tables name; hms verify says more")
         if a.manifest["files"][path] == b.manifest["files"][path]:
             continue
         x, y = a.arrays(path)["x"], b.arrays(path)["x"]

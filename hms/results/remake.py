@@ -23,7 +23,8 @@ def report_of(run: Package) -> Path:
         If its recordings are not there any more.
     """
     from hms.config.schema import build_config
-    from hms.engine.runner import run as run_config
+    from hms.engine.plan import plan_of
+    from hms.engine.runner import execute
     from hms.pipeline.selection import asked_names
 
     path = "qc/report.html"
@@ -31,4 +32,5 @@ def report_of(run: Package) -> Path:
         return run.file(path)
     tree = run.config.to_dict()
     stages = asked_names([*run.manifest["stages"], "report"])
-    return run_config(build_config({**tree, "stages": stages})).file(path)
+    plan = plan_of(run, build_config({**tree, "stages": stages}))
+    return execute(plan).file(path)

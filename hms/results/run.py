@@ -42,7 +42,7 @@ class Run(Package):
     @classmethod
     def of(cls, package: Package) -> Run:
         """Return a package as a run to act on."""
-        run = cls(package.path, reused=package.reused)
+        run = cls(package.path, reused=package.reused, trust=package.trust)
         run.__dict__.update(package.__dict__)  # what was read already, under a lock perhaps
         return run
 
@@ -141,7 +141,7 @@ def list_runs(outputs: Path) -> list[Run]:
     return [Run(package.path) for package in list_packages(outputs)]
 
 
-def find_run(name: str | Path, outputs: str | Path = "outputs") -> Run:
+def find_run(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Run:
     """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
 
     Raises
@@ -149,9 +149,14 @@ def find_run(name: str | Path, outputs: str | Path = "outputs") -> Run:
     ConfigError
         If there is no such run, or several.
     """
-    return Run(find_package(name, outputs).path)
+    return Run(find_package(name, outputs).path, trust=trust)
 
 
-def load(run: str | Path = "latest", *, outputs: str | Path = "outputs") -> Run:
-    """Open a finished run by hash, unique prefix, path or ``latest``."""
-    return find_run(run, outputs)
+def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: bool = False) -> Run:
+    """Open a finished run by hash, unique prefix, path or ``latest``.
+
+    Parameters
+    ----------
+    trust : whether code that the run's folder names may be imported, and recordings be made for it
+    """
+    return find_run(run, outputs, trust=trust)

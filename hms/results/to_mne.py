@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
-from hms.engine.plan import make_plan
+from hms.engine.plan import plan_of
 from hms.errors import ConfigError, Unusable
 from hms.pipeline.selection import needed_channels, needed_context_s
 from hms.registry import did_you_mean
 from hms.sources.base import RECORDING, Segment, open_part, read_segment
+from hms.store.parquet import read_table
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -91,7 +91,7 @@ def _gaps(eeg: NDArray[np.float32], sfreq: float) -> list[Note]:
 
 
 def _read(run: Package, item_id: str) -> Segment:
-    plan = make_plan(run.config)
+    plan = plan_of(run)
     ids = plan.items["item_id"].tolist()
     if item_id not in ids:
         raise ConfigError(f"run {run.hash} has no item '{item_id}'{did_you_mean(item_id, ids)}")
@@ -114,11 +114,10 @@ def _read(run: Package, item_id: str) -> Segment:
 
 def _flags(run: Package, item_id: str) -> dict[str, tuple[str, ...]]:
     """Return the flags of the run's ledger with their channels, nothing where the run has none."""
-    import pandas as pd
-
     if LEDGER not in run.manifest["files"]:
         return {}
-    table = pd.read_parquet(io.BytesIO(run.file(LEDGER).read_bytes()), filters=[("item_id", "==", item_id)])
+    table = read_table(run.file(LEDGER).read_bytes(), "item_id", "channel", "flags")
+    table = table[table["item_id"] == item_id]
     found: dict[str, list[str]] = {}
     items = run.qc.set_index(run.qc["item_id"].astype(str))["flags"].fillna("")
     for name in filter(None, items[item_id].split(";")):

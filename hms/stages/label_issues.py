@@ -18,6 +18,7 @@ from hms.labels.votes import consensus, high_confidence
 from hms.pipeline.stage import TableStage, register_stage, setting
 from hms.pipeline.tables import View
 from hms.stages.baseline import Baseline
+from hms.store.csvs import csv_bytes
 from hms.store.files import Content
 
 
@@ -48,8 +49,7 @@ class LabelIssues(TableStage):
         classes = Classes.of_columns(tables.used.columns)
         with threadpool_limits(1):  # the order of sums, and the last digits with it, must not depend on load
             table = _table(used, votes, prediction[known], classes, self.high_confidence_votes)
-        text = table.to_csv(index=False, lineterminator="\n", float_format="%.6g")
-        return {self.files[0]: text.encode()}
+        return {self.files[0]: csv_bytes(table, float_format="%.6g")}
 
 
 def _table(

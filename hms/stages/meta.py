@@ -11,6 +11,7 @@ from hms.labels.items import keeps_unlabelled, own_columns
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.registry import Params
+from hms.store.csvs import csv_bytes
 from hms.store.files import Content
 
 COLUMNS = (
@@ -43,6 +44,5 @@ class Meta(TableStage):
         table = tables.used[[*COLUMNS, *own_columns(tables.used)]]
         if keeps_unlabelled(self.labels):
             table = table.assign(has_label=tables.used["vote_sum"] > 0)
-        used = table.to_csv(index=False, lineterminator="\n")
-        excluded = tables.excluded.to_csv(index=False, lineterminator="\n")
-        return dict(zip(self.files, (used.encode(), excluded.encode()), strict=True))
+        contents = csv_bytes(table), csv_bytes(tables.excluded)
+        return dict(zip(self.files, contents, strict=True))

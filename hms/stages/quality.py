@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ from hms.quality.duplicates import find_duplicates
 from hms.quality.ledger import QualityControl, make_ledger
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
+from hms.store.csvs import csv_bytes, read_csv
 from hms.store.files import Content
 from hms.store.folders import Reason
 
@@ -65,7 +65,7 @@ class Quality(TableStage):
             threshold=self.qc.duplicate_corr,
             used=used,
         )
-        return duplicates.to_csv(index=False, lineterminator="\n").encode()
+        return csv_bytes(duplicates)
 
     def exclusions(self, tables: View) -> Mapping[int, Reason]:
         """Return the items whose grade leaves them out; they are not used in qc.csv either."""
@@ -87,13 +87,8 @@ def read_ledger(tables: View) -> pd.DataFrame:
 
 
 def _ledger(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    content = io.BytesIO(path.read_bytes())
     ids = {"item_id": str, "reason": str, "flags": str, "flagged_channels": str}
-    return pd.read_csv(content, dtype=ids, keep_default_na=False, na_values=[""]).fillna(
-        dict.fromkeys(ids, "")
-    )
+    return read_csv(path.read_bytes(), dtype=ids).fillna(dict.fromkeys(ids, ""))
 
 
 def read_duplicates(tables: View) -> pd.DataFrame:
@@ -102,7 +97,4 @@ def read_duplicates(tables: View) -> pd.DataFrame:
 
 
 def _duplicates(path: Path) -> pd.DataFrame:
-    import pandas as pd
-
-    content = io.BytesIO(path.read_bytes())
-    return pd.read_csv(content, dtype={"item_id": str, "same_as": str}, keep_default_na=False, na_values=[""])
+    return read_csv(path.read_bytes(), dtype={"item_id": str, "same_as": str})

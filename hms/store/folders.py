@@ -9,12 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from hms.errors import ManifestError
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
+from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, read_journal
 
 JOURNAL = "records.log"
@@ -48,6 +51,15 @@ def key_note(note: Mapping[str, Any]) -> bytes:
     return json.dumps(note, indent=1, sort_keys=True).encode()
 
 
+def read_note(path: Path) -> dict[str, Any]:
+    """Return a note of what is in a key; empty where there is none or it is damaged."""
+    try:
+        note = parse_json(read_file(path))
+    except (FileNotFoundError, NotADirectoryError, ValueError, ManifestError):
+        return {}
+    return note if isinstance(note, dict) else {}
+
+
 @dataclass
 class StageFolder:
     """The folder of one stage key."""
@@ -58,6 +70,11 @@ class StageFolder:
     seconds: float = 0.0
     computed: int = 0
     damaged_lines: int = 0
+    _seen: tuple[tuple[int, int, int] | None, ...] = ()
+    """What the folder and its journal looked like before they were read."""
+
+    _moved: list[Stored] = field(default_factory=list)
+    """Files that were found whole under another time, which is not recorded yet."""
 
     @property
     def journal(self) -> Path:
@@ -67,10 +84,22 @@ class StageFolder:
     def load(self) -> StageFolder:
         """Read the journal; later lines replace earlier ones."""
         self.files, self.records, self.seconds, self.computed = {}, {}, 0.0, 0
+        self._seen, self._moved = self._look(), []
         lines, self.damaged_lines = read_journal(self.journal)
         for line in lines:
-            self._apply(line)
+            try:
+                _check_line(line)
+                self._apply(line)
+            except (TypeError, ValueError):
+                self.damaged_lines += 1
         return self
+
+    def is_as_loaded(self) -> bool:
+        """Tell whether no file came or went, and nothing was recorded, since the journal was read."""
+        return self._seen == self._look()
+
+    def _look(self) -> tuple[tuple[int, int, int] | None, ...]:
+        return _status(self.path), _status(self.journal)
 
     def _apply(self, line: Mapping[str, Any]) -> None:
         for name, size, mtime_ns, digest in line.get("files", ()):
@@ -100,10 +129,17 @@ class StageFolder:
 
     def compact(self) -> None:
         """Write the journal anew from what is known, in one line; only under its lock."""
-        records = [r for r in self.records.values() if r.file is None or r.file in self.files]
-        content = _line(self.files.values(), records, self.seconds, self.computed)
-        commit_files(self.path, {JOURNAL: journal_line(content)})
+        commit_files(self.path, {JOURNAL: self._compacted()})
         self.load()
+
+    def spare_bytes(self) -> int:
+        """Return how many bytes of the journal say what later ones say again."""
+        size = self._seen[1][1] if self._seen and self._seen[1] else 0
+        return max(0, size - len(self._compacted()))
+
+    def _compacted(self) -> bytes:
+        records = [r for r in self.records.values() if r.file is None or r.file in self.files]
+        return journal_line(_line(self.files.values(), records, self.seconds, self.computed))
 
     def holds(self, item: str) -> bool:
         """Whether an item is recorded and, unless it was excluded, its file too."""
@@ -143,12 +179,29 @@ class StageFolder:
         return bad, moved
 
     def reconcile(self, names: Iterable[str]) -> dict[str, str]:
-        """Check files, forget the bad ones, record the moved ones anew; return the bad ones."""
+        """Check files, forget the bad ones and learn of the moved ones; return the bad ones.
+
+        Nothing is written: `remember` records what was learned.
+        """
         bad, moved = self.check(names)
         self.drop(bad)
-        if moved:
-            self.append(moved, (), 0.0, 0)
+        self.files.update({file.name: file for file in moved})
+        self._moved += moved
         return bad
+
+    def remember(self) -> None:
+        """Record the files that were found moved, so that they need not be read again."""
+        if self._moved:
+            append_journal(self.journal, _line(self._moved, (), 0.0, 0))
+            self._moved = []
+
+
+def _check_line(line: Mapping[str, Any]) -> None:
+    """Raise if a line names files outside the folder, or is none of a stage's."""
+    names = [name for name, _, _, _ in line.get("files", ())]
+    names += [file for _, file, _, _ in line.get("items", ()) if file is not None]
+    if not are_plain(names):
+        raise ValueError("a name that is not plain")
 
 
 def _line(
@@ -162,12 +215,48 @@ def _line(
     }
 
 
+def _status(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
 def _scan(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of every file in a folder."""
+    """Return size and time of every regular file in a folder; what else lies there is none of ours."""
     found = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             with contextlib.suppress(FileNotFoundError):
                 status = entry.stat(follow_symlinks=False)
-                found[entry.name] = (status.st_size, status.st_mtime_ns)
+                if stat.S_ISREG(status.st_mode):
+                    found[entry.name] = (status.st_size, status.st_mtime_ns)
     return found
+
+
+# --- digests of recordings -----------------------------------------------------------------------
+
+RecordingRow = tuple[int, int, str]
+"""Size, time and digest of a recording, or a part of one, when it was read."""
+
+Notes = list[list[str]]
+"""What was mended of a recording: a flag and a text each."""
+
+
+def read_recordings(journal: Path) -> tuple[dict[str, RecordingRow], dict[str, Notes]]:
+    """Return what a journal says of recordings by name, and notes; later lines replace earlier ones."""
+    known: dict[str, RecordingRow] = {}
+    notes: dict[str, Notes] = {}
+    for line in read_journal(journal)[0]:
+        with contextlib.suppress(TypeError, ValueError, KeyError):  # a line of somebody else's
+            known.update({name: (size, mtime, digest) for name, size, mtime, digest in line["recordings"]})
+            notes.update(line.get("notes", {}))
+    return known, notes
+
+
+def compacted_recordings(journal: Path) -> bytes:
+    """Return a journal of recordings in one line."""
+    known, notes = read_recordings(journal)
+    rows = {"recordings": [[name, *row] for name, row in known.items()]}
+    return journal_line(rows | ({"notes": notes} if notes else {}))

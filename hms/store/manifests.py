@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import platform
 import re
@@ -13,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from hms.errors import ManifestError
-from hms.store.files import commit_files, digest_bytes
+from hms.store.files import commit_files, digest_bytes, storage_error, sync_folder
+from hms.store.inside import are_plain, parse_json, read_file
 
 NAME = "manifest.json"
 NUMERIC = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "scikit-learn", "xxhash")
@@ -21,6 +23,15 @@ NUMERIC = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "scikit-learn", 
 
 OTHERS = ("hydra-core", "omegaconf", "joblib", "filelock", "matplotlib", "Jinja2")
 _BLANK = "0" * 32
+FORMAT = 1
+"""Raised when a manifest says things otherwise."""
+
+LARGEST = 2.0**53
+"""A count of items, or a time, is smaller."""
+
+MOST_STAGES = 50
+"""Stages that one may read through."""
+
 DISTRIBUTION = {"hms": "hms-eeg"}
 """Names on the package index, where they are other than the name here."""
 
@@ -49,16 +60,130 @@ def read_manifest(folder: Path) -> dict[str, Any]:
         If there is none, or a bit of it changed.
     """
     try:
-        data = (folder / NAME).read_bytes()
-    except OSError:
+        data = read_file(folder / NAME)
+    except (FileNotFoundError, NotADirectoryError):
         raise ManifestError(f"{folder.name} has no {NAME}: the run is not finished") from None
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise ManifestError(f"{folder.name}/{NAME} is a link; it is refused") from None
+        raise storage_error(error, folder / NAME, "read") from error
     stated = re.search(rb'"digest": "([0-9a-f]{32})"\n}\n$', data)
     blank = data if stated is None else data[: stated.start(1)] + _BLANK.encode() + data[stated.end(1) :]
     if stated is None or digest_bytes(blank) != stated[1].decode():
         raise ManifestError(f"{folder.name}/{NAME} is damaged: its content differs from its digest")
-    manifest = json.loads(data)
+    try:
+        manifest = parse_json(data)
+    except ValueError as error:
+        raise ManifestError(f"{folder.name}/{NAME} is no manifest of hms: {error}") from None
+    if problem := _problem(manifest):
+        raise ManifestError(f"{folder.name}/{NAME} is no manifest of hms: {problem}")
     assert isinstance(manifest, dict)
     return manifest
+
+
+_KINDS: dict[str, type | tuple[type, ...]] = {
+    "run": str, "finished": str, "seconds": (int, float), "command": str, "execution": dict, "config": dict,
+    "counts": dict, "retry": list, "excluded": list, "votes": dict, "stages": dict, "versions": dict,
+    "files": dict,
+}  # fmt: skip
+_KINDS_OF_STAGE: dict[str, type | tuple[type, ...]] = {
+    "key": str, "folder": str, "fingerprint": str, "computed": int, "seconds": (int, float),
+    "settings": dict, "content": dict,
+}  # fmt: skip
+_KINDS_OF_EXECUTION: dict[str, type | tuple[type, ...]] = {"data": dict, "root": str, "plugins": list}
+_DIGEST = re.compile("[0-9a-f]{32}")
+
+
+def _problem(manifest: Any) -> str:
+    """Return what keeps a manifest from being one, or an empty text."""
+    if not isinstance(manifest, dict):
+        return "it is no object"
+    texts = [_lacks(manifest, _KINDS, "")]
+    if texts[0]:
+        return texts[0]
+    texts += [_lacks(manifest["execution"], _KINDS_OF_EXECUTION, "execution.")]
+    texts += [
+        _lacks(stage, _KINDS_OF_STAGE, f"stages.{name!a:.60}.") for name, stage in manifest["stages"].items()
+    ]
+    if any(texts):
+        return next(text for text in texts if text)
+    if manifest.get("format") != FORMAT:
+        return f"it is of format {manifest.get('format')!a:.20}, and this version of hms reads {FORMAT}"
+    problems = map(_problem_of_content, (stage["content"] for stage in manifest["stages"].values()))
+    if problem := next(filter(None, problems), ""):
+        return problem
+    counts, plugins = manifest["counts"], manifest["execution"]["plugins"]
+    if not all(isinstance(version, str) for version in manifest["versions"].values()):
+        return "'versions' are no texts"
+    if not isinstance(manifest["votes"].get("digest"), str):
+        return "'votes' has no digest"
+    if not isinstance(manifest["execution"]["data"].get("kind"), str):
+        return "'execution.data' names no kind of source"
+    if not all(type(counts.get(name)) is int for name in ("items", "used", "excluded")):
+        return "'counts' are no numbers of items"
+    stages = manifest["stages"].values()
+    numbers = [
+        *counts.values(),
+        manifest["seconds"],
+        *(stage[n] for stage in stages for n in ("computed", "seconds")),
+    ]
+    if not all(isinstance(n, (int, float)) and abs(n) <= LARGEST for n in numbers):
+        return "a count or a time is beyond all numbers"
+    if not all(isinstance(name, str) for name in plugins):
+        return "'execution.plugins' are no names"
+    if not all(
+        isinstance(entry, dict) and isinstance(entry.get("reason"), str) for entry in manifest["excluded"]
+    ):
+        return "'excluded' are no items with reasons"
+    return _problem_of_names(manifest)
+
+
+def _problem_of_content(content: Any, depth: int = 0) -> str:
+    """Return what keeps what is in a stage's key from being that, or an empty text."""
+    kinds: dict[str, type | tuple[type, ...]] = {
+        "stage": str, "version": int, "settings": dict, "reads": dict, "plugins": dict,
+    }  # fmt: skip
+    if problem := _lacks(content, kinds, "stages.content."):
+        return problem
+    if depth > MOST_STAGES or not all(isinstance(source, str) for source in content["plugins"].values()):
+        return "'stages.content' is not what a stage reads"
+    below = (_problem_of_content(read, depth + 1) for read in content["reads"].values())
+    return next(filter(None, below), "")
+
+
+def _lacks(section: Any, kinds: Mapping[str, type | tuple[type, ...]], path: str) -> str:
+    if not isinstance(section, dict):
+        return f"'{path.rstrip('.')}' is no object"
+    wrong = [name for name, kind in kinds.items() if not isinstance(section.get(name), kind)]
+    return f"'{path}{wrong[0]}' is missing or of another kind" if wrong else ""
+
+
+def _problem_of_names(manifest: Mapping[str, Any]) -> str:
+    files, folders = manifest["files"], [stage["folder"] for stage in manifest["stages"].values()]
+    tables = [stage.get("stored", {}) for stage in manifest["stages"].values()]
+    if not all(isinstance(table, dict) for table in tables):
+        return "'stored' is no object"
+    stored = [str(name) for table in tables for name in table.values()]
+    if not are_plain(files, in_folders=True) or NAME in files:
+        return "'files' has names that do not stay inside"
+    if not are_plain([manifest["run"], *folders, *stored, *manifest["stages"]]):
+        return "the run, a stage or a folder of the store has no plain name"
+    for entry in files.values():
+        if not (type(entry) is list and len(entry) == 2 and type(entry[0]) is int and entry[0] >= 0):
+            return "'files' does not say size and digest of each"
+        if not (type(entry[1]) is str and _DIGEST.fullmatch(entry[1])):
+            return "'files' has a digest that is none"
+    return ""
+
+
+def unfinish(folder: Path) -> None:
+    """Take the manifest away, for sure, before anything in a run's folder changes."""
+    try:
+        if (folder / NAME).exists():
+            (folder / NAME).unlink(missing_ok=True)
+            sync_folder(folder)
+    except OSError as error:
+        raise storage_error(error, folder) from error
 
 
 def write_checked(folder: Path, content: Mapping[str, Any]) -> None:

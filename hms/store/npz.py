@@ -7,12 +7,13 @@ time, describing the same few shapes anew and seeking in a stream, is done once 
 from __future__ import annotations
 
 import io
+import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, ZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +28,13 @@ _IN_EXTRA, _MODE = 0xFFFFFFFF, 0o600 << 16
 _LOCAL, _CENTRAL, _END = "<4s2B4HL2L2H", "<4s4B4HL2L5H2L", "<4s4H2LH"
 """Records of the ZIP format: before a member, in the directory, and at the end."""
 
-_PREFIX = 10
-"""Bytes of an npy file before its header: magic string, version, length of the header."""
+_READERS = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+
+MOST_UNPACKED = 1 << 31
+"""Bytes that the compressed arrays of one file may take; those of hms are not compressed."""
+
+MOST_HEADER = 1 << 14
+"""Bytes of the header of an array that are looked at."""
 
 
 # --- writing -------------------------------------------------------------------------------------
@@ -88,9 +94,12 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 def read_npz(data: bytes, *names: str) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file, all of them or those named; nothing is unpickled.
 
+    Sizes are looked at before content: an array that is not as large as its header says, and members
+    that unpack to more than `MOST_UNPACKED` bytes, are not read.
+
     Parameters
     ----------
-    data : the whole file; one that was written by others or is compressed is left to NumPy
+    data : the whole file; it may be one that was written by others, or compressed
 
     Returns
     -------
@@ -102,13 +111,27 @@ def read_npz(data: bytes, *names: str) -> dict[str, NDArray[Any]]:
     KeyError
         If there is no array of a name.
     ValueError, zipfile.BadZipFile
-        If the file is damaged, cut, or holds objects.
+        If the file is damaged, cut, too large, or holds objects.
     """
     found = {name: (start, stop, crc) for name, start, stop, crc in _members(data) or ()}
     if not found:
-        with np.load(io.BytesIO(data), allow_pickle=False) as file:
-            return {name: file[name] for name in names or file.files}
+        return _unpacked(data, names)
     return {name: _array(name, data, *found[name]) for name in names or found}
+
+
+def _unpacked(data: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
+    """Return the arrays of a file that is laid out or compressed otherwise than here."""
+    with ZipFile(io.BytesIO(data)) as file:
+        sizes = {i.filename.removesuffix(".npy"): i.file_size for i in file.infolist()}
+        wanted = names or tuple(sizes)
+        if absent := [name for name in wanted if name not in sizes]:
+            raise KeyError(absent[0])
+        total = sum(sizes[name] for name in wanted)
+        if total > MOST_UNPACKED:
+            raise ValueError(
+                f"the arrays unpack to {total} bytes, more than the {MOST_UNPACKED} that are read"
+            )
+        return {name: _parsed_array(memoryview(file.read(f"{name}.npy"))) for name in wanted}
 
 
 def _members(data: bytes) -> list[tuple[str, int, int, int]] | None:
@@ -120,7 +143,12 @@ def _members(data: bytes) -> list[tuple[str, int, int, int]] | None:
     if comment or offset + length != end:
         return None
     members = list(_entries(data, offset, end))
-    return None if len(members) != count or None in members else [m for m in members if m is not None]
+    if len(members) != count or None in members:
+        return None
+    whole = [member for member in members if member is not None]
+    if sum(stop - start for _, start, stop, _ in whole) > len(data):
+        raise BadZipFile("the arrays of the file lie over each other")
+    return whole
 
 
 def _entries(data: bytes, place: int, end: int) -> Iterator[tuple[str, int, int, int] | None]:
@@ -147,11 +175,20 @@ def _array(name: str, data: bytes, start: int, stop: int, crc: int) -> NDArray[A
     view = memoryview(data)[start:stop]
     if zlib.crc32(view) != crc:
         raise BadZipFile(f"array '{name}' does not have its checksum")
-    if bytes(view[6:8]) != b"\1\0":  # another version of the format: none that hms writes
-        return np.asarray(np.lib.format.read_array(io.BytesIO(view), allow_pickle=False))
-    length = _PREFIX + int.from_bytes(view[8:_PREFIX], "little")
-    dtype, shape, is_fortran = _parsed(bytes(view[:length]))
-    values = np.frombuffer(view[length:], dtype)
+    return _parsed_array(view)
+
+
+def _parsed_array(view: memoryview) -> NDArray[Any]:
+    """Return the array of an npy file; raises ValueError if it is not as large as its header says."""
+    n_bytes_of_length = 2 if bytes(view[6:7]) == b"\1" else 4
+    start = 8 + n_bytes_of_length
+    length = start + int.from_bytes(view[8:start], "little")
+    dtype, shape, is_fortran = _parsed(bytes(view[: min(length, MOST_HEADER)]))
+    if dtype.itemsize == 0 or math.prod(shape) * dtype.itemsize != view.nbytes - length:
+        raise ValueError(
+            f"an array of shape {shape} and type {dtype} is not {view.nbytes - length} bytes long"
+        )
+    values = np.frombuffer(view[length:], dtype) if math.prod(shape) else np.empty(0, dtype)
     return values.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
 
 
@@ -159,8 +196,12 @@ def _array(name: str, data: bytes, start: int, stop: int, crc: int) -> NDArray[A
 def _parsed(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """Return what the header of an npy file says; raises ValueError for what it must not."""
     stream = io.BytesIO(header)
-    np.lib.format.read_magic(stream)
-    shape, is_fortran, dtype = np.lib.format.read_array_header_1_0(stream)
+    version = np.lib.format.read_magic(stream)
+    if version not in _READERS:
+        raise ValueError(f"an npy file of version {version}")
+    shape, is_fortran, dtype = _READERS[version](stream)
+    if any(n < 0 for n in shape):
+        raise ValueError(f"an array of shape {shape}")
     if dtype.hasobject:
         raise ValueError("an array of objects is not read: that would need pickle")
     return dtype, shape, is_fortran

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,12 @@ from hms.labels.folds import Split, splits_of
 from hms.labels.items import names_inside
 from hms.labels.summary import class_counts
 from hms.labels.votes import has_label
-from hms.registry import did_you_mean, kinds, lookup
+from hms.registry import did_you_mean, kinds, lookup, needs_trust
+from hms.store.csvs import read_csv
+from hms.store.inside import find_inside, is_own_folder, parse_json
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
+from hms.store.places import Outputs, latest_run
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,6 +40,9 @@ MENDED = {
     "offset": "an offset was taken off before float32",
 }
 """What a reader had to mend, by flag; the manifest has the details by recording."""
+
+MOST_READ = 1 << 31
+"""Bytes of a table or of arrays that are read whole."""
 
 
 @dataclass(frozen=True)
@@ -77,12 +83,21 @@ class PackageLabels:
         found: NDArray[np.float32] = self.w_conf_fold[fold]
         return found
 
+    def __post_init__(self) -> None:
+        n_items = self.item_id.shape[:1]
+        rows = (self.item_id, self.w_conf, self.hc_mask, self.vote_sum, self.eeg_id)
+        if self.y_soft.shape != (*n_items, *self.classes.shape) or any(a.shape != n_items for a in rows):
+            raise TypeError("its arrays do not fit together")
+
 
 class Package:
     """The finished run in a folder; its tables are read when first asked for."""
 
-    def __init__(self, path: str | Path, *, reused: bool = False) -> None:
+    def __init__(self, path: str | Path, *, reused: bool = False, trust: bool = False) -> None:
         self.path = Path(path)
+        self.trust = trust
+        """Whether code that the run's folder names may be imported, and recordings be made for it."""
+
         self.reused = reused
         """Whether the run was found finished, so that nothing was computed."""
 
@@ -102,7 +117,11 @@ class Package:
     @cached_property
     def meta(self) -> pd.DataFrame:
         """One row per item used."""
-        return self._csv("data_package/meta_use.csv")
+        path = "data_package/meta_use.csv"
+        table = self._csv(path)
+        if "item_id" not in table:
+            raise self._damaged(path, KeyError("it has no column item_id"))
+        return table
 
     @cached_property
     def excluded(self) -> pd.DataFrame:
@@ -117,7 +136,10 @@ class Package:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Votes, agreement, classes, strata and folds in numbers."""
-        loaded = json.loads(self.file("qc/summary.json").read_text())
+        try:
+            loaded = parse_json(self._content("qc/summary.json"))
+        except ValueError as error:
+            raise self._damaged("qc/summary.json", error) from None
         assert isinstance(loaded, dict)
         return loaded
 
@@ -131,13 +153,21 @@ class Package:
     @cached_property
     def labels(self) -> PackageLabels:
         """Soft labels, weights and the high-confidence mask."""
-        arrays = self.arrays("data_package/labels.npz")
-        return PackageLabels(**arrays | {"has_label": has_label(arrays)})
+        path = "data_package/labels.npz"
+        arrays = self.arrays(path)
+        try:
+            return PackageLabels(**arrays | {"has_label": has_label(arrays)})
+        except (TypeError, KeyError) as error:
+            raise self._damaged(path, error) from None
 
     @cached_property
     def splits(self) -> list[Split]:
         """Rows of ``meta`` per fold."""
-        return splits_of(self.arrays("data_package/splits.npz"))
+        path = "data_package/splits.npz"
+        try:
+            return splits_of(self.arrays(path))
+        except KeyError as error:
+            raise self._damaged(path, error) from None
 
     def spec(self, item_id: str | int) -> NDArray[Any]:
         """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
@@ -163,7 +193,21 @@ class Package:
 
     @cached_property
     def config(self) -> Config:
-        """The run's configuration; what cannot change its results is as composed by default."""
+        """The run's configuration; what cannot change its results is as composed by default.
+
+        Raises
+        ------
+        ConfigError
+            If it takes a plugin that the user has not named: its code is not imported unless the run is
+            trusted.
+        """
+        self._check_trust()
+        try:
+            return self._composed()
+        except (KeyError, TypeError, AttributeError) as error:
+            raise ConfigError(f"run {self.hash}: its manifest holds no configuration ({error!r})") from None
+
+    def _composed(self) -> Config:
         frozen = dict(self.manifest["config"])
         execution = self.manifest["execution"]
         tree = compose().to_dict()
@@ -172,16 +216,38 @@ class Package:
             tree[name] = _completed(name, tree[name], values)
         return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
 
+    def _check_trust(self) -> None:
+        names = [] if self.trust else needs_trust(self.manifest["execution"]["plugins"])
+        if names:
+            raise ConfigError(
+                f"run {self.hash} was made with code of the plugin {', '.join(map(ascii, names))}, which is "
+                "imported only when you say so: --trust, in Python hms.load(..., trust=True) or "
+                f"plugins=[{names[0]}] typed by you. What needs no code of a plugin works without"
+            )
+
     def file(self, path: str) -> Path:
         """Return where a file of the run lies.
 
         Raises
         ------
         ConfigError
-            If the run did not make it; the text names the stage that does.
+            If the run did not make it; the text names the stage that does. If it is not there, has
+            another size than recorded, or is anything but a regular file of the run or the store.
         """
         if path not in self.manifest["files"]:
             raise ConfigError(f"run {self.hash} has no {path}; it made {', '.join(self.manifest['stages'])}")
+        try:
+            _, status = find_inside(self.path, path)
+        except FileNotFoundError:
+            raise ConfigError(
+                f"{self.path.name}/{path} is missing; hms verify {self.hash} says more"
+            ) from None
+        size = self.manifest["files"][path][0]
+        if status.st_size != size:
+            raise ConfigError(
+                f"{self.path.name}/{path} has {status.st_size} bytes, not {size}; "
+                f"hms verify {self.hash} says more"
+            )
         return self.path / path
 
     def _item(self, folder: str, item_id: str | int, suffix: str = "hr") -> dict[str, NDArray[Any]]:
@@ -196,14 +262,35 @@ class Package:
         return self.arrays(path)
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one of the run's npz files."""
-        return read_npz(self.file(path).read_bytes())
+        """Return the arrays of one of the run's npz files; raises ConfigError if it is none."""
+        try:
+            return read_npz(self._content(path))
+        except (ValueError, KeyError, BadZipFile, EOFError) as error:
+            raise self._damaged(path, error) from None
+
+    def text(self, path: str) -> str:
+        """Return one of the run's files as text; what is not UTF-8 in it is written out."""
+        return self._content(path).decode("utf-8", "backslashreplace")
+
+    def _content(self, path: str) -> bytes:
+        """Return the content of one of the run's files that are read whole."""
+        file = self.file(path)
+        if (size := self.manifest["files"][path][0]) > MOST_READ:
+            raise ConfigError(f"{self.path.name}/{path} has {size} bytes and is too large to be read whole")
+        return file.read_bytes()
+
+    def _damaged(self, path: str, error: Exception) -> ConfigError:
+        said = " ".join(str(error).split())[:160]
+        return ConfigError(
+            f"{self.path.name}/{path} is damaged or no file of hms: {said}; hms verify says more"
+        )
 
     def _csv(self, path: str) -> pd.DataFrame:
-        import pandas as pd
-
         ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
-        return pd.read_csv(self.file(path), dtype=ids, keep_default_na=False, na_values=[""])
+        try:
+            return read_csv(self._content(path), dtype=ids)
+        except (ValueError, KeyError) as error:
+            raise self._damaged(path, error) from None
 
     def __repr__(self) -> str:
         counts = self.manifest["counts"]
@@ -263,12 +350,16 @@ def list_packages(outputs: Path) -> list[Package]:
     """Return the finished runs in an outputs folder, the last finished first."""
     if not outputs.is_dir():
         return []
-    runs = [Package(p) for p in outputs.iterdir() if not p.is_symlink() and (p / NAME).is_file()]
+    runs = [Package(p) for p in outputs.iterdir() if is_own_folder(p) and (p / NAME).is_file()]
     return sorted(runs, key=lambda r: ((r.path / NAME).stat().st_mtime_ns, r.path.name), reverse=True)
 
 
-def find_package(name: str | Path, outputs: str | Path = "outputs") -> Package:
+def find_package(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Package:
     """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
+
+    Parameters
+    ----------
+    trust : whether code that the run's folder names may be imported
 
     Raises
     ------
@@ -278,10 +369,11 @@ def find_package(name: str | Path, outputs: str | Path = "outputs") -> Package:
     base = Path(outputs)
     path = Path(name)
     text = str(name)
-    if text == "latest" and (base / "latest" / NAME).is_file():
-        return Package((base / "latest").resolve())
+    latest = latest_run(Outputs(base)) if text == "latest" else None
+    if latest is not None and (base / latest / NAME).is_file():
+        return Package((base / latest).resolve(), trust=trust)
     if (path / NAME).is_file():
-        return Package(path.resolve())
+        return Package(path.resolve(), trust=trust)
     if text == "latest":
         raise ConfigError(f"{base} has no finished run; python run.py makes one")
     names = [run.path.name for run in list_packages(base)]
@@ -293,7 +385,7 @@ def find_package(name: str | Path, outputs: str | Path = "outputs") -> Package:
     if not found:
         known = f"; there are {', '.join(names[:8])}" if names else ""
         raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")
-    return Package((base / found[0]).resolve())
+    return Package((base / found[0]).resolve(), trust=trust)
 
 
 def _completed(group: str, default: Mapping[str, Any], stored: Mapping[str, Any]) -> dict[str, Any]:

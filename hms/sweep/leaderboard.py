@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -15,6 +13,7 @@ import numpy as np
 
 from hms.labels.intervals import Interval, mean_interval
 from hms.quality.ledger import GRADES
+from hms.store.csvs import harmless_cell, rows_text
 from hms.sweep.members import Member
 from hms.sweep.scores import (
     OBJECTIVES,
@@ -139,11 +138,8 @@ class Leaderboard:
 
     def to_csv(self) -> bytes:
         """Return the table with all its columns, numbers in full."""
-        text = io.StringIO()
-        writer = csv.DictWriter(text, [f.name for f in fields(Row)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(row) for row in self.rows)
-        return text.getvalue().encode()
+        rows = [[harmless_cell(value) for value in asdict(row).values()] for row in self.rows]
+        return rows_text([[f.name for f in fields(Row)], *rows]).encode()
 
     def to_json(self) -> bytes:
         """Return the table and what it is about."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
+from hms.store.inside import find_inside
 from hms.store.npz import read_npz
 
 if TYPE_CHECKING:
@@ -97,7 +98,7 @@ class SignalReader:
         self, run: Package, kind: SignalKind, item_ids: Sequence[str], *, packed: bool | None, dtype: str
     ) -> None:
         self.kind, self.dtype = kind, dtype
-        self._folder = run.path / kind.folder
+        self._run_path = run.path
         self._item_ids = item_ids
         self._alive: NDArray[np.bool_] | None = None
         self._rows: list[int] = []
@@ -109,7 +110,7 @@ class SignalReader:
                 f"run {run.hash} has no packed array {kind.array}; run it again with {kind.packed_by}"
             )
         if self.is_packed:
-            self._path = run.path / kind.array
+            self._path = find_inside(run.path, kind.array)[0]
             described = run.arrays(kind.ids)
             rows = places(described["item_id"].tolist(), item_ids)
             self._rows = rows.tolist()
@@ -138,7 +139,8 @@ class SignalReader:
 
     def arrays(self, position: int) -> dict[str, NDArray[Any]]:
         """Return the arrays of an item's own file."""
-        with open(f"{self._folder}/{self._item_ids[position]}_{self.kind.suffix}.npz", "rb") as file:
+        path, _ = find_inside(self._run_path, self.kind.file(self._item_ids[position]))
+        with open(path, "rb") as file:
             return read_npz(file.read())
 
     def _converted(self, x: NDArray[Any], position: int) -> NDArray[Any]:

@@ -22,9 +22,10 @@ JOBS = Annotated[int, Limits(at_least=-1)]
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """Optional forms of the package."""
+    """Forms of the package; ``link`` says how its files stand for those of the store, and is in no key."""
 
     pack: bool
+    link: Literal["auto", "symlink", "hardlink", "copy"]
     waveforms: bool = added(before=False)
     spectrograms: bool = added(before=False)
     derivations: bool = added(before=False)
@@ -75,6 +76,7 @@ class Config:
     n_jobs: JOBS
     seed: Annotated[int, Limits(at_least=0)]
     max_failed_share: Share
+    disk_check: bool
     plan: bool
     plugins: tuple[str, ...]
     from_run: str | None

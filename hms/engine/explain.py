@@ -11,10 +11,11 @@ from typing import Any
 from hms.config.schema import n_workers
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan
+from hms.engine.space import needed, space_text
 from hms.engine.tables import known_table_files
 from hms.pipeline.fingerprint import comparable
 from hms.pipeline.stage import Stage, TableStage
-from hms.store.folders import KEY_FILE, StageFolder
+from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.places import KEY_LENGTH
 from hms.terminal import columns
 
@@ -44,6 +45,8 @@ def explain(plan: Plan) -> str:
     notes = [f"  {text}" for text in _notes(plan)]
     if seconds:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
+    if items_due:
+        notes.append(f"  {space_text(needed(plan).values(), plan.outputs.root)}")
     return "\n".join([head, columns(rows), *notes])
 
 
@@ -103,10 +106,7 @@ def nearest_earlier(plan: Plan, stage: Stage) -> Earlier | None:
 
 def _stored_keys(store: Path, name: str) -> Iterator[Earlier]:
     for path in sorted(store.glob(f"{name}-*/{KEY_FILE}"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
-        try:
-            note = json.loads(path.read_bytes())
-        except ValueError:
-            continue
+        note = read_note(path)
         if note.get("stage") == name:
             yield Earlier(path.parent, flat_content(note))
 
@@ -156,10 +156,7 @@ def stale_sources(plan: Plan) -> list[str]:
     found = []
     for stage in plan.products:
         path = plan.outputs.stage(stage) / KEY_FILE
-        try:
-            note = json.loads(path.read_bytes())
-        except (OSError, ValueError):
-            continue
+        note = read_note(path)
         earlier = note.get("fingerprint")
         if comparable(earlier, stage.fingerprint) and earlier != stage.fingerprint:
             found.append(

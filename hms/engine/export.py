@@ -2,44 +2,109 @@
 
 from __future__ import annotations
 
+import glob
+import os
 import shutil
+import uuid
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import IO
 
 from hms.engine.verify import verify
 from hms.errors import ConfigError
-from hms.store.files import storage_error
+from hms.store.files import TEMPORARY, commit_files, make_folder, storage_error, sync_folder
+from hms.store.inside import find_inside
 from hms.store.manifests import write_checked
 from hms.store.package import Package
+from hms.terminal import gentle_interrupts
 
-# --- export --------------------------------------------------------------------------------------
+FILES_TOGETHER = 64
+"""Files that are copied, then synced together."""
 
 
 def export_run(run: Package, destination: Path) -> int:
     """Copy a run into a self-contained folder without links, check it, and return its bytes.
 
+    The copy is made under another name beside the destination and takes its name when it is whole
+    and on disk: what stands under that name is never part of a run.
+
     Raises
     ------
     ConfigError
-        If the destination is not empty, or a file of the run is damaged.
+        If the destination is not empty, or a file of the run is damaged, missing or refused.
     StorageError
         If the destination cannot be written.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ConfigError(f"{destination} is there already and not empty; name a new folder")
+    if os.path.ismount(destination):
+        raise ConfigError(f"{destination} is the root of a disk; name a new folder in it")
     if run.path in destination.resolve().parents:
         raise ConfigError(f"{destination} is in the run itself; name a folder outside")
+    with gentle_interrupts():
+        return _export(run, destination)
+
+
+def _export(run: Package, destination: Path) -> int:
     manifest = run.manifest
+    whole = destination.absolute()
+    beside = whole.parent / f"{TEMPORARY}{whole.name}-{uuid.uuid4().hex[:8]}"
     try:
-        for name in manifest["files"]:
-            (destination / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(run.path / name, destination / name)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{error.filename} is missing; hms verify {run.hash} --repair") from None
+        _forget_earlier(whole)
+        make_folder(beside)
+        _copy_files(run, beside)
+        content = {k: v for k, v in manifest.items() if k != "digest"} | {"exported": True}
+        write_checked(beside, content)
+        n_bytes = _checked(beside, run)
+        os.replace(beside, whole)
+        sync_folder(whole.parent)
     except OSError as error:
         raise storage_error(error, destination) from error
-    write_checked(destination, {k: v for k, v in manifest.items() if k != "digest"} | {"exported": True})
-    report = verify(destination)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return n_bytes
+
+
+def _forget_earlier(whole: Path) -> None:
+    """Remove what killed exports to the same place left beside it."""
+    pattern = f"{TEMPORARY}{glob.escape(whole.name)}-{'[0-9a-f]' * 8}"
+    for stale in whole.parent.glob(pattern) if whole.parent.is_dir() else ():
+        shutil.rmtree(stale)
+
+
+def _copy_files(run: Package, folder: Path) -> None:
+    by_parent: dict[str, list[str]] = {}
+    for name in run.manifest["files"]:
+        by_parent.setdefault(name.rpartition("/")[0], []).append(name)
+    for parent, names in by_parent.items():
+        for first in range(0, len(names), FILES_TOGETHER):
+            commit_files(folder / parent, dict(_contents(run, names[first : first + FILES_TOGETHER])))
+
+
+def _contents(run: Package, names: list[str]) -> Mapping[str, Callable[[IO[bytes]], None]]:
+    return {name.rpartition("/")[2]: _copier(_found(run, name)) for name in names}
+
+
+def _found(run: Package, name: str) -> Path:
+    try:
+        return find_inside(run.path, name)[0]
+    except FileNotFoundError:
+        raise ConfigError(f"{run.path.name}/{name} is missing; hms verify {run.hash} --repair") from None
+
+
+def _copier(path: Path) -> Callable[[IO[bytes]], None]:
+    def copy(file: IO[bytes]) -> None:
+        with open(path, "rb") as original:
+            shutil.copyfileobj(original, file, 1 << 20)
+
+    return copy
+
+
+def _checked(folder: Path, run: Package) -> int:
+    """Return the bytes of an exported copy; raises ConfigError if it is not what the run says."""
+    report = verify(folder)
     if report.findings:
         finding = report.findings[0]
-        raise ConfigError(f"{finding.path}: {finding.problem}; hms verify {run.hash} --repair")
+        name = finding.path.replace(folder.name, run.path.name, 1)
+        raise ConfigError(f"{name}: {finding.problem}; hms verify {run.hash} --repair")
     return report.bytes_read

@@ -8,8 +8,10 @@ from typing import NoReturn
 from hms.engine.plan import Plan
 from hms.errors import TooManyFailures
 from hms.sources.base import SourceParams
+from hms.store.csvs import csv_bytes
 from hms.store.files import commit_files
 from hms.store.folders import Reason
+from hms.store.manifests import unfinish
 
 MINIMUM_FAILURES = 3
 SHOWN_REASONS, SHOWN_RECORDINGS = 10, 3
@@ -71,8 +73,9 @@ def _end(plan: Plan, text: str, reasons: Reasons) -> NoReturn:
     known = [reason for reason in reasons if reason is not None]
     table = plan.items.iloc[rows][["item_id", "eeg_id"]]
     table = table.assign(stage=[r.stage for r in known], reason=[r.text for r in known])
-    content = table.to_csv(index=False, lineterminator="\n").encode()
-    commit_files(plan.outputs.run(plan.run_hash) / "data_package", {EXCLUDED: content})
+    folder = plan.outputs.run(plan.run_hash)
+    unfinish(folder)
+    commit_files(folder / "data_package", {EXCLUDED: csv_bytes(table)})
     raise TooManyFailures(text)
 
 

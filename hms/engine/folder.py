@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import uuid
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -12,10 +12,20 @@ import numpy as np
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
 from hms.engine.plan import Plan
+from hms.errors import StorageError
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
-from hms.store.files import Stored, commit_files, commit_links, remove_temporaries, storage_error
+from hms.store.files import (
+    Stored,
+    commit_files,
+    make_folder,
+    remove_temporaries,
+    sync_folder,
+)
+from hms.store.links import commit_links
+from hms.store.manifests import unfinish
+from hms.store.places import set_latest
 
 LINKERS = 2
 """Threads that make a run's links, a folder each: the system does most of it."""
@@ -27,7 +37,8 @@ LINKERS = 2
 def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None:
     """Point the run's folder at its files; the manifest comes last and makes it finished."""
     folder = plan.outputs.run(plan.run_hash)
-    (folder / "manifest.json").unlink(missing_ok=True)
+    make_folder(folder)
+    unfinish(folder)
     for place in (folder, plan.outputs.root):
         remove_temporaries(place)
     linked: dict[str, dict[str, str]] = {}
@@ -43,12 +54,31 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
         linked.setdefault(parent, {})[name] = str(target)
         digests[path] = [stored.size, stored.digest]
     with ThreadPoolExecutor(LINKERS) as pool:
-        list(pool.map(lambda parent: commit_links(folder / parent, linked[parent]), linked))
+        list(pool.map(lambda parent: commit_links(folder / parent, linked[parent], plan.way), linked))
     settings = _yaml(config_of(plan.cfg, plan.products))
     (written,) = commit_files(folder, {"config.yaml": settings})
     digests["config.yaml"] = [written.size, written.digest]
+    _check_there(plan, linked)
+    for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
+        sync_folder(place)
     write_manifest(plan, tables, account, digests, began)
     point_latest(plan)
+
+
+def _check_there(plan: Plan, linked: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise if a file of the store that the run names went away while the run was at work."""
+    wanted: dict[str, set[str]] = {}
+    for targets in linked.values():
+        for target in targets.values():
+            folder, _, name = target.rpartition("/")
+            wanted.setdefault(folder, set()).add(name)
+    for folder, names in wanted.items():
+        lost = names.difference(os.listdir(folder) if os.path.isdir(folder) else ())
+        if lost:
+            raise StorageError(
+                f"{len(lost)} files of {folder} went away while the run was at work, {min(lost)} among them; "
+                "no run is marked finished, and the same command computes them again"
+            )
 
 
 def _yaml(tree: dict[str, Any]) -> bytes:
@@ -71,12 +101,4 @@ def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Store
 
 def point_latest(plan: Plan) -> None:
     """Point ``latest`` at the plan's run."""
-    latest = plan.outputs.latest
-    if latest.is_symlink() and os.readlink(latest) == plan.run_hash:
-        return
-    temporary = plan.outputs.root / f".tmp-{uuid.uuid4().hex}"
-    try:
-        os.symlink(plan.run_hash, temporary)
-        os.replace(temporary, latest)
-    except OSError as error:
-        raise storage_error(error, plan.outputs.root) from error
+    set_latest(plan.outputs, plan.run_hash, plan.way)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import json
+import errno
 import os
 import platform
+import stat
 import sys
 import time
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from hms.config.identity import digest_of, plain
 from hms.engine.plan import Plan
@@ -17,14 +19,15 @@ from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import SourceParams
 from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_settings, told_words
-from hms.store.files import digest_bytes
-from hms.store.folders import KEY_FILE, StageFolder
+from hms.store.files import Stored, digest_bytes, digest_file
+from hms.store.folders import KEY_FILE, StageFolder, read_note
+from hms.store.links import Way
 
 if TYPE_CHECKING:
     from hms.engine.account import Account
     from hms.pipeline.tables import Tables
 from hms.errors import ManifestError
-from hms.store.manifests import NAME, git_commit, read_manifest, versions, write_checked
+from hms.store.manifests import FORMAT, NAME, git_commit, read_manifest, versions, write_checked
 
 
 def write_manifest(
@@ -38,7 +41,7 @@ def write_manifest(
 def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict[str, Any]:
     used = int(tables.is_used.sum())
     return {
-        "format": 1,
+        "format": FORMAT,
         "run": plan.run_hash,
         "finished": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
         "seconds": round(time.time() - began, 3),
@@ -116,7 +119,7 @@ def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
     note = {
         "key": stage.key,
         "folder": plan.outputs.stage(stage).name,
-        "fingerprint": json.loads((plan.outputs.stage(stage) / KEY_FILE).read_bytes())["fingerprint"],
+        "fingerprint": read_note(plan.outputs.stage(stage) / KEY_FILE).get("fingerprint", stage.fingerprint),
         "computed": account.computed.get(stage.name, 0),
         "seconds": round(account.seconds.get(stage.name, 0.0), 4),
         "settings": stage.all_settings(),
@@ -129,8 +132,13 @@ def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
     return note
 
 
-def is_whole(plan: Plan) -> bool:
-    """Tell whether a plan's run is finished and every file of it is what its record says."""
+def is_whole(plan: Plan, *, remember: bool = False) -> bool:
+    """Tell whether a plan's run is finished and every file of it is what its record says.
+
+    Parameters
+    ----------
+    remember : whether to record which files were found moved; a look changes nothing
+    """
     folder = plan.outputs.run(plan.run_hash)
     if not (folder / NAME).exists() or plan.due():
         return False
@@ -144,19 +152,47 @@ def is_whole(plan: Plan) -> bool:
     for stage in plan.tables:
         table = StageFolder(plan.outputs.stage(stage)).load()
         table.reconcile(list(table.files))
+        if remember:
+            table.remember()
         stored[table.path.name] = table
+    files = _StoredFiles(stored, plan.cfg.package.link)
     return all(
-        _is_linked(f"{folder}/{path}", digest, stored) for path, (_, digest) in manifest["files"].items()
+        files.are_behind(f"{folder}/{path}", digest) for path, (_, digest) in manifest["files"].items()
     )
 
 
-def _is_linked(path: str, digest: str, stored: Mapping[str, StageFolder]) -> bool:
-    """Tell whether a file of a run points at a stored file that is whole, or is itself whole."""
-    try:
-        target = os.readlink(path)
-    except OSError:
-        place = Path(path)
-        return place.name == "config.yaml" and place.is_file() and digest_bytes(place.read_bytes()) == digest
-    *_, folder, name = target.rsplit("/", 2)
-    entry = stored[folder].files.get(name) if folder in stored else None
-    return entry is not None and entry.digest == digest
+class _StoredFiles:
+    """The files that stand, whole, behind those of a run."""
+
+    def __init__(self, stored: Mapping[str, StageFolder], asked: Way | Literal["auto"]) -> None:
+        self._stored, self._asked = stored, asked
+
+    def are_behind(self, path: str, digest: str) -> bool:
+        """Tell whether a file of a run stands for a stored one of that digest, or is whole without one."""
+        try:
+            target = os.readlink(path)
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            if error.errno != errno.EINVAL:  # what a file answers that is no link
+                raise
+            return self._is_copy(Path(path), digest)
+        *_, folder, name = target.rsplit("/", 2)
+        entry = self._stored[folder].files.get(name) if folder in self._stored else None
+        return self._asked in ("auto", "symlink") and entry is not None and entry.digest == digest
+
+    @cached_property
+    def _by_digest(self) -> dict[str, Stored]:
+        return {file.digest: file for folder in self._stored.values() for file in folder.files.values()}
+
+    def _is_copy(self, place: Path, digest: str) -> bool:
+        status = os.lstat(place)
+        if not stat.S_ISREG(status.st_mode):
+            return False
+        if place.name == "config.yaml":
+            return digest_bytes(place.read_bytes()) == digest
+        way = "hardlink" if status.st_nlink > 1 else "copy"
+        stored = self._by_digest.get(digest)
+        if self._asked not in ("auto", way) or stored is None or status.st_size != stored.size:
+            return False
+        return status.st_mtime_ns == stored.mtime_ns or digest_file(place) == digest

@@ -14,7 +14,7 @@ from hms.labels.items import keeps_unlabelled
 from hms.labels.marks import Marked
 from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
-from hms.sources.base import RECORDING, Part, Place, Source, SourceParams
+from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
 from hms.sources.pseudonyms import pseudonymised, restored_settings
 from hms.store.folders import Reason, Record, StageFolder
 
@@ -32,6 +32,8 @@ from hms.pipeline.selection import (
     say_of_empty_classes,
     say_what_needs_votes,
 )
+from hms.store.links import Way
+from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
 
 TASK_ITEMS = 64
@@ -79,6 +81,9 @@ class Plan:
     folders: dict[str, StageFolder]
     digests: RecordingDigests
     marked: Marked
+    way: Way = "symlink"
+    """How the run's folder names the files of the store; found out before any work."""
+
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
@@ -246,6 +251,15 @@ class Plan:
             states.append(StageState(self.item_stages[key], total - lacking, total))
         return states
 
+    def look_again(self) -> None:
+        """Look into the store anew where something changed in it since the plan was made."""
+        changed = [folder for folder in self.folders.values() if not folder.is_as_loaded()]
+        for folder in changed:
+            folder.load()
+        if changed:
+            self.digests.load()
+            self.reconcile_files()
+
     def reconcile_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
         for stage_key, folder in self.folders.items():
@@ -319,3 +333,15 @@ def with_restored_data(cfg: Config) -> Config:
         return cfg
     section = restored_settings(cfg.data, Path(cfg.outputs_dir))
     return cfg if section is None else build_config(cfg.to_dict() | {"data": section})
+
+
+def plan_of(run: Package, cfg: Config | None = None) -> Plan:
+    """Return the plan of a finished run, or of a configuration made from its own.
+
+    Raises
+    ------
+    ConfigError
+        If it needs code or recordings that only a run that is trusted gets, see `hms.load`.
+    """
+    with making(run.trust):
+        return make_plan(run.config if cfg is None else cfg)

@@ -7,23 +7,26 @@ import json
 import shutil
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from hms.config.schema import Config, build_config
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan, make_plan
-from hms.engine.pools.base import Pool, Setting, run_tasks
+from hms.engine.pools.base import Pool, Setting, run_again, run_tasks
 from hms.engine.pools.loky import alone
+from hms.engine.space import check_space, needed
 from hms.errors import StorageError
 from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
-from hms.store.files import commit_files, storage_error
+from hms.store.files import commit_files, make_folder, storage_error
+from hms.store.links import Way, usable_way
 from hms.store.locks import lock
-from hms.terminal import Progress, say
+from hms.terminal import Progress, gentle_interrupts, say
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -62,12 +65,17 @@ def execute(plan: Plan) -> Package:
     """Carry out a plan and return the finished run."""
     from hms.store.package import Package
 
-    _check_writable(plan.outputs.root)
-    if is_whole(plan):
+    plan.way = _prepare_outputs(plan)
+    for folder in plan.folders.values():
+        folder.remember()
+    if is_whole(plan, remember=True):
         point_latest(plan)
         return Package(plan.outputs.run(plan.run_hash), reused=True)
+    if plan.cfg.disk_check:
+        check_space(needed(plan).values(), plan.outputs.root)
     began = time.time()
-    with _announced(plan):
+    with gentle_interrupts(), _announced(plan):
+        plan.look_again()
         account = Account()
         write_names(plan.source)
         Failures(plan).check()
@@ -109,15 +117,19 @@ def _collector_off() -> Iterator[None]:
 # --- before anything is written ------------------------------------------------------------------
 
 
-def _check_writable(root: Path) -> None:
-    """Write and remove a small file, so that a read-only place is told before any work."""
+def _prepare_outputs(plan: Plan) -> Way:
+    """Write, link and remove a small file, so that what the place cannot do is told before any work."""
+    store = plan.outputs.store
     try:
-        (root / "store").mkdir(parents=True, exist_ok=True)
-        probe = root / "store" / f".tmp-{uuid.uuid4().hex}"
-        probe.write_bytes(b"hms")
-        probe.unlink()
+        make_folder(store)
     except OSError as error:
-        raise storage_error(error, root) from error
+        raise storage_error(error, plan.outputs.root) from error
+    asked = plan.cfg.package.link
+    way = usable_way(store, asked)
+    if way != "symlink" and asked == "auto":
+        said = {"hardlink": "hard links", "copy": "copies"}[way]
+        say(f"{plan.outputs.root} has no symbolic links: the package is made of {said} (package.link={way})")
+    return way
 
 
 @contextmanager
@@ -128,13 +140,14 @@ def _announced(plan: Plan) -> Iterator[None]:
     note = {"folders": [plan.run_hash, *(plan.outputs.stage(stage).name for stage in plan.products)]}
     with ExitStack() as stack:
         with lock(plan.outputs.lock("gc"), waiting="waiting for a clean-up of the store to end", say=say):
+            stack.enter_context(lock(running / f"{name}.lock"))  # first: a note without one is of a dead run
             commit_files(running, {f"{name}.json": json.dumps(note).encode()})
-            stack.enter_context(lock(running / f"{name}.lock"))
         try:
             yield
         finally:
             for suffix in (".json", ".lock"):
-                (running / f"{name}{suffix}").unlink(missing_ok=True)
+                with suppress(OSError):  # `gc` forgets the notes of dead runs
+                    (running / f"{name}{suffix}").unlink(missing_ok=True)
 
 
 # --- the pass over recordings --------------------------------------------------------------------
@@ -154,6 +167,8 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
             folder.load()
         plan.digests.load()
         plan.reconcile_files()
+        for folder in plan.folders.values():
+            folder.remember()
         due = plan.due()
         working = {key for keys in due.values() for key in keys}
         for key in missing:
@@ -175,11 +190,12 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
     progress = Progress(sum(len(task.items) for task in tasks_due), names)
     failures = Failures(plan)
     began = time.perf_counter()
+    take = partial(_take, plan, account=account, progress=progress, failures=failures)
     try:
-        for tasks, result in run_tasks(pool, job, tasks_due, alone=alone, say=say):
-            _keep(plan, tasks, result, account)
-            progress.add(sum(len(task.items) for task in tasks))
-            failures.add(result.failed)
+        if again := take(run_tasks(pool, job, tasks_due, alone=alone, say=say)):
+            say(f"{next(iter(again.values()))}; trying {len(again)} recordings again, each alone")
+            if left := take(run_again(pool, job, list(again), alone=alone)):
+                raise StorageError(_fault_text(left))
     except StorageError as error:
         pool.stop()
         raise StorageError(f"{error}{_needed(plan, error, progress.total - progress.done)}") from error
@@ -191,6 +207,37 @@ def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -
     finally:
         account.add("pass", time.perf_counter() - began)
         progress.close()
+
+
+def _take(
+    plan: Plan,
+    results: Iterable[tuple[Sequence[Task], ChunkResult]],
+    *,
+    account: Account,
+    progress: Progress,
+    failures: Failures,
+) -> dict[Task, str]:
+    """Record results as they come; return what a fault of the machine left undone, with the fault."""
+    undone: dict[Task, str] = {}
+    for tasks, result in results:
+        _keep(plan, tasks, result, account)
+        progress.add(sum(len(task.items) for task in tasks) - len(result.faults))
+        failures.add(result.failed)
+        for task in tasks if result.faults else ():
+            items = tuple(work for work in task.items if work.index in result.faults)
+            if items:
+                undone[replace(task, items=items)] = result.faults[items[0].index]
+    return undone
+
+
+def _fault_text(undone: Mapping[Task, str], shown: int = 10) -> str:
+    """Say which recordings the machine failed at, and that this is no fact about them."""
+    lines = [f"\n  {task.part.place.recording}: {fault}" for task, fault in list(undone.items())[:shown]]
+    more = f"\n  and {len(undone) - shown} more" if len(undone) > shown else ""
+    return (
+        f"the machine failed at {len(undone)} recordings, tried again alone; no run is marked finished, "
+        f"what was computed is kept and the same command goes on{''.join(lines)}{more}"
+    )
 
 
 def _needed(plan: Plan, error: StorageError, items_left: int) -> str:

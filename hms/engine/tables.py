@@ -122,10 +122,12 @@ def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account)
     folder = StageFolder(plan.outputs.stage(stage)).load()
     names = _table_names(stage, tables)
     folder.reconcile(name for name in names.values() if name in folder.files)
+    folder.remember()
     if not all(name in folder.files for name in names.values()):
         with lock(plan.outputs.lock(folder.path.name), waiting=f"another run computes {stage.name}", say=say):
             folder.load()
             folder.reconcile(name for name in names.values() if name in folder.files)
+            folder.remember()
             if not all(name in folder.files for name in names.values()):
                 _compute_table(folder, stage, tables, names, account)
     for path, name in names.items():

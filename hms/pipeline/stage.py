@@ -241,6 +241,14 @@ class ItemStage(Stage):
         """Return the arrays of a result that are kept."""
         raise NotImplementedError
 
+    def item_bytes(self) -> int:
+        """Return about how many bytes one item takes on disk, 0 where settings do not tell.
+
+        It is told before a run starts whether the disk has room; what was computed before is
+        known better.
+        """
+        return 0
+
     def derive_rows(self, rows: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return what is kept of many items, where it is one row per item.
 
@@ -272,6 +280,10 @@ class TableStage(Stage):
     def check(self, votes: VotesTable) -> None:
         """Raise ConfigError where the votes table rules the stage out; called before any work."""
         return
+
+    def table_bytes(self, n_items: int) -> int:
+        """Return about how many bytes the files take, 0 where they are small or settings do not tell."""
+        return 0
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the content of each of `files`."""

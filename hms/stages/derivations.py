@@ -8,6 +8,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.competition import SFREQ_HZ
 from hms.config.schema import Config
 from hms.errors import Unusable
 from hms.pipeline.stage import ItemStage, register_stage, setting
@@ -39,6 +40,15 @@ class Derivations(ItemStage):
         if isinstance(montage, Referential):
             return cls(signal, montage.chains, montage.kind, montage.reference, montage.ears)
         return cls(signal, cfg.at("montage.chains"), "bipolar", None, ())
+
+    def n_outputs(self, output: str) -> int:
+        """Return the rows of the output: chains or derivations."""
+        return len(self.chains) if output == "chains" else len(all_derivations(self.chains))
+
+    def n_samples(self, *, context: bool = False) -> int:
+        """Return the samples of a window, with the context on either side where that is asked for."""
+        reading = self.signal.reading
+        return round((reading.window_s + 2 * reading.context_s * context) * SFREQ_HZ)
 
     def compute(self, cleaned: Cleaned) -> Derived:
         """Return the derivations; a chain without a live pair makes the item unusable."""

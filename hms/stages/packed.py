@@ -49,6 +49,10 @@ class Packed(TableStage):
             )
         return cls(Scalograms.from_config(cfg), cfg.package.pack)
 
+    def table_bytes(self, n_items: int) -> int:
+        """Return the bytes of the array."""
+        return n_items * self.scalograms.n_values() * np.dtype(np.float16).itemsize
+
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "choose a scaling that ends below 65504, or package.pack=false"

@@ -44,6 +44,10 @@ class PackedTraces(TableStage):
             )
         return super().from_config(cfg)
 
+    def table_bytes(self, n_items: int) -> int:
+        """Return the bytes of the array."""
+        return n_items * self.traces.item_bytes()
+
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "choose package.derivations_dtype=float32"

@@ -42,6 +42,10 @@ class PackedWaveforms(TableStage):
             )
         return super().from_config(cfg)
 
+    def table_bytes(self, n_items: int) -> int:
+        """Return the bytes of the array at two bytes a value."""
+        return n_items * self.waveforms.item_bytes() // 2
+
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids."""
         remedy = "limit electrodes with filter.clip_uv, or choose package.waveforms=false"

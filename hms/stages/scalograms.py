@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
+import numpy as np
+
 from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage, section_function, setting
 from hms.registry import Params
@@ -40,6 +42,15 @@ class Scalograms(ItemStage):
         """Build on derivations with enough context for the longest wavelet."""
         derivations = Derivations.from_config(cfg, wavelet=True)
         return cls(derivations, cfg.at("cwt"), cfg.scaling, cfg.at("montage.output"))
+
+    def n_values(self) -> int:
+        """Return the values of an item's images."""
+        n_frames = -(-self.derivations.n_samples() // self.cwt.hop)
+        return self.derivations.n_outputs(self.output) * self.cwt.n_freqs * n_frames
+
+    def item_bytes(self) -> int:
+        """Return the bytes of an item's array."""
+        return int(self.n_values() * np.dtype(self.cwt.dtype).itemsize)
 
     def compute(self, derived: Derived) -> Scalogram:
         """Average **power**, not the signals: the mean of a chain's signals is the same for both chains."""

@@ -16,6 +16,9 @@ from hms.signal.arrays import Spectrogram
 from hms.signal.spectrograms import KaggleSpectrograms, fill_spectrogram
 from hms.sources.spectrograms import SPECTROGRAM, Crop
 
+N_VALUES = 4 * 100 * 300
+"""Values of ten minutes: chains, frequencies, rows."""
+
 
 @register_stage
 @dataclass(frozen=True)
@@ -42,6 +45,10 @@ class Spectrograms(ItemStage):
         if cfg.spectrograms.kind == "none":
             raise ConfigError("stages: 'spectrograms' needs a source of them; choose spectrograms=kaggle")
         return cls(cfg.at("spectrograms"), cfg.scaling)
+
+    def item_bytes(self) -> int:
+        """Return the bytes of an item's array."""
+        return N_VALUES * np.dtype(np.float32).itemsize
 
     def compute(self, crop: Crop) -> Spectrogram:
         """Fill gaps, then scale."""

@@ -59,6 +59,15 @@ class Traces(ItemStage):
             raise ConfigError("stages: 'traces' is made by package.derivations=true; leave it out of stages")
         return cls(Derivations.from_config(cfg, wavelet=True), cfg.package.derivations_dtype)
 
+    def n_values(self) -> int:
+        """Return the values of an item's derivations with their context."""
+        n_derivations = self.derivations.n_outputs("derivations")
+        return n_derivations * self.derivations.n_samples(context=True)
+
+    def item_bytes(self) -> int:
+        """Return the bytes of an item's array."""
+        return self.n_values() * np.dtype(self.dtype).itemsize
+
     def compute(self, derived: Derived) -> Trace:
         """Return the derivations; what float16 cannot hold makes the item unusable, never infinite."""
         values = np.where(derived.alive[:, np.newaxis], derived.values, np.float32(0))

@@ -34,6 +34,14 @@ class Waveforms(ItemStage):
         """Tell whether they are packed into one array too."""
         return cfg.package.waveforms
 
+    def n_values(self) -> int:
+        """Return the values of an item's waveforms."""
+        return self.derivations.n_outputs(self.output) * self.derivations.n_samples()
+
+    def item_bytes(self) -> int:
+        """Return the bytes of an item's array."""
+        return self.n_values() * np.dtype(np.float32).itemsize
+
     def compute(self, derived: Derived) -> Waveform:
         """Reduce each chain; a pair with a dead electrode takes no part."""
         x = reduce_waveforms(

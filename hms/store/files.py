@@ -7,15 +7,19 @@ import errno
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 import xxhash
 
-from hms.errors import StorageError
+from hms.errors import ConfigError, StorageError
 
-_TEMPORARY = ".tmp-"
+TEMPORARY = ".tmp-"
+
+SYNCERS = 4
+"""Threads that wait for the disk together."""
 
 Content = bytes | Callable[[IO[bytes]], None]
 """What a file will hold: its bytes, or a function that writes a large file piece by piece."""
@@ -100,8 +104,8 @@ class Files:
         self._stored: list[Stored] = []
         try:
             with self._explained():
-                folder.mkdir(parents=True, exist_ok=True)
-                start = f"{folder}/{_TEMPORARY}{uuid.uuid4().hex}"
+                make_folder(folder)
+                start = f"{folder}/{TEMPORARY}{uuid.uuid4().hex}"
                 for number, (name, content) in enumerate(contents.items()):
                     self._write(f"{start}-{number}", name, content)
         except BaseException:
@@ -139,7 +143,8 @@ class Files:
     def close(self) -> None:
         """Close the files, and remove those without a name."""
         for entry in self._pending:
-            os.close(entry.descriptor)
+            with contextlib.suppress(OSError):  # what was to be sure of was synced before
+                os.close(entry.descriptor)
             if not entry.is_named:
                 with contextlib.suppress(OSError):
                     os.unlink(entry.temporary)
@@ -180,40 +185,10 @@ def write_content(descriptor: int, content: Content) -> tuple[int, str]:
     return sink.size, sink.digest
 
 
-def commit_links(folder: Path, targets: Mapping[str, str]) -> None:
-    """Make ``folder`` hold exactly these relative symbolic links, and sync it.
-
-    A link that already points to its target is left alone, and so are folders in the
-    folder; any other entry is removed.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        apart = {name: target.rpartition("/") for name, target in targets.items()}
-        ways = {parent: os.path.relpath(parent, folder) for parent in {p for p, _, _ in apart.values()}}
-        wanted = {name: f"{ways[parent]}/{last}" for name, (parent, _, last) in apart.items()}
-        present = {entry.name: entry for entry in os.scandir(folder)}
-        for name, entry in present.items():
-            if name not in wanted and not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-        changed = {n: t for n, t in wanted.items() if n not in present or _link_target(present[n]) != t}
-        for name, target in changed.items():
-            _replace_link(f"{folder}/{name}", target, is_new=name not in present)
-        sync_folder(folder)
-    except OSError as error:
-        raise storage_error(error, folder) from error
-
-
-def _link_target(entry: os.DirEntry[str]) -> str | None:
-    return os.readlink(entry.path) if entry.is_symlink() else None
-
-
-def _replace_link(path: str, target: str, *, is_new: bool) -> None:
-    if is_new:
-        os.symlink(target, path)
-        return
-    temporary = f"{os.path.dirname(path)}/{_TEMPORARY}{uuid.uuid4().hex}"
-    os.symlink(target, temporary)
-    os.replace(temporary, path)
+_UNSYNCABLE = frozenset(
+    {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR, errno.EACCES}
+)
+"""Answers of file systems that sync no folders, and of a folder that may be written, not listed."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -225,19 +200,53 @@ def sync_folder(folder: Path) -> None:
         finally:
             os.close(descriptor)
     except OSError as error:
-        raise storage_error(error, folder) from error
+        if error.errno not in _UNSYNCABLE:
+            raise storage_error(error, folder) from error
+
+
+def sync_files(folder: Path) -> None:
+    """Bring everything below a folder to disk: what a library wrote that does not sync."""
+    paths = [Path(base, name) for base, _, names in os.walk(folder, onerror=_raise) for name in names]
+    folders = [Path(base) for base, _, _ in os.walk(folder, onerror=_raise)]
+    with ThreadPoolExecutor(SYNCERS) as pool:
+        list(pool.map(sync_folder, [*paths, *folders]))
+
+
+def make_folder(folder: Path) -> None:
+    """Make a folder, and those above it that are lacking; each is sure to be found on disk.
+
+    Raises
+    ------
+    ConfigError
+        If a link stands in its place: what is written would lie, and be removed, somewhere else.
+    """
+    try:
+        os.mkdir(folder)
+    except FileExistsError:
+        if folder.is_symlink():
+            raise ConfigError(
+                f"{folder} is a link, and hms writes only into folders of its own: "
+                "remove the link (what it points at stays), or name what it points at"
+            ) from None
+        if not folder.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
+        return
+    except FileNotFoundError:
+        make_folder(folder.parent)
+        folder.mkdir(exist_ok=True)
+    sync_folder(folder.parent)
 
 
 def remove_temporaries(folder: Path) -> None:
     """Remove what killed writers left in a folder; only under the folder's lock."""
     with contextlib.suppress(FileNotFoundError):
         for entry in os.scandir(folder):
-            if entry.name.startswith(_TEMPORARY):
+            if entry.name.startswith(TEMPORARY):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
 
 
-def storage_error(error: OSError, folder: Path) -> StorageError:
+def storage_error(error: OSError, folder: Path, doing: str = "write to") -> StorageError:
     """Return a StorageError that says what to do about an OSError."""
     advice = {
         errno.ENOSPC: "the disk is full",
@@ -249,14 +258,20 @@ def storage_error(error: OSError, folder: Path) -> StorageError:
         errno.EMFILE: "too many files are open",
     }
     reason = advice.get(error.errno or 0, error.strerror or str(error))
-    return StorageError(f"cannot write to {folder}: {reason}")
+    return StorageError(f"cannot {doing} {folder}: {reason}")
 
 
 def folder_size(path: Path) -> tuple[int, int]:
-    """Return number and total bytes of the regular files below a folder."""
+    """Return number and total bytes of the files and links below a folder."""
     count = total = 0
-    for base, _, names in os.walk(path):
+    for base, _, names in os.walk(path, onerror=_raise):
         for name in names:
-            status = os.lstat(os.path.join(base, name))
-            count, total = count + 1, total + status.st_size
+            with contextlib.suppress(FileNotFoundError):
+                total += os.lstat(os.path.join(base, name)).st_size
+                count += 1
     return count, total
+
+
+def _raise(error: OSError) -> None:
+    if not isinstance(error, FileNotFoundError):
+        raise error

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from hms.errors import ConfigError, ManifestError
-from hms.store.files import folder_size
-from hms.store.folders import JOURNAL, KEY_FILE, StageFolder
-from hms.store.locks import lock
-from hms.store.manifests import NAME, read_manifest
+from hms.store.files import commit_files, folder_size, sync_folder
+from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, compacted_recordings
+from hms.store.inside import is_own_folder, parse_json, read_file
+from hms.store.links import usable_way
+from hms.store.locks import is_held, lock
+from hms.store.manifests import NAME, read_manifest, unfinish
 from hms.store.package import Package, list_packages
-from hms.store.places import Outputs
+from hms.store.places import HASH_LENGTH, Outputs, latest_run, set_latest
 from hms.terminal import say
+
+LEAST_SPARE = 4096
+"""Bytes that a journal must have to spare to be written anew."""
 
 # --- forgetting ----------------------------------------------------------------------------------
 
@@ -38,13 +41,13 @@ def remove_run(run: Package, outputs: Path) -> None:
             "name a run's outputs with --outputs, and remove an exported copy by removing its folder"
         )
     with lock(places.lock(path.name)):
-        (path / NAME).unlink()
+        unfinish(path)
         shutil.rmtree(path)
-    if places.latest.is_symlink() and os.readlink(places.latest) == path.name:
-        places.latest.unlink()
-        others = list_packages(outputs)
-        if others:
-            os.symlink(others[0].path.name, places.latest)
+        sync_folder(places.root)
+    if latest_run(places) is None and (others := list_packages(outputs)):
+        set_latest(places, others[0].path.name, usable_way(places.store, "auto"))
+    elif latest_run(places) is None:
+        places.latest.unlink(missing_ok=True)
 
 
 def _is_exported(run: Package) -> bool:
@@ -61,23 +64,22 @@ class Garbage:
     files: list[tuple[Path, int]] = field(default_factory=list)
     folders: list[tuple[Path, int]] = field(default_factory=list)
     in_use: list[str] = field(default_factory=list)
+    journals: list[tuple[Path, int]] = field(default_factory=list)
+    """Journals that are written anew, with the bytes that say what later ones say again."""
 
     @property
     def size(self) -> int:
         """Bytes in all."""
-        return sum(size for _, size in [*self.files, *self.folders])
+        return sum(size for _, size in [*self.files, *self.folders, *self.journals])
 
 
 def garbage(outputs: Path) -> Garbage:
-    """Find what no finished run points at, leaving out what a run in progress uses."""
+    """Find what no finished run points at, leaving out what a run in progress uses; changes nothing."""
     places = Outputs(outputs)
     busy = _in_progress(places)  # first: a run that finishes after this is then left alone
     wanted = _pointed_at(outputs)
     found = Garbage()
-    stage_folders = [
-        p for p in sorted(places.store.glob("*")) if (p / KEY_FILE).exists() or (p / JOURNAL).exists()
-    ]
-    for folder in stage_folders:
+    for folder in _stage_folders(places):
         if folder.name in busy:
             found.in_use.append(folder.name)
         elif folder.name not in wanted:
@@ -88,22 +90,53 @@ def garbage(outputs: Path) -> Garbage:
         if path.name in busy:
             continue
         found.folders.append((path, folder_size(path)[1]))
+    for journal in sorted(_recording_journals(places)) if not busy else ():
+        _add_journal(found, journal, journal.stat().st_size - len(compacted_recordings(journal)))
     return found
 
 
-def _add_files(found: Garbage, folder: Path, wanted: set[str]) -> None:
+def _add_journal(found: Garbage, journal: Path, spare: int) -> None:
+    if spare > LEAST_SPARE:
+        found.journals.append((journal, spare))
+
+
+def _stage_folders(places: Outputs) -> list[Path]:
+    """Return the folders of stages; a link among them is none of ours, and not followed."""
+    folders = [path for path in sorted(places.store.glob("*")) if is_own_folder(path)]
+    return [path for path in folders if (path / KEY_FILE).exists() or (path / JOURNAL).exists()]
+
+
+def _recording_journals(places: Outputs) -> Iterator[Path]:
+    folder = places.store / "recordings"
+    if is_own_folder(folder):
+        yield from (path for path in folder.glob("*.log") if path.is_file() and not path.is_symlink())
+
+
+def _add_files(found: Garbage, folder: Path, wanted: _Wanted) -> None:
     stage = StageFolder(folder).load()
     packed = {
         record.file for record in stage.records.values() if record.file and record.file.startswith("rows-")
     }
-    for entry in os.scandir(folder):
-        if entry.name not in wanted and entry.name not in packed and entry.name not in (KEY_FILE, JOURNAL):
-            found.files.append((Path(entry.path), entry.stat(follow_symlinks=False).st_size))
+    kept = {KEY_FILE, JOURNAL} | packed | wanted.names
+    kept |= {name for name, stored in stage.files.items() if stored.digest in wanted.digests}
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name not in kept and not entry.is_dir(follow_symlinks=False):
+                found.files.append((Path(entry.path), entry.stat(follow_symlinks=False).st_size))
+    _add_journal(found, stage.journal, stage.spare_bytes())
 
 
-def _pointed_at(outputs: Path) -> dict[str, set[str]]:
-    """Return, by stage folder, the stored files that finished runs point at."""
-    wanted: dict[str, set[str]] = {}
+@dataclass
+class _Wanted:
+    """What finished runs need of a folder of the store: files by name, and by content."""
+
+    names: set[str] = field(default_factory=set)
+    digests: set[str] = field(default_factory=set)
+
+
+def _pointed_at(outputs: Path) -> dict[str, _Wanted]:
+    """Return, by stage folder, the stored files that finished runs point at or are copies of."""
+    wanted: dict[str, _Wanted] = {}
     for run in list_packages(outputs):
         try:
             manifest = read_manifest(run.path)
@@ -111,48 +144,67 @@ def _pointed_at(outputs: Path) -> dict[str, set[str]]:
             raise ConfigError(
                 f"{error}; nothing is removed until it is run again or removed with hms rm"
             ) from None
+        digests = {digest for _, digest in manifest["files"].values()}
         for stage in manifest["stages"].values():
-            wanted.setdefault(stage["folder"], set())
+            wanted.setdefault(stage["folder"], _Wanted()).digests |= digests
         for name in manifest["files"]:
-            path = run.path / name
-            if path.is_symlink():
-                *_, folder, file = os.readlink(path).rsplit("/", 2)
-                wanted.setdefault(folder, set()).add(file)
+            if (run.path / name).is_symlink():
+                *_, folder, file = os.readlink(run.path / name).rsplit("/", 2)
+                wanted.setdefault(folder, _Wanted()).names.add(file)
     return wanted
 
 
 def _unfinished(outputs: Path) -> Iterator[Path]:
     """Yield run folders without a manifest."""
     for path in sorted(outputs.iterdir()) if outputs.is_dir() else ():
-        is_hash = len(path.name) == 16 and all(c in "0123456789abcdef" for c in path.name)
-        if is_hash and path.is_dir() and not path.is_symlink() and not (path / NAME).exists():
+        is_hash = len(path.name) == HASH_LENGTH and all(c in "0123456789abcdef" for c in path.name)
+        if is_hash and is_own_folder(path) and not (path / NAME).exists():
             yield path
 
 
 def _in_progress(places: Outputs) -> set[str]:
-    """Return the folders that runs in progress use or write; forget the notes of dead runs."""
+    """Return the folders that runs in progress use or write."""
     busy: set[str] = set()
-    for note in sorted((places.store / "running").glob("*.json")):
-        guard = note.with_suffix(".lock")
-        try:
-            with lock(guard, timeout=0):
-                note.unlink(missing_ok=True)
-                guard.unlink(missing_ok=True)
-        except TimeoutError:
-            busy.update(json.loads(note.read_bytes())["folders"])
+    for note in _notes(places):
+        if is_held(note.with_suffix(".lock")):
+            busy.update(_folders_of(note))
     return busy
 
 
+def _notes(places: Outputs) -> list[Path]:
+    running = places.store / "running"
+    return sorted(running.glob("*.json")) if is_own_folder(running) else []
+
+
+def _folders_of(note: Path) -> list[str]:
+    """Return the folders that a note names; raises if it cannot be read, as nothing is known then."""
+    try:
+        folders = parse_json(read_file(note))["folders"]
+        return [str(name) for name in folders]
+    except FileNotFoundError:  # the run has ended meanwhile
+        return []
+    except (ValueError, TypeError, KeyError, ManifestError) as error:
+        raise ConfigError(f"{note} is no note of a run in progress ({error}); remove it if none is") from None
+
+
 def sweep_garbage(outputs: Path) -> Garbage:
-    """Remove what no finished run points at; a run in progress keeps what it uses."""
+    """Remove what no finished run points at; a run in progress keeps what it uses.
+
+    Journals that say the same many times over are written anew.
+    """
     places = Outputs(outputs)
-    with _no_run_starts(places):
+    if not is_own_folder(places.store):
+        return Garbage()
+    with lock(places.lock("gc"), waiting="another clean-up goes on; waiting", say=say):
         found = garbage(outputs)
+        _forget_dead_notes(places)
         for folder, _ in found.folders:
             shutil.rmtree(folder)
-        by_folder: dict[Path, list[str]] = {}
+        recordings = places.store / "recordings"
+        by_folder: dict[Path, list[str]] = {path.parent: [] for path, _ in found.journals}
         for file, _ in found.files:
             by_folder.setdefault(file.parent, []).append(file.name)
+        by_folder.pop(recordings, None)
         for path, names in by_folder.items():
             with lock(places.lock(path.name)):
                 stage = StageFolder(path).load()
@@ -160,11 +212,16 @@ def sweep_garbage(outputs: Path) -> Garbage:
                 stage.compact()
                 for name in names:
                     (path / name).unlink(missing_ok=True)
+        for journal, _ in found.journals:
+            if journal.parent == recordings:
+                commit_files(recordings, {journal.name: compacted_recordings(journal)})
     return found
 
 
-@contextmanager
-def _no_run_starts(places: Outputs) -> Iterator[None]:
-    with ExitStack() as stack:
-        stack.enter_context(lock(places.lock("gc"), waiting="another clean-up goes on; waiting", say=say))
-        yield
+def _forget_dead_notes(places: Outputs) -> None:
+    """Remove the notes of runs that ended without doing so; only while no run can start."""
+    for note in _notes(places):
+        guard = note.with_suffix(".lock")
+        if not is_held(guard):
+            note.unlink(missing_ok=True)
+            guard.unlink(missing_ok=True)

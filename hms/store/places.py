@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 from hms.config.identity import digest_of
+from hms.errors import ManifestError
+from hms.store.files import TEMPORARY, commit_files, storage_error, sync_folder
+from hms.store.inside import are_plain, is_own_folder, read_file
+from hms.store.links import Way
 
 HASH_LENGTH = 16
 
@@ -58,3 +64,32 @@ class Outputs:
     def recordings(self, root: Path) -> Path:
         """Journal with the digests of the recordings below a data folder."""
         return self.store / "recordings" / f"{digest_of(str(root.absolute()), 8)}.log"
+
+
+def latest_run(outputs: Outputs) -> str | None:
+    """Return the name of the run that ``latest`` points at, None where it points at none of these outputs.
+
+    It is a link to the run's folder or, where there are no links, a file that holds its name.
+    """
+    try:
+        is_link = outputs.latest.is_symlink()
+        name = os.readlink(outputs.latest) if is_link else read_file(outputs.latest, 255).decode().strip()
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError, UnicodeDecodeError, ManifestError):
+        return None
+    return name if are_plain([name]) and is_own_folder(outputs.run(name)) else None
+
+
+def set_latest(outputs: Outputs, name: str, way: Way) -> None:
+    """Let ``latest`` point at a run, for sure."""
+    if latest_run(outputs) == name and outputs.latest.is_symlink() == (way == "symlink"):
+        return
+    if way != "symlink":
+        commit_files(outputs.root, {"latest": f"{name}\n".encode()})
+        return
+    temporary = outputs.root / f"{TEMPORARY}{uuid.uuid4().hex}"
+    try:
+        os.symlink(name, temporary)
+        os.replace(temporary, outputs.latest)
+        sync_folder(outputs.root)
+    except OSError as error:
+        raise storage_error(error, outputs.root) from error

@@ -9,25 +9,26 @@ from __future__ import annotations
 
 import itertools
 import os
-import sys
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hms.config.compose import SEARCH_PATH, config_folders, group_options, hydra_settings
 from hms.config.identity import digest_of
 from hms.config.overrides import parse_overrides
+from hms.config.paths import with_quoted_paths
 from hms.config.schema import Config
 from hms.engine.frozen import compose
 from hms.errors import ConfigError
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import say, spoken_duration
+from hms.terminal import gentle_interrupts, say, show, spoken_duration
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
+    from hms.engine.space import Need
 
 __all__ = [
     "Sweep",
@@ -44,7 +45,7 @@ __all__ = [
 ]
 
 FOLDER = "sweeps"
-SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "plugins")
+SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "disk_check", "plugins")
 """What a sweep has one of: settings that say where and how, not what."""
 
 BASIC_SWEEPER, BASIC_LAUNCHER = "BasicSweeper", "BasicLauncher"
@@ -73,6 +74,7 @@ def expand(
     ConfigError
         If an override cannot be read, or names no finite list of values.
     """
+    overrides = with_quoted_paths(overrides, sweep=True)
     parsed, folders = parse_overrides(overrides), config_folders(overrides, config_dir)
     keys = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     for key in keys:
@@ -213,6 +215,8 @@ class Planned:
     run_hash: str = ""
     finished: bool = False
     stages: tuple[Due, ...] = ()
+    needs: Mapping[str, Need] = field(default_factory=dict)
+    """Room on the disk, by the key of the stage that writes."""
 
 
 @dataclass(frozen=True)
@@ -270,7 +274,7 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config
     """Return the configuration that says where and how: what all members share."""
     shared = [
         str(override.input_line)
-        for override in parse_overrides(overrides)
+        for override in parse_overrides(with_quoted_paths(overrides, sweep=True))
         if (key := override.get_key_element()).partition(".")[0] in (*SHARED, "experiment")
         or key == SEARCH_PATH
         if not override.is_sweep_override()
@@ -348,12 +352,15 @@ def _planned(member: Member) -> Planned:
     """Plan a member; an error found on the way is its row of the table."""
     from hms.engine.manifest import is_whole
     from hms.engine.plan import make_plan
+    from hms.engine.space import needed
 
     if member.cfg is None:
         return Planned(member)
     try:
         plan = make_plan(member.cfg)
-        return Planned(member, plan.run_hash, is_whole(plan), tuple(_due_stages(plan)))
+        finished = is_whole(plan)
+        needs = {} if finished else needed(plan)
+        return Planned(member, plan.run_hash, finished, tuple(_due_stages(plan)), needs)
     except Exception as error:
         return Planned(replace(member, error=_text(error)))
 
@@ -386,6 +393,7 @@ def _due_stages(plan: Plan) -> Iterator[Due]:
 
 def plan_text(planned: Sweep) -> str:
     """Return what a sweep will compute, what its members share, and about how long it takes."""
+    from hms.engine.space import space_text
     from hms.terminal import columns
 
     good = [p for p in planned.members if not p.member.error]
@@ -397,7 +405,19 @@ def plan_text(planned: Sweep) -> str:
     rows: list[tuple[str, ...]] = [("  stage", "sets", "for members", "to compute", "about")]
     rows += [_stage_row(name, dues, good) for name, dues in unique.items()]
     lines = [", ".join([head, *notes]), *([columns(rows)] if good else []), *_about(unique, good)]
+    if needs := _needs(good):
+        lines.append(space_text(needs, Path(planned.settings.outputs_dir)))
     return "\n".join([*lines, *(_member_line(p, planned.reference) for p in planned.members)])
+
+
+def _needs(members: Iterable[Planned]) -> list[Need]:
+    """Return what members are likely to write: what they share once, and each its own folder."""
+    shared: dict[str, Need] = {}
+    own: list[Need] = []
+    for planned in members:
+        own += [need for key, need in planned.needs.items() if not key]
+        shared |= {key: need for key, need in planned.needs.items() if key}
+    return [*shared.values(), *own]
 
 
 def _unique(members: Iterable[Planned]) -> dict[str, list[Due]]:
@@ -468,23 +488,28 @@ def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) ->
     """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed."""
     planned = plan_sweep(overrides, config_dir)
     if planned.settings.plan:
-        print(plan_text(planned))
+        show(plan_text(planned))
         return int(any(p.member.error for p in planned.members))
-    return finish(_carry_out(planned), planned.folder)
+    with gentle_interrupts():
+        return finish(_carry_out(planned), planned.folder)
 
 
 def finish(board: Leaderboard, folder: Path) -> int:
     """Show a leaderboard and where it lies; return 1 if a member failed, else 0."""
-    print(board)
-    print(f"{os.path.join(folder, 'leaderboard.html')} (also .csv and .json)")
+    show(board)
+    show(f"{os.path.join(folder, 'leaderboard.html')} (also .csv and .json)")
     if board.n_failed:
-        print(f"hms: {board.n_failed} of {len(board.rows)} members failed", file=sys.stderr, flush=True)
+        say(f"hms: {board.n_failed} of {len(board.rows)} members failed")
     return 1 if board.n_failed else 0
 
 
 def _carry_out(planned: Sweep) -> Leaderboard:
     """Run members one after another; whatever happens, the leaderboard of what is there is written."""
+    from hms.engine.space import check_space
+
     say(plan_text(planned))
+    if planned.settings.disk_check and (needs := _needs(planned.members)):
+        check_space(needs, Path(planned.settings.outputs_dir))
     members = [p.member for p in planned.members]
     try:
         for i, member in enumerate(members):

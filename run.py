@@ -2,7 +2,15 @@
 
 import sys
 
-from hms.main import main
-
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        from hms.terminal import watch_interrupts
+
+        watch_interrupts()  # before anything that takes long is imported
+        from hms.main import main
+
+        code = main()
+    except KeyboardInterrupt:
+        print("hms: interrupted", file=sys.stderr)
+        code = 130
+    sys.exit(code)

@@ -8,40 +8,69 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from hms.terminal import INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
+
 if TYPE_CHECKING:
     from hms.store.package import Package
     from hms.sweep.search import Search
 
 __all__ = ["guarded", "main", "run_configuration"]
 
-DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE, INTERRUPTED = 0, 2, 3, 4, 130
+DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE = 0, 2, 3, 4
 
 
 def guarded(work: Callable[[], int | None]) -> int:
     """Do some work and turn what can go wrong into one message and an exit code."""
-    from hms.errors import ConfigError, EngineError, StorageError, TooManyFailures
-
     try:
         return work() or DONE
-    except ConfigError as error:
+    except KeyboardInterrupt:
+        return _interrupted()
+    except Exception as error:
+        if was_interrupted():  # an exception that came of it, in the middle of an import for instance
+            return _interrupted()
+        code = _code_of(error)
+        if code is None:
+            raise
+        return code
+
+
+def _interrupted() -> int:
+    print(INTERRUPTED_TEXT, file=sys.stderr, flush=True)
+    return INTERRUPTED
+
+
+def _code_of(error: Exception) -> int | None:
+    """Print the message of an error that is no fault of the program; return its exit code, else None."""
+    from hms.errors import (
+        ConfigError,
+        EngineError,
+        ManifestError,
+        StorageError,
+        TooManyFailures,
+        machine_fault,
+    )
+
+    if isinstance(error, (ConfigError, ManifestError)):
         return _fail(error, BAD_INPUT)
-    except TooManyFailures as error:
+    if isinstance(error, TooManyFailures):
         return _fail(error, TOO_MANY_FAILURES)
-    except (StorageError, EngineError) as error:
+    if isinstance(error, (StorageError, EngineError)):
         return _fail(error, STORAGE)
-    except BrokenPipeError:
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return DONE
-    except OSError as error:
-        if error.errno != errno.ENAMETOOLONG:
-            raise
-        return _fail(f"{error.strerror}: {error.filename}", BAD_INPUT)
-    except KeyboardInterrupt:
-        return _fail("interrupted; the same command goes on where this one stopped", INTERRUPTED)
+    if isinstance(error, OSError):
+        text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        return _fail(text, BAD_INPUT if error.errno == errno.ENAMETOOLONG else STORAGE)
+    if fault := machine_fault(error):
+        return _fail(
+            f"the machine failed: {fault}; what is finished is kept, the same command goes on", STORAGE
+        )
+    return None
 
 
 def _fail(error: BaseException | str, code: int) -> int:
-    print(f"hms: {error}", file=sys.stderr, flush=True)
+    say(f"hms: {error}")
     return code
 
 
@@ -56,10 +85,10 @@ def run_configuration(cfg: Any) -> int:
     if checked.plan:
         from hms.engine.explain import explain
 
-        print(explain(plan))
+        show(explain(plan))
         return DONE
     run = execute(plan)
-    print(facts(run))
+    show(facts(run))
     return DONE
 
 

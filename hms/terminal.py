@@ -1,13 +1,112 @@
-"""What the user sees while a run works: a bar when a person watches, plain lines when not."""
+"""What the user sees while a run works, and what Ctrl-C does.
+
+Imports nothing that takes long: it is the first thing that run.py imports.
+"""
 
 from __future__ import annotations
 
-import importlib.util
+import os
+import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
+
+# --- Ctrl-C --------------------------------------------------------------------------------------
+
+INTERRUPTED = 130
+INTERRUPTED_TEXT = "hms: interrupted; the same command goes on where this one stopped"
+
+_interrupted = False
+
+
+def watch_interrupts() -> None:
+    """Let Ctrl-C end this process at once, with one line and exit code 130.
+
+    What is written is whole or absent whenever a process ends, so that nothing is to be tidied up; and
+    an exception in the middle of an import becomes another one there. `gentle_interrupts` is for when
+    there are workers to be ended.
+    """
+    signal.signal(signal.SIGINT, _leave)
+
+
+def _leave(number: int, frame: Any) -> None:
+    os.write(2, f"{INTERRUPTED_TEXT}\n".encode())
+    os._exit(INTERRUPTED)
+
+
+@contextmanager
+def gentle_interrupts() -> Iterator[None]:
+    """Let the first Ctrl-C raise KeyboardInterrupt where `watch_interrupts` watches; a second ends at once.
+
+    One that was swallowed on the way, as callbacks do, is raised again at the end.
+    """
+    global _interrupted
+    if signal.getsignal(signal.SIGINT) is not _leave:
+        yield
+        return
+    signal.signal(signal.SIGINT, _interrupt)
+    try:
+        yield
+        if _interrupted:
+            raise KeyboardInterrupt
+    finally:
+        signal.signal(signal.SIGINT, _leave)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    global _interrupted
+    if _interrupted:
+        _leave(number, frame)
+    _interrupted = True
+    raise KeyboardInterrupt
+
+
+def was_interrupted() -> bool:
+    """Tell whether Ctrl-C was pressed, whatever became of the exception."""
+    return _interrupted
+
+
+@contextmanager
+def interrupts_held() -> Iterator[None]:
+    """Hold Ctrl-C back for a moment; processes that are started meanwhile leave it to their parent."""
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+# --- texts ---------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Return a text with its control characters written out: what stands in files never steers a terminal.
+
+    Lines and tabs stay. Marks that turn the direction of writing are written out too.
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+
+
+def _print(text: str, stream: Any) -> None:
+    """Print a text, with what the stream's encoding lacks written out."""
+    if stream is None:  # closed by whoever started the program
+        return
+    shown = printable(text)
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+
+
+def show(text: object) -> None:
+    """Print what a command answers, on standard output."""
+    _print(str(text), sys.stdout)
 
 
 def columns(rows: Sequence[Sequence[str]]) -> str:
@@ -25,7 +124,7 @@ PACE_OF_LAST_S = 30.0
 
 def say(text: str) -> None:
     """Print one line on standard error, where progress goes."""
-    print(text, file=sys.stderr, flush=True)
+    _print(text, sys.stderr)
 
 
 def spoken_duration(seconds: float) -> str:
@@ -98,6 +197,8 @@ class Progress:
 
 def _bar_class() -> Any:
     """Return the bar of a notebook that can show one, else the bar of a terminal."""
+    import importlib.util
+
     if _in_notebook() and importlib.util.find_spec("ipywidgets") is not None:
         from tqdm.notebook import tqdm as notebook_bar
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from hms.config.convert import first_lines
 from hms.config.overrides import parse_overrides
+from hms.config.paths import with_quoted_paths
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
@@ -52,7 +53,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    typed = [str(override) for override in overrides]
+    typed = with_quoted_paths(overrides)
     folders = config_folders(typed, config_dir)
     texts, extra = _without_search_path(typed), _search_path(folders[1:])
     _check_overrides(texts, folders)

@@ -23,7 +23,7 @@ from hms.registry import _entries
 ROOT = Path(__file__).resolve().parent.parent
 # Settings of how a run is carried out, of its source, and of what reads the package later.
 NOT_IN_A_KEY = {
-    "data", "augment", "baseline", "package", "stages", "outputs_dir", "n_jobs", "seed",
+    "data", "augment", "baseline", "package", "stages", "outputs_dir", "n_jobs", "seed", "disk_check",
     "max_failed_share", "plan", "plugins", "from_run", "spectrograms", "sweep", "engine", "marks",
 }  # fmt: skip
 

@@ -9,7 +9,7 @@ import pytest
 
 import hms
 from hms.errors import ConfigError
-from hms.sources.bids.files import BidsChannel, beside, find_recordings, parse_name, read_channels
+from hms.sources.bids.files import BidsChannel, beside, channels_of, find_recordings, parse_name
 from hms.sources.bids.recording import unit_of
 from tests.recordings import noise, write_bdf, write_brainvision, write_edf, write_eeglab
 
@@ -102,14 +102,14 @@ def test_the_nearest_table_with_most_entities_applies(dataset):
 def test_channels_are_read_in_any_order_of_columns(tmp_path):
     path = tmp_path / "channels.tsv"
     path.write_text("status\tname\ttype\tunits\tnotes\nbad\tFp1\teeg\tµV\tx\nn/a\tHEOG\tEOG\tn/a\t\nx\n")
-    assert read_channels(path)[:2] == (
+    assert channels_of(path.read_bytes(), path)[:2] == (
         BidsChannel("Fp1", "EEG", "µV", True),
         BidsChannel("HEOG", "EOG", "", False),
     )
-    assert unit_of(read_channels(path)[:2]) == "µV"
+    assert unit_of(channels_of(path.read_bytes(), path)[:2]) == "µV"
     path.write_text("label\nFp1\n")
     with pytest.raises(ConfigError, match="lacks the column 'name'"):
-        read_channels(path)
+        channels_of(path.read_bytes(), path)
 
 
 # --- a run ---------------------------------------------------------------------------------------

@@ -281,6 +281,10 @@ class TestMounted:
     ) -> None:
         code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2"))
         assert code == 4, err
+        assert "MB to write" in err
+        assert not list((mounted / "outputs").glob("store/*-*"))
+        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2", "disk_check=false"))
+        assert code == 4, err
         assert "disk is full" in err
         assert "MB" in err
         assert "Traceback" not in err

@@ -96,7 +96,9 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_written_anew(
     before = (first.path / "manifest.json").stat()
     answers = iter([False])
     is_whole = runner.is_whole
-    monkeypatch.setattr(runner, "is_whole", lambda plan: next(answers, True) and is_whole(plan))
+    monkeypatch.setattr(
+        runner, "is_whole", lambda plan, **options: next(answers, True) and is_whole(plan, **options)
+    )
     second = prepare(small_set)
     after = (first.path / "manifest.json").stat()
     assert second.reused

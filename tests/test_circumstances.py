@@ -1,0 +1,545 @@
+"""What the machine does to a run is no fact about a recording; disks, locks and names as they are."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from conftest import Prepared, tree_bytes
+
+import hms
+from hms.engine import runner, space
+from hms.engine.export import export_run
+from hms.engine.verify import verify
+from hms.errors import ConfigError, StorageError, Unusable, machine_fault
+from hms.results.run import Run
+from hms.sources import files as source_files
+from hms.store import files, links, locks
+from hms.store.folders import StageFolder
+from hms.store.garbage import garbage, remove_run, sweep_garbage
+from hms.store.links import usable_way
+
+Prepare = Callable[..., Run]
+Command = Callable[..., Prepared]
+HERE = Path(__file__).resolve().parent
+RUN = str(HERE.parent / "run.py")
+
+
+# --- faults of the machine are no reasons --------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (MemoryError(), "memory ran out"),
+        (np._core._exceptions._ArrayMemoryError((1,), np.dtype(float)), "memory ran out"),
+        (pa.lib.ArrowMemoryError("malloc of size 64 failed"), "memory ran out"),
+        (pa.lib.ArrowInvalid("realloc of size 4096 failed"), "realloc of size 4096 failed"),
+        (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
+        (OSError(errno.EIO, "Input/output error"), "Input/output error"),
+        (RuntimeError("can't start new thread"), "can't start new thread"),
+        (OSError(errno.EACCES, "Permission denied"), ""),
+        (ValueError("the file is damaged"), ""),
+        (Unusable("the table says: out of memory"), ""),
+    ],
+)
+def test_what_says_something_of_the_machine_is_told_from_what_says_something_of_a_file(
+    error: Exception, said: str
+) -> None:
+    assert machine_fault(error) == said
+
+
+def test_a_fault_behind_another_error_is_found() -> None:
+    hidden = Unusable("the file is damaged")
+    hidden.__context__, hidden.__suppress_context__ = MemoryError(), True  # as ``from None`` leaves it
+    assert machine_fault(hidden) == "memory ran out"
+
+
+def failing(monkeypatch: pytest.MonkeyPatch, victims: list[str], error: Exception, times: int) -> list[str]:
+    """Let reading these recordings fail so many times; return the names as they are read."""
+    real, left, seen = source_files._read_all, dict.fromkeys(victims, times), []
+
+    def read(descriptor: int) -> bytes:
+        name = Path(os.readlink(f"/proc/self/fd/{descriptor}")).stem
+        seen.append(name)
+        if left.get(name):
+            left[name] -= 1
+            raise error
+        return real(descriptor)
+
+    monkeypatch.setattr(source_files, "_read_all", read)
+    return seen
+
+
+FAULTS = [
+    MemoryError(),
+    pa.lib.ArrowMemoryError("malloc of size 64 failed"),
+    OSError(errno.EIO, "Input/output error"),
+    OSError(errno.EMFILE, "Too many open files"),
+    OSError(errno.ENOMEM, "Cannot allocate memory"),
+]
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=str)
+def test_a_recording_that_the_machine_failed_at_is_tried_again_alone(
+    small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    victims = finished.meta["item_id"].tolist()[2:4]
+    seen = failing(monkeypatch, victims, error, times=1)
+    run = prepare(small_set)
+    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    assert seen[10:12] == victims
+
+
+@pytest.mark.parametrize("error", FAULTS, ids=str)
+def test_a_fault_that_stays_ends_the_run_naming_the_recording_and_nothing_is_kept_against_it(
+    small_set: Path,
+    prepare: Prepare,
+    command: Command,
+    finished: Run,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+) -> None:
+    victim = finished.meta["item_id"].iloc[4]
+    with monkeypatch.context() as patch:
+        failing(patch, [victim], error, times=9)
+        ended = command("data=kaggle", f"data.root={small_set}")
+    assert ended.code == 4
+    assert f"\n  {victim}: " in ended.err
+    assert "machine failed at 1 recordings" in ended.err
+    assert "Traceback" not in ended.err
+    assert not list(outputs.glob("*/manifest.json"))
+    for folder in outputs.glob("store/*-*"):
+        assert not [r for r in StageFolder(folder).load().records.values() if r.reason]
+    (stored,) = outputs.glob("store/scalograms-*")
+    assert len(StageFolder(stored).load().records) == 9
+    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+
+
+class Odd(Exception):
+    """An error of a type that nobody expects."""
+
+
+ANY = [Odd("odd"), OverflowError("x"), RecursionError(), KeyError("k"), OSError("?")]
+
+
+@pytest.mark.parametrize("error", ANY, ids=repr)
+def test_any_other_error_while_one_recording_is_read_is_its_reason(
+    small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    victim = finished.meta["item_id"].iloc[0]
+    failing(monkeypatch, [victim], error, times=9)
+    run = prepare(small_set, "stages=[waveforms]")
+    assert run.excluded["item_id"].tolist() == [victim]
+    assert run.excluded["stage"].tolist() == ["read"]
+
+
+@pytest.mark.parametrize("offset", [1e308, 1e19, 4e15])
+def test_an_offset_beyond_all_numbers_leaves_one_item_out(
+    own_set: Path, prepare: Prepare, offset: float
+) -> None:
+    votes = pd.read_csv(own_set / "train.csv")
+    votes["eeg_label_offset_seconds"] = votes["eeg_label_offset_seconds"].astype(float)
+    victim = str(votes["eeg_id"].iloc[0])
+    votes.loc[votes["eeg_id"].astype(str) == victim, "eeg_label_offset_seconds"] = offset
+    votes.to_csv(own_set / "train.csv", index=False)
+    run = prepare(own_set, "stages=[waveforms]")
+    assert run.excluded["item_id"].tolist() == [victim]
+
+
+# --- one read for identity and content -----------------------------------------------------------
+
+
+def test_a_recording_replaced_between_its_digest_and_its_decoding_never_gets_anothers_samples(
+    own_set: Path,
+) -> None:
+    """By another of the same length, in place, as a file that is being synchronised is."""
+    from hms.sources.base import Place
+    from hms.sources.kaggle import ParquetRecording, ParquetSource
+
+    first, second = sorted((own_set / "train_eegs").iterdir())[:2]
+    content, other = first.read_bytes(), second.read_bytes()
+    source = ParquetSource(own_set, ())
+    channels = ("Fp1", "O2")
+    expected = ParquetRecording(content, {}).read(0, 2000, channels)
+    opened = source.open(Place("x", str(first), None, None))
+    with open(first, "r+b") as file:
+        file.write(other[: len(content)].ljust(len(content), b"\0"))
+    assert opened.digest_of("") == files.digest_bytes(content)
+    np.testing.assert_array_equal(opened.read(0, 2000, channels), expected)
+
+
+# --- looked at, then used ------------------------------------------------------------------------
+
+
+def test_a_run_that_waited_for_a_clean_up_looks_again(
+    small_set: Path, prepare: Prepare, finished: Run, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clean-up removes, after the run has planned, what the plan counts on."""
+    prepare(small_set)
+    first = prepare(small_set, "weight=log")
+    for run in (first, *hms.results.run.list_runs(outputs)):
+        if run.path.exists():
+            remove_run(run, outputs)
+    real = runner._announced
+
+    def cleaned_first(plan: Any) -> Any:
+        assert not plan.due()
+        sweep_garbage(outputs)
+        return real(plan)
+
+    monkeypatch.setattr(runner, "_announced", cleaned_first)
+    run = prepare(small_set)
+    assert not [path for path in run.path.rglob("*") if path.is_symlink() and not path.exists()]
+    assert verify(run.path).findings == []
+    assert tree_bytes(run.path) == tree_bytes(finished.path)
+
+
+def test_no_run_is_finished_with_a_file_that_went_away_while_it_worked(
+    small_set: Path, prepare: Prepare, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hms.engine import folder
+
+    real = folder.commit_links
+
+    def lose_one(place: Path, targets: Any, way: Any) -> None:
+        real(place, targets, way)
+        if place.name == "spec_hr_out":
+            Path(next(iter(targets.values()))).unlink()
+
+    monkeypatch.setattr(folder, "commit_links", lose_one)
+    with pytest.raises(StorageError, match=r"1 files of .* went away"):
+        prepare(small_set)
+    assert not list(outputs.glob("*/manifest.json"))
+    monkeypatch.undo()
+    assert verify(prepare(small_set).path).findings == []
+
+
+def everything(outputs: Path) -> dict[str, tuple[int, bytes]]:
+    return {
+        p.relative_to(outputs).as_posix(): (p.lstat().st_mtime_ns, b"" if p.is_dir() else p.read_bytes())
+        for p in sorted(outputs.rglob("*"))
+        if p.exists()
+    }
+
+
+def test_a_look_for_garbage_changes_nothing_not_even_the_note_of_a_run_that_starts(
+    small_set: Path, prepare: Prepare, outputs: Path
+) -> None:
+    remove_run(prepare(small_set, "stages=[waveforms]"), outputs)
+    note = outputs / "store" / "running" / "0.json"
+    note.write_text('{"folders": ["waveforms-0"]}')
+    note.with_suffix(".lock").touch()
+    before = everything(outputs)
+    found = garbage(outputs)
+    assert found.folders
+    assert everything(outputs) == before
+    with locks.lock(note.with_suffix(".lock")):
+        (name,) = (folder.name for folder, _ in found.folders if folder.name.startswith("waveforms"))
+        note.write_text(f'{{"folders": ["{name}"]}}')
+        assert name in garbage(outputs).in_use
+        sweep_garbage(outputs)
+        assert (outputs / "store" / name).is_dir()
+    sweep_garbage(outputs)
+    assert not note.exists()
+    assert not (outputs / "store" / name).exists()
+
+
+def test_plan_true_and_explain_change_nothing_of_moved_outputs(
+    small_set: Path, prepare: Prepare, command: Command, outputs: Path
+) -> None:
+    prepare(small_set)
+    for path in outputs.glob("store/*/*.npz"):
+        os.utime(path)
+    before = everything(outputs)
+    assert command("data=kaggle", f"data.root={small_set}", "plan=true").code == 0
+    assert everything(outputs) == before
+
+
+# --- disks and locks as they are -----------------------------------------------------------------
+
+
+def refusing(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
+    def refuse(source: str, name: str) -> None:
+        raise OSError(errno.EPERM, "Operation not permitted")
+
+    for way in ways:
+        monkeypatch.setitem(links._MAKE, way, refuse)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("way", ["hardlink", "copy"])
+@pytest.mark.parametrize("is_asked", [True, False], ids=["asked", "auto"])
+def test_a_disk_without_symbolic_links_is_served(
+    small_set: Path,
+    prepare: Prepare,
+    finished: Run,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+    way: str,
+    is_asked: bool,
+) -> None:
+    refusing(monkeypatch, "symlink", *(["hardlink"] if way == "copy" else []))
+    asked = (f"package.link={way}",) if is_asked else ()
+    run = prepare(small_set, *asked)
+    assert ("no symbolic links" in capfd.readouterr().err) != is_asked
+    assert not [path for path in run.path.rglob("*") if path.is_symlink()]
+    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    assert hms.load("latest", outputs=outputs).hash == run.hash
+    inode = next((run.path / "spec_hr_out").iterdir()).stat().st_ino
+    stored = {path.stat().st_ino for path in outputs.glob("store/scalograms-*/*.npz")}
+    assert (inode in stored) == (way == "hardlink")
+    before = computed(outputs)
+    assert prepare(small_set, *asked).reused
+    other = prepare(small_set, "weight=log", *asked)
+    assert computed(outputs)["scalograms"] == before["scalograms"]
+    assert garbage(outputs).size == 0
+    assert verify(run.path).findings == []
+    export_run(run, tmp_path / "exported")
+    remove_run(other, outputs)
+    assert hms.load("latest", outputs=outputs).hash == run.hash
+    sweep_garbage(outputs)
+    assert verify(run.path).findings == []
+    assert prepare(small_set, *asked).reused
+
+
+def computed(outputs: Path) -> dict[str, int]:
+    return {f.name.rpartition("-")[0]: StageFolder(f).load().computed for f in outputs.glob("store/*-*")}
+
+
+def test_a_copy_that_was_changed_is_found_and_made_anew(
+    small_set: Path, prepare: Prepare, finished: Run
+) -> None:
+    run = prepare(small_set, "package.link=copy")
+    place = next((run.path / "wave_hr_out").iterdir())
+    place.write_bytes(place.read_bytes()[::-1])
+    assert len(verify(run.path).findings) == 1
+    assert not prepare(small_set, "package.link=copy").reused
+    assert tree_bytes(run.path) == tree_bytes(finished.path)
+
+
+def test_a_way_of_linking_that_a_disk_lacks_is_told_before_any_work(
+    small_set: Path, command: Command, monkeypatch: pytest.MonkeyPatch, outputs: Path
+) -> None:
+    refusing(monkeypatch, "hardlink")
+    ended = command("data=kaggle", f"data.root={small_set}", "package.link=hardlink")
+    assert ended.code == 4
+    assert (
+        "package.link=hardlink does not work there (Operation not permitted); package.link=auto does"
+        in ended.err
+    )
+    assert not list(outputs.glob("store/*-*"))
+    assert usable_way(outputs / "store", "auto") == "symlink"
+
+
+def test_a_folder_that_cannot_be_synced_is_no_error(
+    small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        if os.path.isdir(f"/proc/self/fd/{descriptor}"):
+            raise OSError(errno.EINVAL, "Invalid argument")
+        real(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+
+
+@pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])
+def test_a_disk_without_locks_says_so_and_no_soft_lock_is_taken(
+    small_set: Path, command: Command, monkeypatch: pytest.MonkeyPatch, number: int, outputs: Path
+) -> None:
+    import fcntl
+
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    ended = command("data=kaggle", f"data.root={small_set}")
+    assert ended.code == 4
+    assert "has no locks" in ended.err
+    assert "choose outputs_dir on another disk" in ended.err
+    assert not list(outputs.glob("store/*-*/*.npz"))
+
+
+def test_room_that_is_not_there_is_told_before_any_work_unless_the_user_says_otherwise(
+    small_set: Path, command: Command, monkeypatch: pytest.MonkeyPatch, outputs: Path
+) -> None:
+    real = space.free_space
+    monkeypatch.setattr(space, "free_space", lambda folder: space.Free(1_000_000, None, 4096))
+    base = ("data=kaggle", f"data.root={small_set}")
+    ended = command(*base)
+    assert ended.code == 4
+    assert "MB to write, 1.0 MB are free" in ended.err
+    assert "disk_check=false" in ended.err
+    assert not list(outputs.glob("store/*-*"))
+    assert "MB to write, 1.0 MB are free" in command(*base, "plan=true").out
+    swept = command(*base, "-m", "weight=linear,log")
+    assert swept.code == 4
+    assert "MB are free" in swept.err
+    monkeypatch.setattr(space, "free_space", lambda folder: space.Free(1 << 40, 10, 4096))
+    ended = command(*base)
+    assert ended.code == 4
+    assert "files and links to write, and the disk has room for 10 more" in ended.err
+    assert command(*base, "disk_check=false").code == 0
+    monkeypatch.setattr(space, "free_space", real)
+
+
+def test_what_a_run_needs_is_estimated_within_a_factor_of_two(
+    small_set: Path, prepare: Prepare, outputs: Path
+) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    plan = runner.make_plan(hms.compose(*base, "package.pack=true", "package.waveforms=true"))
+    told = sum(need.n_bytes for need in space.needed(plan).values())
+    runner.execute(plan)
+    written = sum(p.stat().st_blocks * 512 for p in outputs.rglob("*") if p.is_file() and not p.is_symlink())
+    assert written <= told <= 2 * written + space.RUN_BYTES + 5_000_000
+
+
+def test_journals_that_repeat_themselves_are_written_anew_by_gc(
+    own_set: Path, prepare: Prepare, outputs: Path
+) -> None:
+    run = prepare(own_set, "stages=[waveforms]")
+    for touched in [(own_set / "train_eegs").iterdir, lambda: outputs.glob("store/waveforms-*/*.npz")] * 20:
+        for path in touched():
+            os.utime(path)
+        prepare(own_set, "stages=[waveforms]")
+    journals = [*outputs.glob("store/recordings/*.log"), *outputs.glob("store/waveforms-*/records.log")]
+    before = [journal.stat().st_size for journal in journals]
+    assert min(before) > 15_000
+    found = sweep_garbage(outputs)
+    after = [journal.stat().st_size for journal in journals]
+    assert max(after) < 3000
+    assert sum(size for _, size in found.journals) == sum(before) - sum(after)
+    assert prepare(own_set, "stages=[waveforms]").reused
+    assert verify(run.path).findings == []
+
+
+# --- names ---------------------------------------------------------------------------------------
+
+NAMES = [
+    "with space", "ünïcödé-日本",
+    "a=b", "a,b", "it's", "a[1]", "~tilde", "a{b}", 'say"so', "$HOME", "a:b", "#x",
+    "(p)", "back\\slash", "-dash", "a?b*", "end ",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_folders_of_any_name_work(
+    small_set: Path, tmp_path: Path, name: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from hms.main import main
+
+    data, outputs = tmp_path / name / "data", tmp_path / name / "outputs"
+    data.parent.mkdir()
+    data.symlink_to(small_set, target_is_directory=True)
+    code = main(["data=kaggle", f"data.root={data}", f"outputs_dir={outputs}", "n_jobs=1", "stages=[labels]"])
+    assert code == 0, capfd.readouterr().err
+    assert len(hms.load("latest", outputs=outputs).meta) == 10
+
+
+def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_message(
+    small_set: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from hms.main import main
+
+    name = os.fsdecode(b"\xff\xfe-latin")
+    code = main(
+        ["data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / name}", "stages=[labels]"]
+    )
+    _, err = capfd.readouterr()
+    assert code == 2
+    assert "not UTF-8" in err
+
+
+# --- Ctrl-C --------------------------------------------------------------------------------------
+
+
+STEPS = 25
+
+
+def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(small_set: Path, tmp_path: Path) -> None:
+    """Sent to the whole group of processes, as a terminal does."""
+    ends = [_interrupted(small_set, tmp_path / f"{number}", 0.1 * number) for number in range(STEPS)]
+    assert sum(code == 130 for code, _ in ends) >= STEPS // 3
+    for code, err in ends:
+        assert code in (0, 130), err
+        if code == 130:
+            assert err.count("interrupted") == 1, err
+            assert "Traceback" not in err, err
+            assert "Error" not in err, err
+
+
+def _interrupted(root: Path, outputs: Path, after_s: float) -> tuple[int, str]:
+    """Run in a group of its own, interrupt it so long after run.py begins, and return how it ended."""
+    program = outputs.parent / f"{outputs.name}.py"
+    first = "import sys; print('begun', file=sys.stderr, flush=True)\n"
+    program.write_text(first + Path(RUN).read_text())
+    arguments = ["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=2"]
+    process = subprocess.Popen(
+        [sys.executable, "-u", str(program), *arguments],
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+        start_new_session=True,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+    )
+    assert process.stderr is not None
+    assert process.stderr.readline() == "begun\n"
+    time.sleep(0.01)  # until the statement after it
+    began = time.monotonic()
+    while time.monotonic() - began < after_s and process.poll() is None:
+        time.sleep(0.005)
+    if process.poll() is None:
+        os.killpg(process.pid, signal.SIGINT)
+    _, err = process.communicate(timeout=120)
+    return process.returncode, err
+
+
+@pytest.mark.parametrize("then", ["raise ImportError('numpy.core failed') from None", "pass"])
+def test_ctrl_c_that_became_another_error_or_was_swallowed_is_130_all_the_same(then: str) -> None:
+    program = (
+        "import os, signal, sys\n"
+        "from hms.terminal import gentle_interrupts, watch_interrupts\n"
+        "from hms.main import guarded\n"
+        "watch_interrupts()\n"
+        "def work():\n"
+        "    with gentle_interrupts():\n"
+        "        try:\n"
+        "            os.kill(os.getpid(), signal.SIGINT)\n"
+        "        except KeyboardInterrupt:\n"
+        f"            {then}\n"
+        "sys.exit(guarded(work))\n"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
+
+
+def test_a_name_that_is_a_link_is_not_written_through(
+    small_set: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "mine.txt").write_text("x")
+    shutil.rmtree(run.path / "data_package")
+    (run.path / "data_package").symlink_to(elsewhere, target_is_directory=True)
+    with pytest.raises(ConfigError, match="is a link, and hms writes only into folders of its own"):
+        prepare(small_set, "stages=[labels]")
+    assert [path.name for path in elsewhere.iterdir()] == ["mine.txt"]

@@ -1,0 +1,93 @@
+"""Every kind of call to the system fails in turn, in every command; and the power is cut at every moment.
+
+The faults are made by a small C library, tests/faults/faults.c, that stands between the program and the
+system's own. `HMS_FAULTS=all` takes every call; without it, the first few of a kind and ever wider steps.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hms.sources.synthetic import generate
+
+HERE = Path(__file__).resolve().parent
+COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+FEW = 10_000 if os.environ.get("HMS_FAULTS") == "all" else 2
+
+pytestmark = pytest.mark.skipif(
+    COMPILER is None or sys.platform != "linux",
+    reason="no C compiler, or no Linux: failing calls and power cuts are NOT tested",
+)
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Compile the library of faults."""
+    path = tmp_path_factory.mktemp("faults") / "faults.so"
+    source = HERE / "faults" / "faults.c"
+    command = [str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(path), str(source), "-ldl", "-lpthread"]
+    subprocess.run(command, check=True, capture_output=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four recordings of three patients."""
+    folder = tmp_path_factory.mktemp("tiny") / "set"
+    generate(folder, n_recordings=4, n_patients=3, seed=0, write_spectrograms=False)
+    return folder
+
+
+def torment(program: str, library: Path, *arguments: object) -> dict[str, Any]:
+    """Run a program of faults and return what it found."""
+    environment = {**os.environ, "LD_PRELOAD": str(library), "LOKY_MAX_CPU_COUNT": "1"}
+    environment["PYTHONPATH"] = str(HERE.parent)
+    done = subprocess.run(
+        [sys.executable, str(HERE / "faults" / program), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=3000,
+        env=environment,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads(done.stdout)
+    assert isinstance(found, dict)
+    return found
+
+
+@pytest.mark.parametrize(
+    "scenes",
+    [["run"], ["again", "explain"], ["show", "ls", "diff"], ["verify"], ["repair"], ["gc", "rm"], ["export"],
+     ["look for garbage"]],
+    ids=" ".join,
+)  # fmt: skip
+def test_whatever_call_fails_a_command_ends_with_its_code_and_can_be_given_again(
+    library: Path, tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scenes: list[str]
+) -> None:
+    """With 0 or 4, never a traceback; afterwards the same command gives the same bytes."""
+    found = torment("driver.py", library, tiny_set, tmp_path, FEW, *scenes)
+    n_faults = sum(found["faults"].values())
+    with capsys.disabled():
+        print(f"\n{' and '.join(scenes)}: {n_faults} calls failed, ends {found['codes']}")
+    assert found["bad"] == []
+    assert n_faults >= 20
+
+
+@pytest.mark.parametrize("scene", ["run", "again", "repair", "gc", "rm", "export"])
+def test_what_a_power_cut_leaves_is_true_and_the_same_command_finishes_it(
+    library: Path, tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scene: str
+) -> None:
+    """Whatever was not synced is dropped, at every moment; nothing finished lacks anything then."""
+    found = torment("powercut.py", library, tiny_set, tmp_path, scene)[scene]
+    with capsys.disabled():
+        print(f"\n{scene}: {found['calls']} calls, {found['states']} states of the disk opened")
+    assert found["bad"] == []
+    assert found["states"] > 5

@@ -1,0 +1,410 @@
+"""A run folder from somebody else: nothing of it runs, leads outside or exhausts the machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import hms
+from hms.cli import main as hms_command
+from hms.errors import ConfigError, ManifestError
+from hms.results.run import Run
+from hms.store.csvs import as_it_was, csv_bytes, harmless, read_csv
+from hms.store.inside import are_plain, parse_json
+from hms.store.journal import append_journal
+from hms.store.manifests import read_manifest, write_checked
+from hms.store.npz import read_npz
+from hms.store.parquet import read_table
+from hms.terminal import printable
+
+Prepare = Callable[..., Run]
+
+
+@pytest.fixture
+def theirs(small_set: Path, prepare: Prepare) -> Run:
+    """Make a run that a test changes as a stranger might."""
+    return prepare(small_set, "stages=[waveforms,quality,labels,splits,summary]")
+
+
+@pytest.fixture
+def secret(tmp_path: Path) -> Path:
+    """Make a file of the user's own, outside the outputs."""
+    path = tmp_path / "private" / "secret.txt"
+    path.parent.mkdir()
+    path.write_text("nobody else's")
+    return path
+
+
+def rewrite(run: Run, **changes: Any) -> None:
+    """Write the manifest anew with changed entries and a digest that fits."""
+    manifest = {name: value for name, value in run.manifest.items() if name != "digest"}
+    write_checked(run.path, manifest | changes)
+
+
+def call(outputs: Path, *arguments: str) -> int:
+    try:
+        return hms_command(["--outputs", str(outputs), *arguments])
+    except SystemExit as ended:
+        return int(ended.code or 0)
+
+
+OPENING = (["ls"], ["show", "latest"], ["verify", "latest"], ["export", "latest", "{dest}"], ["gc"],
+           ["diff", "latest", "latest"], ["report", "latest"], ["verify", "latest", "--repair"])  # fmt: skip
+
+
+# --- code ----------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Make a module that leaves a mark if it is imported; return the mark's place."""
+    folder, mark = tmp_path / "importable", tmp_path / "imported"
+    folder.mkdir()
+    (folder / "their_plugin.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
+    monkeypatch.syspath_prepend(str(folder))
+    monkeypatch.setattr(sys, "modules", dict(sys.modules))
+    return mark
+
+
+def test_no_command_imports_what_a_manifest_names_unless_the_user_says_so(
+    theirs: Run, spy: Path, tmp_path: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(theirs, execution=theirs.manifest["execution"] | {"plugins": ["their_plugin"]})
+    for number, arguments in enumerate(OPENING):
+        call(outputs, *(text.format(dest=tmp_path / f"dest{number}") for text in arguments))
+    assert not spy.exists()
+    run = hms.load(theirs.path)
+    assert len(run.meta) == len(run.labels.item_id) == 10
+    assert run.wave(run.meta["item_id"].iloc[0]).shape[1] == 2000
+    with pytest.raises(ConfigError, match=r"plugin 'their_plugin'.*--trust.*trust=True"):
+        run.config  # noqa: B018 - the look is what raises
+    with pytest.raises(ConfigError, match="their_plugin"):
+        hms.compose(f"from_run={theirs.path}", "data=kaggle", f"outputs_dir={outputs}")
+    assert not spy.exists()
+    assert hms.load(theirs.path, trust=True).config.plugins == ("their_plugin",)
+    assert spy.exists()
+
+
+def test_verify_says_what_it_could_not_check_without_a_plugin_and_finds_the_rest_whole(
+    theirs: Run, spy: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rewrite(theirs, execution=theirs.manifest["execution"] | {"plugins": ["their_plugin"]})
+    assert call(outputs, "verify", "latest") == 0
+    assert "the recordings were not checked" in capsys.readouterr().out
+    assert call(outputs, "verify", "latest", "--trust") == 0
+    assert spy.exists()
+
+
+def test_an_opened_run_makes_no_recordings(prepare: Prepare, outputs: Path, tmp_path: Path) -> None:
+    base = (
+        "data=synthetic",
+        "data.n_recordings=6",
+        "data.n_patients=5",
+        f"outputs_dir={outputs}",
+        "n_jobs=1",
+    )
+    run = hms.run(hms.compose(*base, "stages=[waveforms]"))
+    elsewhere = tmp_path / "elsewhere"
+    data = run.manifest["execution"]["data"] | {"root": str(elsewhere), "n_recordings": 10**9}
+    rewrite(run, execution=run.manifest["execution"] | {"data": data})
+    flip(next((run.path / "wave_hr_out").iterdir()).resolve())
+    assert call(outputs, "verify", "latest") == 1
+    assert call(outputs, "verify", "latest", "--repair") == 2
+    assert not elsewhere.exists()
+
+
+# --- names, links, special files -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["../outside", "/etc/passwd", "a/../../b", "./a", "a//b", "a/", "..", ".", "a\\b", "a\nb", "a\x1b[2Jb",
+     "a\u202eb", ""],
+)  # fmt: skip
+def test_a_name_that_does_not_stay_inside_is_none(name: str) -> None:
+    assert not are_plain([name], in_folders=True)
+    assert not are_plain(["fine", name], in_folders=True)
+    assert are_plain(["spec_hr_out/1_hr.npz", "qc/qc.csv", "data_package/Zuerich-é.csv"], in_folders=True)
+    assert not are_plain(["spec_hr_out/1_hr.npz"])
+
+
+def test_a_manifest_with_names_that_lead_outside_is_none(
+    theirs: Run, secret: Path, outputs: Path, tmp_path: Path
+) -> None:
+    entry = [secret.stat().st_size, "0" * 32]
+    for name in (f"../../private/{secret.name}", str(secret)):
+        rewrite(theirs, files=theirs.manifest["files"] | {name: entry})
+        with pytest.raises(ManifestError, match="do not stay inside"):
+            read_manifest(theirs.path)
+        for number, arguments in enumerate(OPENING):
+            code = call(outputs, *(text.format(dest=tmp_path / f"dest{number}") for text in arguments))
+            assert code in (0, 1, 2), arguments
+    assert not list(tmp_path.glob("dest*"))
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["outputs", "private"]
+
+
+def test_a_store_folder_of_a_manifest_is_a_plain_name(theirs: Run) -> None:
+    stages = json.loads(json.dumps(theirs.manifest["stages"]))
+    stages["waveforms"]["folder"] = "../../private"
+    rewrite(theirs, stages=stages)
+    with pytest.raises(ManifestError, match="no plain name"):
+        read_manifest(theirs.path)
+
+
+def test_a_journal_line_with_a_name_that_leads_outside_is_damage(theirs: Run, outputs: Path) -> None:
+    from hms.store.folders import StageFolder
+
+    (folder,) = outputs.glob("store/waveforms-*")
+    append_journal(folder / "records.log", {"files": [["../../x", 1, 1, "0" * 32]], "items": []})
+    append_journal(folder / "records.log", {"items": [["key", "/etc/passwd", 0, None]]})
+    loaded = StageFolder(folder).load()
+    assert loaded.damaged_lines == 2
+    assert all("/" not in name for name in loaded.files)
+
+
+@pytest.mark.parametrize("how", ["file", "folder"])
+def test_a_link_to_elsewhere_is_refused_and_nothing_behind_it_is_read_copied_or_removed(
+    theirs: Run, secret: Path, outputs: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    name = "data_package/meta_use.csv"
+    place = theirs.path / (name if how == "file" else "data_package")
+    if how == "file":
+        place.unlink()
+        place.symlink_to(secret)
+    else:
+        shutil.rmtree(place)
+        (secret.parent / "meta_use.csv").write_text("item_id\nnobody else's\n")
+        place.symlink_to(secret.parent, target_is_directory=True)
+    before = {path: path.read_bytes() for path in secret.parent.iterdir()}
+    with pytest.raises(ConfigError, match="link"):
+        hms.load(theirs.path).meta  # noqa: B018 - the look is what raises
+    assert call(outputs, "export", "latest", str(tmp_path / "dest")) == 2
+    assert not (tmp_path / "dest").exists()
+    assert call(outputs, "verify", "latest") == 1
+    assert call(outputs, "gc", "--yes") in (0, 2)
+    call(outputs, "verify", "latest", "--repair")
+    out, err = capsys.readouterr()
+    assert "nobody else's" not in out + err
+    assert {path: path.read_bytes() for path in secret.parent.iterdir()} == before
+
+
+def test_gc_and_repair_leave_alone_what_a_linked_store_folder_points_at(
+    theirs: Run, outputs: Path, tmp_path: Path
+) -> None:
+    (folder,) = outputs.glob("store/waveforms-*")
+    elsewhere = Path(shutil.move(folder, tmp_path / "elsewhere"))
+    (elsewhere / "precious.npz").write_bytes(b"x")
+    folder.symlink_to(elsewhere, target_is_directory=True)
+    before = {path.name: path.read_bytes() for path in elsewhere.iterdir()}
+    assert call(outputs, "gc", "--yes") == 0
+    assert call(outputs, "verify", "latest") == 1
+    assert call(outputs, "verify", "latest", "--repair") == 2
+    assert {path.name: path.read_bytes() for path in elsewhere.iterdir()} == before
+
+
+@pytest.mark.parametrize("special", ["pipe", "device"])
+def test_a_pipe_or_a_device_is_refused_and_not_waited_for(
+    theirs: Run, outputs: Path, tmp_path: Path, special: str
+) -> None:
+    place = theirs.path / "data_package" / "labels.npz"
+    place.unlink()
+    if special == "pipe":
+        os.mkfifo(place)
+    else:
+        place.symlink_to("/dev/zero")
+    with pytest.raises(ConfigError, match=r"regular file|outside the store"):
+        hms.load(theirs.path).labels  # noqa: B018 - the look is what raises
+    assert call(outputs, "verify", "latest") == 1
+    assert call(outputs, "export", "latest", str(tmp_path / "dest")) == 2
+
+
+def test_a_recording_that_is_a_pipe_is_left_out_with_the_reason(own_set: Path, prepare: Prepare) -> None:
+    victim = sorted((own_set / "train_eegs").iterdir())[0]
+    victim.unlink()
+    os.mkfifo(victim)
+    run = prepare(own_set, "stages=[waveforms]")
+    assert run.excluded["reason"].tolist() == ["the recording's file is no regular file"]
+
+
+# --- sizes before content ------------------------------------------------------------------------
+
+
+def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read() -> None:
+    buffer = io.BytesIO()
+    with (
+        zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as file,
+        file.open("x.npy", "w", force_zip64=True) as member,
+    ):
+        header = io.BytesIO()
+        np.lib.format.write_array_header_1_0(
+            header, {"descr": "|u1", "fortran_order": False, "shape": (3 << 30,)}
+        )
+        member.write(header.getvalue())
+        zeros = bytes(1 << 24)
+        for _ in range(3 << 6):
+            member.write(zeros)
+    assert len(buffer.getvalue()) < 5_000_000
+    with pytest.raises(ValueError, match="unpack to"):
+        read_npz(buffer.getvalue())
+
+
+def test_members_that_lie_over_each_other_are_refused() -> None:
+    from hms.store.npz import npz_bytes
+
+    whole = npz_bytes({"x": np.zeros(1000, np.float32)})
+    start = whole.index(b"PK\1\2")
+    end = whole.index(b"PK\5\6")
+    entry = whole[start:end]
+    tail = bytearray(whole[end:])
+    tail[8:12] = (1000).to_bytes(2, "little") * 2
+    tail[12:16] = (len(entry) * 1000).to_bytes(4, "little")
+    with pytest.raises(zipfile.BadZipFile, match="over each other"):
+        read_npz(whole[:start] + entry * 1000 + bytes(tail))
+
+
+def test_json_that_is_deep_or_blown_up_is_not_parsed() -> None:
+    with pytest.raises(ValueError, match="lists and objects"):
+        parse_json(b"[" * 100_000 + b"]" * 100_000)
+    with pytest.raises(ValueError, match="lists and objects"):
+        parse_json(b"[" + b"[]," * 1_000_000 + b"[]]")
+    with pytest.raises(ValueError, match="nested too deep"):
+        parse_json(b'{"a": ' * 5000 + b"1" + b"}" * 5000)
+    with pytest.raises(ValueError, match="no number"):
+        parse_json(b"[NaN]")
+    assert parse_json(b'{"a": [1, 2.5, "x"]}') == {"a": [1, 2.5, "x"]}
+
+
+def packed_parquet(n_rows: int, kind: Any) -> bytes:
+    buffer = io.BytesIO()
+    names = [f"c{i}" for i in range(4)]
+    schema = pa.schema([(name, kind) for name in names])
+    zero = pa.array(["0" * 100] if kind == pa.string() else [0], kind)
+    with pq.ParquetWriter(buffer, schema, compression="zstd") as writer:
+        column = pa.DictionaryArray.from_arrays(pa.array(np.zeros(n_rows, np.int8)), zero).cast(kind)
+        writer.write_table(pa.table(dict.fromkeys(names, column), schema=schema), row_group_size=n_rows)
+    return buffer.getvalue()
+
+
+def test_a_small_parquet_file_that_unpacks_to_much_is_refused_before_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    from hms.sources import files
+    from hms.store import parquet
+
+    data = packed_parquet(1_000_000, pa.float32())
+    assert len(data) < 100_000
+    monkeypatch.setattr(files, "MOST_DECODED", 1 << 23)
+    opened, _ = files.open_parquet(data)
+    assert opened is not None
+    with pytest.raises(ValueError, match=r"unpacks to 0\.0 GB"):
+        files.check_decoded_size(opened, (0,), ["c0", "c1", "c2", "c3"], 1_000_000)
+    files.check_decoded_size(opened, (0,), ["c0"], 1000)
+    monkeypatch.setattr(parquet, "MOST_DECODED", 1 << 20)
+    with pytest.raises(ConfigError, match="too large"):
+        read_table(data)
+
+
+def test_texts_of_a_table_stand_in_memory_once(tmp_path: Path) -> None:
+    frame = read_table(packed_parquet(100_000, pa.string()))
+    assert frame.memory_usage(deep=True).sum() < 2_000_000
+    assert frame["c0"].iloc[-1] == "0" * 100
+
+
+# --- manifests and files of any content ----------------------------------------------------------
+
+
+def test_an_export_removes_no_neighbour_whose_name_its_own_would_match(
+    theirs: Run, outputs: Path, tmp_path: Path
+) -> None:
+    neighbour = tmp_path / "dest" / ".tmp-other-0123abcd"
+    neighbour.mkdir(parents=True)
+    assert call(outputs, "export", "latest", str(tmp_path / "dest" / "*")) == 0
+    assert neighbour.is_dir()
+    assert (tmp_path / "dest" / "*" / "manifest.json").is_file()
+
+
+def test_a_table_that_a_configuration_names_is_a_regular_file(tmp_path: Path) -> None:
+    from hms.config.reading import regular_bytes
+
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
+        with pytest.raises(OSError, match=r"regular file|directory"):
+            regular_bytes(path)
+
+
+def test_a_terminal_that_lacks_a_letter_gets_it_written_out(theirs: Run, outputs: Path) -> None:
+    import subprocess
+
+    program = "from hms.terminal import say, show; show('µV ü'); say('日本')"
+    environment = {
+        **os.environ,
+        "PYTHONIOENCODING": "ascii",
+        "PYTHONPATH": str(Path(hms.__file__).parents[1]),
+    }
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "\\xb5V \\xfc\n", "\\u65e5\\u672c\n")
+
+
+# --- terminals and spreadsheets ------------------------------------------------------------------
+
+
+def test_control_characters_never_reach_a_terminal_raw(
+    theirs: Run, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    nasty = "\x1b]0;owned\x07\x1b[2J\r\x9b31m\u202e"
+    excluded = [{"item_id": "1", "eeg_id": "1", "stage": "read", "reason": nasty}]
+    rewrite(theirs, command=f"python {nasty}", excluded=excluded, finished=nasty)
+    for arguments in (["ls"], ["show", "latest"], ["diff", "latest", "latest"], ["verify", "latest"]):
+        call(outputs, *arguments)
+        out, err = capsys.readouterr()
+        assert not [c for c in out + err if not c.isprintable() and c not in "\n\t"]
+    assert printable("a\tb\nc") == "a\tb\nc"
+    assert printable("\x1b[31m") == "\\x1b[31m"
+
+
+RISKY = [
+    "=cmd|'/C calc'!A0",
+    "+1+1",
+    "-2+3",
+    "@SUM(A1)",
+    "\t=1",
+    "\r=1",
+    "'quoted",
+    "''",
+    "'",
+    "=",
+    "a=b",
+]
+SAFE = ["-5", "+5", "-1.5e-3", "-abc_1", "abc", "1e5", "-"]
+
+
+def test_free_text_is_harmless_to_a_spreadsheet_and_reads_back_as_it_was() -> None:
+    for text in RISKY + SAFE:
+        assert as_it_was(harmless(text)) == text
+        assert not harmless(text).startswith(("=", "@", "\t", "\r"))
+    assert [harmless(text) for text in SAFE] == SAFE
+    assert harmless("=1") == "'=1"
+    frame = pd.DataFrame({"text": RISKY, "number": np.arange(len(RISKY)) - 5.5})
+    written = csv_bytes(frame)
+    pd.testing.assert_frame_equal(read_csv(written), frame.astype({"text": read_csv(written)["text"].dtype}))
+    assert b"\n'=cmd" in written
+    assert b"-5.5\n" in written
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))

@@ -40,8 +40,9 @@ from references import (
 import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.engine.evaluate import evaluate, row_of, stacked
+from hms.quality.grading import FLAGS, ITEM_FLAGS
 from hms.quality.inspection import SPECTRAL_CONTEXT_S
-from hms.quality.ledger import FLAGS, ITEM_FLAGS, Ledger, make_ledger
+from hms.quality.ledger import Ledger, make_ledger
 from hms.sources.base import Segment, read_segment
 from hms.sources.synthetic import draft_recordings, simulate
 from hms.sources.synthetic.artifacts import heartbeat
@@ -331,8 +332,8 @@ class Bench:
     def flags(self, rows: Sequence[dict[str, NDArray]]) -> list[list[set[str]]]:
         """Return the flags of each row's electrodes, and behind them those of the item."""
         ledger = self.ledger(rows)
-        channels = [set(text.split(";")) - {""} for text in ledger.channels["flags"]]
-        items = [set(text.split(";")) & set(ITEM_FLAGS) for text in ledger.items["flags"]]
+        channels = [set(text.split(";")) - {""} for text in ledger.channels["raised"]]
+        items = [set(text.split(";")) & set(ITEM_FLAGS) for text in ledger.items["raised"]]
         n = len(CHANNELS)
         return [[*channels[i * n : i * n + N_EEG], items[i]] for i in range(len(rows))]
 
@@ -666,7 +667,7 @@ def print_grades(n: int, overrides: Sequence[str]) -> None:
 def print_by_measure(ledger: pd.DataFrame, groups: Mapping[str, NDArray[np.bool_]]) -> None:
     """Print by how many points more items of a class are poor, in all and with one flag, and the verdict."""
     bad = ledger["grade"].isin(["poor", "unusable"]).to_numpy()
-    flags = ledger["flags"].fillna("").str.split(";").map(set).tolist()
+    flags = ledger["raised"].fillna("").str.split(";").map(set).tolist()
     raised = {flag: np.array([flag in names for names in flags]) for flag in FLAGS}
     rest = groups["the other four"]
     print(

@@ -77,7 +77,7 @@ def make_ledger(
     if graded:
         flags = rng.choice(FLAGS, n) if n else np.array([], str)
         ledger["grade"] = [GRADES[min(len([p for p in f.split(";") if p]), 3)] for f in flags]
-        ledger["flags"] = flags
+        ledger["raised"] = flags
     ledger["nan_share"] = np.where(rng.random(n) < 0.05, rng.random(n) * 0.1, 0)
     ledger["max_abs_uv"] = rng.lognormal(5, 0.6, n)
     ledger["x_share_0"], ledger["x_share_1"] = 0.01, 0.0125
@@ -187,7 +187,7 @@ def _channels(items: pd.DataFrame) -> bytes:
             "channel": np.tile(names, len(items)),
         }
     )
-    table["flags"] = np.where(np.arange(len(table)) % 17 == 0, "flat", "")
+    table["raised"] = np.where(np.arange(len(table)) % 17 == 0, "flat", "")
     return table.to_parquet(index=False)
 
 

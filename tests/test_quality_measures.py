@@ -94,6 +94,19 @@ def test_three_flat_seconds_are_not_five():
     assert measure(eeg)["flat_ptp_uv"][2] > 20
 
 
+@pytest.mark.parametrize(
+    ("start", "n_samples", "share"),
+    [(2400, 2000, 1.0), (2400, 1000, 0.5), (0, 2000, 0.0), (1400, 1400, 0.2), (2400, 600, 0.0)],
+)
+def test_flat_stretches_count_by_their_share_of_the_window(start: int, n_samples: int, share: float):
+    """A window of 10 s from 12 s on: all of it, half, none, two seconds; three seconds are no stretch."""
+    eeg = brain()
+    eeg[2, start : start + n_samples] = 12.5
+    found = measure(eeg, window=slice(2400, 4400), spectral=slice(1800, 5000))["window_flat_share"]
+    assert found[2] == pytest.approx(share)
+    assert np.delete(found, 2).max() == 0
+
+
 def test_a_gap_is_no_flat_stretch():
     """Ten seconds of NaN are bridged by a straight line, which counts as a gap alone."""
     eeg = brain()
@@ -125,23 +138,25 @@ def test_a_step_is_a_jump_and_a_tone_or_noise_is_none():
     assert found["jump_uv"][2] == 0
 
 
-@pytest.mark.parametrize("start", [200, 5800])
-def test_a_spike_outside_the_spectral_span_is_compared_with_the_steps_of_its_burst(start: int):
-    """A burst of 4 s that the spectra do not see: its steps of 200 µV are usual, one of 700 µV is not.
-
-    What is usual is told by all samples that were read, wherever they are.
-    """
+def test_steps_are_those_of_the_window_and_a_second_on_either_side():
+    """A step of 700 µV counts half a second before the window, and not two seconds before."""
     eeg = brain()
-    saw = np.tile([0, 200, 0, -200], 200)
-    eeg[:2, start : start + 800] += saw
-    eeg[1, start + 401] += 500
-    steps = np.diff(eeg[:2].astype(np.float32), axis=1)
-    expected = np.abs(steps).max(axis=1) - 6 * np.sqrt(np.square(steps).mean(axis=1))
-    jump = measure(eeg, window=slice(2400, 4400), spectral=slice(1400, 5400))["jump_uv"]
-    assert expected[0] < 0
-    assert jump[0] == 0
-    assert jump[1] == pytest.approx(expected[1], rel=1e-4)
-    assert jump[1] > 100
+    span = {"window": slice(2400, 4400), "spectral": slice(1800, 5000)}
+    eeg[1, 2300:] += 700
+    assert measure(eeg, **span)["jump_uv"][1] > 500
+    eeg = brain()
+    eeg[1, 2000:] += 700
+    assert measure(eeg, **span)["jump_uv"][1] == 0
+
+
+def test_a_spike_that_neighbours_share_is_no_jump_of_an_electrode():
+    """A step of 300 µV at Fp1 alone stands; of it 50 are its own with 250 µV at the three beside it."""
+    eeg = brain()
+    eeg[0, 4000:] += 300
+    assert measure(eeg)["jump_uv"][0] > 200
+    for name in ("Fp2", "F7", "F3"):
+        eeg[EEG_CHANNELS.index(name), 4000:] += 250
+    assert measure(eeg)["jump_uv"][0] < 50
 
 
 def test_drift_is_the_range_of_the_means_of_two_seconds():
@@ -195,6 +210,64 @@ def test_spectra_are_taken_of_the_span_they_are_given():
     inside = measure(eeg, spectral=slice(1400, 5400))["hf_uv"]
     assert inside == pytest.approx(measure(brain(), spectral=slice(1400, 5400))["hf_uv"])
     assert (measure(eeg)["hf_uv"] > 3 * inside).all()
+
+
+# --- muscle --------------------------------------------------------------------------------------
+
+
+def emg(rms_uv: float, seed: int = 1) -> np.ndarray:
+    """Return noise of 20 to 80 Hz."""
+    freqs = np.fft.rfftfreq(N, 1 / SFREQ)
+    spectrum = np.fft.rfft(np.random.default_rng(seed).standard_normal(N)) * ((freqs >= 20) & (freqs <= 80))
+    noise = np.fft.irfft(spectrum, n=N)
+    return rms_uv * noise / noise.std()
+
+
+@pytest.mark.parametrize("rms_uv", [10, 20, 45])
+def test_muscle_is_stated_as_its_rms_of_20_to_80_hz_at_its_own_electrode(rms_uv: float):
+    """Within 10 %, the noise of two bands of 7 and 8 Hz over 34 s; the neighbours stay under 3 µV."""
+    eeg = brain()
+    eeg[5] += emg(rms_uv)
+    found = measure(eeg)["muscle_uv"]
+    expected = np.hypot(rms_uv, np.sqrt(2 * 60 / 100))  # the noise of both electrodes, 1 µV up to 100 Hz
+    assert found[5] == pytest.approx(expected, rel=0.1)
+    assert np.delete(found[:19], 5).max() < 3
+    assert np.isnan(found[19])
+
+
+def test_noise_of_the_reference_is_no_muscle():
+    """The same 40 µV in all electrodes leave no derivation with any."""
+    eeg = brain()
+    eeg[:19] += emg(40)
+    assert measure(eeg)["muscle_uv"][:19].max() < 3
+
+
+def test_sharp_waves_are_no_muscle_though_they_have_high_frequencies():
+    """Bells of 60 ms and 400 µV, four a second at one electrode: their spectrum ends before 60 Hz."""
+    eeg = brain()
+    for start in range(0, N - 12, 50):
+        eeg[5, start : start + 12] += 400 * np.hanning(12)
+    found = measure(eeg)
+    assert found["hf_uv"][5] > 10
+    assert found["muscle_uv"][5] < 3
+
+
+@pytest.mark.parametrize("tone_hz", [42.5, 67])
+def test_a_tone_is_no_muscle(tone_hz: float):
+    """It stands in one of the two bands; the other holds what the EEG has there, 1 to 6 µV."""
+    eeg = brain()
+    eeg[5] += 40 * np.sin(2 * np.pi * tone_hz * T)
+    assert measure(eeg)["muscle_uv"][5] < 6.5
+
+
+def test_muscle_is_found_where_the_recorder_kept_nothing_above_60_hz():
+    """What is not there is left out of account, not taken for quiet."""
+    sos = scipy.signal.butter(12, 55, fs=SFREQ, output="sos")
+    eeg = brain()
+    eeg[5] += emg(20)
+    found = measure(scipy.signal.sosfiltfilt(sos, eeg, axis=1))["muscle_uv"]
+    assert found[5] == pytest.approx(20, rel=0.15)
+    assert np.delete(found[:19], 5).max() < 6.5
 
 
 # --- correlations --------------------------------------------------------------------------------
@@ -265,13 +338,27 @@ def test_an_electrode_that_holds_a_value_does_not_count_among_the_neighbours(fla
     assert np.nanmax(np.abs(others)) < 1
 
 
+def test_an_electrode_of_its_own_is_loud_and_what_all_share_is_not():
+    """200 µV in all change nothing; noise of ten times the differences is 20 dB over them."""
+    eeg = brain()
+    quiet = measure(eeg)
+    eeg[:19] += 200 * np.sin(2 * np.pi * 3 * T)
+    shared = measure(eeg)
+    np.testing.assert_allclose(shared["own_uv"][:19], quiet["own_uv"][:19], rtol=0.02)
+    cz = EEG_CHANNELS.index("Cz")
+    eeg[cz] += 10 * np.median(quiet["own_uv"][:19]) * np.random.default_rng(5).standard_normal(N)
+    assert measure(eeg)["own_db"][cz] == pytest.approx(20, abs=2)
+
+
 def test_a_lateralised_pattern_is_no_loud_electrode():
     """A field that falls off smoothly over one side stays under 6 dB at its peak."""
     eeg = brain()
     left = {"T3": 4.0, "F7": 3.0, "T5": 3.0, "C3": 3.0, "F3": 2.0, "P3": 2.0, "Fp1": 1.8, "O1": 1.8}
     for name, gain in left.items():
         eeg[EEG_CHANNELS.index(name)] *= gain
-    assert measure(eeg)["gain_db"][:19].max() < 6
+    found = measure(eeg)
+    assert found["gain_db"][:19].max() < 6
+    assert found["own_db"][:19].max() < 8
 
 
 def test_the_heart_in_an_electrode_correlates_with_the_ekg():

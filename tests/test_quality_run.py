@@ -17,7 +17,7 @@ from hms.engine.job import Task
 from hms.engine.pools import loky as parallel
 from hms.errors import ConfigError, TooManyFailures
 from hms.quality.channels import CHANNEL_MEASURES
-from hms.quality.ledger import FLAGS, GRADES
+from hms.quality.grading import FLAGS, GRADES
 from hms.results.run import Run
 from hms.stages.measures import OBSERVATIONS, Measures
 
@@ -101,7 +101,7 @@ def test_a_nan_only_recording_among_others_is_the_only_one_without_measures(prep
 def test_recordings_of_derivations_are_used_and_said_to_be_unmeasured(prepare: Prepare, tmp_path: Path):
     """Their electrodes cannot be looked at; the run says so instead of calling the input good."""
     run = prepare(bipolar_set(tmp_path / "d"), "folds=none")
-    assert run.qc["flags"].tolist() == ["unmeasured"] * 3
+    assert run.qc["raised"].tolist() == ["unmeasured"] * 3
     assert run.qc["grade"].tolist() == ["usable"] * 3
     assert run.qc["n_electrodes"].tolist() == [0] * 3
     assert run.summary["quality"]["measured"] == 3
@@ -109,22 +109,22 @@ def test_recordings_of_derivations_are_used_and_said_to_be_unmeasured(prepare: P
 
 
 def test_gaps_of_derivations_are_seen_in_window_and_context(prepare: Prepare, tmp_path: Path):
-    """The window is from 20 to 30 s; 2 s of NaN in it are a fifth, 2 s before it lie in the context."""
+    """The window is from 20 to 30 s; 3 s of NaN in it are three tenths, 3 s before it lie in the context."""
     folder = bipolar_set(tmp_path / "d")
-    for name, start in (("1001", 25 * 200), ("1002", 15 * 200)):
+    for name, start in (("1001", 25 * 200), ("1002", 14 * 200)):
         path = folder / "train_eegs" / f"{name}.parquet"
         table = pd.read_parquet(path)
-        table.iloc[start : start + 400] = np.nan
+        table.iloc[start : start + 600] = np.nan
         table.to_parquet(path)
     run = prepare(folder, "folds=none")
-    assert run.qc["window_nan_share"].tolist() == pytest.approx([0, 0.2, 0])
+    assert run.qc["window_nan_share"].tolist() == pytest.approx([0, 0.3, 0])
     assert run.qc["nan_share"].tolist()[0] == 0
     assert run.qc["nan_share"].tolist()[1] == pytest.approx(run.qc["nan_share"].tolist()[2])
-    assert 2 / 50 < run.qc["nan_share"].tolist()[2] < 0.2
-    assert run.qc["flags"].tolist() == ["unmeasured", "unmeasured;window_gap", "unmeasured"]
+    assert 3 / 50 < run.qc["nan_share"].tolist()[2] < 0.3
+    assert run.qc["raised"].tolist() == ["unmeasured", "unmeasured;lost", "unmeasured"]
     assert run.qc["grade"].tolist() == ["usable", "poor", "usable"]
-    loose = prepare(folder, "folds=none", "qc.item.window_gap=0.3")
-    assert loose.qc["flags"].tolist() == ["unmeasured"] * 3
+    loose = prepare(folder, "folds=none", "qc.item.lost=0.5")
+    assert loose.qc["raised"].tolist() == ["unmeasured"] * 3
 
 
 def test_without_folds_nothing_was_checked_for_leaks(prepare: Prepare, tmp_path: Path):
@@ -265,12 +265,12 @@ def test_strict_refuses_a_leak_with_exit_code_2(command: Callable[..., object], 
 
 
 def test_copies_of_an_item_left_out_still_leak(prepare: Prepare, tmp_path: Path):
-    """The first of three copies is poor by what stands before its window; the other two are a leak."""
+    """The first of three copies is graded by what stands before its window; the other two are a leak."""
     poor = noise(0)
-    poor[[1, 5, 9, 13, 17], 2000:2020] += 900
+    poor[[1, 5, 9, 13, 17], 2000:2020] += 3000
     eegs = [poor, noise(0), noise(0) + 20, noise(3), noise(4)]
     folder = write_set(tmp_path / "d", eegs, [1, 2, 3, 4, 5], [0] * 5)
-    run = prepare(folder, "folds.n_splits=5", "qc.exclude_from=poor")
+    run = prepare(folder, "folds.n_splits=5", "qc.exclude_from=poor", "qc.grading.poor=[large]")
     assert run.excluded["item_id"].tolist() == ["1000"]
     assert run.summary["leakage"]["examples"] == [["1002", "1001"]]
     assert run.summary["leakage"]["passed"] is False
@@ -284,7 +284,7 @@ def test_copies_of_an_item_left_out_still_leak(prepare: Prepare, tmp_path: Path)
     ("override", "text"),
     [
         ("qc.channel.lin=3", "channel.lin"),
-        ("qc.channel.flat=-1", "above 0"),
+        ("qc.channel.flat=-1", "at least 0 and at most 1"),
         ("qc.exclude_from=bad", "usable, poor, unusable"),
         ("qc.grading.bad_channel=[flatt]", "'flatt' is no flag here (did you mean 'flat'?)"),
         ("qc.grading.poor_bad_channels=1", "poor_bad_channels must be at least usable_bad_channels (3)"),

@@ -301,7 +301,7 @@ def test_entropy_picture_tells_the_median() -> None:
 
 
 def test_channel_shares_count_items_with_any_flag() -> None:
-    table = pd.DataFrame({"channel": ["Fp1", "Fp1", "O2", "O2"], "flags": ["flat", "", "", None]})
+    table = pd.DataFrame({"channel": ["Fp1", "Fp1", "O2", "O2"], "raised": ["flat", "", "", None]})
     assert channel_shares(table) == {"Fp1": 0.5, "O2": 0.0}
 
 

@@ -2,30 +2,37 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
 from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant, filled_up
+from hms.quality.electrodes import FAR, N_BESIDE
 from hms.signal.gaps import bridge, gap_patterns
 
 __all__ = [
     "AMPLITUDE_BLOCK_S",
     "FLAT_BLOCKS",
+    "FLAT_UV",
     "ObservedAmplitudes",
+    "ObservedSteps",
     "bridged",
     "derive_amplitudes",
+    "flat_shares",
     "gap_measures",
     "observe_amplitudes",
+    "observe_steps",
 ]
 
 AMPLITUDE_BLOCK_S = 1.0
 FLAT_BLOCKS = 4
 """Whole seconds that any stretch of 5 s contains at least, wherever it starts."""
 
+
+FLAT_UV = 3.0
+"""Peak to peak that a flat stretch stays within: noise of 0.5 µV SD has 2.8 µV in a second."""
 
 ORDINARY_STEPS = 6.0
 """A step within this many RMS steps is part of what a channel always does."""
@@ -62,8 +69,7 @@ def _longest_run(mask: Mask) -> int:
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 
-@dataclass(frozen=True)
-class ObservedAmplitudes:
+class ObservedAmplitudes(TypedDict):
     """What the measures of amplitudes follow from, of one item.
 
     Attributes
@@ -73,7 +79,6 @@ class ObservedAmplitudes:
     is_broken : bool, shape (20, n); seconds with a gap
     top, bottom : float32, shape (20,), µV; extremes of everything
     n_extreme : shape (20,); how many samples equal the one or the other, whichever is oftener
-    largest_step, mean_step : float32, shape (20,), µV²; squared steps between samples
     """
 
     n_blocks: np.int64
@@ -84,20 +89,18 @@ class ObservedAmplitudes:
     top: Array
     bottom: Array
     n_extreme: NDArray[Any]
-    largest_step: Array
-    mean_step: Array
 
 
 def observe_amplitudes(
-    eeg: Array, is_gap: Mask | None, known: Array, n_block: int, *, n_samples: int
+    eeg: Array, is_broken: Mask | None, known: Array, n_block: int, *, n_samples: int
 ) -> ObservedAmplitudes:
     """Observe the samples of one item themselves.
 
     Parameters
     ----------
     eeg : float32, shape (20, n), µV; gaps bridged
-    is_gap : bool, shape (at least 20, n), or None
-    known : float32, shape (2, 20, at least n_blocks), µV; extremes of each ``n_block`` samples
+    is_broken : bool, shape (at least 20, n_blocks), seconds with a gap; None where there is none
+    known : float32, shape (2, 20, n_blocks), µV; extremes of each ``n_block`` samples
     n_samples : samples that may be read of an item; what a recording does not reach of them
         has no blocks
     """
@@ -105,27 +108,23 @@ def observe_amplitudes(
     n_blocks = blocks.shape[1]
     # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
     n_filled = max(n_samples // n_block, FLAT_BLOCKS)
-    of_blocks = known[:, :, :n_blocks]
-    high, low = of_blocks
+    high, low = known
     of_all = np.array([high.max(axis=1), low.min(axis=1)])
-    broken = _UNBROKEN if is_gap is None else blocks_of(is_gap[: len(eeg)], blocks.shape[2]).any(axis=2)
-    largest_step, mean_step = squared_steps(eeg)
-    return ObservedAmplitudes(
-        n_blocks=np.int64(n_blocks),
-        means=filled_up(block_means(blocks), n_filled),
-        high=filled_up(high, n_filled),
-        low=filled_up(low, n_filled),
-        is_broken=filled_up(np.asarray(broken), n_filled),
-        top=of_all[0],
-        bottom=of_all[1],
-        n_extreme=_n_equal(blocks, of_blocks, of_all),
-        largest_step=largest_step,
-        mean_step=mean_step,
-    )
+    broken = _UNBROKEN if is_broken is None else is_broken[: len(eeg)]
+    return {
+        "n_blocks": np.int64(n_blocks),
+        "means": filled_up(block_means(blocks), n_filled),
+        "high": filled_up(high, n_filled),
+        "low": filled_up(low, n_filled),
+        "is_broken": filled_up(broken, n_filled),
+        "top": of_all[0],
+        "bottom": of_all[1],
+        "n_extreme": _n_equal(blocks, known, of_all),
+    }
 
 
 def derive_amplitudes(rows: Rows) -> Row:
-    """Return the measures of `ObservedAmplitudes` of many items, see `channel_measures`."""
+    """Return the measures of amplitudes and steps of many items, see `channel_measures`."""
     n_blocks = rows["n_blocks"][:, np.newaxis]
     # Blocks come first: reductions over a short last axis take three times as long.
     means, high, low, is_broken = (
@@ -142,7 +141,7 @@ def derive_amplitudes(rows: Rows) -> Row:
         "ptp_uv": np.take_along_axis(np.sort(ptp, axis=0), n_blocks[np.newaxis] // 2, axis=0)[0],
         "flat_ptp_uv": _calmest(np.where(is_broken, np.inf, ptp), n_blocks),
         "extreme_samples": np.where(top > bottom, rows["n_extreme"], 0),
-        "jump_uv": np.fmax(0, np.sqrt(rows["largest_step"]) - ORDINARY_STEPS * np.sqrt(rows["mean_step"])),
+        "jump_uv": np.fmax(0, rows["own_step"] - ORDINARY_STEPS * np.sqrt(rows["mean_step"])),
     }
 
 
@@ -194,13 +193,73 @@ def _n_equal(blocks: Array, of_blocks: Array, of_all: Array) -> NDArray[Any]:
     return np.asarray(found.reshape(of_all.shape).max(axis=0))
 
 
-def squared_steps(eeg: Array) -> tuple[Array, Array]:
-    """Return the largest squared step between samples of each channel, and the mean of all of them.
+class ObservedSteps(TypedDict):
+    """Steps between samples of one item.
 
-    A product sums squares in half the time of a reduction.
+    Attributes
+    ----------
+    own_step : float32, shape (20,), µV; the largest step of each channel, less the median of what
+        its neighbours step at the same time
+    mean_step : float32, shape (20,), µV²; mean of its squared steps
+    """
+
+    own_step: Array
+    mean_step: Array
+
+
+def observe_steps(eeg: Array) -> ObservedSteps:
+    """Observe the steps of 20 channels, gaps bridged.
+
+    A spike of the brain reaches several electrodes, a step of an electrode itself only one.
     """
     n_steps = eeg.shape[1] - 1
+    if n_steps < 1:
+        return {"own_step": np.zeros(len(eeg), np.float32), "mean_step": np.zeros(len(eeg), np.float32)}
     squares = eeg[:, 1:] - eeg[:, :-1]
-    np.square(squares, out=squares)
-    total = squares @ constant(n_steps, 1.0)
-    return squares.max(axis=1, initial=0), np.asarray(total / np.float32(max(1, n_steps)))
+    np.square(squares, out=squares)  # a product sums squares in half the time of a reduction
+    at, rows = squares.argmax(axis=1), np.arange(len(eeg))
+    together = (eeg[:, at + 1] - eeg[:, at]).T
+    own_step = np.abs(together[rows, rows] - _of_neighbours(together))
+    return {
+        "own_step": own_step,
+        "mean_step": np.asarray(squares @ constant(n_steps, 1 / n_steps), np.float32),
+    }
+
+
+def _of_neighbours(together: Array) -> Array:
+    """Return the median over each channel's neighbours of its row, shape (20, 20) to (20,)."""
+    beside = np.sort(together + FAR, axis=1)
+    middle = N_BESIDE // 2
+    rows = np.arange(len(together))
+    return np.asarray((beside[rows, (N_BESIDE - 1) // 2] + beside[rows, middle]) / 2, np.float32)
+
+
+def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: int) -> Array:
+    """Return the share of the window that lies in flat stretches of each channel.
+
+    Parameters
+    ----------
+    known : float32, shape (2, n_channels, n_blocks), µV; extremes of each whole ``n_block`` samples
+    is_broken : bool, shape (n_channels, n_blocks); blocks with a gap, which are not flat
+    window : samples of the window
+
+    Returns
+    -------
+    float32, shape (n_channels,)
+        Flat is a stretch of `FLAT_BLOCKS` blocks or more each within `FLAT_UV`.
+    """
+    n_blocks = known.shape[2]
+    is_calm = known[0] - known[1] < FLAT_UV
+    if is_broken is not None:
+        is_calm &= ~is_broken
+    if n_blocks < FLAT_BLOCKS or not is_calm.any():
+        return np.zeros(known.shape[1], np.float32)
+    n_runs = n_blocks - FLAT_BLOCKS + 1
+    runs = np.logical_and.reduce([is_calm[:, i : i + n_runs] for i in range(FLAT_BLOCKS)])
+    is_flat = np.logical_or.reduce(
+        [np.pad(runs, ((0, 0), (i, FLAT_BLOCKS - 1 - i))) for i in range(FLAT_BLOCKS)]
+    )
+    starts = np.arange(n_blocks) * n_block
+    overlap = np.minimum(starts + n_block, window.stop) - np.maximum(starts, window.start)
+    length = min(window.stop, n_blocks * n_block) - max(window.start, 0)
+    return np.asarray(is_flat @ np.maximum(overlap, 0) / max(1, length), np.float32)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import fields
 from functools import lru_cache
 from typing import Any
 
@@ -44,6 +43,6 @@ def constant(n: int, value: float) -> Array:
     return np.full(n, value, np.float32)
 
 
-def field_names(*observed: type) -> frozenset[str]:
-    """Return the names of the fields of some dataclasses: columns of rows that are no measures."""
-    return frozenset(field.name for kind in observed for field in fields(kind))
+def field_names(*observed: Any) -> frozenset[str]:
+    """Return the keys of some typed dictionaries: columns of rows that are no measures."""
+    return frozenset().union(*(kind.__required_keys__ for kind in observed))

@@ -1,26 +1,36 @@
-"""Measures of each channel of a recording as it was read."""
+"""Measures of each channel: of what was read, and of what reaches x."""
 
 from __future__ import annotations
 
 import numpy as np
 
+from hms.competition import CHANNELS
 from hms.quality.amplitudes import derive_amplitudes
 from hms.quality.blocks import QUIET, Array, Rows
+from hms.quality.coherence import derive_coherence, observe_coherence
 from hms.quality.inspection import inspect
 from hms.quality.spectra import derive_spectra
 
 __all__ = ["CHANNEL_MEASURES", "channel_measures", "derive_channels"]
 
 CHANNEL_MEASURES = (
-    "gap_share", "window_gap_share", "longest_gap_s", "max_abs_uv", "offset_uv", "peak_uv", "drift_uv",
-    "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "sd_uv", "line50_db", "line60_db", "hf_uv",
-    "neighbour_corr", "polarity", "twin_corr", "gain_db", "ekg_corr",
+    "gap_share", "window_gap_share", "window_flat_share", "longest_gap_s", "max_abs_uv", "offset_uv",
+    "peak_uv", "drift_uv", "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "sd_uv", "line50_db",
+    "line60_db", "hf_uv", "muscle_uv", "neighbour_corr", "polarity", "twin_corr", "gain_db", "own_uv",
+    "own_db", "ekg_corr",
 )  # fmt: skip
 """Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
 
+_READY = ("gap_share", "window_gap_share", "window_flat_share", "longest_gap_s")
+
 
 def channel_measures(
-    eeg: Array, *, sfreq: float, window: slice = slice(None), spectral: slice = slice(None)
+    eeg: Array,
+    *,
+    sfreq: float,
+    window: slice = slice(None),
+    spectral: slice = slice(None),
+    filtered: Array | None = None,
 ) -> dict[str, Array]:
     """Measure each channel of a recording.
 
@@ -32,15 +42,19 @@ def channel_measures(
     sfreq : float
         Sampling rate in Hz.
     window : slice
-        Samples of the window, for window_gap_share.
+        Samples of the window.
     spectral : slice
-        Samples that spectra and correlations are taken of, at least 2 s: the measures from
-        sd_uv on.
+        Samples that spectra are taken of, at least 2 s.
+    filtered : float32, shape (20, n), µV; the window after filter and clipping, None for `eeg` there
 
     Returns
     -------
     dict of float32, shape (20,)
+        Of what was read
+
         gap_share, window_gap_share : share of samples missing, of all and of the window
+        window_flat_share : share of the window in stretches of 4 whole seconds or more that each
+            stay within 3 µV
         longest_gap_s : seconds of the longest gap
         max_abs_uv : largest absolute sample
         offset_uv : mean; peak_uv : largest distance of a sample from it
@@ -49,35 +63,55 @@ def channel_measures(
             (5 s that do not change hold 4 whole seconds wherever they start)
         extreme_samples : how often the largest or the smallest value occurs, whichever is oftener;
             0 for a channel of one value
-        jump_uv : largest step between samples less 6 times their RMS; a tone or muscle has none
         drift_uv : range of the means of 2 s
+
+        Of the window and 1 s on either side
+
+        jump_uv : largest step between samples that no neighbour shares, less 6 times the RMS of the
+            steps; a tone, muscle and a spike of the brain have none
+
+        Of the window and 3 s on either side
+
         sd_uv : standard deviation between 1 and 20 Hz
         line50_db, line60_db : power density within 0.5 Hz of the mains over that 3 to 8 Hz beside it
         hf_uv : RMS between 25 and 95 Hz without the mains
-        neighbour_corr : best correlation with a neighbouring electrode, 1-20 Hz
-        polarity : correlation with the sum of the neighbours, each scaled to the same amplitude
-        twin_corr : largest absolute correlation with any other electrode
-        gain_db : sd_uv over the geometric mean of the neighbours'
+        muscle_uv : RMS that 20 to 80 Hz would have with the density of the quieter of two bands,
+            39 to 46 and 64 to 72 Hz, in the quietest difference to a neighbour
         ekg_corr : absolute correlation with the EKG, 8-40 Hz; NaN where that is a tone
 
-        The last five are NaN for the EKG and where a channel does not change.
+        Of what reaches x: the filtered, clipped electrodes in the window; NaN for those that the
+        montage does not use
+
+        neighbour_corr : best correlation with a neighbouring electrode
+        polarity : correlation with the sum of the neighbours, each scaled to the same amplitude
+        twin_corr : largest absolute correlation with any other electrode
+        gain_db : standard deviation over the geometric mean of the neighbours'
+        own_uv : standard deviation of the quietest difference to a neighbour
+        own_db : own_uv over the geometric mean of the neighbours'
+
+        The last seven are NaN for the EKG and where a channel does not change.
 
     References
     ----------
     Bigdely-Shamlo et al., Front Neuroinform 9:16 (2015) (PREP): correlation with other
-    electrodes, power at high frequencies. Gramfort et al., Front Neurosci 7:267 (2013) (MNE):
-    peak to peak for flat segments. Limits on amplitudes relative to the *neighbours* rather
-    than to all channels, because a lateralised pattern is large on one side.
+    electrodes. Gramfort et al., Front Neurosci 7:267 (2013) (MNE): peak to peak for flat
+    segments. Whitham et al., Clin Neurophysiol 118:1877 (2007): above 20 Hz scalp EEG is
+    mostly muscle, by comparison with paralysed subjects; Goncharova et al., Clin Neurophysiol
+    114:1580 (2003): its spectrum is broad from 20 to 80 Hz. Limits on amplitudes relative to
+    the *neighbours*, because a lateralised pattern is large on one side.
     """
     seen = inspect(eeg, sfreq=sfreq, window=window, spectral=spectral)
-    rows = {name: value[np.newaxis] for name, value in seen.channels.items()}
+    cleaned = eeg[:, window] if filtered is None else filtered
+    observed = {**seen.channels, **observe_coherence(np.nan_to_num(cleaned), CHANNELS)}
+    rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}
     return {name: values[0] for name, values in derive_channels(rows).items()}
 
 
 def derive_channels(rows: Rows) -> dict[str, Array]:
     """Return the measures of the channels of many items, see `channel_measures`; shape (n_items, 20)."""
     with np.errstate(**QUIET, divide="ignore"):
-        found = {name: rows[name] for name in ("gap_share", "window_gap_share", "longest_gap_s")}
+        found = {name: rows[name] for name in _READY}
         found |= derive_amplitudes(rows)
         found |= derive_spectra(rows)
+        found |= derive_coherence(rows)
     return {name: found[name].astype(np.float32) for name in CHANNEL_MEASURES}

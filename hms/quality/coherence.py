@@ -1,27 +1,139 @@
-"""How electrodes go together: with those beside them, with any other, with the EKG."""
+"""How electrodes go together: with those beside them, with any other, with the EKG.
+
+What an electrode shares with all others comes from the reference and leaves no derivation
+with it. So amplitudes are also taken of differences: an electrode's *own* amplitude is that of
+the quietest difference to a neighbour, as whatever is in the electrode is in each of them.
+"""
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TypedDict
+
 import numpy as np
+from numpy.typing import NDArray
 
-from hms.quality.blocks import Array, Row
-from hms.quality.electrodes import BESIDE, IS_EKG, NOT_BESIDE, OTHER
+from hms.competition import CHANNELS
+from hms.quality.blocks import Array, Row, Rows, constant
+from hms.quality.electrodes import BESIDE, IS_EKG, N_EEG, NEIGHBOUR_ROWS, NOT_BESIDE, OTHER
 
-__all__ = ["SILENT_UV", "ekg_correlation", "electrode_correlations", "gain_db"]
+__all__ = [
+    "SILENT_UV",
+    "THINNED",
+    "ObservedCoherence",
+    "derive_coherence",
+    "ekg_correlation",
+    "observe_coherence",
+    "quietest_difference",
+]
 
 SILENT_UV = 1e-3
 """What a transform in float32 leaves of a channel that does not change, at any offset, is less."""
 
+SAME_SHARE = 1e-5
+"""Power of a difference of two electrodes, of their own, that rounding in float32 may leave."""
+
+THINNED = 4
+"""Every so many samples tell a covariance: 50 a second of what ends at 20 Hz, and 500 of a window."""
+
+_TO = NEIGHBOUR_ROWS.ravel()
+_FROM = np.repeat(np.arange(len(CHANNELS)), NEIGHBOUR_ROWS.shape[1])
 
 TONE_BINS, TONE_SHARE = 3, 0.4
 """An EKG of whose power in that band three bins of 0.5 Hz hold more than this share is hum or a
 rhythm of the EEG: the QRS complexes of real and synthetic EKG leave them 0.30 at most."""
 
 
-def gain_db(sd_uv: Array) -> Array:
+class ObservedCoherence(TypedDict):
+    """Covariances of the electrodes that reach x, of one item.
+
+    Attributes
+    ----------
+    products : float32, shape (20, 20), µV²; covariances of the filtered electrodes in the window,
+        0 for those that the montage does not use
+    """
+
+    products: Array
+
+
+def observe_coherence(eeg: Array, channels: Sequence[str]) -> ObservedCoherence:
+    """Observe filtered electrodes in the window.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV
+    channels : names of the rows; the pairs of a bipolar recording take no part
+    """
+    rows, places = _places(tuple(channels))
+    products = np.zeros((len(CHANNELS), len(CHANNELS)), np.float32)
+    found = np.ascontiguousarray(eeg[rows, ::THINNED] if len(rows) < len(eeg) else eeg[:, ::THINNED])
+    n_samples = max(1, found.shape[1])
+    # Filtered electrodes are near zero on average: taking that off afterwards costs no digits.
+    means = found @ constant(found.shape[1], 1 / n_samples)
+    products[places] = found @ found.T / np.float32(n_samples) - means * means[:, np.newaxis]
+    return {"products": products}
+
+
+@lru_cache(maxsize=32)
+def _places(channels: tuple[str, ...]) -> tuple[list[int], tuple[NDArray[np.intp], ...]]:
+    """Return which rows are electrodes, and where they stand in a matrix of the 20 channels."""
+    rows = [row for row, name in enumerate(channels) if name in CHANNELS[:N_EEG]]
+    at = np.array([CHANNELS.index(channels[row]) for row in rows], np.intp)
+    return rows, np.ix_(at, at)
+
+
+def derive_coherence(rows: Rows) -> Row:
+    """Return what the covariances of many items tell, each of shape (n_items, 20).
+
+    Returns
+    -------
+    dict
+        NaN for channels that the montage does not use, that do not change, and for the EKG;
+        see `hms.quality.channels.channel_measures`
+    """
+    products = rows["products"]
+    power = np.diagonal(products, axis1=1, axis2=2)
+    alive = power > SILENT_UV**2
+    own_uv = np.sqrt(quietest_difference(products, alive))
+    found = {
+        **_correlations(products, power, alive),
+        "gain_db": _over_neighbours_db(np.sqrt(power), alive),
+        "own_uv": own_uv,
+        "own_db": _over_neighbours_db(own_uv, alive & (own_uv > SILENT_UV)),
+    }
+    silent = ~alive | IS_EKG
+    return {name: np.where(silent, np.float32(np.nan), values) for name, values in found.items()}
+
+
+def quietest_difference(products: Array, alive: NDArray[np.bool_]) -> Array:
+    """Return the smallest power of a difference of each electrode to a living neighbour.
+
+    Parameters
+    ----------
+    products : float32, shape (..., 20, 20); covariances
+    alive : bool, shape (..., 20); which electrodes change
+
+    Returns
+    -------
+    float32, shape (..., 20)
+        The power of the electrode itself where no neighbour lives.
+    """
+    power = np.diagonal(products, axis1=-2, axis2=-1)
+    together = products.reshape(*products.shape[:-2], -1).take(_FROM * len(CHANNELS) + _TO, axis=-1)
+    both = power.take(_FROM, axis=-1) + power.take(_TO, axis=-1)
+    difference = both - 2 * together
+    difference[difference < SAME_SHARE * both] = 0
+    difference[~alive.take(_TO, axis=-1)] = np.inf
+    by_neighbour = np.moveaxis(difference.reshape(*power.shape, -1), -1, 0)
+    nearest = functools.reduce(np.minimum, by_neighbour)  # a third of the time of a short last axis
+    return np.where(np.isfinite(nearest), nearest, power)
+
+
+def _over_neighbours_db(amplitude: Array, alive: NDArray[np.bool_]) -> Array:
     """Return each amplitude over the geometric mean of its living neighbours', dB; shape (n_items, 20)."""
-    alive = sd_uv > SILENT_UV
-    level = np.where(alive, 20 * np.log10(sd_uv), 0)
+    level = np.where(alive, 20 * np.log10(amplitude), 0)
     expected = _of_neighbours(level) / _of_neighbours(alive.astype(np.float32))
     return np.where(alive, level - expected, np.float32(np.nan))
 
@@ -31,25 +143,16 @@ def _of_neighbours(values: Array) -> Array:
     return np.asarray((BESIDE @ values[..., np.newaxis])[..., 0])
 
 
-def electrode_correlations(products: Array) -> Row:
-    """Return the correlations of electrodes with their neighbours and with any other, shape (n_items, 20).
-
-    Parameters
-    ----------
-    products : float32, shape (n_items, 20, 20); real parts of the cross-spectra, summed over a band
-    """
-    power = np.diagonal(products, axis1=1, axis2=2)
-    alive = power > 0
+def _correlations(products: Array, power: Array, alive: NDArray[np.bool_]) -> Row:
+    """Return the correlations of electrodes with their neighbours and with any other, shape (n_items, 20)."""
     inverse = np.where(alive, 1 / np.sqrt(power), np.float32(0))
     corr = products * inverse[:, np.newaxis] * inverse[..., np.newaxis]
     beside = (BESIDE * corr).sum(axis=2), ((BESIDE @ corr) * BESIDE).sum(axis=2)
-    found = {
+    return {
         "neighbour_corr": (corr + NOT_BESIDE).max(axis=2),
         "polarity": beside[0] / np.sqrt(beside[1]),
         "twin_corr": np.abs(corr * OTHER).max(axis=2),
     }
-    silent = ~alive | IS_EKG
-    return {name: np.where(silent, np.float32(np.nan), values) for name, values in found.items()}
 
 
 def ekg_correlation(products: Array, power: Array, by_bin: Array) -> Array:

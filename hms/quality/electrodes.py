@@ -5,11 +5,24 @@ from __future__ import annotations
 from itertools import pairwise
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.quality.blocks import Mask
 
-__all__ = ["BESIDE", "IS_EKG", "IS_LEFT", "IS_RIGHT", "NEIGHBOURS", "NOT_BESIDE", "N_EEG", "OTHER"]
+__all__ = [
+    "BESIDE",
+    "FAR",
+    "IS_EKG",
+    "IS_LEFT",
+    "IS_RIGHT",
+    "NEIGHBOURS",
+    "NEIGHBOUR_ROWS",
+    "NOT_BESIDE",
+    "N_BESIDE",
+    "N_EEG",
+    "OTHER",
+]
 
 _GRID = (
     (None, "Fp1", None, "Fp2", None),
@@ -42,8 +55,26 @@ BESIDE[:N_EEG, :N_EEG] = NEIGHBOURS
 NOT_BESIDE = np.where(BESIDE > 0, np.float32(0), np.float32(-3))
 """Added to a correlation, keeps electrodes that are no neighbours from being the best."""
 
+FAR = np.where(BESIDE > 0, np.float32(0), np.float32(np.inf))
+FAR[N_EEG:, N_EEG:] = 0
+"""Added to values of electrodes, puts those that are no neighbours last; the EKG is its own."""
+
+N_BESIDE = np.isfinite(FAR).sum(axis=1)
+"""intp, shape (20,): how many neighbours each channel has."""
+
 OTHER = np.ones_like(BESIDE) - np.eye(len(CHANNELS), dtype=np.float32)
 IS_EKG = np.arange(len(CHANNELS)) >= N_EEG
 OTHER[IS_EKG] = OTHER[:, IS_EKG] = 0
 IS_LEFT = np.array([name[-1] in "1357" for name in EEG_CHANNELS])
 IS_RIGHT = np.array([name[-1] in "2468" for name in EEG_CHANNELS])
+
+
+def _neighbour_rows() -> NDArray[np.intp]:
+    """Return the neighbours of each channel, repeated to as many for each; the EKG is its own."""
+    rows = [np.flatnonzero(beside) for beside in NEIGHBOURS] + [np.array([len(EEG_CHANNELS)])]
+    most = max(map(len, rows))
+    return np.array([np.resize(row, most) for row in rows], np.intp)
+
+
+NEIGHBOUR_ROWS = _neighbour_rows()
+"""intp, shape (20, 4): the neighbours of each channel by their rows, some twice."""

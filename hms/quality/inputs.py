@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
-from hms.quality.amplitudes import ObservedAmplitudes
-from hms.quality.blocks import Array, Mask, Row, Rows, field_names
+from hms.quality.amplitudes import ObservedAmplitudes, ObservedSteps
+from hms.quality.blocks import QUIET, Array, Mask, Row, Rows, field_names
 from hms.quality.channels import derive_channels
-from hms.quality.coherence import SILENT_UV
+from hms.quality.coherence import SILENT_UV, ObservedCoherence, observe_coherence
 from hms.quality.electrodes import IS_LEFT, IS_RIGHT, N_EEG
 from hms.quality.inspection import Inspection
 from hms.quality.signature import signatures, window_samples
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["INPUT_OBSERVATIONS", "ObservedInput", "derive_input", "observe_input"]
 
 
-@dataclass(frozen=True)
-class ObservedInput:
+class ObservedInput(TypedDict):
     """What else the measures of the input follow from, of one item.
 
     Attributes
@@ -39,7 +37,9 @@ class ObservedInput:
     window_samples: Array
 
 
-INPUT_OBSERVATIONS = field_names(ObservedInput, ObservedAmplitudes, ObservedSpectra)
+INPUT_OBSERVATIONS = field_names(
+    ObservedInput, ObservedAmplitudes, ObservedSteps, ObservedSpectra, ObservedCoherence
+)
 """What is observed of what was read to derive measures from, and is none itself."""
 
 
@@ -68,14 +68,22 @@ def observe_input(
     """
     n_samples = segment.eeg.shape[1]
     nan_share, window_nan_share = _nan_shares(inspection)
+    window = cleaned.eeg[:, cleaned.n_context : cleaned.eeg.shape[1] - cleaned.n_context]
+    observed: ObservedInput = {
+        "present": inspection.present[: len(CHANNELS)],
+        "window_samples": window_samples(cleaned),
+    }
+    with np.errstate(**QUIET):
+        coherence = observe_coherence(window, cleaned.channels)
     return {
-        **vars(ObservedInput(inspection.present[: len(CHANNELS)], window_samples(cleaned))),
+        **observed,
         **inspection.channels,
+        **coherence,
         "nan_share": nan_share,
         "window_nan_share": window_nan_share,
         "n_flat_channels": np.int64(cleaned.dead.sum()),
         "outside_share": np.float64(sum(segment.n_outside) / n_samples),
-        "clipped_share": _clipped_share(cleaned, clip_uv),
+        "clipped_share": _clipped_share(window, clip_uv) if cleaned.reaches_limit else np.float64(0),
     }
 
 
@@ -91,7 +99,7 @@ def derive_input(rows: Rows) -> Row:
     dict
         The `CHANNEL_MEASURES`, each float32 of shape (n_items, 20), NaN for channels that a
         recording lacks, and of the items
-        left_right_db : geometric mean of the left electrodes' sd_uv over the right ones', dB
+        left_right_db : geometric mean of the left electrodes' own_uv over the right ones', dB
             (NaN if a side is dead)
         signature : see `signatures`
     """
@@ -100,7 +108,7 @@ def derive_input(rows: Rows) -> Row:
         values[~rows["present"]] = np.nan
     return {
         **channels,
-        "left_right_db": left_right_db(channels["sd_uv"]),
+        "left_right_db": _left_right_db(channels["own_uv"]),
         "signature": signatures(rows["window_samples"]),
     }
 
@@ -114,11 +122,11 @@ def _nan_shares(seen: Inspection) -> tuple[np.float64, np.float64]:
     return np.float64(is_gap.mean()), np.float64(is_gap[:, seen.window].mean())
 
 
-def left_right_db(sd_uv: Array) -> NDArray[np.float64]:
+def _left_right_db(own_uv: Array) -> NDArray[np.float64]:
     """Return, from shape (n_items, 20), shape (n_items,)."""
-    sd = sd_uv[:, :N_EEG].astype(np.float64)
-    is_alive = sd > SILENT_UV
-    level = 20 * np.log10(np.where(is_alive, sd, 1))
+    own = own_uv[:, :N_EEG].astype(np.float64)
+    is_alive = own > SILENT_UV
+    level = 20 * np.log10(np.where(is_alive, own, 1))
     with np.errstate(invalid="ignore"):
         left, right = (
             np.where(is_alive & side, level, 0).sum(axis=1) / (is_alive & side).sum(axis=1)
@@ -127,8 +135,7 @@ def left_right_db(sd_uv: Array) -> NDArray[np.float64]:
     return np.asarray(left - right)
 
 
-def _clipped_share(cleaned: Cleaned, clip_uv: float | None) -> np.float64:
-    if clip_uv is None or not cleaned.reaches_limit:
+def _clipped_share(window: Array, clip_uv: float | None) -> np.float64:
+    if clip_uv is None:
         return np.float64(0)
-    window = cleaned.eeg[:, cleaned.n_context : cleaned.eeg.shape[1] - cleaned.n_context]
     return np.float64((np.abs(window) >= np.float32(clip_uv)).mean())

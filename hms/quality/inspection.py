@@ -7,9 +7,17 @@ from functools import cached_property, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
-from hms.quality.amplitudes import AMPLITUDE_BLOCK_S, bridged, gap_measures, observe_amplitudes
+from hms.quality.amplitudes import (
+    AMPLITUDE_BLOCK_S,
+    bridged,
+    flat_shares,
+    gap_measures,
+    observe_amplitudes,
+    observe_steps,
+)
 from hms.quality.blocks import QUIET, Array, Mask, Row, blocks_of
 from hms.quality.spectra import BLOCK_S, Bands, bands_of, mean_power, observe_spectra, tapered_blocks
 from hms.signal.levels import extremes
@@ -20,7 +28,13 @@ if TYPE_CHECKING:
 __all__ = ["SPECTRAL_CONTEXT_S", "Inspection", "inspect", "inspect_segment"]
 
 SPECTRAL_CONTEXT_S = 3.0
-"""Spectra and correlations are taken of the window and this much on either side."""
+"""Spectra are taken of the window and this much on either side."""
+
+STEP_CONTEXT_S = 1.0
+"""Steps are looked for in the window and this much on either side."""
+
+SLOW_HZ = 48.0
+"""Transforms below are kept for a look at what the filter leaves of them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +51,9 @@ class Inspection:
         tapered blocks of 2 s without a gap
     bands : what is summed of such powers
     channels : what `derive_channels` takes of the 20 channels
+    names : of the channels
+    slow : complex64, shape (n_channels, n_blocks, n_slow); the transforms up to `SLOW_HZ`
+    lost : float32, shape (n_channels,); share of the window in gaps and flat stretches
     """
 
     is_gap: Mask | None
@@ -45,6 +62,9 @@ class Inspection:
     power: Array
     bands: Bands
     channels: Row
+    names: tuple[str, ...]
+    slow: NDArray[np.complex64]
+    lost: Array
 
     @cached_property
     def is_eeg(self) -> Mask:
@@ -54,7 +74,7 @@ class Inspection:
 
 def inspect_segment(segment: Segment) -> Inspection:
     """Inspect what was read of a recording."""
-    eeg, present = _all_channels(segment)
+    eeg, present, names = _all_channels(segment)
     window, spectral = _spans(segment)
     known = segment.extremes if segment.is_finite_inside and _is_usual(segment) else None
     n_samples = segment.eeg.shape[1]
@@ -64,6 +84,7 @@ def inspect_segment(segment: Segment) -> Inspection:
         window=window,
         spectral=spectral,
         present=present,
+        names=names,
         known=known,
         n_samples=n_samples,
     )
@@ -76,6 +97,7 @@ def inspect(
     window: slice,
     spectral: slice,
     present: Mask | None = None,
+    names: tuple[str, ...] = CHANNELS,
     known: Array | None = None,
     n_samples: int | None = None,
 ) -> Inspection:
@@ -87,12 +109,14 @@ def inspect(
         NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps.
     sfreq, window, spectral : see `channel_measures`
     present : bool, shape (n_channels,); whether the recording has the channel, None for all
+    names : of the channels
     known : the extremes of each second of a recording without gaps, where somebody has looked already
     n_samples : samples that may be read of an item, of which a recording need not reach all
     """
     from scipy.fft import rfft
 
     n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
+    window = slice(*window.indices(eeg.shape[1])[:2])
     n_samples = eeg.shape[1] if n_samples is None else n_samples
     is_gap = None
     if known is None and not (is_finite := np.isfinite(eeg)).all():
@@ -108,17 +132,40 @@ def inspect(
         spectra = rfft(tapered_blocks(eeg[:, spectral], n_spectrum), overwrite_x=True, workers=1)
         power = mean_power(spectra)
         n = len(CHANNELS)
+        known = known[:, :, : max(1, eeg.shape[1] // n_block)]
+        is_broken = None if is_gap is None else np.asarray(blocks_of(is_gap, n_block).any(axis=2))
+        flat = flat_shares(known, is_broken, window, n_block)
         channels = {
             **gap_measures(None if is_gap is None else is_gap[:n], window, sfreq=sfreq),
-            **vars(observe_amplitudes(eeg[:n], is_gap, known[:, :n], n_block, n_samples=n_samples)),
-            **vars(observe_spectra(spectra[:n], power[:n], bands, sfreq=sfreq)),
+            "window_flat_share": flat[:n],
+            **observe_amplitudes(eeg[:n], is_broken, known[:, :n], n_block, n_samples=n_samples),
+            **observe_steps(eeg[:n, _beside(window, STEP_CONTEXT_S, sfreq)]),
+            **observe_spectra(spectra[:n], power[:n], bands, sfreq=sfreq),
         }
+        lost = flat if is_gap is None else flat + is_gap[:, window].mean(axis=1, dtype=np.float32)
         if is_gap is not None:
-            is_broken = np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
-            power = mean_power(np.where(is_broken[:, :, None], np.complex64(0), spectra))
-            n_whole = np.count_nonzero(~is_broken, axis=1)[:, None]
-            power *= (is_broken.shape[1] / np.maximum(n_whole, 1)).astype(np.float32)
-    return Inspection(is_gap, present, window, power, bands, channels)
+            power = _of_whole_blocks(
+                spectra, np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
+            )
+    n_slow = min(spectra.shape[2], 1 + round(SLOW_HZ * n_spectrum / sfreq))
+    return Inspection(
+        is_gap=is_gap,
+        present=present,
+        window=window,
+        power=power,
+        bands=bands,
+        channels=channels,
+        names=names,
+        slow=spectra[:, :, :n_slow].copy(),
+        lost=lost,
+    )
+
+
+def _of_whole_blocks(spectra: NDArray[np.complex64], is_broken: Mask) -> Array:
+    """Return the mean power over blocks without a gap, 0 where there is none; shape (n_channels, n_freqs)."""
+    power = mean_power(np.where(is_broken[:, :, None], np.complex64(0), spectra))
+    n_whole = np.count_nonzero(~is_broken, axis=1)[:, None]
+    return np.asarray(power * (is_broken.shape[1] / np.maximum(n_whole, 1)).astype(np.float32))
 
 
 def _is_usual(segment: Segment) -> bool:
@@ -126,19 +173,20 @@ def _is_usual(segment: Segment) -> bool:
     return segment.channels[: len(CHANNELS)] == CHANNELS
 
 
-def _all_channels(segment: Segment) -> tuple[Array, Mask]:
-    """Return the 20 channels in the order of the files, NaN for those absent, and which are there.
+def _all_channels(segment: Segment) -> tuple[Array, Mask, tuple[str, ...]]:
+    """Return the 20 channels in the order of the files, NaN for those absent, which are there, their names.
 
     Other channels, the pairs of a bipolar recording, follow.
     """
     names, read = segment.channels, segment.eeg[:, segment.inside]
     if _is_usual(segment):
-        return read, _all_present(len(names))
+        return read, _all_present(len(names)), names
     others = [name for name in names if name not in CHANNELS]
-    present = np.array([name in names for name in (*CHANNELS, *others)])
+    ordered = (*CHANNELS, *others)
+    present = np.array([name in names for name in ordered])
     eeg = np.full((len(present), read.shape[1]), np.nan, np.float32)
-    eeg[present] = read[[names.index(name) for name in (*CHANNELS, *others) if name in names]]
-    return eeg, present
+    eeg[present] = read[[names.index(name) for name in ordered if name in names]]
+    return eeg, present, ordered
 
 
 @lru_cache(maxsize=8)
@@ -150,5 +198,11 @@ def _spans(segment: Segment) -> tuple[slice, slice]:
     """Return the window, and what spectra are taken of, counted from the first sample inside."""
     start = segment.n_context - segment.inside.start
     stop = start + segment.n_window
-    beside = round(SPECTRAL_CONTEXT_S * segment.sfreq)
-    return slice(start, stop), slice(max(0, start - beside), stop + beside)
+    window = slice(start, stop)
+    return window, _beside(window, SPECTRAL_CONTEXT_S, segment.sfreq)
+
+
+def _beside(window: slice, seconds: float, sfreq: float) -> slice:
+    """Return a window with so many seconds on either side, as far as they are there."""
+    more = round(seconds * sfreq)
+    return slice(max(0, window.start - more), window.stop + more)

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.quality.blocks import Array, Mask, Row, Rows, field_names
+from hms.quality.coherence import THINNED
+from hms.quality.hum import ObservedLines, hum_shares, line_bins, observe_lines
+from hms.quality.inspection import Inspection
 from hms.quality.spectra import BLOCK_S
 from hms.signal.cwt import frequencies
+from hms.signal.filters import FilterParams
 from hms.signal.levels import extremes
+from hms.signal.montage import Chains, pair_rows
 from hms.signal.wavelets import Cwt, reaches_s
 
 if TYPE_CHECKING:
-    from hms.signal.arrays import Derived, Scalogram, Waveform
+    from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
 
 __all__ = [
     "OUTPUT_OBSERVATIONS",
@@ -29,12 +33,14 @@ __all__ = [
     "observe_output",
 ]
 
+BURST_TIMES, BURST_DERIVATIONS = 3.0, 4
+"""Movement is no matter of one electrode, whose two neighbours in a chain are two derivations or three."""
+
 CONSTANT_SHARE = 1e-12
 """A row in float32 that deviates from its mean by less than this share of it does not change."""
 
 
-@dataclass(frozen=True)
-class ObservedOutput:
+class ObservedOutput(TypedDict):
     """What the measures of the output follow from, of one item.
 
     Attributes
@@ -53,47 +59,104 @@ class ObservedOutput:
     x_high: np.float64
 
 
-OUTPUT_OBSERVATIONS = field_names(ObservedOutput)
+OUTPUT_OBSERVATIONS = field_names(ObservedOutput, ObservedLines)
 """What is observed of what came out to derive measures from, and is none itself."""
 
 
 def observe_output(
+    inspection: Inspection,
+    cleaned: Cleaned,
     derived: Derived,
     scalogram: Scalogram,
     waveform: Waveform,
+    *,
+    derivations: tuple[str, ...],
+    form: Callable[[Array], Array],
+    top_hz: float,
+    edge: np.float64,
 ) -> Row:
     """Observe the derivations, the waveforms and the scaled scalogram.
+
+    Parameters
+    ----------
+    inspection, cleaned, derived, scalogram, waveform : of one item
+    derivations : names of the montage's derivations
+    form : what makes derivations of rows like the cleaned ones, shape (n_channels, n)
+    top_hz : highest frequency of x
+    edge : share of x that missing context touches, see `edge_share`
 
     Returns
     -------
     dict
         What `derive_output` takes, of one item; of the measures, these already
+        edge_share
+        lost_share : share of x that rests on gaps, flat stretches, dead electrodes or missing
+            context: the mean over derivations, each with the larger share of its electrodes
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1
     """
     x = scalogram.x
-    wave_means, wave_covariances = covariances(waveform.x)
-    observed = ObservedOutput(
-        derived.alive,
-        _derivation_ptp(derived),
-        wave_means,
-        wave_covariances,
-        np.float64(x.min()),
-        np.float64(x.max()),
-    )
+    wave_means, wave_covariances = covariances(waveform.x[:, ::THINNED])
+    slow = _slow_rows(inspection, cleaned, line_bins(top_hz, derived.sfreq))
+    observed: ObservedOutput = {
+        "alive": derived.alive,
+        "derivation_ptp": _derivation_ptp(derived),
+        "wave_means": wave_means,
+        "wave_covariances": wave_covariances,
+        "x_low": np.float64(x.min()),
+        "x_high": np.float64(x.max()),
+    }
     return {
-        **vars(observed),
+        **observed,
+        **observe_lines(_formed(slow, form)),
+        "edge_share": edge,
+        "lost_share": 1 - (1 - edge) * (1 - _lost(inspection, cleaned, derived.alive, derivations)),
         "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
         "x_share_1": np.float64(np.count_nonzero(x == 1) / x.size),
     }
 
 
-def derive_output(rows: Rows, chains: tuple[tuple[str, tuple[str, ...]], ...]) -> Row:
+@lru_cache(maxsize=32)
+def _rows(names: tuple[str, ...], channels: tuple[str, ...]) -> NDArray[np.intp]:
+    """Return where a cleaned recording's channels stand among others; those that it lacks: anywhere."""
+    return np.array([names.index(name) if name in names else 0 for name in channels], np.intp)
+
+
+def _slow_rows(inspection: Inspection, cleaned: Cleaned, bins: slice) -> NDArray[np.complex64]:
+    """Return the transforms of what derivations are formed of, shape (n_channels, n_blocks, n_bins)."""
+    slow = inspection.slow
+    if slow.shape[2] < bins.stop:  # of a recording that is shorter than a block
+        return np.zeros((len(cleaned.channels), slow.shape[1], bins.stop - bins.start), np.complex64)
+    return np.asarray(slow[_rows(inspection.names, cleaned.channels), :, bins])
+
+
+def _formed(rows: NDArray[np.complex64], form: Callable[[Array], Array]) -> NDArray[np.complex64]:
+    """Return the transforms of the derivations, shape (n_blocks, n_derivations, n_bins)."""
+    formed = form(rows.view(np.float32).reshape(len(rows), -1)).view(np.complex64)
+    return np.ascontiguousarray(formed.reshape(-1, *rows.shape[1:]).transpose(1, 0, 2))
+
+
+def _lost(inspection: Inspection, cleaned: Cleaned, alive: Mask, derivations: tuple[str, ...]) -> np.float64:
+    """Return the mean over derivations of the share of the window in gaps and flat stretches."""
+    if alive.all() and not inspection.lost.any():
+        return np.float64(0)
+    lost = np.append(inspection.lost[_rows(inspection.names, cleaned.channels)], 0)  # row `NOTHING`, the last
+    anodes, cathodes = pair_rows(cleaned.channels, derivations, cleaned.references)
+    shares = np.where(alive, np.minimum(1, np.maximum(lost[anodes], lost[cathodes])), 1)
+    return np.float64(shares.mean(dtype=np.float64))
+
+
+def derive_output(
+    rows: Rows, chains: Chains, filter_params: FilterParams, *, top_hz: float, sfreq: float
+) -> Row:
     """Return the measures of what came out of many items.
 
     Parameters
     ----------
     rows : what `observe_output` returns, stacked
     chains : chains of the montage
+    filter_params : settings of the filter
+    top_hz : highest frequency of x
+    sfreq : sampling rate in Hz
 
     Returns
     -------
@@ -104,24 +167,41 @@ def derive_output(rows: Rows, chains: tuple[tuple[str, tuple[str, ...]], ...]) -
             (NaN where the montage has no such chains, or one is constant)
         derivation_ptp_min_uv, derivation_ptp_max_uv : median over 2 s of the peak-to-peak
             amplitude of the weakest and of the strongest live derivation of the window
+        burst_uv : how far the largest peak-to-peak amplitude of 2 s is over three times the median,
+            in the derivation that is fourth by it (0 with fewer live ones)
+        hum_share, hum_mean_share : share of a live derivation's power between 1 Hz and the top of
+            x that is in one steady line, see `hms.quality.hum`; the largest, and the mean
         x_is_finite, x_is_constant : of the scaled scalogram
     """
-    ptp = rows["derivation_ptp"]
-    ptp = np.sort(ptp, axis=2)[..., ptp.shape[2] // 2]
+    sorted_ptp = np.sort(rows["derivation_ptp"], axis=2)
+    ptp = sorted_ptp[..., sorted_ptp.shape[2] // 2]
     places = {name: i for i, (name, _) in enumerate(chains)}
     if rows["wave_means"].shape[1] != len(chains):  # of derivations
         places = {}
     sides = (places.get("LL"), places.get("LP")), (places.get("RL"), places.get("RP"))
     corr_ll_lp, corr_rl_rp = correlations(rows["wave_means"], rows["wave_covariances"], sides)
+    hum = hum_shares(rows, filter_params, top_hz=top_hz, sfreq=sfreq)
+    hum = np.where(rows["alive"], hum, np.float32(0)).astype(np.float64)
     return {
+        "hum_share": hum.max(axis=1),
+        "hum_mean_share": hum.sum(axis=1) / np.maximum(1, np.count_nonzero(rows["alive"], axis=1)),
         "dead_derivations": np.count_nonzero(~rows["alive"], axis=1),
         "corr_ll_lp": corr_ll_lp,
         "corr_rl_rp": corr_rl_rp,
         "derivation_ptp_min_uv": np.where(rows["alive"], ptp, np.inf).min(axis=1).astype(np.float64),
         "derivation_ptp_max_uv": np.where(rows["alive"], ptp, -np.inf).max(axis=1).astype(np.float64),
+        "burst_uv": _burst(sorted_ptp[..., -1] - BURST_TIMES * ptp, rows["alive"]),
         "x_is_finite": np.isfinite(rows["x_low"]) & np.isfinite(rows["x_high"]),
         "x_is_constant": rows["x_low"] == rows["x_high"],
     }
+
+
+def _burst(excess: NDArray[Any], alive: Mask) -> NDArray[np.float64]:
+    """Return the excess of the derivation that is `BURST_DERIVATIONS`-th by it; shape (n_items,)."""
+    if excess.shape[1] < BURST_DERIVATIONS:
+        return np.zeros(len(excess))
+    found = np.sort(np.where(alive, excess, -np.inf), axis=1)[:, -BURST_DERIVATIONS]
+    return np.maximum(0, found.astype(np.float64))
 
 
 def _derivation_ptp(derived: Derived) -> Array:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.quality.blocks import Array, Mask, Row, Rows, constant, filled_up
-from hms.quality.coherence import ekg_correlation, electrode_correlations, gain_db
+from hms.quality.coherence import SILENT_UV, ekg_correlation, quietest_difference
+from hms.quality.electrodes import IS_EKG
 
 __all__ = [
     "BLOCK_S",
@@ -37,6 +38,16 @@ HF_BAND_HZ = (25.0, 95.0)
 MAINS_HZ = (50.0, 60.0)
 MAINS_HALF_WIDTH_HZ = 2.0
 """Left out of the power above 25 Hz on either side of the mains."""
+
+FAST_BANDS_HZ = ((39.0, 46.0), (64.0, 72.0))
+"""In which muscle is looked for: its spectrum is flat from the one to the other, a spike's falls to a
+third, and a tone stands in one of them alone."""
+
+MUSCLE_BAND_HZ = 60.0
+"""Width of 20 to 80 Hz, where scalp EMG has most of its power (Goncharova et al. 2003)."""
+
+UNRECORDED_UV = 0.5
+"""Below it the fastest band holds less than an amplifier's noise: the recorder cut it off."""
 
 
 LINE_HALF_WIDTH_HZ = 0.5
@@ -81,12 +92,15 @@ class Bands:
         band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
         beside it, then the sum over the EKG's band as it is
     density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
-    eeg, ekg : bins of the bands in which correlations are taken
+    fast : bins of each of `FAST_BANDS_HZ`
+    to_density : float32, shape (2,); the sum of powers over such a band times it is their mean density
+    ekg : bins of the EKG's band
     """
 
     sums: Array
     density: Array
-    eeg: slice
+    fast: tuple[slice, ...]
+    to_density: Array
     ekg: slice
 
 
@@ -106,8 +120,15 @@ def bands_of(n_block: int, sfreq: float) -> Bands:
     in_ekg = _within(freqs, *EKG_BAND_HZ)
     sums = np.stack([*(to_density * column for column in columns), in_ekg], axis=1)
     density = _smoothing(freqs, spectrum_freqs(sfreq)) * to_density
-    spans = _span(np.flatnonzero(in_eeg)), _span(np.flatnonzero(in_ekg))
-    return Bands(sums.astype(np.float32), density.astype(np.float32), *spans)
+    fast = tuple(_span(np.flatnonzero(_within(freqs, *band))) for band in FAST_BANDS_HZ)
+    n_fast = np.array([max(1, span.stop - span.start) for span in fast])
+    return Bands(
+        sums.astype(np.float32),
+        density.astype(np.float32),
+        fast,
+        (to_density / n_fast).astype(np.float32),
+        _span(np.flatnonzero(in_ekg)),
+    )
 
 
 def _within(values: NDArray[Any], low: float, high: float) -> Mask:
@@ -136,20 +157,20 @@ def _smoothing(freqs: NDArray[Any], wanted: NDArray[np.float64]) -> NDArray[np.f
     return np.asarray(weights / np.where(total > 0, total, np.nan))
 
 
-@dataclass(frozen=True)
-class ObservedSpectra:
+class ObservedSpectra(TypedDict):
     """What the spectral measures follow from, of one item.
 
     Attributes
     ----------
     sums : float32, shape (20, 7); see `Bands`
-    products : float32, shape (20, 20); real parts of the cross-spectra, summed over the EEG's band
-    ekg_products : float32, shape (20,); the same with the EKG, over its band
+    fast_products : float32, shape (2, 20, 20), µV²/Hz; real parts of the cross-spectral densities in
+        each of `FAST_BANDS_HZ`
+    ekg_products : float32, shape (20,); those with the EKG, summed over its band
     ekg_power : float32, shape (n_bins,); power of the EKG in its band
     """
 
     sums: Array
-    products: Array
+    fast_products: Array
     ekg_products: Array
     ekg_power: Array
 
@@ -164,17 +185,22 @@ def observe_spectra(
     spectra : complex64, shape (20, n_spectra, n_freqs); transforms of tapered blocks of 2 s
     power : float32, shape (20, n_freqs); mean of their squared magnitudes
     """
-    eeg, ekg = (as_vectors(spectra[:, :, band]) for band in (bands.eeg, bands.ekg))
-    ekg_bins = bands_of(round(BLOCK_S * sfreq), sfreq).ekg
-    return ObservedSpectra(
-        sums=power @ bands.sums,
-        products=eeg @ eeg.T,
-        ekg_products=ekg @ ekg[-1] / np.float32(spectra.shape[1]),
-        ekg_power=filled_up(power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
+    n_spectra = spectra.shape[1]
+    fast, ekg = (
+        [_as_vectors(spectra[:, :, band]) for band in bands.fast],
+        _as_vectors(spectra[:, :, bands.ekg]),
     )
+    products = np.array([band @ band.T for band in fast])
+    ekg_bins = bands_of(round(BLOCK_S * sfreq), sfreq).ekg
+    return {
+        "sums": power @ bands.sums,
+        "fast_products": products * (bands.to_density / np.float32(n_spectra))[:, np.newaxis, np.newaxis],
+        "ekg_products": ekg @ ekg[-1] / np.float32(n_spectra),
+        "ekg_power": filled_up(power[-1:, bands.ekg], ekg_bins.stop - ekg_bins.start)[0],
+    }
 
 
-def as_vectors(band: NDArray[np.complex64]) -> Array:
+def _as_vectors(band: NDArray[np.complex64]) -> Array:
     """Return a band's coefficients as one vector per channel: their products are cross-spectra."""
     return np.ascontiguousarray(band).view(np.float32).reshape(len(band), -1)
 
@@ -188,10 +214,29 @@ def derive_spectra(rows: Rows) -> Row:
         "hf_uv": amplitude[..., 1],
         "line50_db": _decibels(sums[..., 2], sums[..., 3]),
         "line60_db": _decibels(sums[..., 4], sums[..., 5]),
-        "gain_db": gain_db(amplitude[..., 0]),
+        "muscle_uv": _muscle_uv(rows["fast_products"]),
         "ekg_corr": ekg_correlation(rows["ekg_products"], sums[..., 6], rows["ekg_power"]),
-        **electrode_correlations(rows["products"]),
     }
+
+
+def _muscle_uv(densities: Array) -> Array:
+    """Return the amplitude that 20 to 80 Hz would have with the density of the quietest fast band.
+
+    Parameters
+    ----------
+    densities : float32, shape (n_items, 2, 20, 20), µV²/Hz; cross-spectra in each of `FAST_BANDS_HZ`
+
+    Returns
+    -------
+    float32, shape (n_items, 20), µV
+        Of the quietest difference to a neighbour, so that noise of the reference has none.
+        Frequencies that the recorder did not keep (`UNRECORDED_UV`) do not count.
+    """
+    power = np.diagonal(densities, axis1=2, axis2=3)
+    own = quietest_difference(densities, power * MUSCLE_BAND_HZ > SILENT_UV**2)
+    amplitude = np.sqrt(own * np.float32(MUSCLE_BAND_HZ))
+    amplitude[:, -1][amplitude[:, -1] < UNRECORDED_UV] = np.inf
+    return np.where(IS_EKG, np.float32(np.nan), amplitude.min(axis=1))
 
 
 def _decibels(power: Array, reference: Array) -> Array:

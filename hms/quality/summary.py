@@ -14,7 +14,7 @@ from hms.labels.folds import Split, far_from_even, items_in_folds, splits_of
 from hms.labels.summary import class_agreement, per_patient, summarise_labels
 from hms.labels.votes import consensus, has_label, only_labelled
 from hms.quality.duplicates import pairs_across_folds
-from hms.quality.ledger import FLAGS, GRADES
+from hms.quality.grading import FLAGS, GRADES
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -127,7 +127,7 @@ def summarise_quality(
         leakage : patients and duplicates that some fold has on both of its sides, and whether
             there are none; ``passed`` is None where no fold has items on both
     """
-    texts = ledger["flags"].fillna("").tolist()
+    texts = ledger["raised"].fillna("").tolist()
     flags = Counter(name for text in texts for name in str(text).split(";") if name)
     leaks = find_leaks(duplicates, used, splits)
     kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())

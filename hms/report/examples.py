@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 from hms.labels.summary import entropy_nats
-from hms.quality.ledger import GRADES
+from hms.quality.grading import GRADES
 from hms.report.cards import Card, spoken
 from hms.report.style import INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
@@ -141,9 +141,9 @@ def _grade_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
 
 
 def _flag_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
-    if "flags" not in ledger:
+    if "raised" not in ledger:
         return np.zeros(len(ledger), np.int64)
-    texts = ledger["flags"].fillna("").astype(str).tolist()
+    texts = ledger["raised"].fillna("").astype(str).tolist()
     return np.asarray([len(t.split(";")) if t else 0 for t in texts], np.int64)
 
 
@@ -183,8 +183,8 @@ def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
     parts = ["Votes: " + ", ".join(votes)] if votes else []
     if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
         parts.append(f"Grade: {ledger_row['grade']}")
-    if "flags" in ledger_row and isinstance(ledger_row["flags"], str) and ledger_row["flags"]:
-        parts.append("Flags: " + ledger_row["flags"].replace("_", " ").replace(";", ", "))
+    if "raised" in ledger_row and isinstance(ledger_row["raised"], str) and ledger_row["raised"]:
+        parts.append("Flags: " + ledger_row["raised"].replace("_", " ").replace(";", ", "))
     if str(ledger_row["used"]).lower() != "true":
         parts.append("Left out")
     return "".join(f"{part}. " for part in parts).rstrip()

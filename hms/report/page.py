@@ -18,7 +18,7 @@ from hms.labels.folds import Split
 from hms.labels.items import NAMES_INSIDE, names_inside
 from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.labels.votes import only_labelled
-from hms.quality.ledger import GRADES
+from hms.quality.grading import GRADES
 from hms.quality.summary import find_leaks
 from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
@@ -240,7 +240,7 @@ def item_table(
         "weight": _numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
         "fold": fold.tolist(),
         "grade": _numbered(_texts(ledger, "grade")),
-        "flags": _numbered(_texts(ledger, "flags")),
+        "flags": _numbered(_texts(ledger, "raised")),
         "reason": _numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
     }
 

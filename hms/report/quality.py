@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
-from hms.quality.ledger import GRADES
+from hms.quality.grading import GRADES
 from hms.report.cards import Card, counted, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
@@ -42,9 +42,9 @@ def grade_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
 
 def flag_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
     """Return how many items carry each flag, most first, or None where the ledger has none."""
-    if "flags" not in ledger:
+    if "raised" not in ledger:
         return None
-    names = ledger["flags"].fillna("").astype(str).str.split(";").explode()
+    names = ledger["raised"].fillna("").astype(str).str.split(";").explode()
     counts = names[names != ""].value_counts()
     pairs = zip(counts.index.tolist(), counts.tolist(), strict=True)
     return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
@@ -108,7 +108,7 @@ def _bars(title: str, counts: Mapping[str, int], total: int, colours: Sequence[s
 
 def channel_shares(channels: pd.DataFrame) -> dict[str, float]:
     """Return each channel's share of items in which it carries a flag."""
-    flagged = channels["flags"].fillna("").astype(str) != ""
+    flagged = channels["raised"].fillna("").astype(str) != ""
     shares = flagged.groupby(channels["channel"].astype(str), observed=True).mean()
     return {str(name): float(share) for name, share in shares.items()}
 

@@ -119,10 +119,10 @@ def _flags(run: Package, item_id: str) -> dict[str, tuple[str, ...]]:
     table = read_table(run.file(LEDGER).read_bytes(), "item_id", "channel", "flags")
     table = table[table["item_id"] == item_id]
     found: dict[str, list[str]] = {}
-    items = run.qc.set_index(run.qc["item_id"].astype(str))["flags"].fillna("")
+    items = run.qc.set_index(run.qc["item_id"].astype(str))["raised"].fillna("")
     for name in filter(None, items[item_id].split(";")):
         found[name] = []
-    for channel, text in zip(table["channel"], table["flags"], strict=True):
+    for channel, text in zip(table["channel"], table["raised"], strict=True):
         for name in filter(None, text.split(";")):
             found[name].append(channel)
     return {name: tuple(channels) for name, channels in found.items()}

@@ -32,6 +32,7 @@ __all__ = [
     "electrodes_of",
     "find_sources",
     "output_groups",
+    "pair_rows",
     "why_lacking",
 ]
 
@@ -214,10 +215,16 @@ def why_lacking(lacking: Sequence[str], channels: Sequence[str], references: Seq
 
 
 @lru_cache(maxsize=64)
-def _pair_rows(
+def pair_rows(
     channels: tuple[str, ...], derivations: tuple[str, ...], references: tuple[str, ...]
 ) -> NDArray[np.intp]:
-    """Rows of anodes and cathodes, shape (2, n_derivations); `NOTHING` where there is nothing to subtract."""
+    """Return the rows of anodes and cathodes, shape (2, n_derivations), `NOTHING` where there is none.
+
+    Raises
+    ------
+    ValueError
+        If a derivation has no source among ``channels``, see `find_sources`.
+    """
     _, missing = find_sources(channels, derivations, references)
     if missing:
         lacking = {part: name for name in missing for part in name.split("-") if part not in channels}
@@ -254,7 +261,7 @@ def derive(
     ValueError
         If a derivation has no source among ``channels``, see `find_sources`.
     """
-    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations), tuple(references))
+    anodes, cathodes = pair_rows(tuple(channels), tuple(derivations), tuple(references))
     derived = np.empty((anodes.size, eeg.shape[1]), np.float32)
     for row, anode, cathode in zip(derived, anodes, cathodes, strict=True):
         if cathode == NOTHING:
@@ -288,7 +295,7 @@ def alive_derivations(
     ValueError
         If a derivation has no source among ``channels``, see `find_sources`.
     """
-    anodes, cathodes = _pair_rows(tuple(channels), tuple(derivations), tuple(references))
+    anodes, cathodes = pair_rows(tuple(channels), tuple(derivations), tuple(references))
     known_dead = np.append(dead, False)  # row `NOTHING`, the last
     alive: Mask = ~(known_dead[anodes] | known_dead[cathodes])
     return alive

@@ -55,10 +55,17 @@ class Derivations(ItemStage):
         names = all_derivations(self.chains)
         alive = alive_derivations(cleaned.dead, cleaned.channels, names, cleaned.references)
         self._refuse_empty_chain(alive, cleaned)
-        values = self._derived(cleaned, names)
-        return Derived(values, alive, cleaned.n_context, cleaned.sfreq)
+        return Derived(self.form(cleaned), alive, cleaned.n_context, cleaned.sfreq)
 
-    def _derived(self, cleaned: Cleaned, names: tuple[str, ...]) -> NDArray[np.float32]:
+    def form(self, cleaned: Cleaned) -> NDArray[np.float32]:
+        """Return the values of the derivations, shape (n_derivations, n_samples).
+
+        Raises
+        ------
+        Unusable
+            If the montage's reference cannot be had of these channels.
+        """
+        names = all_derivations(self.chains)
         if self.reference is None:
             return derive(cleaned.eeg, cleaned.channels, names, cleaned.references)
         try:

@@ -16,7 +16,7 @@ class Inspections(ItemStage):
     """Channels with gaps bridged and their short Fourier transforms, made once and not kept."""
 
     name = "inspections"
-    version = 1
+    version = 2
 
     reading: Reading
 

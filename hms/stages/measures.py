@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
 
-from hms.competition import CHANNELS
+from hms.competition import CHANNELS, SFREQ_HZ
 from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.inputs import INPUT_OBSERVATIONS, derive_input, observe_input
 from hms.quality.inspection import Inspection
 from hms.quality.outputs import OUTPUT_OBSERVATIONS, derive_output, edge_share, observe_output
 from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
+from hms.signal.cwt import frequencies
+from hms.signal.montage import all_derivations
 from hms.sources.base import Segment
 from hms.stages.derivations import Derivations
 from hms.stages.inspections import Inspections
@@ -32,7 +34,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 9
+    version = 10
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -59,9 +61,22 @@ class Measures(ItemStage):
         params = self.signal.filter
         return {
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
-            **observe_output(derived, scalogram, waveform),
-            "edge_share": self._edge_share(segment),
+            **observe_output(
+                inspection,
+                cleaned,
+                derived,
+                scalogram,
+                waveform,
+                derivations=all_derivations(self.derivations.chains),
+                form=lambda rows: self.derivations.form(replace(cleaned, eeg=rows)),
+                top_hz=self._top_hz,
+                edge=self._edge_share(segment),
+            ),
         }
+
+    @property
+    def _top_hz(self) -> float:
+        return float(frequencies(self.scalograms.cwt)[-1])
 
     def _edge_share(self, segment: Segment) -> Any:
         params = self.scalograms.cwt
@@ -75,4 +90,7 @@ class Measures(ItemStage):
     def derive_rows(self, rows: Mapping[str, NDArray[Any]]) -> Mapping[str, NDArray[Any]]:
         """Derive the measures from what was observed of many items."""
         measured = {name: values for name, values in rows.items() if name not in OBSERVATIONS}
-        return {**measured, **derive_input(rows), **derive_output(rows, self.derivations.chains)}
+        outputs = derive_output(
+            rows, self.derivations.chains, self.signal.filter, top_hz=self._top_hz, sfreq=SFREQ_HZ
+        )
+        return {**measured, **derive_input(rows), **outputs}

@@ -13,7 +13,8 @@ from hms.config.schema import Config
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.quality.duplicates import find_duplicates
-from hms.quality.ledger import QualityControl, make_ledger
+from hms.quality.grading import QualityControl
+from hms.quality.ledger import make_ledger
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
 from hms.store.csvs import csv_bytes, read_csv
@@ -30,7 +31,7 @@ class Quality(TableStage):
     """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 
@@ -87,7 +88,7 @@ def read_ledger(tables: View) -> pd.DataFrame:
 
 
 def _ledger(path: Path) -> pd.DataFrame:
-    ids = {"item_id": str, "reason": str, "flags": str, "flagged_channels": str}
+    ids = {"item_id": str, "reason": str, "raised": str, "flagged_channels": str}
     return read_csv(path.read_bytes(), dtype=ids).fillna(dict.fromkeys(ids, ""))
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from hms.labels.intervals import Interval, mean_interval
-from hms.quality.ledger import GRADES
+from hms.quality.grading import GRADES
 from hms.store.csvs import harmless_cell, rows_text
 from hms.sweep.members import Member
 from hms.sweep.scores import (

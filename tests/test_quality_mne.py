@@ -87,3 +87,22 @@ def test_flags_of_an_item_are_annotated_without_channels(prepare: Callable[..., 
     assert set(raw.ch_names) == set(DOUBLE_BANANA)
     assert sorted(raw.annotations.description) == ["unmeasured", "window"]
     assert raw.annotations.ch_names[list(raw.annotations.description).index("unmeasured")] == ()
+
+
+def test_electrodes_with_a_flag_that_costs_a_grade_are_bad_channels():
+    """Mains cost none here, muscle does; the EKG is no electrode."""
+    pytest.importorskip("mne")
+    flags = {"line": ("O1", "O2"), "muscle": ("T3", "EKG"), "hum": ()}
+    assert segment_to_mne(segment(), flags, costly=("muscle", "hum")).info["bads"] == ["T3"]
+
+
+def test_the_bad_channels_of_an_item_are_those_of_its_ledger(finished: Run):
+    pytest.importorskip("mne")
+    for row in finished.qc[finished.qc["used"]].head(3).itertuples():
+        raw = finished.to_mne(str(row.item_id))
+        costly = set(finished.config.qc.grading.costly)
+        told = {} if not isinstance(row.flagged_channels, str) else dict(
+            part.split(":") for part in row.flagged_channels.split(";")
+        )  # fmt: skip
+        expected = {name for flag, names in told.items() if flag in costly for name in names.split(",")}
+        assert set(raw.info["bads"]) == expected - {"EKG"}

@@ -20,14 +20,16 @@ import hms
 from hms.config.compose import compose
 from hms.errors import ConfigError
 from hms.labels.classes import COMPETITION
+from hms.quality.grading import FLAGS
 from hms.quality.inspection import Inspection, inspect
+from hms.quality.selection import Graded
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
 from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import counted
-from hms.report.examples import _steps_trace
+from hms.report.examples import _steps_trace, choose_examples
 from hms.report.labels import entropy_boxes, vote_totals
-from hms.report.page import embedded_json, headlines
-from hms.report.quality import channel_shares, gaps
+from hms.report.page import cost_by_class, embedded_json, headlines
+from hms.report.quality import channel_shares, gaps, grades_by_class, head
 from hms.report.reproduce import command_of
 from hms.report.signals import mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
@@ -357,8 +359,8 @@ def test_trace_is_broken_at_gaps_and_keeps_peaks() -> None:
     assert not [x for x in xs if 300 <= x < 400]
 
 
-def test_item_in_two_sheets_is_prepared_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of four items each is worst, cleanest and most disputed; one more is shown step by step."""
+def test_no_item_is_in_two_sheets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four items are shown once each, and one more step by step."""
     asked: list[int] = []
     evaluate = MadeUp.evaluate
 
@@ -369,7 +371,72 @@ def test_item_in_two_sheets_is_prepared_once(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(MadeUp, "evaluate", counting)
     page = fabricate(tmp_path, make_items(4), overrides=["folds=none"])[PAGE]
     assert len(asked) == 5
-    assert page.count(b"Traces of 16 derivations of item 1000000") == 3
+    shown = re.findall(rb"Traces of 16 derivations of item (\d+)", page)
+    assert len(shown) == len(set(shown)) == 4
+
+
+def sheets(grades: list[str], votes: list[tuple[int, int]], used: list[bool]) -> dict[str, list[int]]:
+    """Choose among items with these grades and votes of two classes."""
+    n = len(grades)
+    items = pd.DataFrame(
+        {"item_id": range(n), "seizure_vote": [v[0] for v in votes], "other_vote": [v[1] for v in votes]}
+    )
+    ledger = pd.DataFrame({"grade": grades, "raised": [""] * n, "used": used})
+    return choose_examples(items, ledger, np.arange(n), high_confidence_votes=10)
+
+
+def test_each_sheet_shows_only_what_its_name_says():
+    """Worst is below good, cleanest good and used, disputed of two classes; a small set shows fewer."""
+    found = sheets(
+        ["good", "usable", "unusable", "good", "good"],
+        [(3, 0), (3, 0), (2, 2), (2, 1), (0, 4)],
+        [True, True, True, True, False],
+    )
+    assert found == {"worst": [2, 1], "cleanest": [0], "disputed": [3]}
+
+
+def test_a_good_and_undisputed_set_has_no_worst_and_none_disputed():
+    assert sheets(["good"] * 2, [(3, 0)] * 2, [True] * 2) == {"worst": [], "cleanest": [0, 1], "disputed": []}
+
+
+def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> None:
+    """And on the first screen which classes an exclusion of poor items would cost."""
+    ledger = pd.DataFrame({
+        "grade": ["unusable", "poor", "good", "good"], "raised": [""] * 4, "used": [True] * 4,
+    })  # fmt: skip
+    items = pd.DataFrame({
+        "item_id": range(4), "eeg_id": range(4), "patient_id": range(4),
+        "seizure_vote": [3, 3, 0, 0], "other_vote": [0, 0, 3, 3],
+    })  # fmt: skip
+    graded = Graded.of(items, ledger, np.zeros(4, bool))
+    duplicates = pd.DataFrame({"item_id": [], "same_as": [], "kind": []})
+    found = {h.name: h for h in headlines(items, 4, ledger, duplicates, None, [])}
+    assert "1 unusable, used all the same" in found["poor or unusable"].note
+    cost = cost_by_class(graded, None)
+    assert cost.name == "exclude_from=poor would"
+    assert cost.value == "2 of 2 seizure and 0 of 2 others"
+    assert cost_by_class(graded, "unusable").value == "takes none"
+
+
+def test_the_head_counts_flags_that_cost_a_grade_and_shows_all_on_request():
+    channels = pd.DataFrame(
+        {"channel": ["Fp1", "Fp1", "O2", "O2"], "raised": ["line", "line;muscle", "", ""]}
+    )
+    costly = FLAGS[: FLAGS.index("ekg")]
+    assert channel_shares(channels, ("muscle",)) == {"Fp1": 0.5, "O2": 0.0}
+    assert channel_shares(channels) == {"Fp1": 1.0, "O2": 0.0}
+    body = head(channels, costly).body
+    assert "<details><summary>All flags, harmless ones too</summary>" in body
+
+
+def test_grades_by_class_are_a_table_with_intervals():
+    graded = Graded(
+        np.array([0] * 5 + [1] * 5), np.arange(10), np.array(["poor"] * 4 + ["good"] * 6), np.ones(10, bool),
+        ("seizure", "other"),
+    )  # fmt: skip
+    card = grades_by_class(graded, None)
+    assert "<td>4 of 5</td><td>38% to 96%</td>" in card.body
+    assert "qc.exclude_from=poor would leave out 4 of 5 seizure and 0 of 5 others" in card.note
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_page_draws_what_needs_no_votes_and_says_what_is_absent(tmp_path: Path) 
         "so there are no totals, disagreement or entropy to draw",
         "so there are no labels, and no weights or folds to draw",
         "so all items are drawn together",
-        "so no recording is more disputed than another",
+        "No other item has votes that differ",
         "folds are made of items with votes",
     ):
         assert said in words

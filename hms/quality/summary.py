@@ -15,12 +15,13 @@ from hms.labels.summary import class_agreement, per_patient, summarise_labels
 from hms.labels.votes import consensus, has_label, only_labelled
 from hms.quality.duplicates import pairs_across_folds
 from hms.quality.grading import FLAGS, GRADES
+from hms.quality.selection import Graded
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["Leaks", "find_leaks", "summarise", "summarise_quality"]
+__all__ = ["Leaks", "count_unusable_used", "find_leaks", "summarise", "summarise_quality"]
 
 SHOWN = 10
 """Examples that a summary lists."""
@@ -107,10 +108,24 @@ def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
     )
 
 
+def count_unusable_used(ledger: pd.DataFrame) -> int:
+    """Return how many items of a ledger are graded unusable and used all the same."""
+    if "grade" not in ledger:
+        return 0
+    used = ledger["used"].astype(str).str.lower() == "true"
+    return int((used & (ledger["grade"] == GRADES[-1])).sum())
+
+
 def summarise_quality(
-    ledger: pd.DataFrame, duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
+    ledger: pd.DataFrame,
+    duplicates: pd.DataFrame,
+    used: pd.DataFrame,
+    splits: list[Split],
+    *,
+    graded: Graded,
+    exclude_from: str | None,
 ) -> dict[str, Any]:
-    """Return grades, flags, duplicates and the leakage check.
+    """Return grades, flags, whom exclusions cost, duplicates and the leakage check.
 
     Parameters
     ----------
@@ -118,11 +133,14 @@ def summarise_quality(
     duplicates : duplicates.csv
     used : items used, with ``item_id`` and ``patient_id``
     splits : rows of ``used`` to train on and to validate on, per fold
+    graded : the items that a grade can leave out
+    exclude_from : the grade from which on items are left out, None for none
 
     Returns
     -------
     dict
-        quality : items by grade and, of the measured ones, by flag
+        quality : items by grade and, of the measured ones, by flag; those graded unusable but used
+        selection : see `Graded.summary`
         duplicates : items that repeat an earlier recording or window, with the first few
         leakage : patients and duplicates that some fold has on both of its sides, and whether
             there are none; ``passed`` is None where no fold has items on both
@@ -137,7 +155,9 @@ def summarise_quality(
             "measured": int(ledger["outside_share"].notna().sum()),
             "grades": {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES},
             "flags": {name: flags[name] for name in FLAGS},
+            "unusable_but_used": count_unusable_used(ledger),
         },
+        "selection": graded.summary(exclude_from),
         "duplicates": {
             "recordings": kinds["recording"],
             "windows": kinds["window"],

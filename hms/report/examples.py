@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
@@ -38,6 +38,11 @@ KINDS = {
     "worst": "Worst",
     "cleanest": "Cleanest",
     "disputed": "Most disputed",
+}
+NONE_OF_A_KIND = {
+    "worst": "No item is graded below good.",
+    "cleanest": "No other item that is used is graded good.",
+    "disputed": "No other item has votes that differ.",
 }
 PER_SHEET = 6
 MOST_S = 10.0
@@ -89,10 +94,11 @@ def choose_examples(
 ) -> dict[str, list[int]]:
     """Return the rows of the worst, the cleanest and the most disputed items, at most six each.
 
-    Only items that could be prepared take part. Worst and cleanest go by grade, then by the
-    number of flags, then by the share of gaps and the amplitude (farthest from, or nearest to,
-    the data set's median). Disputed are those with the largest entropy of votes among
-    those with many votes, or among all where none has many; an item without votes is not.
+    Only items that could be prepared take part, and each in one list at most. Worst are graded
+    below good, cleanest are good and used; both go by grade, then by the number of flags, then
+    by the share of gaps and the amplitude (farthest from, or nearest to, the data set's
+    median). Disputed are those whose experts disagree, the largest entropy of votes first,
+    those with many votes before others.
     """
     if not len(prepared):
         return {kind: [] for kind in KINDS}
@@ -101,16 +107,24 @@ def choose_examples(
     flags = _flag_number(known)
     gaps, far = _column(known, "nan_share"), _distance(_column(known, "max_abs_uv"))
     used = _is_true(known["used"])
-    worst = np.lexsort((prepared, -far, -gaps, -flags, -grade))
-    clean = np.lexsort((prepared, far, gaps, flags, grade, ~used))
     columns = list(Classes.of_columns(items.columns).vote_columns)
     votes = items.iloc[prepared][columns].to_numpy(np.float64)
     totals = votes.sum(axis=1)
     entropy = entropy_nats(votes / np.where(totals > 0, totals, 1)[:, None])
-    many = totals >= high_confidence_votes
-    disputed = np.lexsort((prepared, -entropy, ~many, totals == 0))[: np.count_nonzero(totals)]
-    orders = {"worst": worst, "cleanest": clean, "disputed": disputed}
-    return {kind: prepared[order[:PER_SHEET]].tolist() for kind, order in orders.items()}
+    orders = {
+        "worst": (np.lexsort((prepared, -far, -gaps, -flags, -grade)), grade > 0),
+        "disputed": (
+            np.lexsort((prepared, -entropy, totals < high_confidence_votes)),
+            np.count_nonzero(votes > 0, axis=1) > 1,
+        ),
+        "cleanest": (np.lexsort((prepared, far, gaps, flags)), (grade == 0) & used),
+    }
+    chosen: dict[str, list[int]] = {}
+    for kind, (order, may) in orders.items():
+        taken = {row for rows in chosen.values() for row in rows}
+        rows = prepared[order[may[order]]].tolist()
+        chosen[kind] = [row for row in rows if row not in taken][:PER_SHEET]
+    return {kind: chosen[kind] for kind in KINDS}
 
 
 def choose_shown_steps(ledger: pd.DataFrame, prepared: Rows) -> int | None:
@@ -162,9 +176,8 @@ def _distance(amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
 def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool = True) -> list[Card]:
     """Return a card per item of one kind, or one that says why there is none."""
     if not examples:
-        none_voted = "The table of windows has no votes, so no recording is more disputed than another."
         none_read = "No item could be prepared, so there is nothing to draw."
-        return [spoken(KINDS[kind], none_voted if any_prepared else none_read)]
+        return [spoken(KINDS[kind], NONE_OF_A_KIND[kind] if any_prepared else none_read)]
     cards = []
     for place, example in enumerate(examples, start=1):
         body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
@@ -172,8 +185,8 @@ def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool 
     return cards
 
 
-def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
-    """Return what is said of an item: votes by class, grade and flags."""
+def about_item(item: pd.Series, ledger_row: pd.Series, costly: Collection[str]) -> str:
+    """Return what is said of an item: votes by class, grade, the flags that cost it and the harmless ones."""
     classes = Classes.of_columns(item.index)
     votes = [
         f"{name} {item[column]:g}"
@@ -184,7 +197,10 @@ def about_item(item: pd.Series, ledger_row: pd.Series) -> str:
     if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
         parts.append(f"Grade: {ledger_row['grade']}")
     if "raised" in ledger_row and isinstance(ledger_row["raised"], str) and ledger_row["raised"]:
-        parts.append("Flags: " + ledger_row["raised"].replace("_", " ").replace(";", ", "))
+        names = ledger_row["raised"].split(";")
+        for title, told in (("Flags", [n for n in names if n in costly]), ("Harmless", names)):
+            left = [name.replace("_", " ") for name in told if title == "Flags" or name not in costly]
+            parts += [f"{title}: {', '.join(left)}"] if left else []
     if str(ledger_row["used"]).lower() != "true":
         parts.append("Left out")
     return "".join(f"{part}. " for part in parts).rstrip()

@@ -19,7 +19,8 @@ from hms.labels.items import NAMES_INSIDE, names_inside
 from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.labels.votes import only_labelled
 from hms.quality.grading import GRADES
-from hms.quality.summary import find_leaks
+from hms.quality.selection import Graded
+from hms.quality.summary import count_unusable_used, find_leaks
 from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
 from hms.report.reproduce import command_of, yaml_text
@@ -77,6 +78,8 @@ def render_page(
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
     ledger: pd.DataFrame,
+    graded: Graded,
+    exclude_from: str | None,
     duplicates: pd.DataFrame,
     labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
@@ -91,6 +94,8 @@ def render_page(
     items : one row per item, those left out included
     reasons : per item, why it is left out, or None
     ledger : qc.csv, one row per item
+    graded : the items that a grade can leave out
+    exclude_from : the grade from which on items are left out, None for none
     duplicates : duplicates.csv
     labels, splits : of the items used; None and empty where the table of windows has no votes
     sections : titles of the parts' sections by their ids
@@ -106,7 +111,10 @@ def render_page(
         run=facts["run"],
         class_colours=class_colours(len(table["classes"])),
         notes=_notes(items, facts),
-        headlines=headlines(used, len(items), ledger, duplicates, labels, splits),
+        headlines=[
+            *headlines(used, len(items), ledger, duplicates, labels, splits),
+            cost_by_class(graded, exclude_from),
+        ],
         has_labels=labels is not None,
         sections=sections,
         parts=[Markup(part) for part in parts],
@@ -157,7 +165,22 @@ def _graded(ledger: pd.DataFrame) -> Headline:
     doubtful = counts["poor"] + counts["unusable"]
     kinds = counted(len(flag_counts(ledger) or {}), "kind")
     note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} of flag"
+    if used := count_unusable_used(ledger):
+        note += f"; {used:,} unusable, used all the same"
     return Headline("poor or unusable", f"{doubtful:,}", note, "bad" if doubtful else "good")
+
+
+def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
+    """Tell which classes an exclusion takes, or that of poor items would take."""
+    title = f"exclude_from={exclude_from}" if exclude_from else "exclude_from=poor would"
+    if not graded.classes.size:
+        return Headline(title, "no votes", "no graded item has a class")
+    taken = graded.exclusion(None if exclude_from else "poor")
+    if not taken.taken.any():
+        return Headline(title, "takes none", f"of {counted(taken.taken.size, 'item')} of any class", "good")
+    p, _ = taken.test
+    chance = "of one class" if p is None else f"p = {p:.2g} by patient; each class below"
+    return Headline(title, taken.sentence(), chance, "bad" if taken.is_unequal else "")
 
 
 def _without_labels() -> list[Headline]:

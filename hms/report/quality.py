@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from html import escape
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
-from hms.quality.grading import GRADES
+from hms.quality.grading import GRADES, QualityControl
+from hms.quality.selection import Graded, wilson
 from hms.report.cards import Card, counted, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
@@ -18,7 +20,7 @@ from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_
 __all__ = ["flag_counts", "grade_counts", "quality_cards"]
 
 WIDTH = 480.0
-TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings")
+TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings", "Grades by class")
 
 PLACES = {
     "Fp1": (-0.31, 0.95), "Fp2": (0.31, 0.95), "F7": (-0.81, 0.59), "F8": (0.81, 0.59),
@@ -55,13 +57,16 @@ def quality_cards(
     channels: pd.DataFrame | None,
     sketches: Mapping[str, NDArray[np.uint8]],
     *,
+    graded: Graded,
+    qc: QualityControl,
     window_s: float,
     context_s: float,
 ) -> list[Card]:
-    """Return the pictures of grades, flags, channels and gaps, of used items and others alike."""
+    """Return the pictures of grades, flags, classes, channels and gaps, of used items and others alike."""
     return [
         grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger)),
-        head(channels),
+        grades_by_class(graded, qc.exclude_from),
+        head(channels, qc.grading.costly),
         gaps(sketches.get("gaps"), window_s=window_s, context_s=context_s),
     ]
 
@@ -103,23 +108,63 @@ def _bars(title: str, counts: Mapping[str, int], total: int, colours: Sequence[s
     return drawing(WIDTH, 6 + step * (len(counts) + 1), parts, alt=f"{title}: {said}.")
 
 
+# --- classes -------------------------------------------------------------------------------------
+
+
+def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
+    """List items by consensus and grade, and what leaving out a grade takes, or would take, of each."""
+    if not graded.classes.size:
+        return spoken(TITLES[3], "No item with votes was graded, so there is nothing to count by class.")
+    taken = graded.exclusion(None if exclude_from else "poor")
+    counts = graded.by_class()
+    header = "".join(f'<th scope="col">{name}</th>' for name in ("class", *GRADES, "left out", "95 %"))
+    rows = "".join(_class_row(name, counts[name], *taken.counts[name]) for name in counts)
+    verb = "leaves" if exclude_from else "would leave"
+    said = f"qc.exclude_from={exclude_from or 'poor'} {verb} out {taken.sentence()}"
+    p, _ = taken.test
+    chance = "" if p is None else f"; as unequal by chance: p = {p:.2g}, by patient"
+    note = f"Classes are the consensus of the votes. {said}{chance}. Intervals are Wilson's."
+    body = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+    return Card(TITLES[3], body, note)
+
+
+def _class_row(name: str, grades: Mapping[str, int], out: int, n: int) -> str:
+    low, high = wilson(out, n)
+    interval = f"{low:.0%} to {high:.0%}" if n else ""
+    cells = [*(f"{grades[grade]:,}" for grade in GRADES), f"{out:,} of {n:,}", interval]
+    return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
 # --- channels ------------------------------------------------------------------------------------
 
 
-def channel_shares(channels: pd.DataFrame) -> dict[str, float]:
-    """Return each channel's share of items in which it carries a flag."""
-    flagged = channels["raised"].fillna("").astype(str) != ""
+def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None) -> dict[str, float]:
+    """Return each channel's share of items in which it carries a flag, or one of some flags."""
+    raised = channels["raised"].fillna("").astype(str)
+    flagged = raised != ""
+    if flags is not None:
+        kinds = {text: bool(set(flags).intersection(text.split(";"))) for text in raised.unique()}
+        flagged = raised.map(kinds)
     shares = flagged.groupby(channels["channel"].astype(str), observed=True).mean()
     return {str(name): float(share) for name, share in shares.items()}
 
 
-def head(channels: pd.DataFrame | None) -> Card:
-    """Draw each electrode's share of items in which it is flagged, on the head seen from above."""
+def head(channels: pd.DataFrame | None, costly: Collection[str]) -> Card:
+    """Draw each electrode's share of items in which a flag costs a grade, and of any flag on request."""
     if channels is None:
         return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
-    shares = channel_shares(channels)
+    shares, all_shares = channel_shares(channels, costly), channel_shares(channels)
     if not shares:
         return spoken(TITLES[1], "No recording was read, so no channel was measured.")
+    note = "Share of recordings in which the channel carries a flag that costs a grade, in %."
+    more = "Share with any flag, harmless ones too, in %."
+    more += "".join(f" {name}: {s:.1%}." for name, s in all_shares.items() if name not in EEG_CHANNELS)
+    body = _head_picture(shares, note)
+    body += f"<details><summary>All flags, harmless ones too</summary>{_head_picture(all_shares, more)}"
+    return Card(TITLES[1], f"{body}<p>{escape(more)}</p></details>", note)
+
+
+def _head_picture(shares: Mapping[str, float], note: str) -> str:
     cx, cy, radius = 240.0, 176.0, 128.0
     # Darkest at a tenth at least, so that a clean set does not look bad.
     top = 1.15 * max([*(shares.get(name, 0.0) for name in EEG_CHANNELS), 0.1])
@@ -133,12 +178,8 @@ def head(channels: pd.DataFrame | None) -> Card:
         parts += _electrode(x, y, name, shares.get(name), top)
     parts.append(text(cx - 190, cy, "left", "m n"))
     parts.append(text(cx + 190, cy, "right", "m n"))
-    others = {name: share for name, share in shares.items() if name not in EEG_CHANNELS}
     said = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
-    note = "Share of recordings in which the channel carries a flag, in %."
-    note += "".join(f" {name}: {share:.1%}." for name, share in others.items())
-    alt = f"Head with the 19 electrodes of the 10-20 system. {note} {said}."
-    return Card(TITLES[1], drawing(WIDTH, 336, parts, alt=alt), note)
+    return drawing(WIDTH, 336, parts, alt=f"Head with the 19 electrodes of the 10-20 system. {note} {said}.")
 
 
 def _electrode(x: float, y: float, name: str, share: float | None, top: float) -> list[str]:

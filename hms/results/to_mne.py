@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from hms.competition import CHANNELS, EKG_CHANNEL
 from hms.engine.plan import plan_of
 from hms.errors import ConfigError, Unusable
 from hms.pipeline.selection import needed_channels, needed_context_s
+from hms.quality.grading import FLAGS
 from hms.registry import did_you_mean
 from hms.sources.base import RECORDING, Segment, open_part, read_segment
 from hms.store.parquet import read_table
@@ -34,7 +36,8 @@ def item_to_mne(run: Package, item_id: str) -> Any:
         Volts; electrodes at the standard 10-20 places, the EKG as ``ecg``. Annotations:
         ``window`` over the seconds that become x, ``BAD_gap`` over samples that are missing
         in some channel (NaN, as recorded), and each flag of the ledger over everything, with
-        its channels if it is of channels. A recording of derivations keeps them, without
+        its channels if it is of channels. ``info["bads"]`` are the electrodes with a flag that
+        costs a grade. A recording of derivations keeps them, without
         places. Time 0 is where the recording was first read.
 
     Raises
@@ -43,16 +46,20 @@ def item_to_mne(run: Package, item_id: str) -> Any:
         If MNE is not installed, the run has no such item, or its recording cannot be read.
     """
     segment = _read(run, item_id)
-    return segment_to_mne(segment, _flags(run, item_id))
+    harmless = run.config.at("qc.grading.harmless")
+    return segment_to_mne(segment, _flags(run, item_id), costly=set(FLAGS).difference(harmless))
 
 
-def segment_to_mne(segment: Segment, flags: dict[str, tuple[str, ...]]) -> Any:
+def segment_to_mne(
+    segment: Segment, flags: dict[str, tuple[str, ...]], *, costly: Collection[str] = FLAGS
+) -> Any:
     """Return a segment as an ``mne.io.RawArray`` with its gaps, its window and flags annotated.
 
     Parameters
     ----------
     segment : channels with names of the 10-20 system, µV
     flags : channels by flag, none for a flag of the item
+    costly : flags that cost a grade; channels with one of them are ``info["bads"]``
     """
     mne = _import_mne()
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
@@ -71,6 +78,8 @@ def segment_to_mne(segment: Segment, flags: dict[str, tuple[str, ...]]) -> Any:
     notes: list[Note] = [window, *_gaps(eeg, segment.sfreq)]
     notes += [(0.0, duration_s, name, channels) for name, channels in flags.items()]
     onsets, durations, texts, channels = zip(*notes, strict=True)
+    bad = {name for flag, channels in flags.items() if flag in costly for name in channels}
+    raw.info["bads"] = [name for name in segment.channels if name in bad and name != EKG_CHANNEL]
     raw.set_annotations(mne.Annotations(onsets, durations, texts, ch_names=channels), verbose="error")
     return raw
 

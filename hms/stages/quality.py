@@ -82,6 +82,11 @@ class Quality(TableStage):
         }
 
 
+def left_out_by_others(reasons: Sequence[Reason | None]) -> np.ndarray:
+    """Return which items are left out for another reason than their grade, bool."""
+    return np.array([reason is not None and reason.stage != Quality.name for reason in reasons], bool)
+
+
 def read_ledger(tables: View) -> pd.DataFrame:
     """Return qc.csv as `Quality` wrote it; an empty text is empty."""
     return tables.read(Quality.files[0], _ledger)

@@ -27,6 +27,7 @@ from hms.pipeline.stage import (
     setting,
 )
 from hms.pipeline.tables import View
+from hms.quality.selection import Graded
 from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import Card, spoken
 from hms.report.examples import (
@@ -51,7 +52,7 @@ from hms.stages.derivations import Derivations
 from hms.stages.drawing import draw_example, output_names
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
-from hms.stages.quality import Quality, read_duplicates, read_ledger
+from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger
 from hms.stages.report_agreement import ReportAgreement
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_label_issues import ReportLabelIssues
@@ -78,8 +79,8 @@ class ReportQuality(ReportPart):
     """Grades, flags, channels and gaps."""
 
     name = "report_quality"
-    version = 2
-    inputs: ClassVar[tuple[str, ...]] = (*Quality.files, "rows:sketches")
+    version = 3
+    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
     sections: ClassVar[Mapping[str, str]] = {"quality": "Quality"}
 
@@ -92,10 +93,13 @@ class ReportQuality(ReportPart):
         channels = (
             pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
         )
+        ledger = read_ledger(tables)
         cards = quality_cards(
-            read_ledger(tables),
+            ledger,
             channels,
             tables.rows("sketches"),
+            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            qc=self.quality.qc,
             window_s=self.sketches.reading.window_s,
             context_s=self.sketches.reading.context_s,
         )
@@ -190,7 +194,7 @@ class ReportExamples(ReportPart):
     """The worst, the cleanest and the most disputed recordings; one recording step by step."""
 
     name = "report_examples"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
     sections: ClassVar[Mapping[str, str]] = {"examples": "Recordings", "steps": "Step by step"}
@@ -206,10 +210,10 @@ class ReportExamples(ReportPart):
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )
-        # In a small set one item is often in two sheets.
-        rows = list(dict.fromkeys(chain(*chosen.values())))
+        rows = list(chain(*chosen.values()))
         with ThreadPoolExecutor(THREADS) as pool:
-            about = {row: about_item(tables.items.iloc[row], ledger.iloc[row]) for row in rows}
+            costly = self.quality.qc.grading.costly
+            about = {row: about_item(tables.items.iloc[row], ledger.iloc[row], costly) for row in rows}
             examples = pool.map(lambda at: draw_example(tables, self.scalograms, *at), about.items())
         shown = dict(zip(rows, examples, strict=True))
         cards: list[Card] = []
@@ -314,7 +318,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 5
+    version = 6
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
@@ -368,10 +372,13 @@ class Report(TableStage):
         parts = {part: self._part(part, tables) for part in self._parts()}
         made = {part: html for part, html in parts.items() if html}
         has_labels = tables.has(Labels.files[0])
+        ledger = read_ledger(tables)
         page = render_page(
             items=tables.items,
             reasons=tables.reasons,
-            ledger=read_ledger(tables),
+            ledger=ledger,
+            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            exclude_from=self.report_quality.quality.qc.exclude_from,
             duplicates=read_duplicates(tables),
             labels=tables.arrays(Labels.files[0]) if has_labels else None,
             splits=read_splits(tables) if has_labels else [],

@@ -13,10 +13,11 @@ from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
+from hms.quality.selection import Graded
 from hms.quality.summary import summarise, summarise_quality
 from hms.stages.agreement import Agreement
 from hms.stages.labels import Labels
-from hms.stages.quality import Quality, read_duplicates, read_ledger
+from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger
 from hms.stages.splits import Splits
 from hms.store.files import Content
 
@@ -27,8 +28,10 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 5
+    version = 6
     inputs: ClassVar[tuple[str, ...]] = (
+        "items",
+        "reasons",
         "used",
         "excluded",
         *Agreement.files,
@@ -61,8 +64,14 @@ class Summary(TableStage):
         threshold = self.labels.high_confidence_votes
         summary = summarise(tables.used, tables.excluded, labels, splits, high_confidence_votes=threshold)
         summary["agreement"] = json.loads(tables.file(Agreement.files[0]).read_bytes())
+        ledger = read_ledger(tables)
         summary |= summarise_quality(
-            read_ledger(tables), read_duplicates(tables), tables.used, splits_of(splits)
+            ledger,
+            read_duplicates(tables),
+            tables.used,
+            splits_of(splits),
+            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            exclude_from=self.quality.qc.exclude_from,
         )
         by_fold = labels.get("w_class_fold")
         if by_fold is not None:

@@ -317,6 +317,7 @@ class Package:
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
             facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
+        facts += [("quality", line) for line in self._said_of_quality()]
         when = "seconds, when it was made" if self.reused else "seconds"
         facts.append((when, f"{self.manifest['seconds']:.1f}"))
         facts.append(("folder", str(self.path)))
@@ -332,6 +333,18 @@ class Package:
     def tells_names(self) -> bool:
         """Whether names of recordings or patients are inside, not plain numbers or pseudonyms alone."""
         return names_inside(self.meta)
+
+    def _said_of_quality(self) -> list[str]:
+        """Return what must not go unseen: whom an exclusion costs, and what is used though unusable."""
+        files, lines = self.manifest["files"], []
+        if "qc/summary.json" in files:
+            lines += self.summary.get("selection", {}).get("lines", [])
+        if "qc/qc.csv" in files:
+            ledger = self.qc
+            n = int((ledger["used"].astype(bool) & (ledger["grade"] == "unusable")).sum())
+            if n:
+                lines.append(f"{n} used though graded unusable; qc.exclude_from=unusable leaves such out")
+        return lines
 
     def _source(self) -> str:
         """Return the option of ``data`` and the folder that the recordings are from."""

@@ -40,6 +40,8 @@ def folder(tmp_path: Path) -> Path:
     EdfFile(eeg=np.zeros((0, 200)), labels=[], duration="0", reserved="EDF+C", onset=lambda n: n).write(
         root / "hypnogram.edf"
     )
+    for name in ("brain.vhdr", "brain.eeg", "brain.vmrk"):
+        (root / name).write_bytes(b"x")
     (root / "text.edf").write_text("no recording")
     (root / "empty.edf").write_bytes(b"")
     (root / "loop.edf").symlink_to("loop.edf")
@@ -57,7 +59,8 @@ def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path,
     assert hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")]) == 0
     out = capsys.readouterr().out
     for text in (
-        "14 EDF", "data=edf", "1 .txt", "200 Hz", "250 Hz", "LE", "A1", "A7 (1)", "Thorax (1)",
+        "14 EDF, 1 BrainVision", "data=edf", "1 .txt", "1 .eeg",
+        "200 Hz", "250 Hz", "LE", "A1", "A7 (1)", "Thorax (1)",
         "headers name 2 in 2 of", "zero bytes for spaces", "interrupted", "gap.edf",
         "F7-T3 (F7 against A2 and T3 against A1)", "lasts 8 s, and a window 10 s",
         "its unit is 'degC'", "the file is empty", "not EDF or BDF", "annotations alone",
@@ -66,7 +69,7 @@ def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path,
         assert text in out, text
     with (tmp_path / "scan.csv").open(newline="", encoding="utf-8") as file:
         rows = {row["file"]: row for row in csv.DictReader(file)}
-    assert len(rows) == 14
+    assert len(rows) == 15
     assert rows["p1/good.edf"]["left_out"] == ""
     assert rows["p1/good.edf"]["folder"] == "p1"
     assert (rows["p2/r250.EDF"]["sfreq_hz"], rows["p2/r250.EDF"]["references"]) == ("250", "LE")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import io
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -21,9 +22,10 @@ from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.files import one_line, place_of, read_bytes
-from hms.sources.folder import base_of, find_files
+from hms.sources.folder import Found, base_of, find_files
 from hms.sources.formats import FORMATS, ending_of
 from hms.sources.kaggle import ParquetRecording
+from hms.sources.mne.files import ENDINGS, FOLDERS, is_recording
 from hms.sources.names import listed
 from hms.sources.recognition import looks_like
 
@@ -157,7 +159,7 @@ def scan_folder(
     """
     began = time.perf_counter()
     base, only = base_of(root, "recordings")
-    found = find_files(base, tuple(FORMATS), only=only)
+    found = _without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
     patients: set[str] = set()
     files = []
     for name, path in found.files.items():
@@ -166,6 +168,20 @@ def scan_folder(
     like = looks_like(base, made_here="")
     seconds = time.perf_counter() - began
     return Inventory(files, found.others, like[0] if like else "", len(patients), seconds)
+
+
+def _without_parts(found: Found) -> Found:
+    """Return the files of a folder without those that are part of a recording, such as BrainVision's data."""
+    beside: dict[str, list[str]] = {}
+    for path in found.files.values():
+        beside.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    parts = {
+        name
+        for name, path in found.files.items()
+        if ending_of(path) in ENDINGS and not is_recording(path, beside[os.path.dirname(path)])
+    }
+    kept = {name: path for name, path in found.files.items() if name not in parts}
+    return Found(kept, [*found.others, *sorted(parts)])
 
 
 def scan_for(cfg: Config, root: str) -> Inventory:
@@ -183,7 +199,7 @@ def scan_for(cfg: Config, root: str) -> Inventory:
 
 def _opener(aliases: dict[str, str]) -> Callable[[str, Place], Any] | None:
     """Return what opens the formats that MNE reads, None where it is not installed."""
-    from hms.sources.mne.files import ENDINGS, files_of
+    from hms.sources.mne.files import files_of
     from hms.sources.mne.recording import MneRecording, import_mne
 
     try:

@@ -27,7 +27,7 @@ def votes_table(*rows):
 
 
 def choose(frame, unit="per_eeg", labels="window", window=CENTRAL):
-    return choose_items(frame, Unit(unit, UNITS[unit]), Labels(labels, 10, CLASSES, False), window)
+    return choose_items(frame, Unit(unit, UNITS[unit]), Labels(labels, 10, CLASSES, False, "exclude"), window)
 
 
 def votes_of(items):
@@ -146,7 +146,9 @@ def test_what_the_source_gives_is_passed_on():
 
 def test_item_ids_that_repeat_are_refused():
     with pytest.raises(ConfigError, match="unit 'per_row' gives the item_id 'b' to several items, 4 in all"):
-        choose_items(TABLE, Unit("per_row", "recording"), Labels("window", 10, CLASSES, False), CENTRAL)
+        choose_items(
+            TABLE, Unit("per_row", "recording"), Labels("window", 10, CLASSES, False, "exclude"), CENTRAL
+        )
 
 
 def test_a_total_that_no_file_can_hold_is_refused():
@@ -177,7 +179,7 @@ def own_kinds():
 
 def test_own_functions_need_nothing_but_registering(own_kinds):
     items = choose_items(
-        TABLE, Unit("first_row", "recording"), Labels("doubled", 10, CLASSES, False), own_kinds
+        TABLE, Unit("first_row", "recording"), Labels("doubled", 10, CLASSES, False, "exclude"), own_kinds
     )
     assert list(items["item_id"]) == ["b", "a"]
     assert votes_of(items)[0] == [6, 0, 0, 0, 0, 0]
@@ -190,7 +192,10 @@ def test_settings_of_another_kind_are_refused():
         ConfigError, match=r"kind 'within': its settings Params must extend hms.labels.items.Window"
     ):
         choose_items(
-            TABLE, Unit("per_eeg", "recording"), Labels("window", 10, CLASSES, False), Params("within")
+            TABLE,
+            Unit("per_eeg", "recording"),
+            Labels("window", 10, CLASSES, False, "exclude"),
+            Params("within"),
         )
 
 

@@ -46,7 +46,9 @@ def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     sizes = ("--recordings", "6", "--batch", "3", "--rounds", "1", "--devices", "cpu")
     printed = benchmark("device.py", "--work", str(tmp_path), *sizes, folder=tmp_path)
     assert "derivations float16, read, sent, transformed" in printed
-    found = re.search(r"off by (\S+) in the median and by less than (\S+) in 99.9 %", printed)
+    found = re.search(
+        r"x from float32 is off by (\S+) in the median and by less than (\S+) in 99.9 %", printed
+    )
     assert found
     assert float(found[1]) < 1e-6
     assert float(found[2]) < 5e-5

@@ -202,6 +202,16 @@ def test_an_npz_names_its_classes_or_has_the_order_of_the_run(tmp_path: Path) ->
     np.testing.assert_array_equal(read_predictions(path, **RUN).shares, shares[:, ::-1])
 
 
+def test_items_that_a_baseline_did_not_predict_are_passed_over(tmp_path: Path) -> None:
+    shares = np.array([[0.2, 0.7, 0.1], [np.nan] * 3])
+    np.savez(
+        tmp_path / "oof.npz", item_id=np.array(["1_1", "2_0"]), prediction=shares, fold=np.array([0, -1])
+    )
+    found = read_predictions(tmp_path / "oof.npz", **RUN)
+    assert found.rows.tolist() == [1]
+    np.testing.assert_array_equal(found.shares, shares[:1])
+
+
 HEAD = "item_id,seizure,lpd,other\n"
 
 

@@ -79,6 +79,7 @@ KINDS = {
     "stft": ("cwt=stft",),
     "short stft": ("cwt=stft", "cwt.window_s=0.1", "cwt.spacing=mel"),
     "derivations": ("montage=bipolar18",),
+    "electrodes": ("montage=referential",),
     "uneven chains": ("montage.chains.LL=[Fp1-F7,F7-T3,T3-T5]",),
 }
 

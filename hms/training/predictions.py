@@ -25,6 +25,9 @@ VALUES = ("prediction", "predictions", "p", "y_pred")
 """Names under which an npz file may hold the class shares; the baseline's oof.npz has the first."""
 
 IDS = ("item_id", "eeg_id")
+NOT_PREDICTED = -1
+"""``fold`` in the baseline's oof.npz of an item that no model predicts."""
+
 _SHOWN = 5
 
 
@@ -192,7 +195,15 @@ def _from_npz(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArr
             f"the predictions are numbers of shape {expected}, a row for each {column} and a column for "
             f"each of {', '.join(classes)}; got {values.dtype} of shape {values.shape}"
         )
-    return ids, column, _in_order(values.astype(np.float64), arrays, classes)
+    shares = _in_order(values.astype(np.float64), arrays, classes)
+    if "fold" not in arrays:
+        return ids, column, shares
+    predicted = np.asarray(arrays["fold"]).reshape(-1) != NOT_PREDICTED
+    return (
+        [name for name, is_there in zip(ids, predicted, strict=True) if is_there],
+        column,
+        shares[predicted],
+    )
 
 
 def _in_order(

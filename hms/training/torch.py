@@ -108,9 +108,8 @@ class Scalogram(nn.Module):
         self._check_shape(derivations, alive)
         with torch.autocast(derivations.device.type, enabled=False):
             values = derivations if derivations.dtype == torch.float64 else derivations.float()
-            values = values if alive is None else torch.where(alive[..., None], values, 0)
             if self.check and not torch.compiler.is_compiling():
-                _refuse_not_finite(values)
+                _refuse_not_finite(values, alive)
             return self._scale(self.wavelet(values, alive), self._params)
 
     def _check_shape(self, derivations: Tensor, alive: Tensor | None) -> None:
@@ -177,9 +176,10 @@ def output_bounds(chains: Chains, outputs: Sequence[str]) -> Bounds:
     return tuple((end - size, end) for end, size in zip(ends, sizes, strict=True))
 
 
-def _refuse_not_finite(values: Tensor) -> None:
+def _refuse_not_finite(values: Tensor, alive: Tensor | None) -> None:
     # A sum is finite where all its parts are, and takes a third of the time of looking at each.
-    finite = torch.isfinite(values.flatten(1).sum(dim=1))
+    known = torch.isfinite(values.sum(dim=-1))
+    finite = (known if alive is None else known | ~alive).all(dim=1)
     if not bool(finite.all()):
         bad = torch.nonzero(~finite).flatten().tolist()
         raise ValueError(
@@ -219,13 +219,18 @@ class WaveletPower(nn.Module):
 
     def forward(self, derivations: Tensor, alive: Tensor | None = None) -> Tensor:
         """Return power, shape (n_items, n_outputs, n_freqs, n_frames), µV²; see `CwtPlan.power`."""
-        centred = derivations - derivations.mean(dim=-1, keepdim=True)
+        # What is not alive is silent, so that sums over an output need only be divided by fewer.
+        values = derivations if alive is None else torch.where(alive[..., None], derivations, 0)
+        centred = values - values.mean(dim=-1, keepdim=True)
         spectra = [_spectrum(centred, *segment) for segment in self._segments]
-        average = self.average.weighing(alive, derivations.dtype)
         if self.is_product:
-            return average(self._product(spectra))
-        found = torch.cat([block(spectra[block.segment], average) for block in self.blocks], dim=2)
-        return found[:, :, self._order]
+            found = self.average.sums(self._product(spectra))
+        else:
+            found = torch.cat(
+                [block(spectra[block.segment], self.average.sums) for block in self.blocks], dim=2
+            )
+            found = found[:, :, self._order]
+        return found / self.average.counts(found, alive)
 
     def _product(self, spectra: Sequence[Tensor]) -> Tensor:
         """Return the weighted geometric mean of the components' powers, per derivation."""
@@ -262,28 +267,25 @@ class _BlockPower(nn.Module):
         self.register_buffer("rows", torch.from_numpy(block.rows.astype(np.int64)), persistent=False)
         self.register_buffer("exponents", torch.from_numpy(block.exponents.copy()), persistent=False)
 
-    def forward(self, spectra: Tensor, average: Callable[[Tensor], Tensor]) -> Tensor:
-        """Return power at the window's frames, averaged before it is interpolated."""
+    def forward(self, spectra: Tensor, sums: Callable[[Tensor], Tensor]) -> Tensor:
+        """Return power at the window's frames, summed over derivations before it is interpolated."""
         values = torch.fft.ifft(self._buffer(spectra))
         if not self.n_harmonics:
-            return average(self._squared(values[..., self.window]))
-        harmonics = torch.fft.rfft(average(self._squared(values)), norm="forward")[..., : self.n_harmonics]
+            return self._squares(values[..., self.window], sums)
+        harmonics = torch.fft.rfft(self._squares(values, sums), norm="forward")[..., : self.n_harmonics]
         power = torch.fft.irfft(harmonics, n=self.n_hops, norm="forward")
         return power[..., self.window].clamp_min(0)
 
     def _buffer(self, spectra: Tensor) -> Tensor:
         """Return the bins times the gains, moved to the start and folded where they reach beyond the end."""
-        parts = [
-            nn.functional.pad(
-                spectra[:, :, None, source] * getattr(self, f"_gains{number}").to(spectra.dtype),
-                (target.start, 2 * self.n_inverse - target.stop),
-            )
-            for number, (source, target) in enumerate(self._pieces)
-        ]
-        return torch.view_as_complex(sum(parts[1:], parts[0]).unflatten(-1, (self.n_inverse, 2)))
+        buffer = spectra.new_zeros(*spectra.shape[:2], len(self.rows), 2 * self.n_inverse)
+        for number, (source, target) in enumerate(self._pieces):
+            gains = getattr(self, f"_gains{number}").to(spectra.dtype)
+            buffer[..., target] += spectra[:, :, None, source] * gains
+        return torch.view_as_complex(buffer.unflatten(-1, (self.n_inverse, 2)))
 
-    def _squared(self, values: Tensor) -> Tensor:
-        pairs = torch.view_as_real(values).square()
+    def _squares(self, values: Tensor, sums: Callable[[Tensor], Tensor]) -> Tensor:
+        pairs = sums(torch.view_as_real(values).square())
         return pairs[..., 0] if self.is_real else pairs.sum(dim=-1)
 
     def _apply(self, fn: Any, recurse: bool = True) -> Any:
@@ -309,26 +311,19 @@ class _Average:
         sizes = {stop - first for first, stop in bounds}
         self.size = sizes.pop() if len(sizes) == 1 else 0
 
-    def weighing(self, alive: Tensor | None, dtype: torch.dtype) -> Callable[[Tensor], Tensor]:
-        """Return the mean over live derivations; an output without one is zeros."""
-        if alive is None:
-            return lambda values: self._sums(values) / self._sizes(values)
-        weights = alive.to(dtype)[:, :, None, None]
-        counts = self._sums(weights).clamp_min(1)
-        return lambda values: self._sums(values * weights) / counts
-
-    def _sums(self, values: Tensor) -> Tensor:
+    def sums(self, values: Tensor) -> Tensor:
+        """Return sums over the derivations (second dimension) of each output."""
         if self.size == 1:
             return values
         if self.size:
             return values.unflatten(1, (len(self.bounds), self.size)).sum(dim=2)
         return torch.stack([values[:, first:stop].sum(dim=1) for first, stop in self.bounds], dim=1)
 
-    def _sizes(self, values: Tensor) -> Tensor | int:
-        if self.size:
-            return self.size
-        sizes = [stop - first for first, stop in self.bounds]
-        return values.new_tensor(sizes)[:, None, None]
+    def counts(self, power: Tensor, alive: Tensor | None) -> Tensor | int:
+        """Return how many derivations each output is a sum of, 1 where none is alive."""
+        if alive is not None:
+            return self.sums(alive.to(power.dtype)[:, :, None, None]).clamp_min(1)
+        return self.size or power.new_tensor([stop - first for first, stop in self.bounds])[:, None, None]
 
 
 # --- scaling -------------------------------------------------------------------------------------

@@ -22,7 +22,7 @@ def judged_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     """Return a run with a baseline, whose predictions are at hand."""
     outputs = tmp_path_factory.mktemp("judged")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    quick = ("baseline=logreg", "baseline.n_resamples=20", "labels.high_confidence_votes=4")
+    quick = ("baseline=logreg", "labels.high_confidence_votes=4")
     return hms.run(hms.compose(*base, *quick))
 
 

@@ -145,7 +145,7 @@ def judge(run: Package, predictions: str | Path, other: str | Path | None = None
     ids, eegs = labels.item_id.tolist(), run.meta["eeg_id"].astype(str).tolist()
     paths = [path for path in (predictions, other) if path is not None]
     found = [read_predictions(path, item_ids=ids, eeg_ids=eegs, classes=classes) for path in paths]
-    labelled = np.isclose(labels.y_soft.sum(axis=1), 1, atol=1e-4)
+    labelled = labels.has_label
     rows = _common_rows(found, labelled, run.hash)
     shares = tuple(each.shares[np.searchsorted(each.rows, rows)] for each in found)
     names = tuple(each.name for each in found)

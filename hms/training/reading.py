@@ -18,7 +18,16 @@ from hms.store.npz import read_npz
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["DERIVATIONS", "SPECTROGRAMS", "SignalReader", "from_float16", "places", "readers_of"]
+__all__ = [
+    "DERIVATIONS",
+    "SCALOGRAMS",
+    "SPECTROGRAMS",
+    "WAVEFORMS",
+    "SignalReader",
+    "from_float16",
+    "places",
+    "readers_of",
+]
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
 _SHOWN = 5
@@ -100,6 +109,7 @@ class SignalReader:
         self.kind, self.dtype = kind, dtype
         self._run_path = run.path
         self._item_ids = item_ids
+        self._entries = ("x", "alive") if kind is DERIVATIONS else ("x",)
         self._alive: NDArray[np.bool_] | None = None
         self._rows: list[int] = []
         files = run.manifest["files"]
@@ -132,16 +142,16 @@ class SignalReader:
             if self._alive is not None:
                 sample["alive"] = self._alive[position].copy()
         else:
-            found = self.arrays(position)
+            found = self.arrays(position, *self._entries)
             sample[name] = self._converted(found["x"], position)
             if "alive" in found:
                 sample["alive"] = found["alive"]
 
-    def arrays(self, position: int) -> dict[str, NDArray[Any]]:
-        """Return the arrays of an item's own file."""
+    def arrays(self, position: int, *names: str) -> dict[str, NDArray[Any]]:
+        """Return the arrays of an item's own file, all of them or those named."""
         path, _ = find_inside(self._run_path, self.kind.file(self._item_ids[position]))
         with open(path, "rb") as file:
-            return read_npz(file.read())
+            return read_npz(file.read(), *names)
 
     def _converted(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         """Return a copy in the dtype asked for."""

@@ -87,8 +87,15 @@ def verdict(chosen: Interval, reported: Interval, real: Interval) -> str:
 
 
 def shown(interval: Interval) -> str:
-    """Return a difference with its interval."""
+    """Return a difference with its interval, where one holds."""
+    if not np.isfinite(interval.low):
+        return f"{interval.value:+.3f}"
     return f"{interval.value:+.3f} ({interval.low:+.3f} to {interval.high:+.3f})"
+
+
+def counted(values: NDArray[np.float64]) -> list[str]:
+    """Return for each option in how many items its divergence is lower than that of the defaults."""
+    return [f", lower in {(row < values[0]).sum()} of {row.size}" for row in values[1:]]
 
 
 def main() -> None:
@@ -106,7 +113,7 @@ def main() -> None:
     data[REAL] = ["data=kaggle", f"data.root={options.real.resolve()}", f"folds.n_splits={n_real}"]
     data[REAL] += ["sweep.objective=kl_all"]
     outputs = options.work / "study"
-    found, names = {}, []
+    found, names, lower = {}, [], []
     for name, settings in data.items():
         runs = sweep(f"study-{name.replace(' ', '-')}", outputs, settings)
         names = list(runs)
@@ -114,7 +121,9 @@ def main() -> None:
         base = mean_interval(values[0], patients)
         print(f"{name}: {values.shape[1]} items of {len(set(patients))} patients, defaults {base}")
         found[name] = differences(values, patients)
+        lower = counted(values)
     table = pd.DataFrame({"option": names[1:], **{name: map(shown, row) for name, row in found.items()}})
+    table[REAL] += lower
     table["verdict"] = [verdict(*row) for row in zip(*found.values(), strict=True)]
     print("\n| " + " | ".join(table.columns) + " |\n" + "|---" * len(table.columns) + "|")
     for row in table.itertuples(index=False):

@@ -313,6 +313,13 @@ def test_every_signal_is_read_from_one_array_or_from_files(everything: Run, choi
             np.testing.assert_array_equal(item["alive"], other["alive"])
 
 
+def test_derivations_of_an_item_are_its_window_with_the_context(everything: Run) -> None:
+    item = everything.labels.item_id[0]
+    found = everything.derivations(item)
+    assert (found.dtype, found.shape) == (np.float16, (16, 2000 + 2 * 2400))
+    np.testing.assert_allclose(found, everything.evaluate(item, "derivations").values, rtol=2**-11, atol=1e-6)
+
+
 def test_augmentation_takes_every_signal_together(everything: Run) -> None:
     dataset = everything.dataset(signal="both", spectrogram=True, augment="strong")
     plain = everything.dataset(signal="both", spectrogram=True)

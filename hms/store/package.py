@@ -181,6 +181,13 @@ class Package:
         """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
         return self._item("wave_hr_out", item_id)["x"]
 
+    def derivations(self, item_id: str | int) -> NDArray[Any]:
+        """Return an item's derivations with their context, shape (n_derivations, n_samples), µV.
+
+        A run with ``package.derivations=true`` has them.
+        """
+        return self._item("deriv_hr_out", item_id)["x"]
+
     @cached_property
     def freqs(self) -> NDArray[np.float32]:
         """Frequencies of the scalograms in Hz, ascending."""

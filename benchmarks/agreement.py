@@ -25,6 +25,7 @@ from pyprep import NoisyChannels
 from quality import Bench, Defect, copy_other, flat, made_up, muscle, pop, real, times
 
 from hms.competition import EEG_CHANNELS
+from hms.quality.electrodes import NEIGHBOURS
 from hms.results.to_mne import segment_to_mne
 from hms.sources.base import Segment
 
@@ -103,6 +104,39 @@ def autoreject_bad(raw: Any) -> Mask:
     return np.asarray((np.ptp(epochs.get_data(copy=False), axis=2) > limit).mean(axis=0) > 0.5)
 
 
+def outliers(raw: Any) -> Mask:
+    """Return the electrodes that the local outlier factor calls bad."""
+    quiet = raw.copy().pick("eeg")
+    quiet.apply_function(lambda samples: np.nan_to_num(samples))  # MNE looks at the signature
+    return mask(mne.preprocessing.find_bad_channels_lof(quiet, picks="eeg", verbose="error"))
+
+
+def show_disagreements(
+    rows: Sequence[tuple[str, Sequence[Mask], Sequence[Mask]]],
+    segments: Sequence[Segment],
+    names: Sequence[str],
+    folder: Path,
+) -> None:
+    """Write a picture for each electrode on which we and a criterion differ: it and its neighbours, 16 s."""
+    import matplotlib.pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for title, ours, theirs in rows:
+        for number, (a, b) in enumerate(zip(ours, theirs, strict=True)):
+            for row in np.flatnonzero(a != b) if a.size == N_EEG else ():
+                beside = [row, *np.flatnonzero(NEIGHBOURS[row])]
+                eeg = segments[number].eeg[beside, 1800:5000]
+                figure, axis = plt.subplots(figsize=(14, 4))
+                for place, trace in enumerate(eeg - np.nanmedian(eeg, axis=1, keepdims=True)):
+                    axis.plot(np.arange(trace.size) / 200 - 3, trace - 150 * place, lw=0.5)
+                axis.set_yticks([-150 * i for i in range(len(beside))], [EEG_CHANNELS[i] for i in beside])
+                whose = "only ours" if a[row] else "only theirs"
+                axis.set_title(f"{names[number]}, {EEG_CHANNELS[row]}: {title}, {whose}; 150 µV a row")
+                slug = f"{title.split(',')[0]}-{names[number]}-{EEG_CHANNELS[row]}".replace(" ", "-")
+                figure.savefig(folder / f"{slug}.png", dpi=60, bbox_inches="tight")
+                plt.close(figure)
+
+
 def compare(name: str, ours: Sequence[Mask], theirs: Sequence[Mask]) -> str:
     """Return one row of the table: counts of agreement and Cohen's kappa."""
     a, b = np.concatenate(list(ours)), np.concatenate(list(theirs))
@@ -121,8 +155,13 @@ def main() -> None:
     )
     parser.add_argument("--recordings", type=int, default=30)
     parser.add_argument("--real", type=Path)
+    parser.add_argument(
+        "--pictures", type=Path, help="folder for a picture of each disagreement on real ones"
+    )
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
+    table = pd.read_csv(args.real / "train.csv") if args.real else pd.DataFrame({"eeg_id": []})
+    args.names = table["eeg_id"].astype(str).tolist()
     warnings.simplefilter("ignore")
     mne.set_log_level("error")
     bench = Bench()
@@ -137,6 +176,7 @@ def main() -> None:
     def theirs(criterion: str) -> list[Mask]:
         return [bad[criterion] for bad in found]
 
+    costly = ours(*bench.cfg.qc.grading.costly)
     jumps = [np.array([row.any()]) for row in ours("jump")]
     rows = [
         ("dead, PREP flat", ours("dead"), theirs("flat")),
@@ -146,9 +186,10 @@ def main() -> None:
             [flat_channels(raw) for raw in raws],
         ),
         ("loud or faint, PREP deviation", ours("loud", "faint"), theirs("deviation")),
-        ("muscle or noisy, PREP high frequency", ours("muscle", "noisy", "noisy_uv"), theirs("hf_noise")),
+        ("muscle, PREP high frequency", ours("muscle"), theirs("hf_noise")),
         ("isolated, PREP correlation", ours("isolated"), theirs("correlation")),
         ("jump (segments), MNE annotate_amplitude peak=100 µV", jumps, [has_peaks(raw) for raw in raws]),
+        ("any that costs a grade, MNE local outlier factor", costly, [outliers(raw) for raw in raws]),
         ("loud, autoreject's global threshold", ours("loud"), [autoreject_bad(raw) for raw in raws]),
     ]
     print(f"{len(segments)} segments, {len(segments) * N_EEG} electrodes\n")
@@ -156,6 +197,10 @@ def main() -> None:
     print("|---|---|---|---|---|---|---|")
     for row in rows:
         print(compare(*row))
+    if args.pictures:
+        first = len(segments) - len(args.names)
+        real_rows = [(title, a[first:], b[first:]) for title, a, b in rows]
+        show_disagreements(real_rows, segments[first:], args.names, args.pictures)
 
 
 if __name__ == "__main__":

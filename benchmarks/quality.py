@@ -1,7 +1,7 @@
 """Plants known defects in clean recordings and counts how many the ledger finds.
 
     python benchmarks/quality.py                      # made-up recordings
-    python benchmarks/quality.py --real DIR           # also the twelve IIIC-SPaRCNet recordings in DIR
+    python benchmarks/quality.py --real DIR...        # also real recordings as carriers (carriers.py)
     python benchmarks/quality.py --recordings 0 --alarms 0 --classes 1200   # grades by class
 
 Every recording goes the run's own way (read_segment, evaluate, make_ledger), once as it is
@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from carriers import print_carriers
 from numpy.typing import NDArray
 from references import (
     ABSENT_DB,
@@ -238,9 +239,7 @@ def defects() -> list[Defect]:
         for value, strength in zip((10, 20, 40), strengths, strict=True):
             found.append(Defect(f"{freq_hz} Hz, {value} dB", strength, ("line",), mains(freq_hz, value)))
     for value, strength in zip((1, 3, 10), strengths, strict=True):
-        found.append(
-            Defect(f"muscle, {value} x SD", strength, ("muscle", "noisy", "noisy_uv"), muscle(value))
-        )
+        found.append(Defect(f"muscle, {value} x SD", strength, ("muscle",), muscle(value)))
     for value, strength in zip((5, 20, 100), strengths, strict=True):
         found.append(Defect(f"one electrode x {value}", strength, ("loud",), times(value), ("one",)))
     return sorted(found, key=lambda d: d.name.rstrip("0123456789, µVdBxSD"))
@@ -715,7 +714,9 @@ def main() -> None:
     parser.add_argument(
         "--classes", type=int, default=0, help="made-up recordings with artifacts, graded by class"
     )
-    parser.add_argument("--real", type=Path, help="folder with train.csv and train_eegs of IIIC-SPaRCNet")
+    parser.add_argument(
+        "--real", type=Path, nargs="+", default=(), help="folders of real recordings, see carriers.py"
+    )
     parser.add_argument(
         "--seed", type=int, default=1, help="of the recordings without artifacts and the plants"
     )
@@ -727,8 +728,11 @@ def main() -> None:
         made = made_up(args.recordings, args.seed)
         print_defects(bench, [bench.segment(eeg, offset_s) for eeg, offset_s, _ in made], args.seed)
     if args.real:
-        print("\nreal recordings\n")
-        print_real(bench, args.real, args.seed)
+        print("\nreal recordings")
+        print_carriers(bench, args.real, args.seed)
+        for folder in args.real:
+            if (folder / "train.csv").is_file():
+                print_real(bench, folder, args.seed)
     if args.alarms:
         print(f"\n{args.alarms} further made-up recordings without artifacts")
         more = made_up(args.alarms, args.seed + 1)

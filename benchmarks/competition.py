@@ -1,6 +1,6 @@
 """Scores preparations on the competition's data: for whoever has it.
 
-    python benchmarks/competition.py --root DIR [--network] [--out results.json]
+    python benchmarks/competition.py --root DIR [--network] [--device cuda] [--out results.json]
 
 DIR holds train.csv and train_eegs/. Each preparation is scored by the linear baseline. 70 % of the
 patients are there to choose: they are predicted out of fold, and the preparation with the lowest
@@ -13,6 +13,7 @@ counts, and no id and no path: send it in. Interrupted and typed again, it goes 
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 from collections.abc import Mapping
@@ -48,10 +49,10 @@ PREPARATIONS: dict[str, list[str]] = {
 }
 FIRST = "defaults"
 
-EPOCHS = (14, 6)
+EPOCHS = "12,4"
 
 
-def prepared(options: Any, overrides: list[str]) -> hms.Run:
+def prepared(options: argparse.Namespace, overrides: list[str]) -> hms.Run:
     """Return the run of a preparation with its baseline."""
     data = ["data=kaggle", f"data.root={options.root}", f"outputs_dir={options.work / 'competition'}"]
     model = ["baseline=logreg", f"baseline.set_aside={ASIDE}", "stages=[labels,splits]"]
@@ -125,27 +126,32 @@ def example() -> ModuleType:
     return module
 
 
-def network(options: Any, first: hms.Run, target: WindowVotes) -> dict[str, dict[str, Any]]:
+def network(options: argparse.Namespace, first: hms.Run, target: WindowVotes) -> dict[str, dict[str, Any]]:
     """Return the scores of a network that learned from the patients there to choose, on the others."""
     import torch
     from tqdm import tqdm
 
     train_torch = example()
     data = ["data=kaggle", f"data.root={options.root}", f"outputs_dir={options.work / 'competition'}"]
-    run = hms.run(hms.compose(*data, "stages=[labels,splits,scalograms]", "package.pack=true"))
-    parts = predictions(first)
+    package = ["package.derivations=true", "package.derivations_dtype=float16"]
+    run = hms.run(hms.compose(*data, "stages=[labels,splits,scalograms]", *package))
+    parts, is_high = predictions(first), dict(zip(run.labels.item_id, run.labels.hc_mask, strict=True))
+    everybody = list(parts["choose"])
+    training = train_torch.Training(
+        argparse.Namespace(
+            device=options.device, workers=0, augment="derivations", seed=0, epochs=options.epochs
+        )
+    )
     torch.manual_seed(0)
-    net = train_torch.SmallNet(len(run.outputs))
-    labels, everybody = run.labels, list(parts["choose"])
-    is_high = dict(zip(labels.item_id.tolist(), labels.hc_mask.tolist(), strict=True))
-    with tqdm(total=sum(EPOCHS), unit="epoch") as bar:
-        steps = ((everybody, 4e-3), ([item for item in everybody if is_high[item]], 1e-3))
-        for (items, rate), epochs in zip(steps, EPOCHS, strict=True):
+    net = train_torch.TwoInputs(run).to(training.device)
+    stages = (everybody, [item for item in everybody if is_high[item]])
+    with tqdm(total=sum(training.epochs), unit="epoch") as bar:
+        for items, epochs, rate in zip(stages, training.epochs, train_torch.RATES, strict=True):
             if len(items) > 1:
-                learn = run.dataset(items=items, augment="light")
-                train_torch.train(net, learn, epochs=epochs, rate=rate, bar=bar, seed=0)
+                learn = run.dataset(items=items, signal="derivations", augment="derivations")
+                training.run_stage(net, learn, epochs, rate, bar)
     items = sorted((item for item in parts["report"] if item in target.row), key=target.row.__getitem__)
-    found = train_torch.predict(net, run.dataset(items=items))
+    found = training.predict([net], run.dataset(items=items, signal="derivations"))
     linear = losses(parts["report"], target, items)
     return by_stratum(losses(found, target, items), linear, target, items)
 
@@ -176,6 +182,8 @@ def main() -> None:
         __doc__ or "",
         root={"type": Path, "required": True},
         network={"action": "store_true"},
+        device={"default": "cpu"},
+        epochs={"default": EPOCHS},
         out={"type": Path, "default": Path("competition-results.json")},
         only={"nargs": "+", "choices": list(PREPARATIONS), "default": list(PREPARATIONS)},
     )

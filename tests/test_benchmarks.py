@@ -148,3 +148,12 @@ def test_votes_held_back_and_kept_are_the_panel(module: Any) -> None:
     kept, rest = module("votes").held_back(votes, np.full(50, 3), np.random.default_rng(1))
     np.testing.assert_array_equal(kept + rest, votes)
     assert (kept.sum(axis=1) == 3).all()
+
+
+def test_competition_scores_a_network_on_the_patients_set_aside(small_set: Path, tmp_path: Path) -> None:
+    pytest.importorskip("torch", reason="torch is not installed: the network is NOT tested")
+    arguments = ("--root", str(small_set), "--work", str(tmp_path), "--only", "defaults")
+    benchmark("competition.py", *arguments, "--network", "--epochs", "1,1", folder=tmp_path)
+    results = json.loads((tmp_path / "competition-results.json").read_text())
+    aside = results["linear"]["report"]["defaults"]["all"]["divergence"]["n_items"]
+    assert results["network"]["all"]["divergence"]["n_items"] == aside > 0

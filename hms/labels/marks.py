@@ -72,10 +72,6 @@ class MarksFile(Params):
     apply_votes: bool
     resolve: Literal["latest", "any", "majority"] | None
 
-    def __post_init__(self) -> None:
-        if not self.path:
-            raise ValueError("path names the csv of marks; give marks.path=FILE")
-
 
 @dataclass(frozen=True)
 class Mark:
@@ -137,8 +133,10 @@ def marks_of_file(params: MarksFile, items: pd.DataFrame) -> Marked:
     ConfigError
         If the file cannot be worked with, names items that there are not, or readers differ unresolved.
     """
+    if params.path is None:
+        raise ConfigError("marks=file needs the csv that holds them; give marks.path=FILE")
     classes = Classes.of_columns(items.columns)
-    decisions = resolve(read_marks(Path(str(params.path)).expanduser(), classes), params.resolve)
+    decisions = resolve(read_marks(Path(params.path).expanduser(), classes), params.resolve)
     return marked_items(items, decisions, classes, apply_votes=params.apply_votes)
 
 

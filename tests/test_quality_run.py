@@ -14,7 +14,7 @@ from recordings import bipolar
 import hms
 from hms.competition import CHANNELS, CLASSES, VOTE_COLUMNS
 from hms.engine.job import Task
-from hms.engine.pools import loky as parallel
+from hms.engine.pools import base as pools
 from hms.errors import ConfigError, TooManyFailures
 from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.grading import FLAGS, GRADES
@@ -329,7 +329,7 @@ def test_a_ledger_does_not_depend_on_which_items_were_measured_together(
     folder = write_set(tmp_path / "d", eegs, list(range(6)), list(range(6)))
     found = {}
     for together in (1, 64):
-        monkeypatch.setattr(parallel, "_chunks", lambda tasks, n_jobs, n=together: _cut(tasks, n))
+        monkeypatch.setattr(pools, "chunks_of", lambda tasks, n_workers, n=together: _cut(tasks, n))
         outputs = tmp_path / str(together)
         settings = ("data=kaggle", f"data.root={folder}", f"outputs_dir={outputs}", "n_jobs=1")
         run = hms.run(hms.compose(*settings, "stages=[quality]", *window))

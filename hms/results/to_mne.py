@@ -125,7 +125,7 @@ def _flags(run: Package, item_id: str) -> dict[str, tuple[str, ...]]:
     """Return the flags of the run's ledger with their channels, nothing where the run has none."""
     if LEDGER not in run.manifest["files"]:
         return {}
-    table = read_table(run.file(LEDGER).read_bytes(), "item_id", "channel", "flags")
+    table = read_table(run.file(LEDGER).read_bytes(), "item_id", "channel", "raised")
     table = table[table["item_id"] == item_id]
     found: dict[str, list[str]] = {}
     items = run.qc.set_index(run.qc["item_id"].astype(str))["raised"].fillna("")

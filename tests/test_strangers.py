@@ -326,6 +326,70 @@ def test_texts_of_a_table_stand_in_memory_once(tmp_path: Path) -> None:
 # --- manifests and files of any content ----------------------------------------------------------
 
 
+JUNK: tuple[Any, ...] = (None, -1, 10**400, "\x1b[2J", [], {}, [[]], {"": {}}, True, 1.5)
+
+
+def entries(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    """Return the path of every entry of nested objects, the first two of a list."""
+    found = [path] if path else []
+    children: list[tuple[Any, Any]] = list(tree.items()) if isinstance(tree, dict) else []
+    children += list(enumerate(tree[:2])) if isinstance(tree, list) else []
+    for name, value in children:
+        found += entries(value, (*path, name))
+    return found
+
+
+def test_whatever_stands_in_a_manifest_a_command_ends_with_its_code(
+    theirs: Run, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every entry is replaced by junk in turn, and removed; the digest fits."""
+    whole = json.loads((theirs.path / "manifest.json").read_text())
+    whole.pop("digest")
+    whole["excluded"] = [{"item_id": "1", "eeg_id": "1", "stage": "read", "reason": "x"}]
+    tried = 0
+    for number, path in enumerate(entries(whole)[::3]):
+        tree = json.loads(json.dumps(whole))
+        above = tree
+        for name in path[:-1]:
+            above = above[name]
+        if number % 11 == 10:
+            del above[path[-1]]
+        else:
+            above[path[-1]] = JUNK[number % 11]
+        write_checked(theirs.path, tree)
+        for arguments in (["ls"], ["show", theirs.path.name], ["diff", theirs.path.name, theirs.path.name]):
+            assert call(outputs, *arguments) in (0, 2), (path, arguments, capsys.readouterr())
+            tried += 1
+    capsys.readouterr()
+    assert tried > 300
+
+
+def test_whatever_stands_in_a_file_of_a_run_a_look_ends_with_its_code(
+    theirs: Run, outputs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hms.store.files import digest_bytes
+    from hms.store.npz import npz_bytes
+
+    empty = npz_bytes({"x": np.zeros(3)})
+    junk = [b"", b"\xff\xfe", b"[" * 1000, b"PK\5\6" + bytes(18), empty, b"item_id,eeg_id\n1,2,3\n"]
+    manifest = {name: value for name, value in theirs.manifest.items() if name != "digest"}
+    names = [name for name in manifest["files"] if not name.startswith("wave")]
+    for name in names:
+        place = theirs.path / name
+        target = os.readlink(place) if place.is_symlink() else None
+        before = place.read_bytes()
+        for content in junk:
+            place.unlink()
+            place.write_bytes(content)
+            entry = [len(content), digest_bytes(content)]
+            write_checked(theirs.path, manifest | {"files": manifest["files"] | {name: entry}})
+            for arguments in (["show", theirs.path.name], ["diff", theirs.path.name, theirs.path.name]):
+                assert call(outputs, *arguments) in (0, 2), (name, content[:9], capsys.readouterr())
+        place.unlink()
+        place.write_bytes(before) if target is None else place.symlink_to(target)
+    capsys.readouterr()
+
+
 def test_an_export_removes_no_neighbour_whose_name_its_own_would_match(
     theirs: Run, outputs: Path, tmp_path: Path
 ) -> None:

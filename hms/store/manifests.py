@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
 _KINDS: dict[str, type | tuple[type, ...]] = {
     "run": str, "finished": str, "seconds": (int, float), "command": str, "execution": dict, "config": dict,
     "counts": dict, "retry": list, "excluded": list, "votes": dict, "stages": dict, "versions": dict,
-    "files": dict,
+    "files": dict, "recordings": dict,
 }  # fmt: skip
 _KINDS_OF_STAGE: dict[str, type | tuple[type, ...]] = {
     "key": str, "folder": str, "fingerprint": str, "computed": int, "seconds": (int, float),
@@ -115,6 +115,9 @@ def _problem(manifest: Any) -> str:
     counts, plugins = manifest["counts"], manifest["execution"]["plugins"]
     if not all(isinstance(version, str) for version in manifest["versions"].values()):
         return "'versions' are no texts"
+    mended = manifest["recordings"].get("mended", {})
+    if not (isinstance(mended, dict) and all(_are_notes(notes) for notes in mended.values())):
+        return "'recordings.mended' are no notes"
     if not isinstance(manifest["votes"].get("digest"), str):
         return "'votes' has no digest"
     if not isinstance(manifest["execution"]["data"].get("kind"), str):
@@ -136,6 +139,13 @@ def _problem(manifest: Any) -> str:
     ):
         return "'excluded' are no items with reasons"
     return _problem_of_names(manifest)
+
+
+def _are_notes(notes: Any) -> bool:
+    """Tell whether something is what was mended of a recording: a flag and a text each."""
+    return isinstance(notes, list) and all(
+        isinstance(note, list) and [type(text) for text in note] == [str, str] for note in notes
+    )
 
 
 def _problem_of_content(content: Any, depth: int = 0) -> str:

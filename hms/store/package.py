@@ -41,6 +41,9 @@ MENDED = {
 }
 """What a reader had to mend, by flag; the manifest has the details by recording."""
 
+NEEDED_COLUMNS = ("item_id", "eeg_id", "patient_id", "recording", "window_start_s")
+"""Columns that meta_use.csv has whatever the source."""
+
 MOST_READ = 1 << 31
 """Bytes of a table or of arrays that are read whole."""
 
@@ -117,11 +120,7 @@ class Package:
     @cached_property
     def meta(self) -> pd.DataFrame:
         """One row per item used."""
-        path = "data_package/meta_use.csv"
-        table = self._csv(path)
-        if "item_id" not in table:
-            raise self._damaged(path, KeyError("it has no column item_id"))
-        return table
+        return self._csv("data_package/meta_use.csv", *NEEDED_COLUMNS)
 
     @cached_property
     def excluded(self) -> pd.DataFrame:
@@ -131,7 +130,7 @@ class Package:
     @cached_property
     def qc(self) -> pd.DataFrame:
         """The ledger: one row per item with its measures."""
-        return self._csv("qc/qc.csv")
+        return self._csv("qc/qc.csv", "item_id", "used", "grade")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -292,12 +291,15 @@ class Package:
             f"{self.path.name}/{path} is damaged or no file of hms: {said}; hms verify says more"
         )
 
-    def _csv(self, path: str) -> pd.DataFrame:
+    def _csv(self, path: str, *needed: str) -> pd.DataFrame:
         ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
         try:
-            return read_csv(self._content(path), dtype=ids)
+            table = read_csv(self._content(path), dtype=ids)
         except (ValueError, KeyError) as error:
             raise self._damaged(path, error) from None
+        if lacking := [name for name in needed if name not in table]:
+            raise self._damaged(path, KeyError(f"it has no column {lacking[0]}"))
+        return table
 
     def __repr__(self) -> str:
         counts = self.manifest["counts"]

@@ -127,7 +127,7 @@ def test_run_makes_the_report_and_the_same_bytes_again(
     on_test: Callable[..., Run], outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     run = on_test()
-    assert "has no votes: labels, splits, agreement, summary are not made" in capfd.readouterr().err
+    assert "has no votes: splits, labels, agreement, summary are not made" in capfd.readouterr().err
     assert not set(TABLES) & set(run.manifest["stages"])
     assert {"report", "report_votes", "report_signals"} <= set(run.manifest["stages"])
     page = run.report().path.read_bytes()

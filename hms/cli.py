@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+from hms import __version__
+
+if TYPE_CHECKING:
+    from hms.config.manual import Manual
 
 from hms.terminal import say, show, watch_interrupts
 
@@ -60,6 +66,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--outputs", default="outputs", type=Path, help="folder of the runs (default: outputs)"
     )
+    parser.add_argument("--version", action="version", version=f"hms {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do: object, text: str) -> argparse.ArgumentParser:
@@ -127,6 +134,20 @@ def make_parser() -> argparse.ArgumentParser:
     marks.add_argument("files", nargs="+", metavar="CSV", type=Path)
     marks.add_argument("--run", metavar="RUN", help="run whose items were marked")
     marks.add_argument("--votes", metavar="FILE", type=Path, help="write a table of windows with the votes")
+    explained = command("help", _help, "say what a group or a setting means, allows and computes again")
+    explained.add_argument("setting", nargs="?", metavar="SETTING", help="cwt, or cwt.hop; none: all groups")
+    explained.add_argument(
+        "--schema",
+        nargs="?",
+        const=Path("-"),
+        type=Path,
+        metavar="FILE",
+        help="instead print, or write, a JSON schema for editors: of an experiment's YAML; of an option's"
+        " with the name of its group",
+    )
+    completion = command("completion", _completion, "print what a shell reads to complete with the Tab key")
+    completion.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"), metavar="bash|zsh|fish")
+    completion.add_argument("--line", help="instead print what the end of this line can become")
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -319,6 +340,94 @@ def _marks(given: argparse.Namespace) -> None:
     if package is not None and given.votes is not None:
         commit_files(given.votes.absolute().parent, {given.votes.name: votes_table(package, marks)})
         print(f"wrote {given.votes}; data.windows={given.votes} takes it")
+
+
+def _help(given: argparse.Namespace) -> None:
+    from hms.config.help import index, page_of_group, page_of_setting
+    from hms.config.manual import read_manual
+    from hms.pipeline.stage import stages_of_setting
+
+    manual = read_manual()
+    name = None if given.setting is None else given.setting.partition("=")[0]
+    if name is not None:
+        manual.check(name)
+    if given.schema is not None:
+        _write_schema(manual, name, given.schema)
+    elif name is None:
+        print(index(manual))
+    elif manual.below(name) or name in manual.groups:
+        print(page_of_group(manual, name, stages_of_setting(name)))
+    else:
+        print(page_of_setting(manual.settings[name], stages_of_setting(name)))
+
+
+def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
+    from hms.config.json_schema import schema_of_experiments, schema_of_group
+    from hms.errors import ConfigError
+
+    if name is not None and name not in manual.groups:
+        raise ConfigError(f"--schema is of all settings or of a group, not of '{name}'")
+    schema = schema_of_experiments(manual) if name is None else schema_of_group(manual, name)
+    text = json.dumps(schema, indent=2, ensure_ascii=False)
+    if file == Path("-"):
+        print(text)
+        return
+    file.write_text(f"{text}\n", encoding="utf-8")
+    print(f"wrote {file}; the first line of a YAML names it: # yaml-language-server: $schema={file}")
+
+
+def _completion(given: argparse.Namespace) -> None:
+    from hms.config.completion import SCRIPTS
+    from hms.errors import ConfigError
+
+    if given.line is not None:
+        print("\n".join(_endings(given.line)))
+    elif given.shell is None:
+        raise ConfigError("completion of which shell? hms completion bash, zsh or fish")
+    else:
+        print(SCRIPTS[given.shell], end="")
+
+
+TAKES_RUNS = ("show", "diff", "report", "evaluate", "verify", "rm", "export")
+TAKES_OVERRIDES = ("run", "explain", "scan")
+
+
+def _endings(line: str) -> list[str]:
+    """Return what the last word of a line can become: a command, an override, a setting or a run."""
+    from hms.config.completion import SCRIPTS, complete, words_of
+
+    *before, word = words_of(line) or [""]
+    commands = _commands(make_parser())
+    command = next((name for name in before if name in commands), None)
+    if command is None:
+        found = list(commands)
+    elif command in TAKES_RUNS:
+        named = before[before.index("--outputs") + 1 :][:1] if "--outputs" in before else []
+        found = ["latest", *_run_names(Path(*named or ["outputs"]))]
+    elif command == "completion":
+        found = list(SCRIPTS)
+    else:
+        from hms.config.manual import read_manual
+
+        if command in TAKES_OVERRIDES:
+            return complete(read_manual(), word)
+        manual = read_manual() if command == "help" else None
+        found = [] if manual is None else [*manual.groups, *manual.settings]
+    return [name for name in found if name.startswith(word)]
+
+
+def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
+    """Return the commands of a parser by name."""
+    found = (action.choices for action in parser._actions if isinstance(action.choices, dict))
+    return next(found)
+
+
+def _run_names(outputs: Path) -> list[str]:
+    """Return the runs in a folder by the names of their folders alone."""
+    from hms.store.places import HASH_LENGTH
+
+    form = re.compile(rf"[0-9a-f]{{{HASH_LENGTH}}}")
+    return sorted(p.name for p in outputs.iterdir() if form.fullmatch(p.name)) if outputs.is_dir() else []
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def run_configuration(cfg: Any) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line of run.py and return the exit code.
 
-    Hydra's own flags (``--help``, ``--cfg``, ``--info``, ``-sc`` for tab completion,
+    Hydra's own flags (``--cfg``, ``--info``, ``-sc`` for tab completion,
     ``--config-name``) go to Hydra; what is left is composed and checked here.
     """
     texts = list(sys.argv[1:] if arguments is None else arguments)
@@ -104,6 +104,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(texts: Sequence[str]) -> int:
     """Run one configuration, a sweep, or what Hydra answers."""
+    if any(text in ("--help", "-h") for text in texts):
+        return _contents(texts)
     flags, overrides = _split(texts)
     if flags is None:
         return _through_hydra(texts)
@@ -111,6 +113,17 @@ def _carry_out(texts: Sequence[str]) -> int:
     if flags.get("multirun") or _asks_for_a_sweep(overrides, config_dir):
         return _multirun(texts, overrides, config_dir)
     return _direct(overrides, config_dir)
+
+
+def _contents(texts: Sequence[str]) -> int:
+    """Print the table of contents: groups and options, those of a folder that the command names too."""
+    from hms.config.compose import config_folders
+    from hms.config.help import contents
+    from hms.config.manual import read_manual
+
+    flags, overrides = _split([text for text in texts if text not in ("--help", "-h")])
+    print(contents(read_manual(config_folders(overrides, (flags or {}).get("config_dir")))))
+    return DONE
 
 
 def _asks_for_a_sweep(overrides: Sequence[str], config_dir: str | None) -> bool:

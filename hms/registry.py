@@ -88,6 +88,10 @@ class Params:
     Fields have no defaults: the YAML file of the option is the one place for values.
     A check that needs several fields goes into ``__post_init__`` and raises ValueError
     with a text that starts with the name of the setting.
+
+    Attributes
+    ----------
+    kind : registered function that is used; an option of the group sets it together with its settings
     """
 
     kind: str

@@ -214,8 +214,11 @@ def test_help_is_readable(arguments: list[str]) -> None:
 def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
     done = subprocess.run([sys.executable, "run.py", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0
-    for text in ("cwt: gmw, morlet, ricker, superlet", "plan=true", "Exit codes", "n_freqs: 48"):
+    for text in ("morlet, gmw, ricker, stft, superlet", "plan=true", "Exit codes", "hms help GROUP.SETTING"):
         assert text in done.stdout
+    lines = done.stdout.splitlines()
+    assert len(lines) <= 40
+    assert max(map(len, lines)) <= 104
 
 
 def test_hydras_own_flags_work(tmp_path: Path) -> None:

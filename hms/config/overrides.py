@@ -46,6 +46,8 @@ def parse_overrides(texts: Sequence[str]) -> list[Any]:
     ConfigError
         If one cannot be read; the text says how to write it.
     """
+    if not texts:
+        return []
     from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 

@@ -22,7 +22,17 @@ JOBS = Annotated[int, Limits(at_least=-1)]
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """Forms of the package; ``link`` says how its files stand for those of the store, and is in no key."""
+    """Forms of the package; ``link`` is in no key.
+
+    Attributes
+    ----------
+    pack : also one memory-mapped float16 array of all scalograms
+    link : how the files of a run stand for those of the store: as links or copies
+    waveforms : also one of all waveforms
+    spectrograms : also one of the competition's spectrograms, with spectrograms=kaggle
+    derivations : also one of the derivations with their context in µV
+    derivations_dtype : of the array of derivations
+    """
 
     pack: bool
     link: Literal["auto", "symlink", "hardlink", "copy"]

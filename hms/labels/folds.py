@@ -66,7 +66,7 @@ class Folds(Params):
 
     Attributes
     ----------
-    n_splits : how many
+    n_splits : folds to make
     seed : None, one way; a number, another for each, for repeated cross-validation
     """
 

@@ -75,7 +75,12 @@ TABLE_ONLY = ("spectrogram_sub_id", "item")
 
 @dataclass(frozen=True)
 class Unit(Params):
-    """Settings of a unit: whether items are named by recording or by recording and sub-window."""
+    """Settings of a unit: whether items are named by recording or by recording and sub-window.
+
+    Attributes
+    ----------
+    item_id : what items are named by: the recording alone, or recording and sub-window
+    """
 
     item_id: Literal["recording", "sub_window"]
 
@@ -114,7 +119,13 @@ def keeps_unlabelled(params: Params) -> bool:
 
 @dataclass(frozen=True)
 class Window(Params):
-    """Settings of a window: start and length in seconds inside the 50 s sub-window."""
+    """Settings of a window: start and length in seconds inside the 50 s sub-window.
+
+    Attributes
+    ----------
+    start_s : start of the window inside the labelled sub-window of 50 s
+    length_s : length of the window
+    """
 
     start_s: NonNegativeFloat
     length_s: PositiveFloat

@@ -61,7 +61,7 @@ class MarksFile(Params):
 
     Attributes
     ----------
-    path : of the csv
+    path : the csv with the marks
     apply_votes : whether proposed votes take the place of the table's
     resolve : what counts where readers differ; None refuses that. ``latest`` is the last word by ``when``;
         ``any`` leaves an item out if one reader does, ``majority`` if more than half of its readers do; both

@@ -50,7 +50,12 @@ class FileFolds(OwnFolds):
 
 @dataclass(frozen=True)
 class ColumnFolds(OwnFolds):
-    """Settings of folds in the votes table: the name of the column."""
+    """Settings of folds in the votes table: the name of the column.
+
+    Attributes
+    ----------
+    column : of the votes table that holds the fold, numbered from 0
+    """
 
     column: str
 

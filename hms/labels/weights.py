@@ -29,7 +29,7 @@ class Weight(Params):
     reference_count : votes that weigh 1
     cap : largest weight of an item's votes
     balance : whether the classes of a fold's training part are made to count alike, see `class_weights`
-    beta : of ``effective``
+    beta : how far ``balance=effective`` goes: 0 as none, towards 1 as inverse
     """
 
     reference_count: PositiveFloat

@@ -36,12 +36,13 @@ def setting(path: str) -> Any:
     return field(metadata={"path": path})
 
 
-def derived(name: str, **later: Any) -> Any:
+def derived(name: str, *, follows: tuple[str, ...] = (), **later: Any) -> Any:
     """Return a field whose value follows from settings: it is in the key, and nobody sets it.
 
-    ``before=VALUE`` says that it came later, as `hms.registry.added` does.
+    ``follows`` are the paths of those settings, or of their sections; ``before=VALUE`` says that
+    it came later, as `hms.registry.added` does.
     """
-    return field(metadata={"path": f"derived.{name}", "derived": True, **later})
+    return field(metadata={"path": f"derived.{name}", "derived": True, "follows": follows, **later})
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,9 @@ class Stage:
 
     needs_votes: ClassVar[bool] = False
     """Whether there is nothing to make where the table of windows has no votes."""
+
+    follows: ClassVar[tuple[str, ...]] = ()
+    """Paths of further settings that what is read depends on as this stage asks for it."""
 
     part_of: ClassVar[str | None] = None
     """Name of the stage whose result this one makes a part of; it comes with that one, unasked."""
@@ -332,6 +336,36 @@ def registered_order() -> tuple[str, ...]:
 
 def _is_product(cls: type[Stage]) -> bool:
     return issubclass(cls, TableStage) or (issubclass(cls, ItemStage) and cls.folder is not None)
+
+
+def stages_of_setting(path: str) -> tuple[str, ...]:
+    """Return the stages whose key a setting, or a section, can change, in running order.
+
+    Those of a page's parts are left out: the page names them all.
+    """
+    shown = (n for n in registered_order() if _is_shown(_stages[n]))
+    return tuple(name for name in shown if any(_meet(path, used) for used in _paths_of(_stages[name])))
+
+
+def _is_shown(cls: type[Stage]) -> bool:
+    return cls.part_of is None and (_is_product(cls) or getattr(cls, "rows", False))
+
+
+def _paths_of(cls: type[Stage]) -> set[str]:
+    """Return the paths of settings and sections that the key of a class can depend on."""
+    stages = _stage_fields(cls)
+    found = {path for read in stages.values() for path in _paths_of(read.kind)}
+    parts = [part for part in _stages.values() if part.part_of == cls.name]
+    found |= {path for part in parts for path in _paths_of(part)} | set(cls.follows)
+    for f in fields(cls):
+        if f.name not in stages:
+            found |= set(f.metadata.get("follows", (f.metadata.get("path", f.name),)))
+    return found
+
+
+def _meet(a: str, b: str) -> bool:
+    """Tell whether one of two paths is the other, or a section that holds it."""
+    return f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
 
 
 def stage_class(name: str) -> type[Stage]:

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import sqrt
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 from hms.labels.votes import consensus
 from hms.quality.grading import GRADES
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["N_DRAWS", "UNEQUAL_P", "Graded", "Selection", "graded_from", "wilson"]
 

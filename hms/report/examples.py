@@ -7,10 +7,9 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
@@ -20,6 +19,9 @@ from hms.report.cards import Card, spoken
 from hms.report.style import INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, line, number, path, png, text, ticks
 from hms.signal.wavelets import is_log_spaced
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = [
     "Example",
@@ -138,6 +140,8 @@ def choose_shown_steps(ledger: pd.DataFrame, prepared: Rows) -> int | None:
 
 
 def _column(ledger: pd.DataFrame, name: str) -> NDArray[np.float64]:
+    import pandas as pd
+
     if name not in ledger:
         return np.zeros(len(ledger))
     return np.asarray(pd.to_numeric(ledger[name], errors="coerce").to_numpy(np.float64, na_value=np.nan))

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from hms.labels.classes import Classes
 from hms.report.cards import Card, spoken
 from hms.report.examples import Example
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["about_issue", "issue_cards"]
 

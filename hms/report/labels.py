@@ -5,10 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
@@ -25,6 +24,9 @@ from hms.labels.votes import consensus, only_labelled, soft_labels
 from hms.report.cards import Card, absent_classes, counted, spoken
 from hms.report.style import CLASS_COLOURS, INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text, ticks
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["class_legend", "nobody", "vote_cards", "weight_cards"]
 

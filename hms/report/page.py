@@ -10,7 +10,6 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
@@ -27,6 +26,7 @@ from hms.report.reproduce import command_of, yaml_text
 from hms.report.style import GRADE_COLOURS, class_colours
 
 if TYPE_CHECKING:
+    import pandas as pd
     from jinja2 import Environment
 
     from hms.store.folders import Reason

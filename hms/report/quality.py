@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Mapping, Sequence
 from html import escape
+from typing import TYPE_CHECKING
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
@@ -16,6 +16,9 @@ from hms.quality.selection import Graded, wilson
 from hms.report.cards import Card, counted, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 __all__ = ["flag_counts", "grade_counts", "quality_cards"]
 

@@ -54,7 +54,13 @@ Gain = NDArray[np.float64]
 @settings_of("filter")
 @dataclass(frozen=True)
 class FilterParams(Params):
-    """Settings every filter has: what happens to gaps before it and to extremes after it."""
+    """Settings every filter has: what happens to gaps before it and to extremes after it.
+
+    Attributes
+    ----------
+    clip_uv : largest magnitude of an electrode after the filter; None sets no limit
+    gaps : what becomes of NaN and Inf before the filter
+    """
 
     clip_uv: PositiveFloat | None
     gaps: Annotated[Params, Group("gaps")]
@@ -62,7 +68,15 @@ class FilterParams(Params):
 
 @dataclass(frozen=True)
 class Butterworth(FilterParams):
-    """Band edges (-3 dB of one direction, -6 dB of both), order of the prototype, mains frequency."""
+    """Band edges (-3 dB of one direction, -6 dB of both), order of the prototype, mains frequency.
+
+    Attributes
+    ----------
+    low_hz : lower edge of the band, where both directions together are 6 dB down
+    high_hz : upper edge of the band, where both directions together are 6 dB down
+    order : of the prototype; two passes double it
+    notch_hz : mains frequency to take out; None takes none out
+    """
 
     low_hz: PositiveFloat
     high_hz: PositiveFloat

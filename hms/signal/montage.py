@@ -47,7 +47,15 @@ NOTHING = -1
 
 @dataclass(frozen=True)
 class Montage(Params):
-    """Chains of derivations, what becomes a row of the output, and how waveforms are reduced."""
+    """Chains of derivations, what becomes a row of the output, and how waveforms are reduced.
+
+    Attributes
+    ----------
+    chains : derivations by chain, front to back, in output order
+    output : what becomes a row: a chain, or each of its derivations
+    waveform : how a chain's pairs become one signal
+    allow_degenerate : whether a waveform is allowed that makes the chains of a side equal
+    """
 
     chains: Chains
     output: Literal["chains", "derivations"]

@@ -23,7 +23,13 @@ Percent = Annotated[float, Limits(at_least=0, at_most=100)]
 
 @dataclass(frozen=True)
 class Log1pPercentile(Params):
-    """Percentiles of log1p(power) over the whole item that become 0 and 1."""
+    """Percentiles of log1p(power) over the whole item that become 0 and 1.
+
+    Attributes
+    ----------
+    low_percent : percentile of log1p(power) over the whole item that becomes 0
+    high_percent : percentile that becomes 1
+    """
 
     low_percent: Percent
     high_percent: Percent

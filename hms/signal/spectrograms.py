@@ -17,7 +17,12 @@ Array = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class KaggleSpectrograms(Params):
-    """Settings of the competition's spectrograms: what becomes of values that are missing."""
+    """Settings of the competition's spectrograms: what becomes of values that are missing.
+
+    Attributes
+    ----------
+    gaps : what becomes of rows of NaN
+    """
 
     gaps: Literal["interpolate", "zero"]
 

@@ -83,7 +83,19 @@ class Component:
 @settings_of("cwt")
 @dataclass(frozen=True)
 class Cwt(Params):
-    """Settings that every wavelet has; a wavelet's own settings are in a subclass."""
+    """Settings that every wavelet has; a wavelet's own settings are in a subclass.
+
+    Attributes
+    ----------
+    min_hz : lowest centre frequency
+    max_hz : highest centre frequency, at most half the sampling rate
+    n_freqs : centre frequencies, rows of x
+    hop : samples from frame to frame, at 200 Hz
+    norm : at which scale of a wavelet a sine of 1 µV has the same power
+    dtype : of x in the files
+    backend : what computes the transform
+    spacing : how the centre frequencies lie between both ends
+    """
 
     min_hz: PositiveFloat
     max_hz: PositiveFloat
@@ -149,7 +161,12 @@ class Cwt(Params):
 
 @dataclass(frozen=True)
 class Morlet(Cwt):
-    """Width of the Morlet wavelet: ``w0`` radians of oscillation per standard deviation."""
+    """Width of the Morlet wavelet: ``w0`` radians of oscillation per standard deviation.
+
+    Attributes
+    ----------
+    w0 : radians of oscillation per standard deviation of the envelope
+    """
 
     w0: PositiveFloat
 
@@ -190,7 +207,12 @@ def _gaussian(freqs_hz: Float, centre_hz: float, w0: float) -> Float:
 
 @dataclass(frozen=True)
 class Ricker(Cwt):
-    """Whether the Mexican hat's analytic part is taken (steady power) or the real transform."""
+    """Whether the Mexican hat's analytic part is taken (steady power) or the real transform.
+
+    Attributes
+    ----------
+    analytic : whether the analytic part is taken, whose power is steady, or the real transform
+    """
 
     analytic: bool
 
@@ -240,7 +262,13 @@ def ricker(freqs_hz: Float, centre_hz: float, params: Ricker) -> Float:
 
 @dataclass(frozen=True)
 class Gmw(Cwt):
-    """Symmetry ``gamma`` (3: nearest to a Gaussian) and order ``beta``; duration is sqrt(beta gamma)."""
+    """Symmetry ``gamma`` (3: nearest to a Gaussian) and order ``beta``; duration is sqrt(beta gamma).
+
+    Attributes
+    ----------
+    gamma : symmetry of the wavelet
+    beta : order; the duration in radians is sqrt(beta gamma)
+    """
 
     gamma: PositiveFloat
     beta: PositiveFloat
@@ -277,7 +305,15 @@ def gmw(freqs_hz: Float, centre_hz: float, params: Gmw) -> Float:
 
 @dataclass(frozen=True)
 class Superlet(Cwt):
-    """Cycles of the shortest wavelet, and how many longer ones join it from min_hz to max_hz."""
+    """Cycles of the shortest wavelet, and how many longer ones join it from min_hz to max_hz.
+
+    Attributes
+    ----------
+    base_cycles : cycles of the shortest wavelet
+    order_min : wavelets combined at min_hz
+    order_max : wavelets combined at max_hz
+    growth : how cycles grow from one wavelet to the next
+    """
 
     base_cycles: PositiveFloat
     order_min: Annotated[float, Limits(at_least=1, at_most=30)]
@@ -338,7 +374,12 @@ def _order(centre_hz: float, params: Superlet) -> float:
 
 @dataclass(frozen=True)
 class Stft(Cwt):
-    """Standard deviation of the Gaussian window in s: one resolution in time and Hz at all frequencies."""
+    """Standard deviation of the Gaussian window in s: one resolution in time and Hz at all frequencies.
+
+    Attributes
+    ----------
+    window_s : standard deviation of the Gaussian window
+    """
 
     window_s: PositiveFloat
 

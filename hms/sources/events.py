@@ -61,7 +61,7 @@ class FolderParams(SourceParams):
     event_part : which seconds of a sub-window an event must fill: the middle ten or all
     event_min_share : a class takes a vote if its events fill this share of those seconds,
         or if they hold this share of an event
-    event_duration_s : of events that state none
+    event_duration_s : how long events last that state no duration; None refuses them
     event_background : class of the time that has no other event; None: not judged
     """
 

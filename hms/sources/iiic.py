@@ -46,7 +46,13 @@ SIGNAL_NAME = "seg"
 
 @dataclass(frozen=True)
 class Iiic(SourceParams):
-    """Settings of a folder of IIIC samples: the folder, and the look-up table's name in it."""
+    """Settings of a folder of IIIC samples: the folder, and the look-up table's name in it.
+
+    Attributes
+    ----------
+    root : folder of the samples and the look-up table
+    votes : name of the look-up table in that folder; None makes a package without labels
+    """
 
     root: str | None
     votes: str | None

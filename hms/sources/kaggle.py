@@ -44,7 +44,14 @@ USUAL_PLACES = (
 
 @dataclass(frozen=True)
 class Kaggle(SourceParams):
-    """Settings of the competition's folder, and which of its two tables is read."""
+    """Settings of the competition's folder, and which of its two tables is read.
+
+    Attributes
+    ----------
+    root : folder with train.csv and train_eegs/
+    subset : table that is read: train.csv with votes, or test.csv without
+    extra : table of more rows to train on, such as pseudo-labels
+    """
 
     root: str | None
     subset: Literal["train", "test"]

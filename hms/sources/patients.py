@@ -33,7 +33,7 @@ class PatientParams(SourceParams):
 
     Attributes
     ----------
-    patient : the rule; None: the table of windows says it, or nobody
+    patient : how the patient of a recording is found; None: the table of windows says it, or nobody
     patient_regex : for ``regex``: searched in the relative path; the patient is its group
         ``patient``, its first group, or all that it matches
     patient_table : for ``table``: a CSV with recording,patient_id, where the table of windows

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-import pandas as pd
 from threadpoolctl import threadpool_limits
 
 from hms.config.schema import Config
@@ -20,6 +19,9 @@ from hms.pipeline.tables import View
 from hms.stages.baseline import Baseline
 from hms.store.csvs import csv_bytes
 from hms.store.files import Content
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 @register_stage
@@ -60,6 +62,8 @@ def _table(
     threshold: int,
 ) -> pd.DataFrame:
     """Return a row per predicted item, the most improbable first."""
+    import pandas as pd
+
     total = votes.sum(axis=1)
     doubts = doubt(votes, prediction, many=high_confidence(total, threshold))
     names = classes.array()

@@ -33,8 +33,10 @@ class Reading(ItemStage):
     missing: str = setting("data.missing")
     block_s: float | None = setting("data.block_s")
     window_s: float = setting("window.length_s")
-    context_s: float = derived("context_s")
-    reader: str = derived("reader", before="")
+    context_s: float = derived("context_s", follows=("filter",))
+    reader: str = derived(
+        "reader", follows=("data.kind", "data.unit", "data.bad_channels", "data.cnt_format"), before=""
+    )
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:

@@ -10,7 +10,6 @@ from itertools import chain
 from typing import Any, ClassVar, Self
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
@@ -89,6 +88,8 @@ class ReportQuality(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
+        import pandas as pd
+
         path = "qc/channels.parquet"
         channels = (
             pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
@@ -338,7 +339,7 @@ class Report(TableStage):
     report_weights: ReportWeights | None
     report_signals: ReportSignals
     report_examples: ReportExamples
-    own_parts: tuple[str, ...] = derived("own_parts", before=())
+    own_parts: tuple[str, ...] = derived("own_parts", follows=("plugins",), before=())
 
     @classmethod
     def from_config(cls, cfg: Config) -> Self:

@@ -7,8 +7,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
-import pandas as pd
-
 from hms.config.schema import Config
 from hms.labels.classes import Classes
 from hms.pipeline.stage import register_stage
@@ -48,6 +46,8 @@ class ReportLabelIssues(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
+        import pandas as pd
+
         table = pd.read_csv(tables.file(LabelIssues.files[0]), dtype={"item_id": str, "patient_id": str})
         classes = Classes.of_columns(tables.items.columns)
         place = {str(name): row for row, name in enumerate(tables.items["item_id"].tolist())}

@@ -31,8 +31,10 @@ class Signal(ItemStage):
 
     reading: Reading
     filter: FilterParams
-    derivations: tuple[str, ...] = derived("derivations")
-    optional: tuple[str, ...] = derived("optional", before=())
+    derivations: tuple[str, ...] = derived(
+        "derivations", follows=("montage.chains", "montage.reference", "montage.ears")
+    )
+    optional: tuple[str, ...] = derived("optional", follows=("montage.reference", "montage.ears"), before=())
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:

@@ -43,6 +43,7 @@ class Traces(ItemStage):
     name = "traces"
     version = 1
     folder: ClassVar[str | None] = "deriv_hr_out"
+    follows: ClassVar[tuple[str, ...]] = ("cwt",)
 
     derivations: Derivations
     dtype: str = setting("package.derivations_dtype")

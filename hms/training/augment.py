@@ -67,14 +67,24 @@ class Around:
 
 @dataclass(frozen=True)
 class Change(Params):
-    """Settings that every change has: the share of samples it is made to."""
+    """Settings that every change has: the share of samples it is made to.
+
+    Attributes
+    ----------
+    probability : share of the samples that the change is made to
+    """
 
     probability: Share
 
 
 @dataclass(frozen=True)
 class Augmentation(Params):
-    """Changes by name, in the order in which they are made."""
+    """Changes by name, in the order in which they are made.
+
+    Attributes
+    ----------
+    changes : changes by name, in the order in which they are made
+    """
 
     changes: tuple[tuple[str, Annotated[Params, Group("augmentation")]], ...]
 
@@ -173,7 +183,12 @@ def _span(rng: Rng, share: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TimeShift(Change):
-    """At most how far, as a share of the window."""
+    """At most how far, as a share of the window.
+
+    Attributes
+    ----------
+    max_share : how far at most, as a share of the window
+    """
 
     max_share: Band
 
@@ -197,7 +212,13 @@ def time_shift(sample: Sample, rng: Rng, params: TimeShift, around: Around) -> S
 
 @dataclass(frozen=True)
 class Masks(Change):
-    """How many masks, and how long each is at most, as a share of the axis."""
+    """How many masks, and how long each is at most, as a share of the axis.
+
+    Attributes
+    ----------
+    count : masks in a sample
+    max_share : how long a mask is at most, as a share of the axis
+    """
 
     count: PositiveInt
     max_share: Band
@@ -280,7 +301,12 @@ def chain_drop(sample: Sample, rng: Rng, params: Change, around: Around) -> Samp
 
 @dataclass(frozen=True)
 class Scale(Change):
-    """The largest factor; the smallest is its inverse."""
+    """The largest factor; the smallest is its inverse.
+
+    Attributes
+    ----------
+    max_factor : the largest factor; the smallest is its inverse
+    """
 
     max_factor: Annotated[float, Limits(at_least=1)]
 
@@ -294,7 +320,12 @@ def amplitude_scale(sample: Sample, rng: Rng, params: Scale, around: Around) -> 
 
 @dataclass(frozen=True)
 class Noise(Change):
-    """Standard deviation at most, as a share of each signal's own."""
+    """Standard deviation at most, as a share of each signal's own.
+
+    Attributes
+    ----------
+    max_share : standard deviation at most, as a share of each signal's own
+    """
 
     max_share: PositiveFloat
 
@@ -311,7 +342,14 @@ def gaussian_noise(sample: Sample, rng: Rng, params: Noise, around: Around) -> S
 
 @dataclass(frozen=True)
 class BandStop(Change):
-    """The width of the band, as its upper edge over its lower one at most, and where it may lie."""
+    """The width of the band, as its upper edge over its lower one at most, and where it may lie.
+
+    Attributes
+    ----------
+    min_hz : lowest edge of the band that is taken out
+    max_hz : highest edge of the band that is taken out
+    max_ratio : upper edge over lower edge at most
+    """
 
     min_hz: PositiveFloat
     max_hz: PositiveFloat
@@ -361,7 +399,12 @@ def _without_band(x: Array, low_hz: float, high_hz: float) -> Array:
 
 @dataclass(frozen=True)
 class Mixup(Change):
-    """Both parameters of the Beta distribution that the share is drawn from."""
+    """Both parameters of the Beta distribution that the share is drawn from.
+
+    Attributes
+    ----------
+    alpha : both parameters of the Beta distribution that the share is drawn from
+    """
 
     alpha: PositiveFloat
 

@@ -43,7 +43,7 @@ class Dask(Params):
 
     Attributes
     ----------
-    address : of a scheduler, for example ``tcp://10.0.0.1:8786``; None starts ``n_jobs`` workers here
+    address : address of a scheduler, for example ``tcp://10.0.0.1:8786``; None starts ``n_jobs`` workers here
     timeout_s : how long to wait for the scheduler to answer
     """
 

@@ -38,7 +38,7 @@ class Mne(FolderParams, PatientParams):
     Attributes
     ----------
     bad_channels : what becomes of channels that a file marks as bad: they are dead, or read like others
-    cnt_format : of Neuroscan files whose header does not say it
+    cnt_format : type of the samples of Neuroscan files whose header does not say it
     unit : unit of EDF channels whose header states none
     """
 

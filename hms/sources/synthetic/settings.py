@@ -17,7 +17,16 @@ MAX_RECORDINGS = 1_000_000
 
 @dataclass(frozen=True)
 class Synthetic(SourceParams):
-    """Settings of the synthetic data set."""
+    """Settings of the synthetic data set.
+
+    Attributes
+    ----------
+    root : folder of the data sets; None: inside outputs_dir
+    n_recordings : recordings to make
+    n_patients : patients they are dealt to
+    seed : of the random numbers they are made from
+    write_spectrograms : whether spectrograms of 10 minutes are made too
+    """
 
     root: str | None
     n_recordings: PositiveInt

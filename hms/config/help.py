@@ -1,0 +1,152 @@
+"""The manual as pages of text: the contents, a group, a section, one setting."""
+
+from __future__ import annotations
+
+import json
+import textwrap
+from collections.abc import Sequence
+
+from hms.config.manual import EXPERIMENT, Manual, Option, Setting
+from hms.terminal import columns
+
+__all__ = ["contents", "index", "page_of_group", "page_of_setting"]
+
+WIDTH = 100
+
+_USAGE = """\
+hms: from EEG recordings with expert votes to a training-ready package
+
+  python run.py [GROUP=OPTION ...] [GROUP.SETTING=VALUE ...]     from anywhere: hms run ...
+  python run.py -m GROUP=A,B ...      a sweep, which ends in a leaderboard
+  python run.py plan=true ...         what would run, and why; computes nothing
+  python run.py --cfg job ...         the settings as composed
+"""
+
+_MORE = """\
+hms help GROUP, hms help GROUP.SETTING: meaning, unit, range, default, and what a change computes again
+hms --help: look at, compare, check and export runs; hms completion bash: what the Tab key offers
+Exit codes: 0 done, 2 bad configuration or input table, 3 too many failed recordings,
+4 storage, machine or engine failure, 130 interrupted"""
+
+
+def contents(manual: Manual) -> str:
+    """Return the table of contents of ``run.py --help``, in one screen."""
+    rows = [("group", "what it decides", "options, the default first")]
+    for group, meaning in manual.groups.items():
+        names = ", ".join(option.name for option in manual.options[group])
+        lines = textwrap.wrap(names, 48) or [""]
+        rows += [(f"  {group}", meaning, lines[0]), *(("", "", line) for line in lines[1:])]
+    top = _filled("beside the groups: " + ", ".join(manual.outside_groups()))
+    return f"{_USAGE}\n{columns(rows)}\n\n{top}\n\n{_MORE}"
+
+
+def index(manual: Manual) -> str:
+    """Return all groups and what lies beside them, with meaning and default."""
+    rows = [("group", "default", "what it decides")]
+    for group, meaning in manual.groups.items():
+        default = "" if group == EXPERIMENT else manual.options[group][0].name
+        rows.append((f"  {group}", default, meaning))
+    rows.append(("beside the groups", "", ""))
+    for name in manual.outside_groups():
+        one = manual.settings.get(name)
+        inside = ", ".join(s.path.rpartition(".")[2] for s in manual.below(name))
+        rows.append((f"  {name}", _default(one) if one else "", one.meaning if one else f"section: {inside}"))
+    more = "hms help GROUP, hms help GROUP.SETTING say more; hms help --schema FILE writes a JSON schema"
+    return f"{columns(_narrow(rows))}\n\n{more}"
+
+
+def page_of_group(manual: Manual, path: str, stages: Sequence[str]) -> str:
+    """Return the page of a group or section.
+
+    Parameters
+    ----------
+    path : its name
+    stages : whose keys it can change
+    """
+    parts = [f"{path}: {manual.groups.get(path) or 'a section'}"]
+    options = manual.options.get(path, ())
+    if options:
+        parts.append("options, the default first\n" + "\n".join(map(_of_option, options)))
+    settings = manual.below(path)
+    if settings:
+        rows = [("setting", "default", "unit", "allowed", "meaning")]
+        rows += [(f"  {s.path}", _default(s), s.unit, str(s.shape), s.meaning) for s in settings]
+        parts.append(_table(rows, settings, options))
+    parts.append(_computed_again(stages, path))
+    return "\n\n".join(parts)
+
+
+def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
+    """Return the page of one setting; ``stages`` are those whose keys it can change."""
+    rows = [("allowed", str(setting.shape))]
+    if setting.unit:
+        rows.append(("unit", setting.unit))
+    rows += [("default", text) for text in _defaults(setting)]
+    if setting.note:
+        rows.append(("note", setting.note))
+    rows += [(f"of {option}", text) for option, text in setting.elsewhere.items()]
+    head = _filled(f"{setting.path}: {setting.meaning}")
+    width = max(len(name) for name, _ in rows)
+    told = [_filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
+    return "\n".join([head, *told, _computed_again(stages, setting.path)])
+
+
+def _of_option(option: Option) -> str:
+    return _filled(f"  {option.name:<18} {option.meaning}", indent=21)
+
+
+def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: Sequence[Option]) -> str:
+    """Return the settings of a section: one line of facts each, and the meaning below it."""
+    facts = columns([row[:4] for row in rows]).splitlines()
+    lines = [facts[0]]
+    for line, setting in zip(facts[1:], settings, strict=True):
+        own = list(setting.defaults) if len(setting.defaults) < len(options) else []
+        only = f" (of {', '.join(own)})" if own else ""
+        lines += [_filled(line, indent=4), _filled(f"      {setting.meaning}{only}", indent=6)]
+    return "\n".join(lines)
+
+
+def _defaults(setting: Setting) -> list[str]:
+    """Return each value that an option sets, with the options that set it, the default's first."""
+    by_value: dict[str, list[str]] = {}
+    for option, value in setting.defaults.items():
+        by_value.setdefault(_text(value), []).append(option)
+    group = setting.path.partition(".")[0]
+    return [v if names == [""] else f"{v} ({group}={','.join(names)})" for v, names in by_value.items()]
+
+
+def _default(setting: Setting) -> str:
+    value = next((value for value in setting.defaults.values()), "")
+    text = _text(value)
+    return text if len(text) <= 16 else "..."
+
+
+def _text(value: object) -> str:
+    """Return a value as it is typed."""
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+
+
+def _computed_again(stages: Sequence[str], path: str) -> str:
+    if stages:
+        return _filled(f"a change can make these be computed again: {', '.join(stages)}; all else stands")
+    if path.partition(".")[0] == "data":
+        return (
+            "a change makes only the items be computed again whose recording, window or votes change with it"
+        )
+    return "a change makes nothing be computed again: no stage's result depends on it"
+
+
+def _filled(text: str, *, indent: int = 2) -> str:
+    return textwrap.fill(
+        text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True
+    )
+
+
+def _narrow(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return rows whose last cell is wrapped, so that a line fits the width."""
+    taken = sum(max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1))
+    found: list[tuple[str, ...]] = []
+    for *cells, last in rows:
+        lines = textwrap.wrap(last, WIDTH - taken) or [""]
+        found += [(*cells, lines[0]), *((*("" for _ in cells), line) for line in lines[1:])]
+    return found

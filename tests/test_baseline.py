@@ -276,8 +276,8 @@ def test_a_run_that_leaves_out_every_item_has_no_baseline_and_does_not_finish(pr
     """There is nothing to predict, whether nothing was prepared or qc.exclude_from leaves it all out."""
     with pytest.raises(TooManyFailures, match="none of the 2 items can be used"):
         prepare(recordings(tmp_path / "d", [False, False]), "folds.n_splits=2", "baseline=logreg")
-    bad = ("qc.exclude_from=poor", "qc.channel.drift=0.001")
-    with pytest.raises(TooManyFailures, match="2 recordings: grade unusable: drift"):
+    bad = ("qc.exclude_from=poor", "qc.item.strong_pair=0.001", "qc.grading.unusable=[strong_pair]")
+    with pytest.raises(TooManyFailures, match="2 recordings: grade unusable: strong_pair"):
         prepare(recordings(tmp_path / "e", [True, True]), "folds.n_splits=2", "baseline=logreg", *bad)
 
 

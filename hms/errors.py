@@ -73,7 +73,7 @@ MACHINE = frozenset(
 _SAID = re.compile(
     r"[mc]alloc of size|realloc of size|bad_alloc|[Cc]annot allocate memory|[Uu]nable to allocate"
     r"|[Oo]ut of memory|[Tt]oo many open files|Input/output error|No space left on device"
-    r"|can't start new thread|failed to map segment"
+    r"|can't start new thread|failed to map segment|Resource temporarily unavailable"
 )
 """How libraries say so in texts, where their errors have no number."""
 

@@ -163,7 +163,8 @@ class Progress:
         self._spoke = clock()
         self._reports: deque[tuple[float, int]] = deque()
         self._bar: Any = None
-        if total and (sys.stderr.isatty() or _in_notebook()):
+        is_watched = sys.stderr is not None and sys.stderr.isatty()  # None where a caller closed it
+        if total and (is_watched or _in_notebook()):
             self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
     def add(self, count: int) -> None:

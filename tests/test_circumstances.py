@@ -50,6 +50,7 @@ RUN = str(HERE.parent / "run.py")
         (OSError(errno.EMFILE, "Too many open files"), "Too many open files"),
         (OSError(errno.EIO, "Input/output error"), "Input/output error"),
         (RuntimeError("can't start new thread"), "can't start new thread"),
+        (RuntimeError("Resource temporarily unavailable"), "Resource temporarily unavailable"),
         (OSError(errno.EACCES, "Permission denied"), ""),
         (ValueError("the file is damaged"), ""),
         (Unusable("the table says: out of memory"), ""),
@@ -465,6 +466,26 @@ def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_message(
     _, err = capfd.readouterr()
     assert code == 2
     assert "not UTF-8" in err
+
+
+# --- what a caller gives -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("how", "code"), [("", 0), (">&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 4), ("| head -c 1", 0)]
+)
+def test_streams_that_are_closed_or_full_end_no_run_with_a_traceback(
+    small_set: Path, outputs: Path, how: str, code: int
+) -> None:
+    command = f"{sys.executable} {RUN} data=kaggle data.root={small_set} outputs_dir={outputs} n_jobs=1"
+    done = subprocess.run(
+        ["bash", "-c", f"set -o pipefail; {command} stages=[waveforms,labels] {how}"],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+    )
+    assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
+    assert len(list(outputs.glob("*/manifest.json"))) == 2  # the run, and latest
 
 
 # --- Ctrl-C --------------------------------------------------------------------------------------

@@ -31,20 +31,21 @@ def usable_way(folder: Path, asked: str) -> Way:
         If what is asked for does not work there; the text says what to choose.
     """
     probe = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
+    problem = ""
     try:
         probe.write_bytes(b"hms")
-        problems = {way: _try(probe, way) for way in WAYS if asked in ("auto", way)}
+        for way in WAYS:
+            if asked in ("auto", way):
+                problem = _try(probe, way)
+                if not problem:
+                    return way
     except OSError as error:
         raise storage_error(error, folder) from error
     finally:
         with contextlib.suppress(OSError):
             probe.unlink()
-    for way, problem in problems.items():
-        if not problem:
-            return way
-    way, problem = next(iter(problems.items()))
     raise StorageError(
-        f"{folder}: package.link={way} does not work there ({problem}); package.link=auto does"
+        f"{folder}: package.link={asked} does not work there ({problem}); package.link=auto takes what does"
     )
 
 

@@ -171,6 +171,7 @@ def cut_everywhere(sweep: Sweep, scene: driver.Scene, below: Path) -> dict[str, 
     shutil.rmtree(copies, ignore_errors=True)
     (sweep.work / "record").unlink(missing_ok=True)
     record = recorded(sweep.work, below, scene.command, copies)
+    real = real_files(below)
     disk = Disk(below, scene.start if below == sweep.outputs else None, copies)
     seen: set[str] = set()
     bad = []
@@ -187,21 +188,25 @@ def cut_everywhere(sweep: Sweep, scene: driver.Scene, below: Path) -> dict[str, 
                     if "-v" in sys.argv:
                         print(json.dumps(bad[-1]), file=sys.stderr, flush=True)
         disk.apply(*line)
-    lost = at_the_end(disk, below)
+    lost = at_the_end(disk, real)
     if lost:
         bad.append({"scene": scene.name, "before": "the end", "how": "", "problem": lost})
     return {"calls": len(record), "states": len(seen), "bad": bad}
 
 
-def at_the_end(disk: Disk, below: Path) -> str:
-    """Return what of a command's result is not synced when it has ended well."""
-    states = dict(disk.states())
-    sure, now = states[ONLY], states[ALL]
-    real = {
+def real_files(below: Path) -> dict[str, bytes]:
+    """Return every file below a folder with its content, locks left out."""
+    return {
         f"{below.name}/{p.relative_to(below).as_posix()}": p.read_bytes()
         for p in below.rglob("*")
         if p.is_file() and not p.is_symlink() and p.suffix != ".lock"
     }
+
+
+def at_the_end(disk: Disk, real: dict[str, bytes]) -> str:
+    """Return what of a command's result is not synced when it has ended well."""
+    states = dict(disk.states())
+    sure, now = states[ONLY], states[ALL]
     missing = [name for name in now if name not in sure and not name.endswith(".lock")]
     unsynced = [name for name, content in real.items() if sure.get(name) != content]
     return f"not synced: {[*missing, *unsynced][:6]}" if missing or unsynced else ""

@@ -28,6 +28,7 @@ from hms.errors import ConfigError, EngineError, StorageError
 from hms.registry import Params, PositiveFloat, register
 from hms.store.files import Stored, commit_files
 from hms.store.locks import lock
+from hms.terminal import interrupts_held
 
 __all__ = ["Dask", "DaskWorkers", "open_dask"]
 
@@ -62,8 +63,10 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
     """
     distributed = import_distributed("dask")
     if params.address is None:
-        cluster = _local_cluster(distributed, n_workers(setting.n_jobs))
-        return DaskWorkers(distributed.Client(cluster), cluster, setting)
+        with interrupts_held():
+            cluster = _local_cluster(distributed, n_workers(setting.n_jobs))
+            client = distributed.Client(cluster)
+        return DaskWorkers(client, cluster, setting)
     refuse_n_jobs(setting, f"the cluster at {params.address} has the workers that it has")
     try:
         client = distributed.Client(params.address, timeout=params.timeout_s, set_as_default=False)

@@ -246,7 +246,7 @@ def test_gaps_flat_and_dead_electrodes_count_by_their_share_of_x():
 
 def test_hum_costs_a_grade_and_an_x_of_hum_all():
     rows = measured(3)
-    rows["hum_share"], rows["hum_mean_share"] = np.array([0.05, 0.3, 0.99]), np.array([0.01, 0.1, 0.98])
+    rows["hum_share"], rows["hum_mean_share"] = np.array([0.02, 0.3, 0.99]), np.array([0.01, 0.1, 0.98])
     assert ledger(rows).items["grade"].tolist() == ["good", "usable", "unusable"]
 
 

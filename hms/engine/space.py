@@ -13,7 +13,7 @@ from hms.pipeline.stage import ItemStage
 from hms.store.folders import StageFolder
 
 ITEM_BYTES = 4_000
-"""What tables, journals and the manifest take of one item; measured over 300 to 17,089 items, rounded up."""
+"""What tables, journals and the manifest take of one item; measured over a run of 60 items, rounded up."""
 
 ROW_BYTES = 5_000
 """What a row of a stage takes at most; measured for `measures`, the longest."""

@@ -15,7 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from hms.errors import ConfigError, Unusable
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.sources.base import RECORDING, Place
 from hms.sources.files import one_line, place_of, read_bytes
 
@@ -68,6 +68,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except OSError as error:
+            reraise_fault(error)
             raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
     def place(self, recording: str, name: str) -> Place:
@@ -94,6 +95,7 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(root)
         except (OSError, zipfile.BadZipFile) as error:
+            reraise_fault(error)
             raise ConfigError(
                 f"{root} is no whole zip archive ({one_line(error)}); download it again"
             ) from None

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hms.config.identity import digest_of
-from hms.errors import ConfigError
+from hms.errors import ConfigError, reraise_fault
 from hms.labels.classes import Ballot
 from hms.labels.extra import SOURCE, WEIGHT
 from hms.labels.items import own_columns, row_with_most_votes, vote_array
@@ -96,6 +96,7 @@ def _read(path: Path) -> tuple[bytes, pd.DataFrame]:
         data = path.read_bytes()
         raw = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except OSError as error:
+        reraise_fault(error)
         raise ConfigError(f"data.extra={path} cannot be read: {error.strerror or error}") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise ConfigError(f"data.extra={path} is no table of CSV in UTF-8 ({error})") from None

@@ -359,7 +359,7 @@ class Report(TableStage):
         return (*SHIPPED_PARTS, *(cls for cls in own if issubclass(cls, ReportPart)))
 
     def table_bytes(self, n_items: int) -> int:
-        """Return what the page takes, with its pictures and parts; measured at 60 and 300 items."""
+        """Return what the page takes, with its pictures and parts; measured at 60 items."""
         return PAGE_BYTES
 
     @property

@@ -65,7 +65,10 @@ def test_a_second_run_computes_nothing(small_set: Path, prepare: Prepare, output
     [
         ("weight=log", {"labels": 1, "summary": 1}),
         ("folds.n_splits=3", {"splits": 1, "summary": 1}),
-        ("labels.high_confidence_votes=5", {"labels": 1, "summary": 1, "meta": 1, "splits": 1}),
+        (
+            "labels.high_confidence_votes=5",
+            {"labels": 1, "summary": 1, "meta": 1, "splits": 1, "agreement": 1},
+        ),
     ],
 )
 def test_a_changed_table_setting_computes_only_its_tables(

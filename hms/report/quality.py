@@ -147,7 +147,7 @@ def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None)
     flagged = raised != ""
     if flags is not None:
         kinds = {text: bool(set(flags).intersection(text.split(";"))) for text in raised.unique()}
-        flagged = raised.map(kinds)
+        flagged = raised.map(kinds).astype(bool)  # of no channel at all, too
     shares = flagged.groupby(channels["channel"].astype(str), observed=True).mean()
     return {str(name): float(share) for name, share in shares.items()}
 

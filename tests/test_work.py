@@ -16,7 +16,7 @@ import hms
 import hms.stages
 from hms.results.run import Run
 from hms.signal.cwt import FftPlan, plan_cwt
-from hms.sources import kaggle
+from hms.sources import archive
 from hms.store import files as store_files
 from hms.store import journal
 from hms.store.npz import npz_bytes
@@ -30,7 +30,7 @@ Prepare = Callable[..., Run]
 def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     """Count recordings opened, their bytes, bytes written and syncs in this process."""
     counts: Counter[str] = Counter()
-    read, write, sync = kaggle.read_bytes, store_files.write_content, os.fsync
+    read, write, sync = archive.read_bytes, store_files.write_content, os.fsync
 
     def counted_read(*arguments: object) -> bytes:
         data = read(*arguments)  # type: ignore[arg-type]
@@ -48,7 +48,7 @@ def work(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
         counts["syncs"] += 1
         sync(descriptor)
 
-    monkeypatch.setattr(kaggle, "read_bytes", counted_read)
+    monkeypatch.setattr(archive, "read_bytes", counted_read)
     monkeypatch.setattr(store_files, "write_content", counted_write)
     monkeypatch.setattr(journal, "write_content", counted_write)
     monkeypatch.setattr(os, "fsync", counted_sync)

@@ -47,7 +47,6 @@ BAD_ARGUMENTS = [
     (["weight=[log,sqrt]"], "weight takes one option, not the list ['log', 'sqrt']"),
     (["cwt=[]"], "cwt takes one option"),
     (["labels.high_confidence_votes=1e9"], "at most 1e+06"),
-    (["data.aliases={X1:Fp1}"], "a YAML of your own, chosen with --config-dir"),
     (["data.aliases=[1,2]"], "Cannot merge DictConfig with ListConfig"),
     (["data=kaggle", "data.root=" + 300 * "x"], "File name too long"),
     (["--config-dir", 300 * "x"], "File name too long"),

@@ -142,7 +142,10 @@ def check_decoded_size(
         )
     schema = file.schema_arrow
     for name in names:
-        kind = schema.field(name).type
+        places = schema.get_all_field_indices(name)
+        if len(places) != 1:
+            raise ValueError(f"column '{name}' exists {len(places)} times in the file")
+        kind = schema.field(places[0]).type
         if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             raise ValueError(f"column '{name}' holds {kind}, not numbers")
 

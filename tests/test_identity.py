@@ -15,7 +15,7 @@ from hms.registry import Params, added
 
 CWT = {"scalograms", "measures", "sketches", "quality", "summary"}
 SIGNAL = CWT | {"waveforms"}
-ITEMS = {"meta", "labels", "splits", "summary"}
+ITEMS = {"meta", "labels", "splits", "agreement", "summary"}
 
 # For every setting of the default configuration: another value, and the stages it invalidates.
 TABLE: dict[str, tuple[str, set[str]]] = {

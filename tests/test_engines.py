@@ -262,6 +262,13 @@ def test_an_address_where_nobody_listens_is_refused(command: Command, small_set:
     assert "Traceback" not in ended.err
 
 
+def test_an_address_that_is_none_is_refused_at_once(command: Command, small_set: Path) -> None:
+    base = ("data=kaggle", f"data.root={small_set}", STAGES, "engine=dask")
+    ended = command(*base, "engine.address=nonsense", n_jobs=-1)
+    assert ended.code == 2
+    assert "engine.address=nonsense is no address; write it like tcp://HOST:8786" in ended.err
+
+
 @pytest.mark.parametrize("engine", [["engine=dask", "engine.address=tcp://127.0.0.1:9"], ["engine=slurm"]])
 def test_workers_that_are_counted_elsewhere_are_not_counted_here(
     command: Command, small_set: Path, engine: list[str]

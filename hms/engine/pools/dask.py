@@ -68,6 +68,8 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
             client = distributed.Client(cluster)
         return DaskWorkers(client, cluster, setting)
     refuse_n_jobs(setting, f"the cluster at {params.address} has the workers that it has")
+    if "://" not in params.address:
+        raise ConfigError(f"engine.address={params.address} is no address; write it like tcp://HOST:8786")
     try:
         client = distributed.Client(params.address, timeout=params.timeout_s, set_as_default=False)
     except (OSError, ValueError, ImportError, TimeoutError) as error:

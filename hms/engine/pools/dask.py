@@ -61,15 +61,16 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
     ConfigError
         If distributed is not installed, nobody answers at the address, or ``n_jobs`` is typed beside one.
     """
+    if params.address is not None:
+        refuse_n_jobs(setting, f"the cluster at {params.address} has the workers that it has")
+        if "://" not in params.address:
+            raise ConfigError(f"engine.address={params.address} is no address; write it like tcp://HOST:8786")
     distributed = import_distributed("dask")
     if params.address is None:
         with interrupts_held():
             cluster = _local_cluster(distributed, n_workers(setting.n_jobs))
             client = distributed.Client(cluster)
         return DaskWorkers(client, cluster, setting)
-    refuse_n_jobs(setting, f"the cluster at {params.address} has the workers that it has")
-    if "://" not in params.address:
-        raise ConfigError(f"engine.address={params.address} is no address; write it like tcp://HOST:8786")
     try:
         client = distributed.Client(params.address, timeout=params.timeout_s, set_as_default=False)
     except (OSError, ValueError, ImportError, TimeoutError) as error:

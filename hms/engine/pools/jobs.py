@@ -54,6 +54,7 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
     ConfigError
         If dask-jobqueue or the batch system's commands are not there, or ``n_jobs`` is typed.
     """
+    refuse_n_jobs(setting, "engine.jobs says how many jobs there are")
     distributed = import_distributed("slurm")
     try:
         import dask_jobqueue
@@ -61,7 +62,6 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
         raise ConfigError(
             "engine=slurm needs dask-jobqueue, which is not installed: pip install 'hms-eeg[slurm]'"
         ) from None
-    refuse_n_jobs(setting, "engine.jobs says how many jobs there are")
     cls = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[params.system]
     exports = [f"export {name}={value}" for name, value in KEEP_MEMORY.items()]
     chosen = {"queue": params.queue, "account": params.account, "walltime": params.walltime}

@@ -3,7 +3,7 @@
 ``python benchmarks/public.py DIR`` wants the repositories of benchmarks/public.md in DIR, each in
 a folder ``owner+name``; what is not there is named and passed over. Every channel that a
 recording offers is compared over at most `MOST_S` seconds: MNE's samples, turned into µV and
-brought to 200 Hz by the conversion that tests/test_resample.py checks, against what ``data=edf``
+brought to 200 Hz by the conversion that tests/sources/test_resample.py checks, against what ``data=edf``
 or ``data=mne`` reads. A file that stands there in two formats is also compared with itself.
 """
 

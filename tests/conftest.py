@@ -19,6 +19,9 @@ from hms.sources.synthetic import generate
 
 N_RECORDINGS, N_PATIENTS = 10, 5
 
+TESTS = Path(__file__).resolve().parent
+ROOT = TESTS.parent
+
 
 @pytest.fixture(scope="session")
 def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -128,7 +131,7 @@ def _quiet_environment(monkeypatch: pytest.MonkeyPatch) -> None:
 def benchmark(name: str) -> ModuleType:
     """Return a program of benchmarks/ as a module; it and the tests both have a module ``recordings``."""
     ours = sys.modules.pop("recordings", None)
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
+    sys.path.insert(0, str(ROOT / "benchmarks"))
     try:
         return importlib.import_module(name)
     finally:

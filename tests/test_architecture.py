@@ -10,6 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 import hms
@@ -20,7 +21,6 @@ from hms.pipeline.selection import choose_stages
 from hms.pipeline.stage import ItemStage, TableStage, _stages
 from hms.registry import _entries
 
-ROOT = Path(__file__).resolve().parent.parent
 # Settings of how a run is carried out, of its source, and of what reads the package later.
 NOT_IN_A_KEY = {
     "data", "augment", "baseline", "package", "stages", "outputs_dir", "n_jobs", "seed", "disk_check",

@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 
 from hms.training.baseline import fit_softmax
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def benchmark(name: str, *arguments: str, folder: Path) -> str:

@@ -9,12 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from conftest import Prepared
+from conftest import ROOT, Prepared
 
 from hms.cli import main
 from hms.results.run import Run
 
-ROOT = Path(__file__).resolve().parent.parent
 Cli = Callable[..., Prepared]
 Prepare = Callable[..., Run]
 

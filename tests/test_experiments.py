@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import hms
 from hms.labels.weights import confidence_weights
@@ -38,7 +39,7 @@ def test_an_experiment_prepares_recordings(name, n_rows, frames, small_set: Path
     x = run.spec(run.meta["item_id"].iloc[0])
     assert x.shape == (n_rows, 48, frames)
     assert np.isfinite(x).all()
-    head = (Path(__file__).parents[1] / "conf" / "experiment" / f"{name}.yaml").read_text()
+    head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
     assert "Differs:" in head
 
 

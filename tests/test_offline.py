@@ -13,9 +13,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from filelock import FileLock
-
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def call(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from recordings import DOUBLE_BANANA
-from test_quality_run import bipolar_set
+from small_sets import bipolar_set
 
 from hms.competition import CHANNELS
 from hms.errors import ConfigError

@@ -16,10 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import ROOT, TESTS
 
 from hms.sources.synthetic import generate
 
-HERE = Path(__file__).resolve().parent
 COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 FEW = 10_000 if os.environ.get("HMS_FAULTS") == "all" else 2
 
@@ -39,7 +39,7 @@ pytestmark = [
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Compile the library of faults."""
     path = tmp_path_factory.mktemp("faults") / "faults.so"
-    source = HERE / "faults" / "faults.c"
+    source = TESTS / "faults" / "faults.c"
     command = [str(COMPILER), "-shared", "-fPIC", "-O2", "-o", str(path), str(source), "-ldl", "-lpthread"]
     subprocess.run(command, check=True, capture_output=True)
     return path
@@ -56,9 +56,9 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def torment(program: str, library: Path, *arguments: object) -> dict[str, Any]:
     """Run a program of faults and return what it found."""
     environment = {**os.environ, "LD_PRELOAD": str(library), "LOKY_MAX_CPU_COUNT": "1"}
-    environment["PYTHONPATH"] = str(HERE.parent)
+    environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        [sys.executable, str(HERE / "faults" / program), *map(str, arguments)],
+        [sys.executable, str(TESTS / "faults" / program), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=3000,

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Prepared, benchmark
-from test_quality_run import noise, write_set
+from small_sets import noise, write_set
 
 import hms
 from hms.competition import CLASSES

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 import pytest
 from browser import browser, find_chromium
+from conftest import ROOT
 from omegaconf import OmegaConf
-from test_quality_run import write_set
+from small_sets import write_set
 
 import hms.engine.runner
 from hms.competition import VOTE_COLUMNS
@@ -40,7 +41,6 @@ from hms.sweep.scores import (
 from hms.sweep.search import _built
 from hms.training.baseline import SET_ASIDE
 
-ROOT = Path(__file__).resolve().parent.parent
 TABLES = "stages=[labels,splits]"
 FAST = ("cwt.n_freqs=8", "cwt.hop=40")
 

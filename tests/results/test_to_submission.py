@@ -13,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tree_bytes
+from conftest import ROOT, tree_bytes
 
 import hms
 from hms.competition import VOTE_COLUMNS
 from hms.results.run import Run
 from hms.training import SpecDataset, class_prior, submission
 
-ROOT = Path(__file__).resolve().parent.parent
 SMALL = ("cwt.n_freqs=8", "window=central10", "stages=[scalograms,labels]", "folds=none", "n_jobs=1")
 UNIFORM = np.full(6, 1 / 6)
 KINDS = {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import hms
 from hms.engine.explain import explain
@@ -18,8 +19,6 @@ from hms.errors import ConfigError
 from hms.pipeline.stage import TableStage, registered_order, registered_stage
 from hms.pipeline.tables import UndeclaredInput
 from hms.results.run import Run
-
-ROOT = Path(__file__).resolve().parent.parent
 
 PLUGIN = '''
 import json

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import Prepared, tree_bytes
+from conftest import ROOT, Prepared, tree_bytes
 
 import hms
 from hms.competition import CLASSES
@@ -18,7 +18,6 @@ from hms.errors import ConfigError
 from hms.results.run import Run
 
 Prepare = Callable[..., Run]
-ROOT = Path(__file__).resolve().parent.parent
 
 
 def load(path: Path) -> dict[str, np.ndarray]:

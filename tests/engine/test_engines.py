@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import Prepared
+from conftest import ROOT, Prepared
 
 import hms
 from hms.engine.pools.base import Setting
@@ -26,7 +26,6 @@ from hms.results.run import Run
 
 pytest.importorskip("distributed", reason="distributed is not installed: engines beyond loky are NOT tested")
 
-ROOT = Path(__file__).resolve().parent.parent
 STAGES = "stages=[scalograms,waveforms,labels,splits]"
 Command = Callable[..., Prepared]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import jsonschema
 import pytest
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 import hms
@@ -24,7 +25,6 @@ from hms.pipeline.selection import choose_stages
 from hms.pipeline.stage import stages_of_setting
 from hms.registry import register
 
-ROOT = Path(__file__).resolve().parent.parent
 Capture = pytest.CaptureFixture[str]
 
 

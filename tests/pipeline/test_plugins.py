@@ -9,12 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 
 import hms
 from hms.errors import ConfigError
 from hms.results.run import Run
-
-ROOT = Path(__file__).resolve().parent.parent
 
 WEIGHT = """
 from dataclasses import dataclass

@@ -13,18 +13,17 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import tree_bytes
+from conftest import ROOT, TESTS, tree_bytes
 
 import hms
 from hms.results.run import Run
 
-HERE = Path(__file__).resolve().parent
-RUN = str(HERE.parent / "run.py")
+RUN = str(ROOT / "run.py")
 
 
 def torment(fault: str, root: Path, work: Path) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, str(HERE / "crash_driver.py"), fault, str(root), str(work)],
+        [sys.executable, str(TESTS / "crash_driver.py"), fault, str(root), str(work)],
         capture_output=True,
         text=True,
         timeout=900,
@@ -103,7 +102,7 @@ def killer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     )
     return {
         **os.environ,
-        "PYTHONPATH": f"{folder}{os.pathsep}{HERE.parent}",
+        "PYTHONPATH": f"{folder}{os.pathsep}{ROOT}",
         "HMS_TEST_MARKER": str(tmp_path / "marker"),
         "CONF": str(folder / "conf"),
     }

@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
-from conftest import Prepared, tree_bytes
+from conftest import ROOT, Prepared, tree_bytes
 
 import hms
 from hms.engine import runner, space
@@ -33,8 +33,7 @@ from hms.store.links import usable_way
 
 Prepare = Callable[..., Run]
 Command = Callable[..., Prepared]
-HERE = Path(__file__).resolve().parent
-RUN = str(HERE.parent / "run.py")
+RUN = str(ROOT / "run.py")
 
 
 # --- faults of the machine are no reasons --------------------------------------------------------
@@ -480,7 +479,7 @@ def test_streams_that_are_closed_or_full_end_no_run_with_a_traceback(
         ["bash", "-c", f"set -o pipefail; {command} stages=[waveforms,labels] {how}"],
         capture_output=True,
         text=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert (done.returncode, done.stderr.count("Traceback")) == (code, 0), done.stderr
     assert len(list(outputs.glob("*/manifest.json"))) == 2  # the run, and latest
@@ -516,7 +515,7 @@ def _interrupted(root: Path, outputs: Path, after_s: float) -> tuple[int, str]:
         stdout=subprocess.DEVNULL,
         text=True,
         start_new_session=True,
-        env={**os.environ, "PYTHONPATH": str(HERE.parent)},
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "begun\n"
@@ -545,7 +544,7 @@ def test_ctrl_c_that_became_another_error_or_was_swallowed_is_130_all_the_same(t
         f"            {then}\n"
         "sys.exit(guarded(work))\n"
     )
-    environment = {**os.environ, "PYTHONPATH": str(HERE.parent)}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment)
     assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
 

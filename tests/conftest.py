@@ -32,6 +32,14 @@ def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Five synthetic recordings of five patients, for tests that prepare them very often."""
+    folder = tmp_path_factory.mktemp("data") / "tiny"
+    generate(folder, n_recordings=5, n_patients=5, seed=11, write_spectrograms=False)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def small_set_with_spectrograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Four synthetic recordings of two patients, with the competition's spectrograms."""
     folder = tmp_path_factory.mktemp("data") / "spectrograms"

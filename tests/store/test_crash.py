@@ -35,23 +35,27 @@ def torment(fault: str, root: Path, work: Path) -> dict[str, object]:
 
 
 def test_killed_at_every_write_the_same_command_finishes_with_the_same_bytes(
-    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = torment("kill", small_set, tmp_path)
+    found = torment("kill", tiny_set, tmp_path)
     with capsys.disabled():
         print(f"\nkills survived: {found['faults']}")
     assert found["bad"] == []
-    assert int(str(found["faults"])) > 100
+    assert int(str(found["faults"])) > 70
 
 
 def test_a_disk_full_at_every_write_stops_with_exit_code_4_and_can_be_finished(
-    small_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    found = torment("full", small_set, tmp_path)
+    found = torment("full", tiny_set, tmp_path)
     with capsys.disabled():
         print(f"\nfull disks survived: {found['faults']}")
     assert found["bad"] == []
-    assert int(str(found["faults"])) > 40
+    assert int(str(found["faults"])) > 30
+
+
+QUICK = ("stages=[scalograms,waveforms,labels]", "cwt.n_freqs=4", "cwt.hop=40")
+"""For runs of which only the order of events matters."""
 
 
 def start(root: Path, outputs: Path, *overrides: str, **options: object) -> subprocess.Popen[str]:
@@ -199,7 +203,7 @@ def wait_for_items(outputs: Path, process: subprocess.Popen[str], count: int = 2
 
 
 def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Path) -> None:
-    process = start(larger_set, outputs, "n_jobs=2", start_new_session=True)
+    process = start(larger_set, outputs, "n_jobs=2", *QUICK, start_new_session=True)
     wait_for_items(outputs, process)
     workers = workers_of(process)
     assert len(workers) >= 2
@@ -217,14 +221,14 @@ def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Pa
 def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
     larger_set: Path, outputs: Path, tmp_path: Path
 ) -> None:
-    process = start(larger_set, outputs, "n_jobs=2")
+    process = start(larger_set, outputs, "n_jobs=2", *QUICK)
     wait_for_items(outputs, process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    code, err = finish(start(larger_set, outputs, "n_jobs=2"))
+    code, err = finish(start(larger_set, outputs, "n_jobs=2", *QUICK))
     assert code == 0, err
     undisturbed = tmp_path / "undisturbed"
-    code, err = finish(start(larger_set, undisturbed, "n_jobs=1"))
+    code, err = finish(start(larger_set, undisturbed, "n_jobs=1", *QUICK))
     assert code == 0, err
     assert tree_bytes(hms.load(outputs=outputs).path) == tree_bytes(hms.load(outputs=undisturbed).path)
 
@@ -232,7 +236,7 @@ def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
 def test_two_processes_with_the_same_command_end_well_and_compute_once(
     larger_set: Path, outputs: Path
 ) -> None:
-    first, second = (start(larger_set, outputs, "n_jobs=1") for _ in range(2))
+    first, second = (start(larger_set, outputs, "n_jobs=1", *QUICK) for _ in range(2))
     codes = [finish(process)[0] for process in (first, second)]
     assert codes == [0, 0]
     run = hms.load(outputs=outputs)
@@ -244,8 +248,8 @@ def test_two_processes_with_the_same_command_end_well_and_compute_once(
 
 
 def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: Path) -> None:
-    first = start(larger_set, outputs, "n_jobs=1")
-    second = start(larger_set, outputs, "n_jobs=1", "montage.waveform.kind=anterior", "weight=log")
+    first = start(larger_set, outputs, "n_jobs=1", *QUICK)
+    second = start(larger_set, outputs, "n_jobs=1", *QUICK, "montage.waveform.kind=anterior", "weight=log")
     assert [finish(process)[0] for process in (first, second)] == [0, 0]
     from hms.store.folders import StageFolder
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
 from hms.results.run import Run
 from hms.store.files import commit_files
-from hms.store.folders import StageFolder
+from hms.store.folders import JOURNAL, KEY_FILE, StageFolder
 from hms.store.garbage import garbage, remove_run, sweep_garbage
 from hms.store.journal import append_journal, read_journal
 
@@ -231,23 +231,34 @@ def files_of(run: Run) -> list[Path]:
 
 
 def test_verify_finds_every_single_flipped_bit(
-    small_set: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run = prepare(small_set, "cwt.n_freqs=4", "cwt.hop=40")
+    """One bit of every result at once, of every record of a stage at once, and of the manifest."""
+    run = prepare(tiny_set, "cwt.n_freqs=4", "cwt.hop=40")
     assert verify(run.path).findings == []
     rng = random.Random(0)
-    flipped = 0
-    for path in files_of(run):
-        for _ in range(3):
-            bit = rng.randrange(path.stat().st_size * 8)
-            flip(path, bit)
-            findings = verify(run.path).findings
-            assert findings, f"bit {bit} of {path.name} was flipped unnoticed"
-            flip(path, bit)
-            flipped += 1
+    manifest = run.path / "manifest.json"
+    records = {path for path in files_of(run) if path.name in (JOURNAL, KEY_FILE)}
+    results = set(files_of(run)) - records - {manifest}
+    groups = (results, records, {manifest})
+    for _ in range(5):
+        for paths in groups:
+            missed = paths - named_when_flipped(run, sorted(paths), rng)
+            assert not missed, f"flipped unnoticed: {sorted(missed)}"
     assert verify(run.path).findings == []
     with capsys.disabled():
-        print(f"\nflipped bits found: {flipped}")
+        print(f"\nflipped bits found: {5 * sum(map(len, groups))}")
+
+
+def named_when_flipped(run: Run, paths: Sequence[Path], rng: random.Random) -> set[Path]:
+    """Flip a bit of each file, return which files are found wrong, and flip them back."""
+    bits = {path: rng.randrange(path.stat().st_size * 8) for path in paths}
+    for path, bit in bits.items():
+        flip(path, bit)
+    found = {(run.path.parent / finding.path).resolve() for finding in verify(run.path).findings}
+    for path, bit in bits.items():
+        flip(path, bit)
+    return found
 
 
 def test_verify_finds_a_flipped_bit_in_a_recording(own_set: Path, prepare: Prepare) -> None:
@@ -486,11 +497,11 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
 
     root: Path
     work: Path
+    references: dict[str, dict[str, bytes]]
 
     @initialize()
     def begin(self) -> None:
         self.outputs = self.work / f"outputs-{random.getrandbits(48):x}"
-        self.references: dict[str, dict[str, bytes]] = {}
         self.runs: dict[str, Run] = {}
 
     def configured(self, outputs: Path, setting: str) -> Config:
@@ -561,8 +572,9 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
         shutil.rmtree(getattr(self, "outputs", self.work / "none"), ignore_errors=True)
 
 
-def test_anything_in_any_order_ends_where_a_clean_run_ends(small_set: Path, tmp_path: Path) -> None:
-    machine = type("Machine", (AnythingInAnyOrder,), {"root": small_set, "work": tmp_path})
+def test_anything_in_any_order_ends_where_a_clean_run_ends(tiny_set: Path, tmp_path: Path) -> None:
+    given = {"root": tiny_set, "work": tmp_path, "references": {}}
+    machine = type("Machine", (AnythingInAnyOrder,), given)
     from hypothesis.stateful import run_state_machine_as_test
 
     run_state_machine_as_test(  # type: ignore[no-untyped-call]

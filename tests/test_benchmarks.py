@@ -26,6 +26,7 @@ def benchmark(name: str, *arguments: str, folder: Path) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_most_middle_and_strong_defects_are_found_on_a_few_recordings(tmp_path: Path) -> None:
     """Not all: an electrode that is too loud, or reversed, is judged by what clipping and filter leave."""
     printed = benchmark("quality.py", "--recordings", "3", "--alarms", "3", folder=tmp_path)
@@ -36,6 +37,7 @@ def test_most_middle_and_strong_defects_are_found_on_a_few_recordings(tmp_path: 
         assert int(counted[1]) / int(counted[2]) >= least
 
 
+@pytest.mark.slow
 def test_the_table_step_is_measured_on_a_few_items(tmp_path: Path) -> None:
     printed = benchmark("tables.py", "30", folder=tmp_path)
     (row,) = [line for line in printed.splitlines() if line.startswith("| 30 |")]
@@ -56,6 +58,7 @@ def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     assert "no accelerator was found: the goal on a GPU was not looked at" in printed
 
 
+@pytest.mark.slow
 def test_likeness_has_a_row_for_each_figure_and_an_area_for_each_model(
     small_set: Path, tmp_path: Path
 ) -> None:
@@ -72,6 +75,7 @@ def test_likeness_has_a_row_for_each_figure_and_an_area_for_each_model(
     assert all(0 <= area <= 1 for area in areas)
 
 
+@pytest.mark.slow
 def test_likeness_says_which_class_is_short_of_made_up_recordings(small_set: Path, tmp_path: Path) -> None:
     command = [sys.executable, str(ROOT / "benchmarks" / "likeness.py"), "--real", str(small_set)]
     command += ["--work", str(tmp_path), "--recordings", "2", "--patients", "2"]
@@ -80,6 +84,7 @@ def test_likeness_says_which_class_is_short_of_made_up_recordings(small_set: Pat
     assert "fewer made-up recordings than real ones are " in done.stderr
 
 
+@pytest.mark.slow
 def test_competition_writes_results_without_ids_and_paths(small_set: Path, tmp_path: Path) -> None:
     """Both parts, both preparations; no recording, patient or folder is named."""
     arguments = ("--root", str(small_set), "--work", str(tmp_path), "--only", "defaults", "Morse wavelet")
@@ -127,6 +132,7 @@ def test_the_simulated_models_are_those_that_the_baseline_fits(module: Any) -> N
     np.testing.assert_allclose(coverage.softmax(x @ table[:-1] + table[-1]), want, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_coverage_is_printed_for_every_interval(tmp_path: Path) -> None:
     printed = benchmark("coverage.py", "--sets", "5", "--only", "20 alike", folder=tmp_path)
     shares = [float(row.split()[-4]) for row in printed.splitlines() if "/" in row and "low/high" not in row]

@@ -71,6 +71,7 @@ def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
         assert ended.err.startswith("hms: ")
 
 
+@pytest.mark.slow
 def test_verify_tells_whole_damaged_and_repaired_by_its_exit_code(
     small_set: Path, prepare: Prepare, cli: Cli
 ) -> None:
@@ -95,6 +96,7 @@ def test_verify_of_a_run_without_its_manifest_is_exit_code_1(
     assert "manifest.json" in ended.out
 
 
+@pytest.mark.slow
 def test_explain_names_the_setting_that_invalidated_each_stage(
     small_set: Path, prepare: Prepare, cli: Cli
 ) -> None:
@@ -126,6 +128,7 @@ def test_a_plan_says_how_much_is_partly_done_and_computes_nothing(
     assert sorted(p for p in outputs.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_diff_compares_settings_stages_and_numbers(small_set: Path, prepare: Prepare, cli: Cli) -> None:
     a, b = prepare(small_set), prepare(small_set, "weight=log", "cwt.w0=6", "folds.n_splits=3")
     text = cli("diff", a.hash, b.hash).out
@@ -170,6 +173,7 @@ def test_rm_removes_a_run_whose_manifest_is_damaged(small_set: Path, prepare: Pr
     assert not run.path.exists()
 
 
+@pytest.mark.slow
 def test_latest_means_the_outputs_and_not_a_folder_of_that_name_where_it_is_typed(
     small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

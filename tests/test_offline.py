@@ -52,6 +52,7 @@ def test_the_wheel_holds_every_yaml_and_page_of_the_checkout(wheels: Path) -> No
     assert conf | package <= names
 
 
+@pytest.mark.slow
 def test_it_installs_without_a_network_and_prepares_from_a_read_only_folder(
     wheels: Path, small_set: Path, tmp_path: Path
 ) -> None:

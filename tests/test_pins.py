@@ -61,6 +61,7 @@ def test_every_configuration_is_pinned():
     assert list(PINS["runs"]) == list(CONFIGURATIONS), RENEW
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", CONFIGURATIONS)
 def test_keys_run_hash_and_content_are_as_pinned(name, observed):
     """Versions and keys of stages, the run hash and every file; numbers within what libraries may change."""

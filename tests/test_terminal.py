@@ -88,6 +88,7 @@ def test_a_pace_is_never_0(seconds_each: float, text: str) -> None:
     assert spoken_pace(seconds_each) == text
 
 
+@pytest.mark.slow
 def test_a_run_found_finished_does_not_claim_its_seconds_for_now(
     command: Callable[..., object], small_set
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_run_found_finished_does_not_claim_its_seconds_for_now(
     assert "seconds, when it was made" in again.out
 
 
+@pytest.mark.slow
 def test_a_first_sweep_does_not_say_that_it_takes_0_seconds(command, small_set) -> None:
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "plan=true")
     planned = command("-m", *base, "weight=linear,log")

@@ -271,6 +271,7 @@ def test_a_shell_can_read_its_script(shell: str, capsys: Capture) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "reply"),
     [("hms run cwt=mor", "morlet"), ("hms ver", "verify"), ("python run.py cwt.h", "cwt.hop=")],
@@ -301,6 +302,7 @@ def test_version_and_the_module_as_a_command() -> None:
     assert (done.returncode, done.stdout) == (0, f"hms {hms.__version__}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("arguments", [["--version"], ["help"], ["help", "cwt.hop"], ["run", "--help"]])
 def test_help_starts_without_tables_signals_and_hydra(arguments: list[str]) -> None:
     code = (

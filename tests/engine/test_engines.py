@@ -24,6 +24,8 @@ from hms.engine.pools.remote import Shared, check_worker, stamp_here
 from hms.errors import ConfigError
 from hms.results.run import Run
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("distributed", reason="distributed is not installed: engines beyond loky are NOT tested")
 
 STAGES = "stages=[scalograms,waveforms,labels,splits]"

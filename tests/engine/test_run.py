@@ -118,6 +118,7 @@ def test_workers_and_repetition_do_not_change_a_byte(
     assert tree_bytes(again.path) == tree_bytes(finished.path)
 
 
+@pytest.mark.slow
 def test_run_py_and_the_notebook_give_the_same_run(small_set: Path, tmp_path: Path, finished: Run) -> None:
     done = subprocess.run(
         [

@@ -108,6 +108,7 @@ def on_test(folder: Path, run: Run, *more: str) -> tuple[str, ...]:
     )
 
 
+@pytest.mark.slow
 def test_test_recordings_are_prepared_as_the_run_prepared_its_own(finished: Run, test_set: Path) -> None:
     """Cut to 50 s a recording still holds its window and all context, so that x is the same bits."""
     run = hms.run(hms.compose(*on_test(test_set, finished)))
@@ -120,6 +121,7 @@ def test_test_recordings_are_prepared_as_the_run_prepared_its_own(finished: Run,
     assert "data_package/splits.npz" not in files
 
 
+@pytest.mark.slow
 def test_settings_come_from_the_run_and_not_from_the_defaults(small_set: Path, test_set: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={test_set.parent / 'o'}", "n_jobs=1")
     other = hms.run(hms.compose(*base, "cwt=gmw", "cwt.n_freqs=16", "stages=[scalograms]"))
@@ -146,12 +148,14 @@ def test_a_setting_that_contradicts_the_run_is_refused(
         hms.compose(*on_test(test_set, finished, override))
 
 
+@pytest.mark.slow
 def test_a_setting_that_repeats_the_run_is_taken(finished: Run, test_set: Path) -> None:
     assert (
         hms.compose(*on_test(test_set, finished, "cwt=morlet", "cwt.n_freqs=48")).cwt == finished.config.cwt
     )
 
 
+@pytest.mark.slow
 def test_a_configuration_changed_after_composing_is_refused_too(finished: Run, test_set: Path) -> None:
     cfg = hms.compose(*on_test(test_set, finished)).override("cwt.n_freqs=32")
     with pytest.raises(ConfigError, match=r"cwt.n_freqs is 48 in that run but is 32 here"):

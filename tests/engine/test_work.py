@@ -21,6 +21,8 @@ from hms.store import files as store_files
 from hms.store import journal
 from hms.store.npz import npz_bytes
 
+pytestmark = pytest.mark.slow
+
 ITEMS = 10
 STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
 Prepare = Callable[..., Run]

@@ -23,6 +23,8 @@ from hms.quality.inspection import inspect_segment
 from hms.results.run import Run
 from hms.stages import inspections
 
+pytestmark = pytest.mark.slow
+
 STAGES = "stages=[scalograms,waveforms,labels,splits,quality]"
 Prepare = Callable[..., Run]
 

@@ -165,6 +165,7 @@ def test_a_missing_table_or_folder_is_refused(own_set: Path, command: Command) -
     assert_refused(command("data=kaggle", f"data.root={own_set}"), "train.csv does not exist")
 
 
+@pytest.mark.slow
 def test_rows_without_votes_are_left_out_with_the_reason(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
@@ -203,6 +204,7 @@ def test_fewer_patients_than_folds_names_both_numbers(own_set: Path, command: Co
     assert_refused(ended, "5", "6", "patients")
 
 
+@pytest.mark.slow
 def test_a_class_too_small_for_stratified_folds_is_named_and_spread(own_set: Path, command: Command) -> None:
     """The run is made, and one line names the classes that some fold is without."""
     ended = command("data=kaggle", f"data.root={own_set}", "folds=stratified5", "stages=[labels,splits]")
@@ -262,6 +264,7 @@ BAD_RECORDINGS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", range(len(BAD_RECORDINGS)))
 def test_a_bad_recording_is_left_out_with_the_reason_and_the_others_are_there(
     own_set: Path, command: Command, outputs: Path, case: int
@@ -280,6 +283,7 @@ def test_a_bad_recording_is_left_out_with_the_reason_and_the_others_are_there(
     assert all(np.isfinite(run.spec(item)).all() for item in run.meta["item_id"])
 
 
+@pytest.mark.slow
 def test_a_recording_one_sample_short_of_its_window_is_left_out_and_an_exact_one_is_used(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
@@ -294,6 +298,7 @@ def test_a_recording_one_sample_short_of_its_window_is_left_out_and_an_exact_one
     assert run.excluded["item_id"].tolist() == [recording(own_set, 1).stem]
 
 
+@pytest.mark.slow
 def test_nan_and_inf_samples_are_filled_and_counted(own_set: Path, command: Command, outputs: Path) -> None:
     def gaps(frame: pd.DataFrame) -> pd.DataFrame:
         frame = frame.astype(np.float64)
@@ -312,6 +317,7 @@ def test_nan_and_inf_samples_are_filled_and_counted(own_set: Path, command: Comm
     assert row["nan_share"] > 0
 
 
+@pytest.mark.slow
 def test_a_dead_channel_leaves_the_mean_of_its_chain(own_set: Path, command: Command, outputs: Path) -> None:
     path = recording(own_set)
     rewrite(path, lambda f: f.assign(F7=np.float32(12)))
@@ -327,6 +333,7 @@ def test_a_dead_channel_leaves_the_mean_of_its_chain(own_set: Path, command: Com
     assert np.allclose(scalogram.power, expected, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_constant_window_gives_zeros_and_is_flagged(own_set: Path, command: Command, outputs: Path) -> None:
     path = recording(own_set)
 
@@ -347,6 +354,7 @@ def test_a_constant_window_gives_zeros_and_is_flagged(own_set: Path, command: Co
         assert "usable" in run.excluded["reason"].iloc[0]
 
 
+@pytest.mark.slow
 def test_column_order_types_and_aliases_do_not_matter(own_set: Path, command: Command, outputs: Path) -> None:
     assert command("data=kaggle", f"data.root={own_set}", "stages=[scalograms]").code == 0
     before = hms.load(outputs=outputs)
@@ -361,6 +369,7 @@ def test_column_order_types_and_aliases_do_not_matter(own_set: Path, command: Co
     assert np.array_equal(hms.load(outputs=outputs).spec(path.stem), kept)
 
 
+@pytest.mark.slow
 def test_too_many_failures_end_with_code_3_and_no_finished_run(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
@@ -377,6 +386,7 @@ def test_too_many_failures_end_with_code_3_and_no_finished_run(
     assert len(hms.load(outputs=outputs).meta) == 6
 
 
+@pytest.mark.slow
 def test_a_recording_that_comes_back_is_used_by_the_next_run(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
@@ -389,6 +399,7 @@ def test_a_recording_that_comes_back_is_used_by_the_next_run(
     assert len(hms.load(outputs=outputs).meta) == 10
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kind"),
     [
@@ -409,6 +420,7 @@ def test_made_up_recordings_are_never_put_beside_real_ones(
     assert sorted(root.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_made_up_recordings_may_have_a_folder_of_their_own(command: Command, tmp_path: Path) -> None:
     arguments = [
         f"data.root={tmp_path / 'own'}",

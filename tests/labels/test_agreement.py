@@ -144,6 +144,7 @@ def test_votes_that_are_shares_have_no_pairs_and_say_so():
 # --- in a run and on its page --------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_gives_the_agreement_of_votes_as_cast_whatever_the_rule_of_labels(small_set, prepare):
     """labels=sum counts an expert once per overlapping row; agreement is of the labelled windows."""
     runs = [

@@ -31,6 +31,7 @@ def three_classes(own_set):
     return own_set
 
 
+@pytest.mark.slow
 def test_own_classes_flow_through_package_report_metric_and_baseline(three_classes, prepare):
     run = prepare(three_classes, *OWN)
     table = pd.read_csv(three_classes / "train.csv").set_index(["eeg_id", "eeg_sub_id"])
@@ -53,12 +54,14 @@ def test_own_classes_flow_through_package_report_metric_and_baseline(three_class
     run.plot(run.meta["item_id"].iloc[0])
 
 
+@pytest.mark.slow
 def test_own_classes_are_compared_in_a_sweep(three_classes, command):
     done = command("-m", "data=kaggle", f"data.root={three_classes}", *OWN, "weight=linear,constant")
     assert done.code == 0, done.err
     assert "weight" in done.out
 
 
+@pytest.mark.slow
 def test_the_pictures_of_runs_with_other_classes_are_not_compared(three_classes, small_set, prepare, outputs):
     from hms.results.difference import difference_page
 
@@ -107,6 +110,7 @@ def test_a_table_without_a_class_is_refused_with_its_column(three_classes, comma
     assert "lacks column 'artifact_vote' (did you mean 'artefact_vote'?)" in done.err
 
 
+@pytest.mark.slow
 def test_shares_become_float32_votes(own_set, prepare):
     """Votes of a tenth of what they are: the same labels, a tenth of the total."""
     table = pd.read_csv(own_set / "train.csv")
@@ -122,6 +126,7 @@ def test_shares_become_float32_votes(own_set, prepare):
         np.testing.assert_allclose(run.labels.y_soft.sum(axis=1), 1, rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_package_with_shares_has_a_report(own_set, prepare):
     table = pd.read_csv(own_set / "train.csv")
     table[list(VOTE_COLUMNS)] /= 7

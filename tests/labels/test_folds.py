@@ -356,6 +356,7 @@ def test_row_order_moves_nobody(frame, kind, n_splits, random):
     assert folds_or_refusal(frame, params) == folds_or_refusal(shuffled, params)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(tables(), st.integers(2, 6), st.data())
 def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_splits, data):

@@ -197,6 +197,7 @@ def test_members_that_predict_the_same_cannot_be_told_apart():
     assert [(i.value, i.low, i.high) for i in got.intervals] == [(0, 0, 0)] * 2
 
 
+@pytest.mark.slow
 def test_equal_members_are_seldom_told_apart():
     """200 sweeps of 12 equal members over 60 patients: under the 5 % that are allowed, with error."""
     rng = np.random.default_rng(14)

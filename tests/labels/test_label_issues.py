@@ -36,6 +36,7 @@ def planted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return votes, prediction, votes.sum(axis=1) >= 10, pairs.ravel()
 
 
+@pytest.mark.slow
 def test_swapped_votes_are_found_more_often_than_by_divergence_alone() -> None:
     """Of the first 100 of four sets, of which 5 % are wrong."""
     precision, plain = [], []
@@ -116,6 +117,7 @@ def test_the_page_shows_them_with_traces(run: Run) -> None:
     assert "would agree no better" in page
 
 
+@pytest.mark.slow
 def test_items_kept_without_votes_are_not_ranked(own_set: Path, prepare: Callable[..., Run]) -> None:
     """Nor does whom a sweep sets aside bring them in."""
     path = own_set / "train.csv"

@@ -71,6 +71,7 @@ def fold_of(run: Run) -> list[int]:
     return fold.tolist()
 
 
+@pytest.mark.slow
 def test_who_marked_when_and_doubts_make_no_other_run(
     small_set: Path, outputs: Path, finished: Run, written: Callable[[str], str]
 ) -> None:

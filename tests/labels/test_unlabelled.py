@@ -14,6 +14,8 @@ from hms.cli import main as hms_main
 from hms.competition import VOTE_COLUMNS
 from hms.results.run import Run
 
+pytestmark = pytest.mark.slow
+
 Prepare = Callable[..., Run]
 KEEP = "labels.unlabelled=keep"
 

@@ -99,6 +99,7 @@ def base(small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.Mon
     return ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1"]
 
 
+@pytest.mark.slow
 def test_each_kind_of_stage_is_made_explained_verified_and_taken_over(
     base: list[str], tmp_path: Path
 ) -> None:
@@ -142,6 +143,7 @@ def test_a_plugin_of_another_configuration_is_none_of_this_one_s(
     assert stored[0] == stored[1]
 
 
+@pytest.mark.slow
 def test_a_plugin_s_stage_has_its_source_in_the_key(base: list[str], tmp_path: Path) -> None:
     keys = []
     for extra in ("", "\nNOTE = 'another source'\n"):

@@ -65,6 +65,7 @@ def test_an_option_without_its_plugin_is_explained(tmp_path: Path) -> None:
         hms.compose("weight=stepped_b", config_dir=conf)
 
 
+@pytest.mark.slow
 def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Path, tmp_path: Path) -> None:
     write_plugin(tmp_path, "halved_c", "scaling", SCALING, "")
     arguments = [
@@ -95,6 +96,7 @@ def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Pa
     assert np.array_equal(run.spec(item), plain.spec(item) / 2)
 
 
+@pytest.mark.slow
 def test_another_source_of_a_plugin_is_another_key(small_set: Path, outputs: Path, tmp_path: Path) -> None:
     conf = write_plugin(tmp_path, "stepped_d", "weight", WEIGHT, "step: 4\n")
     arguments = [

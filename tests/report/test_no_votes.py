@@ -123,6 +123,7 @@ def test_weights_and_folds_do_not_change_a_page_that_has_none() -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_run_makes_the_report_and_the_same_bytes_again(
     on_test: Callable[..., Run], outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

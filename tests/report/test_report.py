@@ -179,6 +179,7 @@ def test_ledger_without_grades_is_told_of(tmp_path: Path) -> None:
     assert "The ledger of this run has no grades and no flags." in words
 
 
+@pytest.mark.slow
 def test_report_of_17089_items_is_small_and_quick(tmp_path: Path) -> None:
     """The competition's size: under 5 MB, and all parts together under 15 seconds."""
     reasons = [None] * 17_000 + [Reason("read", "the recording's file is missing", True)] * 89
@@ -202,6 +203,7 @@ def test_weight_leaves_every_other_part_alone() -> None:
     assert changed == {"report_weights", "report"}
 
 
+@pytest.mark.slow
 def test_run_makes_the_report_and_shows_it(small_set: Path, outputs: Path) -> None:
     """Two runs of the same configuration give the same page; a notebook gets it in a frame."""
     stages = "stages=[scalograms,waveforms,labels,splits,quality,summary,report]"

@@ -35,6 +35,7 @@ def words_of(page: bytes) -> str:
     return html.unescape(re.sub(r"<[^>]+>", " ", page.decode()))
 
 
+@pytest.mark.slow
 def test_page_tells_what_changed_and_draws_it(prepare: Prepare) -> None:
     a = prepare(*SMALL)
     b = prepare(*SMALL, "cwt=gmw", "weight=log", "folds.n_splits=3")
@@ -55,6 +56,7 @@ def test_page_of_a_run_and_itself_says_that_nothing_differs(prepare: Prepare) ->
     assert "No item is validated in another fold." in words
 
 
+@pytest.mark.slow
 def test_page_of_runs_with_other_shapes_says_so(prepare: Prepare) -> None:
     words = words_of(difference_page(prepare(*SMALL), prepare(*SMALL, "cwt.hop=20")))
     assert "The scalograms have other shapes, (4, 16, 50) and (4, 16, 100)" in words

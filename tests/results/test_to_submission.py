@@ -20,6 +20,8 @@ from hms.competition import VOTE_COLUMNS
 from hms.results.run import Run
 from hms.training import SpecDataset, class_prior, submission
 
+pytestmark = pytest.mark.slow
+
 SMALL = ("cwt.n_freqs=8", "window=central10", "stages=[scalograms,labels]", "folds=none", "n_jobs=1")
 UNIFORM = np.full(6, 1 / 6)
 KINDS = {

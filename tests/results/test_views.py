@@ -265,6 +265,7 @@ PASSED: dict[str, dict[float, float]] = {
 """What remains of a sine at a frequency in Hz."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PASSED)
 def test_a_foundation_models_window_has_its_rows_in_its_order_and_its_band(
     name: str, small_set: Path, tmp_path: Path

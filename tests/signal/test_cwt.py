@@ -143,6 +143,7 @@ def test_the_real_hat_is_exact_at_every_hop(hop):
     assert row_error(power_of(params, signals, **where), expected) < 1e-5
 
 
+@pytest.mark.slow
 def test_the_analytic_hat_agrees_with_its_slow_tail_summed_to_the_end():
     """Its tail falls with the third power of time: the reach leaves 1e-3 of the power to what is not read."""
     params = replace(RICKER, min_hz=1.0, n_freqs=5)
@@ -166,6 +167,7 @@ def test_gmw_of_gamma_1_is_the_cauchy_wavelet_in_closed_form():
     assert row_error(power_of(params, signals, **where), expected) < 1e-4
 
 
+@pytest.mark.slow
 def test_gmw_of_gamma_3_agrees_with_its_transform_by_quadrature():
     params = replace(GMW, n_freqs=6)
     signals = eeg(2, 6800)
@@ -420,6 +422,7 @@ def bump(monkeypatch):
     return Bump("test_bump", **COMMON, width=0.8)
 
 
+@pytest.mark.slow
 def test_a_wavelet_of_ones_own_needs_nothing_but_its_response(bump):
     params = replace(bump, min_hz=2.0, n_freqs=5)
     signals = eeg(2, 6800)

@@ -104,6 +104,7 @@ def test_the_mean_of_groups_stays_refused():
 FULL = "stages=[scalograms,waveforms,labels,splits,quality,summary,report]"
 
 
+@pytest.mark.slow
 def test_a_run_has_a_waveform_and_a_scalogram_per_electrode(small_set, prepare):
     run = prepare(small_set, "montage=referential", FULL)
     item = run.meta["item_id"].iloc[0]
@@ -115,6 +116,7 @@ def test_a_run_has_a_waveform_and_a_scalogram_per_electrode(small_set, prepare):
     run.plot(item)
 
 
+@pytest.mark.slow
 def test_differences_of_electrodes_are_the_derivations_whatever_the_reference(small_set, prepare):
     pairs = prepare(small_set, "montage=bipolar16", "stages=[waveforms]")
     item = pairs.meta["item_id"].iloc[0]

@@ -25,6 +25,7 @@ def pack(folder: Path, path: Path, *, inside: str = "", method: int = zipfile.ZI
     return path
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
 @pytest.mark.parametrize("inside", ["", "hms-harmful-brain-activity-classification/"])
 def test_a_run_from_the_archive_is_the_run_from_the_folder(
@@ -58,6 +59,7 @@ def test_a_damaged_recording_in_the_archive_is_one_row(small_set, tmp_path, prep
     assert "cannot be read from the archive: Bad CRC-32" in run.excluded["reason"].iloc[0]
 
 
+@pytest.mark.slow
 def test_a_test_set_is_read_from_the_same_archive(test_set, finished, tmp_path):
     archive = pack(test_set, tmp_path / "a.zip")
     base = ("data=kaggle", "data.subset=test", f"data.root={archive}", f"from_run={finished.path}")
@@ -67,6 +69,7 @@ def test_a_test_set_is_read_from_the_same_archive(test_set, finished, tmp_path):
     assert run.spec(item).tobytes() == finished.spec(item).tobytes()
 
 
+@pytest.mark.slow
 def test_verify_reads_the_archive_again(small_set, tmp_path, prepare):
     from hms.engine.verify import verify
 

@@ -153,6 +153,7 @@ def test_one_task_can_be_chosen(run_bids):
         run_bids("data.tasks=[play]")
 
 
+@pytest.mark.slow
 def test_bad_channels_are_dead_and_come_back_when_the_table_changes(run_bids, dataset):
     """A corrected channels.tsv makes its own recording due, and no other."""
     names = list(noise(1))
@@ -177,6 +178,7 @@ def test_a_channel_of_another_type_is_no_electrode(run_bids, dataset):
     assert "lacks what the montage needs for F3-C3, C3-P3" in run.excluded["reason"].iloc[0]
 
 
+@pytest.mark.slow
 def test_units_of_the_table_count_where_the_file_states_none(run_bids, dataset):
     before = wave(run_bids(), SET)
     table = dataset / "sub-03" / "eeg" / "sub-03_task-sleep_run-01_channels.tsv"

@@ -158,6 +158,7 @@ def peak_mb(root: Path, outputs: Path, *overrides: str) -> tuple[int, float]:
     return int(count), float(peak)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured in Linux's units")
 def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path):
     """24 hours of 20 channels (691 MB) take within 60 MB of the memory of one hour."""

@@ -68,6 +68,7 @@ def bases(n=40):
 # ---------------------------------------------------------------------------------- bytes
 
 
+@pytest.mark.slow
 def test_two_workers_write_the_same_bytes_as_one(folder, tmp_path):
     """Every file is the same whatever n_jobs, and when made a second time."""
     generate(tmp_path / "two", **SMALL, n_jobs=2)
@@ -233,6 +234,7 @@ def test_every_patient_has_a_recording_and_most_have_few(n_recordings, n_patient
     assert counts.median() <= counts.mean()
 
 
+@pytest.mark.slow
 def test_recordings_of_one_patient_have_the_same_class_as_often_as_real_ones():
     """0.55 to 0.65, against 0.17 to 0.25 by chance, over five draws of 1,200 recordings."""
     found = []
@@ -245,6 +247,7 @@ def test_recordings_of_one_patient_have_the_same_class_as_often_as_real_ones():
     assert 0.17 < np.mean([f["other_patient"] for f in found]) < 0.25
 
 
+@pytest.mark.slow
 def test_recordings_per_patient_are_as_skewed_as_the_competitions():
     """17,089 recordings of 1,950 patients: median 3, a few above 100, worth 200 to 450 equal ones."""
     drafts = draft_recordings(n_recordings=17_089, n_patients=1950, seed=0)
@@ -279,6 +282,7 @@ def test_the_background_has_unit_sd_and_falls_with_frequency():
     assert 10 * np.log10(slow / fast) > 15
 
 
+@pytest.mark.slow
 def test_a_patients_backgrounds_resemble_each_other_and_not_those_of_others():
     """Log spectra of electrodes are nearer to those of another recording of the patient."""
 
@@ -391,6 +395,7 @@ def test_a_pattern_ends_where_what_experts_see_changes():
     assert not wave[:, 200 * 52 :].any()
 
 
+@pytest.mark.slow
 def test_some_seizures_reach_the_clipping_limit_and_most_do_not():
     """After the band-pass, 500 µV are reached in a tenth to a half of recordings that show a seizure."""
     from scipy import signal
@@ -491,6 +496,7 @@ def test_an_amplifier_keeps_to_its_range_and_some_to_their_steps():
     assert np.mean(on_steps) == pytest.approx(0.16, abs=0.07)
 
 
+@pytest.mark.slow
 def test_what_is_recorded_lies_in_the_ranges_of_real_recordings():
     """Medians over 60 patients of what `benchmarks/likeness.py` looks at are near the real ones."""
     likeness = benchmark("likeness")
@@ -539,6 +545,7 @@ def test_surroundings_have_the_level_of_the_nearest_recordings_background(folder
     assert before == pytest.approx(own, rel=0.1)
 
 
+@pytest.mark.slow
 def test_some_spectrograms_have_rows_of_nan():
     """A missing row is missing in all 400 columns, in about 9 % of files."""
     draft = draft_recordings(n_recordings=1, n_patients=1, seed=0)[0]

@@ -420,6 +420,7 @@ def big_table(n_rows):
     return pd.DataFrame(columns)
 
 
+@pytest.mark.slow
 def test_as_many_rows_as_the_competition_has_are_read_in_well_under_a_second(tmp_path):
     """106,800 rows; 0.1 s where nothing else runs."""
     path = tmp_path / "train.csv"

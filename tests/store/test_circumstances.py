@@ -92,6 +92,7 @@ FAULTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", FAULTS, ids=str)
 def test_a_recording_that_the_machine_failed_at_is_tried_again_alone(
     small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
@@ -103,6 +104,7 @@ def test_a_recording_that_the_machine_failed_at_is_tried_again_alone(
     assert seen[10:12] == victims
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", FAULTS, ids=str)
 def test_a_fault_that_stays_ends_the_run_naming_the_recording_and_nothing_is_kept_against_it(
     small_set: Path,
@@ -185,6 +187,7 @@ def test_a_recording_replaced_between_its_digest_and_its_decoding_never_gets_ano
 # --- looked at, then used ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_that_waited_for_a_clean_up_looks_again(
     small_set: Path, prepare: Prepare, finished: Run, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -208,6 +211,7 @@ def test_a_run_that_waited_for_a_clean_up_looks_again(
     assert tree_bytes(run.path) == tree_bytes(finished.path)
 
 
+@pytest.mark.slow
 def test_no_run_is_finished_with_a_file_that_went_away_while_it_worked(
     small_set: Path, prepare: Prepare, outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -258,6 +262,7 @@ def test_a_look_for_garbage_changes_nothing_not_even_the_note_of_a_run_that_star
     assert not (outputs / "store" / name).exists()
 
 
+@pytest.mark.slow
 def test_plan_true_and_explain_change_nothing_of_moved_outputs(
     small_set: Path, prepare: Prepare, command: Command, outputs: Path
 ) -> None:
@@ -280,6 +285,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
         monkeypatch.setitem(links._MAKE, way, refuse)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["hardlink", "copy"])
 @pytest.mark.parametrize("is_asked", [True, False], ids=["asked", "auto"])
 def test_a_disk_without_symbolic_links_is_served(
@@ -321,6 +327,7 @@ def computed(outputs: Path) -> dict[str, int]:
     return {f.name.rpartition("-")[0]: StageFolder(f).load().computed for f in outputs.glob("store/*-*")}
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_changed_is_found_and_made_anew(
     small_set: Path, prepare: Prepare, finished: Run
 ) -> None:
@@ -375,6 +382,7 @@ def test_a_disk_without_locks_says_so_and_no_soft_lock_is_taken(
     assert not list(outputs.glob("store/*-*/*.npz"))
 
 
+@pytest.mark.slow
 def test_room_that_is_not_there_is_told_before_any_work_unless_the_user_says_otherwise(
     small_set: Path, command: Command, monkeypatch: pytest.MonkeyPatch, outputs: Path
 ) -> None:
@@ -398,6 +406,7 @@ def test_room_that_is_not_there_is_told_before_any_work_unless_the_user_says_oth
     monkeypatch.setattr(space, "free_space", real)
 
 
+@pytest.mark.slow
 def test_what_a_run_needs_is_estimated_within_a_factor_of_two(
     small_set: Path, prepare: Prepare, outputs: Path
 ) -> None:
@@ -409,6 +418,7 @@ def test_what_a_run_needs_is_estimated_within_a_factor_of_two(
     assert written <= told <= 2 * written + space.RUN_BYTES + 5_000_000
 
 
+@pytest.mark.slow
 def test_journals_that_repeat_themselves_are_written_anew_by_gc(
     own_set: Path, prepare: Prepare, outputs: Path
 ) -> None:
@@ -468,6 +478,7 @@ def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_message(
 # --- what a caller gives -------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code"), [("", 0), (">&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 4), ("| head -c 1", 0)]
 )
@@ -491,6 +502,7 @@ def test_streams_that_are_closed_or_full_end_no_run_with_a_traceback(
 STEPS = 25
 
 
+@pytest.mark.slow
 def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(small_set: Path, tmp_path: Path) -> None:
     """Sent to the whole group of processes, as a terminal does."""
     ends = [_interrupted(small_set, tmp_path / f"{number}", 0.1 * number) for number in range(STEPS)]

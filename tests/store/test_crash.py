@@ -18,6 +18,8 @@ from conftest import ROOT, TESTS, tree_bytes
 import hms
 from hms.results.run import Run
 
+pytestmark = pytest.mark.slow
+
 RUN = str(ROOT / "run.py")
 
 

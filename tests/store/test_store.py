@@ -28,6 +28,8 @@ from hms.store.folders import JOURNAL, KEY_FILE, StageFolder
 from hms.store.garbage import garbage, remove_run, sweep_garbage
 from hms.store.journal import append_journal, read_journal
 
+pytestmark = pytest.mark.slow
+
 Prepare = Callable[..., Run]
 
 

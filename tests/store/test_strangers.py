@@ -79,6 +79,7 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return mark
 
 
+@pytest.mark.slow
 def test_no_command_imports_what_a_manifest_names_unless_the_user_says_so(
     theirs: Run, spy: Path, tmp_path: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -108,6 +109,7 @@ def test_verify_says_what_it_could_not_check_without_a_plugin_and_finds_the_rest
     assert spy.exists()
 
 
+@pytest.mark.slow
 def test_an_opened_run_makes_no_recordings(prepare: Prepare, outputs: Path, tmp_path: Path) -> None:
     base = (
         "data=synthetic",
@@ -175,6 +177,7 @@ def test_a_journal_line_with_a_name_that_leads_outside_is_damage(theirs: Run, ou
     assert all("/" not in name for name in loaded.files)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["file", "folder"])
 def test_a_link_to_elsewhere_is_refused_and_nothing_behind_it_is_read_copied_or_removed(
     theirs: Run, secret: Path, outputs: Path, tmp_path: Path, how: str, capsys: pytest.CaptureFixture[str]
@@ -242,6 +245,7 @@ def test_a_recording_that_is_a_pipe_is_left_out_with_the_reason(own_set: Path, p
 # --- sizes before content ------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read() -> None:
     buffer = io.BytesIO()
     with (
@@ -339,6 +343,7 @@ def entries(tree: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     return found
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_a_manifest_a_command_ends_with_its_code(
     theirs: Run, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -364,6 +369,7 @@ def test_whatever_stands_in_a_manifest_a_command_ends_with_its_code(
     assert tried > 300
 
 
+@pytest.mark.slow
 def test_whatever_stands_in_a_file_of_a_run_a_look_ends_with_its_code(
     theirs: Run, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

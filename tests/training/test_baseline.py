@@ -205,6 +205,7 @@ def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
     assert mean_interval(row_divergence(y, prior.prediction), patients).value < 1.5
 
 
+@pytest.mark.slow
 def test_folds_that_ignore_patients_look_better_than_they_are(embedded: Run):
     """Nearest neighbours recognise patients: random minus patient folds lies below 0, interval and all."""
     leak = benchmark("leak")
@@ -226,6 +227,7 @@ def features_of(run: Run) -> np.ndarray:
     return open_tables(make_plan(run.config.override("stages=[labels,splits]"))).rows("features")["features"]
 
 
+@pytest.mark.slow
 def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg")
     runs = [
@@ -237,6 +239,7 @@ def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
         assert first == second
 
 
+@pytest.mark.slow
 def test_another_weight_fits_anew_but_computes_no_features(small_set: Path, tmp_path: Path):
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg", "n_jobs=1")
     first = hms.run(hms.compose(*base, f"outputs_dir={tmp_path}"))
@@ -246,6 +249,7 @@ def test_another_weight_fits_anew_but_computes_no_features(small_set: Path, tmp_
     assert second.manifest["stages"]["baseline"]["computed"] == 1
 
 
+@pytest.mark.slow
 def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(small_set: Path, tmp_path: Path):
     base = ("data=kaggle", f"data.root={small_set}", "stages=[report]", "n_jobs=1", f"outputs_dir={tmp_path}")
     without = hms.run(hms.compose(*base))

@@ -333,6 +333,7 @@ def test_augmentation_takes_every_signal_together(everything: Run) -> None:
     assert changed == {"x", "wave", "spec_lr"}
 
 
+@pytest.mark.slow
 def test_derivations_that_half_precision_cannot_hold_are_left_out_with_the_way_out(
     own_set: Path, tmp_path: Path
 ) -> None:

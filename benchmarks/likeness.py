@@ -248,7 +248,7 @@ def main() -> None:
         __doc__ or "",
         real={"type": Path, "nargs": "+", "required": True},
         recordings={"type": int, "default": 300},
-        patients={"type": int, "default": 60},
+        patients={"type": int, "default": 120},
         seed={"type": int, "default": 0},
     )
     made = look_at(made_up(options.work, options.recordings, options.patients, options.seed))

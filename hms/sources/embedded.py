@@ -22,7 +22,7 @@ from hms.terminal import Progress, say
 
 __all__ = ["open_synthetic"]
 
-GENERATOR_VERSION = 2
+GENERATOR_VERSION = 3
 """Raised when the generated numbers change."""
 
 COMPLETE = "complete.json"

@@ -11,7 +11,7 @@ from hms.sources.synthetic.patients import Patient
 
 __all__ = ["digitise", "drift", "interference", "lose_samples", "white_noise"]
 
-P_MAINS = 0.62
+P_MAINS = 0.72
 MAINS_UV, MAINS_SPREAD = 13.0, 2.0
 """Median amplitude of 60 Hz where it was not filtered away, and SD of its logarithm: 20 dB over its
 neighbourhood in the median of all recordings, and millivolts in some."""
@@ -30,7 +30,9 @@ COMMON_DRIFT_UV, DRIFT_UV, DRIFT_SPREAD = 3.0, 2.5, 1.25
 P_WANDERING, WANDERING = 0.35, 35.0
 """Share of recordings with an electrode that drifts more than the others, and the median of how much more."""
 
-OFFSET_UV, P_LARGE_OFFSET, LARGE_OFFSET_UV = 30.0, 0.05, 2000.0
+OFFSET_UV = 30.0
+P_LARGE_OFFSET, LARGEST_OFFSET_UV = 0.05, 2500.0
+"""Patients whose electrodes have offsets of up to millivolts, within its amplifier's range."""
 
 RANGES_UV = (3_200.0, 8_500.0, 10_000.0)
 """Largest magnitudes that amplifiers record, chosen: a few real recordings reach 10,700 µV."""
@@ -77,8 +79,9 @@ def drift(rng: Rng, patient: Patient, n_samples: int) -> Array:
     waves = slow_noise(rng, 1 + n, n_samples, DRIFT_HZ)
     waves *= np.float32(level) * np.append(COMMON_DRIFT_UV, own).astype(np.float32)[:, None]
     large = patient.traits("offset").random() < P_LARGE_OFFSET
-    offsets = rng.normal(0, LARGE_OFFSET_UV if large else OFFSET_UV, (n, 1)).astype(np.float32)
-    return np.asarray(waves[:1] + waves[1:] + offsets, dtype=np.float32)
+    limit = LARGEST_OFFSET_UV
+    offsets = rng.uniform(-limit, limit, (n, 1)) if large else rng.normal(0, OFFSET_UV, (n, 1))
+    return np.asarray(waves[:1] + waves[1:] + offsets.astype(np.float32), dtype=np.float32)
 
 
 def white_noise(rng: Rng, n_samples: int) -> Array:

@@ -18,7 +18,7 @@ STRENGTH_SPREAD = 0.5
 """SD of the logarithm of a source's strength: few sources count, as the effective dimension of 2.3 tells."""
 P_ALPHA, P_DELTA = 0.45, 0.5
 
-EXPONENT, EXPONENT_SPREAD = 2.05, 0.8
+EXPONENT, EXPONENT_SPREAD = 2.12, 0.8
 """Mean over patients of the exponent of 1 / f^exponent, and its SD."""
 EXPONENT_LIMITS = (0.5, 4.0)
 

@@ -5,14 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms.competition import CLASSES
 from hms.sources.synthetic.draws import Rng, Stream, stream
 
 __all__ = ["Patient", "draw_patient", "owners"]
 
-SPREAD = 1.6
-"""SD of the logarithm of a patient's share of the recordings: median 3 and a few above 100 among 17,000."""
+SPREAD = 1.7
+"""SD of the logarithm of a patient's share of the recordings."""
+
+LARGEST_SHARE = 0.694
+"""Largest share of the recordings that a patient has, times the root of the number of patients:
+269 of the competition's 17,089 recordings, of 1,950 patients, are one's."""
 
 GAIN_SPREAD = 0.5
 """SD of the logarithm of a patient's amplitude."""
@@ -74,7 +79,21 @@ def draw_class(rng: Rng, stratum: str) -> int:
 
 
 def owners(rng: Rng, n_recordings: int, n_patients: int) -> list[int]:
-    """Return each recording's patient: half of the patients have about three, few have very many."""
-    weights = rng.lognormal(0, SPREAD, n_patients)
-    counts = 1 + rng.multinomial(n_recordings - n_patients, weights / weights.sum())
+    """Return each recording's patient: many have few, few have many, alike whatever the generator."""
+    edges = np.rint(np.cumsum(_shares(n_patients)) * (n_recordings - n_patients)).astype(int)
+    counts = rng.permutation(1 + np.diff(edges, prepend=0))
     return [int(owner) for owner in rng.permutation(np.repeat(np.arange(n_patients), counts))]
+
+
+def _shares(n_patients: int) -> NDArray[np.float64]:
+    """Return shares of which the logarithms have normal quantiles, none above the largest; their sum is 1."""
+    from scipy.special import ndtri
+
+    largest = max(LARGEST_SHARE / np.sqrt(n_patients), 1 / n_patients)
+    shares = np.exp(SPREAD * ndtri((np.arange(n_patients) + 0.5) / n_patients))
+    shares /= shares.sum()
+    while (shares > largest + 1e-12).any():
+        full = shares >= largest
+        shares[full] = largest
+        shares[~full] *= (1 - largest * full.sum()) / shares[~full].sum()
+    return np.asarray(shares)

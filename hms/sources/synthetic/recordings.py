@@ -15,7 +15,7 @@ from hms.sources.synthetic.patterns import patterns
 
 __all__ = ["lost", "simulate"]
 
-BACKGROUND_UV = 18.0
+BACKGROUND_UV = 18.5
 """Median over recordings of the background's SD at an electrode."""
 RECORDING_SPREAD = 0.25
 """SD of the logarithm of a recording's amplitude about its patient's."""

@@ -13,6 +13,8 @@ from hms.config.overrides import parse_overrides
 from hms.errors import ConfigError
 from hms.main import main
 
+pytestmark = pytest.mark.slow
+
 TABLES = ("stages=[labels,splits]", "folds.n_splits=2")
 
 
@@ -125,7 +127,6 @@ def test_the_basic_launcher_is_what_there_is(command, small_set, outputs) -> Non
     assert len(list((outputs / "sweeps").glob("*/leaderboard.csv"))) == 1
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("how", ["dir", "searchpath"])
 def test_an_experiment_with_sweeper_params_is_a_sweep(how, conf, command, small_set, outputs) -> None:
     """hydra.mode=MULTIRUN makes it one without -m; what is typed stands in the place of a parameter."""
@@ -188,7 +189,6 @@ def test_a_search_path_that_leads_nowhere_is_refused(place: str, text: str) -> N
     assert text in str(refused.value)
 
 
-@pytest.mark.slow
 def test_threads_compose_at_the_same_time_without_mixing_their_settings() -> None:
     """Hydra keeps what it composes with in one object of the process."""
     wanted = list(range(8, 24))

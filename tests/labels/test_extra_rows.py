@@ -16,6 +16,8 @@ from hms.labels.weights import Weight, class_weights
 from hms.results.run import Run
 from hms.training.baseline import class_prior, out_of_fold
 
+pytestmark = pytest.mark.slow
+
 FAST = ("stages=[labels,splits,quality,summary]", "folds.n_splits=2", "labels.soft_votes=true")
 
 

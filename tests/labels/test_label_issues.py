@@ -15,6 +15,8 @@ from hms.report.issues import about_issue, issue_cards
 from hms.results.run import Run
 from hms.training.metric import row_divergence
 
+pytestmark = pytest.mark.slow
+
 FAST = ("cwt.n_freqs=8", "cwt.hop=40", "baseline=logreg")
 
 
@@ -36,7 +38,6 @@ def planted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     return votes, prediction, votes.sum(axis=1) >= 10, pairs.ravel()
 
 
-@pytest.mark.slow
 def test_swapped_votes_are_found_more_often_than_by_divergence_alone() -> None:
     """Of the first 100 of four sets, of which 5 % are wrong."""
     precision, plain = [], []
@@ -117,7 +118,6 @@ def test_the_page_shows_them_with_traces(run: Run) -> None:
     assert "would agree no better" in page
 
 
-@pytest.mark.slow
 def test_items_kept_without_votes_are_not_ranked(own_set: Path, prepare: Callable[..., Run]) -> None:
     """Nor does whom a sweep sets aside bring them in."""
     path = own_set / "train.csv"

@@ -21,6 +21,8 @@ from hms.stages.report import Report
 from hms.stages.scalograms import Scalograms
 from hms.store.folders import Reason
 
+pytestmark = pytest.mark.slow
+
 PAGE = "qc/report.html"
 TABLES = ("labels", "splits", "agreement", "summary", "report_agreement", "report_weights")
 
@@ -123,7 +125,6 @@ def test_weights_and_folds_do_not_change_a_page_that_has_none() -> None:
 # --- runs ----------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_run_makes_the_report_and_the_same_bytes_again(
     on_test: Callable[..., Run], outputs: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -21,6 +21,8 @@ from hms.errors import ConfigError
 from hms.labels.classes import COMPETITION
 from hms.sources.pseudonyms import ENVIRONMENT, open_pseudonyms
 
+pytestmark = pytest.mark.slow
+
 Command = Callable[..., Prepared]
 
 SECRETS = (

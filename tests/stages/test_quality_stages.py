@@ -21,6 +21,8 @@ from hms.quality.grading import FLAGS, GRADES
 from hms.results.run import Run
 from hms.stages.measures import OBSERVATIONS, Measures
 
+pytestmark = pytest.mark.slow
+
 Prepare = Callable[..., Run]
 
 

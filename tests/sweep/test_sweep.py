@@ -41,6 +41,8 @@ from hms.sweep.scores import (
 from hms.sweep.search import _built
 from hms.training.baseline import SET_ASIDE
 
+pytestmark = pytest.mark.slow
+
 TABLES = "stages=[labels,splits]"
 FAST = ("cwt.n_freqs=8", "cwt.hop=40")
 
@@ -132,7 +134,6 @@ def test_only_another_sweeper_or_launcher_goes_to_hydra() -> None:
 # --- sharing -------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_sweep_computes_what_members_share_once_and_nothing_when_typed_again(
     multirun: Callable[..., Any], outputs: Path
 ) -> None:
@@ -152,7 +153,6 @@ def test_a_sweep_computes_what_members_share_once_and_nothing_when_typed_again(
     assert computed(outputs, "scalograms") == [10, 10]
 
 
-@pytest.mark.slow
 def test_adding_a_value_computes_only_that(multirun: Callable[..., Any], outputs: Path) -> None:
     shared = ("sweep.name=mine", "stages=[scalograms,labels]", *FAST[:2])
     multirun("weight=linear,log", *shared)
@@ -162,7 +162,6 @@ def test_adding_a_value_computes_only_that(multirun: Callable[..., Any], outputs
     assert [row["overrides"] for row in rows_of(outputs)] == ["weight=linear", "weight=log", "weight=sqrt"]
 
 
-@pytest.mark.slow
 def test_a_plan_says_what_is_shared_and_computes_nothing(multirun: Callable[..., Any], outputs: Path) -> None:
     planned = multirun("cwt=morlet,gmw", "weight=linear,log,sqrt", "plan=true")
     assert planned.code == 0
@@ -171,7 +170,6 @@ def test_a_plan_says_what_is_shared_and_computes_nothing(multirun: Callable[...,
     assert not (outputs / "sweeps").exists()
 
 
-@pytest.mark.slow
 def test_the_next_plan_says_how_long_it_takes(multirun: Callable[..., Any]) -> None:
     shared = ("stages=[scalograms]", *FAST[:2])
     multirun("cwt=morlet", *shared)
@@ -182,7 +180,6 @@ def test_the_next_plan_says_how_long_it_takes(multirun: Callable[..., Any]) -> N
 # --- failures ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_misspelt_member_is_a_row_and_the_others_go_on(multirun: Callable[..., Any], outputs: Path) -> None:
     done = multirun("weight=linear,lgo,sqrt", TABLES)
     assert done.code == 1
@@ -194,7 +191,6 @@ def test_a_misspelt_member_is_a_row_and_the_others_go_on(multirun: Callable[...,
     assert "Traceback" not in done.err
 
 
-@pytest.mark.slow
 def test_settings_that_conflict_fail_only_their_member(multirun: Callable[..., Any], outputs: Path) -> None:
     assert multirun("filter.low_hz=0.5,30", TABLES).code == 1
     good, bad = rows_of(outputs)
@@ -202,7 +198,6 @@ def test_settings_that_conflict_fail_only_their_member(multirun: Callable[..., A
     assert "filter." in bad["error"]
 
 
-@pytest.mark.slow
 def test_every_member_failing_still_ends_in_a_table(multirun: Callable[..., Any], outputs: Path) -> None:
     done = multirun("weight=linear,log", "cwt.colour=red", TABLES)
     assert done.code == 1
@@ -210,7 +205,6 @@ def test_every_member_failing_still_ends_in_a_table(multirun: Callable[..., Any]
     assert b"No member has a score" in (sweep_folder(outputs) / "leaderboard.html").read_bytes()
 
 
-@pytest.mark.slow
 def test_a_member_that_fails_at_work_is_a_row(
     multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -228,7 +222,6 @@ def test_a_member_that_fails_at_work_is_a_row(
     assert [row["error"] for row in rows] == ["", "RuntimeError: no luck"]
 
 
-@pytest.mark.slow
 def test_an_interrupted_sweep_ends_as_if_it_had_not_been(
     multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -336,7 +329,6 @@ def test_a_run_returns_the_objective_that_its_row_shows(
     assert objective_of(find_run(row["run"], outputs), low) == pytest.approx(float(row["kl_low"]))
 
 
-@pytest.mark.slow
 def test_the_objective_of_a_run_without_a_baseline_is_refused(
     multirun: Callable[..., Any], outputs: Path
 ) -> None:
@@ -346,7 +338,6 @@ def test_the_objective_of_a_run_without_a_baseline_is_refused(
         objective_of(run, hms.compose())
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("override", "text"),
     [("folds.n_splits=5,3", "its folds are others"), ("unit=per_eeg,per_row", "no item in common")],
@@ -361,7 +352,6 @@ def test_what_cannot_be_compared_is_said_not_ranked(
     assert text in second["note"]
 
 
-@pytest.mark.slow
 def test_without_a_baseline_members_are_listed_with_their_quality(
     multirun: Callable[..., Any], outputs: Path
 ) -> None:
@@ -373,7 +363,6 @@ def test_without_a_baseline_members_are_listed_with_their_quality(
         assert sum(int(row[grade]) for grade in ("good", "usable", "poor", "unusable")) == 10
 
 
-@pytest.mark.slow
 def test_members_that_leave_out_every_item_are_rows_with_the_reason(
     command: Callable[..., Any], outputs: Path, tmp_path: Path
 ) -> None:
@@ -444,7 +433,6 @@ def test_uniform_predictions_score_the_logarithm_of_six(
     assert board.rows[1].difference == 0
 
 
-@pytest.mark.slow
 def test_a_failed_reference_gives_way_to_the_first_member_with_scores(
     multirun: Callable[..., Any], outputs: Path
 ) -> None:
@@ -453,7 +441,6 @@ def test_a_failed_reference_gives_way_to_the_first_member_with_scores(
     assert "member 1 has no predictions; the differences are to member 2" in done.out
 
 
-@pytest.mark.slow
 def test_window_votes_do_not_depend_on_the_label_rule(small_set: Path, outputs: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}")
     one, other = (window_votes(hms.compose(*base, f"labels={name}")) for name in ("window", "sum"))
@@ -482,14 +469,12 @@ def test_the_json_holds_the_same_rows_and_the_command(compared: list[dict[str, s
     assert tree["reference"] == 2
 
 
-@pytest.mark.slow
 def test_text_of_an_override_cannot_become_markup(multirun: Callable[..., Any], outputs: Path) -> None:
     multirun("weight=linear,'<b>x</b>'", TABLES)
     page = (sweep_folder(outputs) / "leaderboard.html").read_text(encoding="utf-8")
     assert "<b>x</b>" not in page
 
 
-@pytest.mark.slow
 def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, outputs: Path) -> None:
     typed = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "cwt=morlet,gmw", "n_jobs=1"]
     planned = plan_sweep(typed)
@@ -500,7 +485,6 @@ def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, output
 # --- searches ------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
 def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, outputs: Path) -> None:
     typed = [
@@ -524,7 +508,6 @@ def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, o
     assert (outputs / "sweeps" / "search" / "optimization_results.yaml").is_file()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
 def test_a_search_of_which_no_member_can_be_composed_says_why(small_set: Path, outputs: Path) -> None:
     done = subprocess.run(
@@ -563,7 +546,6 @@ def test_a_member_that_is_better_is_named_and_told_from_the_others() -> None:
     assert all(one.low > 0 for one in got.to_best.values())
 
 
-@pytest.mark.slow
 def test_the_best_of_equal_members_is_no_winner() -> None:
     """Alone its interval would exclude 0 in a third of such sweeps; 40 of them name at most four."""
     named = [stand(losses(*[0.0] * 19, seed=s), 1, PATIENTS).winner is not None for s in range(40)]
@@ -627,7 +609,6 @@ def test_nothing_is_confirmed_without_patients_set_aside(target: WindowVotes) ->
     assert confirm({}, target, "kl_all", best=1, reference=1) is None
 
 
-@pytest.mark.slow
 def test_confirming_scores_the_best_and_the_reference_on_patients_set_aside(
     multirun: Callable[..., Any], outputs: Path
 ) -> None:
@@ -648,7 +629,6 @@ def test_confirming_scores_the_best_and_the_reference_on_patients_set_aside(
     assert "patients set aside before" in done.out
 
 
-@pytest.mark.slow
 def test_confirming_needs_a_baseline(multirun: Callable[..., Any]) -> None:
     done = multirun("weight=linear,log", "sweep.confirm=true", TABLES)
     assert done.code == 1
@@ -703,7 +683,6 @@ def test_where_no_interval_holds_its_place_says_so() -> None:
     assert "0.500 (no interval)" in sweep_page(board).decode()
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")
 @pytest.mark.parametrize("width", [390, 1440])
 def test_the_page_can_be_read_at_the_width_of_a_phone_and_of_a_desk(width: int, tmp_path: Path) -> None:
@@ -720,7 +699,6 @@ def test_the_page_can_be_read_at_the_width_of_a_phone_and_of_a_desk(width: int, 
         assert narrow >= 200
 
 
-@pytest.mark.slow
 def test_trials_of_a_search_set_patients_aside_too() -> None:
     cfg = hms.compose("baseline=logreg").override("sweep.confirm=true")
     built = _built(Member(1, ()), OmegaConf.create(cfg.to_dict()))

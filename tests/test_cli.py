@@ -214,6 +214,7 @@ def test_help_is_readable(arguments: list[str]) -> None:
     assert "RUN" in done.stdout
 
 
+@pytest.mark.slow
 def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
     done = subprocess.run([sys.executable, "run.py", "--help"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0

@@ -15,6 +15,8 @@ from conftest import ROOT
 import hms
 from hms.results.run import Run
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
@@ -55,7 +57,6 @@ def test_the_training_example_predicts_out_of_fold_and_writes_a_submission(
     assert np.allclose(submitted.iloc[:, 1:].sum(axis=1), 1)
 
 
-@pytest.mark.slow
 def test_the_picture_of_the_augmentations_is_drawn(small_run: Run, tmp_path: Path) -> None:
     example("draw_augmentations.py", tmp_path / "new" / "a.png", "--run", small_run.path)
     assert (tmp_path / "new" / "a.png").read_bytes()[:4] == b"\x89PNG"

@@ -86,6 +86,7 @@ def test_every_yaml_is_headed_by_a_sentence_that_says_when_to_choose_it() -> Non
         assert lines[0].rstrip().endswith("."), path
 
 
+@pytest.mark.slow
 def test_groups_combine_freely() -> None:
     for cwt, filter_, montage in itertools.product(
         ("morlet", "superlet"), ("bandpass", "none"), ("double_banana", "bipolar18")

@@ -25,6 +25,7 @@ def load(path: Path) -> dict[str, np.ndarray]:
         return {name: file[name] for name in file.files}
 
 
+@pytest.mark.slow
 def test_tables_have_the_stated_columns_names_and_types(finished: Run) -> None:
     meta = pd.read_csv(finished.path / "data_package/meta_use.csv")
     stated = "item_id eeg_id patient_id spectrogram_id eeg_sub_id label_id window_start_s vote_sum"
@@ -107,6 +108,7 @@ def test_the_waveform_is_the_filtered_derivation_of_the_window(finished: Run, sm
         assert np.abs(derived.window[0] - expected).max() < 2e-3 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_workers_and_repetition_do_not_change_a_byte(
     small_set: Path, prepare: Prepare, finished: Run, outputs: Path
 ) -> None:
@@ -151,6 +153,7 @@ def test_units_make_the_stated_items(small_set: Path, prepare: Prepare) -> None:
     assert not (rows.path / "spec_hr_out").exists()
 
 
+@pytest.mark.slow
 def test_rows_and_recordings_share_the_scalograms_of_the_same_windows(
     small_set: Path, prepare: Prepare
 ) -> None:

@@ -12,6 +12,8 @@ import hms
 from hms.errors import ConfigError
 from hms.labels.folds import Folds, assign_folds, group_folds, patient_table, stratified_folds
 
+pytestmark = pytest.mark.slow
+
 FAST = ("stages=[labels,splits]",)
 
 

@@ -11,10 +11,13 @@ from report_data import fabricate, make_items
 
 from hms.store.folders import Reason
 
-pytestmark = pytest.mark.skipif(
-    find_chromium() is None,
-    reason="NO CHROMIUM: the report was NOT tested in a browser; apt-get install chromium",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        find_chromium() is None,
+        reason="NO CHROMIUM: the report was NOT tested in a browser; apt-get install chromium",
+    ),
+]
 
 SIZES = [(1440, False), (390, True)]
 N = 17_089
@@ -62,6 +65,7 @@ def count(page: Page) -> str:
     return str(page.run("document.getElementById('count').textContent"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "mobile"), SIZES)
 def test_page_fits_and_asks_for_nothing(page: Page, report: Path, width: int, mobile: bool) -> None:
     """No console error, no request but the file itself, nothing wider than the window."""

@@ -79,6 +79,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> bytes:
 # --- the page ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_page_asks_for_nothing_from_elsewhere(page: bytes) -> None:
     """Every address is a place in the page or data in it; a policy forbids anything else."""
     outline = Outline(page)
@@ -116,6 +117,7 @@ def test_table_holds_every_item_with_its_own_votes_and_fold(tmp_path: Path) -> N
     assert all(len(folds) == 1 for folds in by_patient.values())
 
 
+@pytest.mark.slow
 def test_equal_data_give_equal_bytes(tmp_path: Path) -> None:
     first = fabricate(tmp_path / "a", make_items(40))
     second = fabricate(tmp_path / "b", make_items(40))
@@ -218,6 +220,7 @@ def test_run_makes_the_report_and_shows_it(small_set: Path, outputs: Path) -> No
     assert [a.get_xlabel() for a in figure.axes if a.get_xlabel()] == ["seconds of the window"] * 2
 
 
+@pytest.mark.slow
 def test_plot_without_the_recording_says_what_it_shows(own_set: Path, outputs: Path) -> None:
     options = [
         "data=kaggle",

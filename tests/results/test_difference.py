@@ -69,6 +69,7 @@ def test_page_of_runs_without_labels_or_scalograms_says_so(prepare: Prepare) -> 
     assert "Neither run made scalograms." in words
 
 
+@pytest.mark.slow
 def test_command_writes_the_page(prepare: Prepare, outputs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     a, b = prepare(*SMALL), prepare(*SMALL, "weight=sqrt")
     assert cli(["--outputs", str(outputs), "diff", a.hash, b.hash, "--html"]) == 0

@@ -40,6 +40,7 @@ def evaluate(run: Run, *files: Path) -> int:
     return main(["--outputs", str(run.path.parent), "evaluate", run.hash, *map(str, files)])
 
 
+@pytest.mark.slow
 def test_the_baselines_own_predictions_have_the_divergence_of_its_metrics(judged_run: Run) -> None:
     found = judged_run.judge(judged_run.path / "baseline" / "oof.npz").to_dict()
     metrics = json.loads((judged_run.path / "baseline" / "metrics.json").read_text())

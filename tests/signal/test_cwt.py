@@ -316,6 +316,7 @@ def test_context_beyond_the_reach_changes_nothing(name):
     assert row_error(near, far) < (2e-3 if name == "ricker" else 5e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WAVELETS)
 @pytest.mark.parametrize(
     ("change", "n_context", "n_window", "n_frames"),

@@ -131,6 +131,7 @@ def test_archives_that_are_no_download_are_refused(entries, text, tmp_path, prep
     assert not (tmp_path.parent / "train.csv").exists()
 
 
+@pytest.mark.slow
 def test_what_is_no_archive_is_refused(tmp_path, prepare, small_set):
     whole = pack(small_set, tmp_path / "whole.zip").read_bytes()
     for name, data in (("text.zip", b"no zip"), ("cut.zip", whole[: len(whole) // 2])):

@@ -239,6 +239,7 @@ def test_participants_without_recordings_are_refused(tmp_path):
         hms.run(hms.compose("data=bids", f"data.root={tmp_path / 'set'}", f"outputs_dir={tmp_path / 'o'}"))
 
 
+@pytest.mark.slow
 def test_a_missing_list_of_participants_is_said(run_bids, dataset, capsys):
     (dataset / "participants.tsv").write_text("participant_id\nsub-01\n")
     run_bids()

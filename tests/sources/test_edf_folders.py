@@ -315,6 +315,7 @@ def test_a_short_clip_is_taken_by_its_middle(tmp_path, prepare_folder):
     assert prepare_folder(tmp_path / "d", *shorter).meta["item_id"].tolist() == ["a_0", "b_0"]
 
 
+@pytest.mark.slow
 def test_windows_slide_over_each_stretch_of_an_interrupted_recording(tmp_path, prepare_folder):
     """None spans the gap; a window of a table that meets it is left out by name."""
     made = EdfFile(eeg=tones(180), reserved="EDF+D", onset=lambda n: n if n < 120 else n + 1000)

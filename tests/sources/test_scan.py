@@ -129,6 +129,7 @@ def test_what_was_mended_is_in_the_manifest_and_told(tmp_path, command: Command,
     assert hms.load(outputs=outputs).manifest["recordings"]["mended"] == mended
 
 
+@pytest.mark.slow
 def test_export_and_report_say_that_names_are_inside(tmp_path, command: Command, outputs: Path, capfd):
     """Where ids are plain numbers there is nothing to say."""
     EdfFile(eeg=tones() + np.random.default_rng(0).normal(0, 9, (19, 12_000))).write(

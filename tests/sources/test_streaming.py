@@ -17,6 +17,8 @@ from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.results.run import Run
 from hms.sources.base import Block, Reader
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("edfio")
 
 TEN_MINUTES = 600 * 200
@@ -158,7 +160,6 @@ def peak_mb(root: Path, outputs: Path, *overrides: str) -> tuple[int, float]:
     return int(count), float(peak)
 
 
-@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="resident memory is measured in Linux's units")
 def test_memory_does_not_grow_with_the_length_of_a_recording(tmp_path):
     """24 hours of 20 channels (691 MB) take within 60 MB of the memory of one hour."""

@@ -561,6 +561,7 @@ def test_ctrl_c_that_became_another_error_or_was_swallowed_is_130_all_the_same(t
     assert (done.returncode, done.stderr.count("\n")) == (130, 1), done.stderr
 
 
+@pytest.mark.slow
 def test_a_name_that_is_a_link_is_not_written_through(
     small_set: Path, tmp_path: Path, prepare: Prepare
 ) -> None:

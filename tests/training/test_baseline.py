@@ -166,6 +166,7 @@ def test_items_that_no_fold_validates_are_counted_and_left_out_of_the_scores():
 # --- in a run ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_on_the_embedded_set_it_beats_the_class_prior_clearly(embedded: Run):
     """The whole interval of the paired gain lies below 0, of all items and of those with 10 votes."""
     metrics = json.loads(embedded.file("baseline/metrics.json").read_text())

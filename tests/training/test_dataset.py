@@ -164,6 +164,7 @@ def test_a_stage_without_items_is_refused(small_set: Path, tmp_path: Path) -> No
         run.dataset(stage=1)
 
 
+@pytest.mark.slow
 def test_a_test_set_has_signals_and_ids_and_neither_labels_nor_weights(
     test_set: Path, finished: Run, tmp_path: Path
 ) -> None:
@@ -262,6 +263,7 @@ def test_every_finite_half_becomes_its_own_value() -> None:
     )
 
 
+@pytest.mark.slow
 def test_packing_unscaled_power_is_refused(small_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     with pytest.raises(ConfigError, match=r"package.pack=true stores float16, which ends at 65504"):
@@ -291,6 +293,7 @@ def everything(small_set_with_spectrograms: Path, tmp_path_factory: pytest.TempP
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("choices", "name", "of_item"),
     [

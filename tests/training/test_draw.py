@@ -19,6 +19,8 @@ from hms.results.run import Run
 from hms.training.draw import draw_window, group_by_recording, shifted
 from hms.training.epoch import SharedEpoch
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def per_row(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:

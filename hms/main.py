@@ -5,7 +5,8 @@ from __future__ import annotations
 import errno
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.terminal import INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
@@ -74,14 +75,21 @@ def _fail(error: BaseException | str, code: int) -> int:
     return code
 
 
-def run_configuration(cfg: Any) -> int:
-    """Run a composed configuration, or print its plan, and show what came out."""
+def run_configuration(cfg: Any, question: str | None = None) -> int:
+    """Run a composed configuration, or print its plan, and show what came out.
+
+    Parameters
+    ----------
+    question : identity of the command, under which its answer is kept; None where it is not to be
+    """
     from hms.config.schema import build_config
     from hms.engine.plan import make_plan
     from hms.engine.runner import execute
+    from hms.terminal import heard
 
     checked = build_config(cfg)
-    plan = make_plan(checked)
+    with heard() as said:
+        plan = make_plan(checked)
     if checked.plan:
         from hms.engine.explain import explain
 
@@ -89,6 +97,10 @@ def run_configuration(cfg: Any) -> int:
         return DONE
     run = execute(plan)
     show(facts(run))
+    if question is not None:
+        from hms.engine.recall import keep_finished
+
+        keep_finished(plan, run, question, facts=facts(run.as_found()), said=said)
     return DONE
 
 
@@ -137,13 +149,15 @@ def _asks_for_a_sweep(overrides: Sequence[str], config_dir: str | None) -> bool:
 
 def _say_what_has_no_effect(overrides: Sequence[str]) -> None:
     """Name the settings of Hydra's that were typed and that nothing here reads."""
+    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
+    keys = [key for key in keys if key.startswith(("hydra.", "hydra/"))]
+    if not keys:
+        return
     from hms.config.compose import SEARCH_PATH
     from hms.sweep.run import READ_OF_HYDRA
-    from hms.terminal import say
 
-    keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
     for key in keys:
-        if key.startswith(("hydra.", "hydra/")) and key != SEARCH_PATH and not key.startswith(READ_OF_HYDRA):
+        if key != SEARCH_PATH and not key.startswith(READ_OF_HYDRA):
             say(f"{key} has no effect: outputs_dir and sweep.name say where hms writes; leave it out")
 
 
@@ -170,10 +184,33 @@ def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
 
 
 def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
-    from hms.engine.frozen import compose
+    from hms.config.compose import composed_tree
+    from hms.store.seen import question_of
 
     _say_what_has_no_effect(overrides)
-    return run_configuration(compose(*overrides, config_dir=config_dir))
+    tree = composed_tree(*overrides, config_dir=config_dir)
+    question = question_of(tree)
+    if question is not None and _answered(tree, question):
+        return DONE
+    from hms.config.schema import build_config
+    from hms.engine.frozen import with_frozen_settings
+
+    return run_configuration(with_frozen_settings(build_config(tree), overrides), question)
+
+
+def _answered(tree: Mapping[str, Any], question: str) -> bool:
+    """Say what the same command found when it last ran; tell whether that is still so."""
+    from hms.store.places import Outputs, latest_run
+    from hms.store.seen import recall
+
+    outputs = Outputs(Path(tree["outputs_dir"]))
+    seen = recall(outputs.store, question)
+    if seen is None or not (tree["plan"] or latest_run(outputs) == seen.run):
+        return False
+    for text in seen.said:
+        say(text)
+    show(seen.plan if tree["plan"] else seen.facts)
+    return True
 
 
 def _multirun(texts: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> int:

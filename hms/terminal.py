@@ -125,9 +125,25 @@ PACE_OF_LAST_S = 30.0
 """Seconds of reports whose pace is taken for that of what is left."""
 
 
+_heard: list[list[str]] = []
+
+
 def say(text: str) -> None:
     """Print one line on standard error, where progress goes."""
+    for lines in _heard:
+        lines.append(text)
     _print(text, sys.stderr)
+
+
+@contextmanager
+def heard() -> Iterator[list[str]]:
+    """Keep what is said meanwhile."""
+    lines: list[str] = []
+    _heard.append(lines)
+    try:
+        yield lines
+    finally:
+        _heard.pop()
 
 
 def spoken_duration(seconds: float) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from hms.config.convert import first_lines
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
-from hms.config.schema import Config, build_config
+from hms.config.schema import Config, build_config, plain_tree
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
 
@@ -35,7 +35,18 @@ def conf_dir() -> Path:
 
 
 def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
-    """Compose and validate a configuration as the command line would.
+    """Compose and validate a configuration as the command line would; see `composed_tree`.
+
+    Raises
+    ------
+    ConfigError
+        If an option, a key, a type or a value is not allowed; the text says what is.
+    """
+    return build_config(composed_tree(*overrides, config_dir=config_dir))
+
+
+def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict[str, Any]:
+    """Compose a configuration as the command line would; its values are not validated.
 
     Parameters
     ----------
@@ -47,7 +58,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     Raises
     ------
     ConfigError
-        If an option, a key, a type or a value is not allowed; the text says what is.
+        If an option or a key is not allowed; the text says what is.
     """
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
@@ -65,7 +76,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
-    return build_config(raw)
+    return plain_tree(raw)
 
 
 def _with_new_names(text: str) -> str:

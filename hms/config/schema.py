@@ -165,25 +165,37 @@ def build_config(raw: Any) -> Config:
     ConfigError
         Naming the setting, the value received and what is allowed.
     """
-    from omegaconf import OmegaConf
-    from omegaconf.errors import OmegaConfBaseException
-
     if isinstance(raw, Config):
         return raw
     if isinstance(raw, (str, list, tuple)):
         given = [raw] if isinstance(raw, str) else raw
         texts = ", ".join(json.dumps(text) for text in given if isinstance(text, str))
         raise ConfigError(f"a configuration is composed first: hms.run(hms.compose({texts}))")
+    tree = plain_tree(raw)
+    plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
+    import_plugins(plugins)
+    discover()
+    return build(Config, tree, "")
+
+
+def plain_tree(raw: Any) -> dict[str, Any]:
+    """Return a configuration as plain nested dictionaries, what refers to other values resolved.
+
+    Raises
+    ------
+    ConfigError
+        If it is no mapping, or refers to what is not there.
+    """
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
     try:
         tree = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_lines(error)) from None
     if not isinstance(tree, dict):
         raise ConfigError(f"a configuration is a mapping, not {type(raw).__name__}")
-    plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
-    import_plugins(plugins)
-    discover()
-    return build(Config, tree, "")
+    return tree  # type: ignore[return-value]
 
 
 def n_workers(n_jobs: int) -> int:

@@ -19,8 +19,9 @@ from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.places import KEY_LENGTH
 from hms.terminal import columns
 
-__all__ = ["changes", "explain", "flat_content", "nearest_earlier", "stale_sources"]
+__all__ = ["changes", "explain", "explain_finished", "flat_content", "nearest_earlier", "stale_sources"]
 
+HEADINGS = ("stage", "key", "state", "to do", "about", "why")
 _ABSENT = "(absent)"
 SHOWN_CHANGES = 6
 """Changes named per stage; a stage whose earlier key differs in more was made otherwise altogether."""
@@ -28,7 +29,9 @@ SHOWN_CHANGES = 6
 
 def explain(plan: Plan) -> str:
     """Return the plan as a table: key, state, work left with its likely time, and why."""
-    rows: list[tuple[str, ...]] = [("stage", "key", "state", "to do", "about", "why")]
+    if is_whole(plan):
+        return explain_finished(plan)
+    rows: list[tuple[str, ...]] = [HEADINGS]
     seconds = 0.0
     items_due = bool(plan.due())
     for state in plan.states():
@@ -41,13 +44,20 @@ def explain(plan: Plan) -> str:
     known = {} if items_due else known_table_files(plan)
     for stage in plan.tables:
         rows.append(_table_row(plan, stage, items_due, done=stage.name in known))
-    head = f"run {plan.run_hash}: {'finished' if is_whole(plan) else 'not finished'}, {len(plan.items)} items"
+    head = f"run {plan.run_hash}: not finished, {len(plan.items)} items"
     notes = [f"  {text}" for text in _notes(plan)]
     if seconds:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
     if items_due:
         notes.append(f"  {space_text(needed(plan).values(), plan.outputs.root)}")
     return "\n".join([head, columns(rows), *notes])
+
+
+def explain_finished(plan: Plan) -> str:
+    """Return the table of a plan whose run is finished and whole."""
+    rows = [HEADINGS, *(_row(stage, "done", "", None, "") for stage in plan.products)]
+    notes = [f"  {text}" for text in _notes(plan)]
+    return "\n".join([f"run {plan.run_hash}: finished, {len(plan.items)} items", columns(rows), *notes])
 
 
 def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> tuple[str, ...]:

@@ -119,7 +119,8 @@ def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
     note = {
         "key": stage.key,
         "folder": plan.outputs.stage(stage).name,
-        "fingerprint": read_note(plan.outputs.stage(stage) / KEY_FILE).get("fingerprint", stage.fingerprint),
+        "fingerprint": read_note(plan.outputs.stage(stage) / KEY_FILE).get("fingerprint")
+        or stage.fingerprint,
         "computed": account.computed.get(stage.name, 0),
         "seconds": round(account.seconds.get(stage.name, 0.0), 4),
         "settings": stage.all_settings(),

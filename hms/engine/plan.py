@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +14,7 @@ from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Work, item_key
 from hms.labels.items import keeps_unlabelled
 from hms.labels.marks import Marked
+from hms.pipeline import fingerprint
 from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
 from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
@@ -35,6 +38,10 @@ from hms.pipeline.selection import (
 from hms.store.links import Way
 from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
+from hms.store.seen import known_fingerprints, stamp
+
+LONGEST_PATH = 4096
+"""Characters of a text that may name a file."""
 
 TASK_ITEMS = 64
 """Items of one task, whose files a worker holds until all are made."""
@@ -83,6 +90,9 @@ class Plan:
     marked: Marked
     way: Way = "symlink"
     """How the run's folder names the files of the store; found out before any work."""
+
+    watched: dict[str, str] | None = None
+    """Stamps of what the votes table and the recordings were found in, as it was before, if that is known."""
 
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
@@ -286,9 +296,11 @@ def make_plan(cfg: Config) -> Plan:
 
     check_frozen(cfg)
     outputs = Outputs(Path(cfg.outputs_dir))
+    fingerprint.known.update(known_fingerprints(outputs.store))
     cfg = with_restored_data(cfg)
     item_stages, tables = choose_stages(cfg)
     source = open_source(cfg, outputs)
+    watched = _watched(cfg, source)
     votes = source.votes(cfg.at("labels.ballot"))
     if not votes.has_votes:
         say_what_needs_votes(cfg)
@@ -314,9 +326,31 @@ def make_plan(cfg: Config) -> Plan:
         folders={stage.key: StageFolder(outputs.stage(stage)).load() for stage in item_stages},
         digests=RecordingDigests(outputs.recordings(source.root)).load(),
         marked=marked,
+        watched=watched,
     )
     plan.reconcile_files()
     return plan
+
+
+def _watched(cfg: Config, source: Source) -> dict[str, str] | None:
+    """Return the stamps of what a source looks at, and of every file that a setting names."""
+    places = source.watched()
+    if places is None:
+        return None
+    texts = {text for text in _texts(cfg.to_dict()) if text and len(text) < LONGEST_PATH and "\0" not in text}
+    paths = (os.path.join(base, os.path.expanduser(text)) for text in texts for base in ("", source.root))
+    try:
+        return {place: stamp(place) for place in (*places, *(path for path in paths if os.path.isfile(path)))}
+    except OSError:  # whoever reads it says what is wrong
+        return None
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """Yield every text in nested mappings and lists."""
+    if isinstance(value, str):
+        yield value
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        yield from _texts(inner)
 
 
 def open_source(cfg: Config, outputs: Outputs) -> Source:

@@ -38,9 +38,20 @@ def source_fingerprint(*roots: type[Any] | Callable[..., Any], without: Iterable
     roots : a stage's class, and the registered functions that its settings name
     without : classes at which to stop: the stages that it reads, which have fingerprints of their own
     """
-    seen = {(cls.__module__, cls.__qualname__) for cls in without}
-    digests = []
-    left: list[Name] = [(root.__module__, root.__qualname__) for root in roots]
+    names = tuple((root.__module__, root.__qualname__) for root in roots)
+    stops = tuple((cls.__module__, cls.__qualname__) for cls in without)
+    text = f"{names} without {stops}"
+    if text not in known:
+        known[text] = _fingerprint(names, stops)
+    return known[text]
+
+
+known: dict[str, str] = {}
+"""Fingerprints of today's source by what they are of; whoever keeps them looks whether it is the same."""
+
+
+def _fingerprint(roots: tuple[Name, ...], without: tuple[Name, ...]) -> str:
+    seen, digests, left = set(without), [], list(roots)
     while left:
         name = left.pop()
         if name in seen or not _computes(name[0]):
@@ -70,7 +81,7 @@ def _definition(module: str, name: str) -> tuple[bytes, tuple[Name, ...]]:
     digest = blake2b(digest_size=16)
     used: dict[Name, None] = {}
     for statement in statements:
-        digest.update(ast.dump(_without_texts(statement)).encode())
+        digest.update(ast.dump(statement).encode())
         for word in _words(statement):
             if word in own and word != name:
                 used[module, word] = None
@@ -81,18 +92,26 @@ def _definition(module: str, name: str) -> tuple[bytes, tuple[Name, ...]]:
 
 @cache
 def _names_of(module: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Name]]:
-    """Return a module's own definitions by name, and where each imported name is defined."""
+    """Return a module's own definitions by name, and where each imported name is defined.
+
+    The definitions have lost their docstrings and imports.
+    """
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
+    nodes = list(ast.walk(tree))
     own: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
         for name in _defined(statement):
             own.setdefault(name, []).append(statement)
     imported = {
         alias.asname or alias.name: (node.module, alias.name)
-        for node in ast.walk(tree)
+        for node in nodes
         if isinstance(node, ast.ImportFrom) and node.module is not None
         for alias in node.names
     }
+    for node in nodes:
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
     return own, imported
 
 
@@ -109,16 +128,6 @@ def _words(statement: ast.stmt) -> Iterator[str]:
     for node in ast.walk(statement):
         if isinstance(node, ast.Name):
             yield node.id
-
-
-def _without_texts(statement: ast.stmt) -> ast.stmt:
-    """Return a statement without docstrings and imports; the original is left alone."""
-    copy = ast.parse(ast.unparse(statement)).body[0]
-    for node in ast.walk(copy):
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
-            node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
-    return copy
 
 
 def _is_text(statement: object) -> bool:

@@ -288,6 +288,13 @@ class Source(Protocol):
         """Return which part of a recording stands behind a window, "" where it is read whole."""
         ...
 
+    def watched(self) -> list[str] | None:
+        """Return the files and folders that the table and the places follow from, by size and time alone.
+
+        None where that is not known, and they are looked through every time.
+        """
+        ...
+
     def open(self, place: Place) -> Recording:
         """Open a recording.
 
@@ -321,6 +328,10 @@ class WholeFiles:
     def part(self, start_s: float) -> str:
         """Return "": a recording's identity is that of all its bytes."""
         return ""
+
+    def watched(self) -> list[str] | None:
+        """Return None: what the recordings are is looked for every time."""
+        return None
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Raise: there are none."""

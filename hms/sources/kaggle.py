@@ -132,6 +132,14 @@ class ParquetSource(WholeFiles):
     def _files(self) -> Files:
         return files_of(self.root, self.table)
 
+    def watched(self) -> list[str] | None:
+        """Return the table, the folders, and the usual places, where a data set may turn up."""
+        root = str(self.root.absolute())
+        if not self.root.is_dir():
+            return [*USUAL_PLACES, root]
+        folders = (f"{root}/{name}/" for name in (self.folder, self.spectrograms))
+        return [*USUAL_PLACES, f"{root}/{self.table}", *folders]
+
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the validated votes table."""
         from hms.sources.tables import votes_from_csv

@@ -164,6 +164,10 @@ class Pseudonymised:
         """Names by kind and id; filled when the table is read."""
         return {}
 
+    def watched(self) -> list[str] | None:
+        """Return None: the names are looked for every time."""
+        return None
+
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the source's table with ids in place of names."""
         try:

@@ -17,6 +17,7 @@ from hms.store.locks import is_held, lock
 from hms.store.manifests import NAME, read_manifest, unfinish
 from hms.store.package import Package, list_packages
 from hms.store.places import HASH_LENGTH, Outputs, latest_run, set_latest
+from hms.store.seen import FOLDER as SEEN
 from hms.terminal import say
 
 LEAST_SPARE = 4096
@@ -198,6 +199,8 @@ def sweep_garbage(outputs: Path) -> Garbage:
     with lock(places.lock("gc"), waiting="another clean-up goes on; waiting", say=say):
         found = garbage(outputs)
         _forget_dead_notes(places)
+        if is_own_folder(places.store / SEEN):
+            shutil.rmtree(places.store / SEEN)  # what was found is found again
         for folder, _ in found.folders:
             shutil.rmtree(folder)
         recordings = places.store / "recordings"

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from zipfile import BadZipFile
 
 import numpy as np
@@ -111,6 +111,13 @@ class Package:
             return read_manifest(self.path)
         except ManifestError as error:
             raise ConfigError(f"{error}; run it again with the same command") from None
+
+    def as_found(self) -> Self:
+        """Return the run as it is when it is found finished."""
+        found = type(self)(self.path, trust=self.trust)
+        found.__dict__.update(self.__dict__)
+        found.reused = True
+        return found
 
     @property
     def hash(self) -> str:

@@ -1,0 +1,55 @@
+"""Keep what a finished run is found to be, so that the same command need not find it out again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from hms.engine.explain import explain_finished
+from hms.engine.plan import Plan
+from hms.errors import StorageError
+from hms.pipeline import fingerprint
+from hms.store.folders import StageFolder
+from hms.store.package import Package
+from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_of
+
+
+def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: Sequence[str]) -> None:
+    """Keep what the same command is to be told the next time, if nothing changes until then.
+
+    Nothing is kept where recordings are to be tried again, or a file is not as it was recorded.
+
+    Parameters
+    ----------
+    question : identity of the command
+    facts : what is shown when the run is found finished
+    said : what was said on the way
+    """
+    if plan.watched is None or run.manifest["retry"]:
+        return
+    try:
+        places = {**plan.watched, **_stamps_of(plan, run)}
+        seen = Seen(plan.run_hash, facts, explain_finished(plan), list(said), places)
+        keep(plan.outputs.store, question, seen)
+        keep_fingerprints(plan.outputs.store, fingerprint.known)
+    except (OSError, StorageError, LookupError):  # the run is finished all the same
+        return
+
+
+def _stamps_of(plan: Plan, run: Package) -> dict[str, str]:
+    """Return the stamps of the run's folders, and of the store's behind it.
+
+    Raises
+    ------
+    LookupError
+        If a file of the store is not as it was recorded.
+    """
+    parents = {name.rpartition("/")[0] for name in run.manifest["files"]}
+    folders = (run.path, *(run.path / parent for parent in sorted(parents)))
+    places = {str(p): stamp(str(p)) for p in (plan.outputs.recordings(plan.source.root), *folders)}
+    tables = (StageFolder(plan.outputs.stage(stage)).load() for stage in plan.tables)
+    for folder in (*plan.folders.values(), *tables):
+        entries = listing(str(folder.path))
+        if any(entries.get(file.name) != (file.size, file.mtime_ns) for file in folder.files.values()):
+            raise LookupError(folder.path.name)
+        places[str(folder.path)] = stamp_of(entries)
+    return places

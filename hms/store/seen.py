@@ -1,0 +1,157 @@
+"""What a command found when it last ran, believed while everything that it looked at is as it was.
+
+Finding a run finished takes tables, journals and a manifest to be parsed. What came of it is kept
+beside the store, with the names, sizes and times of all files that it followed from: of hms itself,
+of the recordings and their table, of the store's folders and of the run's. Where one of them
+differs, what was kept is thrown away, and the long way is taken.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from stat import S_ISDIR
+from typing import Any
+
+from hms.config.identity import digest_of
+from hms.errors import StorageError
+from hms.registry import ENTRY_POINTS
+from hms.store.files import commit_files, digest_bytes
+from hms.store.journal import journal_line, read_journal
+
+FOLDER = "seen"
+SOURCES = "sources.log"
+"""Fingerprints of stages, which take long to find out."""
+
+Listing = dict[str, tuple[int, int]]
+"""Size and time of a folder's entries by name."""
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a finished run was found to be.
+
+    Attributes
+    ----------
+    run : its hash
+    facts : what is shown when it is found finished
+    plan : what is shown for ``plan=true``
+    said : what was said on the way
+    places : stamps by path; behind links where the path ends with ``/``
+    """
+
+    run: str
+    facts: str
+    plan: str
+    said: list[str]
+    places: dict[str, str]
+
+
+# --- stamps --------------------------------------------------------------------------------------
+
+
+def listing(folder: str, *, through_links: bool = False) -> Listing:
+    """Return size and time of everything in a folder; of links, of what they lead to.
+
+    A link never changes: unless what it leads to is asked for, the folder's own time stands for it.
+    """
+    as_folder = 0, os.stat(folder).st_mtime_ns
+    with os.scandir(folder) as entries:
+        return {
+            e.name: _size_and_time(e.stat()) if through_links or not e.is_symlink() else as_folder
+            for e in entries
+        }
+
+
+def _size_and_time(status: os.stat_result) -> tuple[int, int]:
+    return status.st_size, status.st_mtime_ns
+
+
+def stamp_of(entries: Listing) -> str:
+    """Return the digest of names, sizes and times."""
+    rows = sorted(f"{name}/{size}/{time}" for name, (size, time) in entries.items())
+    return digest_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
+
+
+def stamp(place: str) -> str:
+    """Return the digest of a file's size and time, or of all that a folder lists; one for nothing there.
+
+    With ``/`` at its end, of what the links in the folder lead to.
+    """
+    try:
+        status = os.stat(place)
+        if S_ISDIR(status.st_mode):
+            return stamp_of(listing(place, through_links=place.endswith("/")))
+    except FileNotFoundError:
+        return stamp_of({})
+    return stamp_of({"": _size_and_time(status)})
+
+
+@cache
+def code_stamp() -> str:
+    """Return the digest of names, sizes and times of the source of hms."""
+    home = str(Path(__file__).parents[1])
+    found: Listing = {}
+    for base, folders, _ in os.walk(home):
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        found |= {f"{base}/{name}": values for name, values in listing(base).items() if name.endswith(".py")}
+    return stamp_of(found)
+
+
+# --- what was found ------------------------------------------------------------------------------
+
+
+def question_of(tree: Mapping[str, Any]) -> str | None:
+    """Return the identity of a command: its configuration, where it is given, and the code that answers.
+
+    None where more than files decides: another run's settings, or code that is not of hms.
+    """
+    asks_more = tree.get("from_run") or tree.get("plugins") or not isinstance(tree.get("plan"), bool)
+    if asks_more or metadata.entry_points(group=ENTRY_POINTS):
+        return None
+    settings = {name: value for name, value in tree.items() if name != "plan"}
+    try:
+        return digest_of([settings, os.getcwd(), os.environ.get("HMS_DATA"), code_stamp()])
+    except (OSError, ValueError):  # the folder is gone, or a value is none of JSON's: told elsewhere
+        return None
+
+
+def recall(store: Path, question: str) -> Seen | None:
+    """Return what a command found when it last ran, None if anything it looked at is not as it was."""
+    try:
+        lines, damaged = read_journal(store / FOLDER / f"{question}.log")
+        if damaged or len(lines) != 1 or set(lines[0]) != {f.name for f in fields(Seen)}:
+            return None
+        seen = Seen(**lines[0])
+        is_so = all(stamp(place) == expected for place, expected in seen.places.items())
+    except (OSError, StorageError, AttributeError, TypeError):  # whatever it is, the long way says it
+        return None
+    return seen if is_so else None
+
+
+def keep(store: Path, question: str, seen: Seen) -> None:
+    """Keep what a command found."""
+    commit_files(store / FOLDER, {f"{question}.log": journal_line(asdict(seen))})
+
+
+# --- sources -------------------------------------------------------------------------------------
+
+
+def known_fingerprints(store: Path) -> dict[str, str]:
+    """Return the fingerprints of stages that were kept, nothing if the source has changed since."""
+    lines, damaged = read_journal(store / FOLDER / SOURCES)
+    if damaged or len(lines) != 1 or lines[0].get("code") != code_stamp():
+        return {}
+    found = lines[0].get("fingerprints")
+    return {str(of): str(value) for of, value in found.items()} if isinstance(found, dict) else {}
+
+
+def keep_fingerprints(store: Path, fingerprints: Mapping[str, str]) -> None:
+    """Keep fingerprints of today's source."""
+    if known_fingerprints(store) != fingerprints:
+        line = journal_line({"code": code_stamp(), "fingerprints": dict(fingerprints)})
+        commit_files(store / FOLDER, {SOURCES: line})

@@ -103,6 +103,14 @@ def make_parser() -> argparse.ArgumentParser:
         "predictions", metavar="PREDICTIONS", help="csv or npz with item_id and class shares"
     )
     evaluate.add_argument("other", metavar="OTHER", nargs="?", help="a second file, judged on the same items")
+    browse = opening(_browse, "browse", "look at every recording of a run, and judge it, in a browser")
+    browse.add_argument("run", metavar="RUN", nargs="?", default="latest", help="default: latest")
+    browse.add_argument("--marks", metavar="FILE", help="csv that marks go to; without it nothing is written")
+    browse.add_argument("--who", metavar="NAME", help="reader whose marks are set (default: the account)")
+    browse.add_argument("--blind", action="store_true", help="hide votes, grades, flags and predictions")
+    browse.add_argument("--predictions", metavar="FILE", help="show these in place of the baseline's")
+    browse.add_argument("--item", metavar="ID", help="begin with this item")
+    browse.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
     check = opening(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("run", metavar="RUN")
     check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
@@ -229,6 +237,27 @@ def _evaluate(given: argparse.Namespace) -> None:
     found = judge(find_run(given.run, given.outputs, trust=given.trust), given.predictions, given.other)
     show(found)
     show(found.write(given.outputs))
+
+
+def _browse(given: argparse.Namespace) -> None:
+    from hms.browse.server import open_browser, start
+    from hms.results.run import find_run
+
+    viewer = start(
+        find_run(given.run, given.outputs, trust=given.trust),
+        marks=given.marks,
+        who=given.who,
+        blind=given.blind,
+        predictions=given.predictions,
+        item=given.item,
+        port=given.port,
+    )
+    show(viewer.address)
+    show("marks go to " + given.marks if given.marks else "only to look at: --marks FILE judges")
+    if not open_browser(viewer.address):
+        show("no browser was opened; open the address above in one on this machine")
+    show("Ctrl-C ends it")
+    viewer.wait()
 
 
 def _verify(given: argparse.Namespace) -> int:
@@ -388,7 +417,7 @@ def _completion(given: argparse.Namespace) -> None:
         print(SCRIPTS[given.shell], end="")
 
 
-TAKES_RUNS = ("show", "diff", "report", "evaluate", "verify", "rm", "export")
+TAKES_RUNS = ("show", "diff", "report", "evaluate", "browse", "verify", "rm", "export")
 TAKES_OVERRIDES = ("run", "explain", "scan")
 
 

@@ -23,8 +23,13 @@ def find_chromium() -> str | None:
     return next((found for name in NAMES if (found := shutil.which(name))), None)
 
 
+KEYS = {"Enter": 13, "Escape": 27, "PageUp": 33, "PageDown": 34, "End": 35, "Home": 36, "Tab": 9,
+        "ArrowLeft": 37, "ArrowUp": 38, "ArrowRight": 39, "ArrowDown": 40}  # fmt: skip
+"""Codes of the keys that write nothing."""
+
+
 class Page:
-    """One page of a browser whose network is off; keeps what went wrong and what was asked for."""
+    """One page of a browser; keeps what went wrong and what was asked for."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
         self._in, self._out = from_browser, to_browser
@@ -34,14 +39,14 @@ class Page:
         self.requests: list[str] = []
         self.errors: list[str] = []
 
-    def attach(self) -> None:
-        """Open a page and listen to it."""
+    def attach(self, *, offline: bool = True) -> None:
+        """Open a page and listen to it; ``offline`` takes its network away."""
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.ask(f"{domain}.enable")
         nothing = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self.ask("Network.emulateNetworkConditions", offline=True, **nothing)
+        self.ask("Network.emulateNetworkConditions", offline=offline, **nothing)
 
     def ask(self, method: str, **params: Any) -> Any:
         """Call a method of the debugging protocol and return its result."""
@@ -88,9 +93,9 @@ class Page:
             mobile=mobile,
         )
 
-    def open(self, path: Path) -> None:
-        """Open a file from disk and wait until it is loaded."""
-        self.ask("Page.navigate", url=path.resolve().as_uri())
+    def open(self, place: Path | str) -> None:
+        """Open a file from disk, or an address, and wait until it is loaded."""
+        self.ask("Page.navigate", url=place if isinstance(place, str) else place.resolve().as_uri())
         while self.run("document.readyState") != "complete":
             time.sleep(0.05)
 
@@ -99,6 +104,23 @@ class Page:
         answer = self.ask("Runtime.evaluate", expression=script, returnByValue=True, awaitPromise=True)
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")
+
+    def press(self, *keys: str) -> None:
+        """Press keys one after another, as a keyboard does; one of several letters is typed."""
+        for key in keys:
+            code = KEYS.get(key, 0)
+            text = {"Enter": "\r"}.get(key, "" if code else key)
+            what = {"key": key, "windowsVirtualKeyCode": code, "text": text}
+            self.ask("Input.dispatchKeyEvent", type="keyDown" if text else "rawKeyDown", **what)
+            self.ask("Input.dispatchKeyEvent", type="keyUp", **(what | {"text": ""}))
+
+    def wait(self, script: str, timeout_s: float = 20) -> Any:
+        """Wait until an expression is true, and return it."""
+        deadline = time.monotonic() + timeout_s
+        while not (found := self.run(script)):
+            assert time.monotonic() < deadline, f"never true: {script}; {self.errors}"
+            time.sleep(0.02)
+        return found
 
     def screenshot(self, path: Path, *, selector: str = "", whole: bool = False) -> None:
         """Write what is seen, an element, or the whole page as PNG."""
@@ -120,8 +142,8 @@ class Page:
 
 
 @contextlib.contextmanager
-def browser() -> Iterator[Page]:
-    """Start a headless Chromium with a fresh profile, and end it."""
+def browser(*, offline: bool = True) -> Iterator[Page]:
+    """Start a headless Chromium with a fresh profile, its network off unless told otherwise, and end it."""
     program = find_chromium()
     assert program is not None, "no Chromium"
     to_browser, from_browser = os.pipe(), os.pipe()
@@ -143,7 +165,7 @@ def browser() -> Iterator[Page]:
         os.close(from_browser[1])
         page = Page(to_browser[1], from_browser[0])
         try:
-            page.attach()
+            page.attach(offline=offline)
             yield page
         finally:
             process.terminate()

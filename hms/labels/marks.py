@@ -183,8 +183,12 @@ def _with_votes(items: pd.DataFrame, proposed: Mapping[int, Votes], classes: Cla
 # --- the file --------------------------------------------------------------------------------------
 
 
-def read_marks(path: Path, classes: Classes) -> list[Mark]:
+def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> list[Mark]:
     """Return the marks of a csv, one per item and reader: of several, the last row.
+
+    Parameters
+    ----------
+    only : columns that there may be; empty: others are passed over
 
     Raises
     ------
@@ -202,6 +206,12 @@ def read_marks(path: Path, classes: Classes) -> list[Mark]:
     if lacking:
         raise ConfigError(
             f"{path.name} lacks the column {', '.join(lacking)}; marks have {', '.join(COLUMNS)}"
+        )
+    others = [name for name in reader.fieldnames or () if name not in only] if only else []
+    if others:
+        raise ConfigError(
+            f"{path.name} has the column {', '.join(others)}, which would be lost; "
+            f"marks have {', '.join(COLUMNS)}"
         )
     found: dict[tuple[str, str], Mark] = {}
     for row in reader:
@@ -263,8 +273,13 @@ def write_marks(marks: Iterable[Mark]) -> bytes:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(COLUMNS)
     for m in marks:
-        writer.writerow([m.item_id, m.mark, format_votes(m.votes), m.note, m.when, m.who])
+        writer.writerow([m.item_id, m.mark, format_votes(m.votes), _plain(m.note), m.when, _plain(m.who)])
     return out.getvalue().encode()
+
+
+def _plain(text: str) -> str:
+    """Return a text that no spreadsheet takes for a formula; whoever reads takes the space off again."""
+    return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
 
 
 # --- several readers -------------------------------------------------------------------------------

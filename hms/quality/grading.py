@@ -42,6 +42,7 @@ __all__ = [
     "Measured",
     "QualityControl",
     "grade",
+    "measures_of_flags",
     "raised",
 ]
 
@@ -199,6 +200,11 @@ def raised(known: Measured, limits: ChannelLimits | ItemLimits, shape: tuple[int
             mask[:, N_EEG:] = False
         found[name] = mask
     return found
+
+
+def measures_of_flags(limits: ChannelLimits | ItemLimits) -> dict[str, str]:
+    """Return the measure that each flag bounds."""
+    return {name: rule.measure for name, rule in _rules(limits).items()}
 
 
 @cache

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from hms.store.folders import Reason
 
-__all__ = ["Headline", "embedded_json", "headlines", "item_table", "render", "render_page"]
+__all__ = ["Headline", "embedded_json", "headlines", "item_table", "numbered", "render", "render_page"]
 
 NOBODY = "no item is used"
 MOST_IDS = 40
@@ -258,13 +258,13 @@ def item_table(
         "classes": classes.titles,
         "grades": GRADES,
         "id": items["item_id"].astype(str).tolist(),
-        "patient": _numbered(items["patient_id"].astype(str).tolist()),
-        "votes": _numbered(votes),
-        "weight": _numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
+        "patient": numbered(items["patient_id"].astype(str).tolist()),
+        "votes": numbered(votes),
+        "weight": numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
         "fold": fold.tolist(),
-        "grade": _numbered(_texts(ledger, "grade")),
-        "flags": _numbered(_texts(ledger, "raised")),
-        "reason": _numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
+        "grade": numbered(_texts(ledger, "grade")),
+        "flags": numbered(_texts(ledger, "raised")),
+        "reason": numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
     }
 
 
@@ -272,7 +272,7 @@ def _texts(ledger: pd.DataFrame, name: str) -> list[str]:
     return ledger[name].fillna("").astype(str).tolist() if name in ledger else [""] * len(ledger)
 
 
-def _numbered(texts: Any) -> dict[str, Any]:
+def numbered(texts: Any) -> dict[str, Any]:
     """Return each distinct text once, and for each row its number."""
     known: dict[str, int] = {}
     rows = [known.setdefault(text, len(known)) for text in texts]

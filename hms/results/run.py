@@ -14,6 +14,7 @@ from hms.store.package import Package, find_package, list_packages
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from hms.browse.server import Viewer
     from hms.results.evaluation import Judgement
     from hms.training.dataset import SpecDataset
 
@@ -110,6 +111,16 @@ class Run(Package):
         if path not in self.manifest["files"]:
             raise ConfigError(f"run {self.hash} has no {path}; hms report {self.hash} makes it")
         return Shown(self.file(path))
+
+    def browse(self, **choices: Any) -> Viewer:
+        """Start the viewer and show it in a frame, where the notebook's browser is on this machine.
+
+        The arguments are those of `hms.browse.server.start`: ``run.browse(marks="marks.csv")``. It runs
+        until ``stop()`` (extra ``browse``).
+        """
+        from hms.browse.server import start
+
+        return start(self, is_framed=True, **choices)
 
     def plot(self, item_id: str | int) -> Figure:
         """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""

@@ -36,6 +36,7 @@ __all__ = [
     "design_filter",
     "filter_reach_s",
     "none",
+    "notch",
 ]
 
 NOTCH_Q = 30.0
@@ -125,10 +126,10 @@ def butterworth(freqs_hz: Gain, params: Butterworth, *, sfreq: float) -> Gain:
     with np.errstate(divide="ignore", over="ignore"):
         detuning = (warped**2 - low * high) / ((high - low) * warped)
         gain = 1 / (1 + detuning ** (2 * params.order))
-    return gain if params.notch_hz is None else gain * _notch(freqs_hz, params.notch_hz, sfreq=sfreq)
+    return gain if params.notch_hz is None else gain * notch(freqs_hz, params.notch_hz, sfreq=sfreq)
 
 
-def _notch(freqs_hz: Gain, notch_hz: float, *, sfreq: float) -> Gain:
+def notch(freqs_hz: Gain, notch_hz: float, *, sfreq: float) -> Gain:
     """Return ``|H(f)|²`` of ``scipy.signal.iirnotch(notch_hz, NOTCH_Q)``."""
     omega, centre = 2 * np.pi * freqs_hz / sfreq, 2 * math.pi * notch_hz / sfreq
     distance = (np.cos(omega) - math.cos(centre)) ** 2

@@ -127,17 +127,17 @@ class Package:
     @cached_property
     def meta(self) -> pd.DataFrame:
         """One row per item used."""
-        return self._csv("data_package/meta_use.csv", *NEEDED_COLUMNS)
+        return self.table("data_package/meta_use.csv", *NEEDED_COLUMNS)
 
     @cached_property
     def excluded(self) -> pd.DataFrame:
         """One row per item left out, with the stage that found it and the reason."""
-        return self._csv("data_package/meta_excluded.csv")
+        return self.table("data_package/meta_excluded.csv")
 
     @cached_property
     def qc(self) -> pd.DataFrame:
         """The ledger: one row per item with its measures."""
-        return self._csv("qc/qc.csv", "item_id", "used", "grade")
+        return self.table("qc/qc.csv", "item_id", "used", "grade")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
@@ -298,7 +298,8 @@ class Package:
             f"{self.path.name}/{path} is damaged or no file of hms: {said}; hms verify says more"
         )
 
-    def _csv(self, path: str, *needed: str) -> pd.DataFrame:
+    def table(self, path: str, *needed: str) -> pd.DataFrame:
+        """Return one of the run's csv files; raises ConfigError if it is none, or lacks a needed column."""
         ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
         try:
             table = read_csv(self._content(path), dtype=ids)

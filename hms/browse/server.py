@@ -1,0 +1,181 @@
+"""The viewer as a running server on this machine: from the command line, and in a notebook."""
+
+from __future__ import annotations
+
+import errno
+import getpass
+import html
+import json
+import os
+import socket
+import sys
+import threading
+import webbrowser
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from hms.errors import ConfigError
+from hms.terminal import gentle_interrupts
+
+if TYPE_CHECKING:
+    from hms.store.package import Package
+
+__all__ = ["Viewer", "open_browser", "start"]
+
+STARTS_WITHIN_S = 20.0
+
+
+@dataclass(eq=False)
+class Viewer:
+    """A viewer that is running; a notebook shows its page."""
+
+    address: str
+    _server: Any
+    _thread: threading.Thread
+
+    def wait(self) -> None:
+        """Wait until Ctrl-C, the usual end, or until it ends by itself."""
+        with suppress(KeyboardInterrupt), gentle_interrupts():
+            while self._thread.is_alive():
+                self._thread.join(1.0)
+        self.stop()
+
+    def stop(self) -> None:
+        """End it; what was marked is on disk already."""
+        self._server.should_exit = True
+        self._thread.join()
+
+    def _repr_html_(self) -> str:
+        address = html.escape(self.address)
+        frame = f'<iframe src="{address}" style="width:100%;height:860px;border:1px solid #ccc"></iframe>'
+        return f'<p><a href="{address}" target="_blank">Open in a tab of its own</a></p>{frame}'
+
+
+def start(
+    run: Package,
+    *,
+    marks: str | Path | None = None,
+    who: str | None = None,
+    blind: bool = False,
+    predictions: str | Path | None = None,
+    item: str | None = None,
+    port: int = 0,
+    is_framed: bool = False,
+) -> Viewer:
+    """Start a viewer of a run on this machine; nobody else's can reach it.
+
+    Parameters
+    ----------
+    marks : csv of marks, made when something is marked; None: nothing can be marked
+    who : reader whose marks are set; None: the name of the account
+    blind : whether votes, grades, flags and predictions are hidden
+    predictions : file of predictions to show in place of the baseline's
+    item : item to begin with
+    port : 0 takes a free one
+    is_framed : whether notebooks may show the page in a frame
+
+    Raises
+    ------
+    ConfigError
+        If the extra is not installed, the run cannot be read, the file of marks is none or is of another
+        run, or the port is in use.
+    """
+    uvicorn = _import_uvicorn()
+    from hms.browse.app import Desk, make_app
+    from hms.browse.book import Book
+    from hms.browse.listing import Listing
+    from hms.browse.signals import Signals
+
+    listing = Listing(run, None if predictions is None else Path(predictions), blind)
+    if item is not None:
+        listing.check(item)
+    book = None
+    if marks is not None:
+        _refuse_inside(Path(marks), run)
+        book = Book(Path(marks), listing.classes, who or _account(), listing.row_of)
+    signals = Signals(run)
+    columns = json.dumps(listing.columns(), separators=(",", ":")).encode()  # a damaged table says so now
+    bound = _bind(port)
+    desk = Desk(listing, signals, book, columns, bound.getsockname()[1], is_framed=is_framed)
+    config = uvicorn.Config(
+        make_app(desk), log_level="warning", access_log=False, lifespan="off", ws="none", loop="asyncio"
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run, args=([bound],), name="hms-browse", daemon=True)
+    thread.start()
+    _wait_for(server, thread)
+    threading.Thread(target=_look_ahead, args=(desk,), daemon=True).start()
+    address = desk.address if item is None else f"{desk.address}#item={quote(item)}"
+    return Viewer(address, server, thread)
+
+
+def _look_ahead(desk: Any) -> None:
+    """Read what the first item needs, while the list is looked at; what is wrong is told when asked for."""
+    import scipy.signal  # noqa: F401  takes half a second
+
+    with suppress(ConfigError):
+        if len(desk.listing.item_ids):
+            desk.item(0)
+            desk.signals.recording(desk.listing.item_ids[0])
+
+
+def _import_uvicorn() -> Any:
+    try:
+        import starlette  # noqa: F401
+        import uvicorn
+    except ImportError:
+        raise ConfigError("browse needs its extra: pip install 'hms-eeg[browse]'") from None
+    return uvicorn
+
+
+def _account() -> str:
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):
+        return "reader"
+
+
+def _refuse_inside(path: Path, run: Package) -> None:
+    """Raise if the file would lie in a run or the store: what is there is only looked at."""
+    place = path.absolute().parent.resolve() / path.name
+    for folder, what in ((run.path, "the run"), (run.path.parent / "store", "the store")):
+        if place.is_relative_to(folder.resolve()):
+            raise ConfigError(
+                f"--marks {path} lies inside {what}, which is only looked at; name another place"
+            )
+    if place.is_dir():
+        raise ConfigError(f"--marks {path} is a folder; name a csv")
+
+
+def _bind(port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind(("127.0.0.1", port))
+    except (OSError, OverflowError) as error:
+        bound.close()
+        taken = getattr(error, "errno", None) == errno.EADDRINUSE
+        why = "is in use" if taken else f"cannot be had ({getattr(error, 'strerror', None) or error})"
+        raise ConfigError(f"--port {port} {why}; without --port a free one is taken") from None
+    return bound
+
+
+def _wait_for(server: Any, thread: threading.Thread) -> None:
+    for _ in range(int(STARTS_WITHIN_S / 0.01)):
+        if server.started:
+            return
+        thread.join(0.01)
+        if not thread.is_alive():
+            break
+    raise ConfigError("the server did not start; say so with hms --version and the lines above")
+
+
+def open_browser(address: str) -> bool:
+    """Open the page where there is a screen; tell whether that was tried."""
+    has_screen = sys.platform == "darwin" or any(
+        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
+    )
+    return has_screen and webbrowser.open(address)

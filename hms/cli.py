@@ -315,10 +315,13 @@ def _gc(given: argparse.Namespace) -> None:
 
 def _scan(given: argparse.Namespace) -> None:
     from hms.config.compose import compose
-    from hms.sources.scan import scan_for
+    from hms.pipeline.selection import demand_of
+    from hms.sources.scan import scan_folder
     from hms.terminal import columns
 
-    inventory = scan_for(compose("data=edf", *given.overrides), given.folder)
+    cfg = compose("data=edf", *given.overrides)
+    window_s = cfg.at("window.length_s")
+    inventory = scan_folder(given.folder, demand_of(cfg), window_s=window_s, settings=cfg.data)
     show(columns([(name, text) for name, text in inventory.facts()]))
     if given.csv is not None:
         given.csv.write_text(inventory.to_csv(), encoding="utf-8")

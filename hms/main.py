@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from hms.terminal import INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
 
 if TYPE_CHECKING:
+    from hms.config.schema import Config
     from hms.store.package import Package
     from hms.sweep.search import Search
 
@@ -88,6 +89,8 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
     from hms.terminal import heard
 
     checked = build_config(cfg)
+    if checked.plan:
+        _show_inventory(checked)
     with heard() as said:
         plan = make_plan(checked)
     if checked.plan:
@@ -102,6 +105,26 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
 
         keep_finished(plan, run, question, facts=facts(run.as_found()), said=said)
     return DONE
+
+
+def _show_inventory(cfg: Config) -> None:
+    """Say what lies in a folder of files, before anything of a plan can be wrong."""
+    from pathlib import Path
+
+    from hms.engine.plan import open_source
+    from hms.pipeline.selection import demand_of
+    from hms.sources.pseudonyms import Pseudonymised
+    from hms.sources.recordings import FolderSource
+    from hms.sources.scan import scan_source
+    from hms.store.places import Outputs
+    from hms.terminal import columns
+
+    source = open_source(cfg, Outputs(Path(cfg.outputs_dir)))
+    if isinstance(source, Pseudonymised):
+        say("what is in the folder is shown by hms scan, with the names that pseudonyms keep out of here")
+    elif isinstance(source, FolderSource):
+        inventory = scan_source(source, demand_of(cfg), window_s=cfg.at("window.length_s"))
+        show(f"{columns(inventory.facts())}\nhms scan DIR --csv FILE lists each recording\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -22,7 +22,7 @@ class RecordingDigests:
     path: Path
     known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
     notes: dict[str, list[list[str]]] = field(default_factory=dict)
-    """What was mended of a recording when it was last read: a flag and a text each."""
+    """What was mended of a recording when it was last read: a flag and a text each, or nothing."""
 
     version: int = 0
     """Raised with everything learned."""
@@ -49,7 +49,7 @@ class RecordingDigests:
             for part in parts
             if part.name in digests and self.of(part) != digests[part.name]
         ]
-        new = {name: texts for name, texts in notes.items() if self.notes.get(name) != texts}
+        new = {name: texts for name, texts in notes.items() if self.notes.get(name, []) != texts}
         if rows or new:
             append_journal(self.path, {"recordings": rows} | ({"notes": new} if new else {}))
             self._learn(rows)

@@ -76,7 +76,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
 def _mended(plan: Plan) -> dict[str, list[list[str]]]:
     """Return what was mended of recordings: a flag and a text each."""
     notes = plan.digests.notes
-    return {place.recording: notes[place.recording] for place in plan.places if place.recording in notes}
+    return {place.recording: notes[place.recording] for place in plan.places if notes.get(place.recording)}
 
 
 def _absolute_data(plan: Plan) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from hms.pipeline.stage import ItemStage, Stage, TableStage
 from hms.registry import lookup
 from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
 from hms.sources.pseudonyms import pseudonymised, restored_settings
+from hms.sources.recordings import FolderSource
 from hms.store.folders import Reason, Record, StageFolder
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ from hms.engine.origins import Origins, find_origins
 from hms.pipeline.selection import (
     block_seconds,
     choose_stages,
+    demand_of,
     needed_channels,
     needed_context_s,
     say_of_empty_classes,
@@ -241,6 +243,14 @@ class Plan:
         """Return for every item the digest of what of its recording was read, None where nothing was."""
         return self._digests_of(RECORDING)
 
+    def file_flags(self) -> list[str]:
+        """Return for every item the flags of what was mended of its recording: ``cut;offset``."""
+        flags = {
+            name: ";".join(dict.fromkeys(flag for flag, _ in notes))
+            for name, notes in self.digests.notes.items()
+        }
+        return [flags.get(name, "") for name in self.items["recording"].tolist()]
+
     def reasons(self) -> list[Reason | None]:
         """Return for every item why it is left out, or None."""
         found = self.transient | self.unread
@@ -299,7 +309,7 @@ def make_plan(cfg: Config) -> Plan:
     fingerprint.known.update(known_fingerprints(outputs.store))
     cfg = with_restored_data(cfg)
     item_stages, tables = choose_stages(cfg)
-    source = open_source(cfg, outputs)
+    source = open_source(cfg, outputs, reads=bool(item_stages))
     watched = _watched(cfg, source)
     votes = source.votes(cfg.at("labels.ballot"))
     if not votes.has_votes:
@@ -353,11 +363,18 @@ def _texts(value: Any) -> Iterator[str]:
         yield from _texts(inner)
 
 
-def open_source(cfg: Config, outputs: Outputs) -> Source:
-    """Return the source that the section ``data`` names, behind pseudonyms where it asks for them."""
+def open_source(cfg: Config, outputs: Outputs, *, reads: bool = False) -> Source:
+    """Return the source that the section ``data`` names, behind pseudonyms where it asks for them.
+
+    Parameters
+    ----------
+    reads : whether signals are to be read, so that the montage asks something of a recording
+    """
     opened: Source = lookup("data", cfg.data.kind).function(
         cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs
     )
+    if reads and isinstance(opened, FolderSource):
+        opened = replace(opened, demand=demand_of(cfg))
     return pseudonymised(opened, cfg.data, outputs.root) if isinstance(cfg.data, SourceParams) else opened
 
 

@@ -41,6 +41,7 @@ def open_tables(plan: Plan) -> Tables:
         item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         recording_digests=plan.recording_digests(),
+        file_flags=plan.file_flags(),
         facts={
             "run": plan.run_hash,
             "config": config_of(plan.cfg, plan.products),

@@ -6,7 +6,6 @@ and the tests all go through it.
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import signal
@@ -28,7 +27,7 @@ from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
 from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
 from hms.registry import discover, import_plugins
-from hms.sources.base import open_part
+from hms.sources.base import RECORDING, open_part
 from hms.store.files import Files, digest_bytes, sync_folder
 from hms.store.folders import Reason, Record, StageFolder
 from hms.store.npz import npz_bytes
@@ -149,7 +148,8 @@ class _Chunk:
                 self._blame(work, None, "read", error)
             return
         self.result.digests[task.part.name] = digest
-        self._note(task.part.place.recording, opened)
+        if task.part.kind == RECORDING:
+            self._note(task.part.place.recording, opened)
         reader = self.job.reader(opened, task.part.kind)
         for work in task.items:
             key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
@@ -166,10 +166,11 @@ class _Chunk:
 
     def _note(self, recording: str, opened: Any) -> None:
         """Keep what a reader had to mend; a file that cannot be used says so elsewhere."""
-        with contextlib.suppress(Unusable):
+        try:
             notes = [list(note) for note in getattr(opened, "notes", ())]
-            if notes:
-                self.result.notes[recording] = notes
+        except Unusable:
+            notes = []
+        self.result.notes[recording] = notes
 
     def prepare(self, batch: Sequence[_Item]) -> None:
         """Compute what is due, stage by stage rather than item by item.

@@ -19,7 +19,10 @@ from hms.pipeline.stage import (
     stage_names,
 )
 from hms.registry import is_in_use
+from hms.signal.montage import Chains
+from hms.signal.referential import Referential
 from hms.sources.base import SourceParams
+from hms.sources.usable import Demand
 from hms.terminal import say
 
 if TYPE_CHECKING:
@@ -32,6 +35,15 @@ def needed_channels(stages: Iterable[ItemStage]) -> tuple[str, ...]:
     if set(CHANNELS) <= set(names):
         return (*CHANNELS, *sorted(set(names) - set(CHANNELS)))
     return names
+
+
+def demand_of(cfg: Config) -> Demand:
+    """Return what the montage asks of a recording, of whatever source."""
+    chains: Chains = cfg.at("montage.chains")
+    missing = getattr(cfg.data, "missing", "exclude")
+    if isinstance(cfg.montage, Referential):
+        return Demand(chains, missing, cfg.montage.reference, cfg.montage.optional)
+    return Demand(chains, missing)
 
 
 def needed_context_s(stages: Iterable[ItemStage]) -> float:

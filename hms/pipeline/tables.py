@@ -69,6 +69,7 @@ class Tables:
     reasons : per item, why it could not be prepared, or None
     facts : what a page may say of the run: its hash, configuration and versions
     recording_digests : per item, the digest of its recording's bytes, None where it was not read
+    file_flags : per item, the flags of what was mended of its recording's file
     """
 
     def __init__(
@@ -83,8 +84,9 @@ class Tables:
         evaluate: Callable[[int, Sequence[Any]], list[Any]],
         facts: Mapping[str, Any],
         recording_digests: Sequence[str | None],
+        file_flags: Sequence[str],
     ) -> None:
-        self.recording_digests = list(recording_digests)
+        self.recording_digests, self.file_flags = list(recording_digests), list(file_flags)
         self.votes, self.items, self.facts = votes, items, facts
         self._evaluate = evaluate
         self.reasons = list(reasons)
@@ -213,6 +215,10 @@ class Tables:
         return digest_of(self.recording_digests)
 
     @cached_property
+    def _digest_of_file_flags(self) -> str:
+        return digest_of(self.file_flags)
+
+    @cached_property
     def _digest_of_excluded(self) -> str:
         return frame_digest(self.excluded)
 
@@ -291,6 +297,12 @@ class View:
         """Per item, the digest of its recording; declared as ``recordings``."""
         self._need("recordings")
         return self._tables.recording_digests
+
+    @property
+    def file_flags(self) -> list[str]:
+        """Per item, the flags of what was mended of its recording; declared as ``file_flags``."""
+        self._need("file_flags")
+        return self._tables.file_flags
 
     def rows(self, stage: str) -> dict[str, NDArray[Any]]:
         """Return `Tables.rows` of an item stage; declared as ``rows:<stage>``."""

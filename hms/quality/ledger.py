@@ -77,6 +77,7 @@ def make_ledger(
     qc: QualityControl,
     *,
     electrodes: Collection[str] = EEG_CHANNELS,
+    file_flags: Sequence[str] = (),
 ) -> Ledger:
     """Return the ledger of all items.
 
@@ -87,6 +88,7 @@ def make_ledger(
     measures : arrays with one row per measured item; ``measures["row"]`` says which item
     qc : limits and grading
     electrodes : those that the montage uses; only they cost a grade
+    file_flags : per item, what was mended of its recording's file, such as ``cut``; they cost no grade
 
     Returns
     -------
@@ -99,8 +101,10 @@ def make_ledger(
     channel_flags = raised(known, qc.channel, known["gap_share"].shape)
     item_flags = raised(known, qc.item, (len(known["row"]),))
     grades = grade(channel_flags, item_flags, qc.grading, needed)
+    table = _item_table(items, reasons, known, channel_flags, item_flags, grades, qc)
+    table.insert(list(table).index("flagged_channels") + 1, "file_flags", list(file_flags) or "")
     return Ledger(
-        _item_table(items, reasons, known, channel_flags, item_flags, grades, qc),
+        table,
         _channel_table(items["item_id"].to_numpy(object), known, channel_flags),
     )
 

@@ -116,6 +116,11 @@ def count_unusable_used(ledger: pd.DataFrame) -> int:
     return int((used & (ledger["grade"] == GRADES[-1])).sum())
 
 
+def _counted(flags: pd.Series) -> Counter[str]:
+    """Return how many items have each flag of a column such as ``flat;line``."""
+    return Counter(name for text in flags.fillna("").tolist() for name in str(text).split(";") if name)
+
+
 def summarise_quality(
     ledger: pd.DataFrame,
     duplicates: pd.DataFrame,
@@ -139,14 +144,14 @@ def summarise_quality(
     Returns
     -------
     dict
-        quality : items by grade and, of the measured ones, by flag; those graded unusable but used
+        quality : items by grade and, of the measured ones, by flag; those graded unusable but used;
+            items whose recording's file was mended, by flag
         selection : see `Graded.summary`
         duplicates : items that repeat an earlier recording or window, with the first few
         leakage : patients and duplicates that some fold has on both of its sides, and whether
             there are none; ``passed`` is None where no fold has items on both
     """
-    texts = ledger["raised"].fillna("").tolist()
-    flags = Counter(name for text in texts for name in str(text).split(";") if name)
+    flags, of_files = (_counted(ledger[column]) for column in ("raised", "file_flags"))
     leaks = find_leaks(duplicates, used, splits)
     kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {
@@ -155,6 +160,7 @@ def summarise_quality(
             "measured": int(ledger["outside_share"].notna().sum()),
             "grades": {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES},
             "flags": {name: flags[name] for name in FLAGS},
+            "file_flags": dict(sorted(of_files.items())),
             "unusable_but_used": count_unusable_used(ledger),
         },
         "selection": graded.summary(exclude_from),

@@ -96,8 +96,9 @@ def rereference(
     Raises
     ------
     ValueError
-        If the electrodes have several references, so that their differences mean nothing; if
-        fewer than two are alive for an average; or if an ear is missing or dead.
+        If the electrodes have several references, so that their differences mean nothing, unless
+        these are both ears and what is between them is known; if fewer than two are alive for an
+        average; or if an ear is missing or dead.
     """
     names = list(channels)
     rows = [names.index(name) for name in electrodes]
@@ -105,10 +106,14 @@ def rereference(
         return np.asarray(eeg[rows])
     against = dict(zip(channels, references or [""] * len(names), strict=True))
     common = {against[name] for name in electrodes if not dead[names.index(name)]}
+    if reference == "linked_ears" and len(common) == 2 and common == set(ears):
+        between = _between(eeg, names, dead, against, ears)
+        return np.asarray(eeg[rows] - _signs(electrodes, against, ears) * between / np.float32(2))
     if len(common) > 1:
         shown = ", ".join(f"{name} against {against[name] or 'one not stated'}" for name in electrodes)
         raise ValueError(
-            f"montage.reference={reference} needs one common reference, but the file has {shown}"
+            f"montage.reference={reference} needs one common reference, but the file has {shown}; "
+            "montage.reference=as_recorded leaves each as it is"
         )
     if reference == "linked_ears" and common <= set(LINKED):
         return np.asarray(eeg[rows])
@@ -117,6 +122,26 @@ def rereference(
     else:
         zero = _average(eeg, [row for row in rows if not dead[row]])
     return np.asarray(eeg[rows] - zero)
+
+
+def _between(
+    eeg: Array, names: list[str], dead: Mask, against: dict[str, str], ears: tuple[str, ...]
+) -> Array:
+    """Return the first ear against the second, which one of the two has to be recorded against."""
+    first, second = ears
+    for ear, other, sign in ((first, second, 1), (second, first, -1)):
+        if ear in names and against[ear] == other and not dead[names.index(ear)]:
+            return np.asarray(np.float32(sign) * eeg[names.index(ear)])
+    raise ValueError(
+        f"montage.reference=linked_ears: electrodes are recorded against {first} and against {second}, and "
+        f"what is between the ears is not known: a channel {first}-{second} would say it; "
+        "montage.reference=as_recorded leaves each against its own ear"
+    )
+
+
+def _signs(electrodes: Sequence[str], against: dict[str, str], ears: tuple[str, ...]) -> Array:
+    """Return 1 for an electrode against the second ear, whose half lies between it and both; else -1."""
+    return np.array([[1 if against[name] == ears[1] else -1] for name in electrodes], np.float32)
 
 
 def _average(eeg: Array, live: Sequence[int]) -> Array:

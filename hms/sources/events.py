@@ -323,13 +323,14 @@ class Timed:
     """A recording, its length in seconds, and where its events are found.
 
     ``stretches_s`` says where each part without an interruption begins and ends, if there are
-    interruptions.
+    interruptions. Of a recording that ``is_lost``, whatever the window, one window tells why.
     """
 
     name: str
     duration_s: float
     origin: Origin
     stretches_s: tuple[tuple[float, float], ...] = ()
+    is_lost: bool = False
 
 
 @dataclass(frozen=True)
@@ -469,11 +470,12 @@ def windows_of(
 def _sliding(one: Timed, step_s: float) -> list[float]:
     """Return where windows start that slide over each stretch without an interruption."""
     stretches = one.stretches_s or ((0.0, one.duration_s),)
-    return [
+    starts = [
         start_s + offset_s
         for start_s, stop_s in stretches
         for offset_s in sliding_starts(stop_s - start_s, step_s)
     ]
+    return starts[:1] if one.is_lost else starts
 
 
 def _centred(

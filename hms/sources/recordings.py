@@ -25,6 +25,7 @@ from hms.sources.folder import Found
 from hms.sources.names import listed
 from hms.sources.patients import PatientParams, Patients, patients_of
 from hms.sources.tables import VotesTable
+from hms.sources.usable import Demand
 from hms.sources.windows import (
     WindowRows,
     of_files,
@@ -68,11 +69,16 @@ class FileRecording(Recording, Protocol):
 
 @dataclass(frozen=True)
 class FolderSource(WholeFiles):
-    """Base of a source of files."""
+    """Base of a source of files.
+
+    ``demand`` is what the montage asks of a recording, where that is known: one that cannot meet it
+    has one window.
+    """
 
     root: Path
     params: FolderParams
     only: Path | None = None
+    demand: Demand | None = None
 
     @cached_property
     def found(self) -> Found:
@@ -183,12 +189,13 @@ class FolderSource(WholeFiles):
             if recording.holds_annotations_alone:
                 return None
             duration_s, stretches_s = recording.duration_s, _stretches_s(recording)
+            is_lost = self.demand is not None and self.demand.is_unmet(recording)
         except Unusable:
-            duration_s, stretches_s = SUB_WINDOW_S, ()
+            duration_s, stretches_s, is_lost = SUB_WINDOW_S, (), True
         path = Path(self.found.files[name])
         own = self._events_of(name)
         origin = Origin(path, own, lambda ending: self.file_beside(name, ending))
-        return Timed(name, duration_s, origin, stretches_s)
+        return Timed(name, duration_s, origin, stretches_s, is_lost)
 
     def _events_of(self, name: str) -> Callable[[], list[Event]]:
         return lambda: self.open(self.place(name)).events()

@@ -10,14 +10,13 @@ import io
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
-from hms.config.schema import Config
 from hms.errors import ConfigError, Unusable
-from hms.signal.montage import all_derivations, find_sources, why_lacking
-from hms.sources.base import Place, SourceParams, present
+from hms.registry import Params
+from hms.sources.base import Place, SourceParams
 from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
@@ -28,8 +27,10 @@ from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, is_recording
 from hms.sources.names import listed
 from hms.sources.recognition import looks_like
+from hms.sources.recordings import FolderSource
+from hms.sources.usable import Demand
 
-__all__ = ["FileFacts", "Inventory", "scan_folder", "scan_for"]
+__all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
 
 SHOWN_LABELS, SHOWN_REASONS = 40, 20
 
@@ -132,25 +133,15 @@ class Inventory:
         return f"headers name {self.patients} in {named} of {len(read)} files; {by_folder} (data.patient)"
 
 
-def scan_folder(
-    root: str,
-    *,
-    aliases: Mapping[str, str],
-    derivations: Sequence[str],
-    window_s: float,
-    unit: str | None = None,
-    opened: Callable[[str, Place], Any] | None = None,
-) -> Inventory:
-    """Look at every recording of a folder.
+def scan_folder(root: str, demand: Demand, *, window_s: float, settings: Params) -> Inventory:
+    """Look at every recording of a folder, whatever its format.
 
     Parameters
     ----------
     root : folder, or one file
-    aliases : names in files to names used here
-    derivations : pairs of the montage
+    demand : what the montage asks of a recording
     window_s : length of a window
-    unit : of channels whose header states none
-    opened : opens a file of a format that hms does not read itself, by its ending; None: it is named alone
+    settings : of a source, for the names of channels and the unit of those that state none
 
     Raises
     ------
@@ -160,14 +151,18 @@ def scan_folder(
     began = time.perf_counter()
     base, only = base_of(root, "recordings")
     found = _without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
-    patients: set[str] = set()
-    files = []
-    for name, path in found.files.items():
-        place = place_of(name, path)
-        files.append(_look(place, dict(aliases), tuple(derivations), window_s, unit, opened, patients))
+    places = [place_of(name, path) for name, path in found.files.items()]
     like = looks_like(base, made_here="")
-    seconds = time.perf_counter() - began
-    return Inventory(files, found.others, like[0] if like else "", len(patients), seconds)
+    look = _Look(_opener(settings), demand, window_s)
+    return look.at(places, found.others, like[0] if like else "", began)
+
+
+def scan_source(source: FolderSource, demand: Demand, *, window_s: float) -> Inventory:
+    """Look at every recording of a source, opened as the source opens it."""
+    began = time.perf_counter()
+    places = source.places(source.found.files)
+    look = _Look(lambda _, place: source.open(place), demand, window_s)
+    return look.at(places, source.found.others, source.name, began)
 
 
 def _without_parts(found: Found) -> Found:
@@ -184,75 +179,78 @@ def _without_parts(found: Found) -> Found:
     return Found(kept, [*found.others, *sorted(parts)])
 
 
-def scan_for(cfg: Config, root: str) -> Inventory:
-    """Look at a folder with the names, the montage and the window of a configuration."""
-    settings = cfg.data
-    return scan_folder(
-        root,
-        aliases=dict(settings.aliases) if isinstance(settings, SourceParams) else {},
-        derivations=all_derivations(cfg.at("montage.chains")),
-        window_s=cfg.at("window.length_s"),
-        unit=getattr(settings, "unit", None),
-        opened=_opener(dict(settings.aliases)) if isinstance(settings, SourceParams) else None,
-    )
+Opener = Callable[[str, Place], Any]
+"""Opens a recording by its ending; gives None of a format that hms does not read itself."""
 
 
-def _opener(aliases: dict[str, str]) -> Callable[[str, Place], Any] | None:
-    """Return what opens the formats that MNE reads, None where it is not installed."""
+def _opener(settings: Params) -> Opener:
+    """Return what opens recordings of every format, those that MNE reads only where it is installed."""
     from hms.sources.mne.files import files_of
     from hms.sources.mne.recording import MneRecording, import_mne
 
+    aliases = dict(settings.aliases) if isinstance(settings, SourceParams) else {}
+    unit = getattr(settings, "unit", None)
     try:
         import_mne()
+        has_mne = True
     except ConfigError:
-        return None
+        has_mne = False
 
     def opened(ending: str, place: Place) -> Any:
-        return MneRecording(place, aliases, files_of(place.path)) if ending in ENDINGS else None
+        if ending in EDF_ENDINGS:
+            return EdfRecording(place, aliases=aliases, unit=unit, block_s=None)
+        if ending == ".parquet":
+            return ParquetRecording(read_bytes(place), aliases)
+        is_read = has_mne and ending in ENDINGS
+        return MneRecording(place, aliases, files_of(place.path)) if is_read else None
 
     return opened
 
 
-def _look(
-    place: Place,
-    aliases: dict[str, str],
-    derivations: tuple[str, ...],
-    window_s: float,
-    unit: str | None,
-    opened: Callable[[str, Place], Any] | None,
-    patients: set[str],
-) -> FileFacts:
-    """Return what is known of a file, whatever is wrong with it."""
-    ending = ending_of(place.recording)
-    folder = place.recording.partition("/")[0] if "/" in place.recording else ""
-    known: dict[str, Any] = {
-        "file": place.recording, "format": FORMATS[ending][0], "size": place.size or 0, "folder": folder,
-    }  # fmt: skip
-    try:
-        recording = _opened(place, ending, aliases, unit, opened)
-        if recording is None:
-            return FileFacts(**known, left_out=f"its way in is {FORMATS[ending][1]}")
-        known |= _facts_of(recording, patients)
-        known["left_out"] = _why_left_out(recording, derivations, window_s)
-    except Unusable as reason:
-        known["left_out"] = reason.reason
-    except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
-        known["left_out"] = f"{type(error).__name__}: {one_line(error)}"
-    return FileFacts(**known)
+@dataclass(frozen=True)
+class _Look:
+    """How recordings are looked at, and whom their headers name."""
 
+    opened: Opener
+    demand: Demand
+    window_s: float
+    patients: set[str] = field(default_factory=set)
 
-def _opened(
-    place: Place,
-    ending: str,
-    aliases: dict[str, str],
-    unit: str | None,
-    opened: Callable[[str, Place], Any] | None,
-) -> Any:
-    if ending in EDF_ENDINGS:
-        return EdfRecording(place, aliases=aliases, unit=unit, block_s=None)
-    if ending == ".parquet":
-        return ParquetRecording(read_bytes(place), aliases)
-    return None if opened is None else opened(ending, place)
+    def at(self, places: Sequence[Place], others: list[str], like: str, began: float) -> Inventory:
+        """Return what is known of some files."""
+        files = [self._at_one(place) for place in places]
+        return Inventory(files, others, like, len(self.patients), time.perf_counter() - began)
+
+    def _at_one(self, place: Place) -> FileFacts:
+        """Return what is known of a file, whatever is wrong with it."""
+        ending = ending_of(place.recording)
+        folder = place.recording.partition("/")[0] if "/" in place.recording else ""
+        known: dict[str, Any] = {
+            "file": place.recording, "format": FORMATS[ending][0], "size": place.size or 0, "folder": folder,
+        }  # fmt: skip
+        try:
+            recording = self.opened(ending, place)
+            if recording is None:
+                return FileFacts(**known, left_out=f"its way in is {FORMATS[ending][1]}")
+            known |= _facts_of(recording, self.patients)
+            known["left_out"] = self._why_left_out(recording)
+        except Unusable as reason:
+            known["left_out"] = reason.reason
+        except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
+            known["left_out"] = f"{type(error).__name__}: {one_line(error)}"
+        return FileFacts(**known)
+
+    def _why_left_out(self, recording: Any) -> str:
+        """Return why no window of a recording could be used, empty if one could."""
+        if getattr(recording, "holds_annotations_alone", False):
+            return "passed over: it holds annotations alone"
+        if unmet := self.demand.why_unmet(recording):
+            return unmet
+        stretches = getattr(recording, "stretches", ()) or ((0, recording.n_samples),)
+        longest = max(stop - start for start, stop in stretches)
+        if longest < round(self.window_s * recording.sfreq):
+            return f"it lasts {longest / recording.sfreq:g} s, and a window {self.window_s:g} s"
+        return ""
 
 
 def _facts_of(recording: Any, patients: set[str]) -> dict[str, Any]:
@@ -280,27 +278,6 @@ def _rates(recording: Any) -> str:
     """Return the sampling rates of a recording's channels."""
     rates: Sequence[float] = getattr(recording, "rates_hz", (recording.sfreq,))
     return ", ".join(f"{rate:g}" for rate, _ in Counter(round(rate, 4) for rate in rates).most_common())
-
-
-def _why_left_out(recording: Any, derivations: tuple[str, ...], window_s: float) -> str:
-    """Return why no window of a recording could be used, empty if one could."""
-    if getattr(recording, "holds_annotations_alone", False):
-        return "passed over: it holds annotations alone"
-    electrodes = tuple(dict.fromkeys(part for pair in derivations for part in pair.split("-")))
-    view = present(recording, (*electrodes, *derivations))
-    needed, lacking = find_sources(view.names, derivations, view.references)
-    if lacking:
-        why = why_lacking(lacking, view.names, view.references)
-        pairs = "all pairs" if len(lacking) == len(derivations) else ", ".join(lacking)
-        return f"it lacks what the montage needs for {pairs}" + (f": {why}" if why else "")
-    stretches = getattr(recording, "stretches", ()) or ((0, recording.n_samples),)
-    longest = max(stop - start for start, stop in stretches)
-    if longest < round(window_s * recording.sfreq):
-        return f"it lasts {longest / recording.sfreq:g} s, and a window {window_s:g} s"
-    keys = tuple(key for key, name in zip(view.keys, view.names, strict=True) if name in needed)
-    start = stretches[0][0]
-    recording.read(start, start + round(recording.sfreq), keys)  # raises where a channel cannot be scaled
-    return ""
 
 
 # --- texts ---------------------------------------------------------------------------------------

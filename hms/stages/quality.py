@@ -31,8 +31,8 @@ class Quality(TableStage):
     """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 5
-    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "rows:measures")
+    version = 6
+    inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "file_flags", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 
     measures: Measures
@@ -47,7 +47,14 @@ class Quality(TableStage):
         """Return qc.csv, channels.parquet and duplicates.csv."""
         measures = tables.rows("measures")
         needed = electrodes(self.measures.derivations.chains)
-        ledger = make_ledger(tables.items, tables.reasons, measures, self.qc, electrodes=needed)
+        ledger = make_ledger(
+            tables.items,
+            tables.reasons,
+            measures,
+            self.qc,
+            electrodes=needed,
+            file_flags=tables.file_flags,
+        )
         contents = (
             ledger.items_csv(),
             ledger.channels_parquet(),
@@ -93,7 +100,7 @@ def read_ledger(tables: View) -> pd.DataFrame:
 
 
 def _ledger(path: Path) -> pd.DataFrame:
-    ids = {"item_id": str, "reason": str, "raised": str, "flagged_channels": str}
+    ids = dict.fromkeys(("item_id", "reason", "raised", "flagged_channels", "file_flags"), str)
     return read_csv(path.read_bytes(), dtype=ids).fillna(dict.fromkeys(ids, ""))
 
 

@@ -28,7 +28,7 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 6
+    version = 7
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",

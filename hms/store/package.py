@@ -320,7 +320,7 @@ class Package:
         facts = [("source", self._source()), ("items used", f"{counts['used']} of {counts['items']}")]
         if self.manifest.get("patients"):
             facts.append(("patients", f"{self.meta['patient_id'].nunique()}, {self.manifest['patients']}"))
-        facts += [("left out", f"{count}: {reason}") for reason, count in self.exclusions().items()]
+        facts += [("left out", text) for text in self._left_out()]
         facts += [("mended", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
@@ -339,6 +339,18 @@ class Package:
         facts.append((when, f"{self.manifest['seconds']:.1f}"))
         facts.append(("folder", str(self.path)))
         return facts
+
+    def _left_out(self) -> list[str]:
+        """Return why items were left out, with how many of them and, if that is fewer, of recordings."""
+        recordings: dict[str, set[str]] = {}
+        for entry in self.manifest["excluded"]:
+            recordings.setdefault(entry["reason"], set()).add(str(entry.get("eeg_id")))
+        texts = []
+        for reason, count in self.exclusions().items():
+            n = len(recordings[reason])
+            of = f" items of {n} recording{'s' * (n > 1)}" if n < count else ""
+            texts.append(f"{count}{of}: {reason}")
+        return texts
 
     def _mended(self) -> list[str]:
         """Return how many recordings were mended in each way, most first."""

@@ -51,6 +51,15 @@ def test_as_recorded_changes_nothing_whatever_the_references():
     assert found.tolist() == EEG[:3].tolist()
 
 
+@pytest.mark.parametrize(("ear", "against", "half"), [(4, "A1", (-4, -8)), (3, "A2", (2, 4))])
+def test_each_side_against_its_own_ear_is_linked_by_what_is_between_the_ears(ear, against, half):
+    """A2-A1 is 8 and 16, or A1-A2 4 and 8: half of A1-A2 comes to what is against A1, and leaves A2."""
+    references = ["A1", "A1", "A2", "", ""]
+    references[ear] = against
+    found = referred("linked_ears", references=tuple(references))
+    assert found.tolist() == (EEG[:3] + np.array([[1], [1], [-1]]) * np.array(half)).tolist()
+
+
 def test_every_common_offset_leaves_an_average_reference():
     shifted = rereference(
         EEG + 1000, CHANNELS, np.zeros(5, bool), SCALP, (), reference="average", ears=("A1", "A2")
@@ -69,6 +78,10 @@ def test_every_common_offset_leaves_an_average_reference():
             "A1 was recorded against Cz",
         ),
         ({"reference": "average", "dead": ("Fp1", "C3")}, "two live electrodes at least; there are 1"),
+        (
+            {"reference": "linked_ears", "references": ("A1", "A1", "A2", "", "")},
+            "a channel A1-A2 would say it; montage.reference=as_recorded",
+        ),
     ],
 )
 def test_a_reference_that_cannot_be_formed_is_refused(options, text):

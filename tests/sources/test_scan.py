@@ -129,6 +129,66 @@ def test_what_was_mended_is_in_the_manifest_and_told(tmp_path, command: Command,
     assert hms.load(outputs=outputs).manifest["recordings"]["mended"] == mended
 
 
+def test_what_was_mended_of_a_file_stands_by_item(tmp_path, command: Command, outputs: Path):
+    """It costs no grade, is counted, and goes when the file is put right."""
+    root, whole = tmp_path / "d", EdfFile(eeg=tones(120)).to_bytes()
+    EdfFile().write(root / "b.edf")
+    (root / "a.edf").write_bytes(whole[:-100])
+    base = ("data=edf", f"data.root={root}", "stages=[waveforms,quality]", "unit=per_row")
+    assert command(*base).code == 0
+    ledger = pd.read_csv(hms.load(outputs=outputs).path / "qc" / "qc.csv", keep_default_na=False)
+    assert dict(zip(ledger["item_id"], ledger["file_flags"], strict=True)) == {
+        "a_0": "cut", "a_1": "cut", "b_0": "",
+    }  # fmt: skip
+    assert ledger["grade"].nunique() == 1
+    (root / "a.edf").write_bytes(whole)
+    assert command(*base).code == 0
+    run = hms.load(outputs=outputs)
+    assert run.manifest["recordings"]["mended"] == {}
+    assert pd.read_csv(run.path / "qc" / "qc.csv")["file_flags"].isna().all()
+
+
+def test_a_recording_that_cannot_be_used_is_one_item_whatever_its_length(
+    tmp_path, command: Command, outputs: Path
+):
+    """What makes it one is what the montage needs; with data.missing=dead a chain may lack pairs."""
+    root = tmp_path / "d"
+    EdfFile(eeg=tones(150)).write(root / "good.edf")
+    EdfFile(eeg=tones(150, n=1), labels=["Thorax"]).write(root / "breath.edf")
+    EdfFile(eeg=tones(150), unit="").write(root / "no_unit.edf")
+    EdfFile(eeg=tones(150, n=18), labels=EEG_CHANNELS[1:]).write(root / "no_fp1.edf")
+    base = ("data=edf", f"data.root={root}", "stages=[waveforms]", "unit=per_row")
+    ended = command(*base)
+    left = pd.read_csv(hms.load(outputs=outputs).path / "data_package" / "meta_excluded.csv")
+    assert left["item_id"].tolist() == ["breath_0", "no_fp1_0", "no_unit_0"]
+    assert "items used  3 of 6" in ended.out
+    command(*base, "data.missing=dead")
+    assert len(hms.load(outputs=outputs).meta) == 6
+
+
+def test_a_plan_of_a_folder_begins_with_what_is_in_it(folder, tmp_path, command: Command):
+    """Before folds ask who is who; nothing is written, and behind pseudonyms no name is told."""
+    ended = command("data=edf", f"data.root={folder}", "plan=true", "unit=per_row", "folds=group5")
+    for text in ("14 EDF", "gap.edf", "would be used   5 of 14", "hms scan DIR"):
+        assert text in ended.out, text
+    assert not (tmp_path / "outputs").exists()
+    key = tmp_path / "ward.key"
+    key.write_text("0123456789abcdef" * 4)
+    hidden = command("data=edf", f"data.root={folder}", "plan=true", "folds=none", f"data.pseudonyms={key}")
+    assert "hms scan" in hidden.err
+    assert "gap" not in hidden.out + hidden.err
+
+
+def test_a_scan_asks_what_a_run_asks(tmp_path, capsys):
+    """Lacking pairs that count as dead, and electrodes against two references."""
+    EdfFile(eeg=tones(60, n=18), labels=EEG_CHANNELS[1:]).write(tmp_path / "no_fp1.edf")
+    ears = [f"{n}-{'A1' if n[-1] in '1357' else 'A2'}" for n in EEG_CHANNELS]
+    EdfFile(labels=ears).write(tmp_path / "ears.edf")
+    for options, used in (((), 0), (("data.missing=dead",), 2), (("montage=referential",), 0)):
+        assert hms_main(["scan", str(tmp_path), *options]) == 0
+        assert f"{used} of 2" in capsys.readouterr().out, options
+
+
 @pytest.mark.slow
 def test_export_and_report_say_that_names_are_inside(tmp_path, command: Command, outputs: Path, capfd):
     """Where ids are plain numbers there is nothing to say."""

@@ -278,13 +278,17 @@ class _Block:
         return values
 
     def _interpolated(self, power: Array) -> Array:
-        """Return the power of the whole segment at the hop, from fewer samples that hold its bandwidth."""
+        """Return the power of the whole segment at the hop, from fewer samples that hold its bandwidth.
+
+        In float64: an artifact in the context has a thousand times the power of a quiet window, and
+        float32 would round the whole segment by what the artifact is rounded by.
+        """
         from scipy.fft import irfft, rfft
 
-        harmonics = rfft(power, norm="forward", workers=1)[..., : self.n_harmonics]
-        power = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
+        harmonics = rfft(power.astype(np.float64), norm="forward", workers=1)[..., : self.n_harmonics]
+        exact = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
         # Interpolation is exact but for rounding, which must not leave a negative power.
-        return np.maximum(power, 0, out=power)
+        return np.maximum(exact, 0, out=exact).astype(np.float32)
 
     def _magnitude(self, squares: Array) -> Array:
         return squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]

@@ -253,6 +253,11 @@ def _spectrum(derivations: Tensor, source: slice, start: int, n_fft: int, n_nega
     return torch.view_as_real(bins.resolve_conj()).flatten(-2)
 
 
+def _exact(values: Tensor) -> torch.dtype:
+    """Return float64, where the device has it."""
+    return torch.float32 if values.device.type == "mps" else torch.float64
+
+
 class _BlockPower(nn.Module):
     """Components that share a segment and the length of the inverse transform."""
 
@@ -272,9 +277,11 @@ class _BlockPower(nn.Module):
         values = torch.fft.ifft(self._buffer(spectra))
         if not self.n_harmonics:
             return self._squares(values[..., self.window], sums)
-        harmonics = torch.fft.rfft(self._squares(values, sums), norm="forward")[..., : self.n_harmonics]
+        coarse = self._squares(values, sums)
+        # As in `hms.signal.cwt`: what is rounded by an artifact in the context is not the window.
+        harmonics = torch.fft.rfft(coarse.to(_exact(coarse)), norm="forward")[..., : self.n_harmonics]
         power = torch.fft.irfft(harmonics, n=self.n_hops, norm="forward")
-        return power[..., self.window].clamp_min(0)
+        return power[..., self.window].clamp_min(0).to(coarse.dtype)
 
     def _buffer(self, spectra: Tensor) -> Tensor:
         """Return the bins times the gains, moved to the start and folded where they reach beyond the end."""
@@ -354,7 +361,7 @@ def _log1p_percentiles(values: Tensor, *percents: float) -> list[Tensor]:
     below = [int(position) for position in positions]
     above = [min(place + 1, n - 1) for place in below]
     # Four values an item: where the device has float64, their logarithms are exact in float32.
-    exact = torch.float32 if values.device.type == "mps" else torch.float64
+    exact = _exact(values)
     found = [torch.log1p(pair.to(exact)) for pair in _order_statistics(values, below, above)]
     return [
         first + (position - place) * (second - first)

@@ -116,6 +116,21 @@ def test_power_is_that_of_the_numpy_plan_for_every_wavelet(name: str) -> None:
     assert torch.equal(whole[0], module(kept, torch.ones(2, kept.shape[1], dtype=torch.bool))[0])
 
 
+def test_an_artifact_in_the_context_does_not_round_a_quiet_window() -> None:
+    """Twenty times as large, and so four hundred times in power: both codes against the plan in float64."""
+    cfg = hms.compose()
+    chains = cfg.at("montage.chains")
+    signals = eeg(2, 16)
+    signals[..., N_CONTEXT - 1000 : N_CONTEXT - 600] *= 20
+    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=N_CONTEXT, n_window=N_WINDOW)
+    groups = output_groups(chains, "chains", np.ones(16, np.bool_))
+    module = WaveletPower(plan, output_bounds(chains, cfg.at("montage.outputs")))
+    exact = module(torch.from_numpy(signals).double()).numpy()
+    numpy = np.stack([plan.power(each, groups) for each in signals])
+    for found in (module(torch.from_numpy(signals)).numpy(), numpy):
+        assert (np.abs(found - exact) / exact.max(axis=-1, keepdims=True)).max() < 1e-5
+
+
 def test_an_output_without_a_live_derivation_is_zeros(with_derivations: Run) -> None:
     derivations, alive, _ = batch(with_derivations)
     alive[0, :4] = False

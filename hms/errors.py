@@ -8,6 +8,8 @@ from __future__ import annotations
 import errno
 import os
 import re
+import sys
+from typing import Self
 
 
 class StorageError(Exception):
@@ -24,7 +26,20 @@ class StorageError(Exception):
         return self.text
 
 
-class Unusable(Exception):
+class _Finding(Exception):
+    """An error that says something of what was read.
+
+    It cannot be made of a fault of the machine: whoever makes one while such a fault is handled raises
+    the fault again instead. So no reader has to tell the two apart.
+    """
+
+    def __new__(cls, *args: object, **kwargs: object) -> Self:
+        if (handled := sys.exception()) is not None:
+            reraise_fault(handled)
+        return super().__new__(cls)
+
+
+class Unusable(_Finding):
     """An item cannot be prepared; the text is the reason that the user reads.
 
     ``failure`` tells a recording that could not be read or computed (counted against
@@ -45,11 +60,11 @@ class TooManyFailures(Exception):
     """More recordings failed than ``max_failed_share`` allows, or no item can be used (exit code 3)."""
 
 
-class ManifestError(Exception):
+class ManifestError(_Finding):
     """A manifest is missing, damaged or not one."""
 
 
-class ConfigError(ValueError):
+class ConfigError(_Finding, ValueError):
     """A configuration or an input table that cannot be worked with (exit code 2)."""
 
     def _render_traceback_(self) -> list[str]:

@@ -13,6 +13,7 @@ from typing import Any
 from hms.config.convert import first_lines
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
+from hms.config.reading import names_in
 from hms.config.schema import Config, build_config, plain_tree
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
@@ -215,8 +216,10 @@ def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
     """Return every config group with its options, over several config folders."""
     found: dict[str, set[str]] = {}
     for folder in folders:
-        for file in sorted(folder.glob("*/*.yaml")):
-            found.setdefault(file.parent.name, set()).add(file.stem)
+        for group in names_in(folder):
+            files = [Path(name) for name in names_in(folder / group) if name.endswith(".yaml")]
+            if files:
+                found.setdefault(group, set()).update(file.stem for file in files)
     return {group: sorted(options) for group, options in sorted(found.items())}
 
 

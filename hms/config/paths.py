@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Sequence
 
+from hms.config.reading import is_folder, is_there
 from hms.errors import ConfigError
 
 _LAST = (
@@ -69,7 +70,7 @@ def quoted(value: str) -> str:
 
 def _is_there(value: str) -> bool:
     path = os.path.expanduser(value)
-    return os.path.exists(path) or (os.path.isdir(os.path.dirname(path) or ".") and "/" in path)
+    return is_there(path) or (is_folder(os.path.dirname(path) or ".") and "/" in path)
 
 
 def _is_utf8(text: str) -> bool:

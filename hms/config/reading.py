@@ -1,11 +1,17 @@
-"""Small files that a configuration names: read whole, and only if they are regular files."""
+"""Looks at what a configuration names, and small files: read whole, and only if they are regular files.
+
+What the standard library answers with False or an empty list where the machine fails is raised here.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from collections.abc import Iterator
 from pathlib import Path
+
+from hms.errors import reraise_fault
 
 MOST_BYTES = 1 << 32
 """Bytes of a table or a key that are read at most."""
@@ -32,3 +38,56 @@ def regular_bytes(path: str | os.PathLike[str]) -> bytes:
         if status.st_size > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes", str(path))
         return file.read()
+
+
+# --- looks ----------------------------------------------------------------------------------------
+
+_Path = str | os.PathLike[str]
+
+
+def looked_at(path: _Path) -> os.stat_result | None:
+    """Return the status of what a path leads to, None where nothing is there or may be seen.
+
+    Raises
+    ------
+    OSError
+        If the machine fails, which says nothing of what is there.
+    """
+    try:
+        return os.stat(path)
+    except (OSError, ValueError) as error:
+        reraise_fault(error)
+        return None
+
+
+def is_there(path: _Path) -> bool:
+    """Tell whether a path leads to anything."""
+    return looked_at(path) is not None
+
+
+def is_folder(path: _Path) -> bool:
+    """Tell whether a path leads to a folder."""
+    return (status := looked_at(path)) is not None and stat.S_ISDIR(status.st_mode)
+
+
+def is_file(path: _Path) -> bool:
+    """Tell whether a path leads to a regular file."""
+    return (status := looked_at(path)) is not None and stat.S_ISREG(status.st_mode)
+
+
+def names_in(folder: _Path) -> list[str]:
+    """Return the names in a folder, sorted; none where there is no folder."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def walked(folder: _Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """Yield folder, folders in it and files in it, for a folder and all below; as `os.walk`."""
+
+    def refuse(error: OSError) -> None:
+        if not isinstance(error, FileNotFoundError):
+            raise error
+
+    yield from os.walk(os.fspath(folder), onerror=refuse)

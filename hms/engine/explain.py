@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hms.config.reading import looked_at, names_in
 from hms.config.schema import n_workers
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan
@@ -115,7 +116,9 @@ def nearest_earlier(plan: Plan, stage: Stage) -> Earlier | None:
 
 
 def _stored_keys(store: Path, name: str) -> Iterator[Earlier]:
-    for path in sorted(store.glob(f"{name}-*/{KEY_FILE}"), key=lambda p: p.stat().st_mtime_ns, reverse=True):
+    paths = [store / folder / KEY_FILE for folder in names_in(store) if folder.startswith(f"{name}-")]
+    known = [(status.st_mtime_ns, path) for path in paths if (status := looked_at(path))]
+    for _, path in sorted(known, reverse=True):
         note = read_note(path)
         if note.get("stage") == name:
             yield Earlier(path.parent, flat_content(note))

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import glob
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
-from hms.engine.verify import verify
-from hms.errors import ConfigError
+from hms.config.reading import names_in
+from hms.engine.verify import UNREADABLE, verify
+from hms.errors import ConfigError, StorageError
 from hms.store.files import TEMPORARY, commit_files, make_folder, storage_error, sync_folder
 from hms.store.inside import find_inside
 from hms.store.manifests import write_checked
@@ -67,9 +68,9 @@ def _export(run: Package, destination: Path) -> int:
 
 def _forget_earlier(whole: Path) -> None:
     """Remove what killed exports to the same place left beside it."""
-    pattern = f"{TEMPORARY}{glob.escape(whole.name)}-{'[0-9a-f]' * 8}"
-    for stale in whole.parent.glob(pattern) if whole.parent.is_dir() else ():
-        shutil.rmtree(stale)
+    pattern = re.compile(f"{re.escape(f'{TEMPORARY}{whole.name}')}-[0-9a-f]{{8}}")
+    for name in filter(pattern.fullmatch, names_in(whole.parent)):
+        shutil.rmtree(whole.parent / name)
 
 
 def _copy_files(run: Package, folder: Path) -> None:
@@ -106,5 +107,7 @@ def _checked(folder: Path, run: Package) -> int:
     if report.findings:
         finding = report.findings[0]
         name = finding.path.replace(folder.name, run.path.name, 1)
+        if finding.problem.startswith(UNREADABLE):
+            raise StorageError(f"the copy of {name} {finding.problem}; nothing was exported")
         raise ConfigError(f"{name}: {finding.problem}; hms verify {run.hash} --repair")
     return report.bytes_read

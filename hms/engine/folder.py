@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 
+from hms.config.reading import names_in
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
 from hms.engine.plan import Plan
@@ -73,7 +73,7 @@ def _check_there(plan: Plan, linked: Mapping[str, Mapping[str, str]]) -> None:
             folder, _, name = target.rpartition("/")
             wanted.setdefault(folder, set()).add(name)
     for folder, names in wanted.items():
-        lost = names.difference(os.listdir(folder) if os.path.isdir(folder) else ())
+        lost = names.difference(names_in(folder))
         if lost:
             raise StorageError(
                 f"{len(lost)} files of {folder} went away while the run was at work, {min(lost)} among them; "

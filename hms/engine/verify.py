@@ -26,6 +26,10 @@ from hms.terminal import say
 RUN_AGAIN = "run it again with the same command, what is whole is reused"
 
 
+UNREADABLE = "cannot be read"
+"""How the problem of a file begins that the disk does not give."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """A file that is not what its record says."""
@@ -94,7 +98,7 @@ def _check_file(report: Verification, folder: Path, name: str, size: int, digest
     except OSError as error:
         if error.errno != errno.EIO:  # a bad block is one file's; anything else says nothing of the file
             reraise_fault(error)
-        report.add(where, f"cannot be read: {error.strerror}")
+        report.add(where, f"{UNREADABLE}: {error.strerror}")
         return
     report.checked, report.bytes_read = report.checked + 1, report.bytes_read + size
     if seen != digest:

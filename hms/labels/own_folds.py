@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.reading import regular_bytes
-from hms.errors import ConfigError
+from hms.errors import ConfigError, reraise_fault
 from hms.labels.folds import OwnFolds
 from hms.labels.items import own_columns
 from hms.registry import did_you_mean, register
@@ -75,7 +75,8 @@ def content_of(params: FileFolds) -> str:
     """Return the digest of the file's content, or that it is not there to be read."""
     try:
         data = regular_bytes(_path_of(params))
-    except (OSError, ConfigError):
+    except (OSError, ConfigError) as error:
+        reraise_fault(error)
         return "not there"
     return blake2b(data, digest_size=16).hexdigest()
 

@@ -15,7 +15,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn, Protocol
 
-from hms.errors import ConfigError, Unusable, reraise_fault
+from hms.config.reading import is_folder, looked_at, regular_bytes
+from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Place
 from hms.sources.files import one_line, place_of, read_bytes
 
@@ -56,19 +57,18 @@ class Folder:
 
     def has_folder(self, name: str) -> bool:
         """Tell whether there is a folder of that name."""
-        return os.path.isdir(os.path.join(self.root, name))
+        return is_folder(os.path.join(self.root, name))
 
     def table(self, name: str) -> bytes | None:
         """Return the content of a table, None where there is none."""
         path = Path(self.root) / name
-        if path.is_dir():
-            raise ConfigError(f"{path}: is a folder; the votes table is a CSV file")
         try:
-            return path.read_bytes()
+            return regular_bytes(path)
         except FileNotFoundError:
             return None
+        except IsADirectoryError:
+            raise ConfigError(f"{path}: is a folder; the votes table is a CSV file") from None
         except OSError as error:
-            reraise_fault(error)
             raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
     def place(self, recording: str, name: str) -> Place:
@@ -95,7 +95,6 @@ class Archive:
         try:
             self._zip = zipfile.ZipFile(root)
         except (OSError, zipfile.BadZipFile) as error:
-            reraise_fault(error)
             raise ConfigError(
                 f"{root} is no whole zip archive ({one_line(error)}); download it again"
             ) from None
@@ -178,9 +177,9 @@ class Archive:
 def files_of(root: Path, table: str) -> Files:
     """Return the files of a folder, or of the archive that a path names."""
     path = os.path.abspath(root)
-    if not os.path.isfile(path):
+    status = looked_at(path)
+    if status is None or not stat.S_ISREG(status.st_mode):
         return Folder(path)
-    status = os.stat(path)
     return _archive(path, table, status.st_size, status.st_mtime_ns)
 
 

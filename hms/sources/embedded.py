@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from hms.config.identity import digest_of
+from hms.config.reading import names_in
 from hms.config.schema import n_workers
 from hms.errors import ConfigError
 from hms.registry import register
@@ -83,8 +84,9 @@ def _is_complete(folder: Path) -> bool:
 def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     """Make the data set under another name and rename it when it is whole and on disk."""
     say(f"making {settings['n_recordings']} synthetic recordings in {folder}")
-    for stale in folder.parent.glob(f".tmp-{folder.name}-*"):
-        shutil.rmtree(stale)
+    for name in names_in(folder.parent):
+        if name.startswith(f".tmp-{folder.name}-"):
+            shutil.rmtree(folder.parent / name)
     temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
     progress = Progress(int(settings["n_recordings"]), "synthetic recordings", unit="recording")
     try:

@@ -27,8 +27,8 @@ from typing import Any, Literal
 import numpy as np
 
 from hms.competition import JUDGED_LENGTH_S, JUDGED_START_S, SUB_WINDOW_S
-from hms.config.reading import regular_bytes
-from hms.errors import ConfigError, Unusable, reraise_fault
+from hms.config.reading import names_in, regular_bytes
+from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event, Mark, Rule, cast_votes, clipped, name_classes, overlapping_s
 from hms.registry import PositiveFloat, Share, lookup, register
@@ -182,7 +182,8 @@ def summary(origin: Origin, params: FolderParams) -> list[Event] | None:
 
     A recording that the summary does not name has no events that are known.
     """
-    for path in sorted(origin.path.parent.glob("*-summary.txt")):
+    folder = origin.path.parent
+    for path in [folder / name for name in names_in(folder) if name.endswith("-summary.txt")]:
         where = _where(path, params)
         times = _seizure_times(path, where).get(origin.path.name.lower())
         if times is not None:
@@ -307,7 +308,6 @@ def _read_text(path: Path, where: str) -> str:
     try:
         data = regular_bytes(path)
     except OSError as error:
-        reraise_fault(error)
         raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
     try:
         return data.decode("utf-8-sig")

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hms.config.identity import digest_of
-from hms.errors import ConfigError, reraise_fault
+from hms.config.reading import regular_bytes
+from hms.errors import ConfigError
 from hms.labels.classes import Ballot
 from hms.labels.extra import SOURCE, WEIGHT
 from hms.labels.items import own_columns, row_with_most_votes, vote_array
@@ -93,10 +94,9 @@ def _read(path: Path) -> tuple[bytes, pd.DataFrame]:
     import pandas as pd
 
     try:
-        data = path.read_bytes()
+        data = regular_bytes(path)
         raw = pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except OSError as error:
-        reraise_fault(error)
         raise ConfigError(f"data.extra={path} cannot be read: {error.strerror or error}") from None
     except (ValueError, pd.errors.ParserError) as error:
         raise ConfigError(f"data.extra={path} is no table of CSV in UTF-8 ({error})") from None

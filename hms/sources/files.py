@@ -62,7 +62,6 @@ def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
     try:
         return _read_all(descriptor)
     except OSError as error:
-        reraise_fault(error)
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
     finally:
         os.close(descriptor)
@@ -83,7 +82,6 @@ def open_regular(place: Place, kind: str = RECORDING) -> int:
     except FileNotFoundError:
         raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
     except OSError as error:
-        reraise_fault(error)
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hms.errors import ConfigError, reraise_fault
+from hms.errors import ConfigError
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 
@@ -78,7 +78,6 @@ def _refuse(error: OSError) -> None:
     """Raise what keeps a folder from being listed: what lies in it would be missed in silence."""
     if isinstance(error, FileNotFoundError):
         return
-    reraise_fault(error)
     raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from None
 
 

@@ -197,7 +197,6 @@ def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
     try:
         table = load_mat(regular_bytes(path), TABLE_NAME)
     except OSError as error:
-        reraise_fault(error)
         raise ConfigError(
             f"{path}: cannot be read ({error.strerror or error}); data.votes names the look-up table, "
             f"data.votes=null prepares the samples without votes"

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
-from hms.errors import ConfigError, Unusable, reraise_fault
+from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.archive import Files, files_of
@@ -301,7 +301,6 @@ class ParquetRecording:
         try:
             yield
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-            reraise_fault(error)
             raise Unusable(f"the file is damaged: {one_line(error)}") from None
 
 

@@ -24,7 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import plain
-from hms.config.reading import regular_bytes
+from hms.config.reading import regular_bytes, walked
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import COMPETITION, Ballot
 from hms.labels.items import own_columns
@@ -184,7 +184,7 @@ class Pseudonymised:
 
     def _words(self) -> set[str]:
         """Return the words of the names of files and of the tables that the settings name."""
-        texts = [name for _, folders, files in os.walk(self.root) for name in (*folders, *files)]
+        texts = [name for _, folders, files in walked(self.root) for name in (*folders, *files)]
         for name in _paths(self.params):
             for base in (Path(), self.root):
                 path = base / (getattr(self.params, name) or "")

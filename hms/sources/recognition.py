@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 
+from hms.errors import reraise_fault
+
 __all__ = ["looks_like"]
 
 _MOST_NAMES = 5_000
@@ -46,7 +48,8 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> Iterator[tuple[str, str]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
+    except OSError as error:
+        reraise_fault(error)
         return
     if any(entry.name == made_here for entry in entries):
         return

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHAINS
-from hms.errors import Unusable, reraise_fault
+from hms.errors import Unusable
 from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
 from hms.store.files import digest_bytes
 
@@ -87,7 +87,6 @@ class SpectrogramFile:
                 batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
                 rows = float32_rows(one_batch(batches))
             except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-                reraise_fault(error)
                 raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
             power = rows.reshape(len(CHAINS), freqs.size, -1)
             self._decoded = Crop(power, freqs)

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.reading import regular_bytes
-from hms.errors import ConfigError, reraise_fault
+from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
 from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY
 from hms.registry import did_you_mean
@@ -231,7 +231,6 @@ def _read_bytes(path: Path) -> bytes:
     try:
         return regular_bytes(path)
     except OSError as error:
-        reraise_fault(error)
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
@@ -264,7 +263,6 @@ def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> dict[str,
             ),
         )
     except pa.ArrowInvalid as error:
-        reraise_fault(error)
         _refuse_ragged(source, len(header), str(error))
     return {name: table[name].combine_chunks() for name in known}
 

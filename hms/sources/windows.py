@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from hms.competition import SUB_WINDOW_S
 from hms.config.reading import regular_bytes
-from hms.errors import ConfigError, reraise_fault
+from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot
 from hms.registry import did_you_mean
 from hms.sources.names import listed, safe_ids
@@ -245,7 +245,6 @@ def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
     try:
         text = regular_bytes(path).decode("utf-8-sig")
     except OSError as error:
-        reraise_fault(error)
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
         raise ConfigError(f"{path}: is not UTF-8; save it as CSV in UTF-8") from None

@@ -14,6 +14,7 @@ from typing import IO, Any
 
 import xxhash
 
+from hms.config.reading import walked
 from hms.errors import ConfigError, StorageError
 
 TEMPORARY = ".tmp-"
@@ -206,8 +207,8 @@ def sync_folder(folder: Path) -> None:
 
 def sync_files(folder: Path) -> None:
     """Bring everything below a folder to disk: what a library wrote that does not sync."""
-    paths = [Path(base, name) for base, _, names in os.walk(folder, onerror=_raise) for name in names]
-    folders = [Path(base) for base, _, _ in os.walk(folder, onerror=_raise)]
+    paths = [Path(base, name) for base, _, names in walked(folder) for name in names]
+    folders = [Path(base) for base, _, _ in walked(folder)]
     with ThreadPoolExecutor(SYNCERS) as pool:
         list(pool.map(sync_folder, [*paths, *folders]))
 
@@ -264,14 +265,9 @@ def storage_error(error: OSError, folder: Path, doing: str = "write to") -> Stor
 def folder_size(path: Path) -> tuple[int, int]:
     """Return number and total bytes of the files and links below a folder."""
     count = total = 0
-    for base, _, names in os.walk(path, onerror=_raise):
+    for base, _, names in walked(path):
         for name in names:
             with contextlib.suppress(FileNotFoundError):
                 total += os.lstat(os.path.join(base, name)).st_size
                 count += 1
     return count, total
-
-
-def _raise(error: OSError) -> None:
-    if not isinstance(error, FileNotFoundError):
-        raise error

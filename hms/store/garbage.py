@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hms.config.reading import is_file, names_in
 from hms.errors import ConfigError, ManifestError
 from hms.store.files import commit_files, folder_size, sync_folder
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, compacted_recordings
@@ -103,14 +104,15 @@ def _add_journal(found: Garbage, journal: Path, spare: int) -> None:
 
 def _stage_folders(places: Outputs) -> list[Path]:
     """Return the folders of stages; a link among them is none of ours, and not followed."""
-    folders = [path for path in sorted(places.store.glob("*")) if is_own_folder(path)]
+    folders = filter(is_own_folder, map(places.store.__truediv__, names_in(places.store)))
     return [path for path in folders if (path / KEY_FILE).exists() or (path / JOURNAL).exists()]
 
 
 def _recording_journals(places: Outputs) -> Iterator[Path]:
     folder = places.store / "recordings"
-    if is_own_folder(folder):
-        yield from (path for path in folder.glob("*.log") if path.is_file() and not path.is_symlink())
+    for name in names_in(folder) if is_own_folder(folder) else ():
+        if name.endswith(".log") and is_file(folder / name) and not (folder / name).is_symlink():
+            yield folder / name
 
 
 def _add_files(found: Garbage, folder: Path, wanted: _Wanted) -> None:
@@ -157,7 +159,7 @@ def _pointed_at(outputs: Path) -> dict[str, _Wanted]:
 
 def _unfinished(outputs: Path) -> Iterator[Path]:
     """Yield run folders without a manifest."""
-    for path in sorted(outputs.iterdir()) if outputs.is_dir() else ():
+    for path in (outputs / name for name in names_in(outputs)):
         is_hash = len(path.name) == HASH_LENGTH and all(c in "0123456789abcdef" for c in path.name)
         if is_hash and is_own_folder(path) and not (path / NAME).exists():
             yield path
@@ -174,7 +176,8 @@ def _in_progress(places: Outputs) -> set[str]:
 
 def _notes(places: Outputs) -> list[Path]:
     running = places.store / "running"
-    return sorted(running.glob("*.json")) if is_own_folder(running) else []
+    names = names_in(running) if is_own_folder(running) else ()
+    return [running / name for name in names if name.endswith(".json")]
 
 
 def _folders_of(note: Path) -> list[str]:

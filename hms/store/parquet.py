@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from hms.errors import ConfigError, reraise_fault
+from hms.errors import ConfigError
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,7 +39,6 @@ def read_table(data: bytes, *columns: str) -> pd.DataFrame:
     except ConfigError:
         raise
     except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-        reraise_fault(error)
         raise ConfigError(f"a table of the run is damaged: {' '.join(str(error).split())[:160]}") from None
 
 

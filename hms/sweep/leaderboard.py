@@ -105,6 +105,7 @@ class Leaderboard:
     winner : the best, where it can be told from the reference; None where luck may have chosen it
     luck : by how much the best would beat the reference if all members were equal; None where unknown
     notes : what a reader must know about the comparison
+    machine_failed : whether the machine failed at a member, which the same command then goes on with
     """
 
     name: str
@@ -116,6 +117,7 @@ class Leaderboard:
     luck: float | None
     rows: tuple[Row, ...]
     notes: tuple[str, ...]
+    machine_failed: bool = False
 
     @property
     def n_failed(self) -> int:
@@ -277,6 +279,7 @@ def make_leaderboard(
         luck=None if standings is None else _known(standings.luck),
         rows=tuple(sorted(rows.values(), key=_order)),
         notes=tuple(notes),
+        machine_failed=any(member.machine_failed for member in members),
     )
 
 

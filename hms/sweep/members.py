@@ -28,6 +28,8 @@ class Member:
     cfg: Config | None = None
     run: Package | None = None
     error: str = ""
+    machine_failed: bool = False
+    """Whether the error says nothing of the member: the same command goes on."""
 
     @property
     def label(self) -> str:

@@ -50,6 +50,9 @@ SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "disk_ch
 
 BASIC_SWEEPER, BASIC_LAUNCHER = "BasicSweeper", "BasicLauncher"
 
+MACHINE_FAILED = 4
+"""Exit code of a sweep in which the machine failed at a member."""
+
 READ_OF_HYDRA = ("hydra.sweeper", "hydra/sweeper", "hydra.launcher", "hydra/launcher", "hydra.mode")
 """What of Hydra's own is read before there are members."""
 
@@ -362,7 +365,15 @@ def _planned(member: Member) -> Planned:
         needs = {} if finished else needed(plan)
         return Planned(member, plan.run_hash, finished, tuple(_due_stages(plan)), needs)
     except Exception as error:
-        return Planned(replace(member, error=_text(error)))
+        return Planned(_failed(member, error))
+
+
+def _failed(member: Member, error: Exception) -> Member:
+    """Return a member with the error that it ended with."""
+    from hms.errors import EngineError, StorageError, machine_fault
+
+    is_machine = isinstance(error, (EngineError, StorageError)) or bool(machine_fault(error))
+    return replace(member, error=_text(error), machine_failed=is_machine)
 
 
 def _text(error: Exception) -> str:
@@ -485,22 +496,25 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
 
 
 def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> int:
-    """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed."""
+    """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed, 4 if the machine did."""
     planned = plan_sweep(overrides, config_dir)
     if planned.settings.plan:
         show(plan_text(planned))
-        return int(any(p.member.error for p in planned.members))
+        members = [p.member for p in planned.members]
+        return (
+            MACHINE_FAILED if any(m.machine_failed for m in members) else int(any(m.error for m in members))
+        )
     with gentle_interrupts():
         return finish(_carry_out(planned), planned.folder)
 
 
 def finish(board: Leaderboard, folder: Path) -> int:
-    """Show a leaderboard and where it lies; return 1 if a member failed, else 0."""
+    """Show a leaderboard and where it lies; return 4 if the machine failed, 1 if a member did, else 0."""
     show(board)
     show(f"{os.path.join(folder, 'leaderboard.html')} (also .csv and .json)")
     if board.n_failed:
         say(f"hms: {board.n_failed} of {len(board.rows)} members failed")
-    return 1 if board.n_failed else 0
+    return MACHINE_FAILED if board.machine_failed else int(board.n_failed > 0)
 
 
 def _carry_out(planned: Sweep) -> Leaderboard:
@@ -546,4 +560,4 @@ def run_member(member: Member) -> Member:
         return replace(member, run=run(member.cfg))
     except Exception as error:
         say(f"  failed: {_text(error)}")
-        return replace(member, error=_text(error))
+        return _failed(member, error)

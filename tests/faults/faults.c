@@ -34,7 +34,12 @@ static size_t least_bytes;
 static atomic_int n_calls, n_failed;
 static atomic_bool is_armed;
 
-/* The n-th call of a kind below a folder fails, or all from the n-th on; `number` 0 cuts a transfer short. */
+#define N_KINDS 32
+static const char *kinds_seen[N_KINDS];
+static atomic_int calls_seen[N_KINDS];
+
+/* The n-th call of a kind below a folder fails, or all from the n-th on; `number` 0 cuts a transfer short.
+   Of the kind "*" none fails, and the calls of every kind are counted. */
 void arm(const char *kind, const char *folder, int n, int number, int lasting, size_t bytes) {
     atomic_store(&is_armed, 0);
     snprintf(kind_armed, sizeof kind_armed, "%s", kind);
@@ -48,10 +53,17 @@ void arm(const char *kind, const char *folder, int n, int number, int lasting, s
     atomic_store(&is_armed, n > 0);
 }
 
-int calls(void) { return atomic_load(&n_calls); }
 int failures(void) { return atomic_load(&n_failed); }
 
-static int is_kind(const char *kind) { return atomic_load(&is_armed) && strcmp(kind, kind_armed) == 0; }
+int calls_of(const char *kind) {
+    for (int i = 0; i < N_KINDS && kinds_seen[i]; i++)
+        if (strcmp(kinds_seen[i], kind) == 0) return atomic_load(&calls_seen[i]);
+    return 0;
+}
+
+static int is_kind(const char *kind) {
+    return atomic_load(&is_armed) && (kind_armed[0] == '*' || strcmp(kind, kind_armed) == 0);
+}
 
 static int is_below(const char *path, const char *folder) { return folder[0] && path && strstr(path, folder) != NULL; }
 
@@ -77,7 +89,20 @@ static const char *joined(int dir, const char *name, char *whole) {
     return whole;
 }
 
-static int counted(void) {
+static pthread_mutex_t seen_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static int seen(const char *kind) {
+    pthread_mutex_lock(&seen_lock);
+    int i = 0;
+    while (i < N_KINDS - 1 && kinds_seen[i] && strcmp(kinds_seen[i], kind) != 0) i++;
+    kinds_seen[i] = kind;
+    atomic_fetch_add(&calls_seen[i], 1);
+    pthread_mutex_unlock(&seen_lock);
+    return 0;
+}
+
+static int counted(const char *kind) {
+    if (kind_armed[0] == '*') return seen(kind);
     int n = atomic_fetch_add(&n_calls, 1) + 1;
     if (n != nth && !(is_lasting && n > nth)) return 0;
     atomic_fetch_add(&n_failed, 1);
@@ -87,12 +112,12 @@ static int counted(void) {
 
 static int fails_at(const char *kind, int dir, const char *name) {
     char whole[PATH_MAX];
-    return is_kind(kind) && is_below(joined(dir, name, whole), folder_armed) && counted();
+    return is_kind(kind) && is_below(joined(dir, name, whole), folder_armed) && counted(kind);
 }
 
 static int fails_fd(const char *kind, int fd) {
     char path[PATH_MAX];
-    return is_kind(kind) && path_of(fd, path) && is_below(path, folder_armed) && counted();
+    return is_kind(kind) && path_of(fd, path) && is_below(path, folder_armed) && counted(kind);
 }
 
 /* --- what was made sure of ---------------------------------------------------------------------- */
@@ -394,7 +419,7 @@ FSTATAT(fstatat64, stat64)
 
 extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t), *__libc_memalign(size_t, size_t);
 
-static int lacks(size_t size) { return atomic_load(&is_armed) && size >= least_bytes && strcmp(kind_armed, "malloc") == 0 && counted(); }
+static int lacks(size_t size) { return size >= least_bytes && is_kind("malloc") && counted("malloc"); }
 
 void *malloc(size_t size) { return lacks(size) ? NULL : __libc_malloc(size); }
 void *calloc(size_t count, size_t size) { return lacks(count * size) ? NULL : __libc_calloc(count, size); }

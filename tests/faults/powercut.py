@@ -108,6 +108,9 @@ class Disk:
         yield "all names, nothing removed", _without_orphans({**synced, **now})
 
 
+FEW = 40
+"""Of how many states one is opened, where not all are."""
+
 ONLY, ALL = "only what was synced", "all names, content as synced"
 
 
@@ -174,12 +177,15 @@ def cut_everywhere(sweep: Sweep, scene: driver.Scene, below: Path) -> dict[str, 
     real = real_files(below)
     disk = Disk(below, scene.start if below == sweep.outputs else None, copies)
     seen: set[str] = set()
-    bad = []
+    bad, n_opened = [], 0
     for number, line in enumerate(record):
         for how, state in disk.states():
             digest = hashlib.sha256(repr(sorted(state.items())).encode()).hexdigest()
             if digest not in seen:
                 seen.add(digest)
+                if not sweep.is_full and len(seen) % FEW != 1:
+                    continue
+                n_opened += 1
                 problem = opened(sweep, scene, below, state)
                 if problem:
                     bad.append(
@@ -191,7 +197,7 @@ def cut_everywhere(sweep: Sweep, scene: driver.Scene, below: Path) -> dict[str, 
     lost = at_the_end(disk, real)
     if lost:
         bad.append({"scene": scene.name, "before": "the end", "how": "", "problem": lost})
-    return {"calls": len(record), "states": len(seen), "bad": bad}
+    return {"calls": len(record), "states": n_opened, "bad": bad}
 
 
 def real_files(below: Path) -> dict[str, bytes]:
@@ -231,7 +237,7 @@ def opened(sweep: Sweep, scene: driver.Scene, below: Path, state: dict[str, byte
         if not manifest.parent.is_symlink() and (problem := _untrue(sweep, manifest.parent)):
             return problem
     try:
-        scene.after(driver.Ended(1, "", "", 0))
+        scene.after(driver.Ended(1, "", ""))
     except AssertionError as error:
         return str(error)[:500]
     return ""
@@ -246,13 +252,13 @@ def _untrue(sweep: Sweep, run: Path) -> str:
 
 
 def main() -> None:
-    """Cut the power in the scenes named; arguments: folder of recordings, folder to work in, scenes."""
+    """Cut the power in the scenes named; arguments: recordings, folder to work in, few or all, scenes."""
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
-    root, work, *names = [text for text in sys.argv[1:] if text != "-v"]
+    root, work, how, *names = [text for text in sys.argv[1:] if text != "-v"]
     place = Path(work)
     shutil.copytree(root, place / "data")
-    sweep = Sweep(place, most=0)
+    sweep = Sweep(place, is_full=how == "all")
     known = scenes(sweep)
     found = {}
     for name in names:

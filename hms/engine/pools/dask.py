@@ -74,11 +74,13 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
     try:
         client = distributed.Client(params.address, timeout=params.timeout_s, set_as_default=False)
     except (OSError, ValueError, ImportError, TimeoutError) as error:
-        raise ConfigError(
-            f"engine.address={params.address}: no Dask scheduler answers there within "
-            f"{params.timeout_s:g} s ({type(error).__name__}); dask scheduler starts one"
-        ) from None
-    return DaskWorkers(client, None, setting)
+        why = type(error).__name__
+    else:
+        return DaskWorkers(client, None, setting)
+    raise ConfigError(
+        f"engine.address={params.address}: no Dask scheduler answers there within "
+        f"{params.timeout_s:g} s ({why}); dask scheduler starts one"
+    )
 
 
 def import_distributed(extra: str) -> Any:

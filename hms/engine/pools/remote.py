@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
+from hms.config.reading import is_folder
 from hms.engine.job import ChunkResult, Job, Task
 from hms.engine.workers import process_chunk
 from hms.errors import StorageError
@@ -126,4 +127,4 @@ def _keep_memory(process: int) -> None:
 
 def paths_of(plugins: Sequence[str]) -> tuple[str, ...]:
     """Return where a worker looks for plugins: where this process does, as far as that is named."""
-    return tuple(dict.fromkeys([os.getcwd(), *filter(os.path.isdir, sys.path)])) if plugins else ()
+    return tuple(dict.fromkeys([os.getcwd(), *filter(is_folder, sys.path)])) if plugins else ()

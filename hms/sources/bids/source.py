@@ -16,8 +16,8 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
-from hms.config.reading import regular_bytes
-from hms.errors import ConfigError, Unusable, reraise_fault
+from hms.config.reading import is_there, regular_bytes
+from hms.errors import ConfigError, Unusable
 from hms.registry import register
 from hms.sources.base import Place
 from hms.sources.bids.files import BidsChannel, BidsFile, beside, channels_of, find_recordings
@@ -202,7 +202,7 @@ class BidsSource(FolderSource):
         if ending_of(place.path) in EDF_ENDINGS:
             alone = place_of(place.recording, place.path)
             return EdfRecording(alone, aliases=aliases, unit=unit, block_s=self.params.block_s)
-        files = files_of(place.path) if os.path.exists(place.path) else []
+        files = files_of(place.path) if is_there(place.path) else []
         return MneRecording(place, aliases, files, keeps_bad=True)
 
     def _file(self, path: str) -> BidsFile | None:
@@ -219,7 +219,7 @@ def _file_at(root: str, path: str) -> BidsFile | None:
 
 
 def _place(name: str, path: str, channels: Path | None) -> Place:
-    files = [path] if ending_of(path) in EDF_ENDINGS else files_of(path) if os.path.exists(path) else []
+    files = [path] if ending_of(path) in EDF_ENDINGS else files_of(path) if is_there(path) else []
     return place_of_files(name, path, [*files, *([] if channels is None else [str(channels)])])
 
 
@@ -237,6 +237,5 @@ def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
         data = regular_bytes(path)
         return data, channels_of(data, path)
     except (OSError, ConfigError) as error:
-        reraise_fault(error)
         reason = str(error).replace(str(path), "channels.tsv")
         raise Unusable(reason, permanent=False) from None

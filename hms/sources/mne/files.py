@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Sequence
 
+from hms.config.reading import is_file, is_folder, walked
+from hms.errors import reraise_fault
 from hms.sources.base import Place
 from hms.sources.formats import ending_of
 
@@ -28,7 +30,7 @@ def is_recording(path: str, names: Sequence[str]) -> bool:
     The data file of a BrainVision recording is not: its header is.
     """
     ending = ending_of(path)
-    if ending not in ENDINGS or (ending in FOLDERS) != os.path.isdir(path):
+    if ending not in ENDINGS or (ending in FOLDERS) != is_folder(path):
         return False
     stem = os.path.splitext(os.path.basename(path))[0].lower()
     headers = {f"{stem}.vhdr", f"{stem}.ahdr"}
@@ -42,8 +44,8 @@ _BESIDE = (".json", ".tsv", ".csv", ".csv_bi", ".rec", ".txt", ".edf", ".bdf")
 
 def files_of(path: str) -> list[str]:
     """Return the files that a recording consists of: with its name, or named in its header."""
-    if os.path.isdir(path):
-        return sorted(os.path.join(base, name) for base, _, names in os.walk(path) for name in names)
+    if is_folder(path):
+        return sorted(os.path.join(base, name) for base, _, names in walked(path) for name in names)
     folder, name = os.path.split(path)
     stem = name[: len(name) - len(ending_of(name))].lower()
     beside = [other for other in os.listdir(folder or ".") if os.path.splitext(other)[0].lower() == stem]
@@ -53,7 +55,7 @@ def files_of(path: str) -> list[str]:
             header = file.read(1 << 16)
         named = [text.decode("utf-8", "replace").replace("\\", "/") for text in _NAMED_FILE.findall(header)]
         found |= {os.path.join(folder, os.path.basename(text).replace("$b", stem)) for text in named}
-    return sorted(file for file in found if os.path.isfile(file))
+    return sorted(file for file in found if is_file(file))
 
 
 def place_of_files(recording: str, path: str, files: Sequence[str]) -> Place:
@@ -63,7 +65,8 @@ def place_of_files(recording: str, path: str, files: Sequence[str]) -> Place:
     """
     try:
         stats = [os.stat(file) for file in (files or [path])]
-    except OSError:
+    except OSError as error:
+        reraise_fault(error)
         return Place(recording, path, None, None)
     time_ns = sum(status.st_mtime_ns for status in stats) % 2**62
     return Place(recording, path, sum(status.st_size for status in stats), time_ns)

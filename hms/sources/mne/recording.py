@@ -105,8 +105,6 @@ def open_raw(path: str, cnt_format: str | None = None) -> Any:
         raise Unusable(f"a file of the recording is missing: '{name}'", permanent=False) from None
     except OSError as error:
         raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
-    except MemoryError:
-        raise
     except Exception as error:  # MNE and what it calls raise whatever a file leads to
         lacks_package = isinstance(error, ImportError) or "could not be imported" in str(error)
         raise Unusable(f"MNE cannot read it: {_told(error)}", permanent=not lacks_package) from None
@@ -337,8 +335,6 @@ class MneRecording:
                 found[order] = raw.get_data(np.asarray(places)[order], first, stop, verbose="error")
         except OSError as error:
             raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
-        except MemoryError:
-            raise
         except Exception as error:  # what a damaged file leads to in MNE
             raise Unusable(f"MNE cannot read its samples: {_told(error)}") from None
         found *= 1e6

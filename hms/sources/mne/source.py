@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from hms.config.reading import is_there
 from hms.registry import register
 from hms.sources.base import Place
 from hms.sources.edf import EdfRecording
@@ -101,7 +102,7 @@ class MneSource(FolderSource):
     def place(self, name: str) -> Place:
         """Return where a recording lies, with size and time of all its files."""
         path = self.found.files.get(name, os.path.join(self.root, "-"))
-        if ending_of(path) in EDF_ENDINGS or not os.path.exists(path):
+        if ending_of(path) in EDF_ENDINGS or not is_there(path):
             return place_of(name, path)
         return place_of_files(name, path, files_of(path))
 
@@ -110,7 +111,7 @@ class MneSource(FolderSource):
         aliases = dict(self.params.aliases)
         if ending_of(place.path) in EDF_ENDINGS:
             return EdfRecording(place, aliases=aliases, unit=self.params.unit, block_s=self.params.block_s)
-        files = files_of(place.path) if os.path.exists(place.path) else []
+        files = files_of(place.path) if is_there(place.path) else []
         return MneRecording(
             place,
             aliases,

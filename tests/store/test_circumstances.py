@@ -20,10 +20,11 @@ import pytest
 from conftest import ROOT, Prepared, tree_bytes
 
 import hms
+from hms.config.reading import is_file, is_folder, is_there, names_in, walked
 from hms.engine import runner, space
 from hms.engine.export import export_run
 from hms.engine.verify import verify
-from hms.errors import ConfigError, StorageError, Unusable, machine_fault
+from hms.errors import ConfigError, ManifestError, StorageError, Unusable, machine_fault
 from hms.results.run import Run
 from hms.sources import files as source_files
 from hms.store import files, links, locks
@@ -65,6 +66,38 @@ def test_a_fault_behind_another_error_is_found() -> None:
     hidden = Unusable("the file is damaged")
     hidden.__context__, hidden.__suppress_context__ = MemoryError(), True  # as ``from None`` leaves it
     assert machine_fault(hidden) == "memory ran out"
+
+
+@pytest.mark.parametrize("finding", [ConfigError, ManifestError, Unusable])
+@pytest.mark.parametrize(
+    ("number", "raised"), [(errno.EIO, OSError), (errno.EMFILE, OSError), (errno.ENOENT, None)]
+)
+def test_a_finding_cannot_be_made_of_a_fault_of_the_machine(
+    finding: type[Exception], number: int, raised: type[Exception] | None
+) -> None:
+    """Whoever handles an OSError says what is wrong with a file; where the machine failed, that is raised."""
+    with pytest.raises(raised or finding):  # noqa: PT012 - as readers do it
+        try:
+            raise OSError(number, os.strerror(number), "a file")
+        except OSError:
+            raise finding("the file is damaged") from None
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.EMFILE, errno.ENOMEM])
+def test_a_look_at_a_path_raises_what_the_machine_failed_at(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    assert [is_there(tmp_path), is_folder(tmp_path), is_file(tmp_path)] == [True, True, False]
+    assert [is_there(tmp_path / "no"), is_folder("a\0b"), names_in(tmp_path / "no")] == [False, False, []]
+
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    for name, look in [("stat", is_there), ("stat", is_folder), ("listdir", names_in), ("scandir", walked)]:
+        with monkeypatch.context() as patch:
+            patch.setattr(os, name, fail)
+            with pytest.raises(OSError, match=os.strerror(number)):
+                list(look(tmp_path))  # type: ignore[arg-type, operator]
 
 
 def failing(monkeypatch: pytest.MonkeyPatch, victims: list[str], error: Exception, times: int) -> list[str]:

@@ -22,7 +22,7 @@ from small_sets import write_set
 
 import hms.engine.runner
 from hms.competition import VOTE_COLUMNS
-from hms.errors import ConfigError
+from hms.errors import ConfigError, StorageError
 from hms.results.run import find_run
 from hms.store.folders import StageFolder
 from hms.sweep.leaderboard import Leaderboard, Row, make_leaderboard, told_apart
@@ -205,21 +205,36 @@ def test_every_member_failing_still_ends_in_a_table(multirun: Callable[..., Any]
     assert b"No member has a score" in (sweep_folder(outputs) / "leaderboard.html").read_bytes()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("error", "code", "told"),
+    [
+        (RuntimeError("no luck"), 1, "RuntimeError: no luck"),
+        (StorageError("the disk is full"), 4, "the disk is full"),
+        (MemoryError("no room"), 4, "MemoryError: no room"),
+    ],
+    ids=repr,
+)
 def test_a_member_that_fails_at_work_is_a_row(
-    multirun: Callable[..., Any], outputs: Path, monkeypatch: pytest.MonkeyPatch
+    multirun: Callable[..., Any],
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    code: int,
+    told: str,
 ) -> None:
-    """An error of any kind inside one member does not end the sweep."""
+    """An error of any kind inside one member does not end the sweep; the code says whose it was."""
     real = hms.engine.runner.run
 
     def run(cfg: Any) -> Any:
         if cfg.weight.kind == "log":
-            raise RuntimeError("no luck")
+            raise error
         return real(cfg)
 
     monkeypatch.setattr(hms.engine.runner, "run", run)
-    assert multirun("weight=log,linear", TABLES).code == 1
+    assert multirun("weight=log,linear", TABLES).code == code
     rows = rows_of(outputs)
-    assert [row["error"] for row in rows] == ["", "RuntimeError: no luck"]
+    assert [row["error"] for row in rows] == ["", told]
 
 
 def test_an_interrupted_sweep_ends_as_if_it_had_not_been(

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hms.config.reading import is_folder
+from hms.config.reading import is_folder, walked
 from hms.engine.job import ChunkResult, Job, Task
 from hms.engine.workers import process_chunk
 from hms.errors import StorageError
@@ -78,7 +78,7 @@ def stamp_here() -> Stamp:
     known = versions()
     names = ("python", "hms", *NUMERIC)
     root = Path(__file__).resolve().parents[2]
-    files = sorted(root.rglob("*.py"))
+    files = sorted(Path(base, n) for base, _, names in walked(root) for n in names if n.endswith(".py"))
     content = b"".join(f"{f.relative_to(root).as_posix()}\0".encode() + f.read_bytes() for f in files)
     return Stamp(tuple((name, known[name]) for name in names), digest_bytes(content))
 

@@ -180,10 +180,10 @@ def files_of(root: Path, table: str) -> Files:
     status = looked_at(path)
     if status is None or not stat.S_ISREG(status.st_mode):
         return Folder(path)
-    return _archive(path, table, status.st_size, status.st_mtime_ns)
+    return _archive(path, table, (status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns))
 
 
 @lru_cache(maxsize=4)
-def _archive(path: str, table: str, size: int, mtime_ns: int) -> Archive:
+def _archive(path: str, table: str, state: tuple[int, ...]) -> Archive:
     """Return an archive whose table of contents was read once, as long as the file stays the same."""
     return Archive(path, table)

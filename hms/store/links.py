@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Literal, get_args
 
-from hms.errors import StorageError
+from hms.errors import StorageError, reraise_fault
 from hms.store.files import TEMPORARY, make_folder, storage_error, sync_folder
 
 Way = Literal["symlink", "hardlink", "copy"]
@@ -56,6 +56,7 @@ def _try(probe: Path, way: Way) -> str:
         _MAKE[way](str(probe), name)
         os.unlink(name)
     except OSError as error:
+        reraise_fault(error)  # says nothing of what works there
         return error.strerror or str(error)
     return ""
 

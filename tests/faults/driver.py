@@ -208,12 +208,12 @@ class Sweep:
     Parameters
     ----------
     work : folder to work in
-    is_full : whether every call fails in turn, and all is read again after each; otherwise one call of
-        each kind in each scene, the n-th, n = 1, 2, 3, 5, 8 ... from one to the next
+    stride : every so-manyth call of a kind fails in turn, and all is read again after each; None: one call
+        of each kind in each scene, the n-th, n = 1, 2, 3, 5, 8 ... from one to the next
     """
 
-    def __init__(self, work: Path, *, is_full: bool) -> None:
-        self.work, self.is_full, self.turn = work, is_full, 0
+    def __init__(self, work: Path, *, stride: int | None) -> None:
+        self.work, self.stride, self.turn = work, stride, 0
         self.outputs, self.data, self.exported = work / "outputs", work / "data", work / "exported"
         self.found = Found()
 
@@ -235,7 +235,7 @@ class Sweep:
 
     def run(self, scene: Scene) -> None:
         """Let the scene's command meet its faults."""
-        if not self.is_full:
+        if self.stride is None:
             self._run_few(scene)
             return
         for below in scene.below:
@@ -267,7 +267,7 @@ class Sweep:
     def _count_up(
         self, scene: Scene, kind: str, errors: tuple[int, ...], below: Path, *, lasting: bool
     ) -> None:
-        for n in itertools.count(1):
+        for n in itertools.count(1, self.stride or 1):
             if not self._meets(scene, Fault(kind, n, errors[n % len(errors)], below, lasting)):
                 return
             self._counted(kind, errors, below, lasting=lasting)
@@ -343,7 +343,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
     assert command("verify", hash_one, "--repair")() == 0
 
     def verified(run: str = hash_one) -> None:
-        if sweep.is_full:
+        if sweep.stride is not None:
             called(command("verify", run))
 
     def finishes(ended: Ended) -> None:
@@ -356,13 +356,13 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
 
         def check(ended: Ended) -> None:
             assert snapshot(outputs) == before, "a look changed something"
-            if sweep.is_full:
+            if sweep.stride is not None:
                 called(command(*arguments))
 
         return check
 
     def repaired(ended: Ended) -> None:
-        if ended.code == 0 and not sweep.is_full:
+        if ended.code == 0 and sweep.stride is None:
             assert run_bytes(outputs) == reference, "repaired to other bytes"
             return
         again = forked(work, command("verify", hash_one, "--repair"))
@@ -378,7 +378,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         called(command("gc", "--yes"))
         verified()
         assert run_bytes(outputs) == reference
-        assert not sweep.is_full or "0 folders and 0 files" in called(command("gc")).out
+        assert sweep.stride is None or "0 folders and 0 files" in called(command("gc")).out
 
     def forgotten(ended: Ended) -> None:
         if (outputs / hash_two / "manifest.json").exists():
@@ -438,14 +438,19 @@ def flip(path: Path) -> None:
     os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
 
 
+def stride_of(how: str) -> int | None:
+    """Return how far apart the calls are that fail: ``all``, ``few``, or a number."""
+    return {"all": 1, "few": None}[how] if how.isalpha() else int(how)
+
+
 def main() -> None:
-    """Sweep the scenes named; arguments: folder of recordings, folder to work in, few or all, scenes."""
+    """Sweep the scenes named; arguments: folder of recordings, folder to work in, `stride_of`, scenes."""
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
     root, work, how, *names = [text for text in sys.argv[1:] if text != "-v"]
     place = Path(work)
     shutil.copytree(root, place / "data")
-    sweep = Sweep(place, is_full=how == "all")
+    sweep = Sweep(place, stride=stride_of(how))
     known = scenes(sweep)
     for name in names or known:
         sweep.run(known[name])

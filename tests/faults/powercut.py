@@ -183,7 +183,7 @@ def cut_everywhere(sweep: Sweep, scene: driver.Scene, below: Path) -> dict[str, 
             digest = hashlib.sha256(repr(sorted(state.items())).encode()).hexdigest()
             if digest not in seen:
                 seen.add(digest)
-                if not sweep.is_full and len(seen) % FEW != 1:
+                if len(seen) % (sweep.stride or FEW) != 1 % (sweep.stride or FEW):
                     continue
                 n_opened += 1
                 problem = opened(sweep, scene, below, state)
@@ -258,7 +258,7 @@ def main() -> None:
     root, work, how, *names = [text for text in sys.argv[1:] if text != "-v"]
     place = Path(work)
     shutil.copytree(root, place / "data")
-    sweep = Sweep(place, is_full=how == "all")
+    sweep = Sweep(place, stride=driver.stride_of(how))
     known = scenes(sweep)
     found = {}
     for name in names:

@@ -47,8 +47,8 @@ SKIP = "bad_acq_skip"
 EXACT_UV = 4_096.0
 """An offset above this is taken off before samples become float32, which is 2.5e-4 µV off there."""
 
-Stamp = tuple[tuple[str, int, int, int], ...]
-"""Path, inode, size and time of each file of a recording."""
+Stamp = tuple[tuple[str, int, int, int, int], ...]
+"""Path, inode, size and times of each file of a recording."""
 
 
 def import_mne() -> Any:
@@ -187,9 +187,11 @@ class MneRecording:
     def _opened(self) -> tuple[Any, Unusable | None]:
         """MNE's view of it, or why there is none; opened when it is first needed."""
         try:
-            return open_raw(self._path, self._cnt_format), None
-        except Unusable as reason:
-            return None, reason
+            raw, reason = open_raw(self._path, self._cnt_format), None
+        except Unusable as error:
+            raw, reason = None, error
+        self._check_unchanged()  # what MNE says of other files is nothing of this recording
+        return raw, reason
 
     @property
     def raw(self) -> Any:
@@ -284,7 +286,7 @@ class MneRecording:
             stats = [(path, os.stat(path)) for path in self._files]
         except OSError as error:
             raise Unusable(f"a file of the recording is missing: {error.strerror}", permanent=False) from None
-        return tuple((path, s.st_ino, s.st_size, s.st_mtime_ns) for path, s in stats)
+        return tuple((path, s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in stats)
 
     def _check_unchanged(self) -> None:
         if self._stamped() != self._stamp:
@@ -336,6 +338,7 @@ class MneRecording:
         except OSError as error:
             raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
         except Exception as error:  # what a damaged file leads to in MNE
+            self._check_unchanged()
             raise Unusable(f"MNE cannot read its samples: {_told(error)}") from None
         found *= 1e6
         return found

@@ -205,6 +205,7 @@ class At:
                 self.do()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("contents", "name"), [(name, name) for name in KINDS], indirect=["contents"])
 def test_a_recording_that_is_replaced_while_it_is_read_is_never_told_under_the_digest_of_another(
     contents: list[dict[str, bytes]], name: str, tmp_path: Path

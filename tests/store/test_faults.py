@@ -29,10 +29,13 @@ SCENES = [
 ]  # fmt: skip
 CUTS = [["run"], ["again"], ["repair"], ["gc"], ["rm"], ["export"]]
 
-pytestmark = pytest.mark.skipif(
-    COMPILER is None or sys.platform != "linux",
-    reason="no C compiler, or no Linux: failing calls and power cuts are NOT tested",
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(
+        COMPILER is None or sys.platform != "linux",
+        reason="no C compiler, or no Linux: failing calls and power cuts are NOT tested",
+    ),
+]
 
 
 def together(scenes: list[list[str]]) -> list[list[str]]:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -532,14 +533,38 @@ def test_streams_that_are_closed_or_full_end_no_run_with_a_traceback(
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
 
-STEPS = 25
+def script() -> str:
+    """Return the program that an installer writes for the command ``hms``."""
+    with open(ROOT / "pyproject.toml", "rb") as file:
+        module, _, function = tomllib.load(file)["project"]["scripts"]["hms"].partition(":")
+    return f"from {module} import {function}\nif __name__ == '__main__':\n    sys.exit({function}())\n"
+
+
+WORKS = ["data=kaggle", "data.root={root}", "outputs_dir={outputs}", "n_jobs=2"]
+MODULE = "runpy.run_module('hms', run_name='__main__', alter_sys=True)\n"
+PROGRAMS = {
+    "run.py": (Path(RUN).read_text(), WORKS, 25),
+    "hms run": (script(), ["run", *WORKS], 8),
+    "hms ls": (script(), ["--outputs", "{outputs}", "ls"], 5),
+    "python -m hms": (MODULE, ["help", "cwt.hop"], 5),
+}
+"""Program, its arguments, and at how many tenths of a second it is interrupted."""
 
 
 @pytest.mark.slow
-def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(small_set: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(
+    small_set: Path, tmp_path: Path, name: str
+) -> None:
     """Sent to the whole group of processes, as a terminal does."""
-    ends = [_interrupted(small_set, tmp_path / f"{number}", 0.1 * number) for number in range(STEPS)]
-    assert sum(code == 130 for code, _ in ends) >= STEPS // 3
+    text, typed, steps = PROGRAMS[name]
+    program = tmp_path / "program.py"
+    program.write_text(f"import runpy, sys; print('begun', file=sys.stderr, flush=True)\n{text}")
+    ends = []
+    for number in range(steps):
+        arguments = [word.format(root=small_set, outputs=tmp_path / f"o{number}") for word in typed]
+        ends.append(_interrupted([str(program), *arguments], 0.1 * number))
+    assert sum(code == 130 for code, _ in ends) >= steps // 3
     for code, err in ends:
         assert code in (0, 130), err
         if code == 130:
@@ -548,14 +573,10 @@ def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(small_set: 
             assert "Error" not in err, err
 
 
-def _interrupted(root: Path, outputs: Path, after_s: float) -> tuple[int, str]:
-    """Run in a group of its own, interrupt it so long after run.py begins, and return how it ended."""
-    program = outputs.parent / f"{outputs.name}.py"
-    first = "import sys; print('begun', file=sys.stderr, flush=True)\n"
-    program.write_text(first + Path(RUN).read_text())
-    arguments = ["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=2"]
+def _interrupted(command: list[str], after_s: float) -> tuple[int, str]:
+    """Run in a group of its own, interrupt it so long after the program begins, and return how it ended."""
     process = subprocess.Popen(
-        [sys.executable, "-u", str(program), *arguments],
+        [sys.executable, "-u", *command],
         stderr=subprocess.PIPE,
         stdout=subprocess.DEVNULL,
         text=True,
@@ -564,7 +585,7 @@ def _interrupted(root: Path, outputs: Path, after_s: float) -> tuple[int, str]:
     )
     assert process.stderr is not None
     assert process.stderr.readline() == "begun\n"
-    time.sleep(0.01)  # until the statement after it
+    time.sleep(0.02)  # until the statement after it
     began = time.monotonic()
     while time.monotonic() - began < after_s and process.poll() is None:
         time.sleep(0.005)

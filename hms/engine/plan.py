@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.config.identity import digest_of
+from hms.config.reading import is_file
 from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Work, item_key
 from hms.labels.items import keeps_unlabelled
@@ -350,7 +351,7 @@ def _watched(cfg: Config, source: Source) -> dict[str, str] | None:
     texts = {text for text in _texts(cfg.to_dict()) if text and len(text) < LONGEST_PATH and "\0" not in text}
     paths = (os.path.join(base, os.path.expanduser(text)) for text in texts for base in ("", source.root))
     try:
-        return {place: stamp(place) for place in (*places, *(path for path in paths if os.path.isfile(path)))}
+        return {place: stamp(place) for place in (*places, *(path for path in paths if is_file(path)))}
     except OSError:  # whoever reads it says what is wrong
         return None
 

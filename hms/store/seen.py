@@ -18,6 +18,7 @@ from stat import S_ISDIR
 from typing import Any
 
 from hms.config.identity import digest_of
+from hms.config.reading import walked
 from hms.errors import StorageError
 from hms.registry import ENTRY_POINTS
 from hms.store.files import commit_files, digest_bytes
@@ -96,7 +97,7 @@ def code_stamp() -> str:
     """Return the digest of names, sizes and times of the source of hms."""
     home = str(Path(__file__).parents[1])
     found: Listing = {}
-    for base, folders, _ in os.walk(home):
+    for base, folders, _ in walked(home):
         folders[:] = [name for name in folders if name != "__pycache__"]
         found |= {f"{base}/{name}": values for name, values in listing(base).items() if name.endswith(".py")}
     return stamp_of(found)

@@ -9,12 +9,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from clusters import STAGES, cluster, environment, finish, paced_plugin, start, tree, wait_for
 from conftest import ROOT, Prepared
 
 import hms
@@ -23,111 +23,19 @@ from hms.engine.pools.dask import Dask, open_dask
 from hms.engine.pools.remote import Shared, check_worker, stamp_here
 from hms.errors import ConfigError
 from hms.results.run import Run
+from hms.store.folders import StageFolder
 
 pytestmark = pytest.mark.slow
 
 pytest.importorskip("distributed", reason="distributed is not installed: engines beyond loky are NOT tested")
 
-STAGES = "stages=[scalograms,waveforms,labels,splits]"
 Command = Callable[..., Prepared]
-
-PLUGIN = '''
-import os, pathlib, signal, time
-from hms.registry import register
-from hms.signal.scaling import Log1pPercentile, log1p_percentile
-
-@register("scaling", "paced", Log1pPercentile)
-def paced(power, params):
-    """Take a while; kill the worker once, or always on one recording."""
-    time.sleep(float(os.environ.get("HMS_TEST_PAUSE", "0")))
-    marker = pathlib.Path(os.environ.get("HMS_TEST_MARKER", "/nowhere"))
-    if marker.parent.is_dir() and not marker.exists():
-        marker.write_text("x")
-        os.kill(os.getpid(), signal.SIGKILL)
-    victim = os.environ.get("HMS_TEST_VICTIM")
-    if victim and abs(float(power.sum()) / float(victim) - 1) < 1e-6:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return log1p_percentile(power, params)
-'''
 
 
 @pytest.fixture
 def paced(tmp_path: Path) -> list[str]:
     """Return overrides that choose a scaling which takes a while and can kill its worker."""
-    folder = tmp_path / "plugin"
-    (folder / "conf/scaling").mkdir(parents=True)
-    (folder / "paced_scaling.py").write_text(PLUGIN)
-    (folder / "conf/scaling/paced.yaml").write_text("kind: paced\nlow_percent: 1\nhigh_percent: 99\n")
-    return ["plugins=[paced_scaling]", "scaling=paced", "--config-dir", str(folder / "conf")]
-
-
-def environment(tmp_path: Path, **more: str) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'plugin'}{os.pathsep}{ROOT}", **more}
-
-
-def start(root: Path, outputs: Path, *overrides: str, env: dict[str, str]) -> subprocess.Popen[str]:
-    arguments = [
-        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
-        STAGES, *overrides,
-    ]  # fmt: skip
-    return subprocess.Popen(
-        arguments, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
-
-
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=240)
-    return process.returncode, err
-
-
-def tree(run: Path) -> dict[str, bytes]:
-    files = (path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json")
-    return {str(path.relative_to(run)): path.read_bytes() for path in files}
-
-
-@contextmanager
-def cluster(
-    *options: str, env: dict[str, str], workers: int = 2
-) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
-    """Start a scheduler and workers on loopback; yield its address and all processes, the scheduler first."""
-    with ExitStack() as stack:
-        python = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-        arguments = [*python, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter"]
-        scheduler = subprocess.Popen(arguments, env=env, cwd="/", text=True, stderr=subprocess.PIPE)
-        processes = [scheduler]
-        stack.callback(_end, processes)
-        assert scheduler.stderr is not None
-        address = ""
-        for line in scheduler.stderr:
-            if found := re.search(r"Scheduler at: +(tcp://\S+)", line):
-                address = found[1]
-                break
-        worker = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-dashboard",
-        ]
-        for _ in range(workers):
-            processes.append(
-                subprocess.Popen(
-                    [*worker, *options, "--host", "127.0.0.1"],
-                    env=env,
-                    cwd="/",
-                    text=True,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-        yield address, processes
-
-
-def _end(processes: list[subprocess.Popen[str]]) -> None:
-    for process in processes:
-        process.kill()
-        process.communicate()
+    return paced_plugin(tmp_path / "plugin")
 
 
 @pytest.fixture(scope="module")
@@ -181,13 +89,6 @@ def test_a_recording_that_kills_every_worker_is_the_one_that_is_blamed(
 
 
 # --- what dies -----------------------------------------------------------------------------------
-
-
-def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
-    until = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < until, "nothing happened in time"
-        time.sleep(0.05)
 
 
 def has_begun(outputs: Path) -> Callable[[], bool]:
@@ -248,6 +149,19 @@ def test_a_killed_client_leaves_what_the_same_command_finishes(
         )
     assert code == 0, err
     assert len(hms.load(outputs=outputs).meta) == 10
+
+
+def test_two_clients_on_one_store_take_turns_and_compute_once(
+    small_set: Path, outputs: Path, tmp_path: Path, plain: Run
+) -> None:
+    env = environment(tmp_path)
+    with cluster("--no-nanny", env=env) as (address, _):
+        two = [start(small_set, outputs, "engine=dask", f"engine.address={address}", env=env) for _ in "ab"]
+        ended = [finish(process) for process in two]
+    assert [code for code, _ in ended] == [0, 0], ended
+    assert tree(outputs / "latest") == tree(plain.path)
+    (folder,) = outputs.glob("store/scalograms-*")
+    assert StageFolder(folder).load().computed == 10
 
 
 # --- what cannot work ----------------------------------------------------------------------------

@@ -151,10 +151,14 @@ class DaskWorkers:
     def _wait_for_a_worker(self) -> None:
         said = time.monotonic()
         while not self._threads():
+            self._check_waiting()
             if time.monotonic() - said > SAY_EVERY_S:
                 said = time.monotonic()
                 self.setting.say("waiting for the first worker")
             time.sleep(0.2)
+
+    def _check_waiting(self) -> None:
+        """Raise EngineError if no worker will come."""
 
     def _check_workers(self) -> None:
         with self._scheduler_errors():

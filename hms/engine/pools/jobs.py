@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+import subprocess
 import threading
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,8 +15,19 @@ from hms.registry import Params, PositiveFloat, PositiveInt, register
 
 __all__ = ["Jobs", "open_jobs"]
 
-LOOK_EVERY_S = 30.0
-"""Jobs end with their walltime and are not replaced by themselves (dask-jobqueue issues 611 and 691)."""
+LOOK_S = (2.0, 30.0)
+"""How long until jobs are looked at first, doubled each time up to the second.
+
+Jobs that end are not replaced by themselves (dask-jobqueue issues 611 and 691).
+"""
+
+GIVE_UP_AFTER = 3
+"""As often may each job end before any worker was there."""
+
+ASK_FOR_JOB = {"slurm": ("squeue", "--noheader", "--format=%A", "--jobs"), "pbs": ("qstat",)}
+"""Commands that, with a job's number, print it while the job waits or runs."""
+
+UNKNOWN_JOB = ("Invalid job id", "Unknown Job", "has finished")
 
 
 @dataclass(frozen=True)
@@ -56,12 +69,7 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
     """
     refuse_n_jobs(setting, "engine.jobs says how many jobs there are")
     distributed = import_distributed("slurm")
-    try:
-        import dask_jobqueue
-    except ImportError:
-        raise ConfigError(
-            "engine=slurm needs dask-jobqueue, which is not installed: pip install 'hms-eeg[slurm]'"
-        ) from None
+    dask_jobqueue = _import_jobqueue()
     cls = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[params.system]
     exports = [f"export {name}={value}" for name, value in KEEP_MEMORY.items()]
     chosen = {"queue": params.queue, "account": params.account, "walltime": params.walltime}
@@ -74,27 +82,103 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
             job_script_prologue=[*exports, *params.prologue],
             **{name: value for name, value in chosen.items() if value is not None},
         )
-        cluster.scale(jobs=params.jobs)
     except (OSError, RuntimeError, ValueError, TypeError) as error:
         raise ConfigError(f"engine=slurm: the cluster cannot be started: {error}") from None
-    return JobWorkers(distributed.Client(cluster), cluster, setting, jobs=params.jobs)
+    try:
+        cluster.scale(jobs=params.jobs)
+        cluster.sync(_settled, cluster)
+    except (OSError, RuntimeError) as error:
+        cluster.sync(_forget_unstarted, cluster)
+        cluster.close()
+        raise ConfigError(f"engine=slurm: no job can be handed in: {_said(error)}") from None
+    return JobWorkers(distributed.Client(cluster), cluster, setting, params)
+
+
+async def _settled(cluster: Any) -> None:
+    """Wait until all jobs are handed in; raise what the batch system says against one.
+
+    The cluster itself logs that and goes on; handed in once more, the job says it.
+    """
+    await cluster
+    for job in cluster.workers.values():
+        if job.job_id is None:
+            await job.start()
+
+
+async def _forget_unstarted(cluster: Any) -> None:
+    """Mark jobs that could not be handed in as failed, so that the cluster can be closed."""
+    from distributed.core import Status
+
+    for job in cluster.workers.values():
+        if job.job_id is None:
+            job.status = Status.failed
+
+
+def _said(error: Exception) -> str:
+    """Return what the batch system said, without the script that was handed in."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(line for line in lines if "error" in line.lower()) or lines[-1]
+
+
+def _import_jobqueue() -> Any:
+    """Return dask-jobqueue, without the handler that importing it installs: Ctrl-C would end with code 0."""
+    kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        import dask_jobqueue
+    except ImportError:
+        raise ConfigError(
+            "engine=slurm needs dask-jobqueue, which is not installed: pip install 'hms-eeg[slurm]'"
+        ) from None
+    if threading.current_thread() is threading.main_thread():
+        for number, handler in kept.items():
+            signal.signal(number, handler)
+    return dask_jobqueue
 
 
 class JobWorkers(DaskWorkers):
     """Workers whose jobs are asked for again when they end."""
 
-    def __init__(self, client: Any, cluster: Any, setting: Setting, *, jobs: int) -> None:
+    def __init__(self, client: Any, cluster: Any, setting: Setting, params: Jobs) -> None:
+        self._params, self._n_lost, self._trouble = params, 0, ""
         self._ended = threading.Event()
-        self._keeper = threading.Thread(target=self._keep, args=(cluster, jobs), daemon=True)
-        self._keeper.start()
+        threading.Thread(target=self._keep, args=(cluster,), daemon=True).start()
         super().__init__(client, cluster, setting)
 
-    def _keep(self, cluster: Any, jobs: int) -> None:
-        while not self._ended.wait(LOOK_EVERY_S):
+    def _keep(self, cluster: Any) -> None:
+        """Hand in a job again for each that ended, until the pool is closed."""
+        pause, longest = LOOK_S
+        while not self._ended.wait(pause):
+            pause = min(2 * pause, longest)
             try:
-                cluster.scale(jobs=jobs)
-            except (OSError, RuntimeError, EngineError):
-                return
+                there = {worker["name"] for worker in cluster.scheduler_info["workers"].values()}
+                absent = {
+                    name: job.job_id for name, job in dict(cluster.workers).items() if name not in there
+                }
+                gone = [name for name, number in absent.items() if not self._is_known(number)]
+                self._n_lost += len(gone)
+                if gone:
+                    cluster.sync(cluster.scale_down, gone)
+                cluster.scale(jobs=self._params.jobs)
+                cluster.sync(_settled, cluster)
+            except (OSError, RuntimeError) as error:
+                self._trouble = _said(error)
+
+    def _is_known(self, number: str) -> bool:
+        """Tell whether a job waits or runs; where the batch system does not answer, it does."""
+        command = [*ASK_FOR_JOB[self._params.system], str(number)]
+        answer = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        if answer.returncode:
+            return not any(text in answer.stderr for text in UNKNOWN_JOB)
+        return str(number) in answer.stdout
+
+    def _check_waiting(self) -> None:
+        if self._trouble:
+            raise EngineError(f"engine=slurm: no further job can be handed in: {self._trouble}")
+        if self._n_lost >= GIVE_UP_AFTER * self._params.jobs:
+            raise EngineError(
+                f"engine=slurm: {self._n_lost} jobs ended before a worker was there; what they printed is in "
+                "the batch system's files (slurm-*.out), and engine.prologue has what they run first"
+            )
 
     def close(self) -> None:
         """Leave the cluster and cancel its jobs."""

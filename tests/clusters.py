@@ -1,0 +1,203 @@
+"""Clusters on loopback: Dask's scheduler and workers, and a SLURM of one machine; runs that go on them."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from conftest import ROOT
+
+STAGES = "stages=[scalograms,waveforms,labels,splits]"
+
+PLUGIN = '''
+import os, pathlib, signal, time
+from hms.registry import register
+from hms.signal.scaling import Log1pPercentile, log1p_percentile
+
+@register("scaling", "paced", Log1pPercentile)
+def paced(power, params):
+    """Take a while; kill the worker once, or always on one recording."""
+    time.sleep(float(os.environ.get("HMS_TEST_PAUSE", "0")))
+    marker = pathlib.Path(os.environ.get("HMS_TEST_MARKER", "/nowhere"))
+    if marker.parent.is_dir() and not marker.exists():
+        marker.write_text("x")
+        os.kill(os.getpid(), signal.SIGKILL)
+    victim = os.environ.get("HMS_TEST_VICTIM")
+    if victim and abs(float(power.sum()) / float(victim) - 1) < 1e-6:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return log1p_percentile(power, params)
+'''
+
+
+def paced_plugin(folder: Path) -> list[str]:
+    """Write the plugin; return overrides for a scaling that takes a while and can kill its worker."""
+    (folder / "conf/scaling").mkdir(parents=True)
+    (folder / "paced_scaling.py").write_text(PLUGIN)
+    (folder / "conf/scaling/paced.yaml").write_text("kind: paced\nlow_percent: 1\nhigh_percent: 99\n")
+    return ["plugins=[paced_scaling]", "scaling=paced", "--config-dir", str(folder / "conf")]
+
+
+def environment(tmp_path: Path, **more: str) -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": f"{tmp_path / 'plugin'}{os.pathsep}{ROOT}", **more}
+
+
+def start(root: Path, outputs: Path, *overrides: str, env: dict[str, str]) -> subprocess.Popen[str]:
+    arguments = [
+        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
+        STAGES, *overrides,
+    ]  # fmt: skip
+    return subprocess.Popen(
+        arguments, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
+    _, err = process.communicate(timeout=240)
+    return process.returncode, err
+
+
+def tree(run: Path) -> dict[str, bytes]:
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until, "nothing happened in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def cluster(
+    *options: str, env: dict[str, str], workers: int = 2
+) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
+    """Start a scheduler and workers on loopback; yield its address and all processes, the scheduler first."""
+    with ExitStack() as stack:
+        python = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
+        arguments = [*python, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter"]
+        scheduler = subprocess.Popen(arguments, env=env, cwd="/", text=True, stderr=subprocess.PIPE)
+        processes = [scheduler]
+        stack.callback(_end, processes)
+        assert scheduler.stderr is not None
+        address = ""
+        for line in scheduler.stderr:
+            if found := re.search(r"Scheduler at: +(tcp://\S+)", line):
+                address = found[1]
+                break
+        worker = [
+            sys.executable,
+            "-m",
+            "distributed.cli.dask_worker",
+            address,
+            "--nthreads",
+            "1",
+            "--no-dashboard",
+        ]
+        for _ in range(workers):
+            processes.append(
+                subprocess.Popen(
+                    [*worker, *options, "--host", "127.0.0.1"],
+                    env=env,
+                    cwd="/",
+                    text=True,
+                    stderr=subprocess.DEVNULL,
+                )
+            )
+        yield address, processes
+
+
+def _end(processes: list[subprocess.Popen[str]]) -> None:
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+SLURM_CONF = """\
+ClusterName=loopback
+SlurmctldHost={host}(127.0.0.1)
+SlurmUser=root
+SlurmdUser=root
+AuthType=auth/munge
+AuthInfo=socket={folder}/munge.socket
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+ReturnToService=2
+SlurmctldPort={ports[0]}
+SlurmdPort={ports[1]}
+StateSaveLocation={folder}/state
+SlurmdSpoolDir={folder}/spool
+SlurmctldPidFile={folder}/slurmctld.pid
+SlurmdPidFile={folder}/slurmd.pid
+SlurmctldLogFile={folder}/slurmctld.log
+SlurmdLogFile={folder}/slurmd.log
+KillWait=2
+JobRequeue=1
+NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN
+PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP
+"""
+
+
+def why_no_slurm() -> str | None:
+    """Return why SLURM cannot be started here, or None."""
+    missing = [name for name in ("slurmctld", "slurmd", "munged", "sbatch") if shutil.which(name) is None]
+    if missing:
+        return f"{', '.join(missing)} not installed (apt-get install slurm-wlm munge)"
+    return None if os.geteuid() == 0 else "its daemons need root"
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[dict[str, str]]:
+    """Start SLURM on loopback, with its own keys, ports and files; yield the environment that reaches it."""
+    for name in ("state", "spool"):
+        (folder / name).mkdir(parents=True)
+    folder.chmod(0o700)
+    (folder / "key").write_bytes(os.urandom(1024))
+    (folder / "key").chmod(0o600)
+    conf = folder / "slurm.conf"
+    conf.write_text(SLURM_CONF.format(host=socket.gethostname(), folder=folder, ports=_free_ports(2)))
+    env = {"SLURM_CONF": str(conf)}
+    own = [f"--{name}={folder}/{file}" for name, file in
+           (("socket", "munge.socket"), ("key-file", "key"), ("pid-file", "munge.pid"),
+            ("log-file", "munge.log"), ("seed-file", "munge.seed"))]  # fmt: skip
+    with ExitStack() as stack:
+        processes: list[subprocess.Popen[str]] = []
+        stack.callback(_end, processes)
+        for command in (["munged", "--foreground", "--force", *own], ["slurmctld", "-D"], ["slurmd", "-D"]):
+            processes.append(
+                subprocess.Popen(
+                    command, env={**os.environ, **env}, text=True,
+                    stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+                )
+            )  # fmt: skip
+            wait_for(lambda: (folder / "munge.socket").exists())
+        wait_for(lambda: "idle" in _slurm(env, "sinfo", "--noheader", "--format=%T"))
+        assert _slurm(env, "srun", "--immediate=30", "echo", "ready") == "ready\n"
+        yield env
+
+
+def jobs_of(env: dict[str, str]) -> list[str]:
+    """Return the numbers of the jobs that wait or run."""
+    return _slurm(env, "squeue", "--noheader", "--format=%A").split()
+
+
+def _slurm(env: dict[str, str], *command: str) -> str:
+    return subprocess.run(command, env={**os.environ, **env}, capture_output=True, text=True).stdout
+
+
+def _free_ports(count: int) -> list[int]:
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.socket()) for _ in range(count)]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [each.getsockname()[1] for each in sockets]

@@ -1,0 +1,149 @@
+"""Workers that are jobs of a real SLURM, of one machine: the bytes of loky, and what a lost job costs."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+from clusters import (
+    STAGES,
+    environment,
+    finish,
+    jobs_of,
+    paced_plugin,
+    slurm,
+    start,
+    tree,
+    wait_for,
+    why_no_slurm,
+)
+
+import hms
+
+pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: engine=slurm is NOT tested")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(why_no_slurm() is not None, reason=f"NO SLURM, NOT tested: {why_no_slurm()}"),
+]
+
+SLURM = ("engine=slurm", "engine.interface=lo", "engine.memory=400MB", "engine.jobs=2")
+
+
+@pytest.fixture(scope="module")
+def batch_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    with ExitStack() as stack:
+        try:
+            env = stack.enter_context(slurm(tmp_path_factory.mktemp("slurm") / "own"))
+        except (AssertionError, OSError) as error:
+            pytest.skip(f"SLURM is installed and does not start here, NOT tested: {error}")
+        yield env
+
+
+@pytest.fixture
+def env(batch_system: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """Return the environment of a client that finds SLURM, with job scripts that find hms."""
+    return environment(tmp_path, **batch_system)
+
+
+def workers_of(address: str) -> list[int]:
+    """Return the processes of the workers that were started for a scheduler, whoever started them."""
+    done = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True)
+    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
+    return [int(pid) for pid, args in lines if address in args and "dask_worker" in args]
+
+
+def address_in(process: subprocess.Popen[str]) -> str:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if found := re.search(r"dask: scheduler (tcp://\S+),", line):
+            return found[1]
+    raise AssertionError("the run ended before it named its scheduler")
+
+
+def test_jobs_give_the_bytes_of_loky_and_are_gone_afterwards(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    code, err = finish(start(small_set, outputs, *SLURM, env=env))
+    assert code == 0, err
+    arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / 'plain'}", "n_jobs=1")
+    assert tree(outputs / "latest") == tree(hms.run(hms.compose(*arguments, STAGES)).path)
+    wait_for(lambda: jobs_of(env) == [])
+
+
+def test_a_killed_jobs_worker_costs_nothing(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    marker = tmp_path / "marker"
+    paced = paced_plugin(tmp_path / "plugin")
+    prologue = f"engine.prologue=['export HMS_TEST_MARKER={marker}']"
+    code, err = finish(start(small_set, outputs, *SLURM, prologue, *paced, env=env))
+    assert code == 0, err
+    assert marker.exists()
+    run = hms.load(outputs=outputs)
+    assert (len(run.meta), len(run.excluded)) == (10, 0)
+
+
+def test_ctrl_c_cancels_the_jobs(small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]) -> None:
+    paced = paced_plugin(tmp_path / "plugin")
+    pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
+    process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
+    address = address_in(process)
+    wait_for(lambda: len(workers_of(address)) > 0)
+    time.sleep(1.0)
+    os.killpg(process.pid, signal.SIGINT)
+    code, err = finish(process)
+    assert code == 130, err
+    assert "Traceback" not in err
+    wait_for(lambda: jobs_of(env) == [])
+
+
+def test_a_cancelled_job_is_asked_for_again(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    """Both are cancelled while they work, as at the end of their walltime; the run finishes all the same."""
+    paced = paced_plugin(tmp_path / "plugin")
+    pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
+    process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
+    address = address_in(process)
+    wait_for(lambda: len(workers_of(address)) > 0)
+    subprocess.run(["scancel", *jobs_of(env)], env={**os.environ, **env}, check=True)
+    code, err = finish(process)
+    assert code == 0, err
+    run = hms.load(outputs=outputs)
+    assert (len(run.meta), len(run.excluded)) == (10, 0)
+
+
+def test_a_queue_that_is_not_there_is_refused(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    code, err = finish(start(small_set, outputs, *SLURM, "engine.queue=nosuch", env=env))
+    assert code == 2, err
+    assert "no job can be handed in: sbatch: error: " in err
+    assert "invalid partition specified: nosuch" in err
+    assert "Traceback" not in err
+
+
+def test_jobs_that_end_before_their_worker_is_there_are_not_handed_in_for_ever(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    ends = "engine.prologue=['exit 1']"
+    code, err = finish(start(small_set, outputs, *SLURM, ends, env=env))
+    assert code == 4, err
+    assert "jobs ended before a worker was there" in err
+    assert "Traceback" not in err
+
+
+def test_a_batch_system_without_its_commands_is_refused(
+    small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
+) -> None:
+    code, err = finish(start(small_set, outputs, *SLURM, env={**env, "PATH": ""}))
+    assert code == 2, err
+    assert "sbatch" in err
+    assert "Traceback" not in err

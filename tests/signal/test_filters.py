@@ -9,13 +9,16 @@ from scipy import signal
 from hms import registry
 from hms.registry import PositiveFloat, lookup, register
 from hms.signal import filters
+from hms.signal.cwt import plan_cwt
 from hms.signal.filters import Butterworth, FilterParams, apply_filter, clip, design_filter, filter_reach_s
 from hms.signal.gaps import FillGaps
+from hms.signal.wavelets import Morlet
 
 SFREQ = 200.0
 GAPS = FillGaps("interpolate", hold_s=0.5, taper_s=2.0, order=0, fit_s=2.0, longest_s=0.2)
 BANDPASS = Butterworth("butterworth", 500.0, GAPS, low_hz=0.5, high_hz=20.0, order=4, notch_hz=None)
 NONE = FilterParams("none", None, GAPS)
+MORLET = Morlet("morlet", 0.5, 20.0, 12, 8, "amplitude", "float32", "fft", spacing="log", w0=5.4414)
 EDGE = 2400
 """Samples of 12 s, the context of the default filter."""
 
@@ -148,6 +151,34 @@ def test_12_s_of_context_leave_a_power_error_under_1e_4(offset_uv):
     near = filtered(eeg[:, 20_000 - EDGE : 22_000 + EDGE], BANDPASS)[:, EDGE:-EDGE]
     error = np.abs((near**2).sum(axis=1) - (truth**2).sum(axis=1)) / (truth**2).sum(axis=1)
     assert error.max() < 1e-4
+
+
+def slowest_row(eeg):
+    """Return the power of the filtered window at 0.5 Hz, all samples but the middle 10 s being context."""
+    n_context = (eeg.shape[1] - 2000) // 2
+    plan = plan_cwt(MORLET, sfreq=SFREQ, n_context=n_context, n_window=2000)
+    return plan.power(filtered(eeg, BANDPASS), tuple((i,) for i in range(len(eeg))))[:, 0].astype(np.float64)
+
+
+def share_beyond(seconds):
+    """Sum of magnitudes, on one side and after a time, of band-pass and 0.5 Hz wavelet together."""
+    freqs = np.fft.fftfreq(2**16, 1 / SFREQ)
+    gain = filters.butterworth(np.abs(freqs), BANDPASS, sfreq=SFREQ)
+    wavelet = np.where(freqs > 0, np.exp(-0.5 * (5.4414 * (freqs / 0.5 - 1)) ** 2), 0)
+    return np.abs(np.fft.ifft(gain * wavelet))[int(seconds * SFREQ) : 2**15].sum()
+
+
+@pytest.mark.parametrize("mains_uv", [0.0, 5000.0])
+def test_what_lies_beyond_12_s_moves_power_by_no_more_than_its_size_allows(mains_uv):
+    """At most 2.1e-6 of twice the largest magnitude, mains included, is added from either side."""
+    hum = mains_uv * np.sin(2 * np.pi * 60.3 * np.arange(14_000) / SFREQ)
+    eeg = (pink(4, 14_000, seed=3) + hum).astype(np.float32)
+    truth, near = slowest_row(eeg), slowest_row(eeg[:, 6000 - EDGE : -(6000 - EDGE)])
+    error = np.abs(near - truth).max(axis=1) / truth.max(axis=1)
+    added = 2 * share_beyond(12) * 2 * np.abs(eeg).max(axis=1) / np.sqrt(truth.max(axis=1))
+    assert share_beyond(12) == pytest.approx(2.1e-6, rel=0.05)
+    assert (error < 2 * added + added**2 + 1e-5).all()
+    assert (error > 1e-4).all() == (mains_uv > 0)
 
 
 def test_a_gain_for_a_shorter_recording_is_refused():

@@ -11,7 +11,6 @@ both draws and the real recordings do not point the other way. Typed again, noth
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -132,7 +131,8 @@ def main() -> None:
         table.to_csv(options.write / "options.csv", index=False)
         for suffix in ("csv", "html", "json"):
             source = outputs / "sweeps" / "study-to-report" / f"leaderboard.{suffix}"
-            shutil.copy(source, options.write / source.name)
+            text = source.read_text(encoding="utf-8").replace(f"{ROOT}/", "").replace(str(outputs), "outputs")
+            (options.write / source.name).write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -25,10 +25,11 @@ WIDTH = 1440
 
 
 def draw_recording(run: hms.Run) -> None:
-    """Draw the item of clear lateralised discharges with most votes that is of the best grade."""
-    items = run.qc[(run.qc["grade"] == "good") & (run.qc["item_id"].isin(run.labels.item_id))]
-    lpd = dict(zip(run.labels.item_id, run.labels.y_soft[:, 1] * run.labels.vote_sum, strict=True))
-    run.plot(max(items["item_id"], key=lpd.__getitem__)).savefig(IMAGES / "recording.png", dpi=100)
+    """Draw the good item of high confidence on which most experts agree that it has LPD."""
+    labels = run.labels
+    is_good = set(run.qc.loc[run.qc["grade"] == "good", "item_id"])
+    lpd = dict(zip(labels.item_id, labels.y_soft[:, 1] * labels.hc_mask, strict=True))
+    run.plot(max(sorted(is_good & set(lpd)), key=lpd.__getitem__)).savefig(IMAGES / "recording.png", dpi=100)
 
 
 def draw_report(page: Page, path: Path) -> None:
@@ -41,12 +42,12 @@ def draw_report(page: Page, path: Path) -> None:
     page.screenshot(IMAGES / "report.png")
     page.screenshot(IMAGES / "report-signals.png", selector="#signals")
     page.resize(WIDTH, 900)
-    page.run("document.querySelector('#recordings').scrollIntoView()")
+    page.run("document.querySelector('#examples').scrollIntoView()")
     page.screenshot(IMAGES / "report-recordings.png")
 
 
 def shrink(path: Path) -> None:
-    """Keep 256 colours of a picture, which is a third of its bytes."""
+    """Keep 256 colours of a picture of grey lines and scalograms, which is a third of its bytes."""
     from PIL import Image
 
     with Image.open(path) as picture:
@@ -62,7 +63,7 @@ def main() -> None:
     draw_recording(run)
     with browser() as page:
         draw_report(page, run.path / "qc" / "report.html")
-    for name in ("recording", "report", "report-phone", "report-recordings", "report-signals"):
+    for name in ("recording", "report-recordings"):
         shrink(IMAGES / f"{name}.png")
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from recordings import parse
+from recordings import competition_folder, parse
 
 import hms
 from hms.labels.intervals import mean_interval, paired_interval
@@ -180,14 +180,13 @@ def main() -> None:
     """Run the preparations, print the tables and write the results file."""
     options = parse(
         __doc__ or "",
-        root={"type": Path, "required": True},
+        root={"type": competition_folder, "required": True},
         network={"action": "store_true"},
         device={"default": "cpu"},
         epochs={"default": EPOCHS},
         out={"type": Path, "default": Path("competition-results.json")},
         only={"nargs": "+", "choices": list(PREPARATIONS), "default": list(PREPARATIONS)},
     )
-    options.root = options.root.resolve()
     runs = {name: prepared(options, PREPARATIONS[name]) for name in dict.fromkeys([FIRST, *options.only])}
     target = window_votes(runs[FIRST].config)
     table = scored(runs, target)

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 from threadpoolctl import threadpool_limits
-from votes import DIRICHLETS
 
 from hms.labels.intervals import REFITTED, effective_number, mean_interval, simultaneous_intervals
+from hms.sources.synthetic.votes import DIRICHLET
 from hms.training.metric import row_divergence
 
 PRIOR = np.array([0.20, 0.14, 0.12, 0.14, 0.18, 0.22])
@@ -95,7 +95,7 @@ def make_set(rng: np.random.Generator, n: int, uneven: bool, means: np.ndarray) 
     n_items = patient.size
     own = rng.choice(6, n, p=PRIOR)[patient]
     label = np.where(rng.random(n_items) < 0.65, own, rng.choice(6, n_items, p=PRIOR))
-    raw = rng.gamma(DIRICHLETS[label])
+    raw = rng.gamma(DIRICHLET[label])
     shares = raw / raw.sum(axis=1, keepdims=True)
     n_votes = np.where(rng.random(n_items) < 0.35, rng.integers(10, 21, n_items), 3)
     y = rng.multinomial(n_votes, shares) / n_votes[:, None]

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from recordings import parse
+from recordings import competition_folder, parse
 
 import hms
 from hms.competition import CHANNELS, SFREQ_HZ
@@ -61,7 +61,7 @@ def main() -> None:
     """Print a row for each recording, and the medians."""
     options = parse(
         __doc__ or "",
-        real={"type": Path, "nargs": "+", "required": True},
+        real={"type": competition_folder, "nargs": "+", "required": True},
         gaps={"type": int, "default": 30},
     )
     runs, rng = prepared(options.work), np.random.default_rng(0)

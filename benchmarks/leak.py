@@ -13,11 +13,10 @@ from __future__ import annotations
 
 import argparse
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from recordings import parse
+from recordings import competition_folder, parse
 
 import hms
 from hms.competition import SFREQ_HZ
@@ -101,7 +100,7 @@ def main() -> None:
     """Print the table."""
     options = parse(
         __doc__ or "",
-        root={"type": Path},
+        root={"type": competition_folder},
         recordings={"type": int, "default": 1200},
         patients={"type": int, "default": 150},
         seed={"type": int, "default": 0},

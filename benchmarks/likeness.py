@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from recordings import parse
+from recordings import competition_folder, parse
 from scipy.signal import butter, sosfiltfilt
 
 from hms.competition import CLASSES, EEG_CHANNELS, SFREQ_HZ, SUB_WINDOW_S, VOTE_COLUMNS
@@ -46,6 +46,7 @@ CATHODES = [EEG_CHANNELS.index(name) for chain in CHAINS for name in chain.split
 
 N_BLOCK = int(2 * SFREQ_HZ)
 FREQS = np.fft.rfftfreq(N_BLOCK, 1 / SFREQ_HZ)
+LEAST = 4
 PER_REAL = 20
 """Made-up recordings at most that stand against one real recording."""
 
@@ -246,13 +247,17 @@ def main() -> None:
     """Print the tables."""
     options = parse(
         __doc__ or "",
-        real={"type": Path, "nargs": "+", "required": True},
+        real={"type": competition_folder, "nargs": "+", "required": True},
         recordings={"type": int, "default": 300},
         patients={"type": int, "default": 120},
         seed={"type": int, "default": 0},
     )
-    made = look_at(made_up(options.work, options.recordings, options.patients, options.seed))
     real = together([look_at(folder) for folder in options.real])
+    if len(real.rows) < LEAST:
+        raise SystemExit(
+            f"{len(real.rows)} real recordings are too few to halve and to learn from; {LEAST} are needed"
+        )
+    made = look_at(made_up(options.work, options.recordings, options.patients, options.seed))
     is_tuning = np.arange(len(real.rows)) % 2 == 0
     halves = {
         "real, to tune on": real.of(np.flatnonzero(is_tuning)),

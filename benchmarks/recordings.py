@@ -5,18 +5,32 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-__all__ = ["make_linked", "make_recordings", "parse"]
+__all__ = ["competition_folder", "make_linked", "make_recordings", "parse"]
+
+
+def competition_folder(typed: str) -> Path:
+    """Return a folder in the competition's layout, as the ``type`` of an option, or refuse it in one line."""
+    folder = Path(typed)
+    if not (folder / "train.csv").is_file() or not (folder / "train_eegs").is_dir():
+        raise argparse.ArgumentTypeError(f"{typed} holds no train.csv beside a folder train_eegs")
+    return folder.resolve()
 
 
 def parse(about: str, **options: dict[str, Any]) -> argparse.Namespace:
-    """Return what was typed: ``--work``, the folder for data, which is made, and further options."""
+    """Return what was typed: ``--work``, the folder for data, which is made, and further options.
+
+    A configuration or table that is refused later ends the program with one line too.
+    """
+    sys.excepthook = _say_refusal
     parser = argparse.ArgumentParser(description=about.splitlines()[0])
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "hms-benchmarks")
     for name, settings in options.items():
@@ -24,6 +38,15 @@ def parse(about: str, **options: dict[str, Any]) -> argparse.Namespace:
     given = parser.parse_args()
     given.work.mkdir(parents=True, exist_ok=True)
     return given
+
+
+def _say_refusal(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    from hms.errors import ConfigError
+
+    if issubclass(kind, ConfigError):
+        print(f"{Path(sys.argv[0]).name}: error: {error}", file=sys.stderr)
+    else:
+        sys.__excepthook__(kind, error, trace)
 
 
 def make_recordings(work: Path, *, n_recordings: int, seed: int = 0) -> Path:

@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
-from recordings import parse
+from recordings import competition_folder, parse
 
 import hms
 from hms.labels.intervals import Interval, mean_interval, simultaneous_intervals
@@ -101,7 +101,7 @@ def main() -> None:
     """Run the sweeps, print the page's tables and write what they are made from."""
     options = parse(
         __doc__ or "",
-        real={"type": Path, "required": True},
+        real={"type": competition_folder, "required": True},
         recordings={"type": int, "default": 1200},
         patients={"type": int, "default": 150},
         write={"type": Path},
@@ -109,7 +109,7 @@ def main() -> None:
     size = [f"data.n_recordings={options.recordings}", f"data.n_patients={options.patients}"]
     n_real = pd.read_csv(options.real / "train.csv")["patient_id"].nunique()
     data = {name: [*size, "data.write_spectrograms=false", f"seed={seed}"] for name, seed in SEEDS.items()}
-    data[REAL] = ["data=kaggle", f"data.root={options.real.resolve()}", f"folds.n_splits={n_real}"]
+    data[REAL] = ["data=kaggle", f"data.root={options.real}", f"folds.n_splits={n_real}"]
     data[REAL] += ["sweep.objective=kl_all"]
     outputs = options.work / "study"
     found, names, lower = {}, [], []

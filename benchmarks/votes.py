@@ -31,18 +31,6 @@ THRESHOLD = 10
 LEAST = 1e-15
 """As the metric clips predictions."""
 
-DIRICHLETS = np.array(
-    [
-        [4.6, 0.8, 0.8, 0.5, 0.3, 0.7],
-        [0.3, 4.9, 0.2, 0.5, 0.1, 0.8],
-        [1.3, 0.5, 7.6, 0.05, 0.3, 0.95],
-        [0.7, 2.7, 0.06, 14.9, 1.4, 5.4],
-        [0.4, 0.4, 1.0, 0.8, 13.1, 4.7],
-        [0.2, 0.9, 0.6, 1.3, 1.8, 6.7],
-    ]
-)
-"""Shares of votes by consensus, fitted to 35,740 segments of IIIC-SPaRCNet."""
-
 
 @dataclass(frozen=True)
 class Votes:
@@ -83,20 +71,14 @@ def read_iiic(path: Path) -> Votes:
     return Votes(counts[rows].astype(np.int64), names[rows], f"{len(rows)} patterns of {path.name}")
 
 
-def draw_synthetic(n: int = 10_000, seed: int = 0) -> Votes:
-    """Draw votes as the embedded recordings do, every item another patient's."""
-    rng = np.random.default_rng(seed)
-    many = rng.random(n) < 0.35
-    prior = np.where(
-        many[:, None], [0.05, 0.17, 0.19, 0.13, 0.13, 0.33], [0.29, 0.12, 0.08, 0.145, 0.20, 0.165]
-    )
-    consensus = (rng.random((n, 1)) > prior.cumsum(axis=1)).sum(axis=1)
-    raw = rng.gamma(DIRICHLETS[np.minimum(consensus, 5)])
-    shares = np.where(many[:, None], raw, (raw / raw.sum(axis=1, keepdims=True)) ** 2)
-    few = rng.choice(np.arange(1, 8), n, p=[0.06, 0.04, 0.72, 0.06, 0.08, 0.03, 0.01])
-    totals = np.where(many, np.clip(np.rint(rng.normal(16, 4, n)), 10, 28), few).astype(int)
-    counts = rng.multinomial(totals, shares / shares.sum(axis=1, keepdims=True))
-    return Votes(counts, np.arange(n).astype(str), f"{n} items drawn")
+def draw_synthetic(n: int = 10_000, n_patients: int = 1141, seed: int = 0) -> Votes:
+    """Draw votes as the embedded recordings do: of each recording the row with most votes."""
+    from hms.sources.synthetic import draft_recordings
+
+    drafts = draft_recordings(n_recordings=n, n_patients=n_patients, seed=seed)
+    counts = [max((row.votes for row in draft.rows), key=sum) for draft in drafts]
+    patients = np.array([str(draft.patient.patient_id) for draft in drafts])
+    return Votes(np.array(counts), patients, f"{n} recordings drawn")
 
 
 # --- agreement and concentration -----------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib.util
 import json
 import re
@@ -10,11 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import conftest
 import numpy as np
 import pandas as pd
 import pytest
 from conftest import ROOT
 
+import hms
+from hms.errors import ConfigError
 from hms.training.baseline import fit_softmax
 
 
@@ -56,6 +60,19 @@ def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     assert float(found[1]) < 1e-6
     assert float(found[2]) < 5e-5
     assert "no accelerator was found: the goal on a GPU was not looked at" in printed
+
+
+def test_a_folder_without_votes_and_a_refused_configuration_are_said_in_one_line(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    shared = conftest.benchmark("recordings")
+    with pytest.raises(argparse.ArgumentTypeError, match=r"holds no train\.csv beside a folder train_eegs"):
+        shared.competition_folder(str(tmp_path))
+    with pytest.raises(ConfigError) as refused:
+        hms.compose("data.n_recordings=5", "data.n_patients=6")
+    shared._say_refusal(refused.type, refused.value, None)
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "n_patients 6 is more than n_recordings 5" in line
 
 
 @pytest.mark.slow

@@ -8,12 +8,13 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from conftest import Prepared, benchmark
 from small_sets import noise, write_set
 
 import hms
-from hms.competition import CLASSES
+from hms.competition import CLASSES, VOTE_COLUMNS
 from hms.errors import TooManyFailures
 from hms.labels.intervals import mean_interval, paired_interval
 from hms.report.baseline import baseline_cards
@@ -218,6 +219,22 @@ def test_folds_that_ignore_patients_look_better_than_they_are(embedded: Run):
     assert gap.high < 0
     *_, gap = found["logistic regression"]
     assert gap.value < 0
+
+
+@pytest.mark.slow
+def test_where_all_votes_are_of_one_class_model_and_prior_are_right(
+    own_set: Path, prepare: Callable[..., Run]
+) -> None:
+    """Five patients with votes for LPD alone: every item is used, and the divergence of either is 0."""
+    table = pd.read_csv(own_set / "train.csv")
+    total = table[list(VOTE_COLUMNS)].sum(axis=1)
+    table[list(VOTE_COLUMNS)] = 0
+    table.assign(lpd_vote=total).to_csv(own_set / "train.csv", index=False)
+    run = prepare(own_set, "stages=[labels,splits]", "baseline=logreg", "folds=stratified5")
+    metrics = json.loads(run.file("baseline/metrics.json").read_text())
+    assert run.labels.y_soft[:, 1].tolist() == [1.0] * 10
+    for name in ("model", "prior"):
+        assert metrics[name]["all"]["all"]["value"] == pytest.approx(0, abs=1e-6)
 
 
 def features_of(run: Run) -> np.ndarray:

@@ -1,10 +1,12 @@
 """Real recordings as carriers: how they are graded as they are, and what is found when planted in them.
 
 Called by ``quality.py --real DIR...``. A DIR holds train.csv and train_eegs, as the competition's
-data do, or files that MNE-Python reads (EDF, BDF, EEGLAB). Everything is planted in what is read,
-which then goes the run's own way. A plant of one electrode is found where a flag that names it is
-new at that electrode; intervals are Wilson's, and the count of carriers is the one to judge by, as
-the electrodes of one recording are not independent.
+data do, or files that MNE-Python reads (EDF, BDF, EEGLAB, BrainVision, Neuroelectrics), one folder a
+recorder. A carrier belongs to one of two halves, by the hash of its name: limits are set on the half
+*choose* and reported on the half *report*. Everything is planted in what is read, which then goes
+the run's own way. A plant of one electrode is found where a flag that names it is new at that
+electrode; intervals are Wilson's, and the count of carriers is the one to judge by, as the electrodes
+of one recording are not independent.
 """
 
 from __future__ import annotations
@@ -18,11 +20,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+import xxhash
 from numpy.typing import NDArray
-from references import is_clean
+from references import LOOKED_AT, is_clean, is_published_as_clean
 
 from hms.competition import CHANNELS, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.errors import Unusable
+from hms.quality.electrodes import NEIGHBOURS
 from hms.quality.grading import FLAGS
 from hms.quality.selection import wilson
 from hms.signal.montage import electrodes
@@ -38,14 +42,18 @@ Rng = np.random.Generator
 N_EEG = len(EEG_CHANNELS)
 READ_S, WINDOW_S, STEP_S = 12.0, 10.0, 8.0
 MOST_WINDOWS = 8
-SUFFIXES = (".edf", ".bdf", ".set", ".vhdr")
+SUFFIXES = (".edf", ".bdf", ".set", ".vhdr", ".nedf")
 FEWEST_ELECTRODES = 10
 ALIASES = {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6"}
 ELECTRODES_EACH = 4
 """Of plants that take long to tell apart by eye; muscle is planted at every electrode."""
 
 CLEAN_MARGIN = 1.25
-"""Times the most that clean windows reach: the limit that other recordings would set for muscle."""
+"""Times the most that clean windows of a half reach: the limit of muscle that it would set."""
+
+HALVES = ("choose", "report")
+FAINTEST_LINE = 0.01
+"""Share of a derivation's power from which on the steadiness of a line is looked at."""
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,17 @@ class Carrier:
     folder: str
     consensus: str
     eeg: Array
+
+    @property
+    def half(self) -> str:
+        """Whether limits may be set on it, or it reports what they do."""
+        return HALVES[xxhash.xxh3_64_intdigest(self.name.encode()) % 2]
+
+    def is_clean(self, start_s: float) -> bool:
+        """Return whether nothing but EEG, mains and heartbeats was seen in what is read for a window."""
+        if self.name in LOOKED_AT:
+            return is_clean(self.name, start_s - READ_S, start_s + WINDOW_S + READ_S)
+        return is_published_as_clean(self.name)
 
     @cached_property
     def starts_s(self) -> tuple[float, ...]:
@@ -152,11 +171,34 @@ def muscle(rms_uv: float, duty: float = 1.0) -> Callable[[Array, int, Rng], None
     return add
 
 
-def loose(eeg: Array, row: int, rng: Rng) -> None:
-    """Leave a third of the signal, with slow waves of 150 µV and mains of 50 µV."""
-    n = eeg.shape[1]
-    tone = np.sin(2 * np.pi * 60 * np.arange(n) / SFREQ_HZ)
-    eeg[row] = (0.3 * eeg[row] + 150 * noise(n, 0.3, 2, rng) + 50 * tone).astype(np.float32)
+def spread_muscle(rms_uv: float) -> Callable[[Array, int, Rng], None]:
+    """Add EMG whose spectrum falls above 40 Hz, and 40 % of the same to the electrodes beside."""
+
+    def add(eeg: Array, row: int, rng: Rng) -> None:
+        freqs = np.fft.rfftfreq(eeg.shape[1], 1 / SFREQ_HZ)
+        shape = freqs**2 / ((freqs**2 + 25**2) * (1 + (freqs / 60) ** 4))
+        emg = np.fft.irfft(np.fft.rfft(rng.standard_normal(eeg.shape[1])) * shape, n=eeg.shape[1])
+        emg *= rms_uv / emg.std()
+        eeg[row] += emg.astype(np.float32)
+        eeg[np.flatnonzero(NEIGHBOURS[row])] += (0.4 * emg).astype(np.float32)
+
+    return add
+
+
+def loose(left: float, slow_uv: float) -> Callable[[Array, int, Rng], None]:
+    """Leave a part of the signal, with slow waves and a third of their size of mains."""
+
+    def add(eeg: Array, row: int, rng: Rng) -> None:
+        n = eeg.shape[1]
+        mains = np.sin(2 * np.pi * 60 * np.arange(n) / SFREQ_HZ)
+        eeg[row] = (left * eeg[row] + slow_uv * (noise(n, 0.3, 2, rng) + mains / 3)).astype(np.float32)
+
+    return add
+
+
+def open_input(eeg: Array, row: int, rng: Rng) -> None:
+    """Leave nothing but noise of 5 µV, broad as an amplifier's."""
+    eeg[row] = (5 * rng.standard_normal(eeg.shape[1])).astype(np.float32)
 
 
 def movement(eeg: Array, row: int, rng: Rng) -> None:
@@ -177,24 +219,60 @@ def tone(freq_hz: float, peak_uv: float) -> Callable[[Array, int, Rng], None]:
     return add
 
 
-def common_drift(eeg: Array, row: int, rng: Rng) -> None:
-    """Add slow waves of 1,000 µV, 0.02 to 0.1 Hz, to all electrodes: the filter takes them out."""
-    eeg[:N_EEG] += (1000 * noise(eeg.shape[1], 0.02, 0.1, rng)).astype(np.float32)
-
-
 def own_drift(eeg: Array, row: int, rng: Rng) -> None:
     """Add slow waves of 150 µV, 0.6 to 1 Hz, to one electrode: the filter leaves them."""
     eeg[row] += (150 * noise(eeg.shape[1], 0.6, 1, rng)).astype(np.float32)
 
 
+def common_drift(peak_uv: float) -> Callable[[Array, Rng], None]:
+    """Add slow waves of 0.02 to 0.1 Hz to all electrodes."""
+
+    def add(eeg: Array, rng: Rng) -> None:
+        eeg[:N_EEG] += (peak_uv * noise(eeg.shape[1], 0.02, 0.1, rng)).astype(np.float32)
+
+    return add
+
+
+def offsets(most_uv: float) -> Callable[[Array, Rng], None]:
+    """Add to each electrode an offset of its own."""
+
+    def add(eeg: Array, rng: Rng) -> None:
+        eeg[:N_EEG] += (most_uv * rng.uniform(-1, 1, (N_EEG, 1))).astype(np.float32)
+
+    return add
+
+
+def mains(freq_hz: float, peak_uv: float) -> Callable[[Array, Rng], None]:
+    """Add mains to all electrodes, to each between half and all of the amplitude."""
+
+    def add(eeg: Array, rng: Rng) -> None:
+        wave = np.sin(2 * np.pi * freq_hz * np.arange(eeg.shape[1]) / SFREQ_HZ + rng.uniform(0, 2 * np.pi))
+        eeg[:N_EEG] += (peak_uv * rng.uniform(0.5, 1, (N_EEG, 1)) * wave).astype(np.float32)
+
+    return add
+
+
+LOOSE = ("isolated", "loud", "reversed")
 PLANTS = (
     *(Plant(f"muscle of {uv} µV RMS", ("muscle",), muscle(uv), everywhere=True) for uv in (10, 20, 45)),
     Plant("muscle of 45 µV, a third of the time", ("muscle",), muscle(45, 1 / 3)),
-    Plant("loose electrode", ("isolated", "loud", "reversed"), loose),
-    Plant("movement for 3 s", ("movement",), movement, of_item=True),
+    *(Plant(f"muscle of {uv} µV that neighbours share", ("muscle",), spread_muscle(uv)) for uv in (20, 45)),
+    Plant("loose electrode: a third, 150 µV of slow waves", LOOSE, loose(0.3, 150)),
+    Plant("loose electrode: half, 50 µV of slow waves", LOOSE, loose(0.5, 50)),
+    Plant("open input: noise of 5 µV", (*LOOSE, "faint"), open_input),
+    Plant("movement for 3 s, 200 µV", ("movement",), movement, of_item=True),
     Plant("hum of 20 Hz, 20 µV", ("hum",), tone(20, 20), of_item=True),
-    Plant("drift that the filter leaves", ("isolated", "loud", "reversed"), own_drift),
+    Plant("drift of 0.6 to 1 Hz, 150 µV, one electrode", LOOSE, own_drift),
 )
+
+HARMLESS = (
+    ("drift of 0.02 to 0.1 Hz in all electrodes, 1 mV", common_drift(1000)),
+    ("the same, 10 mV", common_drift(10_000)),
+    ("offsets of up to 50 mV, each electrode its own", offsets(50_000)),
+    ("mains of 60 Hz, up to 5 mV, each electrode its own", mains(60, 5000)),
+    ("mains of 50 Hz, up to 5 mV, each electrode its own", mains(50, 5000)),
+)
+"""What the filter takes out: it may change no grade."""
 
 
 # --- tables --------------------------------------------------------------------------------------
@@ -250,7 +328,6 @@ def print_plants(bench: Bench, carriers: Sequence[Carrier], seed: int) -> None:
         half = of(sum(count[0] >= count[1] / 2 for count in tried), len(tried))
         flags = ", ".join(plant.flags)
         print(f"| {plant.name} | {flags} | {of(found, n)} | {half} | {of(below, n)} |")
-    _print_common_drift(bench, carriers, seed)
 
 
 def _found(
@@ -275,53 +352,90 @@ def _found(
     return found, len(rows), int((bench.ledger(planted).items["grade"] != "good").sum())
 
 
-def _print_common_drift(bench: Bench, carriers: Sequence[Carrier], seed: int) -> None:
-    """Print how many grades a drift of all electrodes changes that the filter takes out."""
-    rng, changed = np.random.default_rng(seed), 0
+def print_harmless(bench: Bench, carriers: Sequence[Carrier], seed: int) -> None:
+    """Print how many grades change by what the filter takes out."""
+    print("\n| added, and taken out by the filter | grades changed | flags that come |\n|---|---|---|")
+    costly = set(bench.cfg.qc.grading.costly)
+    for name, add in HARMLESS:
+        rng, changed, came = np.random.default_rng(seed), 0, set[str]()
+        for carrier in carriers:
+            segment = segment_of(bench, carrier, carrier.middle_s)
+            eeg = segment.eeg.copy()
+            add(eeg, rng)
+            items = bench.ledger([bench.measure(s) for s in (segment, replace(segment, eeg=eeg))]).items
+            before, after = items["grade"].tolist()
+            changed += before != after
+            flags = [set(text.split(";")) & costly for text in items["raised"]]
+            came |= flags[1] - flags[0]
+        print(f"| {name} | {of(changed, len(carriers))} | {', '.join(sorted(came))} |")
+
+
+def print_clean(bench: Bench, carriers: Sequence[Carrier]) -> None:
+    """Print what costs a grade in windows in which nothing but EEG was seen."""
+    costly = set(bench.cfg.qc.grading.costly)
+    flagged: dict[str, list[str]] = {}
+    n_windows = n_carriers = 0
     for carrier in carriers:
-        segment = segment_of(bench, carrier, carrier.middle_s)
-        eeg = segment.eeg.copy()
-        common_drift(eeg, 0, rng)
-        rows = [bench.measure(s) for s in (segment, replace(segment, eeg=eeg))]
-        before, after = bench.ledger(rows).items["grade"].tolist()
-        changed += before != after
-    told = of(changed, len(carriers))
-    print(f"\ndrift of 1,000 µV in all electrodes, which the filter takes out, changes {told} grades")
+        starts = [start for start in carrier.starts_s if carrier.is_clean(start)]
+        if not starts:
+            continue
+        items = bench.ledger([bench.measure(segment_of(bench, carrier, start)) for start in starts]).items
+        n_windows, n_carriers = n_windows + len(starts), n_carriers + 1
+        for start, text in zip(starts, items["raised"], strict=True):
+            if found := [name for name in text.split(";") if name in costly]:
+                flagged.setdefault(carrier.name, []).append(f"{start:.0f} s: {', '.join(found)}")
+    n = sum(map(len, flagged.values()))
+    print(f"\nwindows without muscle or movement by eye below good: {of(n, n_windows)}")
+    print(f"carriers with one: {of(len(flagged), n_carriers)}")
+    for name, windows in flagged.items():
+        print(f"- {name}: {'; '.join(windows)}")
 
 
-def print_left_out(bench: Bench, carriers: Sequence[Carrier], seed: int) -> None:
-    """Print what a limit of muscle finds that is set on all other recordings looked at by eye."""
-    looked_at = [c for c in carriers if c.consensus and _clean_windows(c)]
-    if len(looked_at) < 3:
-        return
-    clean = {
-        c.name: [bench.measure(segment_of(bench, c, s))["muscle_uv"][:N_EEG] for s in _clean_windows(c)]
-        for c in looked_at
-    }
-    limits, alarms, windows = [], 0, 0
+def print_muscle(bench: Bench, chosen: Sequence[Carrier], others: Sequence[Carrier], seed: int) -> None:
+    """Print what the limit of muscle finds in a half that the clean windows of the other half set."""
+    limit = CLEAN_MARGIN * max((_most_muscle(bench, carrier) for carrier in chosen), default=np.nan)
     found = {20: [0, 0], 45: [0, 0]}
     rng = np.random.default_rng(seed)
-    for carrier in looked_at:
-        others = [np.nanmax(rows) for name, rows in clean.items() if name != carrier.name]
-        limit = CLEAN_MARGIN * max(others)
-        limits.append(limit)
-        alarms += sum(np.nanmax(row) > limit for row in clean[carrier.name])
-        windows += len(clean[carrier.name])
+    for carrier in others:
         segment = segment_of(bench, carrier, carrier.middle_s)
+        before = bench.measure(segment)["muscle_uv"]
         for rms_uv, counts in found.items():
-            for row in carrier.present:
+            for row in (row for row in carrier.present if before[row] <= limit):
                 eeg = segment.eeg.copy()
                 muscle(rms_uv)(eeg, row, rng)
                 counts[0] += bool(bench.measure(replace(segment, eeg=eeg))["muscle_uv"][row] > limit)
                 counts[1] += 1
-    print(f"\nmuscle, its limit set on the other recordings: {min(limits):.1f} to {max(limits):.1f} µV")
-    print(f"clean windows over it: {of(alarms, windows)}")
+    clean = [most for carrier in others if np.isfinite(most := _most_muscle(bench, carrier))]
+    print(f"\nmuscle: {CLEAN_MARGIN} times the most of clean windows of the other half is {limit:.1f} µV")
+    print(f"carriers with a clean window over it: {of(sum(most > limit for most in clean), len(clean))}")
     for rms_uv, (hits, n) in found.items():
         print(f"muscle of {rms_uv} µV found: {of(hits, n)}")
 
 
-def _clean_windows(carrier: Carrier) -> list[float]:
-    return [s for s in carrier.starts_s if is_clean(carrier.name, s - READ_S, s + WINDOW_S + READ_S)]
+def _most_muscle(bench: Bench, carrier: Carrier) -> float:
+    """Return the most muscle of an electrode in clean windows, -inf where there is none."""
+    rows = [
+        bench.measure(segment_of(bench, carrier, start))["muscle_uv"][:N_EEG]
+        for start in carrier.starts_s
+        if carrier.is_clean(start)
+    ]
+    return float(np.nanmax(rows)) if rows else -np.inf
+
+
+def print_steadiness(bench: Bench, carriers: Sequence[Carrier]) -> None:
+    """Print how steady lines are: in windows as they are, and with hum in one electrode."""
+    natural, planted = [], []
+    rng = np.random.default_rng(0)
+    for carrier in carriers:
+        found = max(bench.steadiness(segment_of(bench, carrier, s), FAINTEST_LINE) for s in carrier.starts_s)
+        natural.append((found, carrier.name))
+        segment = segment_of(bench, carrier, carrier.middle_s)
+        eeg = segment.eeg.copy()
+        tone(20, 20)(eeg, carrier.present[0], rng)
+        planted.append(bench.steadiness(replace(segment, eeg=eeg), FAINTEST_LINE))
+    told = ", ".join(f"{value:.2f} ({name})" for value, name in sorted(natural, reverse=True)[:5])
+    print(f"\nsteadiest lines of {FAINTEST_LINE:.0%} of a derivation's power or more: {told}")
+    print(f"with hum of 20 Hz and 20 µV in one electrode, at least {min(planted):.2f}")
 
 
 def prepared(bench: Bench, carriers: Sequence[Carrier]) -> list[Carrier]:
@@ -338,9 +452,16 @@ def prepared(bench: Bench, carriers: Sequence[Carrier]) -> list[Carrier]:
 
 
 def print_carriers(bench: Bench, folders: Sequence[Path], seed: int) -> None:
-    """Print all tables for the recordings of some folders."""
+    """Print all tables for the recordings of some folders, those to choose by apart from those to report."""
     carriers = prepared(bench, [carrier for folder in folders for carrier in read_carriers(folder)])
-    print(f"\n{len(carriers)} carriers, {sum(len(c.starts_s) for c in carriers)} windows")
-    print_as_they_are(bench, carriers)
-    print_plants(bench, carriers, seed)
-    print_left_out(bench, carriers, seed)
+    halves = {half: [c for c in carriers if c.half == half] for half in HALVES}
+    for half, members in halves.items():
+        n_windows, n_folders = sum(len(c.starts_s) for c in members), len({c.folder for c in members})
+        print(f"\n**To {half}**: {len(members)} carriers of {n_folders} folders, {n_windows} windows")
+        print_as_they_are(bench, members)
+        print_clean(bench, members)
+        print_plants(bench, members, seed)
+        print_harmless(bench, members, seed)
+        print_steadiness(bench, members)
+    for half, other in (HALVES, HALVES[::-1]):
+        print_muscle(bench, halves[half], halves[other], seed)

@@ -42,8 +42,11 @@ import hms
 from hms.competition import CHANNELS, CLASSES, EEG_CHANNELS, JUDGED_START_S, SFREQ_HZ
 from hms.engine.evaluate import evaluate, row_of, stacked
 from hms.quality.grading import FLAGS, ITEM_FLAGS
+from hms.quality.hum import lines
 from hms.quality.inspection import SPECTRAL_CONTEXT_S
 from hms.quality.ledger import Ledger, make_ledger
+from hms.signal.cwt import frequencies
+from hms.signal.montage import electrodes
 from hms.sources.base import Segment, read_segment
 from hms.sources.synthetic import draft_recordings, simulate
 from hms.sources.synthetic.artifacts import heartbeat
@@ -53,6 +56,7 @@ Array = NDArray[np.float32]
 Rng = np.random.Generator
 
 N_EEG = len(EEG_CHANNELS)
+MIDLINE = tuple(EEG_CHANNELS.index(name) for name in ("Fz", "Cz", "Pz"))
 
 
 def anywhere(whole: Array) -> bool:
@@ -96,11 +100,13 @@ def gap(n_samples: int, at_edge: bool = False) -> Callable[[Array, Array, Rng], 
 
 
 def flat(seconds: float) -> Callable[[Array, Array, Rng], None]:
-    """Hold one value for some seconds."""
+    """Hold one value for some seconds of the window, or all of it and some beside."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
-        n = round(seconds * SFREQ_HZ)
-        start = int(rng.integers(0, eeg.shape[1] - n))
+        n, n_window = round(seconds * SFREQ_HZ), round(WINDOW_S * SFREQ_HZ)
+        first = (eeg.shape[1] - n_window) // 2
+        ends = sorted((first, max(0, first + n_window - n)))
+        start = int(rng.integers(ends[0], ends[1] + 1))
         eeg[:, start : start + n] = eeg[:, start : start + 1]
 
     return plant
@@ -118,11 +124,13 @@ def clipped(share: float) -> Callable[[Array, Array, Rng], None]:
 
 
 def pop(amplitude_uv: float) -> Callable[[Array, Array, Rng], None]:
-    """Add one to three steps that decay as through an amplifier with a time constant."""
+    """Add one to three steps in the window that decay as through an amplifier with a time constant."""
 
     def plant(eeg: Array, whole: Array, rng: Rng) -> None:
+        n_window = round(WINDOW_S * SFREQ_HZ)
+        first = (eeg.shape[1] - n_window) // 2
         for _ in range(int(rng.integers(1, 4))):
-            start = int(rng.integers(0, eeg.shape[1] - 40))
+            start = int(rng.integers(first, first + n_window))
             t = np.arange(eeg.shape[1] - start) / SFREQ_HZ
             eeg[:, start:] += np.float32(rng.choice((-1, 1)) * amplitude_uv) * np.exp(
                 -t / rng.uniform(0.1, 0.5)
@@ -176,8 +184,8 @@ def swap_sides(eeg: Array, whole: Array, rng: Rng) -> None:
 
 
 def copy_other(eeg: Array, whole: Array, rng: Rng) -> None:
-    """Put another electrode's samples in the place of this one's."""
-    others = [i for i in range(N_EEG) if not np.shares_memory(whole[i], eeg)]
+    """Put the samples of another electrode of the default montage in the place of this one's."""
+    others = [i for i in range(N_EEG) if i not in MIDLINE and not np.shares_memory(whole[i], eeg)]
     eeg[:] = whole[rng.choice(others)]
 
 
@@ -234,7 +242,7 @@ def defects() -> list[Defect]:
     for value, strength in zip((0.95, 0.8, 0.5), strengths, strict=True):
         found.append(Defect(f"clipped at {value:.0%} of its range", strength, ("clipped",), clipped(value)))
     for value, strength in zip((300, 1000, 5000), strengths, strict=True):
-        found.append(Defect(f"pops of {value:,} µV", strength, ("jump", "large"), pop(value)))
+        found.append(Defect(f"pops of {value:,} µV", strength, ("jump", "large"), pop(value), ("one",)))
     for freq_hz in (60, 50):
         for value, strength in zip((10, 20, 40), strengths, strict=True):
             found.append(Defect(f"{freq_hz} Hz, {value} dB", strength, ("line",), mains(freq_hz, value)))
@@ -321,6 +329,13 @@ class Bench:
         """Return the row of measures of a segment."""
         return row_of(self.stage, evaluate(self.stage, segment, {}))
 
+    def steadiness(self, segment: Segment, least_share: float) -> float:
+        """Return how steady the steadiest line is that has a share of a derivation's power."""
+        rows = stacked([self.stage.arrays(evaluate(self.stage, segment, {}))])
+        top_hz = float(frequencies(self.stage.scalograms.cwt)[-1])
+        shares, found = lines(rows, self.stage.signal.filter, top_hz=top_hz, sfreq=SFREQ_HZ)
+        return float(found[shares >= least_share].max(initial=0))
+
     def ledger(self, rows: Sequence[dict[str, NDArray]]) -> Ledger:
         """Grade rows as one data set."""
         measures = stacked(rows)
@@ -362,12 +377,14 @@ def count_found(
 ) -> tuple[int, int, set[str]]:
     """Plant a defect in every segment that can have it; return how many are found, of how many, and others.
 
-    A flag that the electrode raises without the defect finds nothing.
+    A flag that the electrode raises without the defect finds nothing. One electrode is one that the
+    montage uses: no other is judged by what reaches x.
     """
     rng = np.random.default_rng(seed)
     planted, places = [], []
+    used = [EEG_CHANNELS.index(name) for name in electrodes(bench.stage.derivations.chains)]
     for i, segment in enumerate(segments):
-        electrode = int(rng.integers(N_EEG))
+        electrode = int(rng.choice(used))
         if not defect.fits(segment.eeg):
             continue
         eeg = segment.eeg.copy()

@@ -7,6 +7,7 @@ looked at by the author of this file, who is no neurophysiologist.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -39,6 +40,7 @@ SEEN = (
     Seen("2081121819", "muscle at Fp1, Fp2, F7 and F8, with bursts"),
     Seen("1733365529", "muscle at T4 and T6", 42.5, 44.0),
     Seen("528248093", "F7 loose, muscle everywhere"),
+    Seen("130411186", "20 Hz in half of the pairs"),
     Seen("1638567830", "60 Hz of up to 7 mV, EEG not visible"),
 )
 
@@ -47,6 +49,15 @@ LOOKED_AT = (
     "1944190740", "1358093099", "1733365529", "528248093", "1638567830", "130411186",
 )  # fmt: skip
 """IIIC-SPaRCNet, samples 1 and 3 of each class, under the names of their copies in this layout."""
+
+
+PUBLISHED_AS_CLEAN = re.compile(r"Subject\d\d_[12]")
+"""PhysioNet's eegmat: only stretches without artifacts were published (Zyma et al., Data 4:14, 2019)."""
+
+
+def is_published_as_clean(name: str) -> bool:
+    """Return whether a recording was published as free of muscle and movement."""
+    return PUBLISHED_AS_CLEAN.fullmatch(name) is not None
 
 
 def is_clean(eeg_id: str, from_s: float, to_s: float) -> bool:

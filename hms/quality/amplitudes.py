@@ -141,7 +141,7 @@ def derive_amplitudes(rows: Rows) -> Row:
         "ptp_uv": np.take_along_axis(np.sort(ptp, axis=0), n_blocks[np.newaxis] // 2, axis=0)[0],
         "flat_ptp_uv": _calmest(np.where(is_broken, np.inf, ptp), n_blocks),
         "extreme_samples": np.where(top > bottom, rows["n_extreme"], 0),
-        "jump_uv": np.fmax(0, rows["own_step"] - ORDINARY_STEPS * np.sqrt(rows["mean_step"])),
+        "jump_uv": np.fmax(0, _own_steps(rows["steps"]) - ORDINARY_STEPS * np.sqrt(rows["mean_step"])),
     }
 
 
@@ -198,40 +198,42 @@ class ObservedSteps(TypedDict):
 
     Attributes
     ----------
-    own_step : float32, shape (20,), µV; the largest step of each channel, less the median of what
-        its neighbours step at the same time
+    steps : float32, shape (20, 20), µV; row i: how every channel steps where channel i steps most
     mean_step : float32, shape (20,), µV²; mean of its squared steps
     """
 
-    own_step: Array
+    steps: Array
     mean_step: Array
 
 
 def observe_steps(eeg: Array) -> ObservedSteps:
-    """Observe the steps of 20 channels, gaps bridged.
-
-    A spike of the brain reaches several electrodes, a step of an electrode itself only one.
-    """
+    """Observe the steps of 20 channels, gaps bridged."""
     n_steps = eeg.shape[1] - 1
     if n_steps < 1:
-        return {"own_step": np.zeros(len(eeg), np.float32), "mean_step": np.zeros(len(eeg), np.float32)}
+        return {
+            "steps": np.zeros((len(eeg), len(eeg)), np.float32),
+            "mean_step": np.zeros(len(eeg), np.float32),
+        }
     squares = eeg[:, 1:] - eeg[:, :-1]
     np.square(squares, out=squares)  # a product sums squares in half the time of a reduction
-    at, rows = squares.argmax(axis=1), np.arange(len(eeg))
-    together = (eeg[:, at + 1] - eeg[:, at]).T
-    own_step = np.abs(together[rows, rows] - _of_neighbours(together))
+    at = squares.argmax(axis=1)
     return {
-        "own_step": own_step,
+        "steps": (eeg[:, at + 1] - eeg[:, at]).T,
         "mean_step": np.asarray(squares @ constant(n_steps, 1 / n_steps), np.float32),
     }
 
 
-def _of_neighbours(together: Array) -> Array:
-    """Return the median over each channel's neighbours of its row, shape (20, 20) to (20,)."""
-    beside = np.sort(together + FAR, axis=1)
-    middle = N_BESIDE // 2
-    rows = np.arange(len(together))
-    return np.asarray((beside[rows, (N_BESIDE - 1) // 2] + beside[rows, middle]) / 2, np.float32)
+def _own_steps(steps: Array) -> Array:
+    """Return what of each channel's largest step no neighbour shares, shape (n_items, 20).
+
+    Less the median of its neighbours' steps there, and no more than the channel itself has: a spike of
+    the brain reaches several electrodes, a step of an electrode itself only one.
+    """
+    beside = np.sort(steps + FAR, axis=2)
+    rows = np.arange(steps.shape[1])
+    median = (beside[:, rows, (N_BESIDE - 1) // 2] + beside[:, rows, N_BESIDE // 2]) / 2
+    own = steps[:, rows, rows]
+    return np.asarray(np.minimum(np.abs(own - median), np.abs(own)))
 
 
 def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: int) -> Array:
@@ -254,11 +256,14 @@ def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: in
         is_calm &= ~is_broken
     if n_blocks < FLAT_BLOCKS or not is_calm.any():
         return np.zeros(known.shape[1], np.float32)
-    n_runs = n_blocks - FLAT_BLOCKS + 1
-    runs = np.logical_and.reduce([is_calm[:, i : i + n_runs] for i in range(FLAT_BLOCKS)])
-    is_flat = np.logical_or.reduce(
-        [np.pad(runs, ((0, 0), (i, FLAT_BLOCKS - 1 - i))) for i in range(FLAT_BLOCKS)]
-    )
+    runs = is_calm[:, : 1 - FLAT_BLOCKS].copy()
+    for i in range(1, FLAT_BLOCKS):
+        runs &= is_calm[:, i : runs.shape[1] + i]
+    if not runs.any():
+        return np.zeros(known.shape[1], np.float32)
+    is_flat = np.zeros_like(is_calm)
+    for i in range(FLAT_BLOCKS):
+        is_flat[:, i : runs.shape[1] + i] |= runs
     starts = np.arange(n_blocks) * n_block
     overlap = np.minimum(starts + n_block, window.stop) - np.maximum(starts, window.start)
     length = min(window.stop, n_blocks * n_block) - max(window.start, 0)

@@ -71,7 +71,8 @@ class ChannelLimits:
     """Limits of an electrode, named as the flags they raise; None raises none.
 
     The measures are those of `hms.quality.channels.channel_measures`, and of them combined:
-    ``line_db``, the larger of 50 and 60 Hz, and ``muscle_share``, muscle_uv over own_uv.
+    ``line_db``, the larger of 50 and 60 Hz, ``muscle_share``, muscle_uv over own_uv, and `likeness`
+    and `loudness_db` of `hms.quality.ledger`.
     """
 
     gaps: Annotated[Share | None, Raised("gap_share")]
@@ -86,10 +87,10 @@ class ChannelLimits:
     line: Annotated[Decibels | None, Raised("line_db")]
     muscle: Annotated[PositiveFloat | None, Raised("muscle_uv")]
     muscle_only: Annotated[PositiveFloat | None, Raised("muscle_share")]
-    isolated: Annotated[Correlation | None, Raised("neighbour_corr", operator.lt)]
+    isolated: Annotated[Correlation | None, Raised("likeness", operator.lt)]
     reversed: Annotated[Correlation | None, Raised("polarity", operator.lt)]
     twin: Annotated[Correlation | None, Raised("twin_corr")]
-    loud: Annotated[Decibels | None, Raised("own_db")]
+    loud: Annotated[Decibels | None, Raised("loudness_db")]
     faint: Annotated[Decibels | None, Raised("gain_db", operator.lt)]
     ekg: Annotated[Correlation | None, Raised("ekg_corr")]
 

@@ -24,7 +24,16 @@ from hms.quality.blocks import Array, Rows
 from hms.quality.spectra import BLOCK_S
 from hms.signal.filters import FilterParams, design_filter
 
-__all__ = ["LOWEST_HZ", "STEADY", "ObservedLines", "block_gain", "hum_shares", "line_bins", "observe_lines"]
+__all__ = [
+    "LOWEST_HZ",
+    "STEADY",
+    "ObservedLines",
+    "block_gain",
+    "hum_shares",
+    "line_bins",
+    "lines",
+    "observe_lines",
+]
 
 FIRST_HZ, BEYOND_TOP = 1.0, 1.2
 """Power counts from there to this times the highest frequency of x, whose wavelet reaches as far."""
@@ -58,12 +67,14 @@ class ObservedLines(TypedDict):
 
 def observe_lines(spectra: NDArray[np.complex64]) -> ObservedLines:
     """Observe the transforms of blocks one after the other, shape (n_blocks, n_derivations, n_bins)."""
-    parts = np.square(spectra.view(np.float32))
+    shape = spectra.shape[1:]
+    blocks = spectra.reshape(len(spectra), -1)  # a sum over the first of two axes is the fastest
+    parts = np.square(blocks.view(np.float32))
     power, ends = parts.sum(axis=0), parts[0] + parts[-1]
     return {
-        "line_turned": (spectra[1:] * spectra[:-1].conj()).sum(axis=0),
-        "line_power": power[:, ::2] + power[:, 1::2],
-        "line_ends": ends[:, ::2] + ends[:, 1::2],
+        "line_turned": (blocks[1:] * blocks[:-1].conj()).sum(axis=0).reshape(shape),
+        "line_power": (power[::2] + power[1::2]).reshape(shape),
+        "line_ends": (ends[::2] + ends[1::2]).reshape(shape),
         "n_line_blocks": np.int64(len(spectra)),
     }
 
@@ -83,15 +94,30 @@ def hum_shares(rows: Rows, params: FilterParams, *, top_hz: float, sfreq: float)
     float32, shape (n_items, n_derivations), 0 to 1
         0 where no line is steady, or fewer than `FEWEST_BLOCKS` blocks are there to tell.
     """
+    shares, steadiness = lines(rows, params, top_hz=top_hz, sfreq=sfreq)
+    is_steady = steadiness > STEADY
+    is_steady &= rows["n_line_blocks"][:, np.newaxis, np.newaxis] >= FEWEST_BLOCKS
+    return np.asarray((shares * is_steady).max(axis=-1, initial=0), np.float32)
+
+
+def lines(rows: Rows, params: FilterParams, *, top_hz: float, sfreq: float) -> tuple[Array, Array]:
+    """Return the share of power and the steadiness of each line from `LOWEST_HZ` on.
+
+    Parameters as of `hum_shares`.
+
+    Returns
+    -------
+    shares, steadiness : float32, shape (n_items, n_derivations, n_lines), 0 to 1
+    """
     gain, freqs = (values[line_bins(top_hz, sfreq)] for values in block_gain(params, sfreq))
     kept = np.square(gain)
-    turned, power = _line(rows["line_turned"] * kept), rows["line_power"] * kept
-    both = _line(power - rows["line_ends"] * (kept / 2))
-    total = power.sum(axis=-1, keepdims=True)
-    is_steady = (np.abs(turned) > STEADY * both) & (freqs[1:-1] >= LOWEST_HZ)
-    is_steady &= rows["n_line_blocks"][:, np.newaxis, np.newaxis] >= FEWEST_BLOCKS
-    share = np.where(is_steady, _line(power), 0) / np.where(total > 0, total, 1)
-    return np.asarray(share.max(axis=-1, initial=0), np.float32)
+    first = int(np.searchsorted(freqs, LOWEST_HZ - 1e-9)) - 1  # a line is named after its middle bin
+    turned, ends = (rows[name][..., first:] * kept[first:] for name in ("line_turned", "line_ends"))
+    power = rows["line_power"] * kept
+    of_line, total = _line(power[..., first:]), power.sum(axis=-1, keepdims=True)
+    both = of_line - _line(ends) / 2
+    shares = of_line / np.where(total > 0, total, 1)
+    return shares, np.abs(_line(turned)) / np.where(both > 0, both, np.inf)
 
 
 def _line(values: NDArray[Any]) -> NDArray[Any]:

@@ -33,9 +33,6 @@ SPECTRAL_CONTEXT_S = 3.0
 STEP_CONTEXT_S = 1.0
 """Steps are looked for in the window and this much on either side."""
 
-SLOW_HZ = 48.0
-"""Transforms below are kept for a look at what the filter leaves of them."""
-
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
@@ -52,7 +49,7 @@ class Inspection:
     bands : what is summed of such powers
     channels : what `derive_channels` takes of the 20 channels
     names : of the channels
-    slow : complex64, shape (n_channels, n_blocks, n_slow); the transforms up to `SLOW_HZ`
+    spectra : complex64, shape (n_channels, n_blocks, n_freqs); those transforms, of all blocks
     lost : float32, shape (n_channels,); share of the window in gaps and flat stretches
     """
 
@@ -63,7 +60,7 @@ class Inspection:
     bands: Bands
     channels: Row
     names: tuple[str, ...]
-    slow: NDArray[np.complex64]
+    spectra: NDArray[np.complex64]
     lost: Array
 
     @cached_property
@@ -147,7 +144,6 @@ def inspect(
             power = _of_whole_blocks(
                 spectra, np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
             )
-    n_slow = min(spectra.shape[2], 1 + round(SLOW_HZ * n_spectrum / sfreq))
     return Inspection(
         is_gap=is_gap,
         present=present,
@@ -156,7 +152,7 @@ def inspect(
         bands=bands,
         channels=channels,
         names=names,
-        slow=spectra[:, :, :n_slow].copy(),
+        spectra=spectra,
         lost=lost,
     )
 

@@ -27,7 +27,7 @@ from hms.store.folders import Reason
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Ledger", "make_ledger"]
+__all__ = ["Ledger", "likeness", "loudness_db", "make_ledger"]
 
 
 @dataclass(frozen=True)
@@ -118,6 +118,8 @@ def _with_combined(measures: Measured) -> dict[str, NDArray[Any]]:
     known["line_db"] = np.fmax(known["line50_db"], known["line60_db"])
     with np.errstate(divide="ignore", invalid="ignore"):
         known["muscle_share"] = known["muscle_uv"] / known["own_uv"]
+        known["likeness"] = likeness(known["neighbour_corr"], known["own_uv"], known["gain_db"])
+        known["loudness_db"] = loudness_db(known["own_db"], known["own_uv"])
     known["n_electrodes"] = np.isfinite(known["gap_share"][:, :N_EEG]).sum(axis=1)
     known["abs_offset_uv"] = np.abs(known["offset_uv"])
     known["abs_left_right_db"] = np.abs(known["left_right_db"])
@@ -125,6 +127,31 @@ def _with_combined(measures: Measured) -> dict[str, NDArray[Any]]:
     known["x_share_01"] = known["x_share_0"] + known["x_share_1"]
     known["x_is_not_finite"] = 1 - np.asarray(known["x_is_finite"], np.float64)
     return known
+
+
+OF_ITS_OWN_UV = 20.0
+"""Amplitude of its own up to which an electrode may differ from its neighbours: local EEG has up to 15."""
+
+FAINT_DB = -6.0
+"""Amplitude under the neighbours' from which on an electrode's own is theirs, which it does not share."""
+
+
+def likeness(neighbour_corr: NDArray[Any], own_uv: NDArray[Any], gain_db: NDArray[Any]) -> NDArray[Any]:
+    """Return the best correlation with a neighbour, weighed by what of the electrode's own speaks against it.
+
+    In a calm recording neighbours differ by some µV of local EEG, and correlate as little as beside
+    a loose electrode, whose own amplitude is large. So below `OF_ITS_OWN_UV` a correlation counts
+    as more in proportion; not for an electrode with less amplitude than its neighbours, as an open
+    input has, whose differences to them are all theirs.
+    """
+    weight = np.where(gain_db < FAINT_DB, 1, np.minimum(1, own_uv / OF_ITS_OWN_UV))
+    return np.asarray(np.clip(neighbour_corr / np.where(weight > 0, weight, np.nan), -1, 1))
+
+
+def loudness_db(own_db: NDArray[Any], own_uv: NDArray[Any]) -> NDArray[Any]:
+    """Return an electrode's own amplitude over the neighbours', less what it lacks of `OF_ITS_OWN_UV`, dB."""
+    with np.errstate(divide="ignore"):
+        return np.asarray(own_db + np.minimum(0, 20 * np.log10(own_uv / OF_ITS_OWN_UV)))
 
 
 ITEM_MEASURES = (
@@ -138,12 +165,14 @@ ITEM_MEASURES = (
 COMBINED_MEASURES = ("n_electrodes",)
 """Measures of an item that follow from those of its electrodes."""
 
-COMBINED_OF_CHANNELS = ("muscle_share",)
+COMBINED_OF_CHANNELS = ("muscle_share", "likeness", "loudness_db")
 """Measures of an electrode that follow from others."""
 
 _WORST: dict[str, str] = {
     **dict.fromkeys((*CHANNEL_MEASURES, *COMBINED_OF_CHANNELS), "largest"),
-    **dict.fromkeys(("ptp_uv", "flat_ptp_uv", "neighbour_corr", "polarity", "own_uv"), "smallest"),
+    **dict.fromkeys(
+        ("ptp_uv", "flat_ptp_uv", "neighbour_corr", "likeness", "polarity", "own_uv"), "smallest"
+    ),
     **dict.fromkeys(("offset_uv", "gain_db", "own_db"), "farthest"),
 }
 """Which value of a channel's measure stands for an item: the farthest is that of largest magnitude."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, TypedDict
 
@@ -71,7 +71,7 @@ def observe_output(
     waveform: Waveform,
     *,
     derivations: tuple[str, ...],
-    form: Callable[[Array], Array],
+    weights: Array,
     top_hz: float,
     edge: np.float64,
 ) -> Row:
@@ -81,7 +81,7 @@ def observe_output(
     ----------
     inspection, cleaned, derived, scalogram, waveform : of one item
     derivations : names of the montage's derivations
-    form : what makes derivations of rows like the cleaned ones, shape (n_channels, n)
+    weights : float32, shape (n_derivations, n_channels); times cleaned rows they are the derivations
     top_hz : highest frequency of x
     edge : share of x that missing context touches, see `edge_share`
 
@@ -96,7 +96,6 @@ def observe_output(
     """
     x = scalogram.x
     wave_means, wave_covariances = covariances(waveform.x[:, ::THINNED])
-    slow = _slow_rows(inspection, cleaned, line_bins(top_hz, derived.sfreq))
     observed: ObservedOutput = {
         "alive": derived.alive,
         "derivation_ptp": _derivation_ptp(derived),
@@ -107,7 +106,7 @@ def observe_output(
     }
     return {
         **observed,
-        **observe_lines(_formed(slow, form)),
+        **observe_lines(_formed(inspection, cleaned, weights, line_bins(top_hz, derived.sfreq))),
         "edge_share": edge,
         "lost_share": 1 - (1 - edge) * (1 - _lost(inspection, cleaned, derived.alive, derivations)),
         "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
@@ -121,18 +120,14 @@ def _rows(names: tuple[str, ...], channels: tuple[str, ...]) -> NDArray[np.intp]
     return np.array([names.index(name) if name in names else 0 for name in channels], np.intp)
 
 
-def _slow_rows(inspection: Inspection, cleaned: Cleaned, bins: slice) -> NDArray[np.complex64]:
-    """Return the transforms of what derivations are formed of, shape (n_channels, n_blocks, n_bins)."""
-    slow = inspection.slow
-    if slow.shape[2] < bins.stop:  # of a recording that is shorter than a block
-        return np.zeros((len(cleaned.channels), slow.shape[1], bins.stop - bins.start), np.complex64)
-    return np.asarray(slow[_rows(inspection.names, cleaned.channels), :, bins])
-
-
-def _formed(rows: NDArray[np.complex64], form: Callable[[Array], Array]) -> NDArray[np.complex64]:
-    """Return the transforms of the derivations, shape (n_blocks, n_derivations, n_bins)."""
-    formed = form(rows.view(np.float32).reshape(len(rows), -1)).view(np.complex64)
-    return np.ascontiguousarray(formed.reshape(-1, *rows.shape[1:]).transpose(1, 0, 2))
+def _formed(inspection: Inspection, cleaned: Cleaned, weights: Array, bins: slice) -> NDArray[np.complex64]:
+    """Return some bins of the transforms of the derivations, shape (n_blocks, n_derivations, n_bins)."""
+    spectra = inspection.spectra
+    if spectra.shape[2] < bins.stop:  # of a recording that is shorter than a block
+        return np.zeros((spectra.shape[1], len(weights), bins.stop - bins.start), np.complex64)
+    rows = spectra[_rows(inspection.names, cleaned.channels), :, bins]
+    by_block = np.ascontiguousarray(rows.transpose(1, 0, 2)).view(np.float32)
+    return np.asarray(weights @ by_block).view(np.complex64)
 
 
 def _lost(inspection: Inspection, cleaned: Cleaned, alive: Mask, derivations: tuple[str, ...]) -> np.float64:

@@ -29,9 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Judgement", "judge"]
 
-FLAGS = ("raised", "flags")
-"""Column of the ledger with an item's flags; runs of before have the second."""
-
 
 @dataclass(frozen=True)
 class Judgement:
@@ -201,8 +198,7 @@ def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[l
     if "qc/qc.csv" not in run.manifest["files"]:
         return np.full(len(ids), "", dtype=np.str_), [[] for _ in ids]
     ledger = run.qc.set_index("item_id").loc[list(ids)]
-    column = next(name for name in FLAGS if name in ledger.columns)
-    flags = [text.split(";") if text else [] for text in ledger[column].fillna("").astype(str).tolist()]
+    flags = [text.split(";") if text else [] for text in ledger["raised"].fillna("").astype(str).tolist()]
     return np.array(ledger["grade"].fillna("").astype(str).tolist(), dtype=np.str_), flags
 
 

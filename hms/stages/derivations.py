@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Self
 
 import numpy as np
@@ -17,6 +18,9 @@ from hms.signal.arrays import Cleaned, Derived
 from hms.signal.montage import alive_derivations, all_derivations, derive
 from hms.signal.referential import Referential, rereference
 from hms.stages.signal import Signal
+
+MOST_WEIGHTS = 64
+"""Kinds of recordings, by their channels and which of them are dead, whose weights are kept."""
 
 
 @register_stage
@@ -80,6 +84,21 @@ class Derivations(ItemStage):
             )
         except ValueError as error:
             raise Unusable(str(error), failure=False) from None
+
+    def weights(self, cleaned: Cleaned) -> NDArray[np.float32]:
+        """Return what rows like the cleaned are multiplied by, shape (n_derivations, n_channels)."""
+        kind = cleaned.channels, cleaned.references, cleaned.dead.tobytes()
+        if kind not in self._weights:
+            if len(self._weights) >= MOST_WEIGHTS:
+                self._weights.clear()
+            self._weights[kind] = self.form(
+                replace(cleaned, eeg=np.eye(len(cleaned.channels), dtype=np.float32))
+            )
+        return self._weights[kind]
+
+    @cached_property
+    def _weights(self) -> dict[tuple[object, ...], NDArray[np.float32]]:
+        return {}
 
     def _refuse_empty_chain(self, alive: NDArray[np.bool_], cleaned: Cleaned) -> None:
         first = 0

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -34,7 +34,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 10
+    version = 11
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -68,7 +68,7 @@ class Measures(ItemStage):
                 scalogram,
                 waveform,
                 derivations=all_derivations(self.derivations.chains),
-                form=lambda rows: self.derivations.form(replace(cleaned, eeg=rows)),
+                weights=self.derivations.weights(cleaned),
                 top_hz=self._top_hz,
                 edge=self._edge_share(segment),
             ),

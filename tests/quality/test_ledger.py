@@ -18,7 +18,7 @@ from hms.errors import ConfigError
 from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.duplicates import find_duplicates, pairs_across_folds, same_windows
 from hms.quality.grading import CHANNEL_FLAGS, FLAGS, ITEM_FLAGS, QualityControl
-from hms.quality.ledger import ITEM_MEASURES, Ledger, make_ledger
+from hms.quality.ledger import ITEM_MEASURES, Ledger, likeness, loudness_db, make_ledger
 from hms.store.folders import Reason
 
 GOOD = {
@@ -70,10 +70,10 @@ RAISES = [
     ("line", "line60_db", 16),
     ("muscle", "muscle_uv", 8.5),
     ("muscle_only", "own_uv", 1.5),
-    ("isolated", "neighbour_corr", 0.3),
+    ("isolated", "neighbour_corr", 0.1),
     ("reversed", "polarity", -0.5),
     ("twin", "twin_corr", 0.9999),
-    ("loud", "own_db", 11),
+    ("loud", "own_db", 19),
     ("faint", "gain_db", -21),
     ("ekg", "ekg_corr", 0.4),
 ]
@@ -139,6 +139,33 @@ def test_muscle_counts_by_itself_and_beside_what_reaches_x():
     rows["muscle_uv"][:, 3], rows["own_uv"][0, 3] = 10, 20
     assert ledger(rows).items["raised"].tolist() == ["muscle", "muscle;muscle_only"]
     assert ledger(rows).items["muscle_share"].tolist() == [0.5, 1.25]
+
+
+@pytest.mark.parametrize(
+    ("neighbour_corr", "own_uv", "gain_db", "expected"),
+    [
+        (0.3, 40, 0, 0.3),  # a loose electrode
+        (0.3, 20, 0, 0.3),
+        (0.3, 10, 0, 0.6),  # local EEG of a calm recording
+        (0.0, 10, 0, 0.0),
+        (-0.3, 10, 0, -0.6),
+        (0.3, 10, -7, 0.3),  # an open input: the difference is the neighbours'
+        (0.9, 1, 0, 1.0),
+        (0.9, 0, 0, np.nan),
+    ],
+)
+def test_a_low_correlation_counts_by_what_the_electrode_has_of_its_own(
+    neighbour_corr: float, own_uv: float, gain_db: float, expected: float
+):
+    found = likeness(*(np.array([value], float) for value in (neighbour_corr, own_uv, gain_db)))
+    np.testing.assert_allclose(found, [expected])
+
+
+def test_an_electrode_is_loud_by_what_it_has_over_its_neighbours_and_over_local_eeg():
+    """12 dB over the neighbours are 12 from 20 µV on, and 6 dB less at half of them."""
+    np.testing.assert_allclose(
+        loudness_db(np.full(3, 12.0), np.array([40, 20, 10.0])), [12, 12, 5.98], atol=0.01
+    )
 
 
 def test_every_flag_is_tested_here():

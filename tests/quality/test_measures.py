@@ -159,6 +159,14 @@ def test_a_spike_that_neighbours_share_is_no_jump_of_an_electrode():
     assert measure(eeg)["jump_uv"][0] < 50
 
 
+def test_a_dead_electrode_beside_mains_has_no_jump():
+    """Its neighbours step by millivolts where it does not: that is none of its own."""
+    eeg = brain()
+    eeg[:19] += 5000 * np.sin(2 * np.pi * 60 * np.arange(eeg.shape[1]) / SFREQ)
+    eeg[3] = 0
+    assert measure(eeg)["jump_uv"][3] == 0
+
+
 def test_drift_is_the_range_of_the_means_of_two_seconds():
     """A ramp of 500 µV over 34 s: the means of the first and the last 2 s are 32/34 of it apart."""
     eeg = np.tile(np.linspace(0, 500, N), (20, 1))

@@ -124,7 +124,7 @@ def test_flags_and_grades_are_those_of_the_ledger(judged_run: Run, tmp_path: Pat
     qc = judged_run.qc.set_index("item_id").loc[judged_run.labels.item_id.tolist()]
     for grade, count in qc["grade"].value_counts().items():
         assert groups["grade"][grade]["n_items"] == count
-    flags = qc[next(name for name in ("raised", "flags") if name in qc)].fillna("")
+    flags = qc["raised"].fillna("")
     names = {name for text in flags for name in text.split(";") if text}
     for name in names:
         assert groups["flag"][name]["n_items"] == sum(name in text.split(";") for text in flags)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,6 +184,53 @@ def test_by_default_flags_leave_nothing_out(prepare: Prepare, tmp_path: Path):
     run = prepare(folder, "folds=none")
     assert run.qc["used"].all()
     assert run.qc["grade"].iloc[1] in ("poor", "unusable")
+
+
+def test_one_class_of_which_some_are_left_out_is_no_unequal_choice(
+    command: Callable[..., Any], outputs: Path, tmp_path: Path
+):
+    """Nothing is said of classes, and the summary has no p where there is nothing to compare."""
+    folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [5, 5, 5])
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    assert done.code == 0
+    assert "leaves" not in done.out + done.err
+    taken = hms.load("latest", outputs=outputs).summary["selection"]["taken"]
+    assert (taken["p"], taken["farthest"]) == (None, None)
+    assert taken["classes"]["other"]["left_out"] == 1
+
+
+def test_an_exclusion_that_leaves_no_item_of_a_class_is_said_and_not_refused(
+    command: Callable[..., Any], tmp_path: Path
+):
+    folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [1, 0, 2])
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    assert done.code == 0
+    assert "qc.exclude_from=poor leaves no item of seizure" in done.out + done.err
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_recordings_that_are_all_poor_are_used_and_counted(prepare: Prepare, tmp_path: Path, n: int):
+    """By default nothing is left out, of one recording or several, and the report still has its sheets."""
+    folder = write_set(tmp_path / "d", [with_bad_electrodes(i) for i in range(n)], list(range(n)), [0] * n)
+    run = prepare(folder, "folds=none")
+    assert run.qc["used"].all()
+    assert set(run.qc["grade"]) <= {"poor", "unusable"}
+    assert run.summary["selection"]["would_take"]["poor"]["classes"]["seizure"]["left_out"] == n
+    unusable = (run.qc["grade"] == "unusable").sum()
+    assert run.summary["quality"]["unusable_but_used"] == unusable
+    assert "<html" in run.file("qc/report.html").read_text()
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_an_exclusion_of_all_recordings_ends_with_exit_code_3(
+    command: Callable[..., Any], tmp_path: Path, n: int
+):
+    folder = write_set(tmp_path / "d", [with_bad_electrodes(i) for i in range(n)], list(range(n)), [0] * n)
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    assert done.code == 3
+    assert f"none of the {n} items can be used" in done.err
+    assert "grade poor" in done.err or "grade unusable" in done.err
+    assert "Traceback" not in done.err
 
 
 # --- duplicates ----------------------------------------------------------------------------------

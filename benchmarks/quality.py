@@ -647,7 +647,6 @@ def print_others(recordings: Sequence[Real], raised: Sequence[Raised]) -> None:
 
 # --- grades by class -----------------------------------------------------------------------------
 
-LATERALISED = ("lpd", "lrda")
 MOST_POINTS = 2.0
 
 
@@ -660,55 +659,48 @@ def print_grades(n: int, overrides: Sequence[str]) -> None:
             "qc.exclude_from=null",
         )  # fmt: skip
         run = hms.run(cfg)
-        ledger = run.qc
+        ledger, selection = run.qc, run.summary["selection"]
         votes = dict(zip(run.meta["item_id"].astype(str), run.labels.y_soft.argmax(axis=1), strict=True))
     ledger = ledger[ledger["item_id"].astype(str).isin(votes)]
     classes = np.array([CLASSES[votes[item]] for item in ledger["item_id"].astype(str)])
-    lateral = np.isin(classes, LATERALISED)
-    groups = {name: classes == name for name in CLASSES}
-    groups |= {"LPD and LRDA": lateral, "the other four": ~lateral}
     print(f"\n{len(ledger)} made-up recordings with artifacts, {max(2, n // 5)} patients\n")
     print("| class | items | good | usable | poor or unusable | 95 % interval |\n|---|---|---|---|---|---|")
-    for name, members in groups.items():
-        grades = Counter(ledger["grade"].to_numpy()[members].tolist())
-        total, bad = int(members.sum()), grades["poor"] + grades["unusable"]
+    for name in CLASSES:
+        grades = Counter(ledger["grade"].to_numpy()[classes == name].tolist())
+        total, bad = int((classes == name).sum()), grades["poor"] + grades["unusable"]
         low, high = wilson(bad, total)
         shares = " | ".join(
             f"{count / max(total, 1):.1%}" for count in (grades["good"], grades["usable"], bad)
         )
         print(f"| {name} | {total} | {shares} | {low:.1%} to {high:.1%} |")
-    print_by_measure(ledger, groups)
+    print_by_class(ledger, classes)
+    for grade, taken in selection["would_take"].items():
+        print(f"leaving out {grade} and worse: p = {taken['p']} by patient, farthest: {taken['farthest']}")
 
 
-def print_by_measure(ledger: pd.DataFrame, groups: Mapping[str, NDArray[np.bool_]]) -> None:
-    """Print by how many points more items of a class are poor, in all and with one flag, and the verdict."""
+def print_by_class(ledger: pd.DataFrame, classes: NDArray[np.str_]) -> None:
+    """Print by how many points more items of a class are poor, and with which flag, and the verdict."""
     bad = ledger["grade"].isin(["poor", "unusable"]).to_numpy()
+    below = (ledger["grade"] != "good").to_numpy()
     flags = ledger["raised"].fillna("").str.split(";").map(set).tolist()
     raised = {flag: np.array([flag in names for names in flags]) for flag in FLAGS}
-    rest = groups["the other four"]
     print(
-        "\n| poor or unusable, points over the other four | 95 % interval | with one flag, at most |"
-        "\n|---|---|---|"
+        "\n| class | poor or unusable, points over the others | 95 % interval | with one flag, at most |"
+        " below good, points over the others | 95 % interval |\n|---|---|---|---|---|---|"
     )
     worst = 0.0
-    for name in (*LATERALISED, "LPD and LRDA"):
-        members = groups[name]
+    for name in CLASSES:
+        members, rest = classes == name, classes != name
         by_flag = {flag: points(bad & found, members, rest)[0] for flag, found in raised.items()}
         flag = max(by_flag, key=lambda key: by_flag[key])
-        total, low, high = points(bad, members, rest)
+        (total, low, high), (less, from_, to) = points(bad, members, rest), points(below, members, rest)
         worst = max(worst, total, by_flag[flag])
         of_flag = f"{by_flag[flag]:+.1f}, {flag}" if by_flag[flag] > 0 else "none"
-        print(f"| {name}: {total:+.1f} | {low:+.1f} to {high:+.1f} | {of_flag} |")
+        print(
+            f"| {name} | {total:+.1f} | {low:+.1f} to {high:+.1f} | {of_flag} | {less:+.1f} "
+            f"| {from_:+.1f} to {to:+.1f} |"
+        )
     print(f"\nno more than {MOST_POINTS:.0f} points: {'met' if worst <= MOST_POINTS else 'NOT met'}")
-    more = {flag: points(found, groups["LPD and LRDA"], rest) for flag, found in raised.items()}
-    told = ", ".join(
-        f"{flag} {v:+.1f} ({low:+.1f} to {high:+.1f})"
-        for flag, (v, low, high) in more.items()
-        if v > MOST_POINTS
-    )
-    print(
-        f"flags raised in more of LPD and LRDA by over {MOST_POINTS:.0f} points, any grade: {told or 'none'}"
-    )
 
 
 def points(

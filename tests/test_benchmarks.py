@@ -31,14 +31,13 @@ def benchmark(name: str, *arguments: str, folder: Path) -> str:
 
 
 @pytest.mark.slow
-def test_most_middle_and_strong_defects_are_found_on_a_few_recordings(tmp_path: Path) -> None:
-    """Not all: an electrode that is too loud, or reversed, is judged by what clipping and filter leave."""
+def test_middle_and_strong_defects_are_all_found_on_a_few_recordings(tmp_path: Path) -> None:
+    """Of electrodes that the montage uses, in the window: of others the filter leaves nothing to judge."""
     printed = benchmark("quality.py", "--recordings", "3", "--alarms", "3", folder=tmp_path)
-    for strength, least in (("middle", 0.8), ("strong", 0.9)):
+    for strength in ("middle", "strong"):
         counted = re.search(rf"^{strength}: (\d+) of (\d+) found", printed, re.MULTILINE)
         assert counted, printed
-        assert int(counted[2]) > 50
-        assert int(counted[1]) / int(counted[2]) >= least
+        assert int(counted[1]) == int(counted[2]) > 50
 
 
 @pytest.mark.slow

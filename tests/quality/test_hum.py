@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 import hms
 from hms.competition import CHANNELS
 from hms.engine.evaluate import evaluate
 from hms.quality.hum import STEADY
+from hms.quality.ledger import make_ledger
 from hms.signal.montage import all_derivations
 from hms.sources.base import Segment
 from hms.stages.measures import Measures
@@ -119,6 +121,25 @@ def test_a_tone_of_a_few_seconds_is_no_hum_and_one_of_the_window_alone_is():
     assert measure(short)["hum_share"] == 0
     assert measure(whole)["hum_share"] > 0.2
     assert STEADY < 0.89  # four whole blocks and two halves of six
+
+
+@pytest.mark.parametrize(
+    "added",
+    [
+        10_000 * np.sin(2 * np.pi * 0.03 * T) * np.linspace(0.5, 1, 20)[:, None],
+        50_000 * np.linspace(-1, 1, 20)[:, None] * np.ones(N),
+        5000 * np.sin(2 * np.pi * 60 * T) * np.linspace(0.5, 1, 20)[:, None],
+        5000 * np.sin(2 * np.pi * 50 * T) * np.linspace(0.5, 1, 20)[:, None],
+    ],
+    ids=["drift of 10 mV", "offsets of 50 mV", "60 Hz of 5 mV", "50 Hz of 5 mV"],
+)
+def test_drift_offset_and_mains_of_any_size_cost_no_grade(added: np.ndarray):
+    """Each electrode has its own share of them, and the flags that are raised are harmless ones."""
+    rows = {name: np.asarray(value)[np.newaxis] for name, value in measure(brain() + added).items()}
+    items = pd.DataFrame({"item_id": ["a"], "eeg_id": ["a"]})
+    ledger = make_ledger(items, [None], {**rows, "row": np.arange(1)}, hms.compose().qc)
+    assert ledger.items["grade"].tolist() == ["good"], ledger.items["raised"].tolist()
+    assert ledger.items["raised"].iloc[0] != ""
 
 
 def test_mains_that_the_filter_takes_out_are_no_hum():

@@ -655,7 +655,7 @@ def print_grades(n: int, overrides: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         cfg = hms.compose(
             f"data.n_recordings={n}", f"data.n_patients={max(2, n // 5)}", f"outputs_dir={folder}",
-            "data.write_spectrograms=false", "stages=[labels,quality]", "n_jobs=1", *overrides,
+            "data.write_spectrograms=false", "stages=[labels,quality,summary]", "n_jobs=1", *overrides,
             "qc.exclude_from=null",
         )  # fmt: skip
         run = hms.run(cfg)

@@ -31,6 +31,7 @@ from hms.results.run import Run
 from hms.training import submission
 from hms.training.baseline import class_prior, out_of_fold
 from hms.training.dataset import SpecDataset
+from hms.training.device import Changes
 from hms.training.metric import row_divergence, stratum_names
 from hms.training.mirror import mirrored_outputs
 from hms.training.torch import Scalogram, turns
@@ -141,14 +142,16 @@ class Training:
                 signal="derivations",
                 draw="window",
                 shift_s=2.0,
-                augment=self.augment,
                 seed=self.seed,
             )
             bar.set_description(f"fold {fold}, stage {stage}")
-            self.run_stage(net, dataset, epochs, rate, bar)
+            changes = Changes(run, self.augment).to(self.device)
+            self.run_stage(net, changes, dataset, epochs, rate, bar)
         return net
 
-    def run_stage(self, net: TwoInputs, dataset: SpecDataset, epochs: int, rate: float, bar: tqdm) -> None:
+    def run_stage(
+        self, net: TwoInputs, changes: Changes, dataset: SpecDataset, epochs: int, rate: float, bar: tqdm
+    ) -> None:
         """Train in place; the rate rises to ``rate`` and falls to 0."""
         batches = self.loader(dataset, shuffle=True)
         optimiser = torch.optim.AdamW(net.parameters(), lr=rate, weight_decay=0.02)
@@ -157,10 +160,13 @@ class Training:
         net.train()
         for epoch in range(epochs):
             dataset.set_epoch(epoch)
+            rng = np.random.default_rng([self.seed, epoch])
             for batch in batches:
                 if len(batch["y"]) < 2:  # batch normalisation needs two items
                     continue
-                x, alive, y, weight = (batch[name].to(self.device) for name in ("x", "alive", "y", "weight"))
+                names = ("x", "alive", "y", "weight")
+                changed = changes({name: batch[name].to(self.device) for name in names}, rng)
+                x, alive, y, weight = (changed[name] for name in names)
                 with self.autocast():
                     log_p = net(*net.inputs(x, alive))
                 loss = weighted_kl(log_p, y, weight)
@@ -225,7 +231,7 @@ def main() -> None:
     parser.add_argument("--epochs", default="12,4", help="epochs of stage 1 and stage 2")
     parser.add_argument("--augment", default="derivations", help="none, derivations or one of your own")
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
-    parser.add_argument("--workers", default=0, type=int, help="processes that read and augment")
+    parser.add_argument("--workers", default=0, type=int, help="processes that read")
     parser.add_argument("--seed", default=0, type=int)
     parser.add_argument("--predictions", default="predictions.csv", type=Path, help="out of fold, by item_id")
     parser.add_argument("--test", help="a run of the test set, prepared with data.subset=test from_run=RUN")

@@ -250,7 +250,7 @@ _HOMES = (
 """Packages whose modules register functions and stages, in the order in which they are looked through."""
 
 
-_NEED_AN_EXTRA = ("hms.training.torch",)
+_NEED_AN_EXTRA = ("hms.training.torch", "hms.training.device")
 """Modules that register nothing and are imported when somebody asks for what they do."""
 
 ENTRY_POINTS = "hms.plugins"

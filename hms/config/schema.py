@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 from hms.config.convert import build, convert, first_lines
 from hms.config.identity import plain
 from hms.errors import ConfigError
-from hms.registry import Group, Limits, Params, Share, added, discover, import_plugins
+from hms.registry import Group, Limits, NonNegativeFloat, Params, Share, added, discover, import_plugins
 
 JOBS = Annotated[int, Limits(at_least=-1)]
 
@@ -32,6 +32,7 @@ class PackageSettings:
     spectrograms : also one of the competition's spectrograms, with spectrograms=kaggle
     derivations : also one of the derivations with their context in µV
     derivations_dtype : of the array of derivations
+    shift_s : s that derivations reach beyond what the transform needs, so that a window may be moved so far
     """
 
     pack: bool
@@ -40,6 +41,7 @@ class PackageSettings:
     spectrograms: bool = added(before=False)
     derivations: bool = added(before=False)
     derivations_dtype: Literal["float32", "float16"] = added(before="float32")
+    shift_s: NonNegativeFloat = added(before=0.0)
 
 
 @dataclass(frozen=True)

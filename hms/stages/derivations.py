@@ -38,9 +38,9 @@ class Derivations(ItemStage):
     ears: tuple[str, ...] = added(before=(), path="montage.ears")
 
     @classmethod
-    def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
-        """Build on a signal with the filter's context, or also the wavelet's."""
-        signal, montage = Signal.from_config(cfg, wavelet=wavelet), cfg.montage
+    def from_config(cls, cfg: Config, *, wavelet: bool = False, more_s: float = 0.0) -> Self:
+        """Build on a signal with the filter's context, or also the wavelet's, and ``more_s`` beyond."""
+        signal, montage = Signal.from_config(cfg, wavelet=wavelet, more_s=more_s), cfg.montage
         if isinstance(montage, Referential):
             return cls(signal, montage.chains, montage.kind, montage.reference, montage.ears)
         return cls(signal, cfg.at("montage.chains"), "bipolar", None, ())

@@ -39,8 +39,11 @@ class Reading(ItemStage):
     )
 
     @classmethod
-    def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
-        """Build with the filter's reach as context, or the longest wavelet's if that is longer."""
+    def from_config(cls, cfg: Config, *, wavelet: bool = False, more_s: float = 0.0) -> Self:
+        """Build with the filter's reach as context, or the longest wavelet's if that is longer.
+
+        ``more_s`` is read beyond either.
+        """
         data: SourceParams = cfg.at("data")
         try:
             reach_s = filter_reach_s(cfg.at("filter"), sfreq=SFREQ_HZ)
@@ -53,7 +56,7 @@ class Reading(ItemStage):
                 f"the wavelets reach {reach_s:g} s to either side, and at most {LONGEST_REACH_S:g} s "
                 "can be read; raise cwt.min_hz or choose shorter wavelets"
             )
-        window_s, context_s = cfg.at("window.length_s"), float(math.ceil(reach_s))
+        window_s, context_s = cfg.at("window.length_s"), float(math.ceil(reach_s)) + more_s
         if data.block_s is not None and data.block_s < window_s + context_s + 2 * SPARE_S:
             raise ConfigError(
                 f"data.block_s={data.block_s:g} is too short for windows of {window_s:g} s with "

@@ -37,9 +37,9 @@ class Signal(ItemStage):
     optional: tuple[str, ...] = derived("optional", follows=("montage.reference", "montage.ears"), before=())
 
     @classmethod
-    def from_config(cls, cfg: Config, *, wavelet: bool = False) -> Self:
+    def from_config(cls, cfg: Config, *, wavelet: bool = False, more_s: float = 0.0) -> Self:
         """Build for the channels that the montage needs."""
-        reading = Reading.from_config(cfg, wavelet=wavelet)
+        reading = Reading.from_config(cfg, wavelet=wavelet, more_s=more_s)
         derivations, optional = all_derivations(cfg.at("montage.chains")), cfg.at("montage.optional")
         return cls(reading, cfg.at("filter"), (*derivations, *optional), optional)
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from hms.config.schema import Config
 from hms.errors import ConfigError, Unusable
 from hms.pipeline.stage import ItemStage, register_stage, setting
+from hms.registry import added
 from hms.signal.arrays import Derived
 from hms.stages.derivations import Derivations
 
@@ -43,10 +44,11 @@ class Traces(ItemStage):
     name = "traces"
     version = 1
     folder: ClassVar[str | None] = "deriv_hr_out"
-    follows: ClassVar[tuple[str, ...]] = ("cwt",)
+    follows: ClassVar[tuple[str, ...]] = ("cwt", "package.shift_s")
 
     derivations: Derivations
     dtype: str = setting("package.derivations_dtype")
+    shift_s: float = added(before=0.0, path="package.shift_s")
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -58,7 +60,9 @@ class Traces(ItemStage):
         """Build on the derivations that scalograms are made of."""
         if not cfg.package.derivations:
             raise ConfigError("stages: 'traces' is made by package.derivations=true; leave it out of stages")
-        return cls(Derivations.from_config(cfg, wavelet=True), cfg.package.derivations_dtype)
+        package = cfg.package
+        derivations = Derivations.from_config(cfg, wavelet=True, more_s=package.shift_s)
+        return cls(derivations, package.derivations_dtype, package.shift_s)
 
     def n_values(self) -> int:
         """Return the values of an item's derivations with their context."""

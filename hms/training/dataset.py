@@ -28,7 +28,7 @@ from hms.training.selection import check_choice, select_items
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Sample", "SpecDataset"]
+__all__ = ["Sample", "SpecDataset", "context_samples", "find_augmentation"]
 
 Sample = dict[str, Any]
 """``x`` (and ``wave``, ``spec_lr``, ``alive``), ``y``, ``weight`` and ``item_id`` of one item."""
@@ -66,7 +66,7 @@ class SpecDataset:
         `hms.training.draw`. With one item per recording there is nothing to draw but shifts.
     shift_s : float
         With ``draw="window"`` and derivations: the window is moved by up to so many seconds to
-        either side, into the context that the package has.
+        either side, along the recording as far as ``package.shift_s`` reaches, then into the context.
     augment : Params, name of an option of the config group ``augment``, or None
     seed : int
         With the epoch and the index it determines what augmentation does.
@@ -113,7 +113,7 @@ class SpecDataset:
         self.y, self.weights = selected.y, selected.weights
         self.signal, self.draw, self.seed = signal, draw, seed
         self._epoch = SharedEpoch()
-        self.augment = _augmentation(augment)
+        self.augment = find_augmentation(augment)
         if self.augment.kind != "none" and self.y is None:
             raise ConfigError(f"run {run.hash} has no labels to train on; leave augment out")
         self.dtype = _checked_dtype(dtype, self.augment)
@@ -122,8 +122,8 @@ class SpecDataset:
         )
         output = "derivations" if signal == "derivations" else run.config.at("montage.output")
         self.mirror: NDArray[np.int64] = mirrored_outputs(run.config.at("montage.chains"), output)
-        self.n_context = _n_context(run) if signal == "derivations" else 0
-        self._most_shift = _checked_shift(shift_s, draw, signal, self.n_context)
+        self.n_context, self._n_spare = context_samples(run) if signal == "derivations" else (0, 0)
+        self._most_shift = _checked_shift(shift_s, draw, signal, self.n_context + self._n_spare)
         self._recordings = group_by_recording(_recordings(run, self.item_ids)) if draw == "window" else {}
         self._names = list(self._recordings)
         self._freqs_hz = _frequencies(self._readers) if self.augment.kind != "none" else {}
@@ -138,15 +138,19 @@ class SpecDataset:
         if not 0 <= position < n:
             raise IndexError(f"item {operator.index(index)} of a dataset of {n}")
         plain = self._drawn if self.draw == "window" else self.plain
-        if self.augment.kind == "none":
-            return plain(position)
-        around = Around(self.mirror, plain, n, self.n_context, self._freqs_hz)
-        return augment_sample(
-            plain(position), self.augment, seed=self.seed, epoch=self.epoch, index=position, around=around
-        )
+        sample = plain(position)
+        if self.augment.kind != "none":
+            around = Around(self.mirror, plain, n, self.n_context + self._n_spare, self._freqs_hz)
+            sample = augment_sample(
+                sample, self.augment, seed=self.seed, epoch=self.epoch, index=position, around=around
+            )
+        if self._n_spare:
+            x = sample["x"]
+            sample["x"] = np.ascontiguousarray(x[:, self._n_spare : x.shape[1] - self._n_spare])
+        return sample
 
     def plain(self, position: int) -> Sample:
-        """Return an item, by its place in ``item_ids``, without augmentation."""
+        """Return an item, by its place in ``item_ids``, without augmentation; all that there is of it."""
         sample: Sample = {"x": None}
         for name, reader in self._readers.items():
             reader.read(sample, name, position)
@@ -203,10 +207,20 @@ def _recordings(run: Package, item_ids: Sequence[str]) -> list[str]:
     return [eeg_of[name] for name in item_ids]
 
 
-def _n_context(run: Package) -> int:
-    """Return the samples on either side of the window in a run's derivations."""
-    context_s: float = run.manifest["stages"]["traces"]["settings"]["derived.context_s"]
-    return round(context_s * SFREQ_HZ)
+def context_samples(run: Package) -> tuple[int, int]:
+    """Return the samples on either side of the window that the transform is given, and those beyond.
+
+    Raises
+    ------
+    ConfigError
+        If the run has none.
+    """
+    made = run.manifest["stages"].get("traces")
+    if made is None:
+        raise ConfigError(f"run {run.hash} has no derivations; run it again with package.derivations=true")
+    settings = made["settings"]
+    spare_s: float = settings.get("package.shift_s", 0.0)
+    return round((settings["derived.context_s"] - spare_s) * SFREQ_HZ), round(spare_s * SFREQ_HZ)
 
 
 def _checked_shift(shift_s: float, draw: str, signal: str, n_context: int) -> int:
@@ -221,7 +235,7 @@ def _checked_shift(shift_s: float, draw: str, signal: str, n_context: int) -> in
     if not 0 < shift_s * SFREQ_HZ <= n_context:
         raise ConfigError(
             f"shift_s={shift_s:g} is out of range; it must be above 0 and at most {n_context / SFREQ_HZ:g}, "
-            "the context that the package has on either side"
+            "what the package has on either side (package.shift_s=30 reads 30 s more)"
         )
     return round(shift_s * SFREQ_HZ)
 
@@ -239,7 +253,8 @@ def _checked_dtype(dtype: str, augment: Params) -> str:
     return dtype
 
 
-def _augmentation(augment: Params | str | None) -> Params:
+def find_augmentation(augment: Params | str | None) -> Params:
+    """Return the settings of an option of the group ``augment``, by its name; None: of no change."""
     return augment if isinstance(augment, Params) else _named_augmentation(augment or "none")
 
 

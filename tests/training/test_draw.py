@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from edf_files import EdfFile
 
 import hms
 from hms.errors import ConfigError
@@ -120,9 +121,35 @@ def test_a_shifted_window_holds_what_lies_beside_it_in_the_recording(per_row: Ru
     assert max(map(abs, shifts)) <= 400
 
 
+def test_a_window_moves_along_the_recording_as_far_as_the_package_reaches(tmp_path: Path) -> None:
+    """By more than the context: the derivations are those of a run whose window lies there."""
+    rng = np.random.default_rng(0)
+    EdfFile(eeg=rng.normal(0, 30, (19, 40_000)).cumsum(axis=1) % 500 - 250).write(tmp_path / "d" / "a.edf")
+
+    def run_at(start_s: float, *overrides: str) -> Run:
+        table = tmp_path / f"{start_s}.csv"
+        table.write_text(f"recording,patient_id,start_s\na.edf,p,{start_s}\n", encoding="utf-8")
+        base = ("data=edf", f"data.root={tmp_path / 'd'}", f"data.windows={table}", "data.block_s=null")
+        made = ("package.derivations=true", "stages=[scalograms]", f"outputs_dir={tmp_path / 'o'}")
+        return hms.run(hms.compose(*base, *made, "n_jobs=1", *overrides))
+
+    run = run_at(75.0, "package.shift_s=20")
+    recording = str(run.meta["eeg_id"].iloc[0])
+    shifts = (round(4000 * draw_window(1, seed=n, epoch=0, recording=recording).shift) for n in range(50))
+    seed, by = next((seed, by) for seed, by in enumerate(shifts) if by > 2400)  # further than the context
+    moved = run.dataset(signal="derivations", draw="window", shift_s=20.0, seed=seed)
+    there = run_at(75.0 + by / 200)
+    expected = there.derivations(there.meta["item_id"].iloc[0])
+    found = moved[0]["x"]
+    assert found.shape == expected.shape == (16, 2 * 2400 + 2000)
+    middle = slice(2000, -2000)  # the filter reaches beyond what the other run has read
+    np.testing.assert_allclose(found[:, middle], expected[:, middle], atol=1e-3 * np.abs(expected).max())
+    assert run.dataset(signal="derivations")[0]["x"].shape == found.shape
+
+
 @pytest.mark.parametrize("shift_s", [13, -1])
 def test_a_shift_beyond_what_the_package_holds_is_refused(per_row: Run, shift_s: float) -> None:
-    with pytest.raises(ConfigError, match=rf"shift_s={shift_s} is out of range; .* at most 12, the context"):
+    with pytest.raises(ConfigError, match=rf"shift_s={shift_s} is out of range; .* at most 12, what"):
         per_row.dataset(signal="derivations", draw="window", shift_s=shift_s)
 
 

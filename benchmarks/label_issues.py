@@ -22,8 +22,8 @@ from pathlib import Path
 import numpy as np
 
 from hms.labels.issues import doubt
-from hms.labels.weights import Weight, confidence_weights
-from hms.training.baseline import Logreg, logreg, out_of_fold
+from hms.labels.weights import confidence_weights
+from hms.training.baseline import logreg, out_of_fold
 from hms.training.metric import row_divergence
 
 PLANTED = 0.05
@@ -120,12 +120,12 @@ def on_embedded(n: int) -> None:
         features = tables.rows("features")["features"]
         votes = np.rint(run.labels.y_soft * run.labels.vote_sum[:, None]).astype(int)
         patients, splits = run.meta["patient_id"].to_numpy(str), run.splits
-    fit = partial(logreg, params=Logreg("logreg", set_aside=0.0, l2=0.1, max_iterations=300))
+    fit = partial(logreg, params=run.config.baseline)
     rounds = []
     for seed in SEEDS:
         swapped, wrong = swap(votes, patients, np.random.default_rng(seed))
         total = swapped.sum(axis=1)
-        weight = confidence_weights(total, Weight("linear", 10.0, 1.5))
+        weight = confidence_weights(total, run.config.weight)
         model = out_of_fold(features, swapped / total[:, None], weight, splits, fit)
         rounds.append((rankings(swapped, model.prediction), wrong))
     show("embedded recordings", rounds)

@@ -156,6 +156,13 @@ def test_coverage_is_printed_for_every_interval(tmp_path: Path) -> None:
     assert all(0 <= share <= 1 for share in shares)
 
 
+@pytest.mark.slow
+def test_votes_are_planted_among_embedded_recordings_and_looked_for(tmp_path: Path) -> None:
+    printed = benchmark("label_issues.py", "--recordings", "40", folder=tmp_path)
+    assert "embedded recordings" in printed
+    assert re.search(r"^hms .*first 50: \d\.\d{3}", printed, re.MULTILINE), printed
+
+
 def test_planted_votes_are_those_of_another_patient(module: Any) -> None:
     votes = np.random.default_rng(0).multinomial(9, np.full(6, 1 / 6), 400)
     patients = np.repeat(np.arange(100), 4).astype(str)

@@ -5,13 +5,11 @@ Every file is opened as a run would open it; nothing that is wrong with one stop
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
 from hms.errors import ConfigError, Unusable
@@ -29,6 +27,7 @@ from hms.sources.names import listed
 from hms.sources.recognition import looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand
+from hms.store.csvs import harmless_cell, rows_text
 
 __all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
 
@@ -93,11 +92,8 @@ class Inventory:
 
     def to_csv(self) -> str:
         """Return one row a recording."""
-        out = io.StringIO(newline="")
-        writer = csv.DictWriter(out, [f.name for f in fields(FileFacts)], lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(asdict(facts) for facts in self.files)
-        return out.getvalue()
+        rows = ([harmless_cell(value) for value in astuple(facts)] for facts in self.files)
+        return rows_text([[f.name for f in fields(FileFacts)], *rows])
 
     def facts(self) -> list[tuple[str, str]]:
         """Return names and texts for a table: what there is, and what would be left out."""

@@ -15,6 +15,8 @@ from edf_files import EdfFile, tones
 import hms
 from hms.cli import main as hms_main
 from hms.competition import EEG_CHANNELS
+from hms.sources.formats import FORMATS
+from hms.sources.mne.files import ENDINGS as MNE_ENDINGS
 
 Command = Callable[..., Prepared]
 
@@ -90,6 +92,16 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     used = hms.load(outputs=tmp_path / "outputs").meta["recording"]
     assert set(used) == set(rows["file"][rows["left_out"] == ""])
     assert "passed over 1 files of annotations alone: hypnogram.edf" in ended.err
+
+
+def test_every_format_that_is_read_has_a_name_and_a_way_in():
+    assert set(MNE_ENDINGS) <= set(FORMATS)
+
+
+def test_a_name_that_a_spreadsheet_takes_for_a_formula_is_text(tmp_path):
+    EdfFile().write(tmp_path / "d" / "=1+1 .edf")
+    assert hms_main(["scan", str(tmp_path / "d"), "--csv", str(tmp_path / "scan.csv")]) == 0
+    assert (tmp_path / "scan.csv").read_text(encoding="utf-8").splitlines()[1].startswith("'=1+1 .edf,EDF")
 
 
 def test_a_scan_of_nothing_and_of_one_file(tmp_path, capsys):

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
 from hms.terminal import columns
 
-__all__ = ["contents", "index", "page_of_group", "page_of_setting"]
+__all__ = ["computed_again", "contents", "index", "page_of_group", "page_of_setting", "shown_default"]
 
 WIDTH = 100
 
@@ -50,7 +50,9 @@ def index(manual: Manual) -> str:
     for name in manual.outside_groups():
         one = manual.settings.get(name)
         inside = ", ".join(s.path.rpartition(".")[2] for s in manual.below(name))
-        rows.append((f"  {name}", _default(one) if one else "", one.meaning if one else f"section: {inside}"))
+        rows.append(
+            (f"  {name}", shown_default(one) if one else "", one.meaning if one else f"section: {inside}")
+        )
     more = "hms help GROUP, hms help GROUP.SETTING say more; hms help --schema FILE writes a JSON schema"
     return f"{columns(_narrow(rows))}\n\n{more}"
 
@@ -70,9 +72,9 @@ def page_of_group(manual: Manual, path: str, stages: Sequence[str]) -> str:
     settings = manual.below(path)
     if settings:
         rows = [("setting", "default", "unit", "allowed", "meaning")]
-        rows += [(f"  {s.path}", _default(s), s.unit, str(s.shape), s.meaning) for s in settings]
+        rows += [(f"  {s.path}", shown_default(s), s.unit, str(s.shape), s.meaning) for s in settings]
         parts.append(_table(rows, settings, options))
-    parts.append(_computed_again(stages, path))
+    parts.append(computed_again(stages, path))
     return "\n\n".join(parts)
 
 
@@ -88,7 +90,7 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
     head = _filled(f"{setting.path}: {setting.meaning}")
     width = max(len(name) for name, _ in rows)
     told = [_filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
-    return "\n".join([head, *told, _computed_again(stages, setting.path)])
+    return "\n".join([head, *told, computed_again(stages, setting.path)])
 
 
 def _of_option(option: Option) -> str:
@@ -115,7 +117,8 @@ def _defaults(setting: Setting) -> list[str]:
     return [v if names == [""] else f"{v} ({group}={','.join(names)})" for v, names in by_value.items()]
 
 
-def _default(setting: Setting) -> str:
+def shown_default(setting: Setting) -> str:
+    """Return the value of the default option as it is typed, or dots where that is long."""
     value = next((value for value in setting.defaults.values()), "")
     text = _text(value)
     return text if len(text) <= 16 else "..."
@@ -126,7 +129,8 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
-def _computed_again(stages: Sequence[str], path: str) -> str:
+def computed_again(stages: Sequence[str], path: str) -> str:
+    """Return the sentence that says what a change of a setting computes again."""
     if stages:
         return _filled(f"a change can make these be computed again: {', '.join(stages)}; all else stands")
     if path.partition(".")[0] == "data":

@@ -1,0 +1,93 @@
+"""Every recipe of docs/recipes.md, as it is written there, on a few recordings."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import ROOT
+from recordings import noise, write_edf
+
+import hms
+from hms.cli import main
+from hms.competition import EEG_CHANNELS
+
+pytestmark = pytest.mark.slow
+
+PAGE = (ROOT / "docs" / "recipes.md").read_text()
+RECIPES = dict(re.findall(r"<!-- recipe:(\w+) -->\n```\n(.*?)```", PAGE, re.S))
+LOOK = "hms browse"
+"""Opens a page and waits; what is done there is tested in test_browse.py."""
+
+
+@pytest.fixture
+def folder_of(small_set: Path, tmp_path: Path) -> Callable[[str], Path]:
+    """Return a function that makes the kind of folder that a command reads."""
+    names = {"edf": "p{0}/night.edf", "bids": "sub-0{0}/eeg/sub-0{0}_task-rest_eeg.edf"}
+
+    def make(kind: str) -> Path:
+        folder = tmp_path / "recordings"
+        if kind == "kaggle":
+            return small_set
+        if folder.exists():
+            return folder
+        for patient in range(5):
+            path = folder / names[kind].format(patient)
+            path.parent.mkdir(parents=True)
+            eeg = noise(200 * 100, seed=patient)
+            write_edf(path, {name: eeg[name] for name in EEG_CHANNELS})
+        if kind == "bids":
+            (folder / "dataset_description.json").write_text('{"Name": "x", "BIDSVersion": "1.9.0"}')
+        return folder
+
+    return make
+
+
+def words_of(line: str, folder_of: Callable[[str], Path], key: Path) -> list[str]:
+    """Return the words of a command, with folders of the tests, after ``hms``."""
+    kind = re.search(r"data=(\w+)", line)
+    folder = str(folder_of(kind[1] if kind else "edf"))
+    line = line.replace("DIR/night", f"{folder}/p0/night").replace("DIR", folder)
+    name, *words = shlex.split(line.replace("KEYFILE", str(key)))
+    assert name == "hms"
+    return words
+
+
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "loop"])
+def test_a_recipe_runs_as_it_is_written(
+    recipe: str,
+    folder_of: Callable[[str], Path],
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(ROOT / "examples" / "plugin")
+    monkeypatch.syspath_prepend(".")
+    (tmp_path / "key").write_text("0123456789abcdef" * 4)
+    for line in RECIPES[recipe].splitlines():
+        words = words_of(line, folder_of, tmp_path / "key")
+        assert main([*words, f"outputs_dir={outputs}", "n_jobs=1"]) == 0
+    run = hms.load(outputs=outputs)
+    assert len(run.meta) > 0
+
+
+def test_marks_become_votes_and_votes_a_labelled_run(
+    folder_of: Callable[[str], Path], outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The loop, with marks written as the page would write them."""
+    monkeypatch.chdir(tmp_path)
+    first, look, marks, again = RECIPES["loop"].splitlines()
+    assert look.startswith(LOOK)
+    more = [f"outputs_dir={outputs}", "n_jobs=1"]
+    assert main([*words_of(first, folder_of, tmp_path), *more]) == 0
+    items = hms.load(outputs=outputs).meta["item_id"].tolist()
+    rows = [f"{item},,{['lpd', 'other'][k % 2]},,2026-01-01T00:00:00,a" for k, item in enumerate(items)]
+    Path("marks.csv").write_text("\n".join(["item_id,mark,votes,note,when,who", *rows]) + "\n")
+    assert main(words_of(marks, folder_of, tmp_path)) == 0
+    assert main([*words_of(again, folder_of, tmp_path), *more]) == 0
+    labelled = hms.load(outputs=outputs)
+    assert np.array_equal(labelled.labels.y_soft.sum(axis=1), np.ones(len(items)))

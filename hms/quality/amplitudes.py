@@ -186,10 +186,13 @@ def _n_equal(blocks: Array, of_blocks: Array, of_all: Array) -> NDArray[Any]:
     of_blocks, of_all : shapes (n, n_channels, n_blocks) and (n, n_channels); the extremes of every
         block and of all; only blocks that hold the latter are looked into
     """
-    which, channel, block = np.nonzero(of_blocks == of_all[:, :, None])
-    is_equal = blocks[channel, block] == of_all[which, channel, None]
-    counts = is_equal @ constant(blocks.shape[2], 1.0)  # a third of the time of `count_nonzero`
-    found = np.bincount(which * len(blocks) + channel, weights=counts, minlength=of_all.size)
+    n_channels, n_blocks, n_block = blocks.shape
+    places = np.flatnonzero(of_blocks == of_all[:, :, None])  # a third of the time of `nonzero`
+    extreme = places // n_blocks
+    values = blocks[extreme % n_channels, places % n_blocks]
+    is_equal = values == of_all.reshape(-1, 1)[extreme]
+    counts = is_equal @ constant(n_block, 1.0)  # a third of the time of `count_nonzero`
+    found = np.bincount(extreme, weights=counts, minlength=of_all.size)
     return np.asarray(found.reshape(of_all.shape).max(axis=0))
 
 

@@ -120,7 +120,9 @@ def lines(
     of_line, total = _line(power[..., first:]), power.sum(axis=-1, keepdims=True)
     both = of_line - _line(ends) / 2
     shares = of_line / np.where(total > 0, total, 1)
-    return shares, np.abs(_line(turned)) / np.where(both > 0, both, np.inf)
+    parts = np.square(_line(turned).view(np.float32))
+    size = np.sqrt(parts[..., ::2] + parts[..., 1::2])  # `abs` of complex numbers takes four times as long
+    return shares, size / np.where(both > 0, both, np.inf)
 
 
 def _line(values: NDArray[Any]) -> NDArray[Any]:

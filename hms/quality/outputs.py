@@ -81,7 +81,7 @@ def observe_output(
     ----------
     inspection, cleaned, derived, scalogram, waveform : of one item
     derivations : names of the montage's derivations
-    weights : float32, shape (n_derivations, n_channels); times cleaned rows they are the derivations
+    weights : float32, shape (n_derivations, n_channels); times the inspection's rows they are the derivations
     top_hz : highest frequency of x
     edge : share of x that missing context touches, see `edge_share`
 
@@ -95,21 +95,22 @@ def observe_output(
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1
     """
     x = scalogram.x
+    n_zero = np.count_nonzero(x == 0)
     wave_means, wave_covariances = covariances(waveform.x[:, ::THINNED])
     observed: ObservedOutput = {
         "alive": derived.alive,
         "derivation_ptp": _derivation_ptp(derived),
         "wave_means": wave_means,
         "wave_covariances": wave_covariances,
-        "x_low": np.float64(x.min()),
+        "x_low": np.float64(0 if n_zero else x.min()),  # an x with a zero is constant only at zero
         "x_high": np.float64(x.max()),
     }
     return {
         **observed,
-        **observe_lines(_formed(inspection, cleaned, weights, line_bins(top_hz, derived.sfreq))),
+        **observe_lines(_formed(inspection, weights, line_bins(top_hz, derived.sfreq))),
         "edge_share": edge,
         "lost_share": 1 - (1 - edge) * (1 - _lost(inspection, cleaned, derived.alive, derivations)),
-        "x_share_0": np.float64(np.count_nonzero(x == 0) / x.size),
+        "x_share_0": np.float64(n_zero / x.size),
         "x_share_1": np.float64(np.count_nonzero(x == 1) / x.size),
     }
 
@@ -120,14 +121,13 @@ def _rows(names: tuple[str, ...], channels: tuple[str, ...]) -> NDArray[np.intp]
     return np.array([names.index(name) if name in names else 0 for name in channels], np.intp)
 
 
-def _formed(inspection: Inspection, cleaned: Cleaned, weights: Array, bins: slice) -> NDArray[np.complex64]:
+def _formed(inspection: Inspection, weights: Array, bins: slice) -> NDArray[np.complex64]:
     """Return some bins of the transforms of the derivations, shape (n_blocks, n_derivations, n_bins)."""
     spectra = inspection.spectra
     if spectra.shape[2] < bins.stop:  # of a recording that is shorter than a block
         return np.zeros((spectra.shape[1], len(weights), bins.stop - bins.start), np.complex64)
-    rows = spectra[_rows(inspection.names, cleaned.channels), :, bins]
-    by_block = np.ascontiguousarray(rows.transpose(1, 0, 2)).view(np.float32)
-    return np.asarray(weights @ by_block).view(np.complex64)
+    parts = slice(2 * bins.start, 2 * bins.stop)
+    return np.asarray(weights @ spectra.view(np.float32)[..., parts].transpose(1, 0, 2)).view(np.complex64)
 
 
 def _lost(inspection: Inspection, cleaned: Cleaned, alive: Mask, derivations: tuple[str, ...]) -> np.float64:

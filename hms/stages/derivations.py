@@ -85,15 +85,17 @@ class Derivations(ItemStage):
         except ValueError as error:
             raise Unusable(str(error), failure=False) from None
 
-    def weights(self, cleaned: Cleaned) -> NDArray[np.float32]:
-        """Return what rows like the cleaned are multiplied by, shape (n_derivations, n_channels)."""
-        kind = cleaned.channels, cleaned.references, cleaned.dead.tobytes()
+    def weights(self, cleaned: Cleaned, names: tuple[str, ...]) -> NDArray[np.float32]:
+        """Return what rows named so are multiplied by to be the derivations, shape (n_derivations, n_names).
+
+        Rows like the cleaned ones: channels that are not cleaned have no weight.
+        """
+        kind = names, cleaned.channels, cleaned.references, cleaned.dead.tobytes()
         if kind not in self._weights:
             if len(self._weights) >= MOST_WEIGHTS:
                 self._weights.clear()
-            self._weights[kind] = self.form(
-                replace(cleaned, eeg=np.eye(len(cleaned.channels), dtype=np.float32))
-            )
+            places = [[name == channel for name in names] for channel in cleaned.channels]
+            self._weights[kind] = self.form(replace(cleaned, eeg=np.array(places, np.float32)))
         return self._weights[kind]
 
     @cached_property

@@ -34,7 +34,7 @@ class Measures(ItemStage):
     """One row of measures per item; limits and grades come later, in a table stage."""
 
     name = "measures"
-    version = 11
+    version = 12
     rows: ClassVar[bool] = True
 
     reading: Reading
@@ -68,7 +68,7 @@ class Measures(ItemStage):
                 scalogram,
                 waveform,
                 derivations=all_derivations(self.derivations.chains),
-                weights=self.derivations.weights(cleaned),
+                weights=self.derivations.weights(cleaned, inspection.names),
                 top_hz=self._top_hz,
                 edge=self._edge_share(segment),
             ),

@@ -36,7 +36,7 @@ SAME_SHARE = 1e-5
 """Power of a difference of two electrodes, of their own, that rounding in float32 may leave."""
 
 THINNED = 8
-"""Every so many samples tell a covariance: 250 of a window, of an EEG that has most of its power below 8 Hz."""
+"""Every so many samples tell a covariance: 250 of a window, of an EEG with most of its power below 8 Hz."""
 
 _TO = NEIGHBOUR_ROWS.ravel()
 _FROM = np.repeat(np.arange(len(CHANNELS)), NEIGHBOUR_ROWS.shape[1])

@@ -52,6 +52,9 @@ def _code_of(error: Exception) -> int | None:
         machine_fault,
     )
 
+    cause = error.__cause__
+    if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
+        error = cause  # a name that was typed, no fault of the storage
     if isinstance(error, (ConfigError, ManifestError)):
         return _fail(error, BAD_INPUT)
     if isinstance(error, TooManyFailures):

@@ -22,10 +22,11 @@ JOBS = Annotated[int, Limits(at_least=-1)]
 
 @dataclass(frozen=True)
 class PackageSettings:
-    """Forms of the package; ``link`` is in no key.
+    """Forms of the package; ``link`` and ``format`` are in no key.
 
     Attributes
     ----------
+    format : one file per item, or shards of many items
     pack : also one memory-mapped float16 array of all scalograms
     link : how the files of a run stand for those of the store: as links or copies
     waveforms : also one of all waveforms
@@ -37,6 +38,7 @@ class PackageSettings:
 
     pack: bool
     link: Literal["auto", "symlink", "hardlink", "copy"]
+    format: Literal["files", "shards"] = added(before="files")
     waveforms: bool = added(before=False)
     spectrograms: bool = added(before=False)
     derivations: bool = added(before=False)

@@ -25,7 +25,9 @@ from hms.store.files import (
 )
 from hms.store.links import commit_links
 from hms.store.manifests import unfinish
+from hms.store.npz import npz_bytes
 from hms.store.places import set_latest
+from hms.store.shards import INDEX
 
 LINKERS = 2
 """Threads that make a run's links, a folder each: the system does most of it."""
@@ -45,7 +47,7 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
     digests: dict[str, list[Any]] = {}
     for key, stage in plan.item_stages.items():
         if stage.folder is not None:
-            names = _item_files(plan, tables, stage)
+            names = _shards(plan, tables, stage) if plan.in_shards else _item_files(plan, tables, stage)
             base = plan.folders[key].path
             linked[stage.folder] = {name: f"{base}/{stored.name}" for name, stored in names.items()}
             digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
@@ -55,6 +57,11 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
         digests[path] = [stored.size, stored.digest]
     with ThreadPoolExecutor(LINKERS) as pool:
         list(pool.map(lambda parent: commit_links(folder / parent, linked[parent], plan.way), linked))
+    for stage in plan.item_stages.values() if plan.in_shards else ():
+        if stage.folder is not None:
+            index = npz_bytes(_index(plan, tables, stage))
+            (written,) = commit_files(folder / stage.folder, {INDEX: index})
+            digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
     settings = _yaml(config_of(plan.cfg, plan.products))
     (written,) = commit_files(folder, {"config.yaml": settings})
     digests["config.yaml"] = [written.size, written.digest]
@@ -97,6 +104,26 @@ def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Store
         assert record.file is not None, f"item {item_ids[row]} is used but has no file"
         found[f"{item_ids[row]}_{stage.suffix}.npz"] = folder.files[record.file]
     return found
+
+
+def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
+    """Return the stored shards that hold used items, by their names in the run."""
+    folder, records = plan.folders[stage.key], plan.records_of(stage.key)
+    names = dict.fromkeys(str(records[row].file) for row in np.flatnonzero(tables.is_used).tolist())
+    return {f"{number:05d}.npy": folder.files[name] for number, name in enumerate(names)}
+
+
+def _index(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Any]:
+    """Return which row of which shard of a run each used item has."""
+    records = plan.records_of(stage.key)
+    used = np.flatnonzero(tables.is_used).tolist()
+    names = list(dict.fromkeys(str(records[row].file) for row in used))
+    number = {name: i for i, name in enumerate(names)}
+    return {
+        "item_id": np.array(tables.used["item_id"].tolist(), np.str_),
+        "shard": np.array([number[str(records[row].file)] for row in used], np.int32),
+        "row": np.array([records[row].row for row in used], np.int64),
+    }
 
 
 def point_latest(plan: Plan) -> None:

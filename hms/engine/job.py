@@ -11,6 +11,7 @@ from hms.pipeline.stage import ItemStage
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source
 from hms.store.files import Stored
 from hms.store.folders import Reason, Record
+from hms.store.shards import Layout
 
 SECONDS_TOGETHER = 600.0
 """Seconds of recordings, context included, that are in memory together: 17 windows of 10 s.
@@ -55,6 +56,8 @@ class Job:
     were not known before it; empty if the store cannot hold any."""
 
     own_process: bool
+    layouts: dict[str, Layout] = field(default_factory=dict)
+    """By the key of a stage whose results go into shards, where each item's row is."""
 
     @property
     def items_together(self) -> int:

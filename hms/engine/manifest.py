@@ -22,6 +22,7 @@ from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_s
 from hms.store.files import Stored, digest_bytes, digest_file
 from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.links import Way
+from hms.store.shards import INDEX
 
 if TYPE_CHECKING:
     from hms.engine.account import Account
@@ -50,6 +51,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
             "data": _absolute_data(plan),
             "root": NOT_TOLD if _pseudonyms(plan) else str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
+            "format": plan.cfg.package.format,
             "max_failed_share": plan.cfg.max_failed_share,
             "plugins": list(plan.cfg.plugins),
             "cores": os.cpu_count(),
@@ -190,7 +192,7 @@ class _StoredFiles:
         status = os.lstat(place)
         if not stat.S_ISREG(status.st_mode):
             return False
-        if place.name == "config.yaml":
+        if place.name in ("config.yaml", INDEX):
             return digest_bytes(place.read_bytes()) == digest
         way = "hardlink" if status.st_nlink > 1 else "copy"
         stored = self._by_digest.get(digest)

@@ -9,6 +9,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from hms.config.identity import digest_of
 from hms.config.reading import is_file
 from hms.config.schema import Config, build_config
@@ -38,10 +40,12 @@ from hms.pipeline.selection import (
     say_of_empty_classes,
     say_what_needs_votes,
 )
+from hms.store.files import digest_bytes
 from hms.store.links import Way
 from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
 from hms.store.seen import known_fingerprints, stamp
+from hms.store.shards import Layout, is_shard
 
 LONGEST_PATH = 4096
 """Characters of a text that may name a file."""
@@ -119,7 +123,22 @@ class Plan:
         }
         if self.marked.excluded or self.marked.n_votes:
             content["marks"] = self.marked.digest
+        if self.in_shards:
+            content["format"] = self.cfg.package.format
         return digest_of(content)[:HASH_LENGTH]
+
+    @property
+    def in_shards(self) -> bool:
+        """Whether results of many items go into one file."""
+        return self.cfg.package.format == "shards"
+
+    def layout(self, stage_key: str) -> Layout:
+        """Return which row of which shard each item has."""
+        starts = np.asarray(self.origins[self.item_stages[stage_key].origin].starts)
+        ids = "\n".join(self.items["item_id"].tolist()).encode()
+        texts = [len(patient) for _, patient in self._ids if isinstance(patient, str)]
+        longest = max(len(str(patient)) for _, patient in self._ids) if texts else 0
+        return Layout(digest_bytes(starts.tobytes() + ids)[:16], len(self.items), longest)
 
     @property
     def products(self) -> list[Stage]:
@@ -238,6 +257,7 @@ class Plan:
             plugins=self.cfg.plugins,
             look_up=token if any(folder.records for folder in folders) else "",
             own_process=own_process,
+            layouts={s.key: self.layout(s.key) for s in stages if self.in_shards and s.folder is not None},
         )
 
     def recording_digests(self) -> list[str | None]:
@@ -286,7 +306,9 @@ class Plan:
         for stage_key, folder in self.folders.items():
             records = (folder.records.get(key) for key in self.keys_of(stage_key) if key)
             needed = {record.file for record in records if record and record.file}
-            folder.reconcile(needed & set(folder.files))
+            needed |= {f"{key}.npz" for key in self.keys_of(stage_key)} if folder.has_shards else set()
+            whole = {name for name in folder.files if name in needed or is_shard(name)}
+            folder.reconcile(whole | {name for name in needed if is_shard(name)})
 
 
 def npz_id(text: str) -> int | str:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 from hms.engine.account import Account
 from hms.engine.failures import Failures, refuse_nothing
 from hms.engine.folder import assemble, point_latest
+from hms.engine.forms import settle, settle_stage
 from hms.engine.tables import make_tables
 
 
@@ -82,6 +83,7 @@ def execute(plan: Plan) -> Package:
         _pass_over_recordings(plan, account)
         Failures(plan).check()
         refuse_nothing(plan, plan.reasons())
+        settle(plan)
         with _collector_off():
             return _finish(plan, account, began)
 
@@ -178,6 +180,8 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
                 plan.folders[key].append([], [], 0.0, 0)
         if due:
             _compute(plan, due, account)
+        for key in missing:
+            settle_stage(plan, key)
 
 
 def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -> None:

@@ -11,6 +11,7 @@ from hms.engine.plan import Plan
 from hms.errors import StorageError
 from hms.pipeline.stage import ItemStage
 from hms.store.folders import StageFolder
+from hms.store.shards import is_shard
 
 ITEM_BYTES = 4_000
 """What tables, journals and the manifest take of one item; measured over a run of 60 items, rounded up."""
@@ -74,7 +75,7 @@ def needed(plan: Plan) -> dict[str, Need]:
 def _of_items(stage: ItemStage, folder: StageFolder, n_due: int, block: int) -> Need:
     if stage.rows:
         return Need(n_due * ROW_BYTES)
-    known = [file.size for file in folder.files.values()]
+    known = [file.size for file in folder.files.values() if not is_shard(file.name)]
     size = sum(known) / len(known) if known else stage.item_bytes()
     return Need(n_due * _in_blocks(size, block), n_due)
 

@@ -25,6 +25,7 @@ from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.manifests import versions
 from hms.store.npz import read_npz
+from hms.store.shards import Place
 from hms.terminal import say
 
 # --- tables --------------------------------------------------------------------------------------
@@ -38,7 +39,7 @@ def open_tables(plan: Plan) -> Tables:
         plan.reasons(),
         load_rows=lambda name: _load_rows(plan, _stage_key(plan, name)),
         rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
-        item_files=lambda name: _files_by_row(plan, _stage_key(plan, name)),
+        item_places=lambda name: _places_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         recording_digests=plan.recording_digests(),
         file_flags=plan.file_flags(),
@@ -160,13 +161,15 @@ def _stage_key(plan: Plan, name: str) -> str:
 def _row_list(plan: Plan, key: str) -> list[tuple[int, str, int]]:
     """Return item row, content digest of the file and row in the file, for every prepared item."""
     files = plan.folders[key].files
-    return [(row, files[r.file].digest, r.row) for row, r in plan.records_of(key).items() if r.file]
+    return [
+        (row, r.digest or files[r.file].digest, r.row) for row, r in plan.records_of(key).items() if r.file
+    ]
 
 
-def _files_by_row(plan: Plan, key: str) -> dict[int, Path]:
-    """Return the stored file of every prepared item by its row."""
-    folder = plan.folders[key].path
-    return {row: folder / record.file for row, record in plan.records_of(key).items() if record.file}
+def _places_by_row(plan: Plan, key: str) -> dict[int, Place]:
+    """Return where what is kept of every prepared item is, by its row."""
+    folder = plan.folders[key]
+    return {row: folder.place(record) for row, record in plan.records_of(key).items() if record.file}
 
 
 def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:

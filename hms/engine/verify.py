@@ -233,8 +233,7 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
             raise ConfigError(f"{folder.path} is a link or no folder; what lies behind it is not repaired")
         with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
             folder.load()
-            bad, _ = folder.check(list(folder.files), reread=True)
-            folder.drop(bad)
+            folder.reconcile(list(folder.files), reread=True)
             folder.compact()
             note = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
             commit_files(folder.path, {KEY_FILE: key_note(note)})

@@ -31,6 +31,7 @@ from hms.sources.base import RECORDING, open_part
 from hms.store.files import Files, digest_bytes, sync_folder
 from hms.store.folders import Reason, Record, StageFolder
 from hms.store.npz import npz_bytes
+from hms.store.shards import Records, is_shard, record_of, record_type
 
 SYNCERS = 2
 """Threads that sync: while one waits for the disk, the other's files go with its own."""
@@ -128,7 +129,9 @@ class _Chunk:
     def __init__(self, job: Job, syncer: Executor) -> None:
         self.job, self.syncer = job, syncer
         self.folders = {stage.key: folder for stage, folder in zip(job.stages, job.folders, strict=True)}
-        self.under_way: deque[tuple[str, Files, Future[None]]] = deque()
+        self.under_way: deque[tuple[str, Files | Records, Future[None]]] = deque()
+        self.records: dict[str, dict[int, bytes]] = {}
+        self.kinds: dict[str, np.dtype[Any]] = {}
         self.result = ChunkResult(stages={stage.key: StageResult() for stage in job.stages})
         self.contents: dict[str, dict[str, bytes]] = {}
         self.rows: dict[str, list[tuple[Work, str, Mapping[str, Any]]]] = {s.key: [] for s in job.stages}
@@ -212,11 +215,20 @@ class _Chunk:
         if stage.rows:
             self.rows[stage.key].append((work, key, arrays))
             return
-        ids = {"eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
-        content = self._timed("encode", partial(npz_bytes, {**arrays, **ids}))
+        whole = {**arrays, "eeg_id": np.int64(work.eeg_id), "patient_id": work.patient_id}
         made = self.result.stages[stage.key]
-        made.records.append(Record(key, f"{key}.npz"))
-        self.contents.setdefault(stage.key, {})[f"{key}.npz"] = content
+        layout = self.job.layouts.get(stage.key)
+        if layout is None:
+            made.records.append(Record(key, f"{key}.npz"))
+            content = self._timed("encode", partial(npz_bytes, whole))
+            self.contents.setdefault(stage.key, {})[f"{key}.npz"] = content
+            return
+        if stage.key not in self.kinds:
+            self.kinds[stage.key] = record_type(whole, layout.text_ids)
+        kind = self.kinds[stage.key]
+        record = self._timed("encode", partial(record_of, whole, kind))
+        made.records.append(Record(key, *layout.place(work.index, kind), None, digest_bytes(record)))
+        self.records.setdefault(stage.key, {})[work.index] = record
 
     def _known(self, stage: ItemStage, key: str) -> bool:
         look_up = self.job.look_up
@@ -252,10 +264,15 @@ class _Chunk:
 
     def _write(self, stage_key: str) -> None:
         """Write what is held of a stage and have it synced; name what was synced meanwhile."""
-        contents = self.contents.pop(stage_key, None)
-        if not contents:
+        files: Files | Records
+        if contents := self.contents.pop(stage_key, None):
+            files = self._timed("write", partial(Files, self.folders[stage_key], contents))
+        elif records := self.records.pop(stage_key, None):
+            layout, kind = self.job.layouts[stage_key], self.kinds[stage_key]
+            folder = self.folders[stage_key]
+            files = self._timed("write", partial(Records, folder, layout, kind, records))
+        else:
             return
-        files = self._timed("write", partial(Files, self.folders[stage_key], contents))
         self.under_way.append((stage_key, files, self.syncer.submit(files.sync)))
         while self.under_way and (self.under_way[0][2].done() or len(self.under_way) > MOST_UNDER_WAY):
             self._name()
@@ -312,6 +329,6 @@ def _unexpected(stage_name: str, error: Exception) -> Unusable:
 def _recorded(folder: Path, look_up: str) -> StageFolder:
     """Return a stage's folder as it was when the pass of that name began, without its bad files."""
     loaded = StageFolder(folder).load()
-    needed = {record.file for record in loaded.records.values() if record.file in loaded.files}
-    loaded.drop(loaded.check(name for name in needed if name is not None)[0])
+    needed = {record.file for record in loaded.records.values() if record.file is not None}
+    loaded.reconcile(name for name in needed if name in loaded.files or is_shard(name))
     return loaded

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hms.config.identity import digest_of
 from hms.store.folders import Reason
 from hms.store.npz import read_npz
+from hms.store.shards import Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,7 +81,7 @@ class Tables:
         *,
         load_rows: Callable[[str], dict[str, np.ndarray[Any, Any]]],
         rows_digest: Callable[[str], str],
-        item_files: Callable[[str], Mapping[int, Path]],
+        item_places: Callable[[str], Mapping[int, Place]],
         evaluate: Callable[[int, Sequence[Any]], list[Any]],
         facts: Mapping[str, Any],
         recording_digests: Sequence[str | None],
@@ -90,7 +91,7 @@ class Tables:
         self.votes, self.items, self.facts = votes, items, facts
         self._evaluate = evaluate
         self.reasons = list(reasons)
-        self._load_rows, self._rows_digest, self._item_files = load_rows, rows_digest, item_files
+        self._load_rows, self._rows_digest, self._item_places = load_rows, rows_digest, item_places
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._files: dict[str, tuple[Path, str]] = {}
         self._read: dict[tuple[str, Callable[[Path], Any]], Any] = {}
@@ -129,9 +130,9 @@ class Tables:
             self._rows[stage] = self._load_rows(stage)
         return self._rows[stage]
 
-    def item_files(self, stage: str) -> list[Path]:
-        """Return the file that an item stage wrote of every item used, in the order of `used`."""
-        files = self._item_files(stage)
+    def item_places(self, stage: str) -> list[Place]:
+        """Return where what an item stage kept of every item used is, in the order of `used`."""
+        files = self._item_places(stage)
         return [files[row] for row in np.flatnonzero(self.is_used).tolist()]
 
     def evaluate(self, row: int, stages: Sequence[Named]) -> list[Any]:
@@ -322,11 +323,11 @@ class View:
         assert np.array_equal(rows["row"][places], wanted), f"an item is used but has no row of {stage}"
         return {name: values[places] for name, values in rows.items() if name != "row"}
 
-    def item_files(self, stage: str) -> list[Path]:
+    def item_places(self, stage: str) -> list[Place]:
         """Return the file of every item used; declared as ``rows:<stage>``, which covers their contents."""
         self._need(f"rows:{stage}")
         self._need("used")
-        return self._tables.item_files(stage)
+        return self._tables.item_places(stage)
 
     def evaluate(self, row: int, *stages: Named) -> list[Any]:
         """Return what item stages give for one prepared item, anew from its recording.

@@ -204,9 +204,7 @@ def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[l
 
 def _pictures(run: Package, item_id: str) -> str:
     """Return waveforms and scalograms of an item, of what the package has."""
-    files = run.manifest["files"]
-    has_wave = f"wave_hr_out/{item_id}_hr.npz" in files
-    has_spec = f"spec_hr_out/{item_id}_hr.npz" in files
+    has_wave, has_spec = (run.has_item(folder, item_id) for folder in ("wave_hr_out", "spec_hr_out"))
     if not (has_wave or has_spec):
         return ""
     outputs = run.outputs

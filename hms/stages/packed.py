@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO, Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +15,8 @@ from hms.pipeline.stage import TableStage, register_stage, setting
 from hms.pipeline.tables import View
 from hms.stages.scalograms import Scalograms
 from hms.store.files import Content
-from hms.store.npz import npz_bytes, read_npz
+from hms.store.npz import npz_bytes
+from hms.store.shards import Place
 
 
 @register_stage
@@ -71,33 +71,29 @@ def packed_files(
     dtype : of the array
     remedy : what to do where ``dtype`` cannot hold a value
     """
-    paths = tables.item_files(stage)
+    places = tables.item_places(stage)
     described: dict[str, NDArray[Any]] = {"item_id": np.array(tables.used["item_id"].tolist(), np.str_)}
-    if paths and "alive" in read_npz(paths[0].read_bytes()):
-        described["alive"] = np.stack([read_npz(path.read_bytes(), "alive")["alive"] for path in paths])
+    if places and "alive" in places[0].read():
+        described["alive"] = np.stack([place.read("alive")["alive"] for place in places])
     array, ids = files
-    return {array: lambda file: _write_array(file, paths, dtype, remedy), ids: npz_bytes(described)}
+    return {array: lambda file: _write_array(file, places, dtype, remedy), ids: npz_bytes(described)}
 
 
-def _write_array(file: IO[bytes], paths: list[Path], dtype: str, remedy: str) -> None:
+def _write_array(file: IO[bytes], places: list[Place], dtype: str, remedy: str) -> None:
     """Write one .npy array, an item a row."""
-    shape = _read_x(paths[0]).shape if paths else (0, 0, 0)
-    header = {"descr": dtype, "fortran_order": False, "shape": (len(paths), *shape)}
+    shape = places[0].read("x")["x"].shape if places else (0, 0, 0)
+    header = {"descr": dtype, "fortran_order": False, "shape": (len(places), *shape)}
     np.lib.format.write_array_header_1_0(file, header)
-    for path in paths:
-        file.write(np.ascontiguousarray(_as_dtype(_read_x(path), dtype, path, remedy)).data)
+    for place in places:
+        file.write(np.ascontiguousarray(_as_dtype(place.read("x")["x"], dtype, place, remedy)).data)
 
 
-def _read_x(path: Path) -> NDArray[Any]:
-    return read_npz(path.read_bytes(), "x")["x"]
-
-
-def _as_dtype(x: NDArray[Any], dtype: str, path: Path, remedy: str) -> NDArray[Any]:
+def _as_dtype(x: NDArray[Any], dtype: str, place: Place, remedy: str) -> NDArray[Any]:
     with np.errstate(over="ignore"):
         cast = x.astype(dtype, copy=False)
     if not np.isfinite(cast).all():
         raise ConfigError(
-            f"the packed array stores float16, which ends at 65504, but {path.name} has values up to "
+            f"the packed array stores float16, which ends at 65504, but {place.name} has values up to "
             f"{np.abs(x).max():g}; {remedy}"
         )
     return cast

@@ -19,6 +19,7 @@ from hms.errors import ManifestError
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
 from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, read_journal
+from hms.store.shards import Place, is_shard, whole_rows
 
 JOURNAL = "records.log"
 KEY_FILE = "key.json"
@@ -44,6 +45,8 @@ class Record:
     file: str | None = None
     row: int = 0
     reason: Reason | None = None
+    digest: str = ""
+    """Of the item's record, where the file is a shard."""
 
 
 def key_note(note: Mapping[str, Any]) -> bytes:
@@ -70,6 +73,9 @@ class StageFolder:
     seconds: float = 0.0
     computed: int = 0
     damaged_lines: int = 0
+    rows: dict[str, set[tuple[int, str]]] = field(default_factory=dict)
+    """Rows, with their digests, that are whole of shards that are open or damaged."""
+
     _seen: tuple[tuple[int, int, int] | None, ...] = ()
     """What the folder and its journal looked like before they were read."""
 
@@ -83,7 +89,7 @@ class StageFolder:
 
     def load(self) -> StageFolder:
         """Read the journal; later lines replace earlier ones."""
-        self.files, self.records, self.seconds, self.computed = {}, {}, 0.0, 0
+        self.files, self.records, self.seconds, self.computed, self.rows = {}, {}, 0.0, 0, {}
         self._seen, self._moved = self._look(), []
         lines, self.damaged_lines = read_journal(self.journal)
         for line in lines:
@@ -104,8 +110,8 @@ class StageFolder:
     def _apply(self, line: Mapping[str, Any]) -> None:
         for name, size, mtime_ns, digest in line.get("files", ()):
             self.files[name] = Stored(name, size, mtime_ns, digest)
-        for item, file, row, reason in line.get("items", ()):
-            self.records[item] = Record(item, file, row, Reason(*reason) if reason else None)
+        for item, file, row, reason, *digest in line.get("items", ()):
+            self.records[item] = Record(item, file, row, Reason(*reason) if reason else None, *digest)
         self.seconds += line.get("seconds", 0.0)
         self.computed += line.get("computed", 0)
 
@@ -138,13 +144,30 @@ class StageFolder:
         return max(0, size - len(self._compacted()))
 
     def _compacted(self) -> bytes:
-        records = [r for r in self.records.values() if r.file is None or r.file in self.files]
+        records = [record for record in self.records.values() if self._has(record)]
         return journal_line(_line(self.files.values(), records, self.seconds, self.computed))
 
     def holds(self, item: str) -> bool:
         """Whether an item is recorded and, unless it was excluded, its file too."""
         record = self.records.get(item)
-        return record is not None and (record.file is None or record.file in self.files)
+        return record is not None and self._has(record)
+
+    def _has(self, record: Record) -> bool:
+        return (
+            record.file is None
+            or record.file in self.files
+            or (record.row, record.digest) in self.rows.get(record.file, ())
+        )
+
+    @property
+    def has_shards(self) -> bool:
+        """Whether results of many items are in one file."""
+        return any(is_shard(name) for name in self.files)
+
+    def place(self, record: Record) -> Place:
+        """Return where the arrays of a recorded item are."""
+        assert record.file is not None, f"item {record.item} has no file"
+        return Place(self.path / record.file, record.row if is_shard(record.file) else None)
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget files in memory, so that their items count as missing."""
@@ -171,6 +194,8 @@ class StageFolder:
                 bad[name] = "not recorded"
             elif seen is None:
                 bad[name] = "missing"
+            elif not stored.digest:
+                bad[name] = "not all rows are written"
             elif reread or seen != (stored.size, stored.mtime_ns):
                 if seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
                     bad[name] = "content differs from its record"
@@ -178,16 +203,26 @@ class StageFolder:
                     moved.append(Stored(name, stored.size, seen[1], stored.digest))
         return bad, moved
 
-    def reconcile(self, names: Iterable[str]) -> dict[str, str]:
+    def reconcile(self, names: Iterable[str], *, reread: bool = False) -> dict[str, str]:
         """Check files, forget the bad ones and learn of the moved ones; return the bad ones.
 
-        Nothing is written: `remember` records what was learned.
+        Of a shard that is open or damaged, the rows that are whole count. Nothing is written:
+        `remember` records what was learned.
         """
-        bad, moved = self.check(names)
+        bad, moved = self.check(names, reread=reread)
         self.drop(bad)
+        self._look_at_rows([name for name in bad if is_shard(name)])
         self.files.update({file.name: file for file in moved})
         self._moved += moved
         return bad
+
+    def _look_at_rows(self, shards: Iterable[str]) -> None:
+        digests: dict[str, set[tuple[int, str]]] = {name: set() for name in shards}
+        for record in self.records.values() if digests else ():
+            if record.file in digests:
+                digests[record.file].add((record.row, record.digest))
+        for name, wanted in digests.items():
+            self.rows[name] = whole_rows(self.path / name, wanted)
 
     def remember(self) -> None:
         """Record the files that were found moved, so that they need not be read again."""
@@ -199,7 +234,7 @@ class StageFolder:
 def _check_line(line: Mapping[str, Any]) -> None:
     """Raise if a line names files outside the folder, or is none of a stage's."""
     names = [name for name, _, _, _ in line.get("files", ())]
-    names += [file for _, file, _, _ in line.get("items", ()) if file is not None]
+    names += [file for _, file, *_ in line.get("items", ()) if file is not None]
     if not are_plain(names):
         raise ValueError("a name that is not plain")
 
@@ -209,10 +244,15 @@ def _line(
 ) -> dict[str, Any]:
     return {
         "files": [[f.name, f.size, f.mtime_ns, f.digest] for f in files],
-        "items": [[r.item, r.file, r.row, astuple(r.reason) if r.reason else None] for r in records],
+        "items": [_item_row(record) for record in records],
         "seconds": round(seconds, 6),
         "computed": computed,
     }
+
+
+def _item_row(record: Record) -> list[Any]:
+    row = [record.item, record.file, record.row, astuple(record.reason) if record.reason else None]
+    return [*row, record.digest] if record.digest else row
 
 
 def _status(path: Path) -> tuple[int, int, int] | None:

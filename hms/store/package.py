@@ -27,6 +27,7 @@ from hms.store.inside import find_inside, is_own_folder, parse_json
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
 from hms.store.places import Outputs, latest_run
+from hms.store.shards import INDEX, Place
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -98,6 +99,7 @@ class Package:
 
     def __init__(self, path: str | Path, *, reused: bool = False, trust: bool = False) -> None:
         self.path = Path(path)
+        self._shards: dict[str, dict[str, Place] | None] = {}
         self.trust = trust
         """Whether code that the run's folder names may be imported, and recordings be made for it."""
 
@@ -177,27 +179,27 @@ class Package:
 
     def spec(self, item_id: str | int) -> NDArray[Any]:
         """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
-        return self._item("spec_hr_out", item_id)["x"]
+        return self.item("spec_hr_out", item_id)["x"]
 
     def spec_lr(self, item_id: str | int) -> NDArray[np.float32]:
         """Return an item's ten minutes of the competition's spectrogram, shape (4, n_freqs, 300)."""
-        return self._item("spec_lr_out", item_id, "lr")["x"]
+        return self.item("spec_lr_out", item_id, "lr")["x"]
 
     def wave(self, item_id: str | int) -> NDArray[np.float32]:
         """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
-        return self._item("wave_hr_out", item_id)["x"]
+        return self.item("wave_hr_out", item_id)["x"]
 
     def derivations(self, item_id: str | int) -> NDArray[Any]:
         """Return an item's derivations with their context, shape (n_derivations, n_samples), µV.
 
         A run with ``package.derivations=true`` has them.
         """
-        return self._item("deriv_hr_out", item_id)["x"]
+        return self.item("deriv_hr_out", item_id)["x"]
 
     @cached_property
     def freqs(self) -> NDArray[np.float32]:
         """Frequencies of the scalograms in Hz, ascending."""
-        return self._item("spec_hr_out", self.meta["item_id"].iloc[0])["freqs"]
+        return self.item("spec_hr_out", self.meta["item_id"].iloc[0])["freqs"]
 
     @property
     def outputs(self) -> list[str]:
@@ -227,6 +229,7 @@ class Package:
         frozen["data"] = {**execution["data"], **frozen.get("data", {})}
         for name, values in frozen.items():
             tree[name] = _completed(name, tree[name], values)
+        tree["package"]["format"] = execution.get("format", "files")
         return build_config({**tree, "plugins": execution["plugins"], "outputs_dir": str(self.path.parent)})
 
     def _check_trust(self) -> None:
@@ -263,16 +266,62 @@ class Package:
             )
         return self.path / path
 
-    def _item(self, folder: str, item_id: str | int, suffix: str = "hr") -> dict[str, NDArray[Any]]:
+    def has_item(self, folder: str, item_id: str | int, suffix: str = "hr") -> bool:
+        """Tell whether a folder holds an item, in a file of its own or in a shard."""
+        places = self.shards(folder)
+        if places is not None:
+            return str(item_id) in places
+        return f"{folder}/{item_id}_{suffix}.npz" in self.manifest["files"]
+
+    def shards(self, folder: str) -> Mapping[str, Place] | None:
+        """Return where every item of a folder is; None where each has a file of its own.
+
+        Raises
+        ------
+        ConfigError
+            If the index, or a shard, is damaged, missing or refused.
+        """
+        if folder not in self._shards:
+            path = f"{folder}/{INDEX}"
+            self._shards[folder] = self._read_index(folder, path) if path in self.manifest["files"] else None
+        return self._shards[folder]
+
+    def _read_index(self, folder: str, path: str) -> dict[str, Place]:
+        index = self.arrays(path)
+        try:
+            ids, shards, rows = (index[name].tolist() for name in ("item_id", "shard", "row"))
+            paths = {number: self.file(f"{folder}/{number:05d}.npy") for number in sorted(set(shards))}
+            found = zip(ids, shards, rows, strict=True)
+            return {str(item_id): Place(paths[number], int(row)) for item_id, number, row in found}
+        except (KeyError, ValueError, TypeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise self._damaged(path, error) from None
+
+    def item(self, folder: str, item_id: str | int, suffix: str = "hr") -> dict[str, NDArray[Any]]:
+        """Return what a folder of the run holds of an item.
+
+        Raises
+        ------
+        ConfigError
+            If the run has no such folder or item, or what holds it is damaged.
+        """
         path = f"{folder}/{item_id}_{suffix}.npz"
-        if path not in self.manifest["files"]:
+        if not self.has_item(folder, item_id, suffix):
             if folder not in {name.partition("/")[0] for name in self.manifest["files"]}:
                 raise ConfigError(
                     f"run {self.hash} has no {folder}; it made {', '.join(self.manifest['stages'])}"
                 )
             known = self.meta["item_id"].tolist()
             raise ConfigError(f"run {self.hash} has no item '{item_id}'{did_you_mean(str(item_id), known)}")
-        return self.arrays(path)
+        places = self.shards(folder)
+        if places is None:
+            return self.arrays(path)
+        place = places[str(item_id)]
+        try:
+            return place.read()
+        except (ValueError, IndexError, EOFError) as error:
+            raise self._damaged(f"{folder}/{place.path.name}", error) from None
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of one of the run's npz files; raises ConfigError if it is none."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from hms.errors import ConfigError
 from hms.registry import did_you_mean
 from hms.store.inside import find_inside
 from hms.store.npz import read_npz
+from hms.store.shards import records_in
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -113,7 +115,9 @@ class SignalReader:
         self._alive: NDArray[np.bool_] | None = None
         self._rows: list[int] = []
         files = run.manifest["files"]
-        self._check_files(run, files)
+        self._check_files(run)
+        shards = run.shards(kind.folder)
+        self._places = None if shards is None else [shards[item_id] for item_id in item_ids]
         self.is_packed = packed is not False and kind.array in files
         if packed and not self.is_packed:
             raise ConfigError(
@@ -127,8 +131,8 @@ class SignalReader:
             if "alive" in described:
                 self._alive = described["alive"][rows]
 
-    def _check_files(self, run: Package, files: Any) -> None:
-        missing = [name for name in self._item_ids if self.kind.file(name) not in files]
+    def _check_files(self, run: Package) -> None:
+        missing = [i for i in self._item_ids if not run.has_item(self.kind.folder, i, self.kind.suffix)]
         if missing:
             raise ConfigError(
                 f"run {run.hash} has no {self.kind.file(missing[0])} ({len(missing)} items lack it); "
@@ -141,6 +145,11 @@ class SignalReader:
             sample[name] = self._converted(self._pack[self._rows[position]], position)
             if self._alive is not None:
                 sample["alive"] = self._alive[position].copy()
+        elif self._places is not None:
+            record = self._records(position)
+            sample[name] = self._converted(record["x"], position)
+            if "alive" in self._entries:
+                sample["alive"] = record["alive"].copy()
         else:
             found = self.arrays(position, *self._entries)
             sample[name] = self._converted(found["x"], position)
@@ -149,9 +158,24 @@ class SignalReader:
 
     def arrays(self, position: int, *names: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of an item's own file, all of them or those named."""
-        path, _ = find_inside(self._run_path, self.kind.file(self._item_ids[position]))
+        item_id = self._item_ids[position]
+        if self._places is not None:
+            return self._places[position].read(*names)
+        path, _ = find_inside(self._run_path, self.kind.file(item_id))
         with open(path, "rb") as file:
             return read_npz(file.read(), *names)
+
+    def _records(self, position: int) -> Any:
+        """Return an item's record in its shard, which stays open."""
+        assert self._places is not None
+        place = self._places[position]
+        if place.path not in self._shards:
+            self._shards[place.path] = records_in(place.path)
+        return self._shards[place.path][place.row]
+
+    @cached_property
+    def _shards(self) -> dict[Path, NDArray[Any]]:
+        return {}
 
     def _converted(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         """Return a copy in the dtype asked for."""
@@ -166,7 +190,7 @@ class SignalReader:
         return array.view(np.ndarray)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name != "_pack"}
+        return {name: value for name, value in self.__dict__.items() if name not in ("_pack", "_shards")}
 
 
 def readers_of(

@@ -8,14 +8,14 @@ import re
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hms import __version__
 
 if TYPE_CHECKING:
     from hms.config.manual import Manual
 
-from hms.terminal import say, show, watch_interrupts
+from hms.terminal import printable, say, show, watch_interrupts
 
 __all__ = ["main"]
 
@@ -39,7 +39,10 @@ TRUST_HELP = "import code that the run's folder names, and make recordings for i
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistyped command by the one that was meant."""
+    """Answers a mistyped command by the one that was meant; what was typed never steers a terminal."""
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        super()._print_message(printable(message), file)
 
     def error(self, message: str) -> NoReturn:
         """End with exit code 2; an override or a near miss for a command is told what it was meant for."""
@@ -317,6 +320,7 @@ def _scan(given: argparse.Namespace) -> None:
     from hms.config.compose import compose
     from hms.pipeline.selection import demand_of
     from hms.sources.scan import scan_folder
+    from hms.store.files import commit_files
     from hms.terminal import columns
 
     cfg = compose("data=edf", *given.overrides)
@@ -324,7 +328,7 @@ def _scan(given: argparse.Namespace) -> None:
     inventory = scan_folder(given.folder, demand_of(cfg), window_s=window_s, settings=cfg.data)
     show(columns([(name, text) for name, text in inventory.facts()]))
     if given.csv is not None:
-        given.csv.write_text(inventory.to_csv(), encoding="utf-8")
+        commit_files(given.csv.absolute().parent, {given.csv.name: inventory.to_csv().encode()})
         show(f"{given.csv}: a row for each of {len(inventory.files)} recordings")
 
 
@@ -368,10 +372,10 @@ def _marks(given: argparse.Namespace) -> None:
     package = None if given.run is None else find_package(given.run, given.outputs)
     classes = COMPETITION if package is None else Classes(tuple(package.config.at("labels.classes")))
     marks = read_readers(given.files, classes)
-    print(agreement_text(marks))
+    show(agreement_text(marks))
     if package is not None and given.votes is not None:
         commit_files(given.votes.absolute().parent, {given.votes.name: votes_table(package, marks)})
-        print(f"wrote {given.votes}; data.windows={given.votes} takes it")
+        show(f"wrote {given.votes}; data.windows={given.votes} takes it")
 
 
 def _help(given: argparse.Namespace) -> None:
@@ -396,6 +400,7 @@ def _help(given: argparse.Namespace) -> None:
 def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
     from hms.config.json_schema import schema_of_experiments, schema_of_group
     from hms.errors import ConfigError
+    from hms.store.files import commit_files
 
     if name is not None and name not in manual.groups:
         raise ConfigError(f"--schema is of all settings or of a group, not of '{name}'")
@@ -404,8 +409,8 @@ def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
     if file == Path("-"):
         print(text)
         return
-    file.write_text(f"{text}\n", encoding="utf-8")
-    print(f"wrote {file}; the first line of a YAML names it: # yaml-language-server: $schema={file}")
+    commit_files(file.absolute().parent, {file.name: f"{text}\n".encode()})
+    show(f"wrote {file}; the first line of a YAML names it: # yaml-language-server: $schema={file}")
 
 
 def _completion(given: argparse.Namespace) -> None:

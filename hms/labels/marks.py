@@ -279,7 +279,7 @@ def write_marks(marks: Iterable[Mark]) -> bytes:
 
 def _plain(text: str) -> str:
     """Return a text that no spreadsheet takes for a formula; whoever reads takes the space off again."""
-    return f" {text}" if text.startswith(("=", "+", "-", "@")) else text
+    return f" {text}" if text.startswith(("=", "+", "-", "@", "\t", "\r")) else text
 
 
 # --- several readers -------------------------------------------------------------------------------

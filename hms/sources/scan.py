@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, fields
 from typing import Any
 
-from hms.errors import ConfigError, Unusable
+from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.registry import Params
 from hms.sources.base import Place, SourceParams
 from hms.sources.channels import Channels
@@ -233,6 +233,7 @@ class _Look:
         except Unusable as reason:
             known["left_out"] = reason.reason
         except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
+            reraise_fault(error)
             known["left_out"] = f"{type(error).__name__}: {one_line(error)}"
         return FileFacts(**known)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -29,6 +30,7 @@ from hms.store.manifests import read_manifest, write_checked
 from hms.store.npz import read_npz
 from hms.store.parquet import read_table
 from hms.terminal import printable
+from tests.recordings import noise, write_edf
 
 Prepare = Callable[..., Run]
 
@@ -443,6 +445,46 @@ def test_control_characters_never_reach_a_terminal_raw(
         assert not [c for c in out + err if not c.isprintable() and c not in "\n\t"]
     assert printable("a\tb\nc") == "a\tb\nc"
     assert printable("\x1b[31m") == "\\x1b[31m"
+
+
+NASTY = ("=cmd|'!A0.edf", "@sum(1).edf", "+1.edf", "a\x1b[2J.edf", "b\rc.edf", "d\u202ee.edf", "e\x9b31m.edf")
+"""Names of files; the first three are formulas to a spreadsheet, the others steer a terminal."""
+
+
+@pytest.fixture
+def nasty_set(tmp_path: Path) -> Path:
+    """Write recordings with such names, too short for a window, so that each is named with a reason."""
+    folder = tmp_path / "nasty"
+    folder.mkdir()
+    for name in NASTY:
+        write_edf(folder / name, noise(200))
+    return folder
+
+
+def test_names_of_files_steer_neither_a_terminal_nor_a_spreadsheet(
+    nasty_set: Path, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hms.main import main
+
+    for command, code in (
+        (lambda: hms_command(["scan", str(nasty_set), "--csv", str(tmp_path / "scan.csv")]), 0),
+        (lambda: main(["data=edf", f"data.root={nasty_set}", f"outputs_dir={outputs}", "n_jobs=1"]), 3),
+        (lambda: hms_command(["--outputs", str(outputs), "show", NASTY[3]]), 2),
+    ):
+        assert command() == code
+        out, err = capsys.readouterr()
+        assert out + err
+        assert not [c for c in out + err if not c.isprintable() and c not in "\n\t"]
+    with pytest.raises(SystemExit):
+        hms_command([NASTY[3]])
+    assert "\x1b" not in capsys.readouterr().err
+    for table in (tmp_path / "scan.csv", *outputs.glob("*/data_package/meta_excluded.csv")):
+        rows = list(csv.reader(io.StringIO(table.read_bytes().decode(), newline="")))
+        assert len(rows) > 3
+        assert not [cell for row in rows for cell in row if cell.startswith(("=", "@", "+", "\t", "\r"))]
+    scanned = read_csv(tmp_path / "scan.csv")["file"].tolist()
+    assert len(scanned) == len(NASTY)
+    assert scanned[:3] == sorted(NASTY[:3])
 
 
 RISKY = [

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from hms.errors import reraise_fault
 
-MOST_BYTES = 1 << 32
-"""Bytes of a table or a key that are read at most."""
+MOST_BYTES = 1 << 30
+"""Bytes of a table or a key that are read at most: 100 times those of the competition's votes."""
 
 
 def regular_bytes(path: str | os.PathLike[str]) -> bytes:

@@ -18,12 +18,12 @@ from typing import NoReturn, Protocol
 from hms.config.reading import is_folder, looked_at, regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Place
-from hms.sources.files import one_line, place_of, read_bytes
+from hms.sources.files import LARGEST_FILE, one_line, place_of, read_bytes
 
 __all__ = ["Archive", "Files", "Folder", "files_of"]
 
-LARGEST_FILE = 2**31
-"""Bytes that a file in an archive may say it has: no recording has more, and memory ends."""
+MOST_TIMES, MOST_SPARE = 100, 1 << 24
+"""How many times its packed bytes a file may have, and how many bytes more; signals are far below."""
 
 _ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 _SHOWN = 8
@@ -158,8 +158,10 @@ class Archive:
         return self._bytes(entry, kind)
 
     def _bytes(self, entry: zipfile.ZipInfo, kind: str) -> bytes:
-        if entry.file_size > LARGEST_FILE:
-            raise Unusable(f"the {kind}'s file says it has {entry.file_size} bytes", permanent=False)
+        most = min(LARGEST_FILE, MOST_TIMES * entry.compress_size + MOST_SPARE)
+        if entry.file_size > most:
+            problem = f"the {kind}'s file says it has {entry.file_size} bytes, packed {entry.compress_size}"
+            raise Unusable(problem, permanent=False)
         try:
             return self._zip.read(entry)
         except (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Sequence
@@ -89,9 +90,15 @@ def open_regular(place: Place, kind: str = RECORDING) -> int:
     return descriptor
 
 
+LARGEST_FILE = 1 << 32
+"""Bytes that a file which is read whole may have: two weeks of 20 channels at 200 Hz, packed."""
+
+
 def _read_all(descriptor: int) -> bytes:
     """Return the bytes of an open file: in one call, if it holds as many as it says."""
     size = os.fstat(descriptor).st_size
+    if size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has {size} bytes, more than the {LARGEST_FILE} that are read whole")
     data = os.read(descriptor, size + 1)
     if len(data) == size > 0:
         return data

@@ -10,6 +10,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -252,7 +253,8 @@ def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> dict[str,
     from pyarrow import csv as arrow_csv
 
     header = _header(source)
-    known = [name for name in header if name in (*_KNOWN, *classes.vote_columns, *own)]
+    wanted = {*_KNOWN, *classes.vote_columns, *own}
+    known = [name for name in header if name in wanted]
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(source.data),
@@ -279,9 +281,9 @@ def _header(source: _Source) -> list[str]:
     if len(start) == 1:
         source.refuse("has a header but no rows")
     header = start[0]
-    for name in header:
-        if name and header.count(name) > 1:
-            source.refuse(f"column '{_short(name)}' stands {header.count(name)} times in the header")
+    for name, count in Counter(header).items():
+        if name and count > 1:
+            source.refuse(f"column '{_short(name)}' stands {count} times in the header")
     return header
 
 

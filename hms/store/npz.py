@@ -131,7 +131,14 @@ def _unpacked(data: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:
             raise ValueError(
                 f"the arrays unpack to {total} bytes, more than the {MOST_UNPACKED} that are read"
             )
-        return {name: _parsed_array(memoryview(file.read(f"{name}.npy"))) for name in wanted}
+        return {name: _parsed_array(memoryview(_member(file, f"{name}.npy"))) for name in wanted}
+
+
+def _member(file: ZipFile, name: str) -> bytes:
+    try:
+        return file.read(name)
+    except (zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+        raise BadZipFile(f"member '{name}' cannot be unpacked: {error}") from None
 
 
 def _members(data: bytes) -> list[tuple[str, int, int, int]] | None:
@@ -199,7 +206,10 @@ def _parsed(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     version = np.lib.format.read_magic(stream)
     if version not in _READERS:
         raise ValueError(f"an npy file of version {version}")
-    shape, is_fortran, dtype = _READERS[version](stream)
+    try:
+        shape, is_fortran, dtype = _READERS[version](stream)
+    except Exception as error:  # Python's parser raises whatever nested or endless text leads to
+        raise ValueError(f"the header of an array is none: {type(error).__name__}") from None
     if any(n < 0 for n in shape):
         raise ValueError(f"an array of shape {shape}")
     if dtype.hasobject:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
 from hms.store.npz import read_npz
@@ -67,10 +69,14 @@ def read_predictions(
         values outside 0 to 1, or does not sum to 1.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ConfigError(f"{file} is no file; name a csv or npz with predictions by item_id")
     try:
-        ids, column, shares = _from_npz(file, classes) if file.suffix == ".npz" else _from_csv(file, classes)
+        data = regular_bytes(file)
+    except OSError as error:
+        raise ConfigError(
+            f"{file} cannot be read ({error.strerror}); name a csv or npz with predictions by item_id"
+        ) from None
+    try:
+        ids, column, shares = _from_npz(data, classes) if file.suffix == ".npz" else _from_csv(data, classes)
         known = item_ids if column == "item_id" else _unique(eeg_ids, file)
         rows = _rows(ids, known, column)
         shares = check_distributions(shares, "the table of predictions", ids)
@@ -114,8 +120,8 @@ def _listed(names: Sequence[str]) -> str:
 # --- csv -----------------------------------------------------------------------------------------
 
 
-def _from_csv(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
-    frame = _read_table(file)
+def _from_csv(data: bytes, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
+    frame = _read_table(data)
     column = _id_column(list(frame.columns))
     names = _class_columns(list(frame.columns), classes)
     lacking = frame.index[frame[column].isna() | (frame[column].astype(str).str.strip() == "")].tolist()
@@ -125,15 +131,16 @@ def _from_csv(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArr
     return ids, column, np.stack([_numbers(frame[name], ids) for name in names], axis=1)
 
 
-def _read_table(file: Path) -> pd.DataFrame:
+def _read_table(data: bytes) -> pd.DataFrame:
     import pandas as pd
 
     try:
-        header = pd.read_csv(file, header=None, nrows=1, dtype=str, encoding="utf-8-sig").iloc[0].tolist()
+        first = pd.read_csv(io.BytesIO(data), header=None, nrows=1, dtype=str, encoding="utf-8-sig")
+        header = first.iloc[0].tolist()
         twice = sorted({str(name) for name in header if header.count(name) > 1})
         if twice:
             raise ConfigError(f"column {', '.join(twice)} is there more than once")
-        return pd.read_csv(file, dtype=str, keep_default_na=False, encoding="utf-8-sig")
+        return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"it is no table of comma-separated values: {str(error).splitlines()[0]}") from None
 
@@ -179,10 +186,10 @@ def _numbers(column: pd.Series, ids: Sequence[str]) -> NDArray[np.float64]:
 # --- npz -----------------------------------------------------------------------------------------
 
 
-def _from_npz(file: Path, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
+def _from_npz(data: bytes, classes: Sequence[str]) -> tuple[list[str], str, NDArray[np.float64]]:
     try:
-        arrays = read_npz(file.read_bytes())
-    except (ValueError, BadZipFile, OSError) as error:
+        arrays = read_npz(data)
+    except (ValueError, BadZipFile) as error:
         raise ConfigError(f"it is no npz file that is read without pickle: {error}") from None
     column = _id_column(list(arrays))
     values = next((arrays[name] for name in VALUES if name in arrays), None)

@@ -7,6 +7,7 @@ import io
 import json
 import os
 import shutil
+import struct
 import sys
 import zipfile
 from collections.abc import Callable
@@ -30,6 +31,7 @@ from hms.store.manifests import read_manifest, write_checked
 from hms.store.npz import read_npz
 from hms.store.parquet import read_table
 from hms.terminal import printable
+from hms.training.predictions import read_predictions
 from tests.recordings import noise, write_edf
 
 Prepare = Callable[..., Run]
@@ -236,12 +238,74 @@ def test_a_pipe_or_a_device_is_refused_and_not_waited_for(
     assert call(outputs, "export", "latest", str(tmp_path / "dest")) == 2
 
 
-def test_a_recording_that_is_a_pipe_is_left_out_with_the_reason(own_set: Path, prepare: Prepare) -> None:
+def make_sparse(path: Path) -> None:
+    with open(path, "wb") as file:
+        file.truncate(1 << 40)
+
+
+STRANGE: dict[str, Callable[[Path], object]] = {
+    "pipe": os.mkfifo,
+    "endless": lambda path: path.symlink_to("/dev/zero"),
+    "loop": lambda path: path.symlink_to(path.name),
+    "a terabyte": make_sparse,
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_table_that_is_no_regular_file_or_too_large_is_told_and_not_waited_for(
+    own_set: Path, outputs: Path, what: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from hms.main import main
+
+    base = [f"data.root={own_set}", f"outputs_dir={outputs}", "stages=[labels,splits]", "n_jobs=1"]
+    strange = own_set / "strange.csv"
+    STRANGE[what](strange)
+    for typed in (
+        ["data=kaggle", f"data.extra={strange}"],
+        ["data=kaggle", "folds=file", f"folds.path={strange}"],
+        ["data=kaggle", "marks=file", f"marks.path={strange}"],
+        ["data=edf", f"data.windows={strange}"],
+    ):
+        assert main([*base, *typed]) == 2
+        assert "strange.csv" in capsys.readouterr().err
+    with pytest.raises(ConfigError, match="cannot be read"):
+        read_predictions(strange, item_ids=["1"], eeg_ids=["1"], classes=["a", "b"])
+    (own_set / "train.csv").unlink()
+    STRANGE[what](own_set / "train.csv")
+    assert main([*base, "data=kaggle"]) == 2
+    assert "train.csv: cannot be read" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", STRANGE)
+def test_a_recording_that_is_none_or_too_large_is_left_out(
+    own_set: Path, prepare: Prepare, what: str
+) -> None:
     victim = sorted((own_set / "train_eegs").iterdir())[0]
     victim.unlink()
-    os.mkfifo(victim)
-    run = prepare(own_set, "stages=[waveforms]")
-    assert run.excluded["reason"].tolist() == ["the recording's file is no regular file"]
+    STRANGE[what](victim)
+    assert prepare(own_set, "stages=[labels,waveforms]").excluded["item_id"].tolist() == [victim.stem]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["train.csv", "train_eegs/{}"])
+def test_an_archive_that_unpacks_to_a_hundred_times_its_size_is_not_unpacked(
+    own_set: Path, tmp_path: Path, outputs: Path, name: str
+) -> None:
+    victim = name.format(sorted((own_set / "train_eegs").iterdir())[0].name)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w", zipfile.ZIP_DEFLATED) as packed:
+        for path in (p for p in sorted(own_set.rglob("*")) if p.is_file()):
+            relative = path.relative_to(own_set).as_posix()
+            packed.writestr(relative, bytes(60 << 20) if relative == victim else path.read_bytes())
+    base = ("data=kaggle", f"data.root={tmp_path / 'a.zip'}", f"outputs_dir={outputs}", "n_jobs=1")
+    cfg = hms.compose(*base, "stages=[labels,waveforms]")
+    if name == "train.csv":
+        with pytest.raises(ConfigError, match="says it has 62914560 bytes, packed"):
+            hms.run(cfg)
+    else:
+        (reason,) = hms.run(cfg).excluded["reason"]
+        assert "says it has 62914560 bytes, packed" in reason
 
 
 # --- sizes before content ------------------------------------------------------------------------
@@ -264,6 +328,19 @@ def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read() -> N
             member.write(zeros)
     assert len(buffer.getvalue()) < 5_000_000
     with pytest.raises(ValueError, match="unpack to"):
+        read_npz(buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    "header", ["(" * 9000, "{'descr':" + "[" * 4000, "{'shape':" + "-" * 4000 + "1}", "\0"]
+)
+def test_a_header_that_python_cannot_parse_is_no_array(header: str) -> None:
+    text = header.encode() + b"\n"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(text)) + text
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as file:
+        file.writestr("x.npy", member)
+    with pytest.raises(ValueError, match="the header of an array is none"):
         read_npz(buffer.getvalue())
 
 
@@ -461,6 +538,7 @@ def nasty_set(tmp_path: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_names_of_files_steer_neither_a_terminal_nor_a_spreadsheet(
     nasty_set: Path, outputs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

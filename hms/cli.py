@@ -266,10 +266,11 @@ def _browse(given: argparse.Namespace) -> None:
 def _verify(given: argparse.Namespace) -> int:
     from hms.engine.verify import repair, verify
     from hms.results.run import find_run
+    from hms.store.inside import is_own_folder
     from hms.store.places import HASH_LENGTH
 
     unfinished = Path(given.outputs) / given.run
-    is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and unfinished.is_dir()
+    is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and is_own_folder(unfinished)
     path = (
         unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs, trust=given.trust).path
     )

@@ -66,6 +66,8 @@ def _code_of(error: Exception) -> int | None:
         return DONE
     if isinstance(error, OSError):
         text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+        if error.errno == errno.ENOENT and not error.filename:
+            text = "the folder in which the command was typed is gone; change into one that is there"
         return _fail(text, BAD_INPUT if error.errno == errno.ENAMETOOLONG else STORAGE)
     if fault := machine_fault(error):
         return _fail(

@@ -129,10 +129,13 @@ _heard: list[list[str]] = []
 
 
 def say(text: str) -> None:
-    """Print one line on standard error, where progress goes."""
+    """Print one line on standard error, where progress goes; where it cannot be written, work goes on."""
     for lines in _heard:
         lines.append(text)
-    _print(text, sys.stderr)
+    try:
+        _print(text, sys.stderr)
+    except OSError:
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
 
 
 @contextmanager

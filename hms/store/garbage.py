@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hms.config.reading import is_file, names_in
 from hms.errors import ConfigError, ManifestError
-from hms.store.files import commit_files, folder_size, sync_folder
+from hms.store.files import TEMPORARY, commit_files, folder_size, sync_folder
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, compacted_recordings
 from hms.store.inside import is_own_folder, parse_json, read_file
 from hms.store.links import usable_way
@@ -158,11 +158,17 @@ def _pointed_at(outputs: Path) -> dict[str, _Wanted]:
 
 
 def _unfinished(outputs: Path) -> Iterator[Path]:
-    """Yield run folders without a manifest."""
+    """Yield run folders without a manifest; one with a file that no run has there is somebody's own."""
     for path in (outputs / name for name in names_in(outputs)):
         is_hash = len(path.name) == HASH_LENGTH and all(c in "0123456789abcdef" for c in path.name)
-        if is_hash and is_own_folder(path) and not (path / NAME).exists():
+        if is_hash and is_own_folder(path) and not (path / NAME).exists() and _is_of_a_run(path):
             yield path
+
+
+def _is_of_a_run(folder: Path) -> bool:
+    with os.scandir(folder) as entries:
+        files = [entry.name for entry in entries if not entry.is_dir(follow_symlinks=False)]
+    return all(name == "config.yaml" or name.startswith(TEMPORARY) for name in files)
 
 
 def _in_progress(places: Outputs) -> set[str]:

@@ -144,8 +144,9 @@ class Package:
     @cached_property
     def summary(self) -> dict[str, Any]:
         """Votes, agreement, classes, strata and folds in numbers."""
+        content = self._content("qc/summary.json")
         try:
-            loaded = parse_json(self._content("qc/summary.json"))
+            loaded = parse_json(content)
         except ValueError as error:
             raise self._damaged("qc/summary.json", error) from None
         assert isinstance(loaded, dict)
@@ -325,8 +326,9 @@ class Package:
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of one of the run's npz files; raises ConfigError if it is none."""
+        content = self._content(path)
         try:
-            return read_npz(self._content(path))
+            return read_npz(content)
         except (ValueError, KeyError, BadZipFile, EOFError) as error:
             raise self._damaged(path, error) from None
 
@@ -350,8 +352,9 @@ class Package:
     def table(self, path: str, *needed: str) -> pd.DataFrame:
         """Return one of the run's csv files; raises ConfigError if it is none, or lacks a needed column."""
         ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
+        content = self._content(path)
         try:
-            table = read_csv(self._content(path), dtype=ids)
+            table = read_csv(content, dtype=ids)
         except (ValueError, KeyError) as error:
             raise self._damaged(path, error) from None
         if lacking := [name for name in needed if name not in table]:

@@ -71,10 +71,10 @@ def read_predictions(
     file = Path(path)
     try:
         data = regular_bytes(file)
+    except (FileNotFoundError, IsADirectoryError):
+        raise ConfigError(f"{file} is no file; name a csv or npz with predictions by item_id") from None
     except OSError as error:
-        raise ConfigError(
-            f"{file} cannot be read ({error.strerror}); name a csv or npz with predictions by item_id"
-        ) from None
+        raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     try:
         ids, column, shares = _from_npz(data, classes) if file.suffix == ".npz" else _from_csv(data, classes)
         known = item_ids if column == "item_id" else _unique(eeg_ids, file)

@@ -513,6 +513,34 @@ def test_a_folder_whose_name_is_not_utf_8_is_told_in_one_message(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("typed", "code"), [("stages=[labels]", 0), ("stages=[nothing]", 2)])
+def test_messages_that_cannot_be_written_change_no_exit_code(
+    small_set: Path, outputs: Path, typed: str, code: int
+) -> None:
+    arguments = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", typed]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, RUN, *arguments], stdout=subprocess.DEVNULL, stderr=full)
+    assert done.returncode == code
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_gone_under_the_command_is_told(tmp_path: Path, outputs: Path) -> None:
+    program = "import os, sys; os.rmdir(os.getcwd()); from hms.cli import main; sys.exit(main())"
+    (tmp_path / "gone").mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", program, "scan", "/"],
+        cwd=tmp_path / "gone",
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 4
+    assert done.stderr == (
+        "hms: the folder in which the command was typed is gone; change into one that is there\n"
+    )
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("how", "code"), [("", 0), (">&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 4), ("| head -c 1", 0)]
 )

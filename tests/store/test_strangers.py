@@ -208,6 +208,32 @@ def test_a_link_to_elsewhere_is_refused_and_nothing_behind_it_is_read_copied_or_
     assert {path: path.read_bytes() for path in secret.parent.iterdir()} == before
 
 
+@pytest.mark.slow
+def test_a_run_folder_that_is_a_link_is_no_run_and_nothing_behind_it_changes(
+    theirs: Run, outputs: Path, tmp_path: Path
+) -> None:
+    theirs.path.rename(tmp_path / "elsewhere")
+    theirs.path.symlink_to(tmp_path / "elsewhere")
+    before = tree_of(tmp_path / "elsewhere")
+    for arguments in (["show"], ["verify"], ["verify", "--repair"], ["rm"], ["export", str(tmp_path / "x")]):
+        assert call(outputs, arguments[0], theirs.path.name, *arguments[1:]) == 2
+    assert call(outputs, "gc", "--yes") == 0
+    assert tree_of(tmp_path / "elsewhere") == before
+
+
+def tree_of(folder: Path) -> dict[str, object]:
+    return {str(p): os.readlink(p) if p.is_symlink() else p.stat().st_mtime_ns for p in folder.rglob("*")}
+
+
+def test_gc_leaves_somebodys_own_folder_alone_though_it_has_a_name_like_a_run(outputs: Path) -> None:
+    (outputs / "store").mkdir(parents=True)
+    for name, file in (("0123456789abcdef", "thesis.txt"), ("fedcba9876543210", "config.yaml")):
+        (outputs / name).mkdir()
+        (outputs / name / file).write_text("x")
+    assert call(outputs, "gc", "--yes") == 0
+    assert sorted(p.name for p in outputs.iterdir()) == ["0123456789abcdef", "store"]
+
+
 def test_gc_and_repair_leave_alone_what_a_linked_store_folder_points_at(
     theirs: Run, outputs: Path, tmp_path: Path
 ) -> None:

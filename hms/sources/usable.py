@@ -35,7 +35,7 @@ class Demand:
     def why_unmet(self, recording: Recording) -> str:
         """Return why no window of a recording can be used, empty if one may be.
 
-        A second of what is needed is read: a channel whose unit is none says so then.
+        A sample of what is needed is read: a channel whose unit is none says so then.
 
         Raises
         ------
@@ -51,7 +51,7 @@ class Demand:
             return f"it lacks what the montage needs for {shown}" + (f": {why}" if why else "")
         keys = tuple(key for key, name in zip(view.keys, view.names, strict=True) if name in needed)
         start = (getattr(recording, "stretches", ()) or ((0, 0),))[0][0]
-        recording.read(start, min(start + round(recording.sfreq), recording.n_samples), keys)
+        recording.read(start, start + 1, keys)
         return "" if lacking else self._why_no_reference(view.names, view.references)
 
     def is_unmet(self, recording: Recording) -> bool:

@@ -1,10 +1,11 @@
-"""Paths in overrides: folders have names that Hydra's grammar takes for something else."""
+"""Paths in settings: folders whose names mean something else to Hydra, and addresses of object storage."""
 
 from __future__ import annotations
 
 import os
 import re
 from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
 
 from hms.config.reading import is_folder, is_there
 from hms.errors import ConfigError
@@ -22,8 +23,60 @@ _LAST = (
 )
 """Last parts of the names of settings that hold a path."""
 
+SCHEMES = ("s3", "gs", "abfs", "abfss", "hdfs")
+"""How addresses of storage begin that Arrow's file systems read; S3 alone is tested."""
+
+_ADDRESS = re.compile(r"([a-z][a-z0-9+.-]*)://(.*)", re.DOTALL)
+_CREDENTIALS = re.compile(
+    r"\bs3://[^/\s,'\"]*@|://[^/\s,'\"]*:[^/\s,'\"]*@|\b(s3|gs|abfss?|hdfs)://[^\s,'\"]*\?"
+)
 _PLAIN = re.compile(r"[A-Za-z0-9_./:-]*")
 _QUOTES = ("'", '"')
+
+
+class Address(PurePosixPath):
+    """Address in object storage, ``s3://bucket/prefix``, joined as paths are; a plain path loses a slash."""
+
+    def __str__(self) -> str:
+        return super().__str__().replace(":/", "://", 1)
+
+    def absolute(self) -> Address:
+        """Return the address: it means the same everywhere."""
+        return self
+
+    @property
+    def scheme(self) -> str:
+        """What kind of storage it is."""
+        return self.parts[0].rstrip(":")
+
+
+def located(text: str | os.PathLike[str]) -> Path | Address:
+    """Return the path or the address that a text names.
+
+    Raises
+    ------
+    ConfigError
+        If it is an address that holds credentials, names no bucket, or of a kind that is not read.
+    """
+    found = _ADDRESS.fullmatch(os.fspath(text))
+    if found is None:
+        return Path(text).expanduser()
+    refuse_credentials(found[0])
+    if found[1] not in SCHEMES:
+        raise ConfigError(f"{text}: no storage begins with {found[1]}://; there are {', '.join(SCHEMES)}")
+    if not found[2].strip("/"):
+        raise ConfigError(f"{text} names no bucket; write {found[1]}://BUCKET/PREFIX")
+    return Address(found[0])
+
+
+def refuse_credentials(text: str) -> None:
+    """Raise `ConfigError`, without repeating them, if an address in a text holds credentials."""
+    if _CREDENTIALS.search(text):
+        raise ConfigError(
+            "an address with a key, a password or '?' in it is refused, and not repeated here; credentials "
+            "come from the environment, ~/.aws or the machine's role, another server from AWS_ENDPOINT_URL, "
+            "a region from AWS_REGION"
+        )
 
 
 def with_quoted_paths(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
@@ -38,7 +91,7 @@ def with_quoted_paths(overrides: Sequence[str], *, sweep: bool = False) -> list[
     Raises
     ------
     ConfigError
-        If one is not UTF-8, which no setting can hold.
+        If one is not UTF-8, which no setting can hold, or holds credentials.
     """
     return [_quoted(str(text), sweep=sweep) for text in overrides]
 
@@ -49,6 +102,7 @@ def _quoted(text: str, *, sweep: bool) -> str:
             f"'{os.fsencode(text).decode('utf-8', 'backslashreplace')}' is not UTF-8; "
             "rename the folder, or reach it by a link with another name"
         )
+    refuse_credentials(text)
     key, sign, value = text.partition("=")
     if not sign or key.lstrip("+").rpartition(".")[2] not in _LAST or _PLAIN.fullmatch(value):
         return text

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from hms.config.identity import digest_of, plain
+from hms.config.paths import located
 from hms.engine.plan import Plan
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
@@ -114,7 +115,7 @@ def _absolute_root(plan: Plan) -> str | None:
     outputs = plan.outputs.root.absolute()
     if given is None and plan.source.root.absolute().is_relative_to(outputs):
         return None
-    return str(plan.source.root.absolute() if given is None else Path(given).expanduser().absolute())
+    return str((plan.source.root if given is None else located(given)).absolute())
 
 
 def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from hms.config.paths import located
 from hms.config.schema import Config
 from hms.engine.plan import plan_of
 from hms.errors import ConfigError, ManifestError, reraise_fault
@@ -146,10 +147,10 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
 
 def _check_recordings(report: Verification, run: Package) -> None:
     """Read the recordings again and compare them with what the run was made from."""
-    root = Path(run.manifest["execution"]["root"])
+    root = located(run.manifest["execution"]["root"])
     if not any(name.partition("/")[0].endswith("_out") for name in run.manifest["files"]):
         return
-    if not root.exists():
+    if isinstance(root, Path) and not root.exists():
         report.notes.append(f"the recordings in {root} are not there any more and were not checked")
         return
     try:

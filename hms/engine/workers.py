@@ -139,6 +139,7 @@ class _Chunk:
 
     def open(self, tasks: Sequence[Task]) -> Iterator[_Item]:
         """Read one recording after another, and yield the items that something is due of."""
+        self.job.source.ahead([task.part for task in tasks])
         for task in tasks:
             yield from self._items_of(task)
 

@@ -1,7 +1,7 @@
-"""A data set's files by their names: in a folder, or in the zip archive as it was downloaded.
+"""A data set's files by their names: in a folder, in the zip archive as it was downloaded, or in a bucket.
 
-What is read from an archive is the same bytes as after unpacking, so that digests, keys and runs
-are the same too. Nothing is unpacked.
+What is read is the same bytes wherever it lies, so that digests, keys and runs are the same too. Nothing
+is unpacked or kept.
 """
 
 from __future__ import annotations
@@ -10,14 +10,17 @@ import os
 import stat
 import zipfile
 import zlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import NoReturn, Protocol
 
+from hms.config.paths import Address
 from hms.config.reading import is_folder, looked_at, regular_bytes
 from hms.errors import ConfigError, Unusable
-from hms.sources.base import RECORDING, Place
+from hms.sources.base import RECORDING, Part, Place
+from hms.sources.bucket import bucket_at
 from hms.sources.files import LARGEST_FILE, one_line, place_of, read_bytes
 
 __all__ = ["Archive", "Files", "Folder", "files_of"]
@@ -40,8 +43,12 @@ class Files(Protocol):
         """Return the content of a table, None where there is none."""
         ...
 
-    def place(self, recording: str, name: str) -> Place:
-        """Return where a file lies, with its size where it is there."""
+    def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
+        """Return where each recording's parquet file lies in a folder, with its size where it is there."""
+        ...
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Be told which files are read next, in their order."""
         ...
 
     def read(self, place: Place, kind: str = RECORDING) -> bytes:
@@ -71,9 +78,12 @@ class Folder:
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
-    def place(self, recording: str, name: str) -> Place:
-        """Return a file's place, with size and time where it is there."""
-        return place_of(recording, os.path.join(self.root, name))
+    def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
+        """Return the place of each recording's file, with size and time where it is there."""
+        return [place_of(name, os.path.join(self.root, folder, f"{name}.parquet")) for name in recordings]
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Do nothing: the system reads ahead."""
 
     def read(self, place: Place, kind: str = RECORDING) -> bytes:
         """Return a file's bytes."""
@@ -144,11 +154,17 @@ class Archive:
         except Unusable as reason:
             self._refuse(reason.reason)
 
-    def place(self, recording: str, name: str) -> Place:
-        """Return where a file lies; its time is the archive's."""
-        entry = self._entries.get(f"{self._base}{name}")
-        path = f"{self.root}/{self._base}{name}"
+    def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
+        """Return where the file of each recording lies; its time is the archive's."""
+        return [self._place(name, f"{self._base}{folder}/{name}.parquet") for name in recordings]
+
+    def _place(self, recording: str, entry_name: str) -> Place:
+        entry = self._entries.get(entry_name)
+        path = f"{self.root}/{entry_name}"
         return Place(recording, path, None if entry is None else entry.file_size, self._mtime_ns)
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Do nothing: the system reads ahead."""
 
     def read(self, place: Place, kind: str = RECORDING) -> bytes:
         """Return a file's bytes, checked by the archive's own sum."""
@@ -176,8 +192,10 @@ class Archive:
             raise Unusable(problem, permanent=False) from None
 
 
-def files_of(root: Path, table: str) -> Files:
-    """Return the files of a folder, or of the archive that a path names."""
+def files_of(root: Path | Address, table: str) -> Files:
+    """Return the files of a folder, of the archive that a path names, or below an address."""
+    if isinstance(root, Address):
+        return bucket_at(root)
     path = os.path.abspath(root)
     status = looked_at(path)
     if status is None or not stat.S_ISREG(status.st_mode):

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SUB_WINDOW_S
+from hms.config.paths import Address
 from hms.errors import ConfigError, StorageError, Unusable, machine_fault
 from hms.registry import Params, PositiveFloat, settings_of
 from hms.signal.levels import extremes
@@ -272,8 +273,8 @@ class Source(Protocol):
     """A set of recordings with a table of windows, labelled or not."""
 
     @property
-    def root(self) -> Path:
-        """Folder of the recordings."""
+    def root(self) -> Path | Address:
+        """Folder or address of the recordings."""
         ...
 
     def votes(self, ballot: Ballot) -> VotesTable:
@@ -293,6 +294,10 @@ class Source(Protocol):
 
         None where that is not known, and they are looked through every time.
         """
+        ...
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Be told what is opened next, in its order, so that it can be read meanwhile."""
         ...
 
     def open(self, place: Place) -> Recording:
@@ -332,6 +337,9 @@ class WholeFiles:
     def watched(self) -> list[str] | None:
         """Return None: what the recordings are is looked for every time."""
         return None
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Do nothing: files of this machine are read when they are opened."""
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Raise: there are none."""

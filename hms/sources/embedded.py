@@ -14,6 +14,7 @@ from hms.config.schema import n_workers
 from hms.errors import ConfigError
 from hms.registry import register
 from hms.sources.base import check_making
+from hms.sources.folder import folder_of
 from hms.sources.kaggle import ParquetSource
 from hms.sources.recognition import looks_like
 from hms.sources.synthetic import Synthetic, generate
@@ -41,7 +42,7 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
         If ``data.root`` holds recordings or a table of votes: nothing made up is put beside them.
     """
     if params.root:
-        _refuse_real_data(Path(params.root).expanduser())
+        _refuse_real_data(folder_of(params.root, "for the embedded recordings"))
     settings = {
         "version": GENERATOR_VERSION,
         "n_recordings": params.n_recordings,

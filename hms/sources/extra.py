@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import numpy as np
 
 from hms.config.identity import digest_of
+from hms.config.paths import Address
 from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import Ballot
@@ -186,5 +187,5 @@ def _listed(names: Any) -> str:
     return ", ".join(texts[:_SHOWN]) + more
 
 
-def _refuse(path: Path, problem: str) -> NoReturn:
+def _refuse(path: Path | Address, problem: str) -> NoReturn:
     raise ConfigError(f"{path}: {problem}")

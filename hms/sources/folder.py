@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from hms.config.paths import Address, located
 from hms.errors import ConfigError
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 
-__all__ = ["Found", "base_of", "find_files", "refuse_empty"]
+__all__ = ["Found", "base_of", "find_files", "folder_of", "refuse_empty"]
 
 
 @dataclass(frozen=True)
@@ -28,6 +29,25 @@ class Found:
     others: list[str] = field(default_factory=list)
 
 
+def folder_of(root: str | None, what: str) -> Path:
+    """Return the path that ``data.root`` names.
+
+    Raises
+    ------
+    ConfigError
+        If it is not given, or an address.
+    """
+    if root is None:
+        raise ConfigError(f"data.root is needed: the folder {what}")
+    path = located(root)
+    if isinstance(path, Address):
+        raise ConfigError(
+            f"data.root={root} is an address, and only data=kaggle reads those; copy what lies there first, "
+            f"for example by: aws s3 sync {path} DIR, then data.root=DIR"
+        )
+    return path
+
+
 def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
     """Return the folder that ``data.root`` names and, where it names a file, that file.
 
@@ -36,9 +56,7 @@ def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
     ConfigError
         If it is not given, or not there.
     """
-    if root is None:
-        raise ConfigError(f"data.root is needed: the folder with {what}, or one file")
-    path = Path(root).expanduser()
+    path = folder_of(root, f"with {what}, or one file")
     if path.is_dir():
         return path, None
     if path.exists():

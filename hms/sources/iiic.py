@@ -30,6 +30,7 @@ from hms.registry import register
 from hms.sources.base import Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
 from hms.sources.files import one_line, place_of, read_bytes
+from hms.sources.folder import folder_of
 from hms.sources.tables import VotesTable
 from hms.sources.windows import windows_from_rows
 from hms.store.files import digest_bytes
@@ -61,9 +62,7 @@ class Iiic(SourceParams):
 @register("data", "iiic", Iiic)
 def open_iiic(params: Iiic, *, outputs_dir: Path, n_jobs: int) -> IiicSource:
     """Open a folder of samples."""
-    if params.root is None:
-        raise ConfigError("data.root is needed: the folder with the samples' .mat files")
-    root = Path(params.root).expanduser()
+    root = folder_of(params.root, "with the samples' .mat files")
     if not root.is_dir():
         raise ConfigError(f"data.root={params.root} is not a folder")
     return IiicSource(root, params)

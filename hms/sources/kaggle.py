@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
@@ -14,11 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
+from hms.config.paths import Address, located
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.archive import Files, files_of
-from hms.sources.base import Openable, Place, SourceParams, WholeFiles
+from hms.sources.base import Openable, Part, Place, SourceParams, WholeFiles
+from hms.sources.bucket import bucket_at
 from hms.sources.channels import Channels, find_channels
 from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
@@ -48,7 +50,7 @@ class Kaggle(SourceParams):
 
     Attributes
     ----------
-    root : folder with train.csv and train_eegs/
+    root : folder with train.csv and train_eegs/, its zip, or its address in object storage (``s3://...``)
     subset : table that is read: train.csv with votes, or test.csv without
     extra : table of more rows to train on, such as pseudo-labels
     """
@@ -66,7 +68,7 @@ class Kaggle(SourceParams):
 
 @register("data", "kaggle", Kaggle)
 def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
-    """Open the competition's folder, its archive as downloaded, or another in its layout."""
+    """Open the competition's folder, its archive as downloaded, or another in its layout, anywhere."""
     return ParquetSource(
         find_root(params.root),
         params.aliases,
@@ -78,23 +80,23 @@ def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSou
     )
 
 
-def find_root(root: str | None) -> Path:
-    """Return the data folder or archive that was named, or the first of the usual places that exists.
+def find_root(root: str | None) -> Path | Address:
+    """Return the folder, archive or address that was named, or the first of the usual places that exists.
 
     Raises
     ------
     ConfigError
         If the folder is not there; the text says how to get the data.
     """
-    if root is not None:
-        place = Path(root).expanduser()
-        if not _is_data(place):
-            raise ConfigError(f"data.root={root} is not a folder and no .zip{_how_to_get_data()}")
+    for setting, named in (("data.root", root), ("HMS_DATA", os.environ.get("HMS_DATA") or None)):
+        if named is None:
+            continue
+        place = located(named)
+        if isinstance(place, Address):
+            bucket_at(place).check()
+        elif not _is_data(place):
+            raise ConfigError(f"{setting}={named} is not a folder and no .zip{_how_to_get_data()}")
         return place
-    if named := os.environ.get("HMS_DATA"):
-        if not _is_data(Path(named)):
-            raise ConfigError(f"HMS_DATA={named} is not a folder and no .zip{_how_to_get_data()}")
-        return Path(named)
     for usual in USUAL_PLACES:
         if _is_data(Path(usual)):
             return Path(usual)
@@ -116,11 +118,11 @@ def _how_to_get_data() -> str:
 
 @dataclass(frozen=True)
 class ParquetSource(WholeFiles):
-    """A folder, or an archive of one, with a votes table and one parquet file per recording."""
+    """A folder, an archive or an address of one, with a votes table and one parquet file per recording."""
 
     name: ClassVar[str] = "kaggle"
 
-    root: Path
+    root: Path | Address
     aliases: tuple[tuple[str, str], ...]
     table: str = "train.csv"
     folder: str = "train_eegs"
@@ -134,6 +136,8 @@ class ParquetSource(WholeFiles):
 
     def watched(self) -> list[str] | None:
         """Return the table, the folders, and the usual places, where a data set may turn up."""
+        if isinstance(self.root, Address):
+            return None
         root = str(self.root.absolute())
         if not self.root.is_dir():
             return [*USUAL_PLACES, root]
@@ -167,8 +171,11 @@ class ParquetSource(WholeFiles):
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""
-        files, folder = self._files, self.folder
-        return [files.place(name, f"{folder}/{name}.parquet") for name in recordings]
+        return self._files.places(self.folder, recordings)
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Begin to read what is opened next, where that takes long."""
+        self._files.ahead(parts)
 
     def open(self, place: Place) -> ParquetRecording:
         """Read a file's bytes once and open them."""
@@ -180,16 +187,17 @@ class ParquetSource(WholeFiles):
             return super().companions(kind, items)
         files, folder = self._files, self.spectrograms
         if not files.has_folder(folder):
-            base = os.path.join(os.path.abspath(self.root), folder)
             raise ConfigError(
-                f"{base} is not a folder; spectrograms=kaggle needs it, choose spectrograms=none"
+                f"{self.root.absolute() / folder} is not a folder; spectrograms=kaggle needs it, "
+                "choose spectrograms=none"
             )
         names = [name if isinstance(name, str) else "" for name in items["spectrogram_id"].tolist()]
         offsets = items["spectrogram_offset_s"]
         if not self.labelled:
             # test.csv has no offsets: a test file is the ten minutes themselves.
             offsets = offsets.fillna(0.0)
-        known = {name: files.place(name, f"{folder}/{name}.parquet") for name in set(names) if name}
+        distinct = [name for name in dict.fromkeys(names) if name]
+        known = dict(zip(distinct, files.places(folder, distinct), strict=True))
         lacking = offsets.isna().tolist()
         places = [
             None if not name else _without_offset(known[name]) if lacks else known[name]

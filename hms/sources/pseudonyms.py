@@ -24,11 +24,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import plain
+from hms.config.paths import Address
 from hms.config.reading import regular_bytes, walked
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import COMPETITION, Ballot
 from hms.labels.items import own_columns
-from hms.sources.base import Openable, Place, Recording, Source, SourceParams, Stretch
+from hms.sources.base import Openable, Part, Place, Recording, Source, SourceParams, Stretch
 from hms.sources.channels import Channels
 from hms.sources.tables import VotesTable, eeg_number
 
@@ -141,6 +142,11 @@ def pseudonymised(source: Source, params: SourceParams, outputs_dir: Path) -> So
     """Return a source behind pseudonyms where ``data.pseudonyms`` asks for them, else the source."""
     if params.pseudonyms is None:
         return source
+    if isinstance(source.root, Address):
+        raise ConfigError(
+            f"data.pseudonyms with data.root={source.root}: what messages must not tell is looked for in a "
+            "folder; copy the recordings into one first"
+        )
     pseudonyms = open_pseudonyms(params.pseudonyms, outputs_dir)
     read_names(pseudonyms)
     return Pseudonymised(source, pseudonyms, params)
@@ -155,7 +161,7 @@ class Pseudonymised:
     params: SourceParams
 
     @property
-    def root(self) -> Path:
+    def root(self) -> Path | Address:
         """Folder of the recordings."""
         return self.source.root
 
@@ -186,7 +192,7 @@ class Pseudonymised:
         """Return the words of the names of files and of the tables that the settings name."""
         texts = [name for _, folders, files in walked(self.root) for name in (*folders, *files)]
         for name in _paths(self.params):
-            for base in (Path(), self.root):
+            for base in (Path(), Path(self.root)):
                 path = base / (getattr(self.params, name) or "")
                 if path.is_file() and path.stat().st_size <= LARGEST_TABLE:
                     texts.append(path.read_bytes().decode("utf-8", "replace"))
@@ -212,6 +218,10 @@ class Pseudonymised:
     def part(self, start_s: float) -> str:
         """Return which part of a recording stands behind a window."""
         return self.source.part(start_s)
+
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Pass on what is opened next."""
+        self.source.ahead(parts)
 
     def open(self, place: Place) -> Recording:
         """Open a recording whose messages hold no words of its file."""

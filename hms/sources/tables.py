@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.paths import Address
 from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
@@ -99,7 +100,7 @@ class VotesTable:
 
     frame: pd.DataFrame
     digest: str
-    path: Path
+    path: Path | Address
     has_votes: bool
     patients: str = ""
     patients_declared: bool = True
@@ -137,10 +138,10 @@ def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) 
     return votes_from_csv(_read_bytes(Path(path)), Path(path), ballot, require_votes=require_votes)
 
 
-def votes_from_csv(data: bytes, path: Path, ballot: Ballot, *, require_votes: bool) -> VotesTable:
+def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require_votes: bool) -> VotesTable:
     """Return the checked table in the bytes of a CSV file, as `read_votes`; messages call it ``path``."""
     source = _Source(str(path), data, "line")
-    return _checked(source, Path(path), ballot, require_votes, _own_columns(source))
+    return _checked(source, path, ballot, require_votes, _own_columns(source))
 
 
 def votes_from_frame(
@@ -325,7 +326,7 @@ def _short(text: str, limit: int = 40) -> str:
 
 
 def _checked(
-    source: _Source, path: Path, ballot: Ballot, require_votes: bool, own: Sequence[str] = ()
+    source: _Source, path: Path | Address, ballot: Ballot, require_votes: bool, own: Sequence[str] = ()
 ) -> VotesTable:
     import pandas as pd
     import xxhash

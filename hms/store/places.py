@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from hms.config.identity import digest_of
+from hms.config.paths import Address
 from hms.errors import ManifestError
 from hms.store.files import TEMPORARY, commit_files, storage_error, sync_folder
 from hms.store.inside import are_plain, is_own_folder, read_file
@@ -61,8 +62,8 @@ class Outputs:
         """File of a lock."""
         return self.store / "locks" / f"{name}.lock"
 
-    def recordings(self, root: Path) -> Path:
-        """Journal with the digests of the recordings below a data folder."""
+    def recordings(self, root: Path | Address) -> Path:
+        """Journal with the digests of the recordings below a data folder or an address."""
         return self.store / "recordings" / f"{digest_of(str(root.absolute()), 8)}.log"
 
 

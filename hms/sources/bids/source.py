@@ -27,7 +27,7 @@ from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.edf.source import READER as EDF_READER
 from hms.sources.events import FolderParams
 from hms.sources.files import place_of
-from hms.sources.folder import Found
+from hms.sources.folder import Found, folder_of
 from hms.sources.formats import ending_of
 from hms.sources.mne.files import files_of, place_of_files
 from hms.sources.mne.recording import MneRecording, import_mne
@@ -76,9 +76,7 @@ def open_bids(params: Bids, *, outputs_dir: Path, n_jobs: int) -> BidsSource:
     ConfigError
         If the folder is not there, or a format in it needs MNE, which is not installed.
     """
-    if params.root is None:
-        raise ConfigError("data.root is needed: the folder of the data set, which holds sub-<label>")
-    root = Path(params.root).expanduser()
+    root = folder_of(params.root, "of the data set, which holds sub-<label>")
     if not root.is_dir():
         raise ConfigError(f"data.root={params.root} is not a folder")
     source = BidsSource(root, params)

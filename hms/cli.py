@@ -95,9 +95,9 @@ def make_parser() -> argparse.ArgumentParser:
     diff.add_argument("a", metavar="A")
     diff.add_argument("b", metavar="B")
     diff.add_argument("--html", action="store_true", help="write a page with pictures beside the runs")
-    opening(_report, "report", "say where a run's report lies; make it if the run has none").add_argument(
-        "run", metavar="RUN"
-    )
+    report = opening(_report, "report", "say where a run's report lies; make it if the run has none")
+    report.add_argument("run", metavar="RUN", nargs="?", default="latest", help="default: latest")
+    report.add_argument("--open", action="store_true", help="also open it in a browser")
     evaluate = opening(
         _evaluate, "evaluate", "judge predictions by item_id, or two files against each other; writes a page"
     )
@@ -163,24 +163,41 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+LS_WIDTH = 100
+
+
 def _ls(given: argparse.Namespace) -> None:
     from hms.errors import ConfigError
     from hms.results.run import list_runs
-    from hms.terminal import columns
+    from hms.store.places import Outputs, latest_run
+    from hms.sweep.listing import members_of_sweeps
+    from hms.terminal import columns, local_time
 
-    rows = [("run", "finished", "items", "left out", "stages", "command")]
+    outputs = Outputs(given.outputs)
+    latest, members = latest_run(outputs), members_of_sweeps(outputs)
+    rows = [("run", "finished", "items", "left out", "made by")]
     for run in list_runs(given.outputs):
         try:
             m = run.manifest
         except ConfigError:
-            rows.append((run.path.name, "damaged", "", "", "", "hms verify says more"))
+            rows.append((run.path.name, "damaged", "", "", "hms verify says more"))
             continue
-        stages = ",".join(name for name in m["stages"] if not name.startswith("report_"))
+        name = m["run"] + "*" * (m["run"] == latest)
         counts = m["counts"]
-        rows.append(
-            (m["run"], m["finished"], str(counts["used"]), str(counts["excluded"]), stages, m["command"])
-        )
-    show(columns(rows) if len(rows) > 1 else f"no finished run in {given.outputs}")
+        made_by = members.get(m["run"]) or _without_places(m["command"])
+        rows.append((name, local_time(m["finished"]), str(counts["used"]), str(counts["excluded"]), made_by))
+    if len(rows) == 1:
+        show(f"no finished run in {given.outputs}")
+        return
+    lines = columns(rows).splitlines()
+    show("\n".join(line if len(line) <= LS_WIDTH else line[: LS_WIDTH - 1] + "…" for line in lines))
+    show("* latest; hms show RUN says all of one")
+
+
+def _without_places(command: str) -> str:
+    """Return the overrides of a command that say what was made, not where."""
+    words = command.split()[1:]
+    return " ".join(w for w in words if not w.startswith(("outputs_dir=", "n_jobs="))) or "the defaults"
 
 
 def _show(given: argparse.Namespace) -> None:
@@ -230,7 +247,13 @@ def _report(given: argparse.Namespace) -> None:
     from hms.results.remake import report_of
     from hms.results.run import find_run
 
-    show(report_of(find_run(given.run, given.outputs, trust=given.trust)))
+    path = report_of(find_run(given.run, given.outputs, trust=given.trust))
+    show(path)
+    if given.open:
+        from hms.terminal import open_browser
+
+        if not open_browser(path.resolve().as_uri()):
+            say("no browser could be started here; open the file above")
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -243,8 +266,9 @@ def _evaluate(given: argparse.Namespace) -> None:
 
 
 def _browse(given: argparse.Namespace) -> None:
-    from hms.browse.server import open_browser, start
+    from hms.browse.server import start
     from hms.results.run import find_run
+    from hms.terminal import open_browser
 
     viewer = start(
         find_run(given.run, given.outputs, trust=given.trust),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import shlex
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from hms.terminal import INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
+from hms.terminal import BEGAN, INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
 
 if TYPE_CHECKING:
     from hms.config.schema import Config
@@ -104,7 +106,7 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
         show(explain(plan))
         return DONE
     run = execute(plan)
-    show(facts(run))
+    _show_facts(facts(run))
     if question is not None:
         from hms.engine.recall import keep_finished
 
@@ -237,7 +239,10 @@ def _answered(tree: Mapping[str, Any], question: str) -> bool:
         return False
     for text in seen.said:
         say(text)
-    show(seen.plan if tree["plan"] else seen.facts)
+    if tree["plan"]:
+        show(seen.plan)
+    else:
+        _show_facts(seen.facts)
     return True
 
 
@@ -306,9 +311,28 @@ def _with_remedy(text: str) -> str:
     return f"{text}; Optuna's sweeper is an extra: pip install 'hms-eeg[search]'" if missing else text
 
 
-def facts(run: Package) -> str:
-    """Return the table that ends a run."""
-    from hms.terminal import columns
+ELAPSED = "{seconds until now}"
 
-    note = "found finished, nothing computed" if run.reused else "done"
-    return f"run {run.hash}: {note}\n{columns([(f'  {name}', value) for name, value in run.overview()])}"
+
+def facts(run: Package) -> str:
+    """Return the table that ends a run, with `ELAPSED` where the seconds of the command belong."""
+    from hms.terminal import columns, local_time
+
+    note = "done"
+    if run.reused:
+        m = run.manifest
+        made = f"made {local_time(m['finished'])} in {m['seconds']:.1f} s"
+        note = f"found finished, nothing computed in {ELAPSED} ({made})"
+    rows = [(f"  {name}", value) for name, value in (*run.overview(), ("next", _next_steps(run)))]
+    return f"run {run.hash}: {note}\n{columns(rows)}"
+
+
+def _next_steps(run: Package) -> str:
+    """Return the commands that show what was made."""
+    outputs = run.path.parent
+    where = "" if outputs == Path("outputs") else f"--outputs {shlex.quote(str(outputs))} "
+    return f"hms {where}report latest --open, hms {where}browse latest"
+
+
+def _show_facts(text: str) -> None:
+    show(text.replace(ELAPSED, f"{time.perf_counter() - BEGAN:.1f} s", 1))

@@ -16,6 +16,9 @@ from typing import Any
 
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
+BEGAN = time.perf_counter()
+"""When this program began, as near as it can tell."""
+
 INTERRUPTED = 130
 INTERRUPTED_TEXT = "hms: interrupted; the same command goes on where this one stopped"
 
@@ -117,6 +120,16 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
+
+
+def local_time(finished: str) -> str:
+    """Return a time of a manifest as a clock here shows it; a text that is no time, as it is."""
+    from datetime import datetime
+
+    try:
+        return datetime.fromisoformat(finished).astimezone().strftime("%Y-%m-%d %H:%M")
+    except ValueError:
+        return finished
 
 
 LINE_EVERY_S = 10.0
@@ -235,3 +248,14 @@ def _in_notebook() -> bool:
     shell = sys.modules.get("IPython")
     active = shell.get_ipython() if shell is not None else None
     return active is not None and "IPKernelApp" in active.config
+
+
+# --- a browser -----------------------------------------------------------------------------------
+
+
+def open_browser(address: str) -> bool:
+    """Open a page where there is a screen; tell whether that was tried."""
+    import webbrowser
+
+    has_screen = sys.platform == "darwin" or any(os.environ.get(n) for n in ("DISPLAY", "WAYLAND_DISPLAY"))
+    return has_screen and webbrowser.open(address)

@@ -50,7 +50,7 @@ def test_ls_lists_what_is_whole_beside_a_run_whose_manifest_is_damaged(
     listed = cli("ls")
     assert listed.code == 0
     assert re.search(rf"{first.hash} +damaged", listed.out)
-    assert re.search(rf"{second.hash} +20", listed.out)
+    assert re.search(rf"{second.hash}\* +20", listed.out)
     checked = cli("verify", first.hash)
     assert checked.code == 1
     assert "1 problem; run it again with the same command" in checked.out

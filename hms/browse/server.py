@@ -6,11 +6,8 @@ import errno
 import getpass
 import html
 import json
-import os
 import socket
-import sys
 import threading
-import webbrowser
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +20,7 @@ from hms.terminal import gentle_interrupts
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Viewer", "open_browser", "start"]
+__all__ = ["Viewer", "start"]
 
 STARTS_WITHIN_S = 20.0
 
@@ -171,11 +168,3 @@ def _wait_for(server: Any, thread: threading.Thread) -> None:
         if not thread.is_alive():
             break
     raise ConfigError("the server did not start; say so with hms --version and the lines above")
-
-
-def open_browser(address: str) -> bool:
-    """Open the page where there is a screen; tell whether that was tried."""
-    has_screen = sys.platform == "darwin" or any(
-        os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY")
-    )
-    return has_screen and webbrowser.open(address)

@@ -94,6 +94,21 @@ class PackageLabels:
             raise TypeError("its arrays do not fit together")
 
 
+SHOWN_REASONS = 6
+"""Reasons for which items were left out that the end of a run names, the most frequent first."""
+
+
+def _grades_and_selection(summary: Mapping[str, Any]) -> list[str]:
+    """Return how many items have each grade, what was left out by class, and what is said of that."""
+    grades = summary.get("quality", {}).get("grades", {})
+    lines = [", ".join(f"{name} {count}" for name, count in grades.items() if count)]
+    selection = summary.get("selection", {})
+    taken = (selection.get("taken") or {}).get("classes", {})
+    out = [f"{name} {row['left_out']} of {row['items']}" for name, row in taken.items() if row["left_out"]]
+    lines += [f"left out for its grade: {', '.join(out)}"] if out else []
+    return [line for line in (*lines, *selection.get("lines", [])) if line]
+
+
 class Package:
     """The finished run in a folder; its tables are read when first asked for."""
 
@@ -372,7 +387,10 @@ class Package:
         facts = [("source", self._source()), ("items used", f"{counts['used']} of {counts['items']}")]
         if self.manifest.get("patients"):
             facts.append(("patients", f"{self.meta['patient_id'].nunique()}, {self.manifest['patients']}"))
-        facts += [("left out", text) for text in self._left_out()]
+        reasons = self._left_out()
+        facts += [("left out", text) for text in reasons[:SHOWN_REASONS]]
+        if more := reasons[SHOWN_REASONS:]:
+            facts.append(("left out", f"for {len(more)} more reasons, see data_package/meta_excluded.csv"))
         facts += [("mended", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
@@ -387,9 +405,14 @@ class Package:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
             facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
         facts += [("quality", line) for line in self._said_of_quality()]
-        when = "seconds, when it was made" if self.reused else "seconds"
-        facts.append((when, f"{self.manifest['seconds']:.1f}"))
+        if not self.reused:
+            facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
+        facts.append(
+            ("space", f"{sum(size for size, _ in files.values()) / 1e6:,.1f} MB, {len(files)} files")
+        )
         facts.append(("folder", str(self.path)))
+        if "qc/report.html" in files:
+            facts.append(("report", str(self.path / "qc" / "report.html")))
         return facts
 
     def _left_out(self) -> list[str]:
@@ -419,7 +442,7 @@ class Package:
         """Return what must not go unseen: whom an exclusion costs, and what is used though unusable."""
         files, lines = self.manifest["files"], []
         if "qc/summary.json" in files:
-            lines += self.summary.get("selection", {}).get("lines", [])
+            lines += _grades_and_selection(self.summary)
         if "qc/qc.csv" in files:
             ledger = self.qc
             n = int((ledger["used"].astype(bool) & (ledger["grade"] == "unusable")).sum())

@@ -11,7 +11,7 @@ import os
 import stat
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from hms.errors import ConfigError, ManifestError
 
@@ -115,16 +115,20 @@ def is_own_folder(path: Path) -> bool:
 
 def read_file(path: Path, most_bytes: int = MOST_JSON) -> bytes:
     """Return the bytes of a small file of hms's own; raises ManifestError if it is none or too large."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if not stat.S_ISREG(status.st_mode):
-            raise ManifestError(f"{path} is no regular file")
-        if status.st_size > most_bytes:
-            raise ManifestError(
-                f"{path} has {status.st_size} bytes, more than the {most_bytes} that are read"
-            )
+    with open_own(path) as file:
+        size = os.fstat(file.fileno()).st_size
+        if size > most_bytes:
+            raise ManifestError(f"{path} has {size} bytes, more than the {most_bytes} that are read")
         return file.read()
+
+
+def open_own(path: Path) -> IO[bytes]:
+    """Open a file of hms's own; raises ManifestError for a pipe or a device, OSError for a link."""
+    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise ManifestError(f"{path} is no regular file")
+    return file
 
 
 def parse_json(data: bytes) -> Any:

@@ -10,9 +10,9 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import IO, Any
 from zipfile import BadZipFile, ZipFile
 
 import numpy as np
@@ -199,6 +199,28 @@ def _parsed_array(view: memoryview) -> NDArray[Any]:
     return values.reshape(shape, order="F" if is_fortran else "C").copy(order="K")
 
 
+def parsed_header(
+    reader: Callable[..., Any], file: IO[bytes], **options: Any
+) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Return shape, order and type that the header of an array says, by one of NumPy's readers of headers.
+
+    Raises
+    ------
+    ValueError
+        If it is none.
+    """
+    why = ""
+    try:
+        found: tuple[tuple[int, ...], bool, np.dtype[Any]] = reader(file, **options)
+    except OSError:
+        raise
+    except Exception as error:  # Python's parser raises whatever nested or endless text leads to
+        why = type(error).__name__
+    if why:  # not where it is handled: its MemoryError says nothing of the machine
+        raise ValueError(f"the header of an array is none: {why}")
+    return found
+
+
 @lru_cache(maxsize=256)
 def _parsed(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     """Return what the header of an npy file says; raises ValueError for what it must not."""
@@ -206,10 +228,7 @@ def _parsed(header: bytes) -> tuple[np.dtype[Any], tuple[int, ...], bool]:
     version = np.lib.format.read_magic(stream)
     if version not in _READERS:
         raise ValueError(f"an npy file of version {version}")
-    try:
-        shape, is_fortran, dtype = _READERS[version](stream)
-    except Exception as error:  # Python's parser raises whatever nested or endless text leads to
-        raise ValueError(f"the header of an array is none: {type(error).__name__}") from None
+    shape, is_fortran, dtype = parsed_header(_READERS[version], stream)
     if any(n < 0 for n in shape):
         raise ValueError(f"an array of shape {shape}")
     if dtype.hasobject:

@@ -8,6 +8,7 @@ A sealed file never changes.
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -21,9 +22,10 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from hms.errors import ConfigError, StorageError
+from hms.errors import ConfigError, ManifestError, StorageError
 from hms.store.files import Stored, digest_bytes, make_folder, storage_error, sync_folder
-from hms.store.npz import read_npz
+from hms.store.inside import open_own
+from hms.store.npz import parsed_header, read_npz
 
 SHARD_BYTES = 128 << 20
 """Bytes of a shard's records, about: a data set of less is one shard."""
@@ -205,13 +207,17 @@ def whole_rows(path: Path, wanted: Iterable[tuple[int, str]]) -> set[tuple[int, 
     """Return, of rows with their digests, those that a shard, damaged or open, holds whole."""
     whole = set()
     try:
-        with open(path, "rb") as file:
+        with open_own(path) as file:
             start, kind, _ = _read_header(file)
             for row, digest in sorted(wanted):
                 file.seek(start + row * kind.itemsize)
                 if digest_bytes(file.read(kind.itemsize)) == digest:
                     whole.add((row, digest))
-    except (FileNotFoundError, ValueError):
+    except (FileNotFoundError, ManifestError, ValueError):
+        return set()
+    except OSError as error:
+        if error.errno != errno.ELOOP:  # what a link answers
+            raise
         return set()
     return whole
 
@@ -220,7 +226,7 @@ def _read_header(file: IO[bytes]) -> tuple[int, np.dtype[Any], int]:
     """Return where the records of an open file begin, their type and their number."""
     if np.lib.format.read_magic(file) != (2, 0):
         raise ValueError("no shard")
-    shape, _, kind = np.lib.format.read_array_header_2_0(file, max_header_size=MOST_HEADER)
+    shape, _, kind = parsed_header(np.lib.format.read_array_header_2_0, file, max_header_size=MOST_HEADER)
     if len(shape) != 1 or kind.names is None or kind.hasobject:
         raise ValueError("no shard")
     return file.tell(), kind, shape[0]

@@ -38,6 +38,7 @@ READING = (
 WRITING = (
     "open to write",
     "write",
+    "pwrite",
     "fsync",
     "rename",
     "symlink",
@@ -49,7 +50,7 @@ WRITING = (
     "sendfile",
     "copy_file_range",
 )
-SHORT = ("read", "pread", "write", "sendfile")
+SHORT = ("read", "pread", "write", "pwrite", "sendfile")
 """Calls that may move fewer bytes than asked."""
 
 ALL_KINDS = "*"
@@ -304,6 +305,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
     base = ["data=kaggle", f"data.root={data}", f"outputs_dir={outputs}", "n_jobs=1", *SMALL]
     configured = hms.compose(*base)
     other = hms.compose(*base, "weight=log", "cwt.w0=6")
+    sharded = hms.compose(*base, "package.format=shards")
 
     def prepared(cfg: Any = configured) -> int:
         from hms.main import guarded, run_configuration
@@ -318,6 +320,9 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         assert ended.code == code, f"ended with {ended.code}: {ended.err[-800:]}{ended.out[-400:]}"
         return ended
 
+    sweep.reset(None)
+    assert prepared(sharded) == 0
+    in_shards = run_bytes(outputs)
     sweep.reset(None)
     assert prepared() == 0  # here, so that children find all modules imported
     one = shutil.copytree(outputs, work / "one", symlinks=True)
@@ -350,6 +355,11 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         called(prepared)
         assert run_bytes(outputs) == reference, "the same command gives other bytes"
         verified()
+
+    def finishes_shards(ended: Ended) -> None:
+        called(lambda: prepared(sharded))
+        assert run_bytes(outputs) == in_shards, "the same command gives other bytes"
+        verified("latest")
 
     def looks(*arguments: str, start: Path = two) -> Callable[[Ended], None]:
         before = snapshot(start)
@@ -413,14 +423,15 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         return Scene(name, start, call, after, codes, (outputs, *also), one_in)
 
     everything = [
-        scene("run", None, prepared, finishes, data, one_in=3),
+        scene("run", None, prepared, finishes, data, one_in=5),
+        scene("shards", None, lambda: prepared(sharded), finishes_shards, data, one_in=6),
         scene("again", one, prepared, finishes, data),
         scene("show", two, command(*show), looks(*show)),
         scene("ls", two, command("ls"), looks("ls")),
         scene("diff", two, command(*diff), looks(*diff)),
-        scene("explain", one, command(*plan), looks(*plan, start=one), data),
-        scene("verify", two, command(*verify), looks(*verify), data, codes=(0, 1, 4)),
-        scene("repair", damaged, command(*verify, "--repair"), repaired, data, codes=(0, 1, 4), one_in=6),
+        scene("explain", one, command(*plan), looks(*plan, start=one), data, one_in=2),
+        scene("verify", two, command(*verify), looks(*verify), data, codes=(0, 1, 4), one_in=2),
+        scene("repair", damaged, command(*verify, "--repair"), repaired, data, codes=(0, 1, 4), one_in=11),
         scene("look for garbage", littered, command("gc"), looks("gc", start=littered)),
         scene("gc", littered, command("gc", "--yes"), cleaned),
         scene("rm", two, command("rm", hash_two), forgotten),

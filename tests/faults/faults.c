@@ -276,6 +276,19 @@ ssize_t write(int fd, const void *data, size_t size) {
     }
     return real(fd, data, size);
 }
+#define PWRITE(name)                                                       \
+    ssize_t name(int fd, const void *data, size_t size, off_t at) {        \
+        REAL(ssize_t, #name, int, const void *, size_t, off_t);            \
+        if (fails_fd("pwrite", fd)) {                                      \
+            ssize_t half = real(fd, data, size > 1 ? size / 2 : size, at); \
+            if (!error_number) return half;                                \
+            errno = error_number;                                          \
+            return -1;                                                     \
+        }                                                                  \
+        return real(fd, data, size, at);                                   \
+    }
+PWRITE(pwrite)
+PWRITE(pwrite64)
 #define SENDFILE(name)                                                     \
     ssize_t name(int to, int from, off_t *at, size_t size) {               \
         REAL(ssize_t, #name, int, int, off_t *, size_t);                   \

@@ -108,7 +108,7 @@ class Disk:
         yield "all names, nothing removed", _without_orphans({**synced, **now})
 
 
-FEW = 40
+FEW = 70
 """Of how many states one is opened, where not all are."""
 
 ONLY, ALL = "only what was synced", "all names, content as synced"

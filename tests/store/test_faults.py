@@ -24,10 +24,10 @@ COMPILER = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
 HOW = os.environ.get("HMS_FAULTS", "few")
 
 SCENES = [
-    ["run"], ["again", "explain"], ["show", "ls", "diff"], ["verify"], ["repair"], ["gc", "rm"], ["export"],
-    ["look for garbage"],
+    ["run"], ["shards"], ["again", "explain"], ["show", "ls", "diff"], ["verify"], ["repair"], ["gc", "rm"],
+    ["export"], ["look for garbage"],
 ]  # fmt: skip
-CUTS = [["run"], ["again"], ["repair"], ["gc"], ["rm"], ["export"]]
+CUTS = [["run"], ["shards"], ["again"], ["repair"], ["gc"], ["rm"], ["export"]]
 
 pytestmark = [
     pytest.mark.slow,

@@ -209,6 +209,29 @@ def test_a_link_to_elsewhere_is_refused_and_nothing_behind_it_is_read_copied_or_
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("what", ["pipe", "endless", "loop", "nested"])
+def test_a_shard_that_is_none_is_told_and_not_waited_for(
+    small_set: Path, prepare: Prepare, outputs: Path, what: str
+) -> None:
+    run = prepare(small_set, "stages=[waveforms,labels]", "package.format=shards")
+    (shard,) = outputs.glob("store/waveforms-*/shard-*.npy")
+    content = shard.read_bytes()
+    shard.unlink()
+    if what == "nested":
+        text = b"{'shape':" + b"-" * 9000 + b"1}"
+        shard.write_bytes(
+            (b"\x93NUMPY\x02\x00" + struct.pack("<I", len(text)) + text + content)[: len(content)]
+        )
+    else:
+        STRANGE[what](shard)
+    assert call(outputs, "verify", run.hash) == 1
+    with pytest.raises(ConfigError):
+        hms.load(run.hash, outputs=outputs).wave(run.meta["item_id"].iloc[0])
+    assert prepare(small_set, "stages=[waveforms,labels]", "package.format=shards").hash == run.hash
+    assert call(outputs, "verify", run.hash) == 0
+
+
+@pytest.mark.slow
 def test_a_run_folder_that_is_a_link_is_no_run_and_nothing_behind_it_changes(
     theirs: Run, outputs: Path, tmp_path: Path
 ) -> None:
@@ -358,7 +381,7 @@ def test_arrays_that_unpack_to_gigabytes_are_refused_before_they_are_read() -> N
 
 
 @pytest.mark.parametrize(
-    "header", ["(" * 9000, "{'descr':" + "[" * 4000, "{'shape':" + "-" * 4000 + "1}", "\0"]
+    "header", ["(" * 9000, "{'descr':" + "[" * 4000, "{'shape':" + "-" * 9000 + "1}", "\0"]
 )
 def test_a_header_that_python_cannot_parse_is_no_array(header: str) -> None:
     text = header.encode() + b"\n"

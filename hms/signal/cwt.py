@@ -25,6 +25,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,6 +40,12 @@ NEGLIGIBLE = 1e-7
 
 WORTH_INTERPOLATING = 0.75
 """A shorter inverse FFT pays for the interpolation after it when it is this much shorter."""
+
+QUIET_BESIDE = 16
+"""A window is quiet beside its context where that has more than so many times its power.
+
+Up to there float32 rounds the window by no more than 3e-6 of its maximum (docs/decisions/transform.md).
+"""
 
 Array = NDArray[np.float32]
 Groups = tuple[tuple[int, ...], ...]
@@ -259,7 +266,7 @@ class _Block:
         window = slice(self.first, self.first + n_frames)
         if self.n_harmonics:
             power = self._magnitude(_group_sums(np.square(values, out=values), sizes))
-            return self._interpolated(power)[..., window]
+            return self._interpolated(power, window)
         values = values[..., 2 * window.start : 2 * window.stop]
         return self._magnitude(_group_sums(np.square(values), sizes))
 
@@ -277,18 +284,27 @@ class _Block:
         values: Array = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
         return values
 
-    def _interpolated(self, power: Array) -> Array:
-        """Return the power of the whole segment at the hop, from fewer samples that hold its bandwidth.
+    def _interpolated(self, power: Array, window: slice) -> Array:
+        """Return the power at the window's frames, from fewer samples of the segment that hold its bandwidth.
 
-        In float64: an artifact in the context has a thousand times the power of a quiet window, and
-        float32 would round the whole segment by what the artifact is rounded by.
+        An artifact in the context has a thousand times the power of a quiet window, and float32 would
+        round the whole segment by what the artifact is rounded by: such rows are taken to float64.
         """
+        found = self._at_the_hop(power)[..., window]
+        per_frame = self.n_inverse / self.n_hops
+        inside = power[..., math.floor(window.start * per_frame) : math.ceil(window.stop * per_frame) + 1]
+        is_beside = power.max(axis=-1) > QUIET_BESIDE * inside.max(axis=-1)
+        if is_beside.any():
+            found[is_beside] = self._at_the_hop(power[is_beside].astype(np.float64))[..., window]
+        return found
+
+    def _at_the_hop(self, power: NDArray[Any]) -> NDArray[Any]:
         from scipy.fft import irfft, rfft
 
-        harmonics = rfft(power.astype(np.float64), norm="forward", workers=1)[..., : self.n_harmonics]
+        harmonics = rfft(power, norm="forward", workers=1)[..., : self.n_harmonics]
         exact = irfft(harmonics, n=self.n_hops, norm="forward", workers=1)
         # Interpolation is exact but for rounding, which must not leave a negative power.
-        return np.maximum(exact, 0, out=exact).astype(np.float32)
+        return np.maximum(exact, 0, out=exact)
 
     def _magnitude(self, squares: Array) -> Array:
         return squares[..., 0::2] if self.is_real else squares[..., 0::2] + squares[..., 1::2]

@@ -24,7 +24,7 @@ class Scalograms(ItemStage):
     """One time-frequency image per chain, or per derivation."""
 
     name = "scalograms"
-    version = 3
+    version = 4
     folder: ClassVar[str | None] = "spec_hr_out"
 
     derivations: Derivations

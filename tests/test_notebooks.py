@@ -1,4 +1,4 @@
-"""Every notebook runs from a clean kernel, quickly, with pictures; one is committed with its outputs."""
+"""Every notebook runs from a clean kernel, quickly, with pictures, and is committed with its outputs."""
 
 from __future__ import annotations
 
@@ -21,10 +21,6 @@ def read(path: Path) -> dict[str, Any]:
     return loaded
 
 
-EXECUTED = ("04_submission.ipynb",)
-"""Committed with outputs, to be read where nothing can be run."""
-
-
 def test_there_are_four_notebooks() -> None:
     names = ["01_package.ipynb", "02_compare.ipynb", "03_training.ipynb", "04_submission.ipynb"]
     assert [path.name for path in NOTEBOOKS] == names
@@ -35,13 +31,10 @@ def test_a_notebook_is_committed_as_said_and_names_no_path_of_a_machine(path: Pa
     text = path.read_text(encoding="utf-8")
     assert not [name for name in ("home", "tmp", "root", "dev") if f"/{name}/" in text]
     code = [cell for cell in read(path)["cells"] if cell["cell_type"] == "code"]
-    if path.name in EXECUTED:
-        assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
-        assert not [o for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    assert [cell["execution_count"] for cell in code] == list(range(1, len(code) + 1))
+    errors = [o["ename"] for cell in code for o in cell["outputs"] if o["output_type"] == "error"]
+    assert set(errors) <= {"ConfigError"}  # shown on purpose
     for cell in read(path)["cells"]:
-        if path.name not in EXECUTED:
-            assert not cell.get("outputs")
-            assert cell.get("execution_count") is None
         source = "".join(cell["source"])
         assert "http" not in source
         assert "/home/" not in source

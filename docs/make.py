@@ -1,8 +1,8 @@
 """Make pictures and notebooks of the documentation anew: ``python docs/make.py [NAME ...] [--check]``.
 
 Each is made by a command of its own from the embedded set. What made it is noted in docs/images/made.json
-(versions of all stages, and a notebook's cells); ``--check`` computes nothing, and names what is stale. Tables of measurements stand beside the command that makes them and
-are made by hand, quietly: a busy machine measures itself.
+(versions of all stages, and a notebook's cells); ``--check`` computes nothing and names what is stale.
+Tables of measurements stand beside the command that makes them: a busy machine would measure itself.
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ def notebook(path: Path) -> None:
                 data["image/png"] = smaller(data["image/png"])
             if len(data.get("text/html", "")) > LARGEST_HTML:
                 data["text/html"] = "<p>A page of its own opens here when the notebook is run.</p>"
-    nbformat.write(content, path)
+    path.write_text(nbformat.writes(content).replace(f"{folder}/", "").replace(folder, ".") + "\n")
 
 
 def smaller(picture: str) -> str:

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from typing import Any
 
     from hms.config.schema import Config
-    from hms.engine.inference import Prepared
     from hms.results.run import Run
 
 __all__ = ["compose", "load", "run", "transform"]
@@ -67,11 +66,13 @@ def transform(
     *,
     channels: Sequence[str] | None = None,
     sfreq: float = 200.0,
-    offset_s: float = 0.0,
+    offset_s: float | Sequence[float] = 0.0,
     spectrogram: Any = None,
     spectrogram_offset_s: float = 0.0,
-) -> Prepared:
-    """Prepare one recording (DataFrame, array or path), and its spectrogram, as a run does, bit for bit.
+) -> Any:
+    """Prepare a recording (DataFrame, array or path), and its spectrogram, as a run does, bit for bit.
+
+    A `Prepared`; of a list of recordings a list of them, as quick a recording as a run.
 
     See `hms.engine.inference.transform`.
     """

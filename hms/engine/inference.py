@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
 from hms.config.reading import regular_bytes
 from hms.config.schema import Config, build_config
-from hms.engine.evaluate import evaluate, row_of
+from hms.engine.evaluate import evaluate, one_thread, row_of, steps_of
 from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, StorageError, Unusable
 from hms.pipeline.selection import block_seconds, choose_stages, needed_channels, needed_context_s
 from hms.pipeline.stage import ItemStage, registered_order, registered_stage
 from hms.registry import did_you_mean, lookup
-from hms.sources.base import RECORDING, Part, Reader, Recording, open_part
+from hms.sources.base import RECORDING, Part, Reader, Recording, Segment, open_part
 from hms.sources.channels import find_channels
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
@@ -33,6 +33,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Prepared", "evaluate_item", "evaluate_row", "transform"]
 
+
+TOGETHER = 17
+"""Recordings of a list that are in memory together: the code of a stage stays in the processor's cache."""
 
 # --- a recording that no run has seen --------------------------------------------------------------
 
@@ -59,8 +62,22 @@ class Prepared:
     freqs_lr: NDArray[np.float32] | None = None
 
 
+@overload
 def transform(
-    recording: pd.DataFrame | ArrayLike | str | Path,
+    recording: list[Any] | tuple[Any, ...],
+    cfg_or_run: Config | Package | Any,
+    *,
+    channels: Sequence[str] | None = None,
+    sfreq: float = SFREQ_HZ,
+    offset_s: float | Sequence[float] = 0.0,
+    spectrogram: None = None,
+    spectrogram_offset_s: float = 0.0,
+) -> list[Prepared]: ...
+
+
+@overload
+def transform(
+    recording: pd.DataFrame | NDArray[Any] | str | Path,
     cfg_or_run: Config | Package | Any,
     *,
     channels: Sequence[str] | None = None,
@@ -68,34 +85,48 @@ def transform(
     offset_s: float = 0.0,
     spectrogram: pd.DataFrame | str | Path | None = None,
     spectrogram_offset_s: float = 0.0,
-) -> Prepared:
-    """Prepare one recording as a run does, bit for bit: it is the run's own function.
+) -> Prepared: ...
+
+
+def transform(
+    recording: Any,
+    cfg_or_run: Config | Package | Any,
+    *,
+    channels: Sequence[str] | None = None,
+    sfreq: float = SFREQ_HZ,
+    offset_s: float | Sequence[float] = 0.0,
+    spectrogram: pd.DataFrame | str | Path | None = None,
+    spectrogram_offset_s: float = 0.0,
+) -> Prepared | list[Prepared]:
+    """Prepare recordings as a run does, bit for bit: it is the run's own function.
 
     Parameters
     ----------
-    recording : DataFrame, array or path
+    recording : DataFrame, array or path; or a list of these
         A table with a column per channel and a row per sample; an array of shape
         (n_channels, n_samples) with ``channels``; or a parquet file. µV; NaN is a gap.
+        A list is as quick a recording as a run with one worker.
     cfg_or_run : Config, mapping or Run
         What to prepare it like.
     channels : names of the array's rows
         Spelled as in files: prefixes, references and ``data.aliases`` are understood.
     sfreq : sampling rate in Hz
     offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x
+        Of a list, one for all or one for each.
     spectrogram : DataFrame or path, optional
         The competition's spectrogram of the recording; needs a configuration with ``spectrograms=kaggle``.
     spectrogram_offset_s : start of the ten minutes in it; a test file is those ten minutes
 
     Returns
     -------
-    Prepared
+    Prepared, or a list of them
 
     Raises
     ------
     ValueError
         If the recording lacks a channel, ends before its window or has no usable sample, the
         spectrogram is damaged or ends before its ten minutes, or the arguments do not fit
-        together. ConfigError is one.
+        together; of a list, naming which. ConfigError is one.
     """
     from hms.store.package import Package
 
@@ -107,26 +138,61 @@ def transform(
     stages = _stages_of(cfg, wanted, RECORDING)
     if not stages:
         raise ConfigError("stages make nothing of a recording; name scalograms or waveforms")
-    opened = _open(recording, dict(cfg.at("data.aliases")), channels, sfreq)
-    context_s = needed_context_s(stages)
-    reader = Reader(opened, cfg.at("window.length_s"), context_s, needed_channels(stages), block_seconds(cfg))
-    start_s = float(lookup("window", cfg.window.kind).function(np.array([offset_s]), cfg.window)[0])
-    arrays = _arrays(stages, reader, start_s)
+    is_list = isinstance(recording, (list, tuple))
+    recordings = list(recording) if is_list else [recording]
+    if is_list and spectrogram is not None:
+        raise ValueError("a list of recordings takes no spectrogram; give them one by one")
+    offsets = np.broadcast_to(np.asarray(offset_s, np.float64), len(recordings))
+    starts = lookup("window", cfg.window.kind).function(offsets, cfg.window)
+    aliases = dict(cfg.at("data.aliases"))
+    window_s, channels_read, block_s = cfg.at("window.length_s"), needed_channels(stages), block_seconds(cfg)
+
+    def segment(number: int) -> Segment:
+        opened = _open(recordings[number], aliases, channels, sfreq)
+        reader = Reader(opened, window_s, needed_context_s(stages), channels_read, block_s)
+        return reader.segment(float(starts[number]))
+
+    named = (lambda number: f"recording {number}") if is_list else (lambda _: "the recording")
+    arrays = _arrays_of_many(stages, len(recordings), segment, named)
     if spectrogram is not None:
         of_spectrogram = _stages_of(cfg, wanted, SPECTROGRAM)
         if not of_spectrogram:
             raise ConfigError("nothing is made of a spectrogram here; choose spectrograms=kaggle")
-        arrays |= _arrays(of_spectrogram, _open_spectrogram(spectrogram), spectrogram_offset_s)
-    return _prepared(arrays)
+        opened = _open_spectrogram(spectrogram)
+        arrays[0] |= _arrays_of_many(
+            of_spectrogram, 1, lambda _: opened.segment(spectrogram_offset_s), lambda _: "the recording"
+        )[0]
+    prepared = [_prepared(found) for found in arrays]
+    return prepared if is_list else prepared[0]
 
 
-def _arrays(stages: Sequence[ItemStage], opened: Any, start_s: float) -> dict[str, dict[str, Any]]:
-    """Return what stages keep of one segment of an open file, by stage."""
-    try:
-        results = _results(stages, opened.segment(start_s))
-        return {s.name: dict(s.arrays(result)) for s, result in zip(stages, results, strict=True)}
-    except Unusable as reason:
-        raise ValueError(f"the recording cannot be prepared: {reason.reason}") from None
+def _arrays_of_many(
+    stages: Sequence[ItemStage],
+    count: int,
+    segment: Callable[[int], Any],
+    named: Callable[[int], str],
+) -> list[dict[str, dict[str, Any]]]:
+    """Return what stages keep of segments, by stage; a few are in memory together, as in a worker."""
+    found: list[dict[str, dict[str, Any]]] = []
+    for first in range(0, count, TOGETHER):
+        together = range(first, min(first + TOGETHER, count))
+        segments, memos = {}, {number: dict[str, Any]() for number in together}
+        number = first
+        try:
+            for number in together:
+                segments[number] = segment(number)
+            with one_thread():
+                for stage in steps_of(tuple(stages)):
+                    for number in together:
+                        evaluate(stage, segments[number], memos[number])
+        except Unusable as reason:
+            raise ValueError(f"{named(number)} cannot be prepared: {reason.reason}") from None
+        except ConfigError:
+            raise
+        except ValueError as error:
+            raise ValueError(f"{named(number)}: {error}" if count > 1 else str(error)) from None
+        found += [{s.name: dict(s.arrays(memos[number][s.key])) for s in stages} for number in together]
+    return found
 
 
 def _prepared(arrays: dict[str, dict[str, Any]]) -> Prepared:
@@ -302,9 +368,7 @@ def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[A
 
 
 def _results(stages: Sequence[ItemStage], segment: Any) -> list[Any]:
-    """Return the result of each stage in one thread, as in a worker: more would round products otherwise."""
-    from threadpoolctl import threadpool_limits
-
+    """Return the result of each stage."""
     memo: dict[str, Any] = {}
-    with threadpool_limits(1):
+    with one_thread():
         return [evaluate(stage, segment, memo) for stage in stages]

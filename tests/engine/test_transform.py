@@ -51,6 +51,29 @@ def test_a_recording_becomes_the_same_bits_that_the_run_wrote(
     assert got.fs == 200
 
 
+def test_a_list_gives_the_bits_of_each_alone_whatever_stands_beside_it(
+    finished: Run, small_set: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("hms.engine.inference.TOGETHER", 3)
+    ids = finished.meta["item_id"].tolist()[:7]
+    offsets = (finished.meta["window_start_s"] - 20).tolist()[:7]
+    paths = [small_set / "train_eegs" / f"{item_id}.parquet" for item_id in ids]
+    mixed = [path if i % 2 else pd.read_parquet(path) for i, path in enumerate(paths)]
+    got = hms.transform(mixed, finished, offset_s=offsets)
+    assert [x.spec.tobytes() for x in got] == [finished.spec(item_id).tobytes() for item_id in ids]
+    assert [x.wave.tobytes() for x in got] == [finished.wave(item_id).tobytes() for item_id in ids]
+    assert hms.transform([], finished) == []
+
+
+def test_of_a_list_the_one_that_cannot_be_prepared_is_named(finished: Run, small_set: Path) -> None:
+    item_id, offset_s = first_item(finished)
+    whole = recording(small_set, item_id)
+    with pytest.raises(ValueError, match=r"^recording 1 cannot be prepared: the window ends at"):
+        hms.transform([whole, whole.iloc[:900], whole], finished, offset_s=offset_s)
+    with pytest.raises(ValueError, match="a list of recordings takes no spectrogram"):
+        hms.transform([whole], finished, spectrogram=whole)
+
+
 def test_order_and_spelling_of_channels_do_not_matter(finished: Run, small_set: Path) -> None:
     item_id, offset_s = first_item(finished)
     frame = recording(small_set, item_id).iloc[:, ::-1]

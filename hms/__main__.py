@@ -3,13 +3,22 @@
 import sys
 
 try:
-    from hms.terminal import watch_interrupts
+    from hms.terminal import ignore_interrupts, watch_interrupts
 
     watch_interrupts()  # before anything that takes long is imported
-    from hms.cli import main
+    from hms.cli import main as command
 except KeyboardInterrupt:
     print("hms: interrupted", file=sys.stderr)
     sys.exit(130)
+
+
+def main() -> int:
+    """Run the ``hms`` command and return the exit code."""
+    try:
+        return command()
+    finally:
+        ignore_interrupts()
+
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -35,6 +35,11 @@ def watch_interrupts() -> None:
     signal.signal(signal.SIGINT, _leave)
 
 
+def ignore_interrupts() -> None:
+    """Let Ctrl-C do nothing any more: the work is done, and an interpreter that ends would die of it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
 def _leave(number: int, frame: Any) -> None:
     os.write(2, f"{INTERRUPTED_TEXT}\n".encode())
     os._exit(INTERRUPTED)

@@ -249,8 +249,8 @@ class Listing:
         if CHANNELS not in self.run.manifest["files"]:
             return pd.DataFrame(), {}
         table = read_table(self.run.file(CHANNELS).read_bytes())
-        table = table[table["raised"].fillna("").astype(str) != ""].reset_index(drop=True)
-        rows = table.groupby(table["item_id"].astype(str)).indices
+        table = table[table["raised"].notna() & (table["raised"] != "")].reset_index(drop=True)
+        rows = table.groupby("item_id", observed=True).indices
         return table, {str(name): np.asarray(found, np.intp) for name, found in rows.items()}
 
     def _channel_flags(self, item_id: str) -> dict[str, list[tuple[str, str]]]:

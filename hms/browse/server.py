@@ -111,12 +111,15 @@ def start(
 
 def _look_ahead(desk: Any) -> None:
     """Read what the first item needs, while the list is looked at; what is wrong is told when asked for."""
-    import scipy.signal  # noqa: F401  takes half a second
+    from hms.browse.signals import Wanted
 
     with suppress(ConfigError):
-        if len(desk.listing.item_ids):
+        if desk.listing.item_ids:
+            item_id = desk.listing.item_ids[0]
+            _, start_s = desk.signals.window_of(item_id)
+            desk.signals.page(item_id, Wanted(start_s, 10.0, "banana", "prepared"))
             desk.item(0)
-            desk.signals.recording(desk.listing.item_ids[0])
+    import scipy.signal  # noqa: F401  for spectra; takes half a second
 
 
 def _import_uvicorn() -> Any:

@@ -78,7 +78,10 @@ def read_csv(source: Path | bytes, **options: Any) -> pd.DataFrame:
     import pandas as pd
 
     file = io.BytesIO(source) if isinstance(source, bytes) else source
-    frame: pd.DataFrame = pd.read_csv(file, keep_default_na=False, na_values=[""], **options)
+    # In pieces, a column whose first texts are late would be of several types, with a warning.
+    frame: pd.DataFrame = pd.read_csv(
+        file, keep_default_na=False, na_values=[""], **{"low_memory": False, **options}
+    )
     marked = {}
     for name, column in frame.items():
         if _has_texts(column) and column.astype(str).str.startswith(MARK).any():

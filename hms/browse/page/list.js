@@ -19,6 +19,15 @@ export class Items {
     this.marks = new Map();
     const votes = told.shares?.texts.map((text) => text.split(" ").filter(Boolean).map(Number));
     this.sharesOf = (i) => votes?.[told.shares.rows[i]] ?? [];
+    this.low = told.id.map((id) => id.toLowerCase());
+    this.lowPatients = told.patient.texts.map((text) => text.toLowerCase());
+    /** Place of each row in the order of a column's texts. */
+    this.ranks = (column) => {
+      const { texts, rows } = told[column], order = texts.map((_, k) => k).sort((a, b) => (texts[a] < texts[b] ? -1 : 1));
+      const rank = new Int32Array(texts.length);
+      order.forEach((k, place) => { rank[k] = place; });
+      return rows.map((k) => rank[k]);
+    };
     this.text = (column, i) => told[column] ? told[column].texts[told[column].rows[i]] : "";
   }
 
@@ -52,7 +61,8 @@ export class List {
 
   columns() {
     const { items } = this, { about } = items;
-    const text = (name) => ({ key: (i) => items.text(name, i), show: (i) => items.text(name, i) });
+    const ranked = (name) => { let ranks; return (i) => (ranks ??= items.ranks(name))[i]; };
+    const text = (name) => ({ key: ranked(name), show: (i) => items.text(name, i) });
     const number = (name, shown = (v) => v) => ({ key: (i) => items[name][i], show: (i) => items[name][i] < 0 ? "" : shown(items[name][i]) });
     const named = (name, names, colours) => ({
       key: (i) => items[name][i],
@@ -69,7 +79,7 @@ export class List {
       { title: "Patient", more: true, ...text("patient") },
       { title: "Prediction", needs: "predicted", more: true, key: (i) => -items.divergence[i],
         fill: (i, cell) => { const k = items.predicted[i]; if (k >= 0) cell.append(swatch(about.class_colours[k]), `${about.classes[k]}${items.divergence[i] < 0 ? "" : ` ${items.divergence[i].toFixed(2)}`}`); } },
-      { title: "Flags, or why it was left out", needs: "flags", more: true, key: (i) => items.text("flags", i), show: (i) => items.text("reason", i) ? `left out: ${items.text("reason", i)}` : items.text("flags", i).replaceAll("_", " ").replaceAll(";", ", ") },
+      { title: "Flags, or why it was left out", needs: "flags", more: true, key: ranked("flags"), show: (i) => items.text("reason", i) ? `left out: ${items.text("reason", i)}` : items.text("flags", i).replaceAll("_", " ").replaceAll(";", ", ") },
       { title: "Mark", key: (i) => items.markOf(i)?.mark ?? "~", show: (i) => { const m = items.markOf(i); return m ? [m.mark, m.votes, m.note].filter(Boolean).join(" · ") : ""; } },
     ];
     return all.filter((column) => !column.needs || items[column.needs]);
@@ -133,7 +143,7 @@ export class List {
     const began = performance.now(), { items } = this, here = this.row;
     const tests = this.choices.filter(([id]) => at(id).value).map(([id, , make]) => make(at(id).value));
     const text = at("find").value.trim().toLowerCase();
-    if (text) tests.push((i) => items.id[i].toLowerCase().includes(text) || items.text("patient", i).toLowerCase().includes(text));
+    if (text) tests.push((i) => items.low[i].includes(text) || items.lowPatients[items.patient.rows[i]].includes(text));
     const rows = [];
     for (let i = 0; i < items.n; i++) if (tests.every((test) => test(i))) rows.push(i);
     this.shown = Int32Array.from(rows);

@@ -27,6 +27,7 @@ from hms.errors import ConfigError, StorageError
 from hms.labels.marks import Mark, format_votes
 from hms.quality.grading import GRADES
 from hms.report.style import GRADE_COLOURS, RAMP, class_colours
+from hms.signal.filters import described
 
 __all__ = ["Desk", "Guard", "make_app", "pack"]
 
@@ -103,7 +104,7 @@ class Desk:
             "harmless": list(cfg.at("qc.grading.harmless")),
             "ramp": RAMP,
             "montages": {name: view.title for name, view in self.signals.views.items()},
-            "band": described_band(cfg.at("filter")),
+            "band": described(cfg.at("filter")),
             "window_s": float(cfg.at("window.length_s")),
             "high_confidence": int(cfg.at("labels.high_confidence_votes")),
             "marks": None if self.book is None else {"file": self.book.path.name, "who": self.book.who},
@@ -193,13 +194,6 @@ class Desk:
             "who": mark.who,
             "own": mark.who == self.book.who,
         }
-
-
-def described_band(params: Any) -> str:
-    """Return the band of a filter in words."""
-    low, high = getattr(params, "low_hz", None), getattr(params, "high_hz", None)
-    band = f"{low:g}–{high:g} Hz" if low is not None and high is not None else f"filter {params.kind}"
-    return band if params.clip_uv is None else f"{band}, clipped at ±{params.clip_uv:g} µV"
 
 
 def _told_of(page: Traces) -> dict[str, Any]:

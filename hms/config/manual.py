@@ -19,7 +19,7 @@ from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, Params, did_you_mean, discover, kinds, lookup
 
-__all__ = ["EXPERIMENT", "Manual", "Option", "Setting", "Shape", "read_manual", "shape_of"]
+__all__ = ["EXPERIMENT", "Manual", "Option", "Setting", "Shape", "notes_of", "read_manual", "shape_of"]
 
 EXPERIMENT = "experiment"
 """The one group whose options are lists of differences, and no section of their own."""
@@ -219,6 +219,11 @@ def _comments(lines: Sequence[str]) -> dict[str, str]:
             if sign:
                 found[".".join(above)] = comment.strip()
     return found
+
+
+def notes_of(group: str, option: str) -> dict[str, str]:
+    """Return the comment beside each setting of a shipped option, by its path in the group."""
+    return _Page.read(conf_dir() / group / f"{option}.yaml").comments
 
 
 def _find(folders: Sequence[Path], group: str, name: str) -> _Page:

@@ -143,6 +143,37 @@ class Selection:
         out, n = self.counts[worst]
         return f"{out} of {n} {worst} and {int(self.taken.sum()) - out} of {self.taken.size - n} others"
 
+    @classmethod
+    def of_marks(cls, items: pd.DataFrame, stages: Sequence[str]) -> Selection | None:
+        """Return what marks leave out of the items with votes that no file kept out; None without such.
+
+        Parameters
+        ----------
+        items : one row per item, with its votes
+        stages : per item, the stage that leaves it out, empty for none
+        """
+        kinds, why = Classes.of_columns(items.columns), np.array(stages, dtype=np.str_)
+        classes = consensus(items[list(kinds.vote_columns)].to_numpy(np.float64))
+        rows = np.flatnonzero((classes >= 0) & np.isin(why, ("", "marks", "quality")))
+        taken = why[rows] == "marks"
+        if not taken.any():
+            return None
+        return cls(classes[rows], items["patient_id"].to_numpy(object)[rows], taken, tuple(kinds.names))
+
+    def lines(self, setting: str) -> list[str]:
+        """Return what is to be said of an exclusion by a setting: unequal, or all of a class."""
+        p, _ = self.test
+        said = []
+        if self.is_unequal:
+            said.append(
+                f"{setting} leaves out {self.sentence()}, more unequally than by chance "
+                f"(p = {p:.2g}, by patient)"
+            )
+        gone = [name for name, (out, n) in self.counts.items() if n and out == n]
+        if gone:
+            said.append(f"{setting} leaves no item of {', '.join(gone)}")
+        return said
+
     def summary(self) -> dict[str, Any]:
         """Return counts with Wilson's intervals by class, and the test, as JSON takes them."""
         p, worst = self.test
@@ -249,19 +280,5 @@ class Graded:
             "exclude_from": exclude_from,
             "taken": None if made is None else made.summary(),
             "would_take": {grade: self.exclusion(grade).summary() for grade in GRADES[:0:-1]},
-            "lines": [] if made is None else self._lines(made, exclude_from),
+            "lines": [] if made is None else made.lines(f"qc.exclude_from={exclude_from}"),
         }
-
-    @staticmethod
-    def _lines(made: Selection, exclude_from: str | None) -> list[str]:
-        p, _ = made.test
-        lines = []
-        if made.is_unequal:
-            lines.append(
-                f"qc.exclude_from={exclude_from} leaves out {made.sentence()}, more unequally than by chance "
-                f"(p = {p:.2g}, by patient)"
-            )
-        gone = [name for name, (out, n) in made.counts.items() if n and out == n]
-        if gone:
-            lines.append(f"qc.exclude_from={exclude_from} leaves no item of {', '.join(gone)}")
-        return lines

@@ -24,11 +24,15 @@ class Card:
     span: str = ""
     """``two`` columns or ``wide``, the whole width; empty for one."""
 
+    item: str = ""
+    """Item that is shown, which the viewer can open."""
+
     def html(self) -> str:
         """Return the card as a figure."""
         css = f"card {self.span}" if self.span else "card"
         note = f"<figcaption>{escape(self.note)}</figcaption>" if self.note else ""
-        return f'<figure class="{css}"><h3>{escape(self.title)}</h3>{self.body}{note}</figure>'
+        item = f' data-item="{escape(self.item)}"' if self.item else ""
+        return f'<figure class="{css}"{item}><h3>{escape(self.title)}</h3>{self.body}{note}</figure>'
 
 
 def spoken(title: str, text: str) -> Card:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.competition import EKG_CHANNEL
 from hms.labels.classes import Classes
 from hms.labels.summary import entropy_nats
 from hms.quality.grading import GRADES
@@ -29,6 +30,7 @@ __all__ = [
     "choose_examples",
     "choose_shown_steps",
     "contact_sheet",
+    "example_card",
     "scalogram_picture",
     "steps_card",
     "trace_picture",
@@ -59,6 +61,9 @@ _STEPS = [f"1 {d}" for d in range(8 * MOST_UP + 1)] + [f"1-{d}" for d in range(8
 
 MOST_OUTPUTS = 24
 
+EKG_TIMES = 10
+"""µV of the EKG over those of a derivation on the same height."""
+
 
 @dataclass(frozen=True)
 class Example:
@@ -69,6 +74,8 @@ class Example:
     traces : float32, shape (n_derivations, n_samples), µV; the window
     alive : bool, shape (n_derivations,)
     x : shape (n_outputs, n_freqs, n_frames)
+    ekg : float32, shape (n_samples,), µV, filtered as the electrodes; None where none is to be shown
+    band : of the traces, in words
     about : what is said of it: votes, grade, flags
     """
 
@@ -81,6 +88,14 @@ class Example:
     freqs_hz: NDArray[np.float32]
     outputs: Sequence[str]
     sfreq: float
+    band: str
+    ekg: NDArray[np.float32] | None = None
+
+    @property
+    def stated(self) -> str:
+        """Polarity, band and gain of the traces."""
+        ekg = "" if self.ekg is None else f"; EKG: {EKG_TIMES * _step_uv(self):g} µV"
+        return f"Negative up · {self.band} · {_step_uv(self):g} µV from line to line{ekg}."
 
     @cached_property
     def pictures(self) -> str:
@@ -184,9 +199,14 @@ def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool 
         return [spoken(KINDS[kind], NONE_OF_A_KIND[kind] if any_prepared else none_read)]
     cards = []
     for place, example in enumerate(examples, start=1):
-        body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
-        cards.append(Card(f"{KINDS[kind]} {place}: {example.item_id}", body, ""))
+        cards.append(example_card(f"{KINDS[kind]} {place}", example))
     return cards
+
+
+def example_card(title: str, example: Example) -> Card:
+    """Return the card of one item: what is said of it, its traces and scalograms, and how they are drawn."""
+    body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
+    return Card(f"{title}: {example.item_id}", body, example.stated, item=example.item_id)
 
 
 def about_item(item: pd.Series, ledger_row: pd.Series, costly: Collection[str]) -> str:
@@ -222,10 +242,10 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.traces.shape[1], length_s)
     traces = example.traces[:, part]
-    step_uv = _spacing_uv(traces[example.alive])
+    step_uv = _step_uv(example)
     names = [(chain, name) for chain, pairs in example.chains for name in pairs]
     height = _traces_height(example)
-    spacing = (height - 8 * len(example.chains)) / len(names)
+    spacing = (height - 8 * len(example.chains)) / (len(names) + (example.ekg is not None))
     start_s = part.start / example.sfreq
     frame = Frame(
         56, 14, width - 64, height, Axis(start_s, start_s + traces.shape[1] / example.sfreq), Axis(0, 1)
@@ -238,6 +258,10 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
         parts.append(text(50, y + 3, name, "e t" if live else "e t dead"))
         parts.append(_trace(frame, traces[row], y, spacing / step_uv, live=live))
         y += spacing
+    if example.ekg is not None:
+        parts.append(text(50, y + 8, EKG_CHANNEL, "e t"))
+        gain = spacing / (EKG_TIMES * step_uv)
+        parts.append(_trace(frame, example.ekg[part], y + 5, gain, live=True))
     parts += _scale_bar(frame, step_uv, spacing)
     alt = f"Traces of {len(names)} derivations of item {example.item_id}, "
     alt += f"{step_uv:g} µV from line to line, negative up."
@@ -247,6 +271,12 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
 def _traces_height(example: Example) -> float:
     """Return the height of all traces; the scalograms beside them take the same."""
     return min(17.0 * len(example.traces), 340.0) + 8 * len(example.chains)
+
+
+def _step_uv(example: Example) -> float:
+    """Return the µV from line to line of an item's traces."""
+    part = _middle(example.traces.shape[1], example.traces.shape[1] / example.sfreq)
+    return _spacing_uv(example.traces[example.alive][:, part])
 
 
 def _spacing_uv(traces: NDArray[np.float32]) -> float:

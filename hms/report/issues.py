@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from hms.labels.classes import Classes
 from hms.report.cards import Card, spoken
-from hms.report.examples import Example
+from hms.report.examples import Example, example_card
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +29,7 @@ def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
     )
     cards = [Card("What these are", f'<p class="empty">{escape(said)}</p>', "", "wide")]
     for place, example in enumerate(examples, start=1):
-        body = f'<p class="about">{escape(example.about)}</p><div class="pair">{example.pictures}</div>'
-        cards.append(Card(f"{place}: {example.item_id}", body, ""))
+        cards.append(example_card(f"{place}", example))
     return cards
 
 

@@ -81,30 +81,52 @@ def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
 def vote_totals(
     label: NDArray[np.int64], totals: NDArray[np.int64], threshold: int, classes: Classes
 ) -> Card:
-    """Draw how many items have each total of votes, stacked by class."""
-    last = max(int(totals.max()), threshold) + 1
-    counts = np.zeros((last + 1, len(classes)), int)
-    np.add.at(counts, (totals, label), 1)
-    frame = Frame(
-        60, 44, WIDTH - 74, 200, Axis(0.4, last + 0.4), Axis(0, float(max(counts.sum(axis=1).max(), 1)))
-    )
+    """Draw how many items have each total of votes, stacked by class; many totals share bars that double."""
+    edges = _total_edges(int(totals.max()), threshold)
+    counts = np.zeros((len(edges) - 1, len(classes)), int)
+    np.add.at(counts, (np.searchsorted(edges, totals, side="right") - 1, label), 1)
+    top = float(max(counts.sum(axis=1).max(), 1))
+    frame = Frame(60, 44, WIDTH - 74, 200, Axis(0, len(counts)), Axis(0, top))
     parts, _ = class_legend(classes, 4)
     up = [(v, f"{v:,.0f}") for v in ticks(frame.up) if v == round(v)]
-    parts += axes(frame, xlabel="votes", ylabel="items", xticks=_whole_ticks(last), yticks=up)
-    for total in range(1, last + 1):
-        parts += _stack(frame, total, counts[total], classes, 0.84, f"{total} votes")
-    x = frame.x(threshold - 0.5)
+    names = [str(a) if b - a == 1 else f"{a}–{b - 1}" for a, b in pairwise(edges.tolist())]
+    if len(counts) < edges[-1] - 1:  # bars of several totals: numbers between them
+        apart = math.ceil(8 * len(f"{edges[-1]:,}") * len(counts) / frame.width)
+        across = [(float(k), f"{edges[k]:,}") for k in range(0, len(edges), apart)]
+    else:
+        step = max(1, math.ceil(len(names) / 14))
+        across = [(k + 0.5, name) for k, name in enumerate(names) if (k + 1) % step == 0]
+    parts += axes(frame, xlabel="votes", ylabel="items", xticks=across, yticks=up)
+    for k, name in enumerate(names):
+        parts += _stack(frame, k + 0.5, counts[k], classes, 0.84, f"{name} votes")
+    at = float(np.searchsorted(edges, threshold))
+    x, right = frame.x(at), at > len(counts) * 0.7
     parts.append(line([(x, frame.top), (x, frame.bottom)], INK, dash="4 3"))
-    right = threshold > last * 0.7
     parts.append(text(x + (-5 if right else 5), frame.top + 10, f"{threshold} or more", "e" if right else ""))
-    gap = _gap(counts.sum(axis=1), threshold)
+    gap = _gap(np.bincount(totals, minlength=threshold + 1), threshold)
     note = (
         f"High confidence means {threshold} votes or more: {_share((totals >= threshold).mean())} of items."
     )
     if gap:
         note += f" No item has {gap} votes."
-    alt = f"Histogram of votes per item, stacked by class, from 1 to {last - 1} votes. {note}"
+    alt = f"Histogram of votes per item, stacked by class, from 1 to {int(totals.max())} votes. {note}"
     return Card(VOTE_TITLES[0], drawing(WIDTH, 284, parts, alt=alt), note)
+
+
+MOST_TOTALS = 40
+"""Totals of votes that have a bar each; votes that are summed over overlapping rows have thousands."""
+
+
+def _total_edges(largest: int, threshold: int) -> NDArray[np.int64]:
+    """Return the first total of each bar and the end of the last; a bar begins at the threshold."""
+    if max(largest, threshold) <= MOST_TOTALS:
+        return np.arange(1, max(largest, threshold) + 2)
+    below, above = [threshold], [threshold]
+    while below[-1] > 1:
+        below.append(max(below[-1] // 2, 1))
+    while above[-1] <= largest:
+        above.append(2 * above[-1])
+    return np.array([*reversed(below[1:]), *above])
 
 
 def _gap(counts: NDArray[np.int64], threshold: int) -> str:
@@ -116,11 +138,6 @@ def _gap(counts: NDArray[np.int64], threshold: int) -> str:
     if first > last:
         return ""
     return str(last) if first == last else f"{first} {'or' if last - first == 1 else 'to'} {last}"
-
-
-def _whole_ticks(last: int) -> list[tuple[float, str]]:
-    step = max(1, math.ceil(last / 14))
-    return [(float(v), str(v)) for v in range(step, last + 1, step)]
 
 
 def _stack(
@@ -149,7 +166,7 @@ def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64], classes
         parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, f"{name}", "e"))
         for j, value in enumerate(matrix[i].tolist()):
             shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
-            css = "m white" if value < 0.65 else "m"
+            css = "m white" if value < 0.65 else "m k"
             parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
     parts.append(text(left + cell_w * n / 2, top - 25, "share of votes for, %", "m n"))
     parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
@@ -296,7 +313,7 @@ def fold_bars(
         return spoken(WEIGHT_TITLES[1], "The run has no folds (folds=none).")
     parts, height = class_legend(classes, 4, 72)
     top, bar = height + 10, min(26.0, 190 / len(splits))
-    frame = Frame(72, top, WIDTH - 150, bar * len(splits), Axis(0, 100), Axis(0, 1))
+    frame = Frame(72, top, WIDTH - 162, bar * len(splits), Axis(0, 100), Axis(0, 1))
     parts += axes(frame, xlabel="weighted share of labels in the part to validate, %", yticks=[], grid=False)
     colours = class_colours(len(classes))
     for fold, split in enumerate(splits):
@@ -334,9 +351,10 @@ def weight_curve(weights: NDArray[np.float32], totals: NDArray[Any]) -> Card:
     """Draw the weight against the number of votes; the size of a dot is the number of items."""
     at, index, counts = np.unique(totals, return_inverse=True, return_counts=True)
     mean = np.bincount(index, weights) / counts
-    frame = Frame(
-        52, 12, WIDTH - 66, 222, Axis(0, float(at.max()) + 1), Axis(0, max(float(mean.max()) * 1.15, 1e-6))
-    )
+    many = float(at.max()) > MOST_TOTALS
+    across = Axis(max(float(at.min()) * 0.9, 0.1), float(at.max()) * 1.1, log=True) if many else None
+    up = Axis(0, max(float(mean.max()) * 1.15, 1e-6))
+    frame = Frame(52, 12, WIDTH - 66, 222, across or Axis(0, float(at.max()) + 1), up)
     parts = axes(frame, xlabel="votes", ylabel="weight")
     if len(at) > 1:
         parts.append(line(frame.points(at, mean), MUTED, width=1))

@@ -18,11 +18,11 @@ from hms.labels.items import NAMES_INSIDE, names_inside
 from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.labels.votes import only_labelled
 from hms.quality.grading import GRADES
-from hms.quality.selection import Graded
+from hms.quality.selection import Graded, Selection
 from hms.quality.summary import count_unusable_used, find_leaks
 from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
-from hms.report.reproduce import command_of, yaml_text
+from hms.report.reproduce import PLACES, command_of, yaml_text
 from hms.report.style import GRADE_COLOURS, class_colours
 
 if TYPE_CHECKING:
@@ -36,6 +36,17 @@ __all__ = ["Headline", "embedded_json", "headlines", "item_table", "numbered", "
 NOBODY = "no item is used"
 MOST_IDS = 40
 """Ids listed per reason; all of them are in the table and in meta_excluded.csv."""
+
+
+SOURCES = {
+    "synthetic": "synthetic recordings made by hms",
+    "kaggle": "Parquet files in the competition's layout",
+    "edf": "EDF and BDF files",
+    "bids": "a BIDS data set",
+    "mne": "files that MNE reads",
+    "iiic": "the published IIIC samples",
+}
+"""What recordings come from, by the option of ``data``."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +97,7 @@ def render_page(
     sections: Mapping[str, str],
     parts: Sequence[str],
     facts: Mapping[str, Any],
+    data: Sequence[str],
 ) -> bytes:
     """Return the whole page.
 
@@ -101,6 +113,7 @@ def render_page(
     sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
     facts : hash, configuration, stages and versions of the run
+    data : overrides that choose the recordings, see `hms.report.reproduce.data_overrides`
     """
     from markupsafe import Markup
 
@@ -114,13 +127,16 @@ def render_page(
         headlines=[
             *headlines(used, len(items), ledger, duplicates, labels, splits),
             cost_by_class(graded, exclude_from),
+            *cost_of_marks(items, reasons),
         ],
         has_labels=labels is not None,
         sections=sections,
         parts=[Markup(part) for part in parts],
         data=Markup(embedded_json(table)),
         n_items=len(items),
-        command=command_of(facts["config"], facts["stages"]),
+        command=command_of(facts["config"], facts["stages"], data),
+        source=SOURCES.get(data[0].removeprefix("data="), data[0]),
+        places=[name for name in PLACES.values() if any(f"${name}" in text for text in data)],
         config=yaml_text(facts["config"]),
         votes=facts["votes"],
         versions=facts["versions"],
@@ -181,6 +197,20 @@ def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
     p, _ = taken.test
     chance = "of one class" if p is None else f"p = {p:.2g} by patient; each class below"
     return Headline(title, taken.sentence(), chance, "bad" if taken.is_unequal else "")
+
+
+def cost_of_marks(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[Headline]:
+    """Tell which classes are left out by eye, where anybody marked items so."""
+    n = sum(reason is not None and reason.stage == "marks" for reason in reasons)
+    if not n:
+        return []
+    marked = Selection.of_marks(items, ["" if r is None else r.stage for r in reasons])
+    if marked is None:
+        return [Headline("left out by eye", f"{n:,}", "none of them has votes")]
+    p, _ = marked.test
+    chance = "" if p is None else f"; p = {p:.2g} by patient"
+    state = "bad" if marked.is_unequal else ""
+    return [Headline("left out by eye", f"{n:,}", f"{marked.sentence()}{chance}; each class below", state)]
 
 
 def _without_labels() -> list[Headline]:

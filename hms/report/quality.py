@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -11,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
-from hms.quality.grading import GRADES, QualityControl
-from hms.quality.selection import Graded, wilson
+from hms.config.manual import notes_of
+from hms.quality.grading import CHANNEL_FLAGS, FLAGS, GRADES, QualityControl
+from hms.quality.selection import Graded, Selection, wilson
 from hms.report.cards import Card, counted, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
@@ -61,14 +63,17 @@ def quality_cards(
     sketches: Mapping[str, NDArray[np.uint8]],
     *,
     graded: Graded,
+    marked: Selection | None,
     qc: QualityControl,
     window_s: float,
     context_s: float,
 ) -> list[Card]:
     """Return the pictures of grades, flags, classes, channels and gaps, of used items and others alike."""
+    grades = grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger))
     return [
-        grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger)),
+        replace(grades, body=f"{grades.body}{glossary(flag_counts(ledger) or {}, qc)}"),
         grades_by_class(graded, qc.exclude_from),
+        *([] if marked is None else [marks_by_class(marked)]),
         head(channels, qc.grading.costly),
         gaps(sketches.get("gaps"), window_s=window_s, context_s=context_s),
     ]
@@ -93,6 +98,46 @@ def grades_and_flags(
     if len(flags) > most:
         note += f" {len(flags) - most} rarer flags are in qc/qc.csv."
     return Card(TITLES[0], body, note)
+
+
+def glossary(counts: Mapping[str, int], qc: QualityControl) -> str:
+    """Return what the grades mean, and each flag with its limit, those that occur most first."""
+    grading, notes = qc.grading, notes_of("qc", "default")
+    texts = (
+        "no flag that costs a grade",
+        "a flag that costs a grade",
+        f"more than {grading.usable_bad_channels} bad electrodes ({', '.join(grading.bad_channel)}), or "
+        f"{_any_of(grading.poor)}",
+        f"more than {grading.poor_bad_channels} bad electrodes, or {_any_of(grading.unusable)}",
+    )
+    grades = "".join(
+        _line(f'<span class="swatch" style="background:{colour}"></span>{name}', text)
+        for name, colour, text in zip(GRADES, GRADE_COLOURS, texts, strict=True)
+    )
+    order = sorted(FLAGS, key=lambda name: (-counts.get(name, 0), FLAGS.index(name)))
+    flags = "".join(_line(name.replace("_", " "), _meaning(name, qc, notes)) for name in order)
+    return (
+        f'<details class="glossary"><summary>What the grades mean</summary><dl>{grades}</dl></details>'
+        f'<details class="glossary"><summary>What the flags mean</summary><dl>{flags}</dl></details>'
+    )
+
+
+def _meaning(flag: str, qc: QualityControl, notes: Mapping[str, str]) -> str:
+    where = "channel" if flag in CHANNEL_FLAGS else "item"
+    limit = getattr(qc.channel if where == "channel" else qc.item, flag)
+    text = escape(notes[f"{where}.{flag}"])
+    if limit is None or limit is False:
+        return f"{text}: not looked for here"
+    shown = "" if limit is True else f" {limit:g}"
+    return f"{text}{shown}{'; costs no grade' if flag in qc.grading.harmless else ''}"
+
+
+def _any_of(flags: Sequence[str]) -> str:
+    return " or ".join(name.replace("_", " ") for name in flags) or "no flag alone"
+
+
+def _line(name: str, text: str) -> str:
+    return f"<div><dt>{name}</dt><dd>{text}</dd></div>"
 
 
 def _bars(title: str, counts: Mapping[str, int], total: int, colours: Sequence[str]) -> str:
@@ -132,10 +177,28 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
 
 
 def _class_row(name: str, grades: Mapping[str, int], out: int, n: int) -> str:
-    low, high = wilson(out, n)
-    interval = f"{low:.0%} to {high:.0%}" if n else ""
-    cells = [*(f"{grades[grade]:,}" for grade in GRADES), f"{out:,} of {n:,}", interval]
+    cells = [*(f"{grades[grade]:,}" for grade in GRADES), f"{out:,} of {n:,}", _interval(out, n)]
     return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
+
+
+def _interval(out: int, n: int) -> str:
+    low, high = wilson(out, n)
+    return f"{low:.0%} to {high:.0%}" if n else ""
+
+
+def marks_by_class(marked: Selection) -> Card:
+    """List what was left out by eye, of each class."""
+    header = "".join(f'<th scope="col">{name}</th>' for name in ("class", "left out", "95 %"))
+    rows = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{out:,} of {n:,}</td><td>{_interval(out, n)}</td></tr>'
+        for name, (out, n) in marked.counts.items()
+    )
+    p, _ = marked.test
+    note = f"marks=file leaves out {marked.sentence()}"
+    note += "." if p is None else f"; as unequal by chance: p = {p:.2g}, by patient."
+    note += " More than chance: what was judged unfit may be how a class looks." * marked.is_unequal
+    body = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+    return Card("Left out by eye", body, note)
 
 
 # --- channels ------------------------------------------------------------------------------------
@@ -189,7 +252,7 @@ def _electrode(x: float, y: float, name: str, share: float | None, top: float) -
     depth = 0.0 if share is None else share / top
     fill = _warm(depth)
     shown = "–" if share is None else f"{100 * share:.{0 if share >= 0.0995 else 1}f}"
-    css = "m white" if depth > 0.6 else "m"
+    css = "m white" if depth > 0.6 else "m k"
     tip = f"<title>{name}: {'not measured' if share is None else f'{share:.2%}'}</title>"
     place = f'cx="{x:.1f}" cy="{y:.1f}" r="19"'
     return [

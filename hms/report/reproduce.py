@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -10,15 +12,27 @@ from typing import Any
 
 from hms.config.compose import conf_dir, group_options
 
-__all__ = ["command_of", "yaml_text"]
+__all__ = ["command_of", "data_overrides", "yaml_text"]
 
 
-def command_of(config: Mapping[str, Any], stages: Sequence[str]) -> str:
+PLACES = {
+    "root": "DATA",
+    "windows": "WINDOWS",
+    "patient_table": "PATIENTS",
+    "extra": "EXTRA",
+    "pseudonyms": "KEYFILE",
+}
+"""Settings of ``data`` that name a place, and the shell's variable that stands for it in a command."""
+
+
+def command_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[str]) -> str:
     """Return ``python run.py`` with the overrides that give this configuration.
 
-    Where the recordings come from is not part of a run's identity and is left to the
-    reader, as ``data=…``. A section that no option of the package comes near (a plugin's)
-    is written value by value.
+    A section that no option of the package comes near (a plugin's) is written value by value.
+
+    Parameters
+    ----------
+    data : overrides that choose the recordings, see `data_overrides`
     """
     folder = conf_dir()
     main = _load(folder / "config.yaml")
@@ -28,17 +42,40 @@ def command_of(config: Mapping[str, Any], stages: Sequence[str]) -> str:
         if isinstance(entry, dict)
         for group, option in entry.items()
     }
-    overrides = ["data=…"]
+    overrides = list(data)
     for section, values in config.items():
         if section == "data":
-            overrides += _aliases(values, folder)
-        elif isinstance(values, Mapping):
+            continue
+        if isinstance(values, Mapping):
             overrides += _section(folder, section, values, str(defaults.get(section)))
         elif main.get(section) != values:
             overrides.append(_override(section, values))
     if list(stages) != list(main["stages"]):
         overrides.append(_override("stages", list(stages)))
     return " ".join(["python run.py", *overrides])
+
+
+def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the overrides that choose the recordings of a section ``data``; variables stand for places.
+
+    Where the recordings lie is no part of a run's identity, and no path stands in a page. Behind
+    pseudonyms texts are left out too.
+    """
+    folder = conf_dir() / "data"
+    kind, private = section["kind"], section.get("pseudonyms") is not None
+    options = {name: _load(folder / f"{name}.yaml") for name in group_options([conf_dir()])["data"]}
+    option = next((name for name, values in options.items() if values.get("kind") == kind), str(kind))
+    known = options.get(option, {})
+    chosen = [f"data={option}"]
+    for name, value in section.items():
+        if name in PLACES:
+            if value is not None or (name == "root" and kind != "synthetic"):
+                chosen.append(f'data.{name}="${PLACES[name]}"')
+        elif not _same(_resolved(known.get(name, _ABSENT)), value) and not (
+            private and not isinstance(value, int | float)
+        ):
+            chosen.append(_override(f"data.{name}", value))
+    return tuple(chosen)
 
 
 def yaml_text(config: Mapping[str, Any]) -> str:
@@ -55,7 +92,7 @@ def _section(folder: Path, section: str, values: Mapping[str, Any], default: str
     candidates = {}
     for option in sorted(options, key=lambda name: name != default):
         known = _flat(_load(folder / section / f"{option}.yaml"), section)
-        candidates[option] = [path for path, value in flat.items() if known.get(path, _ABSENT) != value]
+        candidates[option] = [p for p, value in flat.items() if not _same(known.get(p, _ABSENT), value)]
         if not candidates[option]:
             break
     if not candidates:
@@ -65,12 +102,18 @@ def _section(folder: Path, section: str, values: Mapping[str, Any], default: str
     return chosen + [_override(path, flat[path]) for path in candidates[best]]
 
 
-def _aliases(values: Mapping[str, Any], folder: Path) -> list[str]:
-    known = _load(folder / "data" / "kaggle.yaml")["aliases"]
-    return [] if values.get("aliases", known) == known else [_override("data.aliases", values["aliases"])]
-
-
 _ABSENT = object()
+
+
+def _same(a: Any, b: Any) -> bool:
+    """Tell whether two values are the same, chains in their order."""
+    return bool(a == b) and (not isinstance(a, Mapping) or list(a) == list(b))
+
+
+def _resolved(value: Any) -> Any:
+    """Return a value of a YAML; one that repeats a setting at the top level is that one's default."""
+    found = re.fullmatch(r"\$\{(\w+)\}", value) if isinstance(value, str) else None
+    return _load(conf_dir() / "config.yaml").get(found[1]) if found else value
 
 
 def _flat(values: Mapping[str, Any], path: str) -> dict[str, Any]:
@@ -82,10 +125,11 @@ def _flat(values: Mapping[str, Any], path: str) -> dict[str, Any]:
 
 
 def _override(path: str, value: Any) -> str:
+    """Return an override as a shell takes it."""
     if value is None:
         return f"{path}=null"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    return f"{path}={text}" if " " not in text else f"'{path}={text}'"
+    return shlex.quote(f"{path}={text}") if re.search(r"[^\w.=,\[\]+:/-]", text) else f"{path}={text}"
 
 
 @cache

@@ -209,7 +209,7 @@ def legend(
     parts: list[str] = []
     left, top = x, y
     for colour, name in entries:
-        needed = 18 + 6.4 * len(name) + 12
+        needed = 18 + 6.9 * len(name) + 12
         if left > x and left + needed > x + width:
             left, top = x, top + 18
         parts += [rect(left, top, 11, 11, colour, extra=' rx="2"'), text(left + 16, top + 10, name)]

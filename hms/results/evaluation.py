@@ -18,6 +18,7 @@ from hms.errors import ConfigError
 from hms.labels.intervals import HOLDS_FROM, Interval
 from hms.report.evaluation import evaluation_page, plain_table
 from hms.report.examples import Example, scalogram_picture, trace_picture
+from hms.signal.filters import described
 from hms.store.files import commit_files
 from hms.terminal import columns
 from hms.training.evaluation import Judged, Scores, compare, plain_groups, score
@@ -220,6 +221,7 @@ def _pictures(run: Package, item_id: str) -> str:
         freqs_hz=run.freqs if has_spec else np.ones(1, np.float32),
         outputs=outputs,
         sfreq=SFREQ_HZ,
+        band=described(run.config.at("filter")),
     )
     drawn = (trace_picture(example) if has_wave else "", scalogram_picture(example) if has_spec else "")
     return "".join(drawn)

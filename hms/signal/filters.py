@@ -33,6 +33,7 @@ __all__ = [
     "apply_filter",
     "butterworth",
     "clip",
+    "described",
     "design_filter",
     "filter_reach_s",
     "none",
@@ -141,6 +142,13 @@ def notch(freqs_hz: Gain, notch_hz: float, *, sfreq: float) -> Gain:
 def none(freqs_hz: Gain, params: FilterParams, *, sfreq: float) -> Gain:
     """Return a gain of one everywhere: `apply_filter` then hands back its input."""
     return np.ones_like(freqs_hz)
+
+
+def described(params: FilterParams) -> str:
+    """Return band and clipping in words: ``0.5–20 Hz, clipped at ±500 µV``."""
+    low, high = getattr(params, "low_hz", None), getattr(params, "high_hz", None)
+    band = f"filter {params.kind}" if low is None or high is None else f"{low:g}–{high:g} Hz"
+    return band if params.clip_uv is None else f"{band}, clipped at ±{params.clip_uv:g} µV"
 
 
 def _gain(params: FilterParams, *, n_samples: int, sfreq: float) -> Gain:

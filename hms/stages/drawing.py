@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, Any
+
 from hms.pipeline.tables import View
 from hms.report.examples import Example
+from hms.signal.filters import described
+from hms.stages.heart import Heart
 from hms.stages.scalograms import Scalograms
 
-__all__ = ["draw_example", "output_names"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["draw_example", "flags_of", "output_names"]
 
 
 def output_names(scalograms: Scalograms) -> tuple[str, ...]:
@@ -17,9 +24,19 @@ def output_names(scalograms: Scalograms) -> tuple[str, ...]:
     return tuple(name for _, pairs in chains for name in pairs)
 
 
-def draw_example(tables: View, scalograms: Scalograms, row: int, about: str) -> Example:
-    """Return what is drawn of one item, prepared anew; ``row`` is that of the table of items."""
-    derived, scalogram = tables.evaluate(row, scalograms.derivations, scalograms)
+def draw_example(
+    tables: View, scalograms: Scalograms, heart: Heart, row: int, about: str, flags: str
+) -> Example:
+    """Return what is drawn of one item, prepared anew; the EKG where it is flagged in an electrode.
+
+    Parameters
+    ----------
+    row : that of the table of items
+    about : what is said of it
+    flags : that it carries, as the ledger has them
+    """
+    wanted: list[Any] = [scalograms.derivations, scalograms]
+    derived, scalogram, *ekg = tables.evaluate(row, *wanted, *[heart] * ("ekg" in flags.split(";")))
     return Example(
         str(tables.items["item_id"].iloc[row]),
         about,
@@ -30,4 +47,11 @@ def draw_example(tables: View, scalograms: Scalograms, row: int, about: str) -> 
         scalogram.freqs,
         output_names(scalograms),
         derived.sfreq,
+        described(scalograms.derivations.signal.filter),
+        ekg[0] if ekg else None,
     )
+
+
+def flags_of(ledger: pd.DataFrame) -> list[str]:
+    """Return the flags of each item, as the ledger has them; none where it has none."""
+    return ledger["raised"].tolist() if "raised" in ledger else [""] * len(ledger)

@@ -94,6 +94,11 @@ def left_out_by_others(reasons: Sequence[Reason | None]) -> np.ndarray:
     return np.array([reason is not None and reason.stage != Quality.name for reason in reasons], bool)
 
 
+def stages_of(reasons: Sequence[Reason | None]) -> list[str]:
+    """Return the stage that leaves out each item, empty for none."""
+    return ["" if reason is None else reason.stage for reason in reasons]
+
+
 def read_ledger(tables: View) -> pd.DataFrame:
     """Return qc.csv as `Quality` wrote it; an empty text is empty."""
     return tables.read(Quality.files[0], _ledger)

@@ -6,6 +6,7 @@ import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -13,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
+from hms.config.identity import plain
 from hms.config.schema import Config
 from hms.labels.classes import Classes
 from hms.labels.folds import Split, splits_of
@@ -26,7 +28,7 @@ from hms.pipeline.stage import (
     setting,
 )
 from hms.pipeline.tables import View
-from hms.quality.selection import Graded
+from hms.quality.selection import Graded, Selection
 from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import Card, spoken
 from hms.report.examples import (
@@ -41,6 +43,7 @@ from hms.report.examples import (
 from hms.report.labels import vote_cards, weight_cards
 from hms.report.page import render_page
 from hms.report.quality import quality_cards
+from hms.report.reproduce import data_overrides
 from hms.report.signals import signal_cards
 from hms.signal.arrays import Cleaned, Derived, Scalogram
 from hms.signal.cwt import frequencies
@@ -48,10 +51,11 @@ from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.wavelets import is_log_spaced
 from hms.stages.derivations import Derivations
-from hms.stages.drawing import draw_example, output_names
+from hms.stages.drawing import draw_example, flags_of, output_names
+from hms.stages.heart import Heart
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
-from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger
+from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger, stages_of
 from hms.stages.report_agreement import ReportAgreement
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_label_issues import ReportLabelIssues
@@ -78,7 +82,7 @@ class ReportQuality(ReportPart):
     """Grades, flags, channels and gaps."""
 
     name = "report_quality"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
     sections: ClassVar[Mapping[str, str]] = {"quality": "Quality"}
@@ -100,6 +104,7 @@ class ReportQuality(ReportPart):
             channels,
             tables.rows("sketches"),
             graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            marked=Selection.of_marks(tables.items, stages_of(tables.reasons)),
             qc=self.quality.qc,
             window_s=self.sketches.reading.window_s,
             context_s=self.sketches.reading.context_s,
@@ -113,7 +118,7 @@ class ReportVotes(ReportPart):
     """Totals of votes, disagreement, entropy and patients."""
 
     name = "report_votes"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
     sections: ClassVar[Mapping[str, str]] = {"votes": "Votes"}
@@ -133,7 +138,7 @@ class ReportWeights(ReportPart):
     """Class proportions raw, weighted and per fold; the weights."""
 
     name = "report_weights"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = (*Labels.files, *Splits.files)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/weights.html",)
     sections: ClassVar[Mapping[str, str]] = {"weights": "Weights and folds"}
@@ -195,7 +200,7 @@ class ReportExamples(ReportPart):
     """The worst, the cleanest and the most disputed recordings; one recording step by step."""
 
     name = "report_examples"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
     sections: ClassVar[Mapping[str, str]] = {"examples": "Recordings", "steps": "Step by step"}
@@ -203,6 +208,7 @@ class ReportExamples(ReportPart):
     quality: Quality
     sketches: Sketches
     scalograms: Scalograms
+    heart: Heart
     high_confidence_votes: int = setting("labels.high_confidence_votes")
 
     def compute(self, tables: View) -> Mapping[str, Content]:
@@ -215,7 +221,8 @@ class ReportExamples(ReportPart):
         with ThreadPoolExecutor(THREADS) as pool:
             costly = self.quality.qc.grading.costly
             about = {row: about_item(tables.items.iloc[row], ledger.iloc[row], costly) for row in rows}
-            examples = pool.map(lambda at: draw_example(tables, self.scalograms, *at), about.items())
+            draw, flags = partial(draw_example, tables, self.scalograms, self.heart), flags_of(ledger)
+            examples = pool.map(lambda row: draw(row, about[row], flags[row]), rows)
         shown = dict(zip(rows, examples, strict=True))
         cards: list[Card] = []
         for kind in KINDS:
@@ -319,7 +326,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 6
+    version = 7
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
@@ -339,6 +346,7 @@ class Report(TableStage):
     report_weights: ReportWeights | None
     report_signals: ReportSignals
     report_examples: ReportExamples
+    data: tuple[str, ...] = derived("data", follows=("data",))
     own_parts: tuple[str, ...] = derived("own_parts", follows=("plugins",), before=())
 
     @classmethod
@@ -350,6 +358,7 @@ class Report(TableStage):
             ReportWeights.from_config(cfg),
             ReportSignals.from_config(cfg),
             ReportExamples.from_config(cfg),
+            data_overrides(plain(cfg.data)),
             own_parts=parts_of_plugins(cfg),
         )
 
@@ -386,6 +395,7 @@ class Report(TableStage):
             sections={name: title for part in made for name, title in part.sections.items()},
             parts=list(made.values()),
             facts=tables.facts,
+            data=self.data,
         )
         return {self.files[0]: page}
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 from hms.config.schema import Config
@@ -12,8 +13,10 @@ from hms.labels.classes import Classes
 from hms.pipeline.stage import register_stage
 from hms.pipeline.tables import View
 from hms.report.issues import about_issue, issue_cards
-from hms.stages.drawing import draw_example
+from hms.stages.drawing import draw_example, flags_of
+from hms.stages.heart import Heart
 from hms.stages.label_issues import LabelIssues
+from hms.stages.quality import Quality, read_ledger
 from hms.stages.report_part import ReportPart
 from hms.stages.scalograms import Scalograms
 from hms.stages.sketches import Sketches
@@ -30,14 +33,16 @@ class ReportLabelIssues(ReportPart):
     """Recordings whose votes are the most improbable, with traces."""
 
     name = "report_label_issues"
-    version = 2
-    inputs: ClassVar[tuple[str, ...]] = ("items", *LabelIssues.files, "rows:sketches")
+    version = 3
+    inputs: ClassVar[tuple[str, ...]] = ("items", *LabelIssues.files, *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = ("qc/parts/label_issues.html",)
     sections: ClassVar[Mapping[str, str]] = {"label-issues": "Votes to look at again"}
 
     label_issues: LabelIssues
     sketches: Sketches
     scalograms: Scalograms
+    quality: Quality
+    heart: Heart
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -54,5 +59,7 @@ class ReportLabelIssues(ReportPart):
         first = table.head(SHOWN)
         about = {place[row["item_id"]]: about_issue(row, classes) for _, row in first.iterrows()}
         with ThreadPoolExecutor(THREADS) as pool:
-            examples = list(pool.map(lambda at: draw_example(tables, self.scalograms, *at), about.items()))
+            draw = partial(draw_example, tables, self.scalograms, self.heart)
+            flags = flags_of(read_ledger(tables))
+            examples = list(pool.map(lambda row: draw(row, about[row], flags[row]), about))
         return self.part(**{"label-issues": issue_cards(examples, table)})

@@ -13,11 +13,11 @@ from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
-from hms.quality.selection import Graded
+from hms.quality.selection import Graded, Selection
 from hms.quality.summary import summarise, summarise_quality
 from hms.stages.agreement import Agreement
 from hms.stages.labels import Labels
-from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger
+from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger, stages_of
 from hms.stages.splits import Splits
 from hms.store.files import Content
 
@@ -28,7 +28,7 @@ class Summary(TableStage):
     """qc/summary.json."""
 
     name = "summary"
-    version = 7
+    version = 8
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",
@@ -73,6 +73,10 @@ class Summary(TableStage):
             graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
             exclude_from=self.quality.qc.exclude_from,
         )
+        marked = Selection.of_marks(tables.items, stages_of(tables.reasons))
+        if marked is not None:
+            summary["marks"] = marked.summary()
+            summary["selection"]["lines"] += marked.lines("marks=file")
         by_fold = labels.get("w_class_fold")
         if by_fold is not None:
             names = Classes.of_labels(labels).names

@@ -64,6 +64,21 @@ def test_a_mark_leaves_an_item_out_with_its_note_and_computes_no_signal_again(
         assert fold == of_before[item_id]
 
 
+def test_the_report_says_whom_marks_cost(
+    small_set: Path, outputs: Path, finished: Run, written: Callable[[str], str]
+) -> None:
+    meta = finished.meta
+    taken = meta["item_id"][meta["expert_consensus"] == meta["expert_consensus"].iloc[0]]
+    path = written("".join(f"{item},exclude,,,1,ab\n" for item in taken))
+    run = prepared(small_set, outputs, "marks=file", f"marks.path={path}")
+    name = meta["expert_consensus"].iloc[0]
+    page = run.report().path.read_text()
+    assert f"{len(taken)} of {len(taken)} {name.lower()} and 0 of {len(meta) - len(taken)} others" in page
+    assert "Left out by eye" in page
+    assert run.summary["marks"]["classes"][name.lower()]["left_out"] == len(taken)
+    assert f"marks=file leaves no item of {name.lower()}" in run.summary["selection"]["lines"]
+
+
 def fold_of(run: Run) -> list[int]:
     fold = np.full(len(run.meta), -1)
     for number, split in enumerate(run.splits):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from browser import Page, browser, find_chromium
 from report_data import fabricate, make_items
@@ -96,6 +97,96 @@ def test_no_picture_is_clipped(page: Page, report: Path, width: int, mobile: boo
         " t.textContent); })"
     )
     assert clipped == []
+
+
+def test_text_is_large_enough_in_every_picture(page: Page, report: Path) -> None:
+    """11 px at least on a wide page."""
+    page.resize(1440)
+    page.open(report)
+    small = page.run(
+        "[...document.querySelectorAll('svg')].flatMap((s) => { const k = s.getBoundingClientRect().width /"
+        " s.viewBox.baseVal.width; return [...s.querySelectorAll('text')].filter((t) =>"
+        " t.getBoundingClientRect().width > 0 && parseFloat(getComputedStyle(t).fontSize) * k < 11)"
+        ".map((t) => s.getAttribute('aria-label').slice(0, 40) + ': ' + t.textContent); })"
+    )
+    assert small == []
+
+
+def test_an_item_says_how_it_is_opened_and_links_to_the_viewer_where_served(
+    page: Page, report: Path, tmp_path: Path
+) -> None:
+    page.resize(1440)
+    page.open(report)
+    page.run("document.querySelectorAll('#table .opener')[2].click()")
+    said = page.run("document.getElementById('opening').innerText")
+    assert said == "To look at it: hms browse 0123456789abcdef --item 3000000"
+    item = page.run("document.querySelector('figure[data-item]').dataset.item")
+    page.run("document.querySelector('figure[data-item] .opener').click()")
+    assert page.run("document.getElementById('opening').innerText").endswith(f"--item {item}")
+    served = report.read_text().replace(
+        '<html lang="en"', '<html lang="en" data-browse="./" data-finished="2026"'
+    )
+    (tmp_path / "served.html").write_text(served)
+    page.open(tmp_path / "served.html")
+    links = "document.querySelectorAll('#table td a')"
+    assert page.run(f"{links}[2].getAttribute('href')") == "./#item=3000000"
+    assert "finished 2026" in page.run("document.querySelector('.sub').innerText")
+
+
+def test_the_table_is_a_csv_by_one_click(page: Page, report: Path, tmp_path: Path) -> None:
+    """The rows shown; a text that a spreadsheet would run is marked as text."""
+    page.resize(1440)
+    page.open(report)
+    page.run(
+        "(() => { window.saved = null; URL.createObjectURL = (blob) => { window.saved = blob.text();"
+        " return 'blob:x'; }; HTMLAnchorElement.prototype.click = () => {}; })()"
+    )
+    choose(page, "find", "3001234")
+    page.run("document.getElementById('csv').click()")
+    lines = page.run("window.saved").splitlines()
+    assert lines[0].startswith("item_id,patient_id,votes Seizure,votes LPD")
+    assert len(lines) == 2
+    assert lines[1].startswith("3001234,")
+
+
+def test_a_dark_page_has_light_text_and_lines(page: Page, report: Path) -> None:
+    page.resize(1440)
+    dark = {"name": "prefers-color-scheme", "value": "dark"}
+    page.ask("Emulation.setEmulatedMedia", features=[dark])
+    try:
+        page.open(report)
+        light = (
+            "(() => { const l = (c) => c.match(/[0-9.]+/g).slice(0, 3).reduce((a, v) => a + v / 3, 0);"
+            " return [l(getComputedStyle(document.body).backgroundColor),"
+            " l(getComputedStyle(document.querySelector('svg text')).fill),"
+            " l(getComputedStyle(document.querySelector('svg .trace')).stroke)]; })()"
+        )
+        ground, text, trace = page.run(light)
+        assert ground < 40
+        assert min(text, trace) > 150
+    finally:
+        page.ask("Emulation.setEmulatedMedia", features=[])
+
+
+def test_summed_votes_have_bars_and_numbers_apart(page: Page, tmp_path: Path) -> None:
+    """Totals of thousands, as labels=sum gives them."""
+    items = make_items(60)
+    for column in [c for c in items.columns if c.endswith("_vote")] + ["vote_sum"]:
+        items[column] *= np.arange(1, 61) ** 2
+    fabricate(tmp_path, items)
+    page.resize(1440)
+    page.open(tmp_path / "qc" / "report.html")
+    chart = "[...document.querySelectorAll('figure')].find((f) => f.innerText.startsWith('Votes per item'))"
+    widths = page.run(f"[...{chart}.querySelectorAll('rect')].map((r) => r.getBoundingClientRect().width)")
+    assert sorted(widths)[len(widths) // 2] > 8
+    overlapping = page.run(
+        f"(() => {{ const t = [...{chart}.querySelectorAll('text')],"
+        " b = t.map((e) => e.getBoundingClientRect());"
+        " return t.flatMap((e, i) => t.filter((_, j) => i < j && b[i].left < b[j].right &&"
+        " b[j].left < b[i].right && b[i].top < b[j].bottom - 3 && b[j].top < b[i].bottom - 3)"
+        ".map((f) => `${e.textContent} / ${f.textContent}`)); })()"
+    )
+    assert overlapping == []
 
 
 def test_table_is_drawn_by_need(page: Page, report: Path) -> None:

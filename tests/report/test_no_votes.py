@@ -142,7 +142,7 @@ def test_run_makes_the_report_and_the_same_bytes_again(
 
 def test_command_of_the_page_gives_the_run_back(on_test: Callable[..., Run]) -> None:
     run = on_test()
-    assert "python run.py data=…" in words_of(run.file(PAGE).read_bytes())
+    assert 'python run.py data=kaggle data.root="$DATA"' in words_of(run.file(PAGE).read_bytes())
 
 
 def test_report_of_a_run_made_without_one(

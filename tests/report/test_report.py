@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import html
 import json
+import os
 import re
+import shlex
+import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from html.parser import HTMLParser
@@ -14,6 +18,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from conftest import ROOT
 from report_data import MadeUp, fabricate, make_items
 
 import hms
@@ -30,7 +35,7 @@ from hms.report.examples import _steps_trace, choose_examples
 from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
 from hms.report.quality import channel_shares, gaps, grades_by_class, head
-from hms.report.reproduce import command_of
+from hms.report.reproduce import command_of, data_overrides
 from hms.report.signals import mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
 from hms.store.folders import Reason
@@ -247,9 +252,48 @@ def test_command_gives_the_configuration_back() -> None:
         for name, section in cfg.to_dict().items()
         if name in ("cwt", "weight", "folds", "filter")
     }
-    words = command_of(tree, cfg.stages).split()
-    assert words[:3] == ["python", "run.py", "data=…"]
-    assert compose(*words[3:]).to_dict() == cfg.to_dict()
+    words = shlex.split(command_of(tree, cfg.stages, data_overrides(cfg.to_dict()["data"])))
+    assert words[:3] == ["python", "run.py", "data=synthetic"]
+    assert compose(*words[2:]).to_dict() == cfg.to_dict()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        (["data=kaggle", "data.root=/secret"], ("data=kaggle", 'data.root="$DATA"')),
+        (["data=kaggle"], ("data=kaggle", 'data.root="$DATA"')),
+        (
+            ["data=edf", "data.root=/secret", "data.windows=w.csv", "data.step_s=5", "data.unit=mV"],
+            ("data=edf", 'data.root="$DATA"', 'data.windows="$WINDOWS"', "data.step_s=5.0", "data.unit=mV"),
+        ),
+        (
+            ["data=edf", "data.pseudonyms=k", "data.step_s=5", "data.unit=mV"],
+            ("data=edf", 'data.pseudonyms="$KEYFILE"', 'data.root="$DATA"', "data.step_s=5.0"),
+        ),
+        (["data.n_recordings=20", "data.n_patients=10"],
+         ("data=synthetic", "data.n_recordings=20", "data.n_patients=10")),
+    ],
+)  # fmt: skip
+def test_the_command_chooses_the_recordings_and_names_no_place(
+    overrides: list[str], expected: tuple[str, ...]
+) -> None:
+    assert data_overrides(compose(*overrides).to_dict()["data"]) == expected
+
+
+def test_the_page_s_command_gives_the_run_back_in_a_shell(small_set: Path, outputs: Path) -> None:
+    cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
+                      "weight=log", "montage=bipolar16")  # fmt: skip
+    run = hms.run(cfg)
+    page = run.report().path.read_text()
+    found = re.search(r'<pre class="command"[^>]*>(.*?)</pre>', page, re.DOTALL)
+    assert found
+    command = html.unescape(found[1]).replace("python", sys.executable, 1)
+    done = subprocess.run(
+        ["bash", "-euc", f"{command} outputs_dir={outputs} n_jobs=1"],
+        env={**os.environ, "DATA": str(small_set)}, cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert run.hash in done.stdout
 
 
 # --- pictures ------------------------------------------------------------------------------------

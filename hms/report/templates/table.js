@@ -34,10 +34,34 @@
     cell.title = data.classes.map((name, k) => counts[k] ? `${name} ${counts[k]}` : "").filter(Boolean).join(", ") || "no votes";
     cell.append(box);
   };
+  const root = document.documentElement, run = document.querySelector("main").dataset.run;
+  const served = root.dataset.browse;
+  if (root.dataset.finished) document.getElementById("finished").textContent = `, finished ${root.dataset.finished}`;
+  const opener = (id, text) => {
+    const made = document.createElement(served ? "a" : "button");
+    made.textContent = text;
+    if (served) made.href = `${served}#item=${encodeURIComponent(id)}`;
+    else {
+      made.type = "button";
+      made.className = "opener";
+      made.title = "how to look at it";
+      made.addEventListener("click", () => tell(made, id));
+    }
+    return made;
+  };
+  const tell = (place, id) => {
+    const line = document.getElementById("opening"), command = document.createElement("code");
+    const quoted = /^[\w-]+$/.test(id) ? id : `'${id.replaceAll("'", "'\\''")}'`;
+    command.textContent = `hms browse ${run} --item ${quoted}`;
+    line.replaceChildren("To look at it: ", command);
+    line.hidden = false;
+    place.closest("figure, .card").append(line);
+  };
+  for (const card of document.querySelectorAll("figure[data-item]")) card.querySelector("h3").append(" ", opener(card.dataset.item, "open"));
   const className = (i) => winner[vote[i]] < 0 ? "none" : data.classes[winner[vote[i]]];
   const labelled = total.some((sum) => sum > 0);
   const columns = [
-    { name: "Item", width: 15, key: (i) => data.id[i], show: (i) => data.id[i] },
+    { name: "Item", width: 15, key: (i) => data.id[i], fill: (i, cell) => { cell.title = data.id[i]; cell.append(opener(data.id[i], data.id[i])); } },
     { name: "Class", width: 9, voted: true, key: (i) => winner[vote[i]], fill: (i, cell) => {
       if (winner[vote[i]] >= 0) cell.append(swatch(colours.classes[winner[vote[i]]]));
       cell.append(className(i));
@@ -159,6 +183,18 @@
   });
   addEventListener("resize", () => draw(true));
   find.addEventListener("input", filter);
+  document.getElementById("csv").addEventListener("click", () => {
+    const harmless = (text) => /^[=+@\t\r'-]/.test(text) && !/^[\w.-]+$/.test(text) ? `'${text}` : text;
+    const quoted = (value) => { const text = harmless(String(value)); return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text; };
+    const names = ["item_id", "patient_id", ...data.classes.map((name) => `votes ${name}`), "weight", "fold", "grade", "flags", "left_out"];
+    const line = (i) => [data.id[i], patient(i), ...votes[vote[i]], weight(i), data.fold[i] < 0 ? "" : data.fold[i], grade(i), flags(i), reason(i)];
+    const text = [names, ...shown.map(line)].map((row) => row.map(quoted).join(",")).join("\n");
+    const link = document.createElement("a");
+    link.href = URL.createObjectURL(new Blob([`${text}\n`], { type: "text/csv" }));
+    link.download = `${run}.csv`;
+    link.click();
+    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  });
   document.getElementById("clear").addEventListener("click", () => {
     find.value = "";
     choices.forEach((select) => { select.value = ""; });

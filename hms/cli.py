@@ -121,9 +121,13 @@ def make_parser() -> argparse.ArgumentParser:
     gc = command("gc", _gc, "show what no run points at; remove it with --yes")
     gc.add_argument("--yes", action="store_true", help="remove it")
     command("rm", _rm, "forget a run; what it shared stays until gc").add_argument("run", metavar="RUN")
-    export = opening(_export, "export", "copy a run into a folder without links, and check the copy")
+    export = opening(
+        _export,
+        "export",
+        "copy a run without links into a folder, or to s3://BUCKET/PREFIX, and check the copy",
+    )
     export.add_argument("run", metavar="RUN")
-    export.add_argument("destination", metavar="DEST", type=Path)
+    export.add_argument("destination", metavar="DEST")
     export.add_argument(
         "--to",
         choices=("folder", "huggingface"),
@@ -367,22 +371,27 @@ def _rm(given: argparse.Namespace) -> None:
 
 
 def _export(given: argparse.Namespace) -> None:
+    from hms.config.paths import Address, located
     from hms.engine.export import export_run
+    from hms.engine.upload import upload_run
     from hms.errors import ConfigError
     from hms.labels.items import NAMES_INSIDE
     from hms.results.run import find_run
 
+    destination = located(given.destination)
     run = find_run(given.run, given.outputs, trust=given.trust)
     if run.tells_names:
         say(NAMES_INSIDE)
+    if given.to == "huggingface" and isinstance(destination, Address):
+        raise ConfigError(f"--to huggingface writes into a folder, and {destination} is an address")
     if given.to == "huggingface":
-        size = run.to_huggingface(given.destination, licence=given.licence or "unknown")
-        show(f"wrote {run.hash} for Hugging Face's datasets to {given.destination}: {size / 1e6:.1f} MB")
+        size = run.to_huggingface(Path(destination), licence=given.licence or "unknown")
+        show(f"wrote {run.hash} for Hugging Face's datasets to {destination}: {size / 1e6:.1f} MB")
         return
     if given.licence is not None:
         raise ConfigError("--licence is written into the card of --to huggingface; a plain copy has none")
-    size = export_run(run, given.destination)
-    show(f"exported {run.hash} to {given.destination}: {size / 1e6:.1f} MB, checked")
+    size = upload_run(run, destination) if isinstance(destination, Address) else export_run(run, destination)
+    show(f"exported {run.hash} to {destination}: {size / 1e6:.1f} MB, checked")
 
 
 def _marks(given: argparse.Namespace) -> None:

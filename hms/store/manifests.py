@@ -198,10 +198,14 @@ def unfinish(folder: Path) -> None:
 
 def write_checked(folder: Path, content: Mapping[str, Any]) -> None:
     """Write a manifest whose last entry is the digest of the rest."""
+    commit_files(folder, {NAME: manifest_bytes(content)})
+
+
+def manifest_bytes(content: Mapping[str, Any]) -> bytes:
+    """Return a manifest as it is written, with the digest of the rest as its last entry."""
     rows = ((name, _listed(value)) for name, value in {**content, "digest": _BLANK}.items())
     blank = ("{\n" + ",\n".join(f" {json.dumps(name)}: {text}" for name, text in rows) + "\n}\n").encode()
-    data = blank[: blank.rindex(_BLANK.encode())] + digest_bytes(blank).encode() + b'"\n}\n'
-    commit_files(folder, {NAME: data})
+    return blank[: blank.rindex(_BLANK.encode())] + digest_bytes(blank).encode() + b'"\n}\n'
 
 
 def _listed(value: Any) -> str:

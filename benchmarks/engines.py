@@ -1,0 +1,161 @@
+"""The same recordings by every engine and from object storage: every byte compared, rates as ratios.
+
+Contestants take turns, round after round, each into an empty store: loky with one worker and with two, Dask's
+local workers, SLURM's jobs where SLURM is installed, and loky from a server of objects without latency and
+with 30 ms before every answer. What differs in a byte from loky ends the program.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from object_server import settings
+
+import hms
+from hms.sources.synthetic import generate
+
+STAGES = "stages=[scalograms,waveforms,labels,splits]"
+LATENCY_MS = 30
+PATIENTS = 150
+
+Contestant = tuple[str, tuple[str, ...], dict[str, str]]
+"""Where the recordings lie, what is typed, and the environment."""
+
+
+def tree(run: Path) -> dict[str, bytes]:
+    """Return what a run must have in common with every other: all but its manifest."""
+    files = (path for path in run.rglob("*") if path.is_file() and path.name != "manifest.json")
+    return {str(path.relative_to(run)): path.read_bytes() for path in files}
+
+
+@contextmanager
+def object_server(folder: Path, latency_ms: float) -> Iterator[dict[str, str]]:
+    """Serve a folder as a bucket from a process of its own; yield the environment that reaches it."""
+    program = str(Path(__file__).with_name("object_server.py"))
+    arguments = [sys.executable, program, str(folder), str(latency_ms)]
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout is not None
+        yield settings(process.stdout.readline().strip())
+    finally:
+        process.kill()
+        process.communicate()
+
+
+@contextmanager
+def slurm(folder: Path) -> Iterator[dict[str, str] | None]:
+    """Start the tests' SLURM of one machine; yield what reaches it, None where it cannot be started."""
+    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    import clusters
+
+    if problem := clusters.why_no_slurm():
+        print(f"slurm: NOT measured, {problem}")
+        yield None
+        return
+    with clusters.slurm(folder) as env:
+        yield env
+
+
+def prepare(root: str, outputs: Path, overrides: tuple[str, ...], env: dict[str, str]) -> tuple[float, float]:
+    """Run once into an empty store in a process of its own; return the seconds of the pass and of all."""
+    shutil.rmtree(outputs, ignore_errors=True)
+    program = str(Path(__file__).parents[1] / "run.py")
+    fixed = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", STAGES)
+    began = time.perf_counter()
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **env}
+    done = subprocess.run(
+        [sys.executable, program, *fixed, *overrides], env=environment, capture_output=True, text=True
+    )
+    seconds = time.perf_counter() - began
+    if done.returncode:
+        raise SystemExit(f"{' '.join(overrides)} ended with {done.returncode}: {done.stderr}")
+    return float(hms.load(outputs=outputs).manifest["times"]["pass"]), seconds
+
+
+def main() -> None:
+    """Measure, compare and print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--recordings", type=int, default=400)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", default="", help="names of contestants, with '; ' between; default: all")
+    parser.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
+    given = parser.parse_args()
+    with ExitStack() as stack:
+        work = given.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        objects = work / "objects"
+        if not (objects / "set").exists():
+            n_patients = min(PATIENTS, given.recordings)
+            generate(
+                objects / "set", n_recordings=given.recordings, n_patients=n_patients, seed=7,
+                write_spectrograms=False,
+            )  # fmt: skip
+        folder = str(objects / "set")
+        near = stack.enter_context(object_server(objects, 0))
+        far = stack.enter_context(object_server(objects, LATENCY_MS))
+        contestants: dict[str, Contestant] = {
+            "loky, 2 workers": (folder, ("n_jobs=2",), {}),
+            "loky, 1 worker": (folder, ("n_jobs=1",), {}),
+            "dask, 2 workers": (folder, ("engine=dask", "n_jobs=2"), {}),
+            "s3, no latency": ("s3://bucket/set", ("n_jobs=2",), near),
+            f"s3, {LATENCY_MS} ms": ("s3://bucket/set", ("n_jobs=2",), far),
+        }
+        if "slurm" in (given.only or "slurm"):
+            env = stack.enter_context(slurm(work / "slurm"))
+            if env is not None:
+                contestants["slurm, 2 jobs"] = (
+                    folder,
+                    ("engine=slurm", "engine.jobs=2", "engine.memory=400MB"),
+                    env,
+                )
+        names = [name for name in contestants if not given.only or name in given.only.split("; ")]
+        report(given.recordings, measured(contestants, names, work / "outputs", given.rounds))
+
+
+def measured(
+    contestants: dict[str, Contestant],
+    names: list[str],
+    outputs: Path,
+    rounds: int,
+) -> dict[str, list[tuple[float, float]]]:
+    """Return seconds of the pass and of all, by contestant, a pair a round; every run has the same bytes."""
+    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+    expected: dict[str, bytes] | None = None
+    for _ in range(rounds):
+        for name in names:
+            root, overrides, env = contestants[name]
+            taken[name].append(prepare(root, outputs, overrides, env))
+            found = tree((outputs / "latest").resolve())
+            expected = expected or found
+            if found != expected:
+                raise SystemExit(f"{name}: other bytes than {names[0]}")
+    return taken
+
+
+def report(n_recordings: int, taken: dict[str, list[tuple[float, float]]]) -> None:
+    """Print a table: medians, and the ratio to the first contestant round by round."""
+    first = next(iter(taken))
+    print(f"{n_recordings} recordings, {len(taken[first])} rounds in turn, every byte the same")
+    print(
+        "| contestant | recordings/s in the pass | rate over loky's, median (each round) | whole command, s |"
+    )
+    print("|---|---|---|---|")
+    for name, pairs in taken.items():
+        ratios = [mine[0] / other[0] for mine, other in zip(taken[first], pairs, strict=True)]
+        rate = n_recordings / statistics.median(passed for passed, _ in pairs)
+        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+        whole = statistics.median(seconds for _, seconds in pairs)
+        print(f"| {name} | {rate:.0f} | {statistics.median(ratios):.2f} ({each}) | {whole:.1f} |")
+
+
+if __name__ == "__main__":
+    main()

@@ -24,8 +24,8 @@ from hms.config.schema import Config
 from hms.main import guarded, run_configuration
 
 STAGES = ("stages=[scalograms,waveforms,quality,labels,splits,summary]", "cwt.n_freqs=16", "cwt.hop=20")
-WRITES = ("write", "replace", "symlink")
-FILLING = ("write",)
+WRITES = ("write", "pwrite", "replace", "symlink")
+FILLING = ("write", "pwrite")
 """Where a full disk shows; links and names take no room that is counted."""
 
 
@@ -83,15 +83,15 @@ def fault_at(
 
 def die(name: str, real: Any, arguments: tuple[Any, ...]) -> None:
     """Write half of it, if it is a write, and be killed."""
-    if name == "write":
-        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+    if name in FILLING:
+        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
     os.kill(os.getpid(), signal.SIGKILL)
 
 
 def disk_full(name: str, real: Any, arguments: tuple[Any, ...]) -> None:
     """Write half of it, if it is a write, and find the disk full."""
-    if name == "write":
-        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2])
+    if name in FILLING:
+        real(arguments[0], bytes(arguments[1])[: len(arguments[1]) // 2], *arguments[2:])
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
@@ -106,10 +106,10 @@ def tree(folder: Path) -> dict[str, str]:
 
 
 def torment(
-    root: str, work: Path, fault: Any, expected_status: int, among: tuple[str, ...]
+    root: str, work: Path, form: str, fault: Any, expected_status: int, among: tuple[str, ...]
 ) -> dict[str, Any]:
     """Let every write of a run meet a fault in turn; count what survived."""
-    base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", *STAGES)
+    base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", f"package.format={form}", *STAGES)
 
     def configured(outputs: Path) -> Config:
         return replace(base, outputs_dir=str(outputs))
@@ -139,5 +139,5 @@ if __name__ == "__main__":
     fault, status, among = faults[sys.argv[1]]
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
-    found = torment(sys.argv[2], Path(sys.argv[3]), fault, status, among)
+    found = torment(sys.argv[2], Path(sys.argv[3]), sys.argv[4], fault, status, among)
     os.write(answer, json.dumps(found).encode())

@@ -23,9 +23,9 @@ pytestmark = pytest.mark.slow
 RUN = str(ROOT / "run.py")
 
 
-def torment(fault: str, root: Path, work: Path) -> dict[str, object]:
+def torment(fault: str, root: Path, work: Path, form: str) -> dict[str, object]:
     done = subprocess.run(
-        [sys.executable, str(TESTS / "crash_driver.py"), fault, str(root), str(work)],
+        [sys.executable, str(TESTS / "crash_driver.py"), fault, str(root), str(work), form],
         capture_output=True,
         text=True,
         timeout=900,
@@ -36,20 +36,22 @@ def torment(fault: str, root: Path, work: Path) -> dict[str, object]:
     return found
 
 
+@pytest.mark.parametrize("form", ["files", "shards"])
 def test_killed_at_every_write_the_same_command_finishes_with_the_same_bytes(
-    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    found = torment("kill", tiny_set, tmp_path)
+    found = torment("kill", tiny_set, tmp_path, form)
     with capsys.disabled():
         print(f"\nkills survived: {found['faults']}")
     assert found["bad"] == []
     assert int(str(found["faults"])) > 70
 
 
+@pytest.mark.parametrize("form", ["files", "shards"])
 def test_a_disk_full_at_every_write_stops_with_exit_code_4_and_can_be_finished(
-    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
-    found = torment("full", tiny_set, tmp_path)
+    found = torment("full", tiny_set, tmp_path, form)
     with capsys.disabled():
         print(f"\nfull disks survived: {found['faults']}")
     assert found["bad"] == []

@@ -188,15 +188,16 @@ def _graded(ledger: pd.DataFrame) -> Headline:
 
 def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
     """Tell which classes an exclusion takes, or that of poor items would take."""
-    title = f"exclude_from={exclude_from}" if exclude_from else "exclude_from=poor would"
+    title = f"exclude_from={exclude_from} leaves out" if exclude_from else "exclude_from=poor would leave out"
     if not graded.classes.size:
         return Headline(title, "no votes", "no graded item has a class")
     taken = graded.exclusion(None if exclude_from else "poor")
     if not taken.taken.any():
-        return Headline(title, "takes none", f"of {counted(taken.taken.size, 'item')} of any class", "good")
+        return Headline(title, "none", f"of {counted(taken.taken.size, 'item')} of any class", "good")
     p, _ = taken.test
     chance = "of one class" if p is None else f"p = {p:.2g} by patient; each class below"
-    return Headline(title, taken.sentence(), chance, "bad" if taken.is_unequal else "")
+    value = counted(int(taken.taken.sum()), "item")
+    return Headline(title, value, f"{taken.sentence()}; {chance}", "bad" if taken.is_unequal else "")
 
 
 def cost_of_marks(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[Headline]:

@@ -172,7 +172,8 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
     p, _ = taken.test
     chance = "" if p is None else f"; as unequal by chance: p = {p:.2g}, by patient"
     note = f"Classes are the consensus of the votes. {said}{chance}. Intervals are Wilson's."
-    body = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+    table = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
+    body = f'<div class="scroller">{table}</div>'
     return Card(TITLES[3], body, note)
 
 
@@ -183,7 +184,7 @@ def _class_row(name: str, grades: Mapping[str, int], out: int, n: int) -> str:
 
 def _interval(out: int, n: int) -> str:
     low, high = wilson(out, n)
-    return f"{low:.0%} to {high:.0%}" if n else ""
+    return f"{100 * low:.0f}–{100 * high:.0f} %" if n else ""
 
 
 def marks_by_class(marked: Selection) -> Card:

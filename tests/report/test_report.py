@@ -462,9 +462,9 @@ def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> 
     found = {h.name: h for h in headlines(items, 4, ledger, duplicates, None, [])}
     assert "1 unusable, used all the same" in found["poor or unusable"].note
     cost = cost_by_class(graded, None)
-    assert cost.name == "exclude_from=poor would"
-    assert cost.value == "2 of 2 seizure and 0 of 2 others"
-    assert cost_by_class(graded, "unusable").value == "takes none"
+    assert (cost.name, cost.value) == ("exclude_from=poor would leave out", "2 items")
+    assert cost.note.startswith("2 of 2 seizure and 0 of 2 others")
+    assert cost_by_class(graded, "unusable").value == "none"
 
 
 def test_the_head_counts_flags_that_cost_a_grade_and_shows_all_on_request():
@@ -484,7 +484,7 @@ def test_grades_by_class_are_a_table_with_intervals():
         ("seizure", "other"),
     )  # fmt: skip
     card = grades_by_class(graded, None)
-    assert "<td>4 of 5</td><td>38% to 96%</td>" in card.body
+    assert "<td>4 of 5</td><td>38–96 %</td>" in card.body
     assert "qc.exclude_from=poor would leave out 4 of 5 seizure and 0 of 5 others" in card.note
 
 

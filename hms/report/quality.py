@@ -173,7 +173,7 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
     chance = "" if p is None else f"; as unequal by chance: p = {p:.2g}, by patient"
     note = f"Classes are the consensus of the votes. {said}{chance}. Intervals are Wilson's."
     table = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
-    body = f'<div class="scroller">{table}</div>'
+    body = f'<div class="wide">{table}</div>'
     return Card(TITLES[3], body, note)
 
 

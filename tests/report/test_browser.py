@@ -76,7 +76,7 @@ def test_page_fits_and_asks_for_nothing(page: Page, report: Path, width: int, mo
     page.open(report)
     assert page.run("document.documentElement.scrollWidth") == width
     outside = page.run(
-        "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroller, pre, svg') &&"
+        "[...document.querySelectorAll('main *')].filter((e) => !e.closest('.scroller, .wide, pre, svg') &&"
         f" e.getBoundingClientRect().right > {width}).map((e) => e.tagName + '.' + e.className)"
     )
     assert outside == []

@@ -144,12 +144,13 @@ def network(options: argparse.Namespace, first: hms.Run, target: WindowVotes) ->
     )
     torch.manual_seed(0)
     net = train_torch.TwoInputs(run).to(training.device)
+    changes = train_torch.Changes(run, training.augment).to(training.device)
     stages = (everybody, [item for item in everybody if is_high[item]])
     with tqdm(total=sum(training.epochs), unit="epoch") as bar:
         for items, epochs, rate in zip(stages, training.epochs, train_torch.RATES, strict=True):
             if len(items) > 1:
-                learn = run.dataset(items=items, signal="derivations", augment="derivations")
-                training.run_stage(net, learn, epochs, rate, bar)
+                learn = run.dataset(items=items, signal="derivations")
+                training.run_stage(net, changes, learn, epochs, rate, bar)
     items = sorted((item for item in parts["report"] if item in target.row), key=target.row.__getitem__)
     found = training.predict([net], run.dataset(items=items, signal="derivations"))
     linear = losses(parts["report"], target, items)

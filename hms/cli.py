@@ -31,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if texts[:1] == ["run"]:
         return run_main(texts[1:])
     parser = make_parser()
+    if texts[:1] == ["--outputs"] and texts[2:3] == ["run"]:
+        parser.error(f"hms run says where by a setting: hms run outputs_dir={texts[1]} ...")
     given = parser.parse_args(texts)
     return guarded(lambda: int(given.do(given) or 0))
 

@@ -77,7 +77,7 @@ def rect(
 def path(points: Sequence[tuple[float, float]], *, closed: bool = False) -> str:
     """Return path data through points."""
     if not points:
-        return "M" + "Z" * closed
+        return ""
     # One format for all of them, and then `number` on the whole text: ten times as quick as one by one.
     text = ("L%.1f %.1f" * len(points) + "L") % tuple(value for point in points for value in point)
     text = text.replace(".0 ", " ").replace(".0L", "L").replace("L-0 ", "L0 ").replace(" -0L", " 0L")

@@ -160,7 +160,8 @@ const inTiles = {
 
 function onKey(event) {
   if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector("dialog[open]")) return;
-  const { target, key } = event, typing = target.matches("input, textarea, select");
+  // A dialog that was just closed keeps the focus until the page is drawn again.
+  const { target, key } = event, typing = target.matches("input, textarea, select") && !target.closest("dialog:not([open])");
   if (typing) { if (key === "Escape" || (key === "Enter" && target.id === "find")) { target.blur(); if (showing === "list") at("rows").focus(); } return; }
   if (target.matches("button, a, summary") && (key === "Enter" || key === " ")) return;
   const action = { item: inItem, list: inList, tiles: inTiles }[showing][key] ?? always[key] ?? (/^[1-9]$/.test(key) ? () => voteFor(Number(key) - 1) : null);

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ from hms.quality.selection import Graded
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
 from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import counted
-from hms.report.examples import _steps_trace, choose_examples
+from hms.report.examples import Example, _steps_trace, choose_examples, example_card
 from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
 from hms.report.quality import channel_shares, gaps, grades_by_class, head
@@ -297,6 +298,28 @@ def test_the_page_s_command_gives_the_run_back_in_a_shell(small_set: Path, outpu
 
 
 # --- pictures ------------------------------------------------------------------------------------
+
+
+def test_a_sheet_states_polarity_band_and_gain_and_has_the_ekg_where_it_is_given() -> None:
+    traces = np.tile(40 * np.sin(np.arange(2000) / 10), (2, 1)).astype(np.float32)
+    example = Example("7", "", traces, np.ones(2, bool), (("LL", ("Fp1-F7", "F7-T3")),),
+                      np.zeros((1, 2, 5)), np.array([1.0, 2.0], np.float32), ("LL",), 200.0,
+                      "0.5–20 Hz, clipped at ±500 µV")  # fmt: skip
+    card = example_card("Worst 1", example)
+    assert card.note == "Negative up · 0.5–20 Hz, clipped at ±500 µV · 50 µV from line to line."
+    assert 'data-item="7"' in card.html()
+    assert ">EKG<" not in card.body
+    with_ekg = example_card("Worst 1", replace(example, ekg=traces[0]))
+    assert with_ekg.note.endswith("50 µV from line to line; EKG: 500 µV.")
+    assert ">EKG<" in with_ekg.body
+
+
+def test_the_glossary_has_every_flag_with_its_limit(tmp_path: Path) -> None:
+    page = fabricate(tmp_path, make_items(20))[PAGE].decode()
+    told = dict(re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)</dd></div>", page))
+    assert {name.replace("_", " ") for name in FLAGS} <= set(told)
+    assert told["drift"] == "µV; range of the means of 2 s, more than 350; costs no grade"
+    assert "from synthetic recordings made by hms" in page
 
 
 def test_vote_totals_name_the_gap_below_high_confidence() -> None:

@@ -144,16 +144,29 @@ PACE_OF_LAST_S = 30.0
 
 
 _heard: list[list[str]] = []
+_silent: list[bool] = []
 
 
 def say(text: str) -> None:
     """Print one line on standard error, where progress goes; where it cannot be written, work goes on."""
     for lines in _heard:
         lines.append(text)
+    if _silent:
+        return
     try:
         _print(text, sys.stderr)
     except OSError:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
+
+
+@contextmanager
+def unsaid() -> Iterator[None]:
+    """Say nothing meanwhile: of a run that is only looked at, what it said when it was made is no news."""
+    _silent.append(True)
+    try:
+        yield
+    finally:
+        _silent.pop()
 
 
 @contextmanager

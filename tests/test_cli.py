@@ -75,8 +75,9 @@ def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
 def test_verify_tells_whole_damaged_and_repaired_by_its_exit_code(
     small_set: Path, prepare: Prepare, cli: Cli
 ) -> None:
-    run = prepare(small_set, "stages=[waveforms]")
-    assert cli("verify", "latest").code == 0
+    run = prepare(small_set, "stages=[waveforms,labels,splits]")
+    whole = cli("verify", "latest")
+    assert (whole.code, whole.err) == (0, ""), "what a run says when it is made is said again"
     path = (run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve()
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     damaged = cli("verify", run.hash)

@@ -13,6 +13,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 import tempfile
@@ -29,10 +30,13 @@ LARGEST_HTML = 200_000
 sys.path.insert(0, str(ROOT))
 
 
-def call(*command: str, cwd: Path = ROOT) -> None:
-    """Run a program of the project; what it says is shown."""
+def call(*command: str, cwd: Path = ROOT) -> str:
+    """Run a program of the project and return what it prints."""
     path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
-    subprocess.run([sys.executable, *command], cwd=cwd, check=True, env={**os.environ, "PYTHONPATH": path})
+    environment = {**os.environ, "PYTHONPATH": path}
+    return subprocess.run(
+        [sys.executable, *command], cwd=cwd, check=True, env=environment, stdout=subprocess.PIPE, text=True
+    ).stdout
 
 
 def architecture() -> None:
@@ -46,6 +50,18 @@ def pictures() -> None:
         call("docs/draw_pictures.py", "--outputs", folder)
         drawing = ("examples/draw_augmentations.py", "--outputs", folder, "--run", "latest")
         call(*drawing, "--index", "3", "--seed", "8", "docs/images/augmentations.png")
+
+
+def readme() -> None:
+    """Print in README what ``hms explain`` says after a run with the defaults, less the report's parts."""
+    command = ["hms", "explain", "cwt.w0=6", "weight=log"]
+    with tempfile.TemporaryDirectory() as folder:
+        call(str(ROOT / "run.py"), cwd=Path(folder))
+        said = call("-m", *command, cwd=Path(folder))
+    lines = [line for line in said.splitlines() if not line.startswith("report")]
+    block = "\n".join(["```", f"$ {' '.join(command)}", *lines, "```"])
+    page = ROOT / "README.md"
+    page.write_text(re.sub(r"```\n\$ hms explain.*?```", lambda _: block, page.read_text(), flags=re.S))
 
 
 def notebook(path: Path) -> None:
@@ -82,6 +98,7 @@ def smaller(picture: str) -> str:
 THINGS: dict[str, Callable[[], None]] = {
     "architecture": architecture,
     "pictures": pictures,
+    "readme": readme,
     **{path.stem: (lambda path=path: notebook(path)) for path in NOTEBOOKS},
 }
 
@@ -95,7 +112,7 @@ def state_of(name: str) -> dict[str, Any]:
         return {}  # its own --check draws it again
     discover()
     versions = {stage: registered_stage(stage).version for stage in registered_order()}
-    if name == "pictures":
+    if name in ("pictures", "readme"):
         return {"stages": versions}
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
     text = json.dumps([cell["source"] for cell in cells])

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -25,8 +26,12 @@ import hms
 from hms.sources.synthetic import generate
 
 STAGES = "stages=[scalograms,waveforms,labels,splits]"
+SLURM = ("engine=slurm", "engine.jobs=2", "engine.memory=400MB", "engine.interface=lo")
 LATENCY_MS = 30
 PATIENTS = 150
+
+Seconds = tuple[float, float, float]
+"""Of the pass, of the whole command, and of processors in the command and all that it started itself."""
 
 Contestant = tuple[str, tuple[str, ...], dict[str, str]]
 """Where the recordings lie, what is typed, and the environment."""
@@ -66,20 +71,26 @@ def slurm(folder: Path) -> Iterator[dict[str, str] | None]:
         yield env
 
 
-def prepare(root: str, outputs: Path, overrides: tuple[str, ...], env: dict[str, str]) -> tuple[float, float]:
-    """Run once into an empty store in a process of its own; return the seconds of the pass and of all."""
+def prepare(root: str, outputs: Path, overrides: tuple[str, ...], env: dict[str, str]) -> Seconds:
+    """Run once into an empty store in a process of its own."""
     shutil.rmtree(outputs, ignore_errors=True)
     program = str(Path(__file__).parents[1] / "run.py")
     fixed = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", STAGES)
-    began = time.perf_counter()
+    began, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1]), **env}
     done = subprocess.run(
-        [sys.executable, program, *fixed, *overrides], env=environment, capture_output=True, text=True
+        [sys.executable, program, *fixed, *overrides],
+        env=environment,
+        cwd=outputs.parent,
+        capture_output=True,
+        text=True,
     )
     seconds = time.perf_counter() - began
     if done.returncode:
         raise SystemExit(f"{' '.join(overrides)} ended with {done.returncode}: {done.stderr}")
-    return float(hms.load(outputs=outputs).manifest["times"]["pass"]), seconds
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    busy = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return float(hms.load(outputs=outputs).manifest["times"]["pass"]), seconds, busy
 
 
 def main() -> None:
@@ -110,13 +121,9 @@ def main() -> None:
             f"s3, {LATENCY_MS} ms": ("s3://bucket/set", ("n_jobs=2",), far),
         }
         if "slurm" in (given.only or "slurm"):
-            env = stack.enter_context(slurm(work / "slurm"))
+            env = stack.enter_context(slurm(Path(stack.enter_context(tempfile.TemporaryDirectory()))))
             if env is not None:
-                contestants["slurm, 2 jobs"] = (
-                    folder,
-                    ("engine=slurm", "engine.jobs=2", "engine.memory=400MB"),
-                    env,
-                )
+                contestants["slurm, 2 jobs"] = (folder, SLURM, env)
         names = [name for name in contestants if not given.only or name in given.only.split("; ")]
         report(given.recordings, measured(contestants, names, work / "outputs", given.rounds))
 
@@ -126,14 +133,15 @@ def measured(
     names: list[str],
     outputs: Path,
     rounds: int,
-) -> dict[str, list[tuple[float, float]]]:
-    """Return seconds of the pass and of all, by contestant, a pair a round; every run has the same bytes."""
-    taken: dict[str, list[tuple[float, float]]] = {name: [] for name in names}
+) -> dict[str, list[Seconds]]:
+    """Return what each contestant took, round by round; every run has the same bytes."""
+    taken: dict[str, list[Seconds]] = {name: [] for name in names}
     expected: dict[str, bytes] | None = None
     for _ in range(rounds):
         for name in names:
             root, overrides, env = contestants[name]
             taken[name].append(prepare(root, outputs, overrides, env))
+            print(name, *(f"{seconds:.2f}" for seconds in taken[name][-1]), file=sys.stderr, flush=True)
             found = tree((outputs / "latest").resolve())
             expected = expected or found
             if found != expected:
@@ -141,20 +149,22 @@ def measured(
     return taken
 
 
-def report(n_recordings: int, taken: dict[str, list[tuple[float, float]]]) -> None:
-    """Print a table: medians, and the ratio to the first contestant round by round."""
+def report(n_recordings: int, taken: dict[str, list[Seconds]]) -> None:
+    """Print a table: medians, and of each the ratio to the first contestant, taken round by round."""
     first = next(iter(taken))
     print(f"{n_recordings} recordings, {len(taken[first])} rounds in turn, every byte the same")
     print(
-        "| contestant | recordings/s in the pass | rate over loky's, median (each round) | whole command, s |"
+        f"| contestant | pass, s | over {first} | command, s | over {first} | processors, s | over {first} |"
     )
-    print("|---|---|---|---|")
-    for name, pairs in taken.items():
-        ratios = [mine[0] / other[0] for mine, other in zip(taken[first], pairs, strict=True)]
-        rate = n_recordings / statistics.median(passed for passed, _ in pairs)
-        each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
-        whole = statistics.median(seconds for _, seconds in pairs)
-        print(f"| {name} | {rate:.0f} | {statistics.median(ratios):.2f} ({each}) | {whole:.1f} |")
+    print("|---|---|---|---|---|---|---|")
+    for name, rounds in taken.items():
+        cells = []
+        for part in range(3):
+            ratios = [mine[part] / theirs[part] for mine, theirs in zip(rounds, taken[first], strict=True)]
+            seconds = statistics.median(mine[part] for mine in rounds)
+            each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+            cells += [f"{seconds:.1f}", f"{statistics.median(ratios):.2f} ({each})"]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":

@@ -59,6 +59,19 @@ def test_local_dask_workers_give_the_bytes_of_loky(
     assert tree(outputs / "latest") == tree(plain.path)
 
 
+def test_local_dask_workers_keep_memory_from_their_start(
+    outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The C library looks at the environment that a process starts with, not at what is set later."""
+    monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "to be replaced")
+    pool = open_dask(Dask("dask", None, 10.0), Setting(1, outputs / "store", lambda text: None))
+    try:
+        (found,) = pool.client.run(lambda: Path("/proc/self/environ").read_bytes()).values()
+    finally:
+        pool.close()
+    assert b"MALLOC_MMAP_THRESHOLD_=33554432" in found.split(b"\0")
+
+
 @pytest.mark.parametrize("nanny", [["--nanny"], ["--no-nanny"]], ids=["nanny", "no nanny"])
 def test_a_worker_killed_at_an_address_costs_nothing(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], nanny: list[str]

@@ -108,14 +108,17 @@ def refuse_n_jobs(setting: Setting, why: str) -> None:
 
 
 def _local_cluster(distributed: Any, count: int) -> Any:
-    """Start workers here that other machines cannot reach."""
+    """Start workers here that other machines cannot reach.
+
+    What they inherit is set in this process: ``env`` of the cluster comes after the C library has looked.
+    """
+    os.environ.update(KEEP_MEMORY)
     return distributed.LocalCluster(
         n_workers=count,
         threads_per_worker=1,
         host="127.0.0.1",
         dashboard_address="127.0.0.1:0",
         silence_logs=logging.CRITICAL,
-        env=KEEP_MEMORY,
     )
 
 

@@ -1,9 +1,4 @@
-"""hms prepares EEG recordings with expert votes for learning.
-
->>> import hms
->>> cfg = hms.compose("cwt=morlet", "weight=log")
->>> run = hms.run(cfg)
-"""
+"""hms prepares EEG recordings with expert votes for learning: compose, run, load, transform."""
 
 from __future__ import annotations
 
@@ -29,6 +24,17 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
         For example ``"cwt=morlet"``, ``"folds.n_splits=7"``.
     config_dir : path, optional
         A folder with options of your own, as ``--config-dir`` names one.
+
+    Raises
+    ------
+    ConfigError
+        If an override names nothing or a value is out of range; the text says what there is.
+
+    Examples
+    --------
+    >>> cfg = compose("cwt=gmw", "cwt.n_freqs=32")
+    >>> cfg.cwt.kind, cfg.cwt.n_freqs
+    ('gmw', 32)
     """
     from hms.engine.frozen import compose as compose_config
 
@@ -39,6 +45,21 @@ def run(cfg: Config | Any, *overrides: str) -> Run:
     """Prepare the package of a configuration, or find it finished: the function behind run.py.
 
     Overrides belong into `compose`; whoever gives them here is told so.
+
+    Raises
+    ------
+    ConfigError
+        If a setting or the votes table is wrong.
+    TooManyFailures
+        If more recordings cannot be used than ``max_failed_share`` allows, or none can.
+    StorageError, EngineError
+        If a disk, the machine or a cluster fails; the same call goes on where this one stopped.
+
+    Examples
+    --------
+    >>> made = run(compose("data.n_recordings=6", "data.n_patients=6", "stages=[labels,splits]", "n_jobs=1"))
+    >>> made.labels.y_soft.shape
+    (6, 6)
     """
     from hms.engine.runner import run as run_config
     from hms.results.run import Run
@@ -47,13 +68,28 @@ def run(cfg: Config | Any, *overrides: str) -> Run:
 
 
 def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: bool = False) -> Run:
-    """Open a finished run by its hash, a unique prefix of it, a path, or ``latest``.
+    """Open a finished run.
 
     Parameters
     ----------
+    run : str or path
+        Its hash, a unique prefix of that, a path, or ``latest``.
+    outputs : str or path
+        Folder of the runs.
     trust : bool
         Whether code that the run's folder names (its plugins) may be imported, and recordings be made
         for it. A run from somebody else is not to be trusted unseen.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such run, or several.
+
+    Examples
+    --------
+    >>> made = run(compose("data.n_recordings=6", "data.n_patients=6", "stages=[labels,splits]", "n_jobs=1"))
+    >>> load("latest").hash == load(made.hash[:8]).hash == made.hash
+    True
     """
     from hms.results.run import load as load_run
 
@@ -87,3 +123,7 @@ def transform(
         spectrogram=spectrogram,
         spectrogram_offset_s=spectrogram_offset_s,
     )
+
+
+def __dir__() -> list[str]:
+    return [*__all__, "__version__"]

@@ -12,11 +12,14 @@ from hms.errors import ConfigError
 from hms.store.package import Package, find_package, list_packages
 
 if TYPE_CHECKING:
+    from typing import Literal, Unpack
+
     from matplotlib.figure import Figure
 
     from hms.browse.server import Viewer
+    from hms.registry import Params
     from hms.results.evaluation import Judgement
-    from hms.training.dataset import SpecDataset
+    from hms.training.dataset import DatasetChoices, SpecDataset
 
 __all__ = ["Run", "Shown", "find_run", "list_runs", "load"]
 
@@ -53,14 +56,53 @@ class Run(Package):
 
         return evaluate_item(self, str(item_id), stage_name)
 
-    def dataset(self, split: Any = None, **choices: Any) -> SpecDataset:
-        """Return a map-style dataset for a training loop: ``run.dataset("train", fold=0, stage=1)``.
+    def dataset(
+        self,
+        split: Literal["train", "valid"] | None = None,
+        *,
+        fold: int | None = None,
+        stage: Literal[1, 2] | None = None,
+        stage_order: Literal["confident_first", "all_first"] = "confident_first",
+        signal: Literal["spec", "wave", "both", "derivations"] = "spec",
+        spectrogram: bool = False,
+        draw: Literal["item", "window"] = "item",
+        shift_s: float = 0.0,
+        augment: Params | str | None = None,
+        seed: int = 0,
+        dtype: Literal["float32", "float16"] = "float32",
+        packed: bool | None = None,
+        items: Sequence[Any] | None = None,
+        labels_from: Package | None = None,
+    ) -> SpecDataset:
+        """Return a map-style dataset for a training loop.
 
-        The arguments are those of `hms.training.SpecDataset`.
+        What the arguments mean stands at `hms.training.dataset.SpecDataset`.
+
+        Examples
+        --------
+        >>> train = run.dataset("train", fold=0, stage=1)  # doctest: +SKIP
+        >>> train[0]["x"].shape  # doctest: +SKIP
+        (4, 48, 250)
         """
         from hms.training.dataset import SpecDataset
 
-        return SpecDataset(self, split, **choices)
+        return SpecDataset(
+            self,
+            split,
+            fold=fold,
+            stage=stage,
+            stage_order=stage_order,
+            signal=signal,
+            spectrogram=spectrogram,
+            draw=draw,
+            shift_s=shift_s,
+            augment=augment,
+            seed=seed,
+            dtype=dtype,
+            packed=packed,
+            items=items,
+            labels_from=labels_from,
+        )
 
     def judge(self, predictions: str | Path, other: str | Path | None = None) -> Judgement:
         """Judge a file of predictions by item_id, or two against each other.
@@ -71,7 +113,13 @@ class Run(Package):
 
         return judge(self, predictions, other)
 
-    def to_torch(self, split: Any = None, *, fields: Sequence[str] | None = None, **choices: Any) -> Any:
+    def to_torch(
+        self,
+        split: Literal["train", "valid"] | None = None,
+        *,
+        fields: Sequence[str] | None = None,
+        **choices: Unpack[DatasetChoices],
+    ) -> Any:
         """Return a `torch.utils.data.Dataset` of tensors (extra ``torch``).
 
         See `hms.training.torch.TorchDataset`. ``fields=("x", "y")`` gives pairs, as most libraries
@@ -112,15 +160,33 @@ class Run(Package):
             raise ConfigError(f"run {self.hash} has no {path}; hms report {self.hash} makes it")
         return Shown(self.file(path))
 
-    def browse(self, **choices: Any) -> Viewer:
+    def browse(
+        self,
+        *,
+        marks: str | Path | None = None,
+        who: str | None = None,
+        blind: bool = False,
+        predictions: str | Path | None = None,
+        item: str | None = None,
+        port: int = 0,
+    ) -> Viewer:
         """Start the viewer and show it in a frame, where the notebook's browser is on this machine.
 
-        The arguments are those of `hms.browse.server.start`: ``run.browse(marks="marks.csv")``. It runs
-        until ``stop()`` (extra ``browse``).
+        What the arguments mean stands at `hms.browse.server.start`. It runs until ``stop()`` (extra
+        ``browse``).
         """
         from hms.browse.server import start
 
-        return start(self, is_framed=True, **choices)
+        return start(
+            self,
+            marks=marks,
+            who=who,
+            blind=blind,
+            predictions=predictions,
+            item=item,
+            port=port,
+            is_framed=True,
+        )
 
     def plot(self, item_id: str | int) -> Figure:
         """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""

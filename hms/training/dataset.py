@@ -10,7 +10,7 @@ from __future__ import annotations
 import operator
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal, SupportsIndex
+from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +28,28 @@ from hms.training.selection import check_choice, select_items
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Sample", "SpecDataset", "context_samples", "find_augmentation"]
+__all__ = ["DatasetChoices", "Sample", "SpecDataset", "context_samples", "find_augmentation"]
 
 Sample = dict[str, Any]
 """``x`` (and ``wave``, ``spec_lr``, ``alive``), ``y``, ``weight`` and ``item_id`` of one item."""
+
+
+class DatasetChoices(TypedDict, total=False):
+    """What a dataset may be asked for beside a split: the arguments of `SpecDataset`."""
+
+    fold: int | None
+    stage: Literal[1, 2] | None
+    stage_order: Literal["confident_first", "all_first"]
+    signal: Literal["spec", "wave", "both", "derivations"]
+    spectrogram: bool
+    draw: Literal["item", "window"]
+    shift_s: float
+    augment: Params | str | None
+    seed: int
+    dtype: Literal["float32", "float16"]
+    packed: bool | None
+    items: Sequence[Any] | None
+    labels_from: Package | None
 
 
 class SpecDataset:

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.slow
 Command = Callable[..., Prepared]
 
 SECRETS = (
-    "Annemarie", "Mustermann", "ANNEMARIE", "1954", "MRN4711", "Geheimrat", "Klinikum", "Oberhof", "Berta",
+    "Annemarie", "Mustermann", "ANNEMARIE", "MAR-1954", "1954-03", "born1954", "MRN4711", "Geheimrat", "Klinikum", "Oberhof", "Berta",
     "geheime_liste", "Sonderlabel", "Geh_Unit",
 )  # fmt: skip
 """Words of names, birth dates, paths, tables and headers that must be nowhere."""
@@ -39,7 +39,7 @@ def noisy(seed: int, *, seconds: int = 60) -> np.ndarray:
 @pytest.fixture
 def ward(tmp_path: Path) -> Path:
     """Return a folder whose every name and text tells who the patients are."""
-    root = tmp_path / "Klinikum Oberhof" / "1954"
+    root = tmp_path / "Klinikum Oberhof" / "born1954"
     header = {
         "patient": "MRN4711 F 17-MAR-1954 Annemarie_Mustermann",
         "recording": "Startdate 02-MAR-1999 MRN4711 Geheimrat",

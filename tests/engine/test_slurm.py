@@ -137,6 +137,8 @@ def test_jobs_that_end_before_their_worker_is_there_are_not_handed_in_for_ever(
     code, err = finish(start(small_set, outputs, *SLURM, ends, env=env))
     assert code == 4, err
     assert "jobs ended before a worker was there" in err
+    assert f"what they printed is in {outputs / 'jobs'}" in err
+    assert list((outputs / "jobs").iterdir())
     assert "Traceback" not in err
 
 

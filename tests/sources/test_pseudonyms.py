@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow
 Command = Callable[..., Prepared]
 
 SECRETS = (
-    "Annemarie", "Mustermann", "ANNEMARIE", "MAR-1954", "1954-03", "born1954", "MRN4711", "Geheimrat", "Klinikum", "Oberhof", "Berta",
-    "geheime_liste", "Sonderlabel", "Geh_Unit",
+    "Annemarie", "Mustermann", "ANNEMARIE", "MAR-1954", "1954-03", "born1954", "MRN4711", "Geheimrat",
+    "Klinikum", "Oberhof", "Berta", "geheime_liste", "Sonderlabel", "Geh_Unit",
 )  # fmt: skip
 """Words of names, birth dates, paths, tables and headers that must be nowhere."""
 

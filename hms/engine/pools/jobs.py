@@ -6,6 +6,7 @@ import signal
 import subprocess
 import threading
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 from hms.engine.pools.base import Pool, Setting
@@ -79,6 +80,7 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
             processes=1,
             memory=params.memory,
             interface=params.interface,
+            log_directory=str(_logs(setting)),
             job_script_prologue=[*exports, *params.prologue],
             **{name: value for name, value in chosen.items() if value is not None},
         )
@@ -92,6 +94,11 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
         cluster.close()
         raise ConfigError(f"engine=slurm: no job can be handed in: {_said(error)}") from None
     return JobWorkers(distributed.Client(cluster), cluster, setting, params)
+
+
+def _logs(setting: Setting) -> Path:
+    """Return the folder of what jobs print, beside the runs."""
+    return setting.store.parent.absolute() / "jobs"
 
 
 async def _settled(cluster: Any) -> None:
@@ -160,7 +167,7 @@ class JobWorkers(DaskWorkers):
                     cluster.sync(cluster.scale_down, gone)
                 cluster.scale(jobs=self._params.jobs)
                 cluster.sync(_settled, cluster)
-            except (OSError, RuntimeError) as error:
+            except (OSError, RuntimeError, subprocess.SubprocessError) as error:
                 self._trouble = _said(error)
 
     def _is_known(self, number: str) -> bool:
@@ -177,7 +184,7 @@ class JobWorkers(DaskWorkers):
         if self._n_lost >= GIVE_UP_AFTER * self._params.jobs:
             raise EngineError(
                 f"engine=slurm: {self._n_lost} jobs ended before a worker was there; what they printed is in "
-                "the batch system's files (slurm-*.out), and engine.prologue has what they run first"
+                f"{_logs(self.setting)}, and engine.prologue has what they run first"
             )
 
     def close(self) -> None:

@@ -403,7 +403,7 @@ class Package:
             )
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
-            facts.append(("folds", f"{len(self.splits)}, to validate: {sizes}"))
+            facts.append(("folds", f"{len(self.splits)}; validation sets of {sizes} items"))
         facts += [("quality", line) for line in self._said_of_quality()]
         if not self.reused:
             facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))

@@ -329,9 +329,12 @@ def facts(run: Package) -> str:
 
 def _next_steps(run: Package) -> str:
     """Return the commands that show what was made."""
+    from importlib.util import find_spec
+
     outputs = run.path.parent
     where = "" if outputs == Path("outputs") else f"--outputs {shlex.quote(str(outputs))} "
-    return f"hms {where}report latest --open, hms {where}browse latest"
+    browse = f", hms {where}browse latest" if find_spec("uvicorn") else ""
+    return f"hms {where}report latest --open{browse}"
 
 
 def _show_facts(text: str) -> None:

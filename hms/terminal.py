@@ -127,6 +127,11 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def shortened(text: str, limit: int = 160) -> str:
+    """Return a text that fits a line or two, with dots where it was cut."""
+    return text if len(text) <= limit else text[: limit - 1] + "…"
+
+
 def local_time(finished: str) -> str:
     """Return a time of a manifest as a clock here shows it; a text that is no time, as it is."""
     from datetime import datetime

@@ -186,9 +186,9 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
         yield env
 
 
-def jobs_of(env: dict[str, str]) -> list[str]:
-    """Return the numbers of the jobs that wait or run."""
-    return _slurm(env, "squeue", "--noheader", "--format=%A").split()
+def jobs_of(env: dict[str, str], state: str = "pending,running,completing") -> list[str]:
+    """Return the numbers of the jobs in a state, or that wait or run."""
+    return _slurm(env, "squeue", "--noheader", "--format=%A", f"--states={state}").split()
 
 
 def _slurm(env: dict[str, str], *command: str) -> str:

@@ -75,6 +75,27 @@ def test_a_recipe_runs_as_it_is_written(
     assert len(run.meta) > 0
 
 
+def test_the_filter_of_the_engineers_page_runs_and_its_test_passes(
+    small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = (ROOT / "docs" / "start" / "engineer.md").read_text()
+    python, test = re.findall(r"```python\n# (?:test_)?my_filters.py\n(.*?)```", page, re.S)
+    (tmp_path / "my_filters.py").write_text(python)
+    (tmp_path / "conf" / "filter").mkdir(parents=True)
+    yaml = re.search(r"```yaml\n(.*?)```", page, re.S)
+    assert yaml is not None
+    (tmp_path / "conf" / "filter" / "gaussian.yaml").write_text(yaml[1])
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = re.search(r"`hms (run plugins=\[my_filters\][^`]*)`", page)
+    assert command is not None
+    given = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "stages=[waveforms]"]
+    assert main([*shlex.split(command[1]), *given, "n_jobs=1"]) == 0
+    names: dict[str, Callable[[], None]] = {}
+    exec(test, names)
+    names["test_one_standard_deviation_off_the_centre_passes_61_percent"]()
+
+
 def test_marks_become_votes_and_votes_a_labelled_run(
     folder_of: Callable[[str], Path], outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

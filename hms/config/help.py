@@ -13,6 +13,9 @@ __all__ = ["computed_again", "contents", "index", "page_of_group", "page_of_sett
 
 WIDTH = 100
 
+CHANGE_ITEMS = ("data", "marks", "unit", EXPERIMENT)
+"""Groups that decide which items there are."""
+
 _USAGE = """\
 hms: from EEG recordings with expert votes to a training-ready package
 
@@ -131,13 +134,11 @@ def _text(value: object) -> str:
 
 def computed_again(stages: Sequence[str], path: str) -> str:
     """Return the sentence that says what a change of a setting computes again."""
+    if path.partition(".")[0] in CHANGE_ITEMS:
+        return "a change can change which items there are, and then all that is made of them"
     if stages:
-        return _filled(f"a change can make these be computed again: {', '.join(stages)}; all else stands")
-    if path.partition(".")[0] == "data":
-        return (
-            "a change makes only the items be computed again whose recording, window or votes change with it"
-        )
-    return "a change makes nothing be computed again: no stage's result depends on it"
+        return _filled(f"changing it computes again: {', '.join(stages)}; everything else is kept")
+    return "changing it computes nothing again: no result depends on it"
 
 
 def _filled(text: str, *, indent: int = 2) -> str:

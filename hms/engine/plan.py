@@ -46,6 +46,7 @@ from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
 from hms.store.seen import known_fingerprints, stamp
 from hms.store.shards import Layout, is_shard
+from hms.terminal import unsaid
 
 LONGEST_PATH = 4096
 """Characters of a text that may name a file."""
@@ -417,5 +418,5 @@ def plan_of(run: Package, cfg: Config | None = None) -> Plan:
     ConfigError
         If it needs code or recordings that only a run that is trusted gets, see `hms.load`.
     """
-    with making(run.trust):
+    with making(run.trust), unsaid():
         return make_plan(run.config if cfg is None else cfg)

@@ -22,7 +22,7 @@ from hms.store.locks import lock
 from hms.store.manifests import NAME, NUMERIC, read_manifest, unfinish, versions
 from hms.store.package import Package
 from hms.store.places import Outputs
-from hms.terminal import say, unsaid
+from hms.terminal import say
 
 RUN_AGAIN = "run it again with the same command, what is whole is reused"
 
@@ -154,8 +154,7 @@ def _check_recordings(report: Verification, run: Package) -> None:
         report.notes.append(f"the recordings in {root} are not there any more and were not checked")
         return
     try:
-        with unsaid():
-            plan = plan_of(run)
+        plan = plan_of(run)
     except ConfigError as error:
         report.notes.append(f"the recordings were not checked: {error}")
         return

@@ -328,10 +328,11 @@ def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
     counts = _in_folds(patients, assign_folds(frame, params).to_numpy())
     lines = []
     if uneven := far_from_even(counts, names):
-        worst, more = uneven[0], f" ({len(uneven) - 1} more so)" if len(uneven) > 1 else ""
+        worst, others = uneven[0], len(uneven) - 1
+        more = f" {others} more class{'es' * (others > 1)} in folds are uneven too." if others else ""
         lines.append(
-            f"fold {worst.fold} has {worst.share:.0%} of the recordings of '{worst.name}', "
-            f"{worst.even:.0%} would be even{more}; {_remedy(patients, params, len(counts))}"
+            f"fold {worst.fold} holds {worst.share:.0%} of the recordings of '{worst.name}'; an even split "
+            f"would hold {worst.even:.0%}.{more} {_remedy(patients, params, len(counts))}"
         )
     n_patients = (patients[names] > 0).sum().to_dict()
     few = [f"'{name}' ({n})" for name, n in n_patients.items() if 0 < n < len(counts)]
@@ -357,8 +358,8 @@ def _remedy(patients: pd.DataFrame, params: Params, n_splits: int) -> str:
         other = _in_folds(patients, stratified_folds(patients, Folds("stratified", n_splits, None)))
         choice = "folds=stratified5" + ("" if n_splits == 5 else f" folds.n_splits={n_splits}")
         share = (other / np.maximum(other.sum(axis=0), 1)).max()
-        return f"{choice} has {share:.0%} of any class in a fold at most"
-    return "lower folds.n_splits: patients with many recordings stand in the way"
+        return f"With {choice} no fold would hold more than {share:.0%} of a class"
+    return "Lower folds.n_splits: patients with many recordings stand in the way"
 
 
 # --- from patients to rows -----------------------------------------------------------------------

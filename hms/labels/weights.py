@@ -14,6 +14,7 @@ from typing import Annotated, Literal
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hms.errors import ConfigError
 from hms.labels.folds import Split
 from hms.registry import Limits, Params, PositiveFloat, added, lookup, register
 
@@ -58,10 +59,12 @@ def confidence_weights(vote_sum: ArrayLike, params: Params) -> NDArray[np.float3
     counts = np.asarray(vote_sum)
     weights = np.asarray(lookup("weight", params.kind).function(counts, params), dtype=np.float32)
     if weights.shape != counts.shape:
-        raise ValueError(f"weight '{params.kind}' gives shape {weights.shape} for {counts.shape} vote counts")
+        raise ConfigError(
+            f"weight '{params.kind}' gives shape {weights.shape} for {counts.shape} vote counts"
+        )
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
-        raise ValueError(f"weight '{params.kind}' gives {weights[bad[0]]} for {counts[bad[0]]} votes")
+        raise ConfigError(f"weight '{params.kind}' gives {weights[bad[0]]} for {counts[bad[0]]} votes")
     return weights
 
 

@@ -195,7 +195,7 @@ def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
     if not taken.taken.any():
         return Headline(title, "none", f"of {counted(taken.taken.size, 'item')} of any class", "good")
     p, _ = taken.test
-    chance = "of one class" if p is None else f"p = {p:.2g} by patient; each class below"
+    chance = "too few patients for a test" if p is None else f"p = {p:.2g} by patient; each class below"
     value = counted(int(taken.taken.sum()), "item")
     return Headline(title, value, f"{taken.sentence()}; {chance}", "bad" if taken.is_unequal else "")
 

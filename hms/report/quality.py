@@ -170,8 +170,8 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
     verb = "leaves" if exclude_from else "would leave"
     said = f"qc.exclude_from={exclude_from or 'poor'} {verb} out {taken.sentence()}"
     p, _ = taken.test
-    chance = "" if p is None else f"; as unequal by chance: p = {p:.2g}, by patient"
-    note = f"Classes are the consensus of the votes. {said}{chance}. Intervals are Wilson's."
+    tested = "too few patients for a test" if p is None else f"as unequal by chance: p = {p:.2g}, by patient"
+    note = f"Classes are the consensus of the votes. {said}; {tested}. Intervals are Wilson's."
     table = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
     body = f'<div class="wide">{table}</div>'
     return Card(TITLES[3], body, note)

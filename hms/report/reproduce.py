@@ -69,7 +69,7 @@ def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
     chosen = [f"data={option}"]
     for name, value in section.items():
         if name in PLACES:
-            if value is not None or (name == "root" and kind != "synthetic"):
+            if kind != "synthetic" if name == "root" else value is not None:
                 chosen.append(f'data.{name}="${PLACES[name]}"')
         elif not _same(_resolved(known.get(name, _ABSENT)), value) and not (
             private and not isinstance(value, int | float)

@@ -346,7 +346,7 @@ class Report(TableStage):
     report_weights: ReportWeights | None
     report_signals: ReportSignals
     report_examples: ReportExamples
-    data: tuple[str, ...] = derived("data", follows=("data",))
+    data: tuple[str, ...] = derived("data", follows=("data", "seed"))
     own_parts: tuple[str, ...] = derived("own_parts", follows=("plugins",), before=())
 
     @classmethod

@@ -28,6 +28,7 @@ from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
 from hms.store.places import Outputs, latest_run
 from hms.store.shards import INDEX, Place
+from hms.terminal import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -92,6 +93,15 @@ class PackageLabels:
         rows = (self.item_id, self.w_conf, self.hc_mask, self.vote_sum, self.eeg_id)
         if self.y_soft.shape != (*n_items, *self.classes.shape) or any(a.shape != n_items for a in rows):
             raise TypeError("its arrays do not fit together")
+
+
+def _leaks(summary: Mapping[str, Any]) -> list[str]:
+    """Return what stands on both sides of a fold."""
+    leakage = summary.get("leakage", {})
+    if leakage.get("passed", True):
+        return []
+    pairs, patients = leakage["duplicates_on_both_sides"], leakage["patients_on_both_sides"]
+    return [f"leakage: {pairs} pairs of copies and {patients} patients stand on both sides of a fold"]
 
 
 SHOWN_REASONS = 6
@@ -424,7 +434,7 @@ class Package:
         for reason, count in self.exclusions().items():
             n = len(recordings[reason])
             of = f" items of {n} recording{'s' * (n > 1)}" if n < count else ""
-            texts.append(f"{count}{of}: {reason}")
+            texts.append(f"{count}{of}: {shortened(reason)}")
         return texts
 
     def _mended(self) -> list[str]:
@@ -442,7 +452,7 @@ class Package:
         """Return what must not go unseen: whom an exclusion costs, and what is used though unusable."""
         files, lines = self.manifest["files"], []
         if "qc/summary.json" in files:
-            lines += _grades_and_selection(self.summary)
+            lines += [*_grades_and_selection(self.summary), *_leaks(self.summary)]
         if "qc/qc.csv" in files:
             ledger = self.qc
             n = int((ledger["used"].astype(bool) & (ledger["grade"] == "unusable")).sum())

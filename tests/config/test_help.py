@@ -59,7 +59,7 @@ def test_a_setting_is_told_with_meaning_unit_range_default_and_stages(capsys: Ca
     out = capsys.readouterr().out
     for text in ("samples from frame to frame", "whole number, at least 1", "unit     samples", "default  8"):
         assert text in out
-    named = out.partition("a change")[2]
+    named = out.partition("changing it")[2]
     assert "scalograms" in named
     assert "waveforms" not in named
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import signal
 import subprocess
 import time
@@ -52,21 +51,6 @@ def env(batch_system: dict[str, str], tmp_path: Path) -> dict[str, str]:
     return environment(tmp_path, **batch_system)
 
 
-def workers_of(address: str) -> list[int]:
-    """Return the processes of the workers that were started for a scheduler, whoever started them."""
-    done = subprocess.run(["ps", "-eo", "pid=,args="], capture_output=True, text=True)
-    lines = [line.split(maxsplit=1) for line in done.stdout.splitlines()]
-    return [int(pid) for pid, args in lines if address in args and "dask_worker" in args]
-
-
-def address_in(process: subprocess.Popen[str]) -> str:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if found := re.search(r"dask: scheduler (tcp://\S+),", line):
-            return found[1]
-    raise AssertionError("the run ended before it named its scheduler")
-
-
 def test_jobs_give_the_bytes_of_loky_and_are_gone_afterwards(
     small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
@@ -94,9 +78,8 @@ def test_ctrl_c_cancels_the_jobs(small_set: Path, outputs: Path, tmp_path: Path,
     paced = paced_plugin(tmp_path / "plugin")
     pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
     process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
-    address = address_in(process)
-    wait_for(lambda: len(workers_of(address)) > 0)
-    time.sleep(1.0)
+    wait_for(lambda: jobs_of(env, state="running") != [])
+    time.sleep(2.0)
     os.killpg(process.pid, signal.SIGINT)
     code, err = finish(process)
     assert code == 130, err
@@ -111,8 +94,7 @@ def test_a_cancelled_job_is_asked_for_again(
     paced = paced_plugin(tmp_path / "plugin")
     pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
     process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
-    address = address_in(process)
-    wait_for(lambda: len(workers_of(address)) > 0)
+    wait_for(lambda: jobs_of(env, state="running") != [])
     subprocess.run(["scancel", *jobs_of(env)], env={**os.environ, **env}, check=True)
     code, err = finish(process)
     assert code == 0, err

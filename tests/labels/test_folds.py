@@ -259,11 +259,11 @@ def test_uneven_group_folds_are_said_with_what_stratified_ones_would_have():
     rows += [(f"{c}{i}", f"p{c}-{i}", c) for c in range(6) for i in range(20)]
     frame = votes_table(*rows)
     (line,) = fold_warnings(frame, Folds("group", 5, None))
-    assert line.startswith("fold 0 has ")
-    assert "'seizure', 20% would be even" in line
-    assert "folds=stratified5 has " in line
+    assert line.startswith("fold 0 holds ")
+    assert "'seizure'; an even split would hold 20%" in line
+    assert "With folds=stratified5 no fold would hold more than " in line
     (line,) = fold_warnings(frame, Folds("stratified", 5, None))
-    assert "lower folds.n_splits" in line
+    assert "Lower folds.n_splits" in line
 
 
 def test_folds_that_are_even_are_passed_over_in_silence():

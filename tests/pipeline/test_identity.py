@@ -100,13 +100,18 @@ EXECUTION = [
     "max_failed_share=0.5",
     "plan=true",
     "data.root=elsewhere",
-    "seed=3",
 ]
 
 
 @pytest.mark.parametrize("override", EXECUTION)
 def test_how_a_run_is_carried_out_is_in_no_key(override: str, base: dict[str, str]) -> None:
     assert keys(override) == base
+
+
+def test_a_seed_is_in_the_key_of_the_page_that_says_how_to_make_the_recordings_and_in_no_other() -> None:
+    assert {name for name, key in keys("seed=3").items() if key != keys()[name]} == {"report"}
+    kaggle = ("data=kaggle", "data.root=here")
+    assert keys(*kaggle, "seed=3") == keys(*kaggle)
 
 
 def test_order_and_number_types_do_not_matter() -> None:

@@ -41,6 +41,26 @@ def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: 
     assert second.hash in cli("show", "latest").out
 
 
+def test_ls_passes_over_sweeps_that_are_none(
+    small_set: Path, prepare: Prepare, cli: Cli, outputs: Path
+) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    for name, content in (
+        ("a", "[1]"),
+        ("b", '{"rows": [{"run": ["x"], "overrides": 1}]}'),
+        ("c", "no json"),
+    ):
+        (outputs / "sweeps" / name).mkdir(parents=True)
+        (outputs / "sweeps" / name / "leaderboard.json").write_text(content)
+    (outputs / "sweeps" / "d" / "leaderboard.json").mkdir(parents=True)
+    (outputs / "sweeps" / "e").mkdir()
+    (outputs / "sweeps" / "e" / "leaderboard.json").symlink_to(run.path / "manifest.json")
+    (outputs / "sweeps" / "f").write_text("x")
+    listed = cli("ls")
+    assert (listed.code, listed.err) == (0, "")
+    assert run.hash in listed.out
+
+
 def test_ls_lists_what_is_whole_beside_a_run_whose_manifest_is_damaged(
     small_set: Path, prepare: Prepare, cli: Cli
 ) -> None:

@@ -123,12 +123,12 @@ def read_file(path: Path, most_bytes: int = MOST_JSON) -> bytes:
 
 
 def open_own(path: Path) -> IO[bytes]:
-    """Open a file of hms's own; raises ManifestError for a pipe or a device, OSError for a link."""
-    file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb")
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
+    """Open a file of hms's own; raises ManifestError for a folder, pipe or device, OSError for a link."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
         raise ManifestError(f"{path} is no regular file")
-    return file
+    return os.fdopen(descriptor, "rb")
 
 
 def parse_json(data: bytes) -> Any:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -13,8 +15,8 @@ from typing import Any
 from hms.config.convert import first_lines
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
-from hms.config.reading import names_in
-from hms.config.schema import Config, build_config, plain_tree
+from hms.config.reading import names_in, walked
+from hms.config.schema import Config, build_tree, resolved
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
 
@@ -43,7 +45,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     ConfigError
         If an option, a key, a type or a value is not allowed; the text says what is.
     """
-    return build_config(composed_tree(*overrides, config_dir=config_dir))
+    return build_tree(composed_tree(*overrides, config_dir=config_dir))
 
 
 def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict[str, Any]:
@@ -69,6 +71,8 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
     folders = config_folders(typed, config_dir)
     texts, extra = _without_search_path(typed), _search_path(folders[1:])
     _check_overrides(texts, folders)
+    if not extra and (kept := _with_values(texts, folders[0])) is not None:
+        return resolved(kept)
     with _own_hydra(folders[0]):
         try:
             raw = hydra_compose("config", overrides=[*map(_with_new_names, texts), *extra])
@@ -77,7 +81,68 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
-    return plain_tree(raw)
+    return resolved(raw)
+
+
+_kept: dict[tuple[Any, ...], bytes] = {}
+"""What options of groups compose to, pickled, by these options and the state of the YAML files."""
+
+_MOST_KEPT = 64
+
+
+def _with_values(texts: Sequence[str], folder: Path) -> Any:
+    """Set the single values in what Hydra made of the chosen options, now or earlier in this process.
+
+    None where one cannot be set: composing the whole then says why.
+
+    Raises
+    ------
+    ConfigError
+        If one names no setting.
+    """
+    from hydra.errors import HydraException
+    from omegaconf import OmegaConf
+    from omegaconf.errors import OmegaConfBaseException
+
+    groups = group_options([folder])
+    chosen = [text for text in texts if _chooses(text, groups)]
+    values = parse_overrides([text for text in map(_with_new_names, texts) if not _chooses(text, groups)])
+    try:
+        tree = _chosen(chosen, folder)
+        for value in values:
+            OmegaConf.update(tree, value.key_or_group, value.value(), force_add=value.is_force_add())
+    except (HydraException, OmegaConfBaseException, ValueError):
+        _refuse_unknown_keys(texts, groups, lambda: _chosen(chosen, folder))
+        return None
+    return tree
+
+
+def _chosen(texts: Sequence[str], folder: Path) -> Any:
+    """Return what options of groups compose to; Hydra takes 0.1 s, so it is kept while no YAML changes."""
+    key = (*texts, *_stamps(folder))
+    found = _kept.get(key)
+    if found is None:
+        from hydra import compose as hydra_compose
+
+        with _own_hydra(folder):
+            found = pickle.dumps(hydra_compose("config", overrides=list(texts)))
+        if len(_kept) == _MOST_KEPT:
+            _kept.clear()
+        _kept[key] = found
+    return pickle.loads(found)
+
+
+def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
+    for place, _, names in walked(folder):
+        for name in names:
+            status = os.stat(path := os.path.join(place, name))
+            yield path, status.st_size, status.st_mtime_ns
+
+
+def _chooses(text: str, groups: Iterable[str]) -> bool:
+    """Tell whether an override chooses an option of a group, or is of Hydra's own settings."""
+    path = text.partition("=")[0]
+    return path in groups or path.partition(".")[0].partition("/")[0] == "hydra"
 
 
 def _with_new_names(text: str) -> str:

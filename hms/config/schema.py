@@ -175,7 +175,11 @@ def build_config(raw: Any) -> Config:
         given = [raw] if isinstance(raw, str) else raw
         texts = ", ".join(json.dumps(text) for text in given if isinstance(text, str))
         raise ConfigError(f"a configuration is composed first: hms.run(hms.compose({texts}))")
-    tree = plain_tree(raw)
+    return build_tree(plain_tree(raw))
+
+
+def build_tree(tree: dict[str, Any]) -> Config:
+    """Turn nested dictionaries into a `Config`, as `build_config`; none of their values refers to another."""
     plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
     import_plugins(plugins)
     discover()
@@ -191,10 +195,17 @@ def plain_tree(raw: Any) -> dict[str, Any]:
         If it is no mapping, or refers to what is not there.
     """
     from omegaconf import OmegaConf
+
+    return resolved(OmegaConf.create(raw))
+
+
+def resolved(raw: Any) -> dict[str, Any]:
+    """Return a configuration of OmegaConf's, which is its own root, as `plain_tree` does."""
+    from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
     try:
-        tree = OmegaConf.to_container(OmegaConf.create(raw), resolve=True, throw_on_missing=True)
+        tree = OmegaConf.to_container(raw, resolve=True, throw_on_missing=True)
     except OmegaConfBaseException as error:
         raise ConfigError(first_lines(error)) from None
     if not isinstance(tree, dict):

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
+import shutil
 from pathlib import Path
 
 import pytest
 
 import hms
-from hms.config.compose import conf_dir, group_options
+from hms.config import compose
+from hms.config.compose import composed_tree, conf_dir, group_options
 from hms.config.identity import flatten
 from hms.config.schema import build_config
 from hms.errors import ConfigError
@@ -116,13 +119,40 @@ def test_compose_works_from_any_folder_and_twice(tmp_path: Path, monkeypatch: py
     assert hms.compose("weight=log") == first
 
 
-def test_compose_leaves_another_hydra_application_alone(tmp_path: Path) -> None:
-    from hydra import compose, initialize_config_dir
+def test_compose_leaves_another_hydra_application_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
 
     (tmp_path / "own.yaml").write_text("a: 1\n")
+    monkeypatch.setattr(compose, "_kept", {})
     with initialize_config_dir(version_base="1.3", config_dir=str(tmp_path)):
         hms.compose()
-        assert compose("own").a == 1
+        assert hydra_compose("own").a == 1
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["cwt=gmw", "cwt.n_freqs=12", "seed=5", "stages=[labels,splits]"],
+        ["data=kaggle", "data.root='/a b'", "data.aliases={X1: Fp1}", "montage.chains.LL=[Fp1-F7,F7-T3]"],
+        ["experiment=search", "outputs_dir=there", "hydra.sweeper.n_trials=3", "filter.clip_uv=null"],
+    ],
+)
+def test_values_are_set_as_hydra_sets_them(overrides: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    twice = [composed_tree(*overrides) for _ in range(2)]
+    monkeypatch.setattr(compose, "_with_values", lambda *_: None)
+    assert twice == 2 * [composed_tree(*overrides)]
+
+
+def test_a_yaml_that_changed_is_read_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Path(shutil.copytree(conf_dir(), tmp_path / "conf"))
+    monkeypatch.setattr(compose, "conf_dir", lambda: folder)
+    before = hms.compose("weight=linear").to_dict()
+    page = folder / "weight" / "linear.yaml"
+    page.write_text(re.sub("cap: .*", "cap: 7", page.read_text()))
+    assert hms.compose("weight=linear").to_dict() == before | {"weight": before["weight"] | {"cap": 7.0}}
 
 
 def test_a_configuration_has_a_readable_html_form() -> None:

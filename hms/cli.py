@@ -15,7 +15,7 @@ from hms import __version__
 if TYPE_CHECKING:
     from hms.config.manual import Manual
 
-from hms.terminal import printable, say, show, watch_interrupts
+from hms.terminal import counted, printable, say, show, watch_interrupts
 
 __all__ = ["main"]
 
@@ -355,12 +355,19 @@ def _scan(given: argparse.Namespace) -> None:
     from hms.terminal import columns
 
     cfg = compose("data=edf", *given.overrides)
-    window_s = cfg.at("window.length_s")
-    inventory = scan_folder(given.folder, demand_of(cfg), window_s=window_s, settings=cfg.data)
-    show(columns([(name, text) for name, text in inventory.facts()]))
-    if given.csv is not None:
+    inventory = scan_folder(
+        given.folder,
+        demand_of(cfg),
+        window_s=cfg.at("window.length_s"),
+        settings=cfg.data,
+        max_failed_share=cfg.max_failed_share,
+    )
+    show(columns(inventory.facts()))
+    if given.csv is None:
+        show("--csv FILE writes a row for each file")
+    else:
         commit_files(given.csv.absolute().parent, {given.csv.name: inventory.to_csv().encode()})
-        show(f"{given.csv}: a row for each of {len(inventory.files)} recordings")
+        show(f"{given.csv}: a row for each of {counted(len(inventory.files), 'file')}")
 
 
 def _rm(given: argparse.Namespace) -> None:

@@ -130,8 +130,9 @@ def _show_inventory(cfg: Config) -> None:
     if isinstance(source, Pseudonymised):
         say("what is in the folder is shown by hms scan, with the names that pseudonyms keep out of here")
     elif isinstance(source, FolderSource):
-        inventory = scan_source(source, demand_of(cfg), window_s=cfg.at("window.length_s"))
-        show(f"{columns(inventory.facts())}\nhms scan DIR --csv FILE lists each recording\n")
+        window_s, share = cfg.at("window.length_s"), cfg.max_failed_share
+        inventory = scan_source(source, demand_of(cfg), window_s=window_s, max_failed_share=share)
+        show(f"{columns(inventory.facts())}\nhms scan DIR --csv FILE writes a row for each file\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -127,6 +127,18 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def counted(number: float, noun: str) -> str:
+    """Return a number with its noun, which is ``noun`` for one and takes an s otherwise."""
+    return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
+
+
+def listed(texts: Iterable[str], count: int = 5) -> str:
+    """Return the first of many texts, and how many more there are."""
+    found = list(texts)
+    more = f" and {len(found) - count} more" if len(found) > count else ""
+    return ", ".join(found[:count]) + more
+
+
 def shortened(text: str, limit: int = 160) -> str:
     """Return a text that fits a line or two, with dots where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"
@@ -150,14 +162,22 @@ PACE_OF_LAST_S = 30.0
 
 _heard: list[list[str]] = []
 _silent: list[bool] = []
+_once: list[set[str]] = []
 
 
-def say(text: str) -> None:
-    """Print one line on standard error, where progress goes; where it cannot be written, work goes on."""
-    for lines in _heard:
+def say(text: str, *, passing: bool = False) -> None:
+    """Print one line on standard error, where progress goes; where it cannot be written, work goes on.
+
+    Parameters
+    ----------
+    passing : whether it tells what goes on just now, and so nothing of what will be found finished later
+    """
+    for lines in () if passing else _heard:
         lines.append(text)
-    if _silent:
+    if _silent or (_once and not passing and text in _once[-1]):
         return
+    for said in _once:
+        said.add(text)
     try:
         _print(text, sys.stderr)
     except OSError:
@@ -172,6 +192,16 @@ def unsaid() -> Iterator[None]:
         yield
     finally:
         _silent.pop()
+
+
+@contextmanager
+def said_once() -> Iterator[None]:
+    """Say nothing twice meanwhile: members of a sweep have most of what there is to say in common."""
+    _once.append(set())
+    try:
+        yield
+    finally:
+        _once.pop()
 
 
 @contextmanager
@@ -237,7 +267,7 @@ class Progress:
             self._reports.popleft()
         if now - self._spoke >= LINE_EVERY_S:
             self._spoke = now
-            say(self._line())
+            say(self._line(), passing=True)
 
     def _line(self) -> str:
         (before, had), (now, has) = self._reports[0], self._reports[-1]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from hms import terminal
-from hms.terminal import Progress, spoken_duration, spoken_pace
+from hms.terminal import Progress, heard, said_once, say, spoken_duration, spoken_pace
 
 
 class Clock:
@@ -118,3 +118,22 @@ def test_the_making_of_synthetic_recordings_is_reported(outputs, monkeypatch) ->
     embedded._make(outputs / "made", settings, 1)
     assert sum(told) == 4
     assert len(told) > 1
+
+
+def test_what_goes_on_just_now_is_not_kept_for_a_run_that_is_found_finished(capfd) -> None:
+    with heard() as kept:
+        say("making recordings", passing=True)
+        say("a fold is uneven")
+    assert kept == ["a fold is uneven"]
+    assert lines(capfd) == ["making recordings", "a fold is uneven"]
+
+
+def test_members_of_a_sweep_do_not_repeat_what_is_true_of_all(capfd) -> None:
+    """Each still keeps it for its own run."""
+    with said_once():
+        for _ in range(2):
+            with heard() as kept:
+                say("a fold is uneven")
+                assert kept == ["a fold is uneven"]
+    say("a fold is uneven")
+    assert lines(capfd) == ["a fold is uneven"] * 2

@@ -10,6 +10,7 @@ from typing import Any
 
 from hms.config.reading import looked_at, names_in
 from hms.config.schema import n_workers
+from hms.engine.failures import forecast
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan
 from hms.engine.space import needed, space_text
@@ -161,6 +162,7 @@ def _notes(plan: Plan) -> list[str]:
     for reason in plan.unread.values():
         unread[reason.text] = unread.get(reason.text, 0) + 1
     notes += [f"{count} items are left out: {text}" for text, count in unread.items()]
+    notes += [f"warning: {text}"] if (text := forecast(plan)) else []
     return notes + stale_sources(plan)
 
 

@@ -8,12 +8,13 @@ from typing import NoReturn
 from hms.engine.plan import Plan
 from hms.errors import TooManyFailures
 from hms.sources.base import SourceParams
+from hms.sources.usable import MINIMUM_FAILURES, failures_allowed, too_many
 from hms.store.csvs import csv_bytes
 from hms.store.files import commit_files
 from hms.store.folders import Reason
 from hms.store.manifests import unfinish
+from hms.terminal import counted, listed
 
-MINIMUM_FAILURES = 3
 SHOWN_REASONS, SHOWN_RECORDINGS = 10, 3
 
 EXCLUDED = "meta_excluded.csv"
@@ -30,7 +31,7 @@ class Failures:
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.recordings = plan.items["recording"].tolist()
-        self.allowed = max(MINIMUM_FAILURES, plan.cfg.max_failed_share * len(plan.places))
+        self.allowed = failures_allowed(plan.cfg.max_failed_share, len(plan.places))
         self.failed = {self.recordings[row] for row, _ in _failed(plan.reasons())}
 
     def add(self, rows: Iterable[int]) -> None:
@@ -47,12 +48,22 @@ class Failures:
         failed = [reason if reason is not None and reason.failure else None for reason in reasons]
         _end(
             plan,
-            f"{len(self.failed)} of {len(plan.places)} recordings failed, more than the {int(self.allowed)} "
-            f"that max_failed_share={plan.cfg.max_failed_share:g} allows (never fewer than "
-            f"{MINIMUM_FAILURES}); what was computed is kept, no run is marked finished; "
+            f"{len(self.failed)} of {len(plan.places)} recordings failed, more than the {self.allowed} that "
+            f"max_failed_share={plan.cfg.max_failed_share:g} allows (never fewer than {MINIMUM_FAILURES}); "
+            "what was computed is kept, no run is marked finished. Mend or remove them, or add "
+            "max_failed_share=1: then they are left out, however many there are. "
             f"{_told(plan)}{_grouped(self.recordings, failed)}",
             reasons,
         )
+
+
+def forecast(plan: Plan) -> str:
+    """Return that a run would stop for the failures that are known before it, empty if it would not."""
+    if _answers_every_row(plan):
+        return ""
+    recordings = plan.items["recording"].tolist()
+    failed = len({recordings[row] for row, _ in _failed(plan.reasons())})
+    return too_many(failed, len(plan.places), plan.cfg.max_failed_share)
 
 
 def refuse_nothing(plan: Plan, reasons: Reasons) -> None:
@@ -99,13 +110,8 @@ def _grouped(recordings: Sequence[str], reasons: Reasons) -> str:
             groups.setdefault(reason.text, {})[recording] = None
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
     lines = [
-        f"\n  {len(names)} recording{'s' * (len(names) > 1)}: {text} ({_first(list(names))})"
+        f"\n  {counted(len(names), 'recording')}: {text} ({listed(names, SHOWN_RECORDINGS)})"
         for text, names in ordered[:SHOWN_REASONS]
     ]
     more = len(ordered) - SHOWN_REASONS
     return "".join(lines) + (f"\n  and {more} more reasons" if more > 0 else "")
-
-
-def _first(names: Sequence[str]) -> str:
-    more = f" and {len(names) - SHOWN_RECORDINGS} more" if len(names) > SHOWN_RECORDINGS else ""
-    return ", ".join(names[:SHOWN_RECORDINGS]) + more

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 
-__all__ = ["Card", "absent_classes", "counted", "section", "spoken"]
+__all__ = ["Card", "absent_classes", "section", "spoken"]
 
 
 @dataclass(frozen=True)
@@ -38,11 +38,6 @@ class Card:
 def spoken(title: str, text: str) -> Card:
     """Return a card that says why there is no picture."""
     return Card(title, f'<p class="empty">{escape(text)}</p>', "")
-
-
-def counted(number: float, noun: str) -> str:
-    """Return a number with its noun, which is ``noun`` for one and takes an s otherwise."""
-    return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
 
 
 def absent_classes(counts: NDArray[np.int64], classes: Classes) -> str:

@@ -11,10 +11,11 @@ import numpy as np
 from hms.labels.classes import Classes
 from hms.labels.intervals import Interval
 from hms.report.baseline import confusion_card, reliability_card
-from hms.report.cards import Card, counted, spoken
+from hms.report.cards import Card, spoken
 from hms.report.page import Headline, render
 from hms.report.style import CLASS_COLOURS, INK, MUTED
 from hms.report.svg import Axis, Frame, axes, drawing, legend, line, rect
+from hms.terminal import counted
 from hms.training.evaluation import Judged, Scores
 
 __all__ = ["about_prediction", "evaluation_page"]

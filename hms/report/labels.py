@@ -21,9 +21,10 @@ from hms.labels.summary import (
     per_patient,
 )
 from hms.labels.votes import consensus, only_labelled, soft_labels
-from hms.report.cards import Card, absent_classes, counted, spoken
+from hms.report.cards import Card, absent_classes, spoken
 from hms.report.style import CLASS_COLOURS, INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text, ticks
+from hms.terminal import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -20,10 +20,10 @@ from hms.labels.votes import only_labelled
 from hms.quality.grading import GRADES
 from hms.quality.selection import Graded, Selection
 from hms.quality.summary import count_unusable_used, find_leaks
-from hms.report.cards import counted
 from hms.report.quality import flag_counts, grade_counts
 from hms.report.reproduce import PLACES, command_of, yaml_text
 from hms.report.style import GRADE_COLOURS, class_colours
+from hms.terminal import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,9 +15,10 @@ from hms.competition import EEG_CHANNELS
 from hms.config.manual import notes_of
 from hms.quality.grading import CHANNEL_FLAGS, FLAGS, GRADES, QualityControl
 from hms.quality.selection import Graded, Selection, wilson
-from hms.report.cards import Card, counted, spoken
+from hms.report.cards import Card, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
+from hms.terminal import counted
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
-from hms.report.cards import Card, absent_classes, counted, spoken
+from hms.report.cards import Card, absent_classes, spoken
 from hms.report.style import CLASS_COLOURS, INK, MARK, class_colours
 from hms.report.svg import Axis, Frame, area, axes, colour_bar, drawing, image, line, png, rect, text, ticks
+from hms.terminal import counted
 
 __all__ = ["signal_cards"]
 

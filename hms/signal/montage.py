@@ -9,6 +9,7 @@ and waveforms have reductions of their own (`hms.signal.waveform`).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,7 @@ from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
 from hms.registry import Group, Params, register
+from hms.terminal import listed
 
 __all__ = [
     "Chains",
@@ -33,7 +35,7 @@ __all__ = [
     "find_sources",
     "output_groups",
     "pair_rows",
-    "why_lacking",
+    "what_lacks",
 ]
 
 Array = NDArray[np.float32]
@@ -132,8 +134,8 @@ def check_names(chains: Chains, what: str, example: str, *, parts: int) -> None:
             raise ValueError(f"chains: chain {chain} has no {what}; list at least one, such as {example}")
         for name in names:
             _check_name(chain, name, what, example, parts)
-    for kind, listed in (("chain", [name for name, _ in chains]), (what, all_derivations(chains))):
-        twice = sorted({name for name in listed if list(listed).count(name) > 1})
+    for kind, given in (("chain", [name for name, _ in chains]), (what, all_derivations(chains))):
+        twice = sorted({name for name in given if list(given).count(name) > 1})
         if twice:
             raise ValueError(f"chains: {kind} {', '.join(twice)} is listed more than once")
 
@@ -209,7 +211,41 @@ def _terms(
     return (name, None) if name in channels else None
 
 
-def why_lacking(lacking: Sequence[str], channels: Sequence[str], references: Sequence[str]) -> str:
+def what_lacks(
+    lacking: Sequence[str],
+    wanted: Sequence[str],
+    channels: Sequence[str],
+    references: Sequence[str],
+    unknown: Sequence[str],
+) -> str:
+    """Return which derivations a recording lacks, why, what it has instead, and what can be done.
+
+    Parameters
+    ----------
+    lacking, wanted : derivations that cannot be formed, and all
+    channels, references : those of the wanted channels that there are, and what each is against
+    unknown : labels of the recording that are not known
+    """
+    kind = "pairs" if any("-" in name for name in wanted) else "electrodes"
+    shown = listed(lacking) if len(lacking) < len(wanted) else f"any of its {len(wanted)} {kind}"
+    differing = _differing(lacking, channels, references)
+    absent = [name for name in electrodes_of(lacking) if name not in channels]
+    why = f": {differing}" if differing else ""
+    parts = [f"the recording lacks what the montage needs for {shown}{why}"]
+    parts += [f"it has {', '.join(channels) or 'none of the known names'}"]
+    parts += [f"labels that are not known: {listed(unknown, 20)}"] if unknown else []
+    remedies = []
+    if absent and len(unknown) * 2 >= len(absent):
+        label = re.sub(r"([^\w .+-])", r"\\\1", unknown[0])
+        remedies.append(f"'data.aliases={{{label}: {absent[0]}}}' says what a label means")
+    if len(lacking) < len(wanted):
+        remedies.append(f"data.missing=dead counts such {kind} as dead: every chain must keep one")
+    elif not remedies and not differing:
+        remedies.append("choose a montage of what it has; take it out of the folder if it is no EEG")
+    return "; ".join(parts + remedies)
+
+
+def _differing(lacking: Sequence[str], channels: Sequence[str], references: Sequence[str]) -> str:
     """Return which of the lacking derivations are not formed because their references differ, "" if none."""
     stated = (reference or "one not stated" for reference in references)
     against = dict(zip(channels, stated, strict=True)) if references else {}
@@ -219,7 +255,7 @@ def why_lacking(lacking: Sequence[str], channels: Sequence[str], references: Seq
         for name, pair in pairs.items()
         if len(pair) == 2 and all(part in against for part in pair)
     ]
-    return f"the references differ in {', '.join(texts)}" if texts else ""
+    return f"the references differ in {listed(texts, 3)}" if texts else ""
 
 
 @lru_cache(maxsize=64)
@@ -237,7 +273,7 @@ def pair_rows(
     if missing:
         lacking = {part: name for name in missing for part in name.split("-") if part not in channels}
         text = ", ".join(f"'{part}' (for {name})" for part, name in lacking.items())
-        differing = why_lacking(missing, channels, references)
+        differing = _differing(missing, channels, references)
         wanted = f"montage needs channel {text}" if text else differing
         raise ValueError(f"{wanted}, but the recording has {', '.join(channels)}")
     terms = (_terms(name, channels, references) or (None, None) for name in derivations)

@@ -84,7 +84,7 @@ def _is_complete(folder: Path) -> bool:
 
 def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     """Make the data set under another name and rename it when it is whole and on disk."""
-    say(f"making {settings['n_recordings']} synthetic recordings in {folder}")
+    say(f"making {settings['n_recordings']} synthetic recordings in {folder}", passing=True)
     for name in names_in(folder.parent):
         if name.startswith(f".tmp-{folder.name}-"):
             shutil.rmtree(folder.parent / name)

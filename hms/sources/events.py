@@ -33,9 +33,8 @@ from hms.labels.classes import Ballot
 from hms.labels.events import Event, Mark, Rule, cast_votes, clipped, name_classes, overlapping_s
 from hms.registry import PositiveFloat, Share, lookup, register
 from hms.sources.base import SourceParams
-from hms.sources.names import listed
 from hms.sources.windows import sliding_starts
-from hms.terminal import say
+from hms.terminal import listed, say
 
 __all__ = ["FolderParams", "Marked", "Origin", "Timed", "label_windows", "read_marks", "windows_of"]
 

@@ -6,16 +6,13 @@ import os
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from hashlib import blake2b
 
-__all__ = ["listed", "safe_ids", "text_of_path"]
+__all__ = ["safe_ids", "text_of_path"]
 
 MAX_LENGTH = 180
 """Of an id; file systems allow names of 255 bytes, and an item's file adds a number and an ending."""
-
-SHOWN = 5
-"""Names that a message shows of many."""
 
 
 def text_of_path(path: str) -> str:
@@ -78,10 +75,3 @@ def _safe(text: str, limit: int | None = None) -> str:
     if limit is not None:
         return safe[:limit]
     return safe if len(safe) <= MAX_LENGTH else ""
-
-
-def listed(texts: Iterable[str], count: int = SHOWN) -> str:
-    """Return the first of many texts, and how many more there are."""
-    found = list(texts)
-    more = f" and {len(found) - count} more" if len(found) > count else ""
-    return ", ".join(found[:count]) + more

@@ -14,7 +14,8 @@ from typing import Literal
 
 from hms.errors import ConfigError
 from hms.sources.base import SourceParams
-from hms.sources.names import listed, safe_ids
+from hms.sources.names import safe_ids
+from hms.terminal import listed
 
 __all__ = ["CHOICES", "PatientParams", "Patients", "patients_of"]
 

@@ -22,7 +22,6 @@ from hms.sources.channels import Channels
 from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
 from hms.sources.files import place_of
 from hms.sources.folder import Found
-from hms.sources.names import listed
 from hms.sources.patients import PatientParams, Patients, patients_of
 from hms.sources.tables import VotesTable
 from hms.sources.usable import Demand
@@ -34,7 +33,7 @@ from hms.sources.windows import (
     windows_from_rows,
     windows_of_files,
 )
-from hms.terminal import say
+from hms.terminal import listed, say
 
 __all__ = ["FileRecording", "FolderSource", "declared_patients"]
 

@@ -23,15 +23,15 @@ from hms.sources.folder import Found, base_of, find_files
 from hms.sources.formats import FORMATS, ending_of
 from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, is_recording
-from hms.sources.names import listed
 from hms.sources.recognition import looks_like
 from hms.sources.recordings import FolderSource
-from hms.sources.usable import Demand
+from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
+from hms.terminal import counted, listed, shortened
 
 __all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
 
-SHOWN_LABELS, SHOWN_REASONS = 40, 20
+SHOWN_LABELS, SHOWN_REASONS, SHOWN_REASON = 40, 20, 300
 
 
 @dataclass(frozen=True)
@@ -53,6 +53,8 @@ class FileFacts:
     folder : first folder below the one scanned
     mended : what a reader has to mend
     left_out : why a run with these settings would leave the whole recording out, empty if it would not
+    fate : ``used``; ``fails``, which counts against ``max_failed_share``; ``left out``; or
+        ``passed over``, where it is no recording for this kind of data
     """
 
     file: str
@@ -69,6 +71,7 @@ class FileFacts:
     folder: str = ""
     mended: str = ""
     left_out: str = ""
+    fate: str = "used"
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Inventory:
     looks_like : the option of ``data`` that the folder looks like, empty if none
     patients : how many the headers name
     seconds : what the look took
+    max_failed_share : share of the recordings that may fail before a run stops
     """
 
     files: list[FileFacts]
@@ -89,6 +93,7 @@ class Inventory:
     looks_like: str
     patients: int
     seconds: float
+    max_failed_share: float
 
     def to_csv(self) -> str:
         """Return one row a recording."""
@@ -102,34 +107,46 @@ class Inventory:
         rows += [("looks like", f"data={self.looks_like}" if self.looks_like else "")]
         rows += [("other files", _counted(ending_of(name) or "without ending" for name in self.others))]
         rows += [("durations", _durations([f.duration_s for f in read if f.duration_s is not None]))]
-        rows += [("rates", _counted(f"{f.sfreq_hz} Hz" for f in read if f.sfreq_hz))]
-        rows += [("references", _counted(f.references for f in read if f.references))]
-        rows += [("EEG channels", _counted(str(f.n_eeg) for f in read))]
+        rows += [("sampling rates", _by_value(f"{f.sfreq_hz} Hz" for f in read if f.sfreq_hz))]
+        rows += [("reference", _by_value(f.references for f in read if f.references))]
+        rows += [("EEG channels", _by_value(counted(f.n_eeg, "channel") for f in read))]
         rows += [("unknown labels", self._unknown(read))]
-        rows += [("interrupted", _files([f.file for f in read if f.interruptions]))]
-        rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files)]
+        gaps = [(counted(f.interruptions, "gap"), f.file) for f in read if f.interruptions]
+        rows += [("interrupted", text) for text in _grouped(gaps)]
+        rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files if f.mended)]
         rows += [("patients", self._patients(read))]
-        rows += [("left out", text) for text in _grouped((f.left_out, f.file) for f in self.files)]
-        usable = sum(not f.left_out for f in self.files)
-        rows += [("would be used", f"{usable} of {len(self.files)}")]
+        out = [(shortened(f.left_out, SHOWN_REASON), f.file) for f in self.files if f.left_out]
+        rows += [("left out", text) for text in _grouped(out)]
+        rows += [("would be used", f"{sum(f.fate == 'used' for f in self.files)} of {len(self.files)}")]
+        rows += [("warning", self.forecast)]
         pace = self.seconds * 1000 / max(len(self.files), 1)
-        rows += [("seconds", f"{self.seconds:.1f}, {pace:.1f} per thousand files")]
+        rows += [("time taken", f"{self.seconds:.1f} s, {pace:.1f} s per thousand files")]
         return [(name, text) for name, text in rows if text]
+
+    @property
+    def forecast(self) -> str:
+        """That a run of these recordings would stop because too many fail, empty if it would not."""
+        fates = Counter(f.fate for f in self.files)
+        return too_many(fates["fails"], len(self.files) - fates["passed over"], self.max_failed_share)
 
     @staticmethod
     def _unknown(read: Sequence[FileFacts]) -> str:
         count = Counter(label for f in read for label in f.unknown.split(" | ") if label)
-        texts = [f"{label} ({n})" for label, n in count.most_common()]
-        return listed(texts, SHOWN_LABELS)
+        by_count: dict[int, list[str]] = {}
+        for label, n in count.most_common():
+            by_count.setdefault(n, []).append(label)
+        return "; ".join(f"in {counted(n, 'file')}: {listed(by_count[n], SHOWN_LABELS)}" for n in by_count)
 
     def _patients(self, read: Sequence[FileFacts]) -> str:
         named = sum(f.header_patient for f in read)
-        folders = {f.folder for f in read}
-        by_folder = f"{len(folders)} first folders" if folders - {""} else "no folders"
-        return f"headers name {self.patients} in {named} of {len(read)} files; {by_folder} (data.patient)"
+        folders = {f.folder for f in read} - {""}
+        headers = f"headers name {self.patients} in {named} of {len(read)} files" if named else "in no header"
+        return f"{headers}; {counted(len(folders), 'folder')} (data.patient says what tells them apart)"
 
 
-def scan_folder(root: str, demand: Demand, *, window_s: float, settings: Params) -> Inventory:
+def scan_folder(
+    root: str, demand: Demand, *, window_s: float, settings: Params, max_failed_share: float
+) -> Inventory:
     """Look at every recording of a folder, whatever its format.
 
     Parameters
@@ -138,6 +155,7 @@ def scan_folder(root: str, demand: Demand, *, window_s: float, settings: Params)
     demand : what the montage asks of a recording
     window_s : length of a window
     settings : of a source, for the names of channels and the unit of those that state none
+    max_failed_share : share of the recordings that may fail before a run stops
 
     Raises
     ------
@@ -149,15 +167,17 @@ def scan_folder(root: str, demand: Demand, *, window_s: float, settings: Params)
     found = _without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
     places = [place_of(name, path) for name, path in found.files.items()]
     like = looks_like(base, made_here="")
-    look = _Look(_opener(settings), demand, window_s)
+    look = _Look(_opener(settings), demand, window_s, max_failed_share)
     return look.at(places, found.others, like[0] if like else "", began)
 
 
-def scan_source(source: FolderSource, demand: Demand, *, window_s: float) -> Inventory:
+def scan_source(
+    source: FolderSource, demand: Demand, *, window_s: float, max_failed_share: float
+) -> Inventory:
     """Look at every recording of a source, opened as the source opens it."""
     began = time.perf_counter()
     places = source.places(source.found.files)
-    look = _Look(lambda _, place: source.open(place), demand, window_s)
+    look = _Look(lambda _, place: source.open(place), demand, window_s, max_failed_share)
     return look.at(places, source.found.others, source.name, began)
 
 
@@ -210,12 +230,14 @@ class _Look:
     opened: Opener
     demand: Demand
     window_s: float
+    max_failed_share: float
     patients: set[str] = field(default_factory=set)
 
     def at(self, places: Sequence[Place], others: list[str], like: str, began: float) -> Inventory:
         """Return what is known of some files."""
         files = [self._at_one(place) for place in places]
-        return Inventory(files, others, like, len(self.patients), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        return Inventory(files, others, like, len(self.patients), seconds, self.max_failed_share)
 
     def _at_one(self, place: Place) -> FileFacts:
         """Return what is known of a file, whatever is wrong with it."""
@@ -227,33 +249,30 @@ class _Look:
         try:
             recording = self.opened(ending, place)
             if recording is None:
-                return FileFacts(**known, left_out=f"its way in is {FORMATS[ending][1]}")
+                way = f"of another kind: {FORMATS[ending][1]}"
+                return FileFacts(**known, left_out=way, fate="passed over")
+            if getattr(recording, "holds_annotations_alone", False):
+                return FileFacts(**known, left_out="it holds annotations alone", fate="passed over")
             known |= _facts_of(recording, self.patients)
-            known["left_out"] = self._why_left_out(recording)
+            self._check(recording)
         except Unusable as reason:
-            known["left_out"] = reason.reason
+            known |= {"left_out": reason.reason, "fate": "fails" if reason.failure else "left out"}
         except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
             reraise_fault(error)
-            known["left_out"] = f"{type(error).__name__}: {one_line(error)}"
+            known |= {"left_out": f"{type(error).__name__}: {one_line(error)}", "fate": "fails"}
         return FileFacts(**known)
 
-    def _why_left_out(self, recording: Any) -> str:
-        """Return why no window of a recording could be used, empty if one could."""
-        if getattr(recording, "holds_annotations_alone", False):
-            return "passed over: it holds annotations alone"
-        if unmet := self.demand.why_unmet(recording):
-            return unmet
+    def _check(self, recording: Any) -> None:
+        """Raise Unusable if no window of a recording could be used."""
+        self.demand.check(recording)
         stretches = getattr(recording, "stretches", ()) or ((0, recording.n_samples),)
         longest = max(stop - start for start, stop in stretches)
         if longest < round(self.window_s * recording.sfreq):
-            return f"it lasts {longest / recording.sfreq:g} s, and a window {self.window_s:g} s"
-        return ""
+            raise Unusable(f"it lasts {longest / recording.sfreq:g} s, and a window {self.window_s:g} s")
 
 
 def _facts_of(recording: Any, patients: set[str]) -> dict[str, Any]:
     """Return what an open recording says of itself."""
-    if getattr(recording, "holds_annotations_alone", False):
-        return {"mended": "", "n_channels": 0}
     n_samples = recording.n_samples  # raises where the file cannot be used
     named: Channels = recording.named
     who = getattr(recording, "patient", "")
@@ -284,18 +303,22 @@ def _counted(texts: Iterable[str]) -> str:
     return listed([f"{n} {text}" for text, n in Counter(texts).most_common()], SHOWN_LABELS)
 
 
-def _files(names: Sequence[str]) -> str:
-    return f"{len(names)}: {listed(names)}" if names else ""
+def _by_value(texts: Iterable[str]) -> str:
+    """Return values with how many files have each, most first: ``200 Hz: 30 files; 256 Hz: 1 file``."""
+    pairs = Counter(texts).most_common()
+    return "; ".join(f"{text}: {counted(n, 'file')}" for text, n in pairs[:SHOWN_LABELS])
 
 
 def _grouped(pairs: Iterable[tuple[str, str]]) -> list[str]:
     """Return a text for each reason, most files first, that names the first of them."""
     groups: dict[str, list[str]] = {}
     for text, name in pairs:
-        if text:
-            groups.setdefault(text, []).append(name)
+        groups.setdefault(text, []).append(name)
     ordered = sorted(groups.items(), key=lambda group: -len(group[1]))
-    texts = [f"{len(names)}: {text} ({listed(names, 3)})" for text, names in ordered[:SHOWN_REASONS]]
+    texts = [
+        f"{names[0]}: {text}" if len(names) == 1 else f"{len(names)} files: {text} ({listed(names, 3)})"
+        for text, names in ordered[:SHOWN_REASONS]
+    ]
     return texts + ([f"{len(ordered) - SHOWN_REASONS} more reasons"] if len(ordered) > SHOWN_REASONS else [])
 
 
@@ -304,4 +327,7 @@ def _durations(seconds: list[float]) -> str:
         return ""
     ordered = sorted(seconds)
     middle = ordered[len(ordered) // 2]
-    return f"{ordered[0]:g} to {ordered[-1]:g} s, median {middle:g} s, {sum(ordered) / 3600:.1f} h in all"
+    total = f"{sum(ordered) / 3600:.1f} h in all"
+    if ordered[0] == ordered[-1]:
+        return f"{middle:g} s each, {total}"
+    return f"{ordered[0]:g} to {ordered[-1]:g} s, median {middle:g} s, {total}"

@@ -16,8 +16,9 @@ from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot
 from hms.registry import did_you_mean
-from hms.sources.names import listed, safe_ids
+from hms.sources.names import safe_ids
 from hms.sources.patients import Patients
+from hms.terminal import listed
 
 if TYPE_CHECKING:
     from hms.sources.tables import VotesTable

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Self
@@ -16,7 +15,7 @@ from hms.pipeline.stage import ItemStage, derived, register_stage
 from hms.signal.arrays import Cleaned
 from hms.signal.filters import FilterParams, apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.signal.montage import all_derivations, electrodes_of, find_sources, why_lacking
+from hms.signal.montage import all_derivations, electrodes_of, find_sources, what_lacks
 from hms.sources.base import Segment
 from hms.stages.reading import Reading
 
@@ -58,7 +57,8 @@ class Signal(ItemStage):
         channels, absent = find_sources(segment.channels, self.derivations, segment.references)
         lacking = tuple(name for name in absent if name not in self.optional)
         if lacking and self.reading.missing == "exclude":
-            raise Unusable(_lacks(lacking, segment, len(self.derivations)))
+            has, against, unknown = segment.channels, segment.references, segment.unknown
+            raise Unusable(what_lacks(lacking, self.derivations, has, against, unknown))
         rows = _rows(channels, segment.channels)
         dead = np.concatenate([_dead_rows(segment, rows), np.ones(len(lacking), np.bool_)])
         if dead.all():
@@ -102,23 +102,6 @@ def _references(channels: tuple[str, ...], n_lacking: int, segment: Segment) -> 
         return ()
     against = dict(zip(segment.channels, segment.references, strict=True))
     return tuple(against[name] for name in channels) + ("",) * n_lacking
-
-
-def _lacks(lacking: tuple[str, ...], segment: Segment, n_wanted: int) -> str:
-    """Say which pairs cannot be formed, why, and what the recording has instead."""
-    pairs = ", ".join(lacking) if len(lacking) < n_wanted else f"any of its {n_wanted} pairs"
-    reason = f"the recording lacks what the montage needs for {pairs}"
-    differing = why_lacking(lacking, segment.channels, segment.references)
-    if differing:
-        reason += f": {differing}"
-    reason += f"; it has {', '.join(segment.channels) or 'none of the known names'}"
-    if segment.unknown:
-        reason += f", and labels that are not known: {', '.join(segment.unknown)}"
-    example = re.sub(r"([^\w .+-])", r"\\\1", next(iter(segment.unknown), "X1"))
-    return (
-        f"{reason} ('data.aliases={{{example}: Fp1}}' says what a label means, "
-        "data.missing=dead leaves such pairs out of their chain)"
-    )
 
 
 def _dead_rows(segment: Segment, rows: slice | list[int]) -> NDArray[np.bool_]:

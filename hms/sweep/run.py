@@ -24,7 +24,7 @@ from hms.errors import ConfigError
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import gentle_interrupts, say, show, spoken_duration
+from hms.terminal import gentle_interrupts, said_once, say, show, spoken_duration
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
@@ -492,20 +492,20 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
     StorageError
         If the leaderboard cannot be written.
     """
-    return _carry_out(plan_sweep(overrides, config_dir))
+    with said_once():
+        return _carry_out(plan_sweep(overrides, config_dir))
 
 
 def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> int:
     """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed, 4 if the machine did."""
-    planned = plan_sweep(overrides, config_dir)
-    if planned.settings.plan:
-        show(plan_text(planned))
-        members = [p.member for p in planned.members]
-        return (
-            MACHINE_FAILED if any(m.machine_failed for m in members) else int(any(m.error for m in members))
-        )
-    with gentle_interrupts():
-        return finish(_carry_out(planned), planned.folder)
+    with said_once():
+        planned = plan_sweep(overrides, config_dir)
+        if not planned.settings.plan:
+            with gentle_interrupts():
+                return finish(_carry_out(planned), planned.folder)
+    show(plan_text(planned))
+    members = [p.member for p in planned.members]
+    return MACHINE_FAILED if any(m.machine_failed for m in members) else int(any(m.error for m in members))
 
 
 def finish(board: Leaderboard, folder: Path) -> int:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from conftest import Prepared
 
 import hms
+from hms.engine.pools.loky import _ended_quietly
 from hms.main import main as run_main
 
 Command = Callable[..., Prepared]
@@ -432,3 +434,18 @@ def test_made_up_recordings_may_have_a_folder_of_their_own(command: Command, tmp
     again = command(*arguments)
     assert again.code == 0
     assert f"data=synthetic, {tmp_path / 'own'}" in again.out
+
+
+def test_results_that_nobody_waits_for_any_more_end_without_a_warning() -> None:
+    """As joblib's do when too many recordings failed; -W error would raise what is warned of."""
+
+    def results() -> Iterator[int]:
+        try:
+            yield from (1, 2)
+        finally:
+            warnings.warn("1 tasks have been cancelled", UserWarning, stacklevel=1)
+
+    left = results()
+    with _ended_quietly(left):
+        assert next(left) == 1
+    assert next(left, None) is None

@@ -31,7 +31,6 @@ from hms.quality.inspection import Inspection, inspect
 from hms.quality.selection import Graded
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
 from hms.quality.spectra import spectrum_freqs
-from hms.report.cards import counted
 from hms.report.examples import Example, _steps_trace, choose_examples, example_card
 from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
@@ -40,6 +39,7 @@ from hms.report.reproduce import command_of, data_overrides
 from hms.report.signals import mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
 from hms.store.folders import Reason
+from hms.terminal import counted
 
 PAGE = "qc/report.html"
 

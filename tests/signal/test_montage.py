@@ -16,7 +16,7 @@ from hms.signal.montage import (
     electrodes,
     find_sources,
     output_groups,
-    why_lacking,
+    what_lacks,
 )
 
 CHAINS = (("L", ("A-B", "B-C")), ("R", ("A-D",)))
@@ -128,13 +128,33 @@ def test_a_pair_whose_electrodes_have_different_references_is_not_formed():
     """B against one ear, the rest against the other: A-D alone is what it says."""
     references = ("A2", "A1", "A2", "A2")
     assert find_sources(CHANNELS, MONTAGE.derivations, references) == (("A", "D"), ("A-B", "B-C"))
-    why = why_lacking(("A-B", "B-C"), CHANNELS, references)
-    assert (
-        why
-        == "the references differ in A-B (A against A2 and B against A1), B-C (B against A1 and C against A2)"
-    )
+    told = what_lacks(("A-B", "B-C"), MONTAGE.derivations, CHANNELS, references, ())
+    assert "A-B, B-C: the references differ in A-B (A against A2 and B against A1), B-C (B against" in told
+    assert "data.aliases" not in told
     with pytest.raises(ValueError, match="the references differ in A-B"):
         derive(np.zeros((4, 5), np.float32), CHANNELS, MONTAGE.derivations, references)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "channels", "unknown", "told", "untold"),
+    [
+        (
+            ("A-B", "B-C"),
+            ("C",),
+            ("X1", "X 2"),
+            "'data.aliases={X1: A}'",
+            "missing=dead counts such electrodes",
+        ),
+        (("A-B", "B-C"), (), ("Thorax",), "choose a montage of what it has", "data."),
+        (("A", "B", "C"), ("A", "B"), (), "data.missing=dead counts such electrodes as dead", "aliases"),
+    ],
+)
+def test_a_remedy_is_one_that_the_recording_can_follow(wanted, channels, unknown, told, untold):
+    """Names for what may be the electrodes, dead pairs where some are left, and neither for a belt."""
+    lacking = [name for name in wanted if not set(name.split("-")) <= set(channels)]
+    said = what_lacks(lacking, wanted, channels, (), unknown)
+    assert told in said
+    assert untold not in said
 
 
 def test_equal_references_cancel():

@@ -62,11 +62,11 @@ def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path,
     out = capsys.readouterr().out
     for text in (
         "14 EDF, 1 BrainVision", "data=edf", "1 .txt", "1 .eeg",
-        "200 Hz", "250 Hz", "LE", "A1", "A7 (1)", "Thorax (1)",
+        "200 Hz", "250 Hz", "LE", "A1", "in 1 file: Thorax, A7", "19 channels: ",
         "headers name 2 in 2 of", "zero bytes for spaces", "interrupted", "gap.edf",
         "F7-T3 (F7 against A2 and T3 against A1)", "lasts 8 s, and a window 10 s",
         "its unit is 'degC'", "the file is empty", "not EDF or BDF", "annotations alone",
-        "per thousand files", "a\\nb.edf",
+        "per thousand files", "a\\nb.edf", "a run would stop: ",
     ):  # fmt: skip
         assert text in out, text
     with (tmp_path / "scan.csv").open(newline="", encoding="utf-8") as file:
@@ -86,8 +86,15 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     """What the look would use is used, and nothing else."""
     hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")])
     rows = pd.read_csv(tmp_path / "scan.csv", keep_default_na=False)
-    run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "max_failed_share=1", "unit=per_row")
-    ended = command(*run)
+    run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "unit=per_row")
+    foretold = command(*run, "max_failed_share=0.5", "plan=true").out
+    assert "a run would stop: 8 of 13 recordings fail, more than the 6 that" in foretold
+    assert "; max_failed_share=0.62 lets it go on" in foretold
+    stopped = command(*run, "max_failed_share=0.5")
+    assert stopped.code == 3
+    assert "add max_failed_share=1: then they are left out" in stopped.err
+    assert command(*run, "max_failed_share=0.62", "plan=true").out.count("would stop") == 0
+    ended = command(*run, "max_failed_share=0.62")
     assert ended.code == 0, ended.err
     used = hms.load(outputs=tmp_path / "outputs").meta["recording"]
     assert set(used) == set(rows["file"][rows["left_out"] == ""])
@@ -119,7 +126,7 @@ def test_names_can_be_given_on_the_command_line(tmp_path, command: Command):
     base = ("data=edf", f"data.root={tmp_path / 'd'}", "stages=[waveforms]")
     ended = command(*base)
     assert ended.code == 3
-    assert "labels that are not known: X1, X 2 ('data.aliases={X1: Fp1}' says what a label means" in ended.err
+    assert "labels that are not known: X1, X 2; 'data.aliases={X1: Fp1}' says what a label means" in ended.err
     assert command(*base, "data.aliases={X1: Fp1, X 2: F3}").code == 0
     cfg = hms.compose(*base, "data.aliases.X1=Fp1")
     assert dict(cfg.at("data.aliases")) == {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6", "X1": "Fp1"}
@@ -196,9 +203,9 @@ def test_a_scan_asks_what_a_run_asks(tmp_path, capsys):
     EdfFile(eeg=tones(60, n=18), labels=EEG_CHANNELS[1:]).write(tmp_path / "no_fp1.edf")
     ears = [f"{n}-{'A1' if n[-1] in '1357' else 'A2'}" for n in EEG_CHANNELS]
     EdfFile(labels=ears).write(tmp_path / "ears.edf")
-    for options, used in (((), 0), (("data.missing=dead",), 2), (("montage=referential",), 0)):
+    for options, used in (((), 1), (("data.missing=dead",), 2), (("montage=referential",), 0)):
         assert hms_main(["scan", str(tmp_path), *options]) == 0
-        assert f"{used} of 2" in capsys.readouterr().out, options
+        assert f"would be used   {used} of 2" in capsys.readouterr().out, options
 
 
 @pytest.mark.slow

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from hms.config.schema import n_workers
@@ -69,9 +71,10 @@ class LokyWorkers:
             try:
                 with interrupts_held():
                     results = _parallel(self.n_workers, Parallel)(calls())
-                for number, result in results:
-                    del pending[number]
-                    yield number, result
+                with _ended_quietly(results):
+                    for number, result in results:
+                        del pending[number]
+                        yield number, result
             except TerminatedWorkerError:
                 lost = tuple(number for number in handed_out if number in pending)
                 for number in lost:
@@ -84,6 +87,17 @@ class LokyWorkers:
 
     def close(self) -> None:
         """Do nothing: joblib keeps its workers for the next pass, and ends them after a while."""
+
+
+@contextmanager
+def _ended_quietly(results: Any) -> Iterator[None]:
+    """End results that nobody waits for any more, as when too many recordings failed; joblib would warn."""
+    try:
+        yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            results.close()
 
 
 def _parallel(jobs: int, parallel: Any) -> Any:

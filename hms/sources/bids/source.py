@@ -32,12 +32,12 @@ from hms.sources.formats import ending_of
 from hms.sources.mne.files import files_of, place_of_files
 from hms.sources.mne.recording import MneRecording, import_mne
 from hms.sources.mne.source import READER as MNE_READER
-from hms.sources.names import listed, text_of_path
+from hms.sources.names import text_of_path
 from hms.sources.patients import Patients
 from hms.sources.recordings import FileRecording, FolderSource
 from hms.sources.units import scale_uv
 from hms.sources.windows import WindowRows
-from hms.terminal import say
+from hms.terminal import listed, say
 
 __all__ = ["Bids", "BidsSource", "open_bids"]
 

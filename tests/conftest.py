@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -50,8 +52,6 @@ def small_set_with_spectrograms(tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture
 def own_set(small_set: Path, tmp_path: Path) -> Path:
     """Return a copy of the small set that a test may change."""
-    import shutil
-
     return Path(shutil.copytree(small_set, tmp_path / "data"))
 
 
@@ -90,6 +90,33 @@ def prepare(outputs: Path) -> Callable[..., Run]:
     def call(root: Path, *overrides: str, n_jobs: int = 1) -> Run:
         base = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", f"n_jobs={n_jobs}")
         return hms.run(hms.compose(*base, *overrides))
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def _shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("shelf")
+
+
+@pytest.fixture
+def ready(outputs: Path, prepare: Callable[..., Run], _shelf: Path) -> Callable[..., Run]:
+    """Return a run of one's own on a set that tests share: computed for the first who asks, then copied.
+
+    For tests of what comes after it, such as damage, other settings or an export.
+    """
+
+    def call(root: Path, *overrides: str) -> Run:
+        assert not outputs.exists(), "a run that is ready is the first of its outputs folder"
+        kept = _shelf / hashlib.sha256(repr((root, overrides)).encode()).hexdigest()
+        if not kept.exists():
+            run = prepare(root, *overrides)
+            shutil.copytree(outputs, kept, symlinks=True)
+            return run
+        shutil.copytree(kept, outputs, symlinks=True)
+        run = hms.load(outputs=outputs)
+        assert run.manifest  # as after `hms.run`, it is known whatever becomes of the file
+        return run
 
     return call
 

@@ -29,9 +29,9 @@ def cli(outputs: Path, capfd: pytest.CaptureFixture[str]) -> Cli:
     return call
 
 
-def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: Cli) -> None:
+def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, ready: Prepare, cli: Cli) -> None:
     assert "no finished run" in cli("ls").out
-    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    first, second = ready(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
     listed = cli("ls")
     assert listed.code == 0
     assert listed.out.index(second.hash) < listed.out.index(first.hash)
@@ -42,9 +42,9 @@ def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, cli: 
 
 
 def test_ls_passes_over_sweeps_that_are_none(
-    small_set: Path, prepare: Prepare, cli: Cli, outputs: Path
+    small_set: Path, ready: Prepare, cli: Cli, outputs: Path
 ) -> None:
-    run = prepare(small_set, "stages=[labels]")
+    run = ready(small_set, "stages=[labels]")
     for name, content in (
         ("a", "[1]"),
         ("b", '{"rows": [{"run": ["x"], "overrides": 1}]}'),
@@ -62,9 +62,9 @@ def test_ls_passes_over_sweeps_that_are_none(
 
 
 def test_ls_lists_what_is_whole_beside_a_run_whose_manifest_is_damaged(
-    small_set: Path, prepare: Prepare, cli: Cli
+    small_set: Path, prepare: Prepare, ready: Prepare, cli: Cli
 ) -> None:
-    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    first, second = ready(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
     manifest = first.path / "manifest.json"
     manifest.write_text(manifest.read_text().replace('"used": 10', '"used": 11'))
     listed = cli("ls")
@@ -93,9 +93,9 @@ def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
 
 @pytest.mark.slow
 def test_verify_tells_whole_damaged_and_repaired_by_its_exit_code(
-    small_set: Path, prepare: Prepare, cli: Cli
+    small_set: Path, ready: Prepare, cli: Cli
 ) -> None:
-    run = prepare(small_set, "stages=[waveforms,labels,splits]")
+    run = ready(small_set, "stages=[waveforms,labels,splits]")
     whole = cli("verify", "latest")
     assert (whole.code, whole.err) == (0, ""), "what a run says when it is made is said again"
     path = (run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve()
@@ -108,9 +108,9 @@ def test_verify_tells_whole_damaged_and_repaired_by_its_exit_code(
 
 
 def test_verify_of_a_run_without_its_manifest_is_exit_code_1(
-    small_set: Path, prepare: Prepare, cli: Cli
+    small_set: Path, ready: Prepare, cli: Cli
 ) -> None:
-    run = prepare(small_set, "stages=[labels]")
+    run = ready(small_set, "stages=[labels]")
     (run.path / "manifest.json").unlink()
     ended = cli("verify", run.path.name)
     assert ended.code == 1
@@ -119,9 +119,9 @@ def test_verify_of_a_run_without_its_manifest_is_exit_code_1(
 
 @pytest.mark.slow
 def test_explain_names_the_setting_that_invalidated_each_stage(
-    small_set: Path, prepare: Prepare, cli: Cli
+    small_set: Path, ready: Prepare, cli: Cli
 ) -> None:
-    prepare(small_set)
+    ready(small_set)
     base = ("data=kaggle", f"data.root={small_set}")
     lines = {
         line.split()[0]: line for line in cli("explain", *base, "cwt.w0=6").out.splitlines() if line.strip()
@@ -137,9 +137,9 @@ def test_explain_names_the_setting_that_invalidated_each_stage(
 
 
 def test_a_plan_says_how_much_is_partly_done_and_computes_nothing(
-    small_set: Path, prepare: Prepare, cli: Cli, outputs: Path
+    small_set: Path, ready: Prepare, cli: Cli, outputs: Path
 ) -> None:
-    run = prepare(small_set, "stages=[waveforms]")
+    run = ready(small_set, "stages=[waveforms]")
     for item in run.meta["item_id"][:4]:
         (run.path / f"wave_hr_out/{item}_hr.npz").resolve().unlink()
     before = sorted(p for p in outputs.rglob("*"))
@@ -150,8 +150,10 @@ def test_a_plan_says_how_much_is_partly_done_and_computes_nothing(
 
 
 @pytest.mark.slow
-def test_diff_compares_settings_stages_and_numbers(small_set: Path, prepare: Prepare, cli: Cli) -> None:
-    a, b = prepare(small_set), prepare(small_set, "weight=log", "cwt.w0=6", "folds.n_splits=3")
+def test_diff_compares_settings_stages_and_numbers(
+    small_set: Path, prepare: Prepare, ready: Prepare, cli: Cli
+) -> None:
+    a, b = ready(small_set), prepare(small_set, "weight=log", "cwt.w0=6", "folds.n_splits=3")
     text = cli("diff", a.hash, b.hash).out
     for part in ("cwt.w0: 5.4414 -> 6", "weight.kind: linear -> log", "folds.n_splits: 5 -> 3"):
         assert part in text
@@ -160,8 +162,8 @@ def test_diff_compares_settings_stages_and_numbers(small_set: Path, prepare: Pre
     assert "labels changed: 0, weights changed: " in text
 
 
-def test_gc_asks_and_rm_forgets(small_set: Path, prepare: Prepare, cli: Cli, outputs: Path) -> None:
-    run = prepare(small_set, "stages=[waveforms]")
+def test_gc_asks_and_rm_forgets(small_set: Path, ready: Prepare, cli: Cli, outputs: Path) -> None:
+    run = ready(small_set, "stages=[waveforms]")
     assert cli("rm", run.hash).code == 0
     assert not run.path.exists()
     shown = cli("gc")
@@ -172,10 +174,10 @@ def test_gc_asks_and_rm_forgets(small_set: Path, prepare: Prepare, cli: Cli, out
 
 
 def test_rm_leaves_what_is_no_run_of_the_outputs(
-    small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path
+    small_set: Path, ready: Prepare, cli: Cli, tmp_path: Path
 ) -> None:
     """A copy's folder holds its only files: forgetting it would lose them."""
-    run = prepare(small_set, "stages=[labels]")
+    run = ready(small_set, "stages=[labels]")
     copy = tmp_path / "copy"
     assert cli("export", run.hash, str(copy)).code == 0
     ended = cli("rm", str(copy))
@@ -187,8 +189,8 @@ def test_rm_leaves_what_is_no_run_of_the_outputs(
     assert cli("rm", str(run.path)).code == 0
 
 
-def test_rm_removes_a_run_whose_manifest_is_damaged(small_set: Path, prepare: Prepare, cli: Cli) -> None:
-    run = prepare(small_set, "stages=[labels]")
+def test_rm_removes_a_run_whose_manifest_is_damaged(small_set: Path, ready: Prepare, cli: Cli) -> None:
+    run = ready(small_set, "stages=[labels]")
     (run.path / "manifest.json").write_text("{}")
     assert cli("rm", run.path.name).code == 0
     assert not run.path.exists()
@@ -196,32 +198,37 @@ def test_rm_removes_a_run_whose_manifest_is_damaged(small_set: Path, prepare: Pr
 
 @pytest.mark.slow
 def test_latest_means_the_outputs_and_not_a_folder_of_that_name_where_it_is_typed(
-    small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path,
+    prepare: Prepare,
+    ready: Prepare,
+    cli: Cli,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, second = prepare(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
+    first, second = ready(small_set, "stages=[labels]"), prepare(small_set, "stages=[labels,splits]")
     assert cli("export", first.hash, str(tmp_path / "here" / "latest")).code == 0
     monkeypatch.chdir(tmp_path / "here")
     assert second.hash in cli("show", "latest").out
 
 
-def test_export_into_the_run_itself_is_refused(small_set: Path, prepare: Prepare, cli: Cli) -> None:
-    run = prepare(small_set, "stages=[labels]")
+def test_export_into_the_run_itself_is_refused(small_set: Path, ready: Prepare, cli: Cli) -> None:
+    run = ready(small_set, "stages=[labels]")
     ended = cli("export", run.hash, str(run.path / "copy"))
     assert ended.code == 2
     assert "in the run itself" in ended.err
     assert cli("verify", run.hash).code == 0
 
 
-def test_verify_takes_no_other_folder_for_a_run(small_set: Path, prepare: Prepare, cli: Cli) -> None:
-    prepare(small_set, "stages=[labels]")
+def test_verify_takes_no_other_folder_for_a_run(small_set: Path, ready: Prepare, cli: Cli) -> None:
+    ready(small_set, "stages=[labels]")
     for name in ("store", ".", "", "store/locks"):
         ended = cli("verify", name)
         assert ended.code == 2, name
         assert ended.err.startswith("hms: no finished run")
 
 
-def test_export_copies_and_checks(small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path) -> None:
-    prepare(small_set, "stages=[labels]")
+def test_export_copies_and_checks(small_set: Path, ready: Prepare, cli: Cli, tmp_path: Path) -> None:
+    ready(small_set, "stages=[labels]")
     assert "checked" in cli("export", "latest", str(tmp_path / "copy")).out
     assert (tmp_path / "copy" / "data_package" / "labels.npz").is_file()
 
@@ -269,8 +276,8 @@ def test_tab_completion_offers_groups_and_options() -> None:
     assert "cwt=morlet" in completed.stdout
 
 
-def test_output_into_a_closed_pipe_is_no_error(small_set: Path, prepare: Prepare, outputs: Path) -> None:
-    prepare(small_set, "stages=[labels]")
+def test_output_into_a_closed_pipe_is_no_error(small_set: Path, ready: Prepare, outputs: Path) -> None:
+    ready(small_set, "stages=[labels]")
     script = f"{sys.executable} -m hms.cli --outputs {outputs} show latest | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert "Traceback" not in done.stderr

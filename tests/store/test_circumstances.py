@@ -223,10 +223,15 @@ def test_a_recording_replaced_between_its_digest_and_its_decoding_never_gets_ano
 
 @pytest.mark.slow
 def test_a_run_that_waited_for_a_clean_up_looks_again(
-    small_set: Path, prepare: Prepare, finished: Run, outputs: Path, monkeypatch: pytest.MonkeyPatch
+    small_set: Path,
+    prepare: Prepare,
+    ready: Prepare,
+    finished: Run,
+    outputs: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The clean-up removes, after the run has planned, what the plan counts on."""
-    prepare(small_set)
+    ready(small_set)
     first = prepare(small_set, "weight=log")
     for run in (first, *hms.results.run.list_runs(outputs)):
         if run.path.exists():
@@ -275,9 +280,9 @@ def everything(outputs: Path) -> dict[str, tuple[int, bytes]]:
 
 
 def test_a_look_for_garbage_changes_nothing_not_even_the_note_of_a_run_that_starts(
-    small_set: Path, prepare: Prepare, outputs: Path
+    small_set: Path, ready: Prepare, outputs: Path
 ) -> None:
-    remove_run(prepare(small_set, "stages=[waveforms]"), outputs)
+    remove_run(ready(small_set, "stages=[waveforms]"), outputs)
     note = outputs / "store" / "running" / "0.json"
     note.write_text('{"folders": ["waveforms-0"]}')
     note.with_suffix(".lock").touch()
@@ -298,9 +303,9 @@ def test_a_look_for_garbage_changes_nothing_not_even_the_note_of_a_run_that_star
 
 @pytest.mark.slow
 def test_plan_true_and_explain_change_nothing_of_moved_outputs(
-    small_set: Path, prepare: Prepare, command: Command, outputs: Path
+    small_set: Path, ready: Prepare, command: Command, outputs: Path
 ) -> None:
-    prepare(small_set)
+    ready(small_set)
     for path in outputs.glob("store/*/*.npz"):
         os.utime(path)
     before = everything(outputs)
@@ -363,9 +368,9 @@ def computed(outputs: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_copy_that_was_changed_is_found_and_made_anew(
-    small_set: Path, prepare: Prepare, finished: Run
+    small_set: Path, prepare: Prepare, ready: Prepare, finished: Run
 ) -> None:
-    run = prepare(small_set, "package.link=copy")
+    run = ready(small_set, "package.link=copy")
     place = next((run.path / "wave_hr_out").iterdir())
     place.write_bytes(place.read_bytes()[::-1])
     assert len(verify(run.path).findings) == 1
@@ -645,9 +650,9 @@ def test_ctrl_c_that_became_another_error_or_was_swallowed_is_130_all_the_same(t
 
 @pytest.mark.slow
 def test_a_name_that_is_a_link_is_not_written_through(
-    small_set: Path, tmp_path: Path, prepare: Prepare
+    small_set: Path, tmp_path: Path, prepare: Prepare, ready: Prepare
 ) -> None:
-    run = prepare(small_set, "stages=[labels]")
+    run = ready(small_set, "stages=[labels]")
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "mine.txt").write_text("x")

@@ -55,8 +55,10 @@ def without_report(counts: dict[str, int]) -> dict[str, int]:
     return {name: n for name, n in counts.items() if not name.startswith("report")}
 
 
-def test_a_second_run_computes_nothing(small_set: Path, prepare: Prepare, outputs: Path) -> None:
-    prepare(small_set)
+def test_a_second_run_computes_nothing(
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path
+) -> None:
+    ready(small_set)
     before = computed(outputs)
     assert prepare(small_set).reused
     assert computed(outputs) == before
@@ -74,18 +76,18 @@ def test_a_second_run_computes_nothing(small_set: Path, prepare: Prepare, output
     ],
 )
 def test_a_changed_table_setting_computes_only_its_tables(
-    small_set: Path, prepare: Prepare, outputs: Path, override: str, expected: dict[str, int]
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path, override: str, expected: dict[str, int]
 ) -> None:
-    prepare(small_set)
+    ready(small_set)
     before = computed(outputs)
     prepare(small_set, override)
     assert without_report(newly(before, computed(outputs))) == expected
 
 
 def test_another_wavelet_leaves_waveforms_labels_and_splits_alone(
-    small_set: Path, prepare: Prepare, outputs: Path
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path
 ) -> None:
-    prepare(small_set)
+    ready(small_set)
     before = computed(outputs)
     prepare(small_set, "cwt=gmw")
     new = newly(before, computed(outputs))
@@ -94,10 +96,10 @@ def test_another_wavelet_leaves_waveforms_labels_and_splits_alone(
 
 
 def test_a_run_that_another_process_finished_meanwhile_is_not_written_anew(
-    small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, prepare: Prepare, ready: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The other process is reading the manifest at that moment: it must not vanish."""
-    first = prepare(small_set)
+    first = ready(small_set)
     before = (first.path / "manifest.json").stat()
     answers = iter([False])
     is_whole = runner.is_whole
@@ -110,8 +112,10 @@ def test_a_run_that_another_process_finished_meanwhile_is_not_written_anew(
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-def test_there_and_back_again_computes_nothing(small_set: Path, prepare: Prepare, outputs: Path) -> None:
-    prepare(small_set)
+def test_there_and_back_again_computes_nothing(
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path
+) -> None:
+    ready(small_set)
     prepare(small_set, "cwt.n_freqs=8")
     before = computed(outputs)
     prepare(small_set)
@@ -194,9 +198,9 @@ def test_touched_and_moved_recordings_are_recognised(
 
 @pytest.mark.parametrize("how", ["move", "copy", "copy_times"])
 def test_a_moved_or_copied_outputs_folder_is_recognised(
-    small_set: Path, prepare: Prepare, outputs: Path, tmp_path: Path, how: str
+    small_set: Path, ready: Prepare, outputs: Path, tmp_path: Path, how: str
 ) -> None:
-    first_hash = prepare(small_set).hash
+    first_hash = ready(small_set).hash
     before = computed(outputs)
     target = tmp_path / "target"
     if how == "move":
@@ -233,10 +237,10 @@ def files_of(run: Run) -> list[Path]:
 
 
 def test_verify_finds_every_single_flipped_bit(
-    tiny_set: Path, prepare: Prepare, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, ready: Prepare, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """One bit of every result at once, of every record of a stage at once, and of the manifest."""
-    run = prepare(tiny_set, "cwt.n_freqs=4", "cwt.hop=40")
+    run = ready(tiny_set, "cwt.n_freqs=4", "cwt.hop=40")
     assert verify(run.path).findings == []
     rng = random.Random(0)
     manifest = run.path / "manifest.json"
@@ -272,8 +276,8 @@ def test_verify_finds_a_flipped_bit_in_a_recording(own_set: Path, prepare: Prepa
     assert "changed" in finding.problem
 
 
-def test_verify_names_a_missing_a_strange_and_an_empty_file(small_set: Path, prepare: Prepare) -> None:
-    run = prepare(small_set)
+def test_verify_names_a_missing_a_strange_and_an_empty_file(small_set: Path, ready: Prepare) -> None:
+    run = ready(small_set)
     names = [run.path / f"spec_hr_out/{item}_hr.npz" for item in run.meta["item_id"]]
     names[0].unlink()
     names[1].resolve().unlink()
@@ -298,9 +302,9 @@ def damage_everything(run: Run) -> int:
 
 
 def test_repair_mends_all_damage_and_computes_no_more_than_needed(
-    small_set: Path, prepare: Prepare, finished: Run, outputs: Path
+    small_set: Path, ready: Prepare, finished: Run, outputs: Path
 ) -> None:
-    run = prepare(small_set)
+    run = ready(small_set)
     item = run.path / f"spec_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz"
     before = computed(outputs)["scalograms"]
     flip(item.resolve(), 4000)
@@ -313,9 +317,9 @@ def test_repair_mends_all_damage_and_computes_no_more_than_needed(
 
 
 def test_repair_asks_before_it_mixes_library_versions(
-    small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, ready: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run = prepare(small_set, "stages=[waveforms]")
+    run = ready(small_set, "stages=[waveforms]")
     flip((run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve(), 4000)
     from hms.engine import verify as module
 
@@ -328,9 +332,9 @@ def test_repair_asks_before_it_mixes_library_versions(
 
 @pytest.mark.parametrize("what", ["rewrite", "truncate", "remove", "relink"])
 def test_a_damaged_file_is_not_served_but_computed_again(
-    small_set: Path, prepare: Prepare, finished: Run, outputs: Path, what: str
+    small_set: Path, prepare: Prepare, ready: Prepare, finished: Run, outputs: Path, what: str
 ) -> None:
-    run = prepare(small_set)
+    run = ready(small_set)
     before = computed(outputs)["scalograms"]
     link = run.path / f"spec_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz"
     stored = link.resolve()
@@ -350,16 +354,20 @@ def test_a_damaged_file_is_not_served_but_computed_again(
     assert computed(outputs)["scalograms"] == before + (what != "relink")
 
 
-def test_damaged_tables_are_computed_again(small_set: Path, prepare: Prepare, finished: Run) -> None:
-    run = prepare(small_set)
+def test_damaged_tables_are_computed_again(
+    small_set: Path, prepare: Prepare, ready: Prepare, finished: Run
+) -> None:
+    run = ready(small_set)
     for name in run.manifest["files"]:
         if not name.endswith("_hr.npz"):
             flip((run.path / name).resolve(), 100, keep_time=False)
     assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
 
 
-def test_a_file_that_merely_exists_is_not_a_result(small_set: Path, prepare: Prepare, outputs: Path) -> None:
-    run = prepare(small_set)
+def test_a_file_that_merely_exists_is_not_a_result(
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path
+) -> None:
+    run = ready(small_set)
     for folder in outputs.glob("store/scalograms-*"):
         (folder / "records.log").unlink()
     (run.path / "manifest.json").unlink()
@@ -423,9 +431,9 @@ def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:
 
 
 def test_gc_removes_what_no_run_points_at_and_nothing_else(
-    small_set: Path, prepare: Prepare, outputs: Path, finished: Run
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path, finished: Run
 ) -> None:
-    kept = prepare(small_set)
+    kept = ready(small_set)
     assert garbage(outputs).size == 0
     other = prepare(small_set, "cwt.n_freqs=8", "weight=log")
     remove_run(other, outputs)
@@ -461,8 +469,8 @@ def test_gc_leaves_a_run_in_progress_alone(
     assert verify(run.path).findings == []
 
 
-def test_an_export_is_whole_and_holds_no_links(small_set: Path, prepare: Prepare, tmp_path: Path) -> None:
-    run = prepare(small_set)
+def test_an_export_is_whole_and_holds_no_links(small_set: Path, ready: Prepare, tmp_path: Path) -> None:
+    run = ready(small_set)
     export_run(run, tmp_path / "export")
     paths = list((tmp_path / "export").rglob("*"))
     assert not any(path.is_symlink() for path in paths)
@@ -475,8 +483,8 @@ def test_an_export_is_whole_and_holds_no_links(small_set: Path, prepare: Prepare
         export_run(exported, tmp_path / "export")
 
 
-def test_an_export_of_a_damaged_run_is_refused(small_set: Path, prepare: Prepare, tmp_path: Path) -> None:
-    run = prepare(small_set, "stages=[waveforms]")
+def test_an_export_of_a_damaged_run_is_refused(small_set: Path, ready: Prepare, tmp_path: Path) -> None:
+    run = ready(small_set, "stages=[waveforms]")
     flip((run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve(), 4000)
     with pytest.raises(ConfigError, match="--repair"):
         export_run(run, tmp_path / "export")

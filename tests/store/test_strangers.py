@@ -211,9 +211,9 @@ def test_a_link_to_elsewhere_is_refused_and_nothing_behind_it_is_read_copied_or_
 @pytest.mark.slow
 @pytest.mark.parametrize("what", ["pipe", "endless", "loop", "nested"])
 def test_a_shard_that_is_none_is_told_and_not_waited_for(
-    small_set: Path, prepare: Prepare, outputs: Path, what: str
+    small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path, what: str
 ) -> None:
-    run = prepare(small_set, "stages=[waveforms,labels]", "package.format=shards")
+    run = ready(small_set, "stages=[waveforms,labels]", "package.format=shards")
     (shard,) = outputs.glob("store/waveforms-*/shard-*.npy")
     content = shard.read_bytes()
     shard.unlink()

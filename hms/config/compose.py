@@ -8,6 +8,7 @@ import pickle
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import lru_cache
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -333,6 +334,13 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
 
 def default_stages() -> list[str]:
     """Return the stages of the configuration when nothing is said of them."""
+    page = conf_dir() / "config.yaml"
+    return list(_stages_in(page, os.stat(page).st_mtime_ns))
+
+
+@lru_cache(maxsize=1)
+def _stages_in(page: Path, mtime_ns: int) -> tuple[str, ...]:
+    """Return the stages that a page names, which takes longer to read than a table to make."""
     from omegaconf import OmegaConf
 
-    return list(OmegaConf.load(conf_dir() / "config.yaml").stages)
+    return tuple(OmegaConf.load(page).stages)

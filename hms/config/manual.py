@@ -223,7 +223,7 @@ def _comments(lines: Sequence[str]) -> dict[str, str]:
 
 def notes_of(group: str, option: str) -> dict[str, str]:
     """Return the comment beside each setting of a shipped option, by its path in the group."""
-    return _Page.read(conf_dir() / group / f"{option}.yaml").comments
+    return _comments((conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines())
 
 
 def _find(folders: Sequence[Path], group: str, name: str) -> _Page:

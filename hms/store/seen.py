@@ -12,7 +12,6 @@ import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
-from importlib import metadata
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
@@ -20,7 +19,7 @@ from typing import Any
 from hms.config.identity import digest_of
 from hms.config.reading import walked
 from hms.errors import StorageError
-from hms.registry import ENTRY_POINTS
+from hms.registry import entry_points
 from hms.store.files import commit_files, digest_bytes
 from hms.store.journal import journal_line, read_journal
 
@@ -112,7 +111,7 @@ def question_of(tree: Mapping[str, Any]) -> str | None:
     None where more than files decides: another run's settings, or code that is not of hms.
     """
     asks_more = tree.get("from_run") or tree.get("plugins") or not isinstance(tree.get("plan"), bool)
-    if asks_more or metadata.entry_points(group=ENTRY_POINTS):
+    if asks_more or entry_points():
         return None
     settings = {name: value for name, value in tree.items() if name != "plan"}
     try:

@@ -65,9 +65,12 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("items", nargs="*", type=int, default=[400, 1600, 17089])
+    parser.add_argument("--recordings", type=int, default=200, help="made up, whose rows are repeated")
     args = parser.parse_args()
     bench = Bench()
-    measured = [bench.measure(bench.segment(eeg, offset_s)) for eeg, offset_s, _ in made_up(200, 1)]
+    measured = [
+        bench.measure(bench.segment(eeg, offset_s)) for eeg, offset_s, _ in made_up(args.recordings, 1)
+    ]
     rows = {name: np.stack([row[name] for row in measured]) for name in measured[0]}
     print(f"| items | {' | '.join(STEPS)} | together, s |\n|---|{'---|' * len(STEPS)}---|")
     for n in args.items:

@@ -42,11 +42,12 @@ def test_middle_and_strong_defects_are_all_found_on_a_few_recordings(tmp_path: P
 
 @pytest.mark.slow
 def test_the_table_step_is_measured_on_a_few_items(tmp_path: Path) -> None:
-    printed = benchmark("tables.py", "30", folder=tmp_path)
+    printed = benchmark("tables.py", "30", "--recordings", "10", folder=tmp_path)
     (row,) = [line for line in printed.splitlines() if line.startswith("| 30 |")]
     assert len(row.split("|")) == 8
 
 
+@pytest.mark.slow
 def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: benchmarks/device.py is NOT run")
     sizes = ("--recordings", "6", "--batch", "3", "--rounds", "1", "--devices", "cpu")
@@ -180,6 +181,7 @@ def test_votes_held_back_and_kept_are_the_panel(module: Any) -> None:
     assert (kept.sum(axis=1) == 3).all()
 
 
+@pytest.mark.slow
 def test_competition_scores_a_network_on_the_patients_set_aside(small_set: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: the network is NOT tested")
     arguments = ("--root", str(small_set), "--work", str(tmp_path), "--only", "defaults")

@@ -172,6 +172,7 @@ def test_half_precision_derivations_are_off_by_what_the_docs_say(with_derivation
 # --- in training ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_gradients_are_those_of_finite_differences() -> None:
     """In float64, of a short window with few frequencies."""
     cfg = hms.compose("cwt.min_hz=6", "cwt.n_freqs=4", "cwt.hop=10", "montage.chains.LL=[Fp1-F7,F7-T3]")
@@ -205,6 +206,7 @@ def test_autocast_around_it_changes_nothing(with_derivations: Run, dtype: torch.
     assert torch.equal(inside, module(derivations, alive))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 def test_compiled_it_gives_the_same_in_one_graph(with_derivations: Run) -> None:
     derivations, alive, _ = batch(with_derivations)

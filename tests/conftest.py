@@ -21,6 +21,9 @@ from hms.sources.synthetic import generate
 
 N_RECORDINGS, N_PATIENTS = 10, 5
 
+os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
+"""n_jobs=-1 means one worker: what needs several asks for them, and other tests have the other cores."""
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 

@@ -73,13 +73,20 @@ def test_a_text_for_a_number_is_that_number() -> None:
     assert flatten(a.cwt, "cwt") == flatten(c.cwt, "cwt")
 
 
-def every_option() -> list[str]:
-    return [f"{g}={o}" for g, options in group_options([conf_dir()]).items() for o in options]
+def every_option() -> list[list[str]]:
+    """Return the first option of every group, the second of every group, and so on; each experiment alone."""
+    groups = {g: [f"{g}={o}" for o in options] for g, options in group_options([conf_dir()]).items()}
+    experiments = [[name] for name in groups.pop("experiment")]
+    together = itertools.zip_longest(*groups.values())
+    return [[name for name in names if name] for names in together] + experiments
 
 
-@pytest.mark.parametrize("override", every_option())
-def test_every_yaml_composes(override: str) -> None:
-    assert hms.compose(override).to_dict()
+@pytest.mark.parametrize("overrides", every_option(), ids=" ".join)
+def test_every_yaml_composes(overrides: list[str]) -> None:
+    tree = hms.compose(*overrides).to_dict()
+    for name in overrides:
+        group, _, option = name.partition("=")
+        assert group == "experiment" or tree[group], option
 
 
 def test_every_yaml_is_headed_by_a_sentence_that_says_when_to_choose_it() -> None:

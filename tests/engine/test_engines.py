@@ -77,7 +77,7 @@ def test_a_worker_killed_at_an_address_costs_nothing(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], nanny: list[str]
 ) -> None:
     env = environment(tmp_path, HMS_TEST_MARKER=str(tmp_path / "marker"))
-    with cluster(*nanny, env=env) as (address, _):
+    with cluster(*nanny, env=env, workers=1 if nanny == ["--nanny"] else 2) as (address, _):
         code, err = finish(
             start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         )
@@ -111,11 +111,11 @@ def has_begun(outputs: Path) -> Callable[[], bool]:
 def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
-    env = environment(tmp_path, HMS_TEST_PAUSE="1")
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
     with cluster("--no-nanny", env=env) as (address, processes):
         run = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         wait_for(has_begun(outputs))
-        time.sleep(2.0)
+        time.sleep(1.0)
         processes[0].kill()
         code, err = finish(run)
     assert code == 4, err
@@ -130,10 +130,10 @@ def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
 def test_ctrl_c_ends_with_130_and_leaves_no_worker(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
-    env = environment(tmp_path, HMS_TEST_PAUSE="1")
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
     process = start(small_set, outputs, "engine=dask", "n_jobs=2", *paced, env=env)
     wait_for(has_begun(outputs))
-    time.sleep(2.0)
+    time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
     code, err = finish(process)
     assert code == 130, err
@@ -154,7 +154,7 @@ def test_a_killed_client_leaves_what_the_same_command_finishes(
     with cluster("--no-nanny", env=env) as (address, _):
         process = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         wait_for(has_begun(outputs))
-        time.sleep(1.5)
+        time.sleep(1.0)
         process.kill()
         process.communicate()
         code, err = finish(

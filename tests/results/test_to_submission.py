@@ -151,17 +151,17 @@ def test_every_row_is_answered(kind, n_rows, damaged, trained, competition, outp
     assert tree_bytes(folder) == before, "the input folder was written to"
 
 
-def test_hundreds_of_rows_with_a_third_unreadable(trained, competition, command, tmp_path, outputs):
+def test_a_hundred_rows_with_a_third_unreadable(trained, competition, command, tmp_path, outputs):
     """The command says nothing of failures but in its table, and ends with 0."""
-    damaged = tuple(range(0, 240, 3)) + tuple(range(1, 240, 12))
-    run, folder = trained("spectrograms"), competition(240, damaged)
+    damaged = tuple(range(0, 100, 3)) + tuple(range(1, 100, 12))
+    run, folder = trained("spectrograms"), competition(100, damaged)
     done = command(*on_test(folder, run, outputs)[:4])
     assert done.code == 0, done.err
     test = hms.load("latest", outputs=outputs)
-    assert len(test.meta) == 240 - len(damaged)
+    assert len(test.meta) == 100 - len(damaged)
     assert test.excluded["eeg_id"].tolist() == [5_000 + number for number in sorted(damaged)]
     written = submit(test, folder, run, tmp_path / "submission.csv")
-    assert len(written) == 240
+    assert len(written) == 100
 
 
 def test_the_spectrogram_of_a_test_row_is_the_whole_file(trained, competition, outputs, fifty_seconds):

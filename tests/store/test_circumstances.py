@@ -462,13 +462,13 @@ def test_journals_that_repeat_themselves_are_written_anew_by_gc(
     own_set: Path, prepare: Prepare, outputs: Path
 ) -> None:
     run = prepare(own_set, "stages=[waveforms]")
-    for touched in [(own_set / "train_eegs").iterdir, lambda: outputs.glob("store/waveforms-*/*.npz")] * 20:
+    for touched in [(own_set / "train_eegs").iterdir, lambda: outputs.glob("store/waveforms-*/*.npz")] * 8:
         for path in touched():
             os.utime(path)
         prepare(own_set, "stages=[waveforms]")
     journals = [*outputs.glob("store/recordings/*.log"), *outputs.glob("store/waveforms-*/records.log")]
     before = [journal.stat().st_size for journal in journals]
-    assert min(before) > 15_000
+    assert min(before) > 6_000
     found = sweep_garbage(outputs)
     after = [journal.stat().st_size for journal in journals]
     assert max(after) < 3000
@@ -547,7 +547,7 @@ def test_a_folder_that_is_gone_under_the_command_is_told(tmp_path: Path, outputs
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("how", "code"), [("", 0), (">&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 4), ("| head -c 1", 0)]
+    ("how", "code"), [(">&-", 0), ("2>&-", 0), ("<&-", 0), ("> /dev/full", 4), ("| head -c 1", 0)]
 )
 def test_streams_that_are_closed_or_full_end_no_run_with_a_traceback(
     small_set: Path, outputs: Path, how: str, code: int
@@ -576,28 +576,29 @@ def script() -> str:
 WORKS = ["data=kaggle", "data.root={root}", "outputs_dir={outputs}", "n_jobs=2"]
 MODULE = "runpy.run_module('hms', run_name='__main__', alter_sys=True)\n"
 PROGRAMS = {
-    "run.py": (Path(RUN).read_text(), WORKS, 25),
-    "hms run": (script(), ["run", *WORKS], 8),
-    "hms ls": (script(), ["--outputs", "{outputs}", "ls"], 5),
-    "python -m hms": (MODULE, ["help", "cwt.hop"], 5),
+    "run.py": (Path(RUN).read_text(), WORKS, 2.5),
+    "hms run": (script(), ["run", *WORKS], 0.8),
+    "hms ls": (script(), ["--outputs", "{outputs}", "ls"], 0.5),
+    "python -m hms": (MODULE, ["help", "cwt.hop"], 0.5),
 }
-"""Program, its arguments, and at how many tenths of a second it is interrupted."""
+"""Program, its arguments, and for how many seconds from its start it is interrupted."""
+
+STEP_S = 0.1 if os.environ.get("HMS_FAULTS") == "all" else 0.35
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PROGRAMS)
-def test_ctrl_c_at_each_tenth_of_a_second_ends_with_130_and_one_line(
-    small_set: Path, tmp_path: Path, name: str
-) -> None:
-    """Sent to the whole group of processes, as a terminal does."""
-    text, typed, steps = PROGRAMS[name]
+def test_ctrl_c_at_any_moment_ends_with_130_and_one_line(small_set: Path, tmp_path: Path, name: str) -> None:
+    """Sent to the whole group of processes, as a terminal does; HMS_FAULTS=all: at each tenth of a second."""
+    text, typed, until_s = PROGRAMS[name]
+    moments = np.arange(0, until_s, STEP_S).tolist()
     program = tmp_path / "program.py"
     program.write_text(f"import runpy, sys; print('begun', file=sys.stderr, flush=True)\n{text}")
     ends = []
-    for number in range(steps):
+    for number, moment_s in enumerate(moments):
         arguments = [word.format(root=small_set, outputs=tmp_path / f"o{number}") for word in typed]
-        ends.append(_interrupted([str(program), *arguments], 0.1 * number))
-    assert sum(code == 130 for code, _ in ends) >= steps // 3
+        ends.append(_interrupted([str(program), *arguments], moment_s))
+    assert sum(code == 130 for code, _ in ends) >= -(-len(moments) // 3)
     for code, err in ends:
         assert code in (0, 130), err
         if code == 130:

@@ -504,7 +504,7 @@ def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, output
 def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, outputs: Path) -> None:
     typed = [
         "experiment=search", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
-        "hydra.sweeper.n_trials=3", "cwt=morlet", "filter=bandpass", *FAST,
+        "hydra.sweeper.n_trials=3", "cwt=morlet", "filter=bandpass", TABLES, *FAST,
     ]  # fmt: skip
     tables = []
     for _ in range(2):
@@ -529,7 +529,7 @@ def test_a_search_of_which_no_member_can_be_composed_says_why(small_set: Path, o
         [
             sys.executable, str(ROOT / "run.py"), "-m", "experiment=search", "data=kaggle",
             f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", "hydra.sweeper.n_trials=2",
-            "cwt.n_freqs=-3",
+            "cwt.n_freqs=-3", TABLES,
         ],
         capture_output=True, text=True, cwd=outputs.parent,
     )  # fmt: skip

@@ -6,6 +6,7 @@ and the tests all go through it.
 
 from __future__ import annotations
 
+import ctypes
 import gc
 import os
 import signal
@@ -39,8 +40,11 @@ SYNCERS = 2
 MOST_UNDER_WAY = 6
 """Batches of files that may wait for the disk; a worker whose disk is slower waits too."""
 
-LARGEST_KEPT_BUFFER = 30 << 20
-"""Just under glibc's limit of 32 MB for what it keeps."""
+LARGEST_KEPT_BUFFER = 32 << 20
+"""Bytes: glibc keeps none that is larger."""
+
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+"""Numbers of glibc's settings, see mallopt(3)."""
 
 # --- one chunk -----------------------------------------------------------------------------------
 
@@ -73,17 +77,11 @@ def _syncers(process: int) -> Executor:
 def _prepare_process() -> None:
     """Prepare a new worker process, once.
 
-    Ctrl-C is the parent's to handle. A large buffer, given back at once, teaches the C
-    library to keep memory of that size instead of returning it to the system after every
-    recording, which makes the CWT a quarter faster. Imported modules are no garbage and
-    are not looked at again; the rest, a thousand small objects per recording, is looked at
-    every ten recordings. And a worker ends soon after its parent is gone, so that a
-    killed parent leaves none behind.
+    Ctrl-C is the parent's to handle. And a worker ends soon after its parent is gone, so
+    that a killed parent leaves none behind.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    np.empty(LARGEST_KEPT_BUFFER, np.uint8)
-    gc.freeze()
-    gc.set_threshold(10_000, 10, 10)
+    keep_memory()
     parent = os.getppid()
 
     def watch() -> None:
@@ -92,6 +90,23 @@ def _prepare_process() -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+@cache
+def keep_memory() -> None:
+    """Let a worker process keep its memory, once.
+
+    The C library keeps large buffers instead of returning them to the system after every
+    recording, which makes the CWT a quarter faster; it is told so here because Dask tells
+    its workers the opposite. Imported modules are no garbage and are not looked at again;
+    the rest, a thousand small objects per recording, is looked at every ten recordings.
+    """
+    library = ctypes.CDLL(None)
+    if hasattr(library, "mallopt"):
+        library.mallopt(_M_MMAP_THRESHOLD, LARGEST_KEPT_BUFFER)
+        library.mallopt(_M_TRIM_THRESHOLD, 2 * LARGEST_KEPT_BUFFER)
+    gc.freeze()
+    gc.set_threshold(10_000, 10, 10)
 
 
 @dataclass(frozen=True, slots=True)

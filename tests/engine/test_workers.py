@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import platform
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -12,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import tree_bytes
+from conftest import ROOT, tree_bytes
 
 import hms.engine.job
 import hms.engine.workers
@@ -131,3 +134,28 @@ def test_what_float32_cannot_hold_leaves_one_item_out_and_warns_of_nothing(
     run = prepare(own_set, STAGES, *overrides)
     assert len(run.meta) == 9
     assert run.excluded["reason"].str.contains("power must be finite").all()
+
+
+FAULTS = """
+import resource
+from threading import Thread
+import numpy as np
+from hms.engine.workers import keep_memory
+keep_memory()
+def work():
+    for _ in range(50):
+        np.ones(1 << 21, np.uint8)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+thread = Thread(target=work)
+thread.start()
+thread.join()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc is told to keep memory")
+def test_a_worker_keeps_large_buffers_even_where_it_was_started_to_give_them_back() -> None:
+    """As Dask's nanny starts it, in a thread: 50 buffers of 512 pages are little more than one."""
+    env = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "65536", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", FAULTS], env=env, capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 5 * 512

@@ -33,7 +33,7 @@ from hms.terminal import interrupts_held
 __all__ = ["Dask", "DaskWorkers", "open_dask"]
 
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
-"""In a worker's environment: else the nanny has memory trimmed, at 1.8 times the processor time."""
+"""In a worker's environment, so that it keeps memory before its first task, see `keep_memory`."""
 
 SAY_EVERY_S = 60.0
 
@@ -111,15 +111,19 @@ def _local_cluster(distributed: Any, count: int) -> Any:
     """Start workers here that other machines cannot reach.
 
     What they inherit is set in this process: ``env`` of the cluster comes after the C library has looked.
+    Nobody asks them for a profile, which is taken a hundred times a second otherwise.
     """
+    import dask
+
     os.environ.update(KEEP_MEMORY)
-    return distributed.LocalCluster(
-        n_workers=count,
-        threads_per_worker=1,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        silence_logs=logging.CRITICAL,
-    )
+    with dask.config.set({"distributed.worker.profile.enabled": False}):
+        return distributed.LocalCluster(
+            n_workers=count,
+            threads_per_worker=1,
+            host="127.0.0.1",
+            dashboard_address="127.0.0.1:0",
+            silence_logs=logging.CRITICAL,
+        )
 
 
 class DaskWorkers:

@@ -13,19 +13,15 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-import numpy as np
-
 from hms.config.reading import is_folder, walked
 from hms.engine.job import ChunkResult, Job, Task
-from hms.engine.workers import process_chunk
+from hms.engine.workers import keep_memory, process_chunk
 from hms.errors import StorageError
 from hms.store.files import digest_bytes
 from hms.store.locks import is_held
 from hms.store.manifests import NUMERIC, versions
 
 __all__ = ["Refused", "Request", "Shared", "Stamp", "check_worker", "run_chunk", "stamp_here"]
-
-LARGEST_KEPT_BUFFER = 30 << 20
 
 
 @dataclass(frozen=True)
@@ -113,16 +109,10 @@ def run_chunk(request: Request) -> ChunkResult | Refused:
     refused = check_worker(request.stamp, request.shared)
     if refused is not None:
         return refused
-    _keep_memory(os.getpid())
+    keep_memory()
     sys.path += [path for path in request.paths if path not in sys.path]
     with threadpool_limits(1):
         return process_chunk(request.job.plugins, request.job, request.tasks)
-
-
-@cache
-def _keep_memory(process: int) -> None:
-    """Teach the C library, once per process, to keep large buffers and not give them back to the system."""
-    np.empty(LARGEST_KEPT_BUFFER, np.uint8)
 
 
 def paths_of(plugins: Sequence[str]) -> tuple[str, ...]:

@@ -33,15 +33,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     if texts[:1] == ["--outputs"] and texts[2:3] == ["run"]:
         parser.error(f"hms run says where by a setting: hms run outputs_dir={texts[1]} ...")
-    given = parser.parse_args(texts)
+    given, unknown = parser.parse_known_args(texts)
+    if unknown:
+        said = f"hms {given.name} takes no {' '.join(unknown)}"
+        parser.exit(2, f"hms: {said}; hms {given.name} --help says what it takes\n")
     return guarded(lambda: int(given.do(given) or 0))
 
 
+RUN_HELP = "a run's hash, the beginning of one, a path, or 'latest'"
 TRUST_HELP = "import code that the run's folder names, and make recordings for it: for runs that you know"
+CONFIG_DIR_HELP = "a folder with options of your own"
 
 
 class _Parser(argparse.ArgumentParser):
-    """Answers a mistyped command by the one that was meant; what was typed never steers a terminal."""
+    """Answers a mistyped command by the one that was meant; what was typed never steers a terminal.
+
+    The parser of one command takes its options anywhere among its words.
+    """
+
+    _is_mixing = False
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Return what was typed, and what of it is not known."""
+        if self._is_mixing or self.get_default("do") is None:
+            return super().parse_known_args(args, namespace)
+        self._is_mixing = True
+        try:
+            return self.parse_known_intermixed_args(args, namespace)
+        finally:
+            self._is_mixing = False
 
     def _print_message(self, message: str, file: Any = None) -> None:
         super()._print_message(printable(message), file)
@@ -65,18 +85,21 @@ def make_parser() -> argparse.ArgumentParser:
     parser = _Parser(
         prog="hms",
         description="Look at, compare, check, mend, export and forget runs.",
-        epilog="RUN is a run's hash, a unique prefix of it, a path, or 'latest'. "
-        "`hms run ...` is the same as `python run.py ...`.",
+        epilog=f"RUN is {RUN_HELP}. hms COMMAND --help says more.",
     )
-    parser.add_argument(
-        "--outputs", default="outputs", type=Path, help="folder of the runs (default: outputs)"
-    )
+    outputs: dict[str, Any] = {
+        "type": Path,
+        "metavar": "DIR",
+        "help": "folder of the runs (default: outputs)",
+    }
+    parser.add_argument("--outputs", default=Path("outputs"), **outputs)
     parser.add_argument("--version", action="version", version=f"hms {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
     def command(name: str, do: object, text: str) -> argparse.ArgumentParser:
         sub = commands.add_parser(name, help=text, description=text)
-        sub.set_defaults(do=do)
+        sub.add_argument("--outputs", default=argparse.SUPPRESS, **outputs)
+        sub.set_defaults(do=do, name=name)
         return sub
 
     def opening(do: object, name: str, text: str) -> argparse.ArgumentParser:
@@ -85,31 +108,44 @@ def make_parser() -> argparse.ArgumentParser:
         return sub
 
     command("ls", _ls, "list the finished runs")
-    opening(_show, "show", "show a run: what is in it and what it was made with").add_argument(
-        "run", metavar="RUN"
-    )
+    shown = opening(_show, "show", "show a run: what is in it, and what it was made with")
+    shown.add_argument("run", metavar="RUN", help=RUN_HELP)
+    shown.add_argument("--all", action="store_true", help="also every setting, stage and version")
     explain = command(
         "explain", _explain, "show what a run would compute, and why; takes overrides as run.py does"
     )
-    explain.add_argument("overrides", nargs="*", metavar="OVERRIDE")
-    explain.add_argument("--config-dir", help="a folder with options of your own")
+    explain.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
+    explain.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR_HELP)
     diff = opening(_diff, "diff", "compare two runs: settings, stages, numbers")
-    diff.add_argument("a", metavar="A")
-    diff.add_argument("b", metavar="B")
-    diff.add_argument("--html", action="store_true", help="write a page with pictures beside the runs")
+    diff.add_argument("a", metavar="A", help=RUN_HELP)
+    diff.add_argument("b", metavar="B", help="the run to compare it with")
+    diff.add_argument(
+        "--html", action="store_true", help="write a page with pictures into the folder of the runs"
+    )
     report = opening(_report, "report", "say where a run's report lies; make it if the run has none")
-    report.add_argument("run", metavar="RUN", nargs="?", default="latest", help="default: latest")
+    report.add_argument(
+        "run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)"
+    )
     report.add_argument("--open", action="store_true", help="also open it in a browser")
     evaluate = opening(
-        _evaluate, "evaluate", "judge predictions by item_id, or two files against each other; writes a page"
+        _evaluate,
+        "evaluate",
+        "score predictions of a run's items, or two files against each other; writes a page",
     )
-    evaluate.add_argument("run", metavar="RUN")
+    evaluate.add_argument("run", metavar="RUN", help=RUN_HELP)
     evaluate.add_argument(
-        "predictions", metavar="PREDICTIONS", help="csv or npz with item_id and class shares"
+        "predictions",
+        metavar="PREDICTIONS",
+        help="csv or npz: item_id, and a column of shares for each class",
     )
-    evaluate.add_argument("other", metavar="OTHER", nargs="?", help="a second file, judged on the same items")
+    evaluate.add_argument("other", metavar="OTHER", nargs="?", help="a second file, scored on the same items")
+    evaluate.add_argument(
+        "--all", action="store_true", help="print every group of items, as the page has them"
+    )
     browse = opening(_browse, "browse", "look at every recording of a run, and judge it, in a browser")
-    browse.add_argument("run", metavar="RUN", nargs="?", default="latest", help="default: latest")
+    browse.add_argument(
+        "run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)"
+    )
     browse.add_argument("--marks", metavar="FILE", help="csv that marks go to; without it nothing is written")
     browse.add_argument("--who", metavar="NAME", help="reader whose marks are set (default: the account)")
     browse.add_argument("--blind", action="store_true", help="hide votes, grades, flags and predictions")
@@ -117,54 +153,73 @@ def make_parser() -> argparse.ArgumentParser:
     browse.add_argument("--item", metavar="ID", help="begin with this item")
     browse.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
     check = opening(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
-    check.add_argument("run", metavar="RUN")
+    check.add_argument("run", metavar="RUN", help=RUN_HELP)
     check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
     check.add_argument("--force", action="store_true", help="repair although library versions changed")
     gc = command("gc", _gc, "show what no run points at; remove it with --yes")
     gc.add_argument("--yes", action="store_true", help="remove it")
-    command("rm", _rm, "forget a run; what it shared stays until gc").add_argument("run", metavar="RUN")
+    forget = command("rm", _rm, "forget a run; what it shares with others stays until gc")
+    forget.add_argument("run", metavar="RUN", help=RUN_HELP)
     export = opening(
         _export,
         "export",
-        "copy a run without links into a folder, or to s3://BUCKET/PREFIX, and check the copy",
+        "copy a run, without links, for upload; the copy is checked",
     )
-    export.add_argument("run", metavar="RUN")
-    export.add_argument("destination", metavar="DEST")
+    export.add_argument("run", metavar="RUN", help=RUN_HELP)
+    export.add_argument("destination", metavar="DEST", help="a new folder, or s3://BUCKET/PREFIX")
     export.add_argument(
         "--to",
         choices=("folder", "huggingface"),
         default="folder",
         help="folder (default): the run without links; huggingface: Parquet with a card",
     )
-    export.add_argument("--licence", help="of the recordings, for the card: cc-by-4.0 and so on")
+    export.add_argument(
+        "--licence", metavar="NAME", help="of the recordings, for the card: cc-by-4.0 and so on"
+    )
     scan = command(
         "scan",
         _scan,
         "say what recordings a folder holds, and what would be left out and why",
     )
-    scan.add_argument("folder", metavar="DIR")
-    scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings to look with, as of run.py")
-    scan.add_argument("--csv", type=Path, metavar="FILE", help="also write one row a recording")
+    scan.add_argument("folder", metavar="DIR", help="a folder, searched with its sub-folders; or one file")
+    scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
+    scan.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file")
     marks = command(
         "marks", _marks, "show how readers agree; make a table of windows with their votes, for a run"
     )
-    marks.add_argument("files", nargs="+", metavar="CSV", type=Path)
+    marks.add_argument("files", nargs="+", metavar="CSV", type=Path, help="marks, as hms browse writes them")
     marks.add_argument("--run", metavar="RUN", help="run whose items were marked")
     marks.add_argument("--votes", metavar="FILE", type=Path, help="write a table of windows with the votes")
     explained = command("help", _help, "say what a group or a setting means, allows and computes again")
-    explained.add_argument("setting", nargs="?", metavar="SETTING", help="cwt, or cwt.hop; none: all groups")
+    explained.add_argument(
+        "words",
+        nargs="*",
+        metavar="SETTING",
+        help="cwt, or cwt.hop; none: all groups. plugins=[MODULE] adds what a plugin has",
+    )
+    explained.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR_HELP)
     explained.add_argument(
         "--schema",
         nargs="?",
         const=Path("-"),
         type=Path,
         metavar="FILE",
-        help="instead print, or write, a JSON schema for editors: of an experiment's YAML; of an option's"
-        " with the name of its group",
+        help="instead write, or print, a JSON schema for editors: of an experiment's YAML, or with the name"
+        " of a group of an option's",
     )
-    completion = command("completion", _completion, "print what a shell reads to complete with the Tab key")
-    completion.add_argument("shell", nargs="?", choices=("bash", "zsh", "fish"), metavar="bash|zsh|fish")
-    completion.add_argument("--line", help="instead print what the end of this line can become")
+    completion = command(
+        "completion", _completion, "print a script that teaches your shell to complete with the Tab key"
+    )
+    completion.add_argument(
+        "shell",
+        nargs="?",
+        choices=("bash", "zsh", "fish"),
+        metavar="SHELL",
+        help="bash, zsh or fish; docs/help.md says where it goes",
+    )
+    completion.add_argument(
+        "--line", help="instead print what the end of a line can become; the script asks this"
+    )
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -207,17 +262,33 @@ def _without_places(command: str) -> str:
 
 
 def _show(given: argparse.Namespace) -> None:
+    from hms.config.compose import default_stages
+    from hms.engine.frozen import stages_of
+    from hms.report.reproduce import data_overrides, overrides_of
     from hms.results.run import find_run
-    from hms.terminal import columns
+    from hms.store.places import Outputs
+    from hms.sweep.listing import members_of_sweeps
+    from hms.terminal import columns, local_time
 
     run = find_run(given.run, given.outputs, trust=given.trust)
     m = run.manifest
-    show(f"run {m['run']}, finished {m['finished']}, by: {m['command']}")
-    show(columns([(f"  {name}", value) for name, value in run.overview()]))
+    show(f"run {m['run']}, finished {local_time(m['finished'])}, by: {m['command']}")
+    of_sweep = members_of_sweeps(Outputs(run.path.parent)).get(m["run"])
+    chosen = [text for text in data_overrides(m["execution"]["data"]) if '="$' not in text]
+    different = " ".join(overrides_of(m["config"], default_stages(), chosen))
+    computed = [name for name, stage in m["stages"].items() if stage["computed"]]
+    facts = [("member of", f"sweep {of_sweep}")] if of_sweep else []
+    facts += [*run.overview(), ("settings", f"the defaults, but for: {different}")]
+    facts += [("made", ", ".join(stages_of(run)))]
+    facts += [("computed", f"{len(computed)} of its {len(m['stages'])} stages; the others were there")]
+    show(columns([(f"  {name}", value) for name, value in facts]))
+    if not given.all:
+        show("hms show RUN --all shows every setting, stage and version")
+        return
     show("\nstages")
-    rows = [("  name", "key", "computed", "seconds")]
+    rows = [("  name", "key", "computed", "time taken")]
     rows += [
-        (f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f}") for n, s in m["stages"].items()
+        (f"  {n}", s["folder"], str(s["computed"]), f"{s['seconds']:.2f} s") for n, s in m["stages"].items()
     ]
     show(columns(rows))
     show("\nconfig.yaml\n" + "".join(f"  {line}\n" for line in run.text("config.yaml").splitlines()))
@@ -267,7 +338,7 @@ def _evaluate(given: argparse.Namespace) -> None:
     from hms.results.run import find_run
 
     found = judge(find_run(given.run, given.outputs, trust=given.trust), given.predictions, given.other)
-    show(found)
+    show(found.text(all_groups=given.all))
     show(found.write(given.outputs))
 
 
@@ -314,18 +385,14 @@ def _verify(given: argparse.Namespace) -> int:
         show("  all whole")
         return 0
     if not given.repair:
-        show(f"  {_problems(report.findings)}; {report.remedy.format(run=given.run)}")
+        show(f"  {counted(len(report.findings), 'problem')}; {report.remedy.format(run=given.run)}")
         return 1
     path = repair(path, report, force=given.force, trust=given.trust).path
     left = verify(path, trust=given.trust).findings
     for finding in left:
         show(f"  still: {finding.path}: {finding.problem}")
-    show(f"  repaired {_problems(report.findings)}" if not left else "  not repaired")
+    show(f"  repaired {counted(len(report.findings), 'problem')}" if not left else "  not repaired")
     return 1 if left else 0
-
-
-def _problems(findings: Sequence[object]) -> str:
-    return f"{len(findings)} problem{'' if len(findings) == 1 else 's'}"
 
 
 def _gc(given: argparse.Namespace) -> None:
@@ -423,11 +490,15 @@ def _marks(given: argparse.Namespace) -> None:
 
 def _help(given: argparse.Namespace) -> None:
     from hms.config.help import index, page_of_group, page_of_setting
-    from hms.config.manual import read_manual
+    from hms.config.manual import SAYS_WHAT_THERE_IS, manual_of
+    from hms.errors import ConfigError
     from hms.pipeline.stage import stages_of_setting
 
-    manual = read_manual()
-    name = None if given.setting is None else given.setting.partition("=")[0]
+    names = [word for word in given.words if not word.startswith(SAYS_WHAT_THERE_IS)]
+    if len(names) > 1:
+        raise ConfigError(f"one setting at a time, not {' and '.join(names)}")
+    manual = manual_of(given.words, given.config_dir)
+    name = names[0].partition("=")[0] if names else None
     if name is not None:
         manual.check(name)
     if given.schema is not None:

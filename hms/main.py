@@ -160,12 +160,11 @@ def _carry_out(texts: Sequence[str]) -> int:
 
 def _contents(texts: Sequence[str]) -> int:
     """Print the table of contents: groups and options, those of a folder that the command names too."""
-    from hms.config.compose import config_folders
     from hms.config.help import contents
-    from hms.config.manual import read_manual
+    from hms.config.manual import manual_of
 
     flags, overrides = _split([text for text in texts if text not in ("--help", "-h")])
-    print(contents(read_manual(config_folders(overrides, (flags or {}).get("config_dir")))))
+    print(contents(manual_of(overrides, (flags or {}).get("config_dir"))))
     return DONE
 
 

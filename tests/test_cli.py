@@ -35,7 +35,9 @@ def test_ls_and_show_tell_what_there_is(small_set: Path, prepare: Prepare, ready
     listed = cli("ls")
     assert listed.code == 0
     assert listed.out.index(second.hash) < listed.out.index(first.hash)
-    shown = cli("show", first.hash[:5]).out
+    short, shown = (cli("show", first.hash[:5], *more).out for more in ((), ("--all",)))
+    assert "the defaults, but for: data=kaggle\n" in short
+    assert len(short.splitlines()) < 16
     for text in (first.hash, "items used", "weight:", "kind: linear", "numpy", "labels-"):
         assert text in shown
     assert second.hash in cli("show", "latest").out
@@ -76,6 +78,25 @@ def test_ls_lists_what_is_whole_beside_a_run_whose_manifest_is_damaged(
     assert "1 problem; run it again with the same command" in checked.out
     assert not prepare(small_set, "stages=[labels]").reused
     assert cli("verify", first.hash).code == 0
+
+
+def test_options_stand_anywhere_among_the_words_of_a_command(
+    small_set: Path, prepare: Prepare, cli: Cli, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    run = prepare(small_set, "stages=[labels]")
+    (tmp_path / "weight").mkdir()
+    (tmp_path / "weight" / "own.yaml").write_text("kind: log\nreference_count: 10\ncap: 1.5\n")
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]")
+    told = cli("explain", *base, "--config-dir", str(tmp_path), "weight=own")
+    assert (told.code, "weight.kind: linear -> log" in told.out) == (0, True)
+    assert main(["ls", "--outputs", str(run.path.parent)]) == 0
+    assert run.hash in capfd.readouterr().out
+
+
+def test_a_word_too_many_is_told_with_its_command(cli: Cli) -> None:
+    with pytest.raises(SystemExit) as ended:
+        cli("show", "a", "b")
+    assert ended.value.code == 2
 
 
 def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:

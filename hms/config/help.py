@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import textwrap
 from collections.abc import Sequence
 
@@ -56,7 +57,10 @@ def index(manual: Manual) -> str:
         rows.append(
             (f"  {name}", shown_default(one) if one else "", one.meaning if one else f"section: {inside}")
         )
-    more = "hms help GROUP, hms help GROUP.SETTING say more; hms help --schema FILE writes a JSON schema"
+    more = (
+        "hms help GROUP, hms help GROUP.SETTING say more; plugins=[MODULE] and --config-dir DIR add your\n"
+        "own options; hms help --schema FILE writes a JSON schema"
+    )
     return f"{columns(_narrow(rows))}\n\n{more}"
 
 
@@ -97,7 +101,9 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
 
 
 def _of_option(option: Option) -> str:
-    return _filled(f"  {option.name:<18} {option.meaning}", indent=21)
+    lacks = option.kind and option.params is None and option.kind != EXPERIMENT
+    note = f" (of a plugin: plugins=[MODULE] tells what its kind '{option.kind}' has)" if lacks else ""
+    return _filled(f"  {option.name:<18} {option.meaning}{note}", indent=21)
 
 
 def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: Sequence[Option]) -> str:
@@ -128,7 +134,9 @@ def shown_default(setting: Setting) -> str:
 
 
 def _text(value: object) -> str:
-    """Return a value as it is typed."""
+    """Return a value as it is typed; one that follows another setting, as that."""
+    if isinstance(value, str) and (other := re.fullmatch(r"\$\{(.*)\}", value)):
+        return f"as {other[1]}"
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 

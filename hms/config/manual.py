@@ -14,12 +14,24 @@ from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from hms.config.compose import conf_dir, group_options
+from hms.config.compose import SEARCH_PATH, conf_dir, config_folders, group_options
+from hms.config.convert import convert
+from hms.config.overrides import parse_overrides
 from hms.config.schema import Config
 from hms.errors import ConfigError
-from hms.registry import Group, Limits, Params, did_you_mean, discover, kinds, lookup
+from hms.registry import Group, Limits, Params, did_you_mean, discover, import_plugins, kinds, lookup
 
-__all__ = ["EXPERIMENT", "Manual", "Option", "Setting", "Shape", "notes_of", "read_manual", "shape_of"]
+__all__ = [
+    "EXPERIMENT",
+    "Manual",
+    "Option",
+    "Setting",
+    "Shape",
+    "manual_of",
+    "notes_of",
+    "read_manual",
+    "shape_of",
+]
 
 EXPERIMENT = "experiment"
 """The one group whose options are lists of differences, and no section of their own."""
@@ -53,7 +65,8 @@ class Shape:
             text = "one of " + ", ".join(self.choices)
         elif self.items is not None:
             what = "list of" if self.kind is tuple else "mapping of names to"
-            text = f"{what} {self.items}" if self.length is None else f"{what} {self.length}: {self.items}"
+            each = str(self.items).replace(", or null", " or null")
+            text = f"{what} {each}" if self.length is None else f"{what} {self.length}: {each}"
         else:
             text = ", ".join([words.get(self.kind, "section"), *map(str, self.limits)])
         return f"{text}, or null" if self.nullable else text
@@ -155,6 +168,25 @@ class Manual:
         """Return the names at the top level that are no groups: single settings and sections."""
         heads = dict.fromkeys(name.partition(".")[0] for name in self.settings)
         return [head for head in heads if head not in self.groups]
+
+
+SAYS_WHAT_THERE_IS = ("plugins=", f"{SEARCH_PATH}=")
+"""Overrides that add to what there is to choose from."""
+
+
+def manual_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> Manual:
+    """Return the manual with what the plugins and folders that a command names add to it.
+
+    Raises
+    ------
+    ConfigError
+        If a plugin cannot be imported, or a folder does not exist.
+    """
+    told = [text for text in overrides if text.lstrip("+").startswith(SAYS_WHAT_THERE_IS)]
+    for override in parse_overrides(told):
+        if override.key_or_group == "plugins":
+            import_plugins(convert(override.value(), tuple[str, ...], "plugins"))
+    return read_manual(config_folders(told, config_dir))
 
 
 def read_manual(folders: Sequence[Path] = ()) -> Manual:
@@ -288,10 +320,11 @@ def _setting(
     for text in (own, said):
         match = _LEADING_UNIT.match(text)
         unit = unit or (match[1] if match else "")
+    own, said = (text.removeprefix(f"{unit}; ") for text in (own, said))
     if shape.kind not in (int, float):
         unit = ""
     value = {option: given for option, given in defaults.items() if given is not _ABSENT}
-    return Setting(path, own or said, said if said not in own else "", unit, shape, value)
+    return Setting(path, own or said, said if own and said not in own else "", unit, shape, value)
 
 
 def _plain(text: str) -> str:

@@ -30,7 +30,8 @@ def refuse_flag(text: str) -> None:
     name, sign, value = text.partition("=")
     if name in _FLAGS:
         return
-    bare = name.lstrip("-")
+    bare = name.lstrip("-").replace("-", "_")
+    bare = "outputs_dir" if bare == "outputs" else bare
     if sign:
         raise ConfigError(f"'{text}': settings are written without dashes: {bare}={value}")
     raise ConfigError(

@@ -18,7 +18,7 @@ from hms.errors import ConfigError
 from hms.pipeline.selection import asked_names, implied_stages
 from hms.store.package import Package, find_package
 
-__all__ = ["check_frozen", "compose", "with_frozen_settings"]
+__all__ = ["check_frozen", "compose", "stages_of", "with_frozen_settings"]
 
 OWN_SECTIONS = ("baseline",)
 """Sections of a run that say nothing of how a recording is prepared."""
@@ -77,7 +77,7 @@ def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
         _set(tree, key, plain(value))
     tree["plugins"] = list(dict.fromkeys([*of_run["plugins"], *cfg.plugins]))
     if "stages" not in typed:
-        tree["stages"] = _stages_of(run)
+        tree["stages"] = stages_of(run)
     return build_config(tree)
 
 
@@ -126,7 +126,7 @@ def _data_settings(run: Package) -> dict[str, Any]:
     return settings
 
 
-def _stages_of(run: Package) -> list[str]:
+def stages_of(run: Package) -> list[str]:
     """Return the stages of a run that ``stages=[...]`` takes, what other settings imply left out."""
     made, implied = run.manifest["stages"], implied_stages(run.config)
     return [name for name in asked_names(made) if name not in implied]

@@ -254,10 +254,16 @@ def _count(votes: float) -> str:
     return f"{round(votes)}" if abs(votes - round(votes)) < 0.01 else f"{votes:.2f}"
 
 
-def plain_table(groups: Sequence[_Groups], items: Judged) -> list[tuple[Any, ...]]:
+def plain_table(
+    groups: Sequence[_Groups], items: Judged, kinds: Sequence[str] | None = None
+) -> list[tuple[Any, ...]]:
     """Return rows of text: group, number of items, and the figures of each prediction.
 
     A figure without an interval is of too few patients for one that holds.
+
+    Parameters
+    ----------
+    kinds : of groups that are wanted; None: all
     """
     return [
         (
@@ -266,6 +272,7 @@ def plain_table(groups: Sequence[_Groups], items: Judged) -> list[tuple[Any, ...
             *(_figure(each[kind][name]) for each in groups),
         )
         for kind, name in _order(groups[0])
+        if kinds is None or kind in kinds
     ]
 
 

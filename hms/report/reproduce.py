@@ -12,7 +12,7 @@ from typing import Any
 
 from hms.config.compose import conf_dir, group_options
 
-__all__ = ["command_of", "data_overrides", "yaml_text"]
+__all__ = ["command_of", "data_overrides", "overrides_of", "yaml_text"]
 
 
 PLACES = {
@@ -26,7 +26,12 @@ PLACES = {
 
 
 def command_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[str]) -> str:
-    """Return ``python run.py`` with the overrides that give this configuration.
+    """Return ``python run.py`` with the overrides that give this configuration, see `overrides_of`."""
+    return " ".join(["python run.py", *overrides_of(config, stages, data)])
+
+
+def overrides_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[str]) -> list[str]:
+    """Return the overrides that give this configuration: what differs from the defaults.
 
     A section that no option of the package comes near (a plugin's) is written value by value.
 
@@ -52,7 +57,7 @@ def command_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[
             overrides.append(_override(section, values))
     if list(stages) != list(main["stages"]):
         overrides.append(_override("stages", list(stages)))
-    return " ".join(["python run.py", *overrides])
+    return overrides
 
 
 def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:

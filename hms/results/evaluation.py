@@ -22,6 +22,7 @@ from hms.signal.filters import described
 from hms.store.files import commit_files
 from hms.terminal import columns
 from hms.training.evaluation import Judged, Scores, compare, plain_groups, score
+from hms.training.metric import row_divergence
 from hms.training.predictions import Predictions, read_predictions
 from hms.training.selection import folds_of
 
@@ -29,6 +30,11 @@ if TYPE_CHECKING:
     from hms.store.package import Package
 
 __all__ = ["Judgement", "judge"]
+
+SHOWN = ("all", "stratum", "class")
+"""Kinds of groups that a short text shows."""
+
+BASELINE = "baseline/oof.npz"
 
 
 @dataclass(frozen=True)
@@ -59,6 +65,23 @@ class Judgement:
         """First minus second divergence by group, item by item; None with one file."""
         return compare(self.items, *self.shares) if len(self.shares) == 2 else None
 
+    @cached_property
+    def yardsticks(self) -> dict[str, float]:
+        """Divergence of what anybody can predict of these items: their mean label; and of the baseline."""
+        target = self.items.target
+        even = np.broadcast_to(target.mean(axis=0), target.shape)
+        found = {"the mean label of these items": float(row_divergence(target, even).mean())}
+        if BASELINE in self.run.manifest["files"]:
+            arrays = self.run.arrays(BASELINE)
+            row = {
+                str(item): n for n, item in enumerate(arrays["item_id"].tolist()) if arrays["fold"][n] >= 0
+            }
+            rows = [row[item] for item in self.items.item_id.tolist() if item in row]
+            if len(rows) == len(self.items):
+                own = row_divergence(target, arrays["prediction"][rows])
+                found["the run's baseline, out of fold"] = float(own.mean())
+        return found
+
     def to_dict(self) -> dict[str, Any]:
         """Return all figures as JSON takes them."""
         return {
@@ -68,6 +91,7 @@ class Judgement:
             "n_items": len(self.items),
             "n_patients": len(set(self.items.patient_id.tolist())),
             "n_without_prediction": self.n_unpredicted,
+            "yardsticks": self.yardsticks,
             "scores": [self._scores(found) for found in self.scores],
             "difference": None if self.difference is None else plain_groups(self.difference),
         }
@@ -113,14 +137,24 @@ class Judgement:
         return folder / f"{name}.html"
 
     def __str__(self) -> str:
+        return self.text(all_groups=False)
+
+    def text(self, *, all_groups: bool) -> str:
+        """Return the divergence by votes and class, or by every group, beside what is easily had."""
         groups = [found.groups for found in self.scores] + ([self.difference] if self.difference else [])
         heads = [*self.files, *(["difference"] if self.difference else [])]
-        rows = [("items", "n", *heads), *plain_table(groups, self.items)]
+        rows = [("items", "n", *heads), *plain_table(groups, self.items, None if all_groups else SHOWN)]
         errors = [each["expected_calibration_error"] for each in self.to_dict()["scores"]]
         said = ", ".join(f"{error:.3f}" for error in errors)
-        missing = f"; {self.n_unpredicted} items of the run have no prediction" if self.n_unpredicted else ""
-        note = f"no interval stands where fewer than {HOLDS_FROM} patients' worth of items would carry it"
-        return f"{columns(rows)}\n{note}\nexpected calibration error, mean of the classes: {said}{missing}"
+        lines = ["KL divergence of predictions from votes, mean of the items: lower is better, 0 is perfect"]
+        lines += [columns(rows)]
+        lines += ["for comparison: " + "; ".join(f"{v:.3f} by {name}" for name, v in self.yardsticks.items())]
+        holds = [each.holds for each in groups[0]["all"].values()]
+        lines += [] if all(holds) else [f"(no interval: fewer than {HOLDS_FROM} patients' worth of items)"]
+        lines += [f"expected calibration error, mean of the classes, 0 is perfect: {said}"]
+        lines += [f"{self.n_unpredicted} items of the run have no prediction"] if self.n_unpredicted else []
+        lines += [] if all_groups else ["--all prints folds, grades and flags too, as the page does"]
+        return "\n".join(lines)
 
 
 def judge(run: Package, predictions: str | Path, other: str | Path | None = None) -> Judgement:

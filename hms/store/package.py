@@ -28,7 +28,7 @@ from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
 from hms.store.places import Outputs, latest_run
 from hms.store.shards import INDEX, Place
-from hms.terminal import shortened
+from hms.terminal import counted, listed, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -104,7 +104,7 @@ def _leaks(summary: Mapping[str, Any]) -> list[str]:
     return [f"leakage: {pairs} pairs of copies and {patients} patients stand on both sides of a fold"]
 
 
-SHOWN_REASONS = 6
+SHOWN_ITEMS, SHOWN_REASONS = 3, 6
 """Reasons for which items were left out that the end of a run names, the most frequent first."""
 
 
@@ -400,7 +400,9 @@ class Package:
         reasons = self._left_out()
         facts += [("left out", text) for text in reasons[:SHOWN_REASONS]]
         if more := reasons[SHOWN_REASONS:]:
-            facts.append(("left out", f"for {len(more)} more reasons, see data_package/meta_excluded.csv"))
+            facts.append(("left out", f"for {counted(len(more), 'more reason')}"))
+        if reasons:
+            facts.append(("", f"{self.path / 'data_package' / 'meta_excluded.csv'} lists all"))
         facts += [("mended", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
@@ -416,7 +418,7 @@ class Package:
             facts.append(("folds", f"{len(self.splits)}; validation sets of {sizes} items"))
         facts += [("quality", line) for line in self._said_of_quality()]
         if not self.reused:
-            facts.append(("seconds", f"{self.manifest['seconds']:.1f}"))
+            facts.append(("time taken", f"{self.manifest['seconds']:.1f} s"))
         facts.append(
             ("space", f"{sum(size for size, _ in files.values()) / 1e6:,.1f} MB, {len(files)} files")
         )
@@ -426,15 +428,17 @@ class Package:
         return facts
 
     def _left_out(self) -> list[str]:
-        """Return why items were left out, with how many of them and, if that is fewer, of recordings."""
-        recordings: dict[str, set[str]] = {}
+        """Return why items were left out, how many of how many recordings, and the first of them."""
+        entries: dict[str, list[Any]] = {}
         for entry in self.manifest["excluded"]:
-            recordings.setdefault(entry["reason"], set()).add(str(entry.get("eeg_id")))
+            entries.setdefault(entry["reason"], []).append(entry)
         texts = []
         for reason, count in self.exclusions().items():
-            n = len(recordings[reason])
-            of = f" items of {n} recording{'s' * (n > 1)}" if n < count else ""
-            texts.append(f"{count}{of}: {shortened(reason)}")
+            n = len({str(entry.get("eeg_id")) for entry in entries[reason]})
+            of = f" of {counted(n, 'recording')}" if n < count else ""
+            first = listed((str(entry.get("item_id")) for entry in entries[reason]), SHOWN_ITEMS)
+            said = shortened(reason)
+            texts.append(f"{first}: {said}" if count == 1 else f"{count} items{of}: {said} ({first})")
         return texts
 
     def _mended(self) -> list[str]:

@@ -15,6 +15,7 @@ from conftest import ROOT
 from omegaconf import OmegaConf
 
 import hms
+from hms import registry
 from hms.cli import main
 from hms.config.completion import SCRIPTS, complete, words_of
 from hms.config.compose import conf_dir, group_options
@@ -183,6 +184,36 @@ def test_the_contents_name_options_of_a_folder_of_ones_own(tmp_path: Path, capsy
     (tmp_path / "montage" / "midline.yaml").write_text("# Choose it for the midline.\nkind: bipolar\n")
     assert main(["run", "--help", "--config-dir", str(tmp_path)]) == 0
     assert "midline" in capsys.readouterr().out
+
+
+def test_help_knows_the_options_of_a_plugin_and_of_a_folder(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weight").mkdir()
+    (tmp_path / "weight" / "told.yaml").write_text(
+        "# Choose it to test.\nkind: told\nstep: 4 # votes in a step\n"
+    )
+    (tmp_path / "told_plugin.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from hms.registry import Params, PositiveFloat, register\n"
+        "@dataclass(frozen=True)\n"
+        "class Told(Params):\n"
+        "    step: PositiveFloat\n"
+        "register('weight', 'told', Told)(lambda vote_sum, params: vote_sum)\n"
+    )
+    folder = ["--config-dir", str(tmp_path)]
+    assert main(["help", "weight", *folder]) == 0
+    assert "plugins=[MODULE]" in capsys.readouterr().out
+    try:
+        assert main(["help", *folder, "weight.step", "plugins=[told_plugin]"]) == 0
+        told = capsys.readouterr().out
+        assert "weight.step: votes in a step" in told
+        assert "default  4 (weight=told)" in told
+    finally:
+        registry._entries["weight"].pop("told", None)
+        sys.modules.pop("told_plugin", None)
+    assert main(["help", "cwt", "weight"]) == 2
 
 
 def test_a_registered_function_of_ones_own_is_in_the_manual_as_soon_as_a_yaml_chooses_it(

@@ -111,7 +111,13 @@ def test_two_files_stand_side_by_side_with_their_paired_difference(
     assert values[0] < values[1]
     assert evaluate(judged_run, good, even) == 0
     out = capsys.readouterr().out
-    assert out.splitlines()[0].split() == ["items", "n", "good.csv", "even.csv", "difference"]
+    assert "lower is better" in out.splitlines()[0]
+    assert out.splitlines()[1].split() == ["items", "n", "good.csv", "even.csv", "difference"]
+    even_ones = kl_divergence(y[:7], np.broadcast_to(y[:7].mean(axis=0), (7, 6)))
+    assert f"for comparison: {even_ones:.3f} by the mean label of these items; " in out
+    assert " by the run's baseline, out of fold" in out
+    assert "fold 0" not in out
+    assert re.search(r"^fold 0 +\d", found.text(all_groups=True), re.MULTILINE)
     assert "3 items of the run have no prediction" in out
     page = Path(out.splitlines()[-1]).read_text()
     assert "Difference a − b, item by item" in page

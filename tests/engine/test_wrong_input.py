@@ -251,6 +251,7 @@ def twice(path: Path) -> None:
     pq.write_table(pa.Table.from_arrays(table.columns * 2, names=table.column_names * 2), path)
 
 
+SIGNALS = "stages=[scalograms,waveforms,labels]"
 BAD_RECORDINGS = [
     (Path.unlink, "missing"),
     (truncate, "truncated or not parquet"),
@@ -274,7 +275,8 @@ def test_a_bad_recording_is_left_out_with_the_reason_and_the_others_are_there(
     spoil, text = BAD_RECORDINGS[case]
     path = recording(own_set)
     spoil(path)  # type: ignore[operator]
-    ended = command("data=kaggle", f"data.root={own_set}")
+    whole = () if case == 0 else (SIGNALS,)  # the first with everything that comes after
+    ended = command("data=kaggle", f"data.root={own_set}", *whole)
     assert ended.code == 0, ended.err
     assert "Traceback" not in ended.err
     run = hms.load(outputs=outputs)
@@ -289,13 +291,12 @@ def test_a_bad_recording_is_left_out_with_the_reason_and_the_others_are_there(
 def test_a_recording_one_sample_short_of_its_window_is_left_out_and_an_exact_one_is_used(
     own_set: Path, command: Command, outputs: Path
 ) -> None:
-    items = hms.run(
-        hms.compose("data=kaggle", f"data.root={own_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    ).meta
+    base = ("data=kaggle", f"data.root={own_set}", SIGNALS)
+    items = hms.run(hms.compose(*base, f"outputs_dir={outputs}", "n_jobs=1")).meta
     ends = ((items["window_start_s"] + 10) * 200).astype(int).tolist()
     rewrite(recording(own_set, 0), lambda f: f.head(ends[0]))
     rewrite(recording(own_set, 1), lambda f: f.head(ends[1] - 1))
-    assert command("data=kaggle", f"data.root={own_set}").code == 0
+    assert command(*base).code == 0
     run = hms.load(outputs=outputs)
     assert run.excluded["item_id"].tolist() == [recording(own_set, 1).stem]
 
@@ -323,7 +324,7 @@ def test_nan_and_inf_samples_are_filled_and_counted(own_set: Path, command: Comm
 def test_a_dead_channel_leaves_the_mean_of_its_chain(own_set: Path, command: Command, outputs: Path) -> None:
     path = recording(own_set)
     rewrite(path, lambda f: f.assign(F7=np.float32(12)))
-    assert command("data=kaggle", f"data.root={own_set}").code == 0
+    assert command("data=kaggle", f"data.root={own_set}", SIGNALS).code == 0
     run = hms.load(outputs=outputs)
     derived = run.evaluate(path.stem, "derivations")
     assert derived.alive.tolist()[:4] == [False, False, True, True]
@@ -384,7 +385,7 @@ def test_too_many_failures_end_with_code_3_and_no_finished_run(
     assert not list(outputs.glob("*/manifest.json"))
     (table,) = outputs.glob("*/data_package/meta_excluded.csv")
     assert len(pd.read_csv(table)) == 4
-    assert command("data=kaggle", f"data.root={own_set}", "max_failed_share=0.5").code == 0
+    assert command("data=kaggle", f"data.root={own_set}", SIGNALS, "max_failed_share=0.5").code == 0
     assert len(hms.load(outputs=outputs).meta) == 6
 
 
@@ -394,10 +395,10 @@ def test_a_recording_that_comes_back_is_used_by_the_next_run(
 ) -> None:
     path = recording(own_set)
     aside = path.rename(own_set / "aside.parquet")
-    assert command("data=kaggle", f"data.root={own_set}").code == 0
+    assert command("data=kaggle", f"data.root={own_set}", SIGNALS).code == 0
     assert len(hms.load(outputs=outputs).meta) == 9
     aside.rename(path)
-    assert command("data=kaggle", f"data.root={own_set}").code == 0
+    assert command("data=kaggle", f"data.root={own_set}", SIGNALS).code == 0
     assert len(hms.load(outputs=outputs).meta) == 10
 
 

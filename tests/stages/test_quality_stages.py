@@ -26,13 +26,32 @@ pytestmark = pytest.mark.slow
 
 Prepare = Callable[..., Run]
 
+SMALL = (
+    "stages=[scalograms,waveforms,quality,labels,splits,summary]",
+    "cwt.n_freqs=4",
+    "cwt.hop=100",
+)
+
+WITH_REPORT = "stages=[scalograms,waveforms,quality,labels,splits,summary,report]"
+
+
+@pytest.fixture
+def prepare(prepare: Prepare) -> Prepare:
+    """Prepare small scalograms and no report, unless asked otherwise."""
+
+    def call(root: Path, *overrides: str) -> Run:
+        typed = {text.partition("=")[0] for text in overrides}
+        return prepare(root, *(text for text in SMALL if text.partition("=")[0] not in typed), *overrides)
+
+    return call
+
 
 # --- odd inputs ----------------------------------------------------------------------------------
 
 
 def test_one_item_of_one_class_and_patient_has_a_ledger_and_a_summary(prepare: Prepare, tmp_path: Path):
     """With a single item z scores rest on its electrodes, and what needs more items is None."""
-    run = prepare(write_set(tmp_path / "d", [noise(0)], [7], [5]), "folds=none")
+    run = prepare(write_set(tmp_path / "d", [noise(0)], [7], [5]), "folds=none", WITH_REPORT)
     assert run.qc["used"].tolist() == [True]
     assert run.qc["grade"].isin(GRADES).all()
     assert run.summary["quality"]["measured"] == 1
@@ -212,7 +231,7 @@ def test_an_exclusion_that_leaves_no_item_of_a_class_is_said_and_not_refused(
 def test_recordings_that_are_all_poor_are_used_and_counted(prepare: Prepare, tmp_path: Path, n: int):
     """By default nothing is left out, of one recording or several, and the report still has its sheets."""
     folder = write_set(tmp_path / "d", [with_bad_electrodes(i) for i in range(n)], list(range(n)), [0] * n)
-    run = prepare(folder, "folds=none")
+    run = prepare(folder, "folds=none", WITH_REPORT)
     assert run.qc["used"].all()
     assert set(run.qc["grade"]) <= {"poor", "unusable"}
     assert run.summary["selection"]["would_take"]["poor"]["classes"]["seizure"]["left_out"] == n
@@ -244,7 +263,7 @@ def copies(folder: Path, *, same_patient: bool) -> Path:
 
 def test_a_copied_recording_and_a_copied_window_are_named(prepare: Prepare, tmp_path: Path):
     """Equal bytes are a recording twice; the same window scaled is a window twice."""
-    run = prepare(copies(tmp_path / "d", same_patient=True), "folds.n_splits=2")
+    run = prepare(copies(tmp_path / "d", same_patient=True), "folds.n_splits=2", WITH_REPORT)
     found = pd.read_csv(run.path / "qc" / "duplicates.csv", dtype=str)
     assert found[["item_id", "same_as", "kind"]].to_numpy().tolist() == [
         ["1003", "1000", "recording"],
@@ -258,7 +277,7 @@ def test_a_copied_recording_and_a_copied_window_are_named(prepare: Prepare, tmp_
 
 def test_a_copy_with_another_patient_is_a_leak_that_the_summary_reports(prepare: Prepare, tmp_path: Path):
     """Patients are whole, and still the same window stands on both sides of a fold."""
-    run = prepare(copies(tmp_path / "d", same_patient=False), "folds.n_splits=5")
+    run = prepare(copies(tmp_path / "d", same_patient=False), "folds.n_splits=5", WITH_REPORT)
     assert run.summary["leakage"]["patients_on_both_sides"] == 0
     assert run.summary["leakage"]["duplicates_on_both_sides"] == 2
     assert run.summary["leakage"]["examples"] == [["1003", "1000"], ["1004", "1001"]]

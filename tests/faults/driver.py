@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import io
 import itertools
 import json
 import os
@@ -150,6 +151,17 @@ def forked(work: Path, command: Callable[[], int], fault: Fault | None = None) -
     return Ended(
         status, out.read_text(), err.read_text(errors="replace"), json.loads(met.read_text() or "{}")
     )
+
+
+def told(command: Callable[[], int]) -> Ended:
+    """Run a command without faults in this process, which is cheaper than a child; return how it ended."""
+    out, err = io.StringIO(), io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            code = command()
+        except SystemExit as ended:
+            code = ended.code if isinstance(ended.code, int) else 1
+    return Ended(code, out.getvalue(), err.getvalue())
 
 
 def snapshot(folder: Path) -> dict[str, bytes | str]:
@@ -317,7 +329,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         return lambda: hms_command(["--outputs", str(outputs), *arguments])
 
     def called(call: Callable[[], int], code: int = 0) -> Ended:
-        ended = forked(work, call)
+        ended = told(call)
         assert ended.code == code, f"ended with {ended.code}: {ended.err[-800:]}{ended.out[-400:]}"
         return ended
 
@@ -376,7 +388,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         if ended.code == 0 and sweep.stride is None:
             assert run_bytes(outputs) == reference, "repaired to other bytes"
             return
-        again = forked(work, command("verify", hash_one, "--repair"))
+        again = told(command("verify", hash_one, "--repair"))
         if again.code == 2:  # the manifest was lost on the way: the message says to run it again
             assert "run it again" in again.err, again.err
             called(prepared)

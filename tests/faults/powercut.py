@@ -22,7 +22,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import driver
-from driver import Sweep, forked, scenes
+from driver import Sweep, forked, scenes, told
 
 
 @dataclass(eq=False)
@@ -247,7 +247,7 @@ def _untrue(sweep: Sweep, run: Path) -> str:
     """Return what is not there of a run that says it is finished."""
     from hms.cli import main as hms_command
 
-    ended = forked(sweep.work, lambda: hms_command(["--outputs", str(sweep.outputs), "verify", run.name]))
+    ended = told(lambda: hms_command(["--outputs", str(sweep.outputs), "verify", run.name]))
     return "" if ended.code == 0 else f"finished, but {ended.out[-300:]}{ended.err[-300:]}"
 
 

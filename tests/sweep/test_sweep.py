@@ -293,7 +293,7 @@ def test_a_wrong_setting_of_the_sweep_ends_it_before_any_work(
 
 @pytest.fixture(scope="module")
 def swept(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Outputs of a sweep over label rules with a baseline; see `compared`."""
+    """Return the outputs of a sweep over label rules with a baseline; see `compared`."""
     outputs = tmp_path_factory.mktemp("swept")
     base = ("-m", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
     assert main([*base, "labels=window,sum", "baseline=logreg", TABLES, "sweep.reference=2", *FAST]) == 0
@@ -302,7 +302,7 @@ def swept(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def compared(swept: Path, outputs: Path) -> list[dict[str, str]]:
-    """Rows of a sweep over label rules with a baseline, in outputs of one's own."""
+    """Return the rows of that sweep, in outputs of one's own."""
     shutil.copytree(swept, outputs, symlinks=True)
     return rows_of(outputs)
 

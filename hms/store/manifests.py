@@ -217,6 +217,7 @@ def _listed(value: Any) -> str:
     return "{\n" + ",\n".join(rows) + "\n }" if value else "{}"
 
 
+@cache
 def git_commit() -> str | None:
     """Return the commit of the checkout that hms runs from, or None where it is none."""
     try:

@@ -49,9 +49,13 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": f"{tmp_path / 'plugin'}{os.pathsep}{ROOT}", **more}
 
 
-def start(root: Path, outputs: Path, *overrides: str, env: dict[str, str]) -> subprocess.Popen[str]:
+def start(
+    root: Path, outputs: Path, *overrides: str, env: dict[str, str], before: str = "pass"
+) -> subprocess.Popen[str]:
+    """Start run.py on a set, after a statement of Python."""
+    program = f"import runpy; {before}; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
     arguments = [
-        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
+        sys.executable, "-c", program, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
         STAGES, *overrides,
     ]  # fmt: skip
     return subprocess.Popen(
@@ -141,7 +145,8 @@ SlurmctldPidFile={folder}/slurmctld.pid
 SlurmdPidFile={folder}/slurmd.pid
 SlurmctldLogFile={folder}/slurmctld.log
 SlurmdLogFile={folder}/slurmd.log
-KillWait=2
+KillWait=1
+SchedulerParameters=batch_sched_delay=0,sched_interval=1,bf_interval=1
 JobRequeue=1
 NodeName={host} NodeAddr=127.0.0.1 CPUs=2 RealMemory=1000 State=UNKNOWN
 PartitionName=debug Nodes={host} Default=YES MaxTime=INFINITE State=UP

@@ -32,6 +32,9 @@ pytestmark = [
     pytest.mark.skipif(why_no_slurm() is not None, reason=f"NO SLURM, NOT tested: {why_no_slurm()}"),
 ]
 
+LOOK_OFTEN = "from hms.engine.pools import jobs; jobs.LOOK_S = (0.5, 0.5)"
+"""At jobs that ended, instead of after 2, 4, 8 ... 30 s."""
+
 SLURM = ("engine=slurm", "engine.interface=lo", "engine.memory=400MB", "engine.jobs=2")
 
 
@@ -79,7 +82,7 @@ def test_ctrl_c_cancels_the_jobs(small_set: Path, outputs: Path, tmp_path: Path,
     pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
     process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
     wait_for(lambda: jobs_of(env, state="running") != [])
-    time.sleep(2.0)
+    time.sleep(1.0)
     os.killpg(process.pid, signal.SIGINT)
     code, err = finish(process)
     assert code == 130, err
@@ -93,7 +96,7 @@ def test_a_cancelled_job_is_asked_for_again(
     """Both are cancelled while they work, as at the end of their walltime; the run finishes all the same."""
     paced = paced_plugin(tmp_path / "plugin")
     pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
-    process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
+    process = start(small_set, outputs, *SLURM, pause, *paced, env=env, before=LOOK_OFTEN)
     wait_for(lambda: jobs_of(env, state="running") != [])
     subprocess.run(["scancel", *jobs_of(env)], env={**os.environ, **env}, check=True)
     code, err = finish(process)
@@ -116,7 +119,7 @@ def test_jobs_that_end_before_their_worker_is_there_are_not_handed_in_for_ever(
     small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     ends = "engine.prologue=['exit 1']"
-    code, err = finish(start(small_set, outputs, *SLURM, ends, env=env))
+    code, err = finish(start(small_set, outputs, *SLURM, ends, env=env, before=LOOK_OFTEN))
     assert code == 4, err
     assert "jobs ended before a worker was there" in err
     assert f"what they printed is in {outputs / 'jobs'}" in err

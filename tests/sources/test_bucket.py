@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Prepared, benchmark, tree_bytes
+from pyarrow import fs
 
 import hms
 from hms.config.paths import Address, located
@@ -159,7 +160,20 @@ def test_a_run_leaves_out_what_changed_and_takes_it_the_next_time(served, tmp_pa
 
 
 @pytest.mark.slow
-def test_a_connection_that_ends_halfway_is_a_fault_of_the_way_and_of_no_recording(served, command: Command):
+def test_a_connection_that_ends_halfway_is_a_fault_of_the_way_and_of_no_recording(
+    served, command: Command, monkeypatch: pytest.MonkeyPatch
+):
+    class Impatient:
+        """Arrow's own strategy tries for six seconds."""
+
+        @staticmethod
+        def from_uri(uri: str) -> tuple[fs.S3FileSystem, str]:
+            scheme, _, host = os.environ["AWS_ENDPOINT_URL"].partition("://")
+            once = fs.AwsStandardS3RetryStrategy(max_attempts=1)
+            files = fs.S3FileSystem(endpoint_override=host, scheme=scheme, retry_strategy=once)
+            return files, uri.partition("://")[2]
+
+    monkeypatch.setattr(fs, "FileSystem", Impatient)
     served.behaviour.cut.add(f"set/train_eegs/{served.recordings[0].name}")
     found = command("data=kaggle", "data.root=s3://bucket/set", "cwt.n_freqs=8", "stages=[scalograms]")
     assert found.code == 4, found.err

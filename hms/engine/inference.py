@@ -363,7 +363,7 @@ def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[A
         context_s = needed_context_s(stages)
         window_s = float(plan.items["window_length_s"].iloc[row])
         opened = Reader(opened, window_s, context_s, needed_channels(stages), block_seconds(plan.cfg))
-    segment = opened.segment(plan.origins[kind].starts[row])
+    segment = opened.segment(float(plan.origins[kind].starts[row]))
     return _results(stages, segment), part, digest
 
 

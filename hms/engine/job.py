@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, overload
 
-from hms.config.identity import digest_of
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.config.identity import canonical_json, digest_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import RECORDING, Openable, Part, Reader, Source
 from hms.store.files import Stored
@@ -37,6 +42,35 @@ class Task:
 
     part: Part
     items: tuple[Work, ...]
+
+
+class Tasks(Sequence[Task]):
+    """Tasks that are made when they are asked for: those of ten million items are never there together.
+
+    Attributes
+    ----------
+    sizes : int64, shape (n_tasks,), the items of each
+    """
+
+    def __init__(self, sizes: NDArray[np.int64], make: Callable[[int], Task]) -> None:
+        self.sizes, self._make = sizes, make
+
+    def __len__(self) -> int:
+        return self.sizes.size
+
+    @overload
+    def __getitem__(self, number: int) -> Task: ...
+    @overload
+    def __getitem__(self, number: slice) -> Tasks: ...
+    def __getitem__(self, number: int | slice) -> Task | Tasks:
+        if not isinstance(number, slice):
+            return self._make(range(len(self))[number])
+        numbers = range(len(self))[number]
+        return Tasks(self.sizes[number], lambda place: self._make(numbers[place]))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # A worker is given the tasks, and not what makes them.
+        return list, (list(self),)
 
 
 @dataclass(frozen=True)
@@ -108,3 +142,33 @@ class ChunkResult:
 def item_key(recording_digest: str, start_s: float, eeg_id: int, patient_id: int | str) -> str:
     """Return the identity of an item within a stage: what it was read from and the ids in its file."""
     return digest_of([recording_digest, float(start_s), eeg_id, patient_id], 8)
+
+
+def item_keys(
+    digests: Sequence[str | None],
+    part_of: Iterable[int],
+    starts: Iterable[float],
+    eeg_ids: Iterable[int],
+    patients: Iterable[int | str],
+) -> list[str | None]:
+    """Return what `item_key` returns of many items, None where the digest of an item's part is None.
+
+    Parameters
+    ----------
+    digests : of the parts that items are made from
+    part_of : which of them each item is made from
+    """
+    openings = [None if digest is None else f"[{canonical_json(digest)}," for digest in digests]
+    texts: dict[int | str, str] = {}
+    keys: list[str | None] = []
+    for part, start, eeg_id, patient in zip(part_of, starts, eeg_ids, patients, strict=True):
+        opening = openings[part]
+        if opening is None:
+            keys.append(None)
+            continue
+        ending = texts.get(patient)
+        if ending is None:
+            ending = texts[patient] = canonical_json(patient)
+        text = f"{opening}{start!r},{eeg_id},{ending}]"
+        keys.append(blake2b(text.encode(), digest_size=8).hexdigest())
+    return keys

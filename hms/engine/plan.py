@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
 from hms.config.reading import is_file
 from hms.config.schema import Config, build_config
-from hms.engine.job import Job, Task, Work, item_key
+from hms.engine.job import Job, Task, Tasks, Work, item_keys
 from hms.labels.items import keeps_unlabelled
 from hms.labels.marks import Marked
 from hms.pipeline import fingerprint
@@ -105,8 +106,8 @@ class Plan:
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
 
-    _keys: dict[str, tuple[int, list[str | None], list[str | None]]] = field(default_factory=dict, repr=False)
-    """By kind of origin: the version of the digests, each item's digest, each item's identity."""
+    _keys: dict[str, _Keys] = field(default_factory=dict, repr=False)
+    """By kind of origin, what is known of the items' identities."""
 
     @cached_property
     def run_hash(self) -> str:
@@ -135,10 +136,10 @@ class Plan:
 
     def layout(self, stage_key: str) -> Layout:
         """Return which row of which shard each item has."""
-        starts = np.asarray(self.origins[self.item_stages[stage_key].origin].starts)
+        starts = self.origins[self.item_stages[stage_key].origin].starts
         ids = "\n".join(self.items["item_id"].tolist()).encode()
-        texts = [len(patient) for _, patient in self._ids if isinstance(patient, str)]
-        longest = max(len(str(patient)) for _, patient in self._ids) if texts else 0
+        patients = self._patients.names
+        longest = max(len(str(name)) for name in patients) if any(isinstance(n, str) for n in patients) else 0
         return Layout(digest_bytes(starts.tobytes() + ids)[:16], len(self.items), longest)
 
     @property
@@ -159,30 +160,44 @@ class Plan:
         """Return the identity of every item in a stage, as `key_of` does for one."""
         kind = self.item_stages[stage_key].origin
         known = self._keys.get(kind)
-        if known is None or known[0] != self.digests.version:
-            digests = self._digests_of(kind)
-            before = known[1:] if known else ([None] * len(digests), [None] * len(digests))
-            starts, ids = self.origins[kind].starts, self._ids
-            keys = [
-                old_key
-                if digest == old
-                else None
-                if digest is None
-                else item_key(digest, starts[row], *ids[row])
-                for row, (digest, old, old_key) in enumerate(zip(digests, *before, strict=True))
-            ]
-            known = self._keys[kind] = (self.digests.version, digests, keys)
-        return known[2]
+        if known is None or known.version != self.digests.version:
+            known = self._keys[kind] = self._keys_now(kind, known)
+        return known.of_items
+
+    def _keys_now(self, kind: str, before: _Keys | None) -> _Keys:
+        """Return the identities of items; of parts whose digest is as it was, those of before."""
+        origins = self.origins[kind]
+        digests = [self.digests.of(part) for part in origins.parts]
+        keys: list[str | None] = [None] * len(self.items) if before is None else before.of_items
+        known = [None] * len(digests) if before is None else before.digests
+        changed = np.array([digest != old for digest, old in zip(digests, known, strict=True)], np.bool_)
+        # The last is of items without a part, which have no identity.
+        rows = np.flatnonzero(np.append(changed, False)[origins.part_of])
+        found = item_keys(
+            digests,
+            origins.part_of[rows].tolist(),
+            origins.starts[rows].tolist(),
+            self.items["eeg_id"].to_numpy()[rows].tolist(),
+            self._patients.of(rows),
+        )
+        if rows.size < len(keys):
+            keys = list(keys)
+            for row, key in zip(rows.tolist(), found, strict=True):
+                keys[row] = key
+            found = keys
+        return _Keys(self.digests.version, digests, found if rows.size else keys)
 
     def _digests_of(self, kind: str) -> list[str | None]:
         """Return the digest of what every item is made from, None where it is not known."""
         origins = self.origins[kind]
-        digests = [self.digests.of(part) for part in origins.parts]
-        return [None if number is None else digests[number] for number in origins.part_of]
+        digests = [*(self.digests.of(part) for part in origins.parts), None]
+        return [digests[number] for number in origins.part_of.tolist()]
 
     def records_of(self, stage_key: str) -> dict[int, Record]:
         """Return a stage's records by item row, without items that are left out before it."""
         records, left_out = self.folders[stage_key].records, self.unread.keys() | self.transient.keys()
+        if not records:
+            return {}
         return {
             row: records[key]
             for row, key in enumerate(self.keys_of(stage_key))
@@ -190,61 +205,66 @@ class Plan:
         }
 
     @cached_property
-    def _ids(self) -> list[tuple[int, int | str]]:
-        patients = [npz_id(text) for text in self.items["patient_id"].tolist()]
-        return list(zip(self.items["eeg_id"].tolist(), patients, strict=True))
+    def _patients(self) -> _Patients:
+        import pandas as pd
+
+        codes, names = pd.factorize(self.items["patient_id"].to_numpy())
+        return _Patients([npz_id(name) for name in names.tolist()], codes.astype(np.int32))
 
     @cached_property
     def unread(self) -> dict[int, Reason]:
         """Items that are left out before any file is opened: by a mark, without votes, or without a file."""
         reasons = {row: Reason("marks", text, failure=False) for row, text in self.marked.excluded.items()}
-        votes, keeps = self.items["vote_sum"].tolist(), keeps_unlabelled(self.cfg.labels)
-        kinds = {stage.origin for stage in self.item_stages.values()}
-        for row in range(len(self.items)):
-            if row in reasons:
-                continue
-            if self.votes.has_votes and votes[row] == 0 and not keeps:
-                reasons[row] = Reason("votes", "no votes", failure=False)
-                continue
-            for kind in sorted(kinds):
-                part = self.origins[kind].of(row)
-                if part is None:
-                    reasons[row] = Reason("read", f"the table names no {kind} for it", failure=True)
-                elif part.place.size is None:
-                    text = part.place.problem or f"the {kind}'s file is missing"
-                    reasons[row] = Reason("read", text, failure=True)
+        if self.votes.has_votes and not keeps_unlabelled(self.cfg.labels):
+            for row in np.flatnonzero(self.items["vote_sum"].to_numpy() == 0).tolist():
+                reasons.setdefault(row, Reason("votes", "no votes", failure=False))
+        for kind in sorted({stage.origin for stage in self.item_stages.values()}):
+            origins = self.origins[kind]
+            lacking = [part.place.size is None for part in origins.parts]
+            # The last is of items without a part.
+            for row in np.flatnonzero(np.array([*lacking, True])[origins.part_of]).tolist():
+                if row not in reasons:
+                    reasons[row] = Reason("read", _why_unread(origins.of(row), kind), failure=True)
         return reasons
 
-    def due(self) -> dict[int, tuple[str, ...]]:
-        """Return, by item row, the keys of the stages that lack the item."""
-        found: dict[int, tuple[str, ...]] = {}
-        left_out = self.unread.keys() | self.transient.keys()
+    def due(self) -> dict[str, NDArray[np.int64]]:
+        """Return, by the keys of the stages that lack any item, the rows of the items that they lack."""
+        wanted = np.ones(len(self.items), np.bool_)
+        wanted[[*self.unread, *self.transient]] = False
+        every, found = np.flatnonzero(wanted), {}
         for stage_key, folder in self.folders.items():
-            for row, key in enumerate(self.keys_of(stage_key)):
-                if (key is None or not folder.holds(key)) and row not in left_out:
-                    found[row] = (*found.get(row, ()), stage_key)
-        return dict(sorted(found.items()))
+            rows = every[self._lacking(stage_key)[every]] if folder.records else every
+            if rows.size:
+                found[stage_key] = rows
+        return found
 
-    def tasks(self, due: dict[int, tuple[str, ...]]) -> list[Task]:
+    def _lacking(self, stage_key: str) -> NDArray[np.bool_]:
+        """Return which items a stage has no record of."""
+        folder, keys = self.folders[stage_key], self.keys_of(stage_key)
+        return np.fromiter((key is None or not folder.holds(key) for key in keys), np.bool_, len(keys))
+
+    def tasks(self, due: Mapping[str, NDArray[np.int64]]) -> Tasks:
         """Return the due items grouped by what they are made from, no more than `TASK_ITEMS` together."""
-        tasks = []
-        for kind, origins in self.origins.items():
-            grouped: dict[int, list[Work]] = {}
-            for row, keys in due.items():
-                own = tuple(key for key in keys if self.item_stages[key].origin == kind)
-                number = origins.part_of[row]
-                if own and number is not None:
-                    work = Work(row, origins.starts[row], *self._ids[row], own)
-                    grouped.setdefault(number, []).append(work)
-            for number, works in grouped.items():
-                pieces = (works[i : i + TASK_ITEMS] for i in range(0, len(works), TASK_ITEMS))
-                tasks += [Task(origins.parts[number], tuple(piece)) for piece in pieces]
-        return tasks
+        groups = []
+        for kind in self.origins:
+            own = {key: rows for key, rows in due.items() if self.item_stages[key].origin == kind}
+            groups += [_Group.of(self, kind, own)] if own else []
+        first = np.cumsum([0, *(group.sizes.size for group in groups)])
 
-    def job(self, due: dict[int, tuple[str, ...]], *, token: str, own_process: bool) -> Job:
+        def make(number: int) -> Task:
+            place = int(np.searchsorted(first, number, side="right")) - 1
+            return groups[place].task(self, number - int(first[place]))
+
+        return Tasks(np.concatenate([np.empty(0, np.int64), *(group.sizes for group in groups)]), make)
+
+    def works(self, kind: str, rows: NDArray[np.int64], due: Sequence[tuple[str, ...]]) -> tuple[Work, ...]:
+        """Return what is to be prepared of items of one kind of origin."""
+        starts, eeg_ids = self.origins[kind].starts[rows].tolist(), self.items["eeg_id"].to_numpy()[rows]
+        return tuple(map(Work, rows.tolist(), starts, eeg_ids.tolist(), self._patients.of(rows), due))
+
+    def job(self, due: Mapping[str, NDArray[np.int64]], *, token: str, own_process: bool) -> Job:
         """Return what the tasks of a pass share."""
-        keys = {key for stages in due.values() for key in stages}
-        stages = tuple(stage for key, stage in self.item_stages.items() if key in keys)
+        stages = tuple(stage for key, stage in self.item_stages.items() if key in due)
         folders = [self.folders[stage.key] for stage in stages]
         return Job(
             source=self.source,
@@ -281,7 +301,10 @@ class Plan:
             for row, key in enumerate(self.keys_of(stage_key) if bad else ()):
                 if key in bad:
                     found.setdefault(row, bad[key])
-        return [found.get(row) for row in range(len(self.items))]
+        reasons: list[Reason | None] = [None] * len(self.items)
+        for row, reason in found.items():
+            reasons[row] = reason
+        return reasons
 
     def states(self) -> list[StageState]:
         """Return how far every item stage is."""
@@ -289,7 +312,7 @@ class Plan:
         total = len(self.items) - len(self.unread)
         states = []
         for key in self.folders:
-            lacking = sum(key in keys for keys in due.values())
+            lacking = len(due.get(key, ()))
             states.append(StageState(self.item_stages[key], total - lacking, total))
         return states
 
@@ -310,6 +333,91 @@ class Plan:
             needed |= {f"{key}.npz" for key in self.keys_of(stage_key)} if folder.has_shards else set()
             whole = {name for name in folder.files if name in needed or is_shard(name)}
             folder.reconcile(whole | {name for name in needed if is_shard(name)})
+
+
+def _why_unread(part: Part | None, kind: str) -> str:
+    if part is None:
+        return f"the table names no {kind} for it"
+    return part.place.problem or f"the {kind}'s file is missing"
+
+
+@dataclass(frozen=True)
+class _Keys:
+    """Identities of all items, by the digests of what they are made from; None where that is not known."""
+
+    version: int
+    digests: list[str | None]
+    of_items: list[str | None]
+
+
+@dataclass(frozen=True)
+class _Patients:
+    """The distinct patients, as npz files have them, and the number of each item's."""
+
+    names: list[int | str]
+    codes: NDArray[np.int32]
+
+    def of(self, rows: NDArray[np.int64]) -> list[int | str]:
+        """Return the patients of some items."""
+        return [self.names[code] for code in self.codes[rows].tolist()]
+
+
+@dataclass(frozen=True)
+class _Group:
+    """The due items of one kind of origin, part by part.
+
+    Attributes
+    ----------
+    rows : of the items
+    firsts, sizes : where each task begins among them, and how many it has
+    stages : the keys of the stages due, of each combination that there is
+    which : the combination of each item
+    """
+
+    kind: str
+    rows: NDArray[np.int64]
+    firsts: NDArray[np.int64]
+    sizes: NDArray[np.int64]
+    stages: list[tuple[str, ...]]
+    which: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, plan: Plan, kind: str, due: Mapping[str, NDArray[np.int64]]) -> _Group:
+        import pandas as pd
+
+        part_of = plan.origins[kind].part_of
+        bits = np.zeros(part_of.size, np.min_scalar_type(1 << len(due)))
+        for number, rows in enumerate(due.values()):
+            bits[rows] |= bits.dtype.type(1 << number)
+        bits[part_of < 0] = 0
+        rows = np.flatnonzero(bits)
+        # Parts in the order of their first due item, the items of each in the order of the table.
+        order, _ = pd.factorize(part_of[rows])
+        sorted_by_part = np.argsort(order, kind="stable")
+        rows, order = rows[sorted_by_part], order[sorted_by_part]
+        starts = np.flatnonzero(np.diff(order, prepend=-1))
+        firsts, sizes = _pieces(starts, np.diff(starts, append=rows.size))
+        which, combinations = pd.factorize(bits[rows])
+        stages = [tuple(k for i, k in enumerate(due) if bit >> i & 1) for bit in combinations.tolist()]
+        return cls(kind, rows, firsts, sizes, stages, which)
+
+    def task(self, plan: Plan, number: int) -> Task:
+        """Return one task."""
+        part = slice(self.firsts[number], self.firsts[number] + self.sizes[number])
+        rows = self.rows[part]
+        due = [self.stages[i] for i in self.which[part].tolist()]
+        origins = plan.origins[self.kind]
+        return Task(origins.parts[origins.part_of[rows[0]]], plan.works(self.kind, rows, due))
+
+
+def _pieces(
+    firsts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Cut runs of items into pieces of at most `TASK_ITEMS`; return where each begins and its length."""
+    n_pieces = -(-counts // TASK_ITEMS)
+    run = np.repeat(np.arange(counts.size), n_pieces)
+    number = np.arange(run.size) - np.repeat(np.cumsum(n_pieces) - n_pieces, n_pieces)
+    return firsts[run] + number * TASK_ITEMS, np.minimum(TASK_ITEMS, counts[run] - number * TASK_ITEMS)
 
 
 def npz_id(text: str) -> int | str:
@@ -345,7 +453,7 @@ def make_plan(cfg: Config) -> Plan:
     items = marked.items
     for stage in tables:
         stage.check(votes)
-    recordings = list(dict.fromkeys(items["recording"].tolist()))
+    recordings = items["recording"].drop_duplicates().tolist()
     places = source.places(recordings)
     plan = Plan(
         cfg=cfg,

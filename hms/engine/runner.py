@@ -13,6 +13,9 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hms.config.schema import Config, build_config
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
@@ -156,7 +159,7 @@ def _announced(plan: Plan) -> Iterator[None]:
 
 
 def _pass_over_recordings(plan: Plan, account: Account) -> None:
-    missing = {key for keys in plan.due().values() for key in keys}
+    missing = set(plan.due())
     missing |= {key for key, folder in plan.folders.items() if not folder.journal.exists()}
     if not missing:
         return
@@ -172,10 +175,9 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
         for folder in plan.folders.values():
             folder.remember()
         due = plan.due()
-        working = {key for keys in due.values() for key in keys}
         for key in missing:
             plan.folders[key].prepare(plan.item_stages[key].note())
-            if key not in working and not plan.folders[key].journal.exists():
+            if key not in due and not plan.folders[key].journal.exists():
                 # Every item is left out unread; the folder still says what it would hold.
                 plan.folders[key].append([], [], 0.0, 0)
         if due:
@@ -184,14 +186,14 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
             settle_stage(plan, key)
 
 
-def _compute(plan: Plan, due: Mapping[int, tuple[str, ...]], account: Account) -> None:
+def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account) -> None:
     pool: Pool = lookup("engine", plan.cfg.engine.kind).function(
         plan.cfg.engine, Setting(plan.cfg.n_jobs, plan.outputs.store, say)
     )
-    job = plan.job(dict(due), token=uuid.uuid4().hex, own_process=pool.own_process)
+    job = plan.job(due, token=uuid.uuid4().hex, own_process=pool.own_process)
     names = ", ".join(stage.name for stage in job.stages)
-    tasks_due = plan.tasks(dict(due))
-    progress = Progress(sum(len(task.items) for task in tasks_due), names)
+    tasks_due = plan.tasks(due)
+    progress = Progress(int(tasks_due.sizes.sum()), names)
     failures = Failures(plan)
     began = time.perf_counter()
     take = partial(_take, plan, account=account, progress=progress, failures=failures)
@@ -223,7 +225,8 @@ def _take(
 ) -> dict[Task, str]:
     """Record results as they come; return what a fault of the machine left undone, with the fault."""
     undone: dict[Task, str] = {}
-    for tasks, result in results:
+    for chunk, result in results:
+        tasks = list(chunk)
         _keep(plan, tasks, result, account)
         progress.add(sum(len(task.items) for task in tasks) - len(result.faults))
         failures.add(result.failed)

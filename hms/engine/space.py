@@ -62,8 +62,7 @@ def needed(plan: Plan) -> dict[str, Need]:
     due = plan.due()
     found = {}
     for key, stage in plan.item_stages.items():
-        n_due = sum(key in keys for keys in due.values())
-        found[key] = _of_items(stage, plan.folders[key], n_due, block)
+        found[key] = _of_items(stage, plan.folders[key], len(due.get(key, ())), block)
     for table in plan.tables:
         n_bytes = table.table_bytes(len(plan.items))
         done = StageFolder(plan.outputs.stage(table)).load().computed

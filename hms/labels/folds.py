@@ -104,9 +104,12 @@ def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
     ConfigError
         If there are too few patients; both numbers are named.
     """
+    return _fold_of(patient_table(frame), frame, params)
+
+
+def _fold_of(patients: pd.DataFrame, frame: pd.DataFrame, params: Params) -> pd.Series:
     import pandas as pd
 
-    patients = patient_table(frame)
     given = frame if isinstance(params, OwnFolds) else patients
     fold = np.asarray(lookup("folds", params.kind).function(given, params))
     if fold.shape != (len(patients),) or fold.dtype.kind not in "iu" or fold.min(initial=0) < -1:
@@ -132,7 +135,7 @@ def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
 
     rows = row_with_most_votes(frame)
     names, patient = np.unique(frame["patient_id"].to_numpy(dtype=object)[rows], return_inverse=True)
-    label = consensus(vote_array(frame)[rows])
+    label = consensus(vote_array(frame.iloc[rows]))
     counts = {"recordings": np.bincount(patient, minlength=names.size)}
     for number, name in enumerate(Classes.of_columns(frame.columns).names):
         counts[name] = np.bincount(patient[label == number], minlength=names.size)
@@ -325,7 +328,7 @@ def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
     """
     patients = patient_table(frame)
     names = patients.columns.drop("recordings").tolist()
-    counts = _in_folds(patients, assign_folds(frame, params).to_numpy())
+    counts = _in_folds(patients, _fold_of(patients, frame, params).to_numpy())
     lines = []
     if uneven := far_from_even(counts, names):
         worst, others = uneven[0], len(uneven) - 1

@@ -176,7 +176,9 @@ def choose_items(
     unit, window = _extending(Unit, unit), _extending(Window, window)
     rows = _in_order(frame, np.asarray(lookup("unit", unit.kind).function(frame, unit), dtype=np.int64))
     votes = np.asarray(lookup("labels", labels.kind).function(frame, rows, labels), dtype=np.float64)
-    items = _items(frame.iloc[rows], votes, window, lambda items: _item_ids(items, unit))
+    # A table whose rows are the items, in their order, is not copied.
+    chosen = frame if is_range(rows, len(frame)) else frame.iloc[rows]
+    items = _items(chosen, votes, window, lambda items: _item_ids(items, unit))
     return items if extra is None else _with_extra(items, extra, window)
 
 
@@ -187,14 +189,23 @@ def _items(
     ids: Callable[[pd.DataFrame], pd.Series],
 ) -> pd.DataFrame:
     """Return rows of a table as items with the votes given."""
+    import pandas as pd
+
     items = rows.reset_index(drop=True)
     columns, own = list(Classes.of_columns(rows.columns).vote_columns), own_columns(rows)
-    items[columns] = votes
-    items["vote_sum"] = _vote_sum(votes, vote_array(rows).dtype)
-    items["window_start_s"] = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
-    items["window_length_s"] = window.length_s
-    items["item_id"] = ids(items)
-    return items[[*ITEM_COLUMNS, *columns, *own]]
+    starts = lookup("window", window.kind).function(items["offset_s"].to_numpy(), window)
+    made: dict[str, Any] = {
+        "vote_sum": _vote_sum(votes, rows[columns[0]].to_numpy().dtype),
+        "window_start_s": np.asarray(starts),
+        "window_length_s": np.full(len(items), window.length_s),
+        "item_id": ids(items),
+    }
+    made |= {name: votes[:, number] for number, name in enumerate(columns)}
+    series = {
+        name: pd.Series(made[name], copy=False) if name in made else items[name]
+        for name in (*ITEM_COLUMNS, *columns, *own)
+    }
+    return pd.DataFrame(series, copy=False)
 
 
 def _with_extra(items: pd.DataFrame, extra: pd.DataFrame, window: Window) -> pd.DataFrame:
@@ -250,7 +261,10 @@ def _extending(base: type[P], params: Params) -> P:
 
 def _in_order(frame: pd.DataFrame, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return rows sorted by first appearance of their recording, then by row."""
-    return rows[np.lexsort((rows, recording_codes(frame)[rows]))]
+    codes = recording_codes(frame)[rows]
+    if (np.diff(codes) >= 0).all() and (np.diff(rows) > 0).all():
+        return rows
+    return rows[np.lexsort((rows, codes))]
 
 
 def _vote_sum(votes: NDArray[np.float64], kind: np.dtype[Any]) -> NDArray[Any]:
@@ -270,17 +284,39 @@ def _vote_sum(votes: NDArray[np.float64], kind: np.dtype[Any]) -> NDArray[Any]:
 def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
     import pandas as pd
 
-    ids = items["item"] if "item" in items else items["recording"]
+    ids, numbers = items["item"] if "item" in items else items["recording"], items["eeg_sub_id"].to_numpy()
     if unit.item_id == "sub_window":
-        pairs = zip(ids, items["eeg_sub_id"], strict=True)
-        ids = pd.Series([f"{recording}_{sub_id}" for recording, sub_id in pairs], dtype=object)
-    again = ids[ids.duplicated()]
-    if len(again):
+        pairs = map("{}_{}".format, ids.tolist(), numbers.tolist())
+        ids = pd.Series(np.fromiter(pairs, object, len(items)), dtype=object, copy=False)
+    else:
+        numbers = np.zeros_like(numbers)
+    again = repeated_pairs(recording_codes(items), numbers)
+    if again.size:
         raise ConfigError(
-            f"unit '{unit.kind}' gives the item_id '{again.iloc[0]}' to several items, {len(again)} in all; "
-            "set unit.item_id=sub_window or choose each row once"
+            f"unit '{unit.kind}' gives the item_id '{ids.iloc[again[0]]}' to several items, {again.size} "
+            "in all; set unit.item_id=sub_window or choose each row once"
         )
     return ids
+
+
+def repeated_pairs(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
+    """Return the rows whose two numbers stand together in an earlier row too, ascending.
+
+    Rows that ascend already, as those of most tables, are not sorted.
+    """
+    same, step = np.diff(first) == 0, np.diff(second)
+    if (np.diff(first) >= 0).all() and (step[same] > 0).all():
+        return np.empty(0, np.int64)
+    # lexsort is stable: of equal rows the first stands first.
+    order = np.lexsort((second, first))
+    first, second = first[order], second[order]
+    again = np.flatnonzero((first[1:] == first[:-1]) & (second[1:] == second[:-1])) + 1
+    return np.sort(order[again])
+
+
+def is_range(rows: NDArray[np.int64], n_rows: int) -> bool:
+    """Tell whether rows are all of a table, in its order."""
+    return rows.size == n_rows and bool((rows == np.arange(n_rows)).all())
 
 
 # --- which row stands for an item ----------------------------------------------------------------
@@ -290,13 +326,19 @@ def recording_codes(frame: pd.DataFrame) -> NDArray[np.int64]:
     """Return the number of each row's recording, counted by first appearance: int64, shape (n_rows,)."""
     import pandas as pd
 
-    return pd.factorize(frame["recording"])[0].astype(np.int64)
+    # Numbers stand for recordings, and are compared more quickly than their names.
+    return pd.factorize(frame["eeg_id"].to_numpy())[0].astype(np.int64, copy=False)
 
 
 def vote_array(frame: pd.DataFrame) -> NDArray[Any]:
     """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares."""
-    votes = frame[list(Classes.of_columns(frame.columns).vote_columns)].to_numpy()
-    return np.asarray(votes, dtype=np.float64 if votes.dtype.kind == "f" else np.int64)
+    columns = [frame[name].to_numpy() for name in Classes.of_columns(frame.columns).vote_columns]
+    kind = np.float64 if any(column.dtype.kind == "f" for column in columns) else np.int64
+    # Shares are summed in one order, whatever the layout: class after class.
+    votes = np.empty((len(frame), len(columns)), kind, order="F" if kind is np.int64 else "C")
+    for number, column in enumerate(columns):
+        votes[:, number] = column
+    return votes
 
 
 def votes_cast(frame: pd.DataFrame, items: pd.DataFrame) -> NDArray[Any]:
@@ -363,11 +405,20 @@ def _middle_rows(frame: pd.DataFrame, group: NDArray[np.int64], rows: NDArray[np
     depend on the order of the table.
     """
     offset, sub_id = frame["offset_s"].to_numpy()[rows], frame["eeg_sub_id"].to_numpy()[rows]
-    ordered = rows[np.lexsort((sub_id, offset, group[rows]))]
+    ordered = rows[_order(group[rows], offset, sub_id)]
     first = np.flatnonzero(np.diff(group[ordered], prepend=-1))
     size = np.diff(first, append=ordered.size)
     middle: NDArray[np.int64] = ordered[first + (size - 1) // 2]
     return middle
+
+
+def _order(*keys: NDArray[Any]) -> NDArray[np.int64] | slice:
+    """Return what sorts rows by the first key, then the next; those of most tables are sorted already."""
+    follows = np.ones(max(keys[0].size - 1, 0), dtype=np.bool_)
+    for key in reversed(keys):
+        step = key[1:] - key[:-1]
+        follows = (step > 0) | ((step == 0) & follows)
+    return slice(None) if follows.all() else np.lexsort(keys[::-1])
 
 
 # --- whose votes ---------------------------------------------------------------------------------
@@ -376,7 +427,8 @@ def _middle_rows(frame: pd.DataFrame, group: NDArray[np.int64], rows: NDArray[np
 @register("labels", "window", Labels)
 def window_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
     """Return the votes of the chosen rows: what was said of the seconds that become x."""
-    return vote_array(frame)[rows].astype(np.float64)
+    chosen = frame if is_range(rows, len(frame)) else frame.iloc[rows]
+    return vote_array(chosen).astype(np.float64)
 
 
 @register("labels", "sum", Labels)

@@ -112,7 +112,7 @@ def _read(run: Package, item_id: str) -> Segment:
         recording: Any = open_part(plan.source, part)
         return read_segment(
             recording,
-            plan.origins[RECORDING].starts[row],
+            float(plan.origins[RECORDING].starts[row]),
             window_s=float(plan.items["window_length_s"].iloc[row]),
             context_s=needed_context_s(plan.item_stages.values()),
             channels=tuple(dict.fromkeys((*CHANNELS, *needed_channels(plan.item_stages.values())))),

@@ -7,12 +7,14 @@ step guess is refused here, in one message that names the column and the first r
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -25,7 +27,7 @@ from hms.config.paths import Address
 from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
-from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY
+from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY, repeated_pairs
 from hms.registry import did_you_mean
 from hms.terminal import say
 
@@ -47,7 +49,13 @@ MAX_ID_LENGTH = 200
 MAX_VOTES = 1_000_000
 """A count above this is a column of something else."""
 
-_ID = re.compile(rf"[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}")
+_ID = rf"^[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}$"
+_BLOCK_BYTES = 1 << 24
+"""Bytes of a table that are looked at together; no line is longer."""
+
+_OWN_WORDS = "label_id"
+"""The column in which every row has another word."""
+
 _SOFT_HINT = "; labels.soft_votes=true takes shares"
 _DECIMAL = re.compile(r"0|[1-9][0-9]{0,18}")
 _NUMBER = r"^[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?$"
@@ -197,9 +205,27 @@ class _Source:
     data: bytes
     counts: Literal["line", "row"]
 
+    @cached_property
+    def header(self) -> list[str]:
+        """The names of the columns; raises if the bytes are no table."""
+        _check_text(self)
+        try:
+            start = [record for _, record in islice(self.records(), 2)]
+        except csv.Error as error:
+            self.refuse(f"is no table ({error})")
+        if not start:
+            self.refuse("is empty")
+        if len(start) == 1:
+            self.refuse("has a header but no rows")
+        header = start[0]
+        for name, count in Counter(header).items():
+            if name and count > 1:
+                self.refuse(f"column '{_short(name)}' stands {count} times in the header")
+        return header
+
     def records(self) -> Iterator[tuple[int, list[str]]]:
         """Yield the number of the first line and the fields of each record, header first."""
-        lines = io.StringIO(self.data.decode("utf-8-sig"), newline="")
+        lines = io.TextIOWrapper(io.BytesIO(self.data), "utf-8-sig", newline="")
         reader = csv.reader(lines)
         first = 1
         for record in reader:
@@ -238,7 +264,7 @@ def _read_bytes(path: Path) -> bytes:
 
 def _own_columns(source: _Source) -> tuple[str, ...]:
     """Return the names of a table's further columns; raise if hms writes one of that name."""
-    own = tuple(n for n in _header(source) if n and n not in _KNOWN and not n.endswith("_vote"))
+    own = tuple(n for n in source.header if n and n not in _KNOWN and not n.endswith("_vote"))
     taken = [name for name in own if name in _MADE]
     if taken:
         source.refuse(
@@ -248,58 +274,89 @@ def _own_columns(source: _Source) -> tuple[str, ...]:
     return own
 
 
-def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> dict[str, Any]:
-    """Return the known columns as pyarrow arrays of text, without converting any of them."""
+@dataclass(frozen=True)
+class _Words:
+    """A column of text as its distinct words, a pyarrow array, and the number of each row's word."""
+
+    words: Any
+    codes: NDArray[np.int32]
+
+    def texts(self) -> NDArray[np.object_]:
+        """Return the texts row by row, None for an empty one."""
+        texts: NDArray[np.object_] = self.words.to_numpy(zero_copy_only=False).astype(object)
+        texts[self.is_empty] = None
+        return texts[self.codes]
+
+    @property
+    def is_empty(self) -> NDArray[np.bool_]:
+        """Which words are empty."""
+        return np.asarray(self.words.to_numpy(zero_copy_only=False) == "", dtype=np.bool_)
+
+
+_Columns = dict[str, _Words]
+
+
+def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> _Columns:
+    """Return the known columns as text, without converting any of them.
+
+    A word is kept once, however many rows have it: a table of ten million windows names
+    thousands of recordings.
+    """
     import pyarrow as pa
     from pyarrow import csv as arrow_csv
 
-    header = _header(source)
-    wanted = {*_KNOWN, *classes.vote_columns, *own}
-    known = [name for name in header if name in wanted]
+    wanted, text = {*_KNOWN, *classes.vote_columns, *own}, pa.string()
+    known = [name for name in source.header if name in wanted]
     try:
         table = arrow_csv.read_csv(
             pa.BufferReader(source.data),
-            read_options=arrow_csv.ReadOptions(block_size=min(len(source.data) + 1, 2**30)),
+            read_options=arrow_csv.ReadOptions(block_size=_BLOCK_BYTES),
             parse_options=arrow_csv.ParseOptions(newlines_in_values=True),
             convert_options=arrow_csv.ConvertOptions(
-                column_types=dict.fromkeys(known, pa.string()), include_columns=known
+                column_types={
+                    name: text if name == _OWN_WORDS else pa.dictionary(pa.int32(), text) for name in known
+                },
+                include_columns=known,
             ),
         )
     except pa.ArrowInvalid as error:
-        _refuse_ragged(source, len(header), str(error))
-    return {name: table[name].combine_chunks() for name in known}
+        _refuse_ragged(source, len(source.header), str(error))
+    return {name: _words_of(table[name]) for name in known}
 
 
-def _header(source: _Source) -> list[str]:
-    """Return the column names of a table; raise if the bytes are none."""
-    _check_text(source)
-    try:
-        start = [record for _, record in islice(source.records(), 2)]
-    except csv.Error as error:
-        source.refuse(f"is no table ({error})")
-    if not start:
-        source.refuse("is empty")
-    if len(start) == 1:
-        source.refuse("has a header but no rows")
-    header = start[0]
-    for name, count in Counter(header).items():
-        if name and count > 1:
-            source.refuse(f"column '{_short(name)}' stands {count} times in the header")
-    return header
+def _words_of(column: Any) -> _Words:
+    """Return a column of pyarrow's."""
+    if column.type == "string":
+        words = column.combine_chunks()
+        return _Words(words, np.arange(len(words), dtype=np.int32))
+    shared = column.unify_dictionaries()  # the parts have their own words until then
+    return _Words(shared.chunk(0).dictionary, np.concatenate([chunk.indices for chunk in shared.chunks]))
 
 
 def _check_text(source: _Source) -> None:
     if source.data[:4] == b"PAR1":
         source.refuse("is a parquet file; the votes table is a CSV file")
-    try:
-        source.data.decode("utf-8")
-    except UnicodeDecodeError as error:
-        byte = source.data[error.start]
-        line = source.line_of(error.start)
+    wrong = _first_not_utf8(source.data)
+    if wrong is not None:
+        byte, line = source.data[wrong], source.line_of(wrong)
         source.refuse(f"is not UTF-8: line {line} has byte 0x{byte:02x}; save it as CSV in UTF-8")
     zero = source.data.find(b"\0")
     if zero >= 0:
         source.refuse(f"is no text: line {source.line_of(zero)} has a zero byte")
+
+
+def _first_not_utf8(data: bytes) -> int | None:
+    """Return where the first byte is that is no UTF-8; the text is never whole in memory."""
+    decoder, start = codecs.getincrementaldecoder("utf-8")(), 0
+    while start < len(data):
+        held = len(decoder.getstate()[0])
+        piece = data[start : start + _BLOCK_BYTES]
+        try:
+            decoder.decode(piece, final=start + len(piece) == len(data))
+        except UnicodeDecodeError as error:
+            return start - held + error.start
+        start += len(piece)
+    return None
 
 
 def _refuse_ragged(source: _Source, width: int, reason: str) -> NoReturn:
@@ -351,9 +408,11 @@ def _checked(
     for name in classes.vote_columns:
         data[name] = _votes(source, columns, name, soft=ballot.soft)
     data |= {name: _words(columns, name).texts() for name in own}
+    del columns
     _check_one_patient(source, recording, patient)
     _check_unique(source, recording, sub_id)
-    frame = pd.DataFrame({name: pd.Series(data[name], dtype=data[name].dtype) for name in data})
+    series = {name: pd.Series(data[name], dtype=data[name].dtype, copy=False) for name in data}
+    frame = pd.DataFrame(series, copy=False)
     return VotesTable(frame, xxhash.xxh3_128_hexdigest(source.data), path, has_votes)
 
 
@@ -371,9 +430,7 @@ def _check_present(source: _Source, columns: dict[str, Any], classes: Classes, r
 
 def _speak_of_other_votes(source: _Source, classes: Classes, *, has_votes: bool) -> None:
     """Say which vote columns belong to no class; raise if the table has no others."""
-    columns = [
-        name for name in _header(source) if name.endswith("_vote") and name not in classes.vote_columns
-    ]
+    columns = [name for name in source.header if name.endswith("_vote") and name not in classes.vote_columns]
     if not columns:
         return
     others = ",".join(name.removesuffix("_vote") for name in columns)
@@ -386,7 +443,7 @@ def _speak_of_other_votes(source: _Source, classes: Classes, *, has_votes: bool)
 
 
 def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
-    header = _header(source)
+    header = source.header
     others = [name for name in header if name not in _KNOWN]
     named = ", ".join(f"'{name}'{did_you_mean(name, others)}" for name in missing)
     found = _short(", ".join(header), 200)
@@ -396,18 +453,18 @@ def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
 
 
 def _refuse_values(
-    source: _Source, column: str, values: Any, bad: NDArray[np.bool_], rule: str, hint: str = ""
+    source: _Source, name: str, column: _Words, bad: NDArray[np.bool_], rule: str, hint: str = ""
 ) -> None:
-    """Raise if any value is bad, showing the first ones with their places."""
-    rows = np.flatnonzero(bad)
-    if not rows.size:
+    """Raise if any word is bad, showing the first rows that have one, with their places."""
+    if not bad.any():
         return
+    rows = np.flatnonzero(bad[column.codes])
     first = [int(row) for row in rows[:_SHOWN]]
     shown = ", ".join(
-        f"{place} has '{_short(values[row].as_py())}'"
+        f"{place} has '{_short(column.words[column.codes[row]].as_py())}'"
         for place, row in zip(source.places(first), first, strict=True)
     )
-    source.refuse(f"column '{column}' must hold {rule}, but {shown}{_and_more(rows.size)}{hint}")
+    source.refuse(f"column '{name}' must hold {rule}, but {shown}{_and_more(rows.size)}{hint}")
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:
@@ -424,15 +481,15 @@ def _numbers(values: Any) -> NDArray[np.float64]:
     return np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _n_rows(columns: dict[str, Any]) -> int:
-    return len(columns["eeg_id"])
+def _n_rows(columns: _Columns) -> int:
+    return len(columns["eeg_id"].codes)
 
 
-def _whole_numbers(source: _Source, columns: dict[str, Any], name: str, largest: int) -> NDArray[np.int64]:
+def _whole_numbers(source: _Source, columns: _Columns, name: str, largest: int) -> NDArray[np.int64]:
     """Return a column of whole numbers 0 ... largest; zeros where the table lacks it."""
     if name not in columns:
         return np.zeros(_n_rows(columns), np.int64)
-    numbers = _numbers(columns[name])
+    numbers = _numbers(columns[name].words)
     with np.errstate(invalid="ignore"):
         good = (numbers >= 0) & (numbers <= largest)
         is_whole = numbers == np.floor(numbers)
@@ -441,69 +498,57 @@ def _whole_numbers(source: _Source, columns: dict[str, Any], name: str, largest:
     _refuse_values(
         source, name, columns[name], ~(good & is_whole), f"whole numbers from 0 to {largest}", hint
     )
-    return numbers.astype(np.int64)
+    return numbers.astype(np.int64)[columns[name].codes]
 
 
-def _votes(source: _Source, columns: dict[str, Any], name: str, *, soft: bool) -> NDArray[Any]:
+def _votes(source: _Source, columns: _Columns, name: str, *, soft: bool) -> NDArray[Any]:
     """Return a column of votes: int32 counts, or float32 where they are shares."""
     if not soft:
         return _whole_numbers(source, columns, name, MAX_VOTES).astype(np.int32)
     if name not in columns:
         return np.zeros(_n_rows(columns), np.float32)
-    numbers = _numbers(columns[name])
+    numbers = _numbers(columns[name].words)
     with np.errstate(invalid="ignore"):
         good = (numbers >= 0) & (numbers <= MAX_VOTES)
     _refuse_values(source, name, columns[name], ~good, f"numbers from 0 to {MAX_VOTES}")
-    return numbers.astype(np.float32)
+    return numbers.astype(np.float32)[columns[name].codes]
 
 
-def _seconds(
-    source: _Source, columns: dict[str, Any], name: str, *, optional: bool = False
-) -> NDArray[np.float64]:
+def _seconds(source: _Source, columns: _Columns, name: str, *, optional: bool = False) -> NDArray[np.float64]:
     """Return a column of seconds; an optional one is NaN where empty, another is 0 where absent."""
     if name not in columns:
         return np.full(_n_rows(columns), np.nan if optional else 0.0)
-    numbers = _numbers(columns[name])
+    numbers = _numbers(columns[name].words)
     bad = ~(np.isfinite(numbers) & (numbers >= 0))
-    if optional and bad.any():
-        bad &= np.asarray(columns[name]) != ""
+    if optional:
+        bad &= ~columns[name].is_empty
     _refuse_values(source, name, columns[name], bad, "seconds, 0 or more")
-    return numbers + 0.0
+    return (numbers + 0.0)[columns[name].codes]
 
 
-@dataclass(frozen=True)
-class _Words:
-    """A column of text as its distinct words and the number of each row's word."""
-
-    words: tuple[str, ...]
-    codes: NDArray[np.int64]
-
-    def texts(self) -> NDArray[np.object_]:
-        """Return the texts row by row, None for an empty one."""
-        return np.array([word or None for word in self.words], dtype=object)[self.codes]
-
-
-def _words(columns: dict[str, Any], name: str) -> _Words:
+def _words(columns: _Columns, name: str) -> _Words:
     """Return a column of text; a column that the table lacks is empty."""
-    if name not in columns:
-        return _Words(("",), np.zeros(_n_rows(columns), np.int64))
-    encoded = columns[name].dictionary_encode()
-    return _Words(tuple(encoded.dictionary.to_pylist()), encoded.indices.to_numpy().astype(np.int64))
+    import pyarrow as pa
+
+    return columns.get(name) or _Words(pa.array([""]), np.zeros(_n_rows(columns), np.int32))
 
 
-def _ids(source: _Source, columns: dict[str, Any], name: str, *, optional: bool = False) -> _Words:
+def _ids(source: _Source, columns: _Columns, name: str, *, optional: bool = False) -> _Words:
     """Return a column of ids that are safe as a part of a file's name."""
+    import pyarrow.compute as pc
+
     found = _words(columns, name)
-    bad = [not _ID.fullmatch(word) and not (optional and word == "") for word in found.words]
-    if any(bad):
-        rule = f"ids of letters, digits, '_' and '-', at most {MAX_ID_LENGTH} of them"
-        _refuse_values(source, name, columns[name], np.array(bad)[found.codes], rule)
+    bad = ~pc.match_substring_regex(found.words, _ID).to_numpy(zero_copy_only=False)
+    if optional:
+        bad &= ~found.is_empty
+    rule = f"ids of letters, digits, '_' and '-', at most {MAX_ID_LENGTH} of them"
+    _refuse_values(source, name, found, bad, rule)
     return found
 
 
 def _eeg_numbers(source: _Source, recording: _Words) -> NDArray[np.int64]:
     numbers: dict[int, str] = {}
-    for word in recording.words:
+    for word in recording.words.to_pylist():
         other = numbers.setdefault(eeg_number(word), word)
         if other != word:
             source.refuse(
@@ -513,36 +558,33 @@ def _eeg_numbers(source: _Source, recording: _Words) -> NDArray[np.int64]:
 
 
 def _check_one_patient(source: _Source, recording: _Words, patient: _Words) -> None:
-    _, first_row = np.unique(recording.codes, return_index=True)
-    other = patient.codes != patient.codes[first_row[recording.codes]]
-    rows = np.flatnonzero(other)
+    n_rows = recording.codes.size
+    first_row = np.empty(len(recording.words), np.int64)
+    first_row[recording.codes[::-1]] = np.arange(n_rows)[::-1]
+    rows = np.flatnonzero(patient.codes != patient.codes[first_row][recording.codes])
     if not rows.size:
         return
     row = int(rows[0])
-    earlier = int(first_row[recording.codes[row]])
-    places = source.places([earlier, row])
-    name = recording.words[recording.codes[row]]
-    one, two = (patient.words[patient.codes[r]] for r in (earlier, row))
+    code = recording.codes[row]
+    places = source.places([int(first_row[code]), row])
+    one, two = (patient.words[patient.codes[r]].as_py() for r in (first_row[code], row))
     n_recordings = np.unique(recording.codes[rows]).size
     source.refuse(
-        f"column 'patient_id': recording '{name}' belongs to patient '{one}' in {places[0]} "
-        f"and to '{two}' in {places[1]}; recordings with two patients: {n_recordings}"
+        f"column 'patient_id': recording '{recording.words[code].as_py()}' belongs to patient '{one}' in "
+        f"{places[0]} and to '{two}' in {places[1]}; recordings with two patients: {n_recordings}"
     )
 
 
 def _check_unique(source: _Source, recording: _Words, sub_id: NDArray[np.int64]) -> None:
-    order = np.lexsort((sub_id, recording.codes))
-    code, sub = recording.codes[order], sub_id[order]
-    again = np.flatnonzero((code[1:] == code[:-1]) & (sub[1:] == sub[:-1])) + 1
+    # Rows that repeat an earlier one, in the order of the file.
+    again = repeated_pairs(recording.codes, sub_id)
     if not again.size:
         return
-    # lexsort is stable: of equal rows the first in the file stands first.
-    rows = np.sort(order[again])
-    first = [int(row) for row in rows[:_SHOWN]]
+    first = [int(row) for row in again[:_SHOWN]]
     shown = ", ".join(
-        f"{place} repeats ({recording.words[recording.codes[row]]}, {sub_id[row]})"
+        f"{place} repeats ({recording.words[recording.codes[row]].as_py()}, {sub_id[row]})"
         for place, row in zip(source.places(first), first, strict=True)
     )
     source.refuse(
-        f"columns 'eeg_id', 'eeg_sub_id' must be unique together, but {shown}{_and_more(rows.size)}"
+        f"columns 'eeg_id', 'eeg_sub_id' must be unique together, but {shown}{_and_more(again.size)}"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from hms.engine.job import ChunkResult, Job, Task
+from hms.engine.job import ChunkResult, Job, Task, Tasks
 
 __all__ = ["Chunks", "Lost", "Pool", "Setting", "run_again", "run_tasks"]
 
@@ -113,17 +113,17 @@ def run_again(
             yield from run_tasks(pool, job, [task], alone=alone, say=lambda text: None)
 
 
-def chunks_of(tasks: Sequence[Task], n_workers: int) -> list[list[Task]]:
+def chunks_of(tasks: Sequence[Task], n_workers: int) -> list[Sequence[Task]]:
     """Group tasks: chunks of `CHUNK_ITEMS` items, and ever smaller ones towards the end."""
-    left = sum(len(task.items) for task in tasks)
+    sizes = tasks.sizes.tolist() if isinstance(tasks, Tasks) else [len(task.items) for task in tasks]
+    left = sum(sizes)
     smallest = min(SMALLEST_CHUNK, -(-left // (CHUNKS_LEFT * n_workers)))
-    chunks: list[list[Task]] = []
+    firsts: list[int] = []
     room = 0
-    for task in tasks:
+    for number, size in enumerate(sizes):
         if room <= 0:
-            chunks.append([])
+            firsts.append(number)
             room = max(smallest, min(CHUNK_ITEMS, -(-left // (CHUNKS_LEFT * n_workers))))
-        chunks[-1].append(task)
-        room -= len(task.items)
-        left -= len(task.items)
-    return chunks
+        room -= size
+        left -= size
+    return [tasks[first:end] for first, end in zip(firsts, [*firsts[1:], len(sizes)], strict=True)]

@@ -286,8 +286,7 @@ def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
 
     ids, numbers = items["item"] if "item" in items else items["recording"], items["eeg_sub_id"].to_numpy()
     if unit.item_id == "sub_window":
-        pairs = map("{}_{}".format, ids.tolist(), numbers.tolist())
-        ids = pd.Series(np.fromiter(pairs, object, len(items)), dtype=object, copy=False)
+        ids = pd.Series(_joined(ids.to_numpy(object), numbers), dtype=object, copy=False)
     else:
         numbers = np.zeros_like(numbers)
     again = repeated_pairs(recording_codes(items), numbers)
@@ -297,6 +296,20 @@ def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
             "in all; set unit.item_id=sub_window or choose each row once"
         )
     return ids
+
+
+def _joined(names: NDArray[np.object_], numbers: NDArray[np.int64]) -> NDArray[np.object_]:
+    """Return ``name_number`` of each row; little beside it is in memory at a time."""
+    texts = np.empty(names.size, dtype=object)
+    for first in range(0, names.size, _TOGETHER):
+        rows = slice(first, first + _TOGETHER)
+        pairs = zip(names[rows].tolist(), numbers[rows].tolist(), strict=True)
+        texts[rows] = [f"{name}_{number}" for name, number in pairs]
+    return texts
+
+
+_TOGETHER = 1 << 16
+"""Rows whose ids are made together."""
 
 
 def repeated_pairs(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.int64]:
@@ -330,15 +343,37 @@ def recording_codes(frame: pd.DataFrame) -> NDArray[np.int64]:
     return pd.factorize(frame["eeg_id"].to_numpy())[0].astype(np.int64, copy=False)
 
 
-def vote_array(frame: pd.DataFrame) -> NDArray[Any]:
-    """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares."""
-    columns = [frame[name].to_numpy() for name in Classes.of_columns(frame.columns).vote_columns]
-    kind = np.float64 if any(column.dtype.kind == "f" for column in columns) else np.int64
-    # Shares are summed in one order, whatever the layout: class after class.
-    votes = np.empty((len(frame), len(columns)), kind, order="F" if kind is np.int64 else "C")
+def vote_array(frame: pd.DataFrame, kind: type[np.float64] | None = None) -> NDArray[Any]:
+    """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares.
+
+    Parameters
+    ----------
+    kind : float64 even where votes are counts
+    """
+    columns = _vote_columns(frame)
+    shares = any(column.dtype.kind == "f" for column in columns)
+    # Counts add up to the same in any order; of shares, each row's lie together.
+    votes = np.empty(
+        (len(frame), len(columns)), kind or (np.float64 if shares else np.int64), "C" if shares else "F"
+    )
     for number, column in enumerate(columns):
         votes[:, number] = column
     return votes
+
+
+def _vote_columns(frame: pd.DataFrame) -> list[NDArray[Any]]:
+    return [frame[name].to_numpy() for name in Classes.of_columns(frame.columns).vote_columns]
+
+
+def _votes_in_all(frame: pd.DataFrame) -> NDArray[Any]:
+    """Return how many votes each row has: int64, or float64 where they are shares."""
+    columns = _vote_columns(frame)
+    if any(column.dtype.kind == "f" for column in columns):
+        return np.asarray(vote_array(frame).sum(axis=1))
+    total = np.zeros(len(frame), np.int64)
+    for column in columns:
+        total += column
+    return total
 
 
 def votes_cast(frame: pd.DataFrame, items: pd.DataFrame) -> NDArray[Any]:
@@ -373,7 +408,7 @@ def row_with_most_votes(frame: pd.DataFrame) -> NDArray[np.int64]:
     order in which the table first names the recordings.
     """
     recording = recording_codes(frame)
-    total = vote_array(frame).sum(axis=1)
+    total = _votes_in_all(frame)
     most = np.zeros(recording.max(initial=-1) + 1, dtype=total.dtype)
     np.maximum.at(most, recording, total)
     return _middle_rows(frame, recording, np.flatnonzero(total == most[recording]))
@@ -428,7 +463,7 @@ def _order(*keys: NDArray[Any]) -> NDArray[np.int64] | slice:
 def window_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
     """Return the votes of the chosen rows: what was said of the seconds that become x."""
     chosen = frame if is_range(rows, len(frame)) else frame.iloc[rows]
-    return vote_array(chosen).astype(np.float64)
+    return vote_array(chosen, np.float64)
 
 
 @register("labels", "sum", Labels)

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.memory import give_back
 from hms.config.paths import Address
 from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
@@ -283,14 +284,16 @@ class _Words:
 
     def texts(self) -> NDArray[np.object_]:
         """Return the texts row by row, None for an empty one."""
-        texts: NDArray[np.object_] = self.words.to_numpy(zero_copy_only=False).astype(object)
+        texts: NDArray[np.object_] = self.words.to_numpy(zero_copy_only=False)
         texts[self.is_empty] = None
         return texts[self.codes]
 
     @property
     def is_empty(self) -> NDArray[np.bool_]:
         """Which words are empty."""
-        return np.asarray(self.words.to_numpy(zero_copy_only=False) == "", dtype=np.bool_)
+        import pyarrow.compute as pc
+
+        return np.asarray(pc.equal(self.words, ""), dtype=np.bool_)
 
 
 _Columns = dict[str, _Words]
@@ -321,7 +324,10 @@ def _columns(source: _Source, classes: Classes, own: Sequence[str]) -> _Columns:
         )
     except pa.ArrowInvalid as error:
         _refuse_ragged(source, len(source.header), str(error))
-    return {name: _words_of(table[name]) for name in known}
+    columns = {name: _words_of(table[name]) for name in known}
+    del table
+    give_back()
+    return columns
 
 
 def _words_of(column: Any) -> _Words:

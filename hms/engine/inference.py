@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ
 from hms.config.reading import regular_bytes
 from hms.config.schema import Config, build_config
-from hms.engine.evaluate import evaluate, one_thread, row_of, steps_of
+from hms.engine.evaluate import evaluate, evaluate_together, one_thread, row_of, steps_of
 from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, StorageError, Unusable
 from hms.pipeline.selection import block_seconds, choose_stages, needed_channels, needed_context_s
@@ -183,6 +183,7 @@ def _arrays_of_many(
                 segments[number] = segment(number)
             with one_thread():
                 for stage in steps_of(tuple(stages)):
+                    evaluate_together(stage, list(memos.values()))
                     for number in together:
                         evaluate(stage, segments[number], memos[number])
         except Unusable as reason:

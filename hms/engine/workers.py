@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from hms.engine.evaluate import derived_rows, evaluate
+from hms.engine.evaluate import derived_rows, evaluate, evaluate_together
 from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
 from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
@@ -202,6 +202,9 @@ class _Chunk:
             if keys not in self.steps:
                 self.steps[keys] = _steps(due)
             for stage, for_stage in self.steps[keys]:
+                began = time.perf_counter()
+                evaluate_together(stage, [item.memo for item in together], self.result.seconds)
+                self.result.stages[for_stage.key].seconds += time.perf_counter() - began
                 for item in together:
                     self._compute(stage, for_stage, item)
                 self._write(stage.key)

@@ -12,7 +12,7 @@ belongs to the runner and the store.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -240,6 +240,18 @@ class ItemStage(Stage):
     def compute(self, *inputs: Any) -> Any:
         """Return the result from the results of what is read, in the order of `reads`."""
         raise NotImplementedError
+
+    together: ClassVar[int] = 1
+    """Items that `compute_together` is given at most; what it makes stays in the processor's cache."""
+
+    def compute_together(self, inputs: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Return the results of several items, each bit for bit what `compute` gives of it alone.
+
+        Parameters
+        ----------
+        inputs : what `compute` takes, of each item
+        """
+        return [self.compute(*some) for some in inputs]
 
     def arrays(self, result: Any) -> Mapping[str, Any]:
         """Return the arrays of a result that are kept."""

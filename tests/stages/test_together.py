@@ -1,0 +1,83 @@
+"""Recordings whose scalograms are made together: the bits of each are those that it has alone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+import hms
+from hms.engine.evaluate import evaluate, evaluate_together, one_thread
+from hms.engine.inference import item_stage
+from hms.signal.arrays import Derived, Scalogram
+from hms.stages.scalograms import Scalograms
+
+SEVENTEEN = 17
+
+
+def scalograms_of(*overrides: str) -> Scalograms:
+    stage = item_stage(hms.compose(*overrides), "scalograms")
+    assert isinstance(stage, Scalograms)
+    return stage
+
+
+def derivations_for(stage: Scalograms, *, dead: dict[int, int]) -> list[Derived]:
+    """Make up derivations of 17 recordings; of some, one is dead."""
+    rng = np.random.default_rng(0)
+    n_rows, n_context = stage.derivations.n_outputs("derivations"), 2400
+    found = []
+    for number in range(SEVENTEEN):
+        values = 50 * rng.standard_normal((n_rows, 2000 + 2 * n_context)).astype(np.float32)
+        values[:, :300] *= 100 if number % 3 == 0 else 1  # an artifact in the context
+        alive = np.ones(n_rows, np.bool_)
+        if number in dead:
+            alive[dead[number]] = False
+        found.append(Derived(values, alive, n_context, 200.0))
+    return found
+
+
+def made(stage: Scalograms, inputs: list[Derived], together: int) -> list[Scalogram]:
+    memos: list[dict[str, Any]] = [{stage.derivations.key: derived} for derived in inputs]
+    with one_thread():
+        for first in range(0, len(memos), together):
+            evaluate_together(stage, memos[first : first + together])
+        return [evaluate(stage, None, memo) for memo in memos]
+
+
+@pytest.mark.parametrize("overrides", [(), ("cwt=superlet",), ("cwt=ricker",), ("montage=bipolar18",)])
+def test_a_scalogram_has_the_bits_that_it_has_alone_in_twos_and_in_seventeens(
+    overrides: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = scalograms_of(*overrides)
+    inputs = derivations_for(stage, dead={5: 3, 6: 3, 9: 0})
+    with one_thread():
+        alone = [stage.compute(derived) for derived in inputs]
+    for together in (1, 2, SEVENTEEN):
+        monkeypatch.setattr(Scalograms, "together", together)
+        for one, other in zip(alone, made(stage, inputs, together), strict=True):
+            assert one.power.tobytes() == other.power.tobytes()
+            assert one.x.tobytes() == other.x.tobytes()
+
+
+def test_derivations_of_several_recordings_are_transformed_in_one_call(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = scalograms_of()
+    calls = []
+    own = Scalograms._power
+    monkeypatch.setattr(Scalograms, "_power", lambda *given: calls.append(1) or own(*given))
+    made(stage, derivations_for(stage, dead={}), SEVENTEEN)
+    assert len(calls) == -(-SEVENTEEN // stage.together)
+
+
+def test_one_recording_that_cannot_be_transformed_takes_none_along() -> None:
+    stage = scalograms_of()
+    inputs = derivations_for(stage, dead={})[:4]
+    inputs[1].values[0] = np.nan
+    memos: list[dict[str, Any]] = [{stage.derivations.key: derived} for derived in inputs]
+    evaluate_together(stage, memos)
+    with pytest.raises(ValueError, match="finite"):
+        evaluate(stage, None, memos[1])
+    for number in (0, 2, 3):
+        assert np.isfinite(evaluate(stage, None, memos[number]).x).all()

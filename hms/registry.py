@@ -91,7 +91,7 @@ class Params:
 
     Attributes
     ----------
-    kind : registered function that is used; an option of the group sets it together with its settings
+    kind : name of the registered function; an option of the group sets it with its settings
     """
 
     kind: str

@@ -91,7 +91,7 @@ def _is_page(found: re.Match[str], page: Any, files: Files) -> bool:
 
 
 def settings() -> str:
-    """Return every setting with meaning, unit, what is allowed, default and what a change computes again."""
+    """Return every setting with meaning, unit, what is allowed, default and what a change recomputes."""
     from hms.config.help import computed_again, shown_default
     from hms.config.manual import EXPERIMENT, read_manual
     from hms.pipeline.stage import stages_of_setting

@@ -23,12 +23,12 @@ hms: from EEG recordings with expert votes to a training-ready package
   python run.py [GROUP=OPTION ...] [GROUP.SETTING=VALUE ...]     from anywhere: hms run ...
   python run.py -m GROUP=A,B ...      a sweep, which ends in a leaderboard
   python run.py plan=true ...         what would run, and why; computes nothing
-  python run.py --cfg job ...         the settings as composed
+  python run.py --cfg job ...         the composed settings
 """
 
 _MORE = """\
-hms help GROUP, hms help GROUP.SETTING: meaning, unit, range, default, and what a change computes again
-hms --help: look at, compare, check and export runs; hms completion bash: what the Tab key offers
+hms help GROUP, hms help GROUP.SETTING: meaning, unit, range, default, and what a change recomputes
+hms --help: look at, compare, check and export runs; hms completion bash: tab completion
 Exit codes: 0 done, 2 bad configuration or input table, 3 too many failed recordings,
 4 storage, machine or engine failure, 130 interrupted"""
 
@@ -40,7 +40,7 @@ def contents(manual: Manual) -> str:
         names = ", ".join(option.name for option in manual.options[group])
         lines = textwrap.wrap(names, 48) or [""]
         rows += [(f"  {group}", meaning, lines[0]), *(("", "", line) for line in lines[1:])]
-    top = _filled("beside the groups: " + ", ".join(manual.outside_groups()))
+    top = _filled("outside the groups: " + ", ".join(manual.outside_groups()))
     return f"{_USAGE}\n{columns(rows)}\n\n{top}\n\n{_MORE}"
 
 
@@ -50,7 +50,7 @@ def index(manual: Manual) -> str:
     for group, meaning in manual.groups.items():
         default = "" if group == EXPERIMENT else manual.options[group][0].name
         rows.append((f"  {group}", default, meaning))
-    rows.append(("beside the groups", "", ""))
+    rows.append(("outside the groups", "", ""))
     for name in manual.outside_groups():
         one = manual.settings.get(name)
         inside = ", ".join(s.path.rpartition(".")[2] for s in manual.below(name))
@@ -143,10 +143,10 @@ def _text(value: object) -> str:
 def computed_again(stages: Sequence[str], path: str) -> str:
     """Return the sentence that says what a change of a setting computes again."""
     if path.partition(".")[0] in CHANGE_ITEMS:
-        return "a change can change which items there are, and then all that is made of them"
+        return "a change can give other items, and then everything made from them"
     if stages:
-        return _filled(f"changing it computes again: {', '.join(stages)}; everything else is kept")
-    return "changing it computes nothing again: no result depends on it"
+        return _filled(f"a change recomputes {', '.join(stages)}; everything else is kept")
+    return "a change recomputes nothing: no result depends on it"
 
 
 def _filled(text: str, *, indent: int = 2) -> str:

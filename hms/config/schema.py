@@ -27,13 +27,13 @@ class PackageSettings:
     Attributes
     ----------
     format : one file per item, or shards of many items
-    pack : also one memory-mapped float16 array of all scalograms
-    link : how the files of a run stand for those of the store: as links or copies
-    waveforms : also one of all waveforms
-    spectrograms : also one of the competition's spectrograms, with spectrograms=kaggle
-    derivations : also one of the derivations with their context in µV
-    derivations_dtype : of the array of derivations
-    shift_s : s that derivations reach beyond what the transform needs, so that a window may be moved so far
+    pack : adds a memory-mapped float16 array of all scalograms
+    link : whether the files of a run are links to the store or copies
+    waveforms : adds one of all waveforms
+    spectrograms : adds one of the competition's spectrograms, with spectrograms=kaggle
+    derivations : adds one of the derivations with their context in µV
+    derivations_dtype : type of the array of derivations
+    shift_s : seconds of derivations beyond what the transform needs, so that a window can be moved that far
     """
 
     pack: bool

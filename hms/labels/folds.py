@@ -66,8 +66,8 @@ class Folds(Params):
 
     Attributes
     ----------
-    n_splits : folds to make
-    seed : None, one way; a number, another for each, for repeated cross-validation
+    n_splits : number of folds
+    seed : None: one fixed way; each number gives other folds, for repeated cross-validation
     """
 
     n_splits: Annotated[int, Limits(at_least=2)]

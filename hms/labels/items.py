@@ -79,7 +79,7 @@ class Unit(Params):
 
     Attributes
     ----------
-    item_id : what items are named by: the recording alone, or recording and sub-window
+    item_id : items are named after the recording, or after recording and sub-window
     """
 
     item_id: Literal["recording", "sub_window"]
@@ -92,10 +92,10 @@ class Labels(Params):
 
     Attributes
     ----------
-    high_confidence_votes : votes from which an item is of high confidence
-    classes : what is voted on, in the order of the vote columns
-    soft_votes : whether a vote may be a share of one
-    unlabelled : what becomes of an item without votes: it is left out, or kept, in no fold and no score
+    high_confidence_votes : number of votes from which an item is high-confidence
+    classes : the classes, in the order of the vote columns
+    soft_votes : whether votes may be fractions
+    unlabelled : what happens to an item without votes: left out, or kept, in no fold and no score
     """
 
     high_confidence_votes: Annotated[int, Limits(at_least=1, at_most=1_000_000)]

@@ -61,11 +61,11 @@ class MarksFile(Params):
 
     Attributes
     ----------
-    path : the csv with the marks
-    apply_votes : whether proposed votes take the place of the table's
-    resolve : what counts where readers differ; None refuses that. ``latest`` is the last word by ``when``;
+    path : csv with the marks
+    apply_votes : whether proposed votes replace the table's
+    resolve : what counts if readers disagree; None refuses. ``latest`` takes the last mark by ``when``;
         ``any`` leaves an item out if one reader does, ``majority`` if more than half of its readers do; both
-        add the proposed votes of all readers
+        add up the proposed votes of all readers
     """
 
     path: str | None

@@ -125,7 +125,7 @@ def summarise_labels(
     y_soft : shape (n_items, n_classes)
     vote_sum, weights, patient_id : shape (n_items,)
     classes : names of the columns
-    threshold : votes from which an item is of high confidence
+    threshold : number of votes from which an item is high-confidence
     splits : rows to train on and to validate on, per fold
     """
     y, n, w = (

@@ -27,10 +27,10 @@ class Weight(Params):
 
     Attributes
     ----------
-    reference_count : votes that weigh 1
-    cap : largest weight of an item's votes
-    balance : whether the classes of a fold's training part are made to count alike, see `class_weights`
-    beta : how far ``balance=effective`` goes: 0 as none, towards 1 as inverse
+    reference_count : number of votes with weight 1
+    cap : largest weight
+    balance : whether classes get equal weight in each fold's training part, see `class_weights`
+    beta : how far ``balance=effective`` goes: 0 like none, towards 1 like inverse
     """
 
     reference_count: PositiveFloat

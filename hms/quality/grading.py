@@ -1,6 +1,6 @@
 """Grading: limits on measures raise flags, and flags make one of four grades.
 
-What is asked of a flag that costs a grade: that it tells of x, the filtered, clipped derivations
+What is asked of a flag that lowers the grade: that it tells of x, the filtered, clipped derivations
 in the band of the scalogram, and not of the brain. So offset, drift and mains that the filter
 takes out are harmless, and amplitude, steps and clipping, which are what a seizure is, alone
 make nothing worse than usable.

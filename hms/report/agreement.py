@@ -26,7 +26,7 @@ def agreement_cards(found: Mapping[str, Any], classes: Classes) -> list[Card]:
     if found.get("reason"):
         return [spoken(title, f"{found['reason']}.") for title in TITLES]
     if not found["by_votes"]:
-        return [spoken(title, "No item has two votes, so none can agree or differ.") for title in TITLES]
+        return [spoken(title, "No item has two votes, so agreement cannot be measured.") for title in TITLES]
     return [_alphas(found["strata"], classes), _by_votes(found["by_votes"], classes)]
 
 
@@ -40,19 +40,20 @@ def _alphas(strata: Mapping[str, Any], classes: Classes) -> Card:
     ]
     figures = [figure for _, own in rows for figure in own if figure["value"] is not None]
     if not figures:
-        return spoken(TITLES[0], "Every vote is of one class, so chance would agree as well.")
+        return spoken(TITLES[0], "All votes are for one class, so chance alone would agree.")
     least = min(min(f["value"] if f["low"] is None else f["low"] for f in figures), 0.0)
     frame = Frame(104, 34, WIDTH - 120, ROW_HEIGHT * len(rows), Axis(least, 1), Axis(0, len(rows)))
     names = [f"{name.replace('_', ' ')} votes, {one['items']} items" for name, one in shown]
     parts, _ = legend(104, 4, list(zip(MARKS, names, strict=False)), width=WIDTH)
     places = [(len(rows) - i - 0.5, name) for i, (name, _) in enumerate(rows)]
-    parts += axes(frame, xlabel="Krippendorff's alpha: 0 by chance, 1 of one mind", yticks=places, grid=False)
+    label = "Krippendorff's alpha: 0 is chance, 1 is full agreement"
+    parts += axes(frame, xlabel=label, yticks=places, grid=False)
     for (place, _), (_, own) in zip(places, rows, strict=True):
         for shift, colour, figure in zip((0.17, -0.17), MARKS, own, strict=False):
             parts += _mark(frame, place + shift, figure, colour)
     unheld = sum(figure["low"] is None for figure in figures)
-    note = "Lines are 95 % intervals over patients; a class is held against all others."
-    note += f" {unheld} of {len(figures)} figures have too few patients for one." if unheld else ""
+    note = "Lines are 95 % intervals over patients. Each class is compared with all others."
+    note += f" {unheld} of {len(figures)} figures have too few patients for an interval." if unheld else ""
     said = "; ".join(f"{name} {', '.join(_said(f) for f in own)}" for name, own in rows)
     alt = f"Krippendorff's alpha for {' and '.join(names)}. {said}."
     return Card(TITLES[0], drawing(WIDTH, frame.bottom + 44, parts, alt=alt), note)
@@ -79,7 +80,7 @@ def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
     frame = Frame(52, 44, WIDTH - 66, 196, Axis(0, len(groups)), Axis(0, 1))
     parts, _ = class_legend(classes, 4)
     ticks = [(i + 0.5, f"{group['votes']}") for i, group in enumerate(groups)]
-    parts += axes(frame, xlabel="votes of an item", ylabel="others who say the same", xticks=ticks)
+    parts += axes(frame, xlabel="votes of an item", ylabel="other votes for it", xticks=ticks)
     for name, title, colour in zip(classes.names, classes.titles, class_colours(len(classes)), strict=True):
         figures = [group["by_class"][name]["confirmed"] for group in groups]
         met = [
@@ -95,7 +96,7 @@ def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
         ]
     for i, group in enumerate(groups):
         parts.append(text(frame.x(i + 0.5), frame.top + 10, f"{group['items']}", "m n"))
-    note = "Where one vote says a class, the share of the item's other votes that do; above: items. "
+    note = "Given one vote for a class, the share of the item's other votes for it; above: items. "
     note += f"Shares of fewer than {LEAST_PATIENTS} effective patients are not drawn."
     alt = f"Share of other votes that confirm a vote, by class and number of votes. {note}"
     return Card(TITLES[1], drawing(WIDTH, 284, parts, alt=alt), note)

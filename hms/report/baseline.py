@@ -16,7 +16,7 @@ from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend
 __all__ = ["baseline_cards", "confusion_card", "reliability_card"]
 
 WIDTH = 480.0
-TITLES = ("Divergence out of fold", "Which class for which", "Predicted and observed shares")
+TITLES = ("Divergence out of fold", "Predicted class by consensus", "Predicted and observed shares")
 MODEL, PRIOR = INK, MUTED
 
 
@@ -125,6 +125,6 @@ def reliability_card(rows: Sequence[Mapping[str, Any]], classes: Classes, title:
             rect(x - 2.5, y - 2.5, 5, 5, colour, tip=f"{name}, {row['n']} items")
             for (x, y), row in zip(points, bins, strict=True)
         ]
-    note = "Bins of a tenth; on the dashed line a predicted share is what experts voted on average."
+    note = "Bins of a tenth. On the dashed line, predicted shares equal the experts' votes on average."
     alt = f"Observed against predicted share by class in bins of a tenth. {note}"
     return Card(title, drawing(WIDTH, 284, parts, alt=alt), note)

@@ -28,7 +28,7 @@ SHEETS = {
     "surprising": "Most surprising votes",
 }
 NOTES = {
-    "worst": "Predicted shares farthest from the votes.",
+    "worst": "Items whose predicted shares are farthest from the votes.",
     "surprising": "Votes least likely if the prediction were right: divergence times the number of votes.",
 }
 _Groups = Mapping[str, Mapping[str, Interval]]
@@ -147,7 +147,7 @@ def _forest(
         for shift, each, colour in zip(_shifts(len(found)), found, COLOURS, strict=False):
             parts += _dot(frame, place + shift, each, colour, name)
     said = "; ".join(f"{name}: {', '.join(f'{each.value:.3f}' for each in found)}" for name, found in rows)
-    note = "Dots without a line: too few patients for an interval that holds."
+    note = "Dots without a line: too few patients for a valid interval."
     return Card(title, drawing(WIDTH, frame.bottom + 44, parts, alt=f"{title}. {said}."), note, "wide")
 
 
@@ -190,7 +190,7 @@ def _calibration(names: Sequence[str], scores: Sequence[Scores], classes: Classe
         of = f", {name}" if len(names) > 1 else ""
         rows = [{"class": key, **row} for key, known in found.calibration.items() for row in known["bins"]]
         cards.append(reliability_card(rows, classes, f"Predicted and observed shares{of}"))
-        cards.append(confusion_card(found.confusion.tolist(), classes, f"Which class for which{of}"))
+        cards.append(confusion_card(found.confusion.tolist(), classes, f"Predicted class by consensus{of}"))
     return cards
 
 

@@ -45,8 +45,8 @@ KINDS = {
 }
 NONE_OF_A_KIND = {
     "worst": "No item is graded below good.",
-    "cleanest": "No other item that is used is graded good.",
-    "disputed": "No other item has votes that differ.",
+    "cleanest": "No other item in use is graded good.",
+    "disputed": "No other item has disputed votes.",
 }
 PER_SHEET = 6
 MOST_S = 10.0
@@ -380,7 +380,7 @@ class Step:
 def steps_card(title: str, steps: Sequence[Step], *, span_s: tuple[float, float], window_s: float) -> Card:
     """Draw one recording after each step of its preparation."""
     pictures = "".join(_step_picture(step, span_s, window_s) for step in steps)
-    note = "Dashed: the window that becomes x; around it the context that filter and wavelets reach into."
+    note = "Dashed: the window that becomes x; around it, the context that filter and wavelets need."
     return Card(title, f'<div class="steps">{pictures}</div>', note, "wide")
 
 

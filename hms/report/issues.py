@@ -21,11 +21,11 @@ TITLE = "Votes to look at again"
 def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
     """Return a card that says what the sheet is, and one per recording shown."""
     if table.empty:
-        return [spoken(TITLE, "No item was predicted, so no votes can be held against a prediction.")]
+        return [spoken(TITLE, "No item was predicted, so no votes can be compared with a prediction.")]
     said = (
         f"{len(table)} items are ranked in qc/label_issues.csv by how improbable their votes are under a "
-        "prediction that saw neither them nor their patient; here are the first. Improbable is not wrong: "
-        "look at the traces. Nothing is left out because of it."
+        "prediction that saw neither them nor their patient. The first are shown here. An improbable vote "
+        "need not be wrong: look at the traces. No item is left out because of it."
     )
     cards = [Card("What these are", f'<p class="empty">{escape(said)}</p>', "", "wide")]
     for place, example in enumerate(examples, start=1):
@@ -49,6 +49,6 @@ def about_issue(row: pd.Series, classes: Classes) -> str:
     )
     predicted = ", ".join(f"{title} {share:.0%}" for share, title in shares[:3])
     return (
-        f"Votes: {', '.join(votes)}. Predicted: {predicted}. Of 10,000 panels of {row['vote_sum']:g}, "
-        f"{10_000 * row['tail_probability']:.3g} would agree no better."
+        f"Votes: {', '.join(votes)}. Predicted: {predicted}. Of 10,000 panels of {row['vote_sum']:g} "
+        f"experts, {10_000 * row['tail_probability']:.3g} would agree no better."
     )

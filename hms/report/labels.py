@@ -172,7 +172,7 @@ def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64], classes
     parts.append(text(left + cell_w * n / 2, top - 25, "share of votes for, %", "m n"))
     parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
     parts += colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
-    note = "Each row is the mean vote of the items whose consensus it is; off the diagonal experts disagree."
+    note = "Each row is the mean vote of the items with that consensus. Off the diagonal, experts disagree."
     note += absent_classes(counts, classes)
     cells = "; ".join(
         f"{name}: " + ", ".join(f"{v:.0%}" if math.isfinite(v) else "none" for v in row)
@@ -200,7 +200,7 @@ def entropy_boxes(entropy: NDArray[np.float64], label: NDArray[np.int64], classe
         parts += _box(frame, i + 0.5, (low, q1, median, q3, high), colours[i], f"{name}: {len(values)}", n)
     y = frame.y(top_value)
     parts.append(line([(frame.left, y), (frame.right, y)], MUTED, width=1, dash="4 3"))
-    parts.append(text(frame.right, y + 14, f"log {n}: all classes alike", "e n"))
+    parts.append(text(frame.right, y + 14, f"log {n}: evenly split", "e n"))
     note = "Box: middle half and median; line: 5th to 95th percentile. 0: all experts agree."
     alt = f"Entropy of the votes per consensus class: {'; '.join(said)} nats. {note}"
     return Card(VOTE_TITLES[2], drawing(WIDTH, 270, parts, alt=alt), note)
@@ -240,8 +240,8 @@ def items_per_patient(patients: NDArray[np.object_], label: NDArray[np.int64] | 
     parts += legend(52, 6, shown, width=WIDTH - 60)[0]
     note = (
         f"{counted(len(counts), 'patient')}; median {counted(np.median(counts), 'item')}, "
-        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items). They say as much as "
-        f"{counted(round(per_patient(patients)['effective'] or 0), 'patient')} with equally many items."
+        f"largest {counts.max()} ({_share(counts.max() / len(patients))} of all items). They count like "
+        f"{counted(round(per_patient(patients)['effective'] or 0), 'patient')} with equal numbers of items."
         f"{_alike(label, patients)}"
     )
     alt = f"Share of patients and of items by the number of items of a patient. {note}"
@@ -255,7 +255,8 @@ def _alike(label: NDArray[np.int64] | None, patients: NDArray[np.object_]) -> st
     if same is None or other is None:
         return ""
     return (
-        f" Two items have the same class in {_share(same)} of pairs of one patient, {_share(other)} of two."
+        f" Two items of one patient have the same class in {_share(same)} of pairs, "
+        f"of two patients in {_share(other)}."
     )
 
 
@@ -315,7 +316,7 @@ def fold_bars(
     parts, height = class_legend(classes, 4, 72)
     top, bar = height + 10, min(26.0, 190 / len(splits))
     frame = Frame(72, top, WIDTH - 162, bar * len(splits), Axis(0, 100), Axis(0, 1))
-    parts += axes(frame, xlabel="weighted share of labels in the part to validate, %", yticks=[], grid=False)
+    parts += axes(frame, xlabel="weighted share of labels in the validation part, %", yticks=[], grid=False)
     colours = class_colours(len(classes))
     for fold, split in enumerate(splits):
         middle = top + bar * (fold + 0.5)
@@ -330,7 +331,7 @@ def fold_bars(
                 parts.append(rect(frame.x(at), middle - bar * 0.4, width, bar * 0.8, colour, tip=tip))
                 at += 100 * share
     sizes = ", ".join(str(len(split[1])) for split in splits)
-    note = f"{len(splits)} folds with {sizes} items to validate; every patient is in one fold only."
+    note = f"{len(splits)} folds with {sizes} validation items; every patient is in one fold only."
     note += _uneven_folds(y, splits, classes)
     alt = f"Stacked bars of the class proportions per fold. {note}"
     return Card(WEIGHT_TITLES[1], drawing(WIDTH, top + bar * len(splits) + 44, parts, alt=alt), note)

@@ -177,12 +177,12 @@ def headlines(
 def _graded(ledger: pd.DataFrame) -> Headline:
     counts = grade_counts(ledger)
     if counts is None:
-        return Headline("flagged", "unknown", "the ledger has no grades")
+        return Headline("flagged", "unknown", "no item was graded")
     doubtful = counts["poor"] + counts["unusable"]
     kinds = counted(len(flag_counts(ledger) or {}), "kind")
     note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} of flag"
     if used := count_unusable_used(ledger):
-        note += f"; {used:,} unusable, used all the same"
+        note += f"; {used:,} graded unusable, but used"
     return Headline("poor or unusable", f"{doubtful:,}", note, "bad" if doubtful else "good")
 
 
@@ -201,17 +201,18 @@ def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
 
 
 def cost_of_marks(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[Headline]:
-    """Tell which classes are left out by eye, where anybody marked items so."""
+    """Tell which classes are left out by readers, where anybody marked items so."""
     n = sum(reason is not None and reason.stage == "marks" for reason in reasons)
     if not n:
         return []
     marked = Selection.of_marks(items, ["" if r is None else r.stage for r in reasons])
     if marked is None:
-        return [Headline("left out by eye", f"{n:,}", "none of them has votes")]
+        return [Headline("left out by readers", f"{n:,}", "none of them has votes")]
     p, _ = marked.test
     chance = "" if p is None else f"; p = {p:.2g} by patient"
     state = "bad" if marked.is_unequal else ""
-    return [Headline("left out by eye", f"{n:,}", f"{marked.sentence()}{chance}; each class below", state)]
+    note = f"{marked.sentence()}{chance}; each class below"
+    return [Headline("left out by readers", f"{n:,}", note, state)]
 
 
 def _without_labels() -> list[Headline]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from html import escape
@@ -105,8 +106,8 @@ def glossary(counts: Mapping[str, int], qc: QualityControl) -> str:
     """Return what the grades mean, and each flag with its limit, those that occur most first."""
     grading, notes = qc.grading, notes_of("qc", "default")
     texts = (
-        "no flag that costs a grade",
-        "a flag that costs a grade",
+        "no flag that lowers the grade",
+        "a flag that lowers the grade",
         f"more than {grading.usable_bad_channels} bad electrodes ({', '.join(grading.bad_channel)}), or "
         f"{_any_of(grading.poor)}",
         f"more than {grading.poor_bad_channels} bad electrodes, or {_any_of(grading.unusable)}",
@@ -123,14 +124,18 @@ def glossary(counts: Mapping[str, int], qc: QualityControl) -> str:
     )
 
 
+def _chance(p: float) -> str:
+    return f"at least as unequal by chance: p = {p:.2g}, by patient"
+
+
 def _meaning(flag: str, qc: QualityControl, notes: Mapping[str, str]) -> str:
     where = "channel" if flag in CHANNEL_FLAGS else "item"
     limit = getattr(qc.channel if where == "channel" else qc.item, flag)
-    text = escape(notes[f"{where}.{flag}"])
+    unit, text = re.match(r"(µV|dB|)(?:; )?(.*)", notes[f"{where}.{flag}"]).groups()  # type: ignore[union-attr]
     if limit is None or limit is False:
-        return f"{text}: not looked for here"
-    shown = "" if limit is True else f" {limit:g}"
-    return f"{text}{shown}{'; costs no grade' if flag in qc.grading.harmless else ''}"
+        return f"{escape(text)}: off"
+    shown = "" if limit is True else f" ({f'{limit:g} {unit}'.rstrip()})"
+    return f"{escape(text)}{shown}{'; does not lower the grade' if flag in qc.grading.harmless else ''}"
 
 
 def _any_of(flags: Sequence[str]) -> str:
@@ -171,7 +176,7 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
     verb = "leaves" if exclude_from else "would leave"
     said = f"qc.exclude_from={exclude_from or 'poor'} {verb} out {taken.sentence()}"
     p, _ = taken.test
-    tested = "too few patients for a test" if p is None else f"as unequal by chance: p = {p:.2g}, by patient"
+    tested = "too few patients for a test" if p is None else _chance(p)
     note = f"Classes are the consensus of the votes. {said}; {tested}. Intervals are Wilson's."
     table = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
     body = f'<div class="wide">{table}</div>'
@@ -189,7 +194,7 @@ def _interval(out: int, n: int) -> str:
 
 
 def marks_by_class(marked: Selection) -> Card:
-    """List what was left out by eye, of each class."""
+    """List what was left out by readers, of each class."""
     header = "".join(f'<th scope="col">{name}</th>' for name in ("class", "left out", "95 %"))
     rows = "".join(
         f'<tr><th scope="row">{escape(name)}</th><td>{out:,} of {n:,}</td><td>{_interval(out, n)}</td></tr>'
@@ -197,10 +202,11 @@ def marks_by_class(marked: Selection) -> Card:
     )
     p, _ = marked.test
     note = f"marks=file leaves out {marked.sentence()}"
-    note += "." if p is None else f"; as unequal by chance: p = {p:.2g}, by patient."
-    note += " More than chance: what was judged unfit may be how a class looks." * marked.is_unequal
+    note += "." if p is None else f"; {_chance(p)}."
+    if marked.is_unequal:
+        note += " That is more than chance: readers may have taken the look of a class for a fault."
     body = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
-    return Card("Left out by eye", body, note)
+    return Card("Left out by readers", body, note)
 
 
 # --- channels ------------------------------------------------------------------------------------
@@ -224,11 +230,11 @@ def head(channels: pd.DataFrame | None, costly: Collection[str]) -> Card:
     shares, all_shares = channel_shares(channels, costly), channel_shares(channels)
     if not shares:
         return spoken(TITLES[1], "No recording was read, so no channel was measured.")
-    note = "Share of recordings in which the channel carries a flag that costs a grade, in %."
-    more = "Share with any flag, harmless ones too, in %."
+    note = "Share of recordings in which the channel has a flag that lowers the grade, in %."
+    more = "Share with any flag, including harmless ones, in %."
     more += "".join(f" {name}: {s:.1%}." for name, s in all_shares.items() if name not in EEG_CHANNELS)
     body = _head_picture(shares, note)
-    body += f"<details><summary>All flags, harmless ones too</summary>{_head_picture(all_shares, more)}"
+    body += f"<details><summary>All flags, including harmless ones</summary>{_head_picture(all_shares, more)}"
     return Card(TITLES[1], f"{body}<p>{escape(more)}</p></details>", note)
 
 
@@ -282,9 +288,9 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
     rows = np.flatnonzero(((raster > 0) & (raster < 255)).any(axis=1))
     outside = int((raster == 255).any(axis=1).sum())
     edge = (
-        f"{outside:,} of {counted(len(raster), 'item')} lie so near an end that the context is cut there."
+        f"{outside:,} of {counted(len(raster), 'item')} are so close to an end that their context is cut off."
         if outside
-        else "Every item has its whole context."
+        else "Every item has its full context."
     )
     if not len(rows):
         return spoken(TITLES[2], f"Of {counted(len(raster), 'item')} read, none has a gap. {edge}")
@@ -300,10 +306,10 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
     keys = [(_gap_colour(1), "few samples"), (_gap_colour(10), "all samples"), ("#c4cad0", "not recorded")]
     parts += legend(52, 8, keys, width=WIDTH - 60)[0]
     together = math.ceil(len(order) / len(lines))
-    shared = f" Each line stands for up to {together} of them." if together > 1 else ""
+    shared = f" Each line is up to {together} items." if together > 1 else ""
     note = (
         f"{len(order):,} of {counted(len(raster), 'item')} have gaps in the window (between the dashed "
-        f"lines) or in the context around it; {len(raster) - len(order):,} without any are not drawn."
+        f"lines) or in the context around it; {len(raster) - len(order):,} without gaps are not drawn."
         f"{shared} {edge}"
     )
     return Card(

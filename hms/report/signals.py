@@ -31,7 +31,7 @@ NO_SPECTRUM = "No item has a channel with a whole second of samples."
 SPECTRUM_NOTE = (
     "As recorded, before the filter: mean over channels of each item; line: median item, band: middle half"
 )
-MAINS_NOTE = "Dashed: 50 and 60 Hz, where mains shows."
+MAINS_NOTE = "Dashed: 50 and 60 Hz, the mains frequencies."
 SCALOGRAM_NOTE = (
     "Mean over items of the logarithm of wavelet power before scaling; windows are not aligned to events."
 )

@@ -127,7 +127,7 @@ def _proportions(found: RunDifference) -> Card:
     both = [Classes.of_labels({"classes": run.labels.classes}) for run in (found.a, found.b)]
     if both[0] != both[1]:
         named = " and ".join(", ".join(classes.names) for classes in both)
-        return spoken("Class proportions, weighted", f"The runs have other classes: {named}.")
+        return spoken("Class proportions, weighted", f"The runs have different classes: {named}.")
     titles = both[0].titles
     shares = [_shares(found.a), _shares(found.b)]
     top = max([float(np.nanmax(s)) for s in shares if np.isfinite(s).any()], default=0.0)
@@ -166,7 +166,7 @@ def _weights(found: RunDifference) -> Card:
         if len(totals):
             parts.append(line(frame.points(totals, weights), colour, width=2.5, dash=dash))
     parts += legend(52, 6, [(A_COLOUR, "a"), (B_COLOUR, "b, dashed")], width=260)[0]
-    note = f"{found.weights:,} of {found.common:,} items weigh differently."
+    note = f"{found.weights:,} of {found.common:,} items have another weight."
     return Card(
         "Confidence weight", drawing(480, 276, parts, alt=f"Weights by votes of a and b. {note}"), note
     )
@@ -176,7 +176,7 @@ def _folds(found: RunDifference) -> Card:
     title = "Items that changed fold"
     pairs, rows, columns = _fold_pairs(found)
     if not pairs.size or not found.folds:
-        return spoken(title, "No item is validated in another fold.")
+        return spoken(title, "No item changed its fold.")
     size = min(40.0, 240 / max(pairs.shape))
     left, top = 96.0, 40.0
     most = float(pairs.max())
@@ -190,7 +190,7 @@ def _folds(found: RunDifference) -> Card:
         parts.append(text(left + size * (j + 0.5), top - 6, columns[j], "m"))
     parts.append(text(left, top - 24, "fold in b", "n"))
     parts.append(text(14, top + 14, "fold in a", "n"))
-    note = f"{found.folds:,} of {found.common:,} items are validated in another fold."
+    note = f"{found.folds:,} of {found.common:,} items changed their fold."
     picture = drawing(
         480, top + size * pairs.shape[0] + 12, parts, alt=f"Items by fold in a and in b. {note}"
     )
@@ -232,7 +232,7 @@ def _image_cards(found: RunDifference) -> list[Card]:
     if folder is None:
         return [spoken(title, _lacking(found, "scalograms", "spec_hr_out/"))]
     if not folder.differing:
-        return [spoken(title, f"All {folder.common:,} scalograms are the same bytes.")]
+        return [spoken(title, f"All {folder.common:,} scalograms are identical.")]
     if not folder.by_item:
         return [_other_shapes(found, title)]
     worst = heapq.nsmallest(MOST_ITEMS, folder.by_item.items(), key=lambda pair: (-pair[1], pair[0]))

@@ -60,8 +60,8 @@ class FilterParams(Params):
 
     Attributes
     ----------
-    clip_uv : largest magnitude of an electrode after the filter; None sets no limit
-    gaps : what becomes of NaN and Inf before the filter
+    clip_uv : largest magnitude of an electrode after the filter; None: no limit
+    gaps : what happens to NaN and Inf before the filter
     """
 
     clip_uv: PositiveFloat | None
@@ -74,10 +74,10 @@ class Butterworth(FilterParams):
 
     Attributes
     ----------
-    low_hz : lower edge of the band, where both directions together are 6 dB down
-    high_hz : upper edge of the band, where both directions together are 6 dB down
-    order : of the prototype; two passes double it
-    notch_hz : mains frequency to take out; None takes none out
+    low_hz : lower edge of the band, at which both directions together are 6 dB down
+    high_hz : upper edge of the band, at which both directions together are 6 dB down
+    order : order of the prototype; the two passes double it
+    notch_hz : mains frequency to remove; None: none
     """
 
     low_hz: PositiveFloat

@@ -52,11 +52,11 @@ class FillGaps(Params):
 
     Attributes
     ----------
-    hold_s : how long the nearest sample is held beyond an end
-    taper_s : how long the way from there to the median takes
+    hold_s : how long the nearest sample is held at an end
+    taper_s : how long it then takes to reach the median
     order : samples that predict the next one in a short gap; 0: straight lines
-    fit_s : how much signal on either side of a short gap the prediction is fitted to
-    longest_s : the longest gap that is short
+    fit_s : how much signal on each side of a short gap the prediction is fitted to
+    longest_s : length up to which a gap is short
     """
 
     hold_s: NonNegativeFloat

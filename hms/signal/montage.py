@@ -54,9 +54,9 @@ class Montage(Params):
     Attributes
     ----------
     chains : derivations by chain, front to back, in output order
-    output : what becomes a row: a chain, or each of its derivations
-    waveform : how a chain's pairs become one signal
-    allow_degenerate : whether a waveform is allowed that makes the chains of a side equal
+    output : whether a row is a chain or a derivation
+    waveform : how the pairs of a chain become one signal
+    allow_degenerate : whether to allow a waveform that makes the chains of a side equal
     """
 
     chains: Chains

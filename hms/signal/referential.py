@@ -39,9 +39,9 @@ class Referential(Montage):
     Attributes
     ----------
     chains : groups of electrodes in output order
-    reference : the mean of the montage's live electrodes, the mean of both ears, or what the
-        file has
-    ears : names of the two channels that the linked ears are made from, such as M1 and M2
+    reference : what is subtracted: the mean of the montage's live electrodes, the mean of both ears, or
+        nothing
+    ears : the two channels for linked ears, such as M1 and M2
     """
 
     reference: Reference

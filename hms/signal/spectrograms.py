@@ -21,7 +21,7 @@ class KaggleSpectrograms(Params):
 
     Attributes
     ----------
-    gaps : what becomes of rows of NaN
+    gaps : what happens to rows of NaN
     """
 
     gaps: Literal["interpolate", "zero"]

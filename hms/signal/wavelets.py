@@ -89,12 +89,12 @@ class Cwt(Params):
     ----------
     min_hz : lowest centre frequency
     max_hz : highest centre frequency, at most half the sampling rate
-    n_freqs : centre frequencies, rows of x
-    hop : samples from frame to frame, at 200 Hz
-    norm : at which scale of a wavelet a sine of 1 µV has the same power
-    dtype : of x in the files
+    n_freqs : number of centre frequencies, the rows of x
+    hop : samples from one frame to the next, at 200 Hz
+    norm : scaling of the wavelets, which decides at which frequencies a sine of 1 µV has the same power
+    dtype : type of x in the files
     backend : what computes the transform
-    spacing : how the centre frequencies lie between both ends
+    spacing : how the centre frequencies are spaced
     """
 
     min_hz: PositiveFloat
@@ -211,7 +211,7 @@ class Ricker(Cwt):
 
     Attributes
     ----------
-    analytic : whether the analytic part is taken, whose power is steady, or the real transform
+    analytic : whether to use the analytic part, whose power is steady, or the real transform
     """
 
     analytic: bool

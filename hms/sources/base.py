@@ -63,13 +63,13 @@ class SourceParams(Params):
 
     Attributes
     ----------
-    aliases : names in files to names used here
-    missing : what becomes of an item whose recording lacks a channel of the montage: it is
-        left out, or the pairs that need the channel are treated like those of a dead one
-    block_s : recordings are filtered in blocks of this many seconds, which the windows
-        that start in a block share; None filters every window on its own
-    pseudonyms : file with a key, kept apart from runs, by which ids stand for recordings and
-        patients (`hms.sources.pseudonyms`); None: names stay as they are
+    aliases : names in files, mapped to names used here
+    missing : what happens to an item whose recording lacks a channel of the montage: it is left out, or the
+        pairs that need the channel are treated like those of a dead one
+    block_s : length of the blocks in which recordings are filtered; windows that start in a block share it.
+        None filters every window alone
+    pseudonyms : file with a key, kept outside the runs, that turns names of recordings and patients into ids
+        (`hms.sources.pseudonyms`); None: names stay as they are
     """
 
     aliases: tuple[tuple[str, str], ...]

@@ -47,21 +47,22 @@ class FolderParams(SourceParams):
 
     Attributes
     ----------
-    root : folder, searched with its sub-folders; or one file
-    windows : table of windows; relative to ``root`` unless it lies where the command was
-        typed; None for windows of 50 s that slide over every recording, or as ``event_windows`` says
-    step_s : from one sliding sub-window to the next
-    events : kind of the events that labels come from, None for no labels from events
-    event_column : column of the label in a table of events; None: the kind's usual one
-    event_annotator : column that says who marked an event; None: ``annotator`` and the like
-    event_classes : labels to classes; a label that is a class's name needs none, and an
-        empty class leaves a label out
-    event_windows : sub-windows slide over the recording, or one is centred on each event
-    event_part : which seconds of a sub-window an event must fill: the middle ten or all
-    event_min_share : a class takes a vote if its events fill this share of those seconds,
-        or if they hold this share of an event
-    event_duration_s : how long events last that state no duration; None refuses them
-    event_background : class of the time that has no other event; None: not judged
+    root : folder of recordings, searched with its sub-folders; or one file
+    windows : table of windows, looked for where the command was typed, then in ``root``; None: windows of 50
+        s that slide over every recording, or as ``event_windows`` says
+    step_s : time from one sliding sub-window to the next
+    events : kind of events that labels come from; None: no labels from events
+    event_column : column of the label in a table of events; None: the usual one
+    event_annotator : column that says who marked an event; None: ``annotator``, ``rater``, ``expert`` or
+        ``reader``
+    event_classes : classes of labels; a label that is a class's name needs no entry, and an empty class
+        ignores a label
+    event_windows : whether sub-windows slide over the recording or are centred on events
+    event_part : which seconds of a sub-window are judged: the middle ten or all
+    event_min_share : a class can get the vote if its events fill this share of the judged seconds, or if
+        these contain this share of an event
+    event_duration_s : how long events without a duration last; None refuses them
+    event_background : class of the time without another event; None: not judged
     """
 
     root: str | None

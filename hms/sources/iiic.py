@@ -52,7 +52,7 @@ class Iiic(SourceParams):
     Attributes
     ----------
     root : folder of the samples and the look-up table
-    votes : name of the look-up table in that folder; None makes a package without labels
+    votes : name of the look-up table in that folder; None: a package without labels
     """
 
     root: str | None

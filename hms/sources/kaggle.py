@@ -51,8 +51,8 @@ class Kaggle(SourceParams):
     Attributes
     ----------
     root : folder with train.csv and train_eegs/, its zip, or its address in object storage (``s3://...``)
-    subset : table that is read: train.csv with votes, or test.csv without
-    extra : table of more rows to train on, such as pseudo-labels
+    subset : which table is read: train.csv with votes, or test.csv without
+    extra : table with more rows for training, such as pseudo-labels
     """
 
     root: str | None

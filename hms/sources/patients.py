@@ -34,11 +34,10 @@ class PatientParams(SourceParams):
 
     Attributes
     ----------
-    patient : how the patient of a recording is found; None: the table of windows says it, or nobody
-    patient_regex : for ``regex``: searched in the relative path; the patient is its group
-        ``patient``, its first group, or all that it matches
-    patient_table : for ``table``: a CSV with recording,patient_id, where the table of windows
-        has no such column
+    patient : how the patient of a recording is found; None: from the table of windows, if it says so
+    patient_regex : for ``regex``: matched against the relative path; the patient is its group ``patient``,
+        else its first group, else the whole match
+    patient_table : for ``table``: a CSV with recording,patient_id, if the table of windows has no such column
     """
 
     patient: Literal["header", "folder", "regex", "table", "file"] | None

@@ -82,7 +82,7 @@ class ReportQuality(ReportPart):
     """Grades, flags, channels and gaps."""
 
     name = "report_quality"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/quality.html",)
     sections: ClassVar[Mapping[str, str]] = {"quality": "Quality"}
@@ -118,7 +118,7 @@ class ReportVotes(ReportPart):
     """Totals of votes, disagreement, entropy and patients."""
 
     name = "report_votes"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = ("used",)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/votes.html",)
     sections: ClassVar[Mapping[str, str]] = {"votes": "Votes"}
@@ -138,7 +138,7 @@ class ReportWeights(ReportPart):
     """Class proportions raw, weighted and per fold; the weights."""
 
     name = "report_weights"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = (*Labels.files, *Splits.files)
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/weights.html",)
     sections: ClassVar[Mapping[str, str]] = {"weights": "Weights and folds"}
@@ -162,7 +162,7 @@ class ReportSignals(ReportPart):
     """Spectra and mean scalograms per class, or of all items where they have no votes; values of x."""
 
     name = "report_signals"
-    version = 2
+    version = 3
     inputs: ClassVar[tuple[str, ...]] = ("used", "reasons", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/signals.html",)
     sections: ClassVar[Mapping[str, str]] = {"signals": "Signals"}
@@ -200,7 +200,7 @@ class ReportExamples(ReportPart):
     """The worst, the cleanest and the most disputed recordings; one recording step by step."""
 
     name = "report_examples"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = ("items", *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = (f"{PARTS}/examples.html",)
     sections: ClassVar[Mapping[str, str]] = {"examples": "Recordings", "steps": "Step by step"}
@@ -326,7 +326,7 @@ class Report(TableStage):
     """The page: headlines, all parts, a table of all items, and what made it."""
 
     name = "report"
-    version = 7
+    version = 8
     inputs: ClassVar[tuple[str, ...]] = (
         "items",
         "reasons",

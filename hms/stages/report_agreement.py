@@ -22,7 +22,7 @@ class ReportAgreement(ReportPart):
     """How far experts agree beyond chance, by stratum, class and number of votes."""
 
     name = "report_agreement"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("used", *Agreement.files)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/agreement.html",)
     sections: ClassVar[Mapping[str, str]] = {"agreement": "Agreement"}

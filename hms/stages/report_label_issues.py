@@ -33,7 +33,7 @@ class ReportLabelIssues(ReportPart):
     """Recordings whose votes are the most improbable, with traces."""
 
     name = "report_label_issues"
-    version = 3
+    version = 4
     inputs: ClassVar[tuple[str, ...]] = ("items", *LabelIssues.files, *Quality.files, "rows:sketches")
     files: ClassVar[tuple[str, ...]] = ("qc/parts/label_issues.html",)
     sections: ClassVar[Mapping[str, str]] = {"label-issues": "Votes to look at again"}

@@ -84,13 +84,13 @@ def _cards(board: Leaderboard) -> list[Card]:
             f"Divergence from the votes, {what}",
             rows,
             _triple(board.objective),
-            "KL divergence, lower is better; lines are intervals of 95 % over patients.",
+            "KL divergence, lower is better; lines are 95 % intervals over patients.",
         )
     ]
     others = [row for row in rows if row.difference is not None]
     if others:
         note = (
-            "Left of the line is better than the reference. Intervals of 95 % hold for all members at once."
+            "Left of the line is better than the reference. The 95 % intervals hold for all members at once."
         )
         title = f"Difference to member {board.reference}, {what}"
         cards.append(_forest(board, title, others, _triple("difference"), note, zero=True))

@@ -69,7 +69,7 @@ class WindowVotes:
     vote_sum : shape (n_items,)
     row : row of each item by its id; items without votes are left out
     digest : of the votes table
-    threshold : votes from which an item is of high confidence
+    threshold : number of votes from which an item is high-confidence
     """
 
     y: NDArray[np.float64]

@@ -71,7 +71,7 @@ class Change(Params):
 
     Attributes
     ----------
-    probability : share of the samples that the change is made to
+    probability : probability that a sample gets the change
     """
 
     probability: Share
@@ -83,7 +83,7 @@ class Augmentation(Params):
 
     Attributes
     ----------
-    changes : changes by name, in the order in which they are made
+    changes : changes by name, in the order in which they are applied
     """
 
     changes: tuple[tuple[str, Annotated[Params, Group("augmentation")]], ...]
@@ -187,7 +187,7 @@ class TimeShift(Change):
 
     Attributes
     ----------
-    max_share : how far at most, as a share of the window
+    max_share : largest shift, as a share of the window
     """
 
     max_share: Band
@@ -216,8 +216,8 @@ class Masks(Change):
 
     Attributes
     ----------
-    count : masks in a sample
-    max_share : how long a mask is at most, as a share of the axis
+    count : number of masks per sample
+    max_share : longest mask, as a share of the axis
     """
 
     count: PositiveInt
@@ -305,7 +305,7 @@ class Scale(Change):
 
     Attributes
     ----------
-    max_factor : the largest factor; the smallest is its inverse
+    max_factor : largest factor; the smallest is its inverse
     """
 
     max_factor: Annotated[float, Limits(at_least=1)]
@@ -324,7 +324,7 @@ class Noise(Change):
 
     Attributes
     ----------
-    max_share : standard deviation at most, as a share of each signal's own
+    max_share : largest standard deviation, as a share of each signal's own
     """
 
     max_share: PositiveFloat
@@ -346,9 +346,9 @@ class BandStop(Change):
 
     Attributes
     ----------
-    min_hz : lowest edge of the band that is taken out
-    max_hz : highest edge of the band that is taken out
-    max_ratio : upper edge over lower edge at most
+    min_hz : lowest edge of the removed band
+    max_hz : highest edge of the removed band
+    max_ratio : largest ratio of the upper to the lower edge
     """
 
     min_hz: PositiveFloat
@@ -403,7 +403,7 @@ class Mixup(Change):
 
     Attributes
     ----------
-    alpha : both parameters of the Beta distribution that the share is drawn from
+    alpha : both parameters of the Beta distribution of the mixing share
     """
 
     alpha: PositiveFloat

@@ -54,11 +54,11 @@ _EVEN = 1e-9
 @settings_of("baseline")
 @dataclass(frozen=True)
 class Fitted(Params):
-    """Settings of every baseline that is fitted: the share of patients whom no fold learns from.
+    """Settings of every baseline that is fitted: the share of patients that no fold learns from.
 
     Attributes
     ----------
-    set_aside : share of patients whom no fold learns from
+    set_aside : share of patients that no fold learns from
     """
 
     set_aside: Annotated[float, Limits(at_least=0, at_most=0.9)]
@@ -71,7 +71,7 @@ class Logreg(Fitted):
     Attributes
     ----------
     l2 : shrinkage of the coefficients of standardised features
-    max_iterations : iterations after which the fit ends, converged or not
+    max_iterations : largest number of iterations of the fit
     """
 
     l2: PositiveFloat

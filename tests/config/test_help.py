@@ -58,9 +58,10 @@ def test_every_setting_of_the_default_configuration_is_in_the_manual(manual: Man
 def test_a_setting_is_told_with_meaning_unit_range_default_and_stages(capsys: Capture) -> None:
     assert main(["help", "cwt.hop"]) == 0
     out = capsys.readouterr().out
-    for text in ("samples from frame to frame", "whole number, at least 1", "unit     samples", "default  8"):
+    meaning = "samples from one frame to the next"
+    for text in (meaning, "whole number, at least 1", "unit     samples", "default  8"):
         assert text in out
-    named = out.partition("changing it")[2]
+    named = out.partition("a change recomputes")[2]
     assert "scalograms" in named
     assert "waveforms" not in named
 
@@ -162,7 +163,7 @@ def test_the_schema_admits_every_yaml_and_refuses_what_the_configuration_refuses
 def test_the_schema_of_everything_has_meanings_defaults_and_ranges(manual: Manual) -> None:
     schema = schema_of_experiments(manual)
     hop = schema["properties"]["cwt"]["properties"]["hop"]
-    assert "samples from frame to frame" in hop["description"]
+    assert "samples from one frame to the next" in hop["description"]
     assert hop["default"] == 8
     assert hop["anyOf"][0] == {"type": "integer", "minimum": 1}
     main_page = OmegaConf.to_container(OmegaConf.load(conf_dir() / "config.yaml"), resolve=False)

@@ -47,7 +47,7 @@ def test_own_classes_flow_through_package_report_metric_and_baseline(three_class
     assert np.sum(metrics["confusion"]["counts"]) == len(run.meta)
     page = run.file("qc/report.html").read_text()
     assert '"classes":["Wave","Spike","Artefact"]' in page
-    assert "log 3: all classes alike" in page
+    assert "log 3: evenly split" in page
     assert "LRDA" not in page
     assert run.dataset("train", fold=0)[0]["y"].shape == (3,)
     assert "wave" in dict(run.overview())["classes"]
@@ -68,7 +68,7 @@ def test_the_pictures_of_runs_with_other_classes_are_not_compared(three_classes,
     own = prepare(three_classes, "labels.classes=[wave,spike,artefact]")
     six = prepare(small_set)
     assert (
-        "The runs have other classes: wave, spike, artefact and seizure, lpd"
+        "The runs have different classes: wave, spike, artefact and seizure, lpd"
         in difference_page(own, six).decode()
     )
 

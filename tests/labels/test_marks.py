@@ -74,7 +74,7 @@ def test_the_report_says_whom_marks_cost(
     name = meta["expert_consensus"].iloc[0]
     page = run.report().path.read_text()
     assert f"{len(taken)} of {len(taken)} {name.lower()} and 0 of {len(meta) - len(taken)} others" in page
-    assert "Left out by eye" in page
+    assert "Left out by readers" in page
     assert run.summary["marks"]["classes"][name.lower()]["left_out"] == len(taken)
     assert f"marks=file leaves no item of {name.lower()}" in run.summary["selection"]["lines"]
 

@@ -119,7 +119,7 @@ def test_an_item_says_how_it_is_opened_and_links_to_the_viewer_where_served(
     page.open(report)
     page.run("document.querySelectorAll('#table .opener')[2].click()")
     said = page.run("document.getElementById('opening').innerText")
-    assert said == "To look at it: hms browse 0123456789abcdef --item 3000000"
+    assert said == "To open it: hms browse 0123456789abcdef --item 3000000"
     item = page.run("document.querySelector('figure[data-item]').dataset.item")
     page.run("document.querySelector('figure[data-item] .opener').click()")
     assert page.run("document.getElementById('opening').innerText").endswith(f"--item {item}")

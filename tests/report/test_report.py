@@ -318,7 +318,7 @@ def test_the_glossary_has_every_flag_with_its_limit(tmp_path: Path) -> None:
     page = fabricate(tmp_path, make_items(20))[PAGE].decode()
     told = dict(re.findall(r"<div><dt>(.*?)</dt><dd>(.*?)</dd></div>", page))
     assert {name.replace("_", " ") for name in FLAGS} <= set(told)
-    assert told["drift"] == "µV; range of the means of 2 s, more than 350; costs no grade"
+    assert told["drift"] == "raised above this range of the 2 s means (350 µV); does not lower the grade"
     assert "from synthetic recordings made by hms" in page
 
 
@@ -385,7 +385,7 @@ def test_raster_of_gaps_counts_recordings() -> None:
     raster[2, 60:] = 255
     card = gaps(raster, window_s=10, context_s=11)
     assert card.note.startswith("1 of 4 items have gaps")
-    assert "1 of 4 items lie so near an end" in card.note
+    assert "1 of 4 items are so close to an end" in card.note
 
 
 def leakage_card(patients: list[str], halves: list[list[int]], copies: Sequence[tuple[str, str]] = ()) -> Any:
@@ -483,7 +483,7 @@ def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> 
     graded = Graded.of(items, ledger, np.zeros(4, bool))
     duplicates = pd.DataFrame({"item_id": [], "same_as": [], "kind": []})
     found = {h.name: h for h in headlines(items, 4, ledger, duplicates, None, [])}
-    assert "1 unusable, used all the same" in found["poor or unusable"].note
+    assert "1 graded unusable, but used" in found["poor or unusable"].note
     cost = cost_by_class(graded, None)
     assert (cost.name, cost.value) == ("exclude_from=poor would leave out", "2 items")
     assert cost.note.startswith("2 of 2 seizure and 0 of 2 others")
@@ -498,7 +498,7 @@ def test_the_head_counts_flags_that_cost_a_grade_and_shows_all_on_request():
     assert channel_shares(channels, ("muscle",)) == {"Fp1": 0.5, "O2": 0.0}
     assert channel_shares(channels) == {"Fp1": 1.0, "O2": 0.0}
     body = head(channels, costly).body
-    assert "<details><summary>All flags, harmless ones too</summary>" in body
+    assert "<details><summary>All flags, including harmless ones</summary>" in body
 
 
 def test_grades_by_class_are_a_table_with_intervals():

@@ -52,8 +52,8 @@ def test_page_of_a_run_and_itself_says_that_nothing_differs(prepare: Prepare) ->
     run = prepare(*SMALL)
     words = words_of(difference_page(run, run))
     assert "The settings are the same." in words
-    assert "All 10 scalograms are the same bytes." in words
-    assert "No item is validated in another fold." in words
+    assert "All 10 scalograms are identical." in words
+    assert "No item changed its fold." in words
 
 
 @pytest.mark.slow

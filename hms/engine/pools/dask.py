@@ -44,7 +44,8 @@ class Dask(Params):
 
     Attributes
     ----------
-    address : address of a scheduler, for example ``tcp://10.0.0.1:8786``; None starts ``n_jobs`` workers here
+    address : address of a scheduler, for example ``tcp://10.0.0.1:8786``; None: ``n_jobs`` workers on this
+        machine
     timeout_s : how long to wait for the scheduler to answer
     """
 

@@ -40,11 +40,11 @@ class Jobs(Params):
     system : the batch system
     jobs : workers, each a job with one core
     queue : partition or queue; None: the batch system's default
-    account : that is charged; None: the batch system's default
+    account : account that is charged; None: the batch system's default
     walltime : how long a job may last, for example ``02:00:00``; None: the batch system's default
     memory : memory of each job, for example ``4GB``
     interface : network interface through which workers reach the client
-    prologue : lines of shell that a job runs first, for example ``module load python``
+    prologue : shell commands that a job runs first, for example ``module load python``
     timeout_s : how long to wait for the scheduler to answer
     """
 

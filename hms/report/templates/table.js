@@ -44,7 +44,7 @@
     else {
       made.type = "button";
       made.className = "opener";
-      made.title = "how to look at it";
+      made.title = "how to open it";
       made.addEventListener("click", () => tell(made, id));
     }
     return made;
@@ -53,7 +53,7 @@
     const line = document.getElementById("opening"), command = document.createElement("code");
     const quoted = /^[\w-]+$/.test(id) ? id : `'${id.replaceAll("'", "'\\''")}'`;
     command.textContent = `hms browse ${run} --item ${quoted}`;
-    line.replaceChildren("To look at it: ", command);
+    line.replaceChildren("To open it: ", command);
     line.hidden = false;
     place.closest("figure, .card").append(line);
   };

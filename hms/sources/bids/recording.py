@@ -50,7 +50,7 @@ class BidsRecording:
     recording : the file, opened by the reader of its format
     channels : rows of channels.tsv, empty where there is none
     table : its bytes, which are part of the recording's identity
-    aliases : names in files to names used here
+    aliases : names in files, mapped to names used here
     scale : what one of the file's units is in µV, where the file does not say and the table does
     keeps_bad : whether channels with the status ``bad`` are read like others
     """

@@ -51,9 +51,10 @@ class Bids(FolderParams):
 
     Attributes
     ----------
-    tasks : recordings of these tasks alone; empty: of all
-    bad_channels : what becomes of channels with the status ``bad``: they are dead, or read like others
-    unit : unit of channels where neither the file nor channels.tsv states one
+    tasks : only recordings of these tasks; empty: all
+    bad_channels : what happens to channels with the status ``bad``: they count as dead, or are read like the
+        others
+    unit : unit of channels if neither the file nor channels.tsv states one
     """
 
     tasks: tuple[str, ...]

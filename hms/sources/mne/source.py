@@ -38,8 +38,9 @@ class Mne(FolderParams, PatientParams):
 
     Attributes
     ----------
-    bad_channels : what becomes of channels that a file marks as bad: they are dead, or read like others
-    cnt_format : type of the samples of Neuroscan files whose header does not say it
+    bad_channels : what happens to channels that a file marks as bad: they count as dead, or are read like the
+        others
+    cnt_format : sample type of Neuroscan files whose header does not state it
     unit : unit of EDF channels whose header states none
     """
 

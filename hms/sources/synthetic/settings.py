@@ -21,11 +21,11 @@ class Synthetic(SourceParams):
 
     Attributes
     ----------
-    root : folder of the data sets; None: inside outputs_dir
-    n_recordings : recordings to make
-    n_patients : patients they are dealt to
-    seed : of the random numbers they are made from
-    write_spectrograms : whether spectrograms of 10 minutes are made too
+    root : folder for the data sets; None: inside outputs_dir
+    n_recordings : number of recordings
+    n_patients : number of patients
+    seed : seed of the random numbers they are made from
+    write_spectrograms : whether to make spectrograms of 10 minutes too
     """
 
     root: str | None

@@ -24,6 +24,9 @@ N_RECORDINGS, N_PATIENTS = 10, 5
 os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 """n_jobs=-1 means one worker: what needs several asks for them, and other tests have the other cores."""
 
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+"""The programs that tests start compile hms once, and not each of them."""
+
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
 

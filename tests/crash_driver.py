@@ -17,7 +17,6 @@ import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -30,12 +29,13 @@ STRIDE = 1 if os.environ.get("HMS_FAULTS") == "all" else 2
 FIRST = {"files": 1, "shards": STRIDE}
 """By default one form meets a fault at every odd write, the other at every even one."""
 WRITES = ("write", "pwrite", "replace", "symlink")
+REAL = {name: getattr(os, name) for name in WRITES}
 FILLING = ("write", "pwrite")
 """Where a full disk shows; links and names take no room that is counted."""
 
 
-def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
-    """Run a configuration in a forked child and return its exit status (negative: the signal)."""
+def begin(cfg: Config, install: Callable[[], None] | None = None) -> int:
+    """Begin to run a configuration in a forked child; return its number."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
@@ -53,6 +53,16 @@ def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
 
             traceback.print_exc()
             os._exit(99)
+    return child
+
+
+def run(cfg: Config, install: Callable[[], None] | None = None) -> int:
+    """Run a configuration in a forked child and return its exit status (negative: the signal)."""
+    return status_of(begin(cfg, install))
+
+
+def status_of(child: int) -> int:
+    """Wait for a child and return its exit status."""
     return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
 
 
@@ -68,7 +78,7 @@ def fault_at(
         seen = 0
 
         def counting(name: str) -> None:
-            real = getattr(os, name)
+            real = REAL[name]
 
             def wrapper(*arguments: Any, **options: Any) -> Any:
                 nonlocal seen
@@ -84,6 +94,17 @@ def fault_at(
             counting(name)
 
     return install
+
+
+def here(cfg: Config, install: Callable[[], None] | None = None) -> int:
+    """Run a configuration in this process, which is cheaper than a child, and return its exit status."""
+    if install is not None:
+        install()
+    try:
+        return guarded(lambda: run_configuration(cfg))
+    finally:
+        for name, real in REAL.items():
+            setattr(os, name, real)
 
 
 def die(name: str, real: Any, arguments: tuple[Any, ...]) -> None:
@@ -127,12 +148,13 @@ def torment(
         outputs, met = work / "tormented", work / "met"
         shutil.rmtree(outputs, ignore_errors=True)
         met.unlink(missing_ok=True)
-        status = run(configured(outputs), fault_at(number, fault, met, among))
+        attempt = run if expected_status < 0 else here  # a kill ends the process
+        status = attempt(configured(outputs), fault_at(number, fault, met, among))
         if not met.exists():
             assert status == 0
             break
         faults += 1
-        again = guarded(partial(run_configuration, configured(outputs)))
+        again = here(configured(outputs))
         same = again == 0 and tree(outputs) == reference
         if status != expected_status or not same:
             bad.append({"write": number, "status": status, "again": again, "same": same})

@@ -79,7 +79,7 @@ def test_a_folder_without_votes_and_a_refused_configuration_are_said_in_one_line
 def test_likeness_has_a_row_for_each_figure_and_an_area_for_each_model(
     small_set: Path, tmp_path: Path
 ) -> None:
-    arguments = ("--work", str(tmp_path), "--recordings", "60", "--patients", "30")
+    arguments = ("--work", str(tmp_path), "--recordings", "40", "--patients", "20")
     printed = benchmark("likeness.py", "--real", str(small_set), *arguments, folder=tmp_path)
     rows = [line.split("|") for line in printed.splitlines() if line.startswith("| ")]
     assert [row[1].strip() for row in rows][:3] == [

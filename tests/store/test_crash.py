@@ -10,12 +10,14 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 from conftest import ROOT, TESTS, tree_bytes
 
 import hms
+from hms.main import main
 from hms.results.run import Run
 
 pytestmark = pytest.mark.slow
@@ -83,6 +85,12 @@ def again(root: Path, outputs: Path, *overrides: str) -> Run:
 def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     _, err = process.communicate(timeout=120)
     return process.returncode, err
+
+
+def here(capfd: pytest.CaptureFixture[str], root: Path, outputs: Path) -> tuple[int, str]:
+    """Give the command in this process; return its exit status and what it said."""
+    code = main(["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1"])
+    return code, capfd.readouterr().err
 
 
 KILLER = '''
@@ -240,12 +248,18 @@ def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
     assert tree_bytes(finished.path) == tree_bytes(undisturbed.path)
 
 
+def at_once(*runs: Sequence[str]) -> list[int]:
+    """Run configurations in processes of their own at the same time; return how they ended."""
+    from crash_driver import begin, status_of
+
+    return [status_of(child) for child in [begin(hms.compose(*overrides)) for overrides in runs]]
+
+
 def test_two_processes_with_the_same_command_end_well_and_compute_once(
     larger_set: Path, outputs: Path
 ) -> None:
-    first, second = (start(larger_set, outputs, "n_jobs=1", *QUICK) for _ in range(2))
-    codes = [finish(process)[0] for process in (first, second)]
-    assert codes == [0, 0]
+    base = ("data=kaggle", f"data.root={larger_set}", f"outputs_dir={outputs}", "n_jobs=1", *QUICK)
+    assert at_once(base, base) == [0, 0]
     run = hms.load(outputs=outputs)
     assert len(run.meta) == 200
     from hms.store.folders import StageFolder
@@ -255,9 +269,8 @@ def test_two_processes_with_the_same_command_end_well_and_compute_once(
 
 
 def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: Path) -> None:
-    first = start(larger_set, outputs, "n_jobs=1", *QUICK)
-    second = start(larger_set, outputs, "n_jobs=1", *QUICK, "montage.waveform.kind=anterior", "weight=log")
-    assert [finish(process)[0] for process in (first, second)] == [0, 0]
+    base = ("data=kaggle", f"data.root={larger_set}", f"outputs_dir={outputs}", "n_jobs=1", *QUICK)
+    assert at_once(base, (*base, "montage.waveform.kind=anterior", "weight=log")) == [0, 0]
     from hms.store.folders import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
@@ -287,9 +300,9 @@ class TestMounted:
         subprocess.run(["umount", str(place)], check=True)
 
     def test_a_full_disk_stops_cleanly_and_says_how_much_is_needed(
-        self, small_set: Path, mounted: Path
+        self, small_set: Path, mounted: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=1"))
+        code, err = here(capfd, small_set, mounted / "outputs")
         assert code == 4, err
         assert "MB to write" in err
         assert not list((mounted / "outputs").glob("store/*-*"))
@@ -301,20 +314,22 @@ class TestMounted:
         subprocess.run(["mount", "-o", "remount,size=64m", str(mounted)], check=True)
         assert not again(small_set, mounted / "outputs").reused
 
-    def test_a_read_only_place_is_told_before_any_work(self, small_set: Path, mounted: Path) -> None:
+    def test_a_read_only_place_is_told_before_any_work(
+        self, small_set: Path, mounted: Path, capfd: pytest.CaptureFixture[str]
+    ) -> None:
         (mounted / "outputs").mkdir()
         subprocess.run(["mount", "-o", "remount,ro", str(mounted)], check=True)
-        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=1"))
+        code, err = here(capfd, small_set, mounted / "outputs")
         assert code == 4, err
         assert "read-only" in err
         assert "items/s" not in err
 
 
 def test_a_file_in_the_place_of_the_outputs_folder_ends_with_exit_code_4(
-    small_set: Path, tmp_path: Path
+    small_set: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("x")
-    code, err = finish(start(small_set, tmp_path / "file", "n_jobs=1"))
+    code, err = here(capfd, small_set, tmp_path / "file")
     assert code == 4, err
     assert "Not a directory" in err
     assert "Traceback" not in err

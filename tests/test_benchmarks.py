@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
+import os
 import re
 import subprocess
 import sys
@@ -25,7 +26,8 @@ from hms.training.baseline import fit_softmax
 def benchmark(name: str, *arguments: str, folder: Path) -> str:
     """Run a benchmark and return what it prints."""
     command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, check=False)
+    env = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -213,7 +213,7 @@ def auc_of(real: Look, made: Look, model: Any, seed: int = 0) -> tuple[float, fl
 
 
 def area(y: Array, score: Array) -> float:
-    """Return the share of pairs, one of each kind, of which the one of kind 1 scores higher; ties are half."""
+    """Return the share of pairs of both kinds of which the one of kind 1 scores higher; ties are half."""
     n_ones, n_zeros = int(y.sum()), int((y == 0).sum())
     above = stats.rankdata(score)[y == 1].sum() - n_ones * (n_ones + 1) / 2
     return float(above / (n_ones * n_zeros))

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -44,6 +44,16 @@ def plain(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     folder = tmp_path_factory.mktemp("plain")
     arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={folder}", "n_jobs=1", STAGES)
     return hms.run(hms.compose(*arguments))
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list[str], dict[str, str]]]:
+    """Start a cluster that tests leave whole; give address, overrides that take a while, environment."""
+    folder = tmp_path_factory.mktemp("shared")
+    overrides = paced_plugin(folder / "plugin")
+    env = environment(folder, HMS_TEST_PAUSE="0.5")
+    with cluster("--no-nanny", env=env) as (address, _):
+        yield address, overrides, env
 
 
 # --- the same bytes ------------------------------------------------------------------------------
@@ -112,7 +122,7 @@ def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
     env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
-    with cluster("--no-nanny", env=env) as (address, processes):
+    with cluster("--no-nanny", env=env, workers=1) as (address, processes):
         run = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         wait_for(has_begun(outputs))
         time.sleep(1.0)
@@ -147,30 +157,27 @@ def _members(group: int) -> list[str]:
 
 
 def test_a_killed_client_leaves_what_the_same_command_finishes(
-    small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], plain: Run
+    small_set: Path, outputs: Path, plain: Run, shared: tuple[str, list[str], dict[str, str]]
 ) -> None:
     """Its workers may write for a while longer; what they write is what would have been written."""
-    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
-    with cluster("--no-nanny", env=env) as (address, _):
-        process = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
-        wait_for(has_begun(outputs))
-        time.sleep(1.0)
-        process.kill()
-        process.communicate()
-        code, err = finish(
-            start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
-        )
+    address, paced, env = shared
+    given = ("engine=dask", f"engine.address={address}", *paced)
+    process = start(small_set, outputs, *given, env=env)
+    wait_for(has_begun(outputs))
+    time.sleep(1.0)
+    process.kill()
+    process.communicate()
+    code, err = finish(start(small_set, outputs, *given, env=env))
     assert code == 0, err
     assert len(hms.load(outputs=outputs).meta) == 10
 
 
 def test_two_clients_on_one_store_take_turns_and_compute_once(
-    small_set: Path, outputs: Path, tmp_path: Path, plain: Run
+    small_set: Path, outputs: Path, plain: Run, shared: tuple[str, list[str], dict[str, str]]
 ) -> None:
-    env = environment(tmp_path)
-    with cluster("--no-nanny", env=env) as (address, _):
-        two = [start(small_set, outputs, "engine=dask", f"engine.address={address}", env=env) for _ in "ab"]
-        ended = [finish(process) for process in two]
+    address, _, env = shared
+    two = [start(small_set, outputs, "engine=dask", f"engine.address={address}", env=env) for _ in "ab"]
+    ended = [finish(process) for process in two]
     assert [code for code, _ in ended] == [0, 0], ended
     assert tree(outputs / "latest") == tree(plain.path)
     (folder,) = outputs.glob("store/scalograms-*")

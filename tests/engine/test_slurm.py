@@ -79,7 +79,7 @@ def test_a_killed_jobs_worker_costs_nothing(
 
 def test_ctrl_c_cancels_the_jobs(small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]) -> None:
     paced = paced_plugin(tmp_path / "plugin")
-    pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
+    pause = "engine.prologue=['export HMS_TEST_PAUSE=0.5']"
     process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
     wait_for(lambda: jobs_of(env, state="running") != [])
     time.sleep(1.0)
@@ -95,7 +95,7 @@ def test_a_cancelled_job_is_asked_for_again(
 ) -> None:
     """Both are cancelled while they work, as at the end of their walltime; the run finishes all the same."""
     paced = paced_plugin(tmp_path / "plugin")
-    pause = "engine.prologue=['export HMS_TEST_PAUSE=1']"
+    pause = "engine.prologue=['export HMS_TEST_PAUSE=0.5']"
     process = start(small_set, outputs, *SLURM, pause, *paced, env=env, before=LOOK_OFTEN)
     wait_for(lambda: jobs_of(env, state="running") != [])
     subprocess.run(["scancel", *jobs_of(env)], env={**os.environ, **env}, check=True)

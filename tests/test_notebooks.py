@@ -46,6 +46,7 @@ def executed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONWARNINGS", "default")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")  # others work beside it
     notebook = nbformat.read(request.param, as_version=4)
     began = time.monotonic()
     resources = {"metadata": {"path": str(tmp_path)}}

@@ -30,11 +30,13 @@ def evaluate(
         With the reason, if the segment has no such result.
     """
     if stage.key not in memo:
-        upstream = (stage for stage in stage.reads if isinstance(stage, ItemStage))
-        inputs = [evaluate(stage, segment, memo, seconds) for stage in upstream] or [segment]
+        inputs = [
+            memo[read.key] if read.key in memo else evaluate(read, segment, memo, seconds)
+            for read in stage.item_reads
+        ]
         began = time.perf_counter()
         try:
-            memo[stage.key] = stage.compute(*inputs)
+            memo[stage.key] = stage.compute(*inputs) if inputs else stage.compute(segment)
         finally:
             if seconds is not None:
                 seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
@@ -46,24 +48,24 @@ def evaluate_together(
     memos: Sequence[dict[str, Any]],
     seconds: dict[str, float] | None = None,
 ) -> None:
-    """Compute a stage of items for which what it reads is there, some at once where that is quicker.
+    """Compute a stage of several items for which what it reads is there, if that is quicker.
 
     What fails is left to `evaluate`, which says of which item and why.
     """
-    keys = [upstream.key for upstream in stage.reads if isinstance(upstream, ItemStage)]
+    if not stage.is_quicker_together:
+        return
+    keys = [read.key for read in stage.item_reads]
     ready = [memo for memo in memos if stage.key not in memo and all(key in memo for key in keys)]
-    for first in range(0, len(ready) if stage.together > 1 and keys else 0, stage.together):
-        some = ready[first : first + stage.together]
-        began = time.perf_counter()
-        try:
-            results = stage.compute_together([tuple(memo[key] for key in keys) for memo in some])
-        except Exception:  # each is computed alone then
-            continue
-        finally:
-            if seconds is not None:
-                seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
-        for memo, result in zip(some, results, strict=True):
-            memo[stage.key] = result
+    began = time.perf_counter()
+    try:
+        results = stage.compute_together([tuple(memo[key] for key in keys) for memo in ready])
+    except Exception:  # each is computed alone then
+        return
+    finally:
+        if seconds is not None:
+            seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
+    for memo, result in zip(ready, results, strict=True):
+        memo[stage.key] = result
 
 
 @lru_cache(maxsize=64)

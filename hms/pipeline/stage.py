@@ -103,6 +103,11 @@ class Stage:
         return tuple(value for value in values if isinstance(value, Stage))
 
     @cached_property
+    def item_reads(self) -> tuple[ItemStage, ...]:
+        """Those of `reads` that work on items."""
+        return tuple(stage for stage in self.reads if isinstance(stage, ItemStage))
+
+    @cached_property
     def settings(self) -> dict[str, Any]:
         """The stage's own settings by the path under which the user sets them."""
         flat: dict[str, Any] = {}
@@ -229,20 +234,18 @@ class ItemStage(Stage):
 
     def needed_context_s(self) -> float:
         """Return the seconds on each side of the window that this stage, or one it reads, needs."""
-        upstream = (stage for stage in self.reads if isinstance(stage, ItemStage))
-        return max((stage.needed_context_s() for stage in upstream), default=0.0)
+        return max((stage.needed_context_s() for stage in self.item_reads), default=0.0)
 
     def needed_channels(self) -> tuple[str, ...]:
         """Return the channels that this stage, or one it reads, looks at; a source gives those it has."""
-        upstream = (stage for stage in self.reads if isinstance(stage, ItemStage))
-        return tuple(dict.fromkeys(name for stage in upstream for name in stage.needed_channels()))
+        return tuple(dict.fromkeys(name for stage in self.item_reads for name in stage.needed_channels()))
 
     def compute(self, *inputs: Any) -> Any:
         """Return the result from the results of what is read, in the order of `reads`."""
         raise NotImplementedError
 
-    together: ClassVar[int] = 1
-    """Items that `compute_together` is given at most; what it makes stays in the processor's cache."""
+    is_quicker_together: ClassVar[bool] = False
+    """Whether `compute_together` is asked for several items."""
 
     def compute_together(self, inputs: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Return the results of several items, each bit for bit what `compute` gives of it alone.

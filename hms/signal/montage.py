@@ -108,6 +108,7 @@ def bipolar(eeg: Array, channels: Sequence[str], params: Montage) -> Array:
     return derive(eeg, channels, params.derivations)
 
 
+@lru_cache(maxsize=32)
 def all_derivations(chains: Chains) -> tuple[str, ...]:
     """Return the names of all derivations, chain after chain."""
     return tuple(name for _, pairs in chains for name in pairs)

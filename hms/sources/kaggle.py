@@ -229,7 +229,8 @@ class ParquetRecording:
         self.digest = digest_bytes(data)
         self._file, reason = open_parquet(data)
         self._reason = reason
-        self._labels = () if self._file is None else tuple(self._file.schema_arrow.names)
+        self._schema = None if self._file is None else self._file.schema_arrow
+        self._labels = () if self._schema is None else tuple(self._schema.names)
         self.named = _find_columns(self._labels, tuple(aliases.items()))
         self._decoded: _Decoded | None = None
 
@@ -293,7 +294,7 @@ class ParquetRecording:
     def _batch_of(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
         names = [self._labels[self.named.places[key]] for key in channels]
         with self._damaged():
-            check_decoded_size(self._opened, groups, names, n_rows)
+            check_decoded_size(self._opened, groups, names, n_rows, self._schema)
             batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
             found = list(_first_rows(batches, n_rows))
             n_found = sum(batch.num_rows for batch in found)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,11 +14,14 @@ from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage, section_function, setting
 from hms.registry import Params
 from hms.signal.arrays import Derived, Scalogram
-from hms.signal.cwt import frequencies, plan_cwt
+from hms.signal.cwt import Groups, frequencies, plan_cwt
 from hms.signal.filters import FFT_ROWS
 from hms.signal.montage import output_groups
 from hms.signal.wavelets import Cwt
 from hms.stages.derivations import Derivations
+
+TOGETHER = 4
+"""Recordings that are transformed in one call; of more, less stays in the processor's cache."""
 
 
 @register_stage
@@ -28,7 +32,7 @@ class Scalograms(ItemStage):
     name = "scalograms"
     version = 4
     folder: ClassVar[str | None] = "spec_hr_out"
-    together: ClassVar[int] = 4
+    is_quicker_together: ClassVar[bool] = True
 
     derivations: Derivations
     cwt: Cwt
@@ -61,26 +65,34 @@ class Scalograms(ItemStage):
 
     def compute_together(self, inputs: Sequence[tuple[Derived]]) -> list[Scalogram]:
         """Transform the derivations of several recordings as if one recording had them all."""
-        all_derived = [derived for (derived,) in inputs]
-        kinds = {(d.values.shape, d.n_context, d.sfreq, d.alive.tobytes()) for d in all_derived}
-        # Rows that are left over when FFTs take several at once may be rounded otherwise.
-        if len(kinds) > 1 or not all_derived[0].alive.all() or len(all_derived[0].values) % FFT_ROWS:
-            return super().compute_together(inputs)
-        first, groups = all_derived[0], self._groups(all_derived[0])
-        n_rows = len(first.values)
-        of_all = tuple(
-            tuple(row + item * n_rows for row in group) for item in range(len(inputs)) for group in groups
-        )
-        power = self._power(np.concatenate([d.values for d in all_derived]), first, of_all)
-        by_item = power.reshape(len(inputs), len(groups), *power.shape[1:])
-        return [self._scaled(some.copy()) for some in by_item]
+        found: dict[int, Scalogram] = {}
+        alike: dict[tuple[Any, ...], list[int]] = {}
+        for number, (derived,) in enumerate(inputs):
+            # Rows that are left over when an FFT takes several at once may be rounded otherwise.
+            if derived.alive.all() and len(derived.values) % FFT_ROWS == 0:
+                kind = derived.values.shape, derived.n_context, derived.sfreq
+                alike.setdefault(kind, []).append(number)
+            else:
+                found[number] = self.compute(derived)
+        for numbers in alike.values():
+            for first in range(0, len(numbers), TOGETHER):
+                some = numbers[first : first + TOGETHER]
+                made = self._of_alike([inputs[number][0] for number in some])
+                found |= dict(zip(some, made, strict=True))
+        return [found[number] for number in range(len(inputs))]
 
-    def _groups(self, derived: Derived) -> tuple[tuple[int, ...], ...]:
+    def _of_alike(self, derived: Sequence[Derived]) -> list[Scalogram]:
+        """Return the scalograms of recordings whose derivations all live and are of one shape."""
+        first, groups = derived[0], self._groups(derived[0])
+        of_all = _repeated(groups, len(first.values), len(derived))
+        power = self._power(np.concatenate([d.values for d in derived]), first, of_all)
+        by_item = power.reshape(len(derived), len(groups), *power.shape[1:])
+        return [self._scaled(some) for some in by_item]
+
+    def _groups(self, derived: Derived) -> Groups:
         return output_groups(self.derivations.chains, self.output, derived.alive)
 
-    def _power(
-        self, values: NDArray[np.float32], like: Derived, groups: tuple[tuple[int, ...], ...]
-    ) -> NDArray[np.float32]:
+    def _power(self, values: NDArray[np.float32], like: Derived, groups: Groups) -> NDArray[np.float32]:
         plan = plan_cwt(self.cwt, sfreq=like.sfreq, n_context=like.n_context, n_window=like.n_window)
         return plan.power(values, groups)
 
@@ -91,3 +103,9 @@ class Scalograms(ItemStage):
     def arrays(self, result: Scalogram) -> Mapping[str, Any]:
         """Return what the file holds beside the ids."""
         return {"x": result.x, "freqs": result.freqs}
+
+
+@lru_cache(maxsize=32)
+def _repeated(groups: Groups, n_rows: int, n_items: int) -> Groups:
+    """Return the groups of rows of several items, whose rows stand below each other."""
+    return tuple(tuple(row + item * n_rows for row in group) for item in range(n_items) for group in groups)

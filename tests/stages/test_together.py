@@ -11,6 +11,7 @@ import hms
 from hms.engine.evaluate import evaluate, evaluate_together, one_thread
 from hms.engine.inference import item_stage
 from hms.signal.arrays import Derived, Scalogram
+from hms.stages import scalograms
 from hms.stages.scalograms import Scalograms
 
 SEVENTEEN = 17
@@ -54,7 +55,7 @@ def test_a_scalogram_has_the_bits_that_it_has_alone_in_twos_and_in_seventeens(
     with one_thread():
         alone = [stage.compute(derived) for derived in inputs]
     for together in (1, 2, SEVENTEEN):
-        monkeypatch.setattr(Scalograms, "together", together)
+        monkeypatch.setattr(scalograms, "TOGETHER", together)
         for one, other in zip(alone, made(stage, inputs, together), strict=True):
             assert one.power.tobytes() == other.power.tobytes()
             assert one.x.tobytes() == other.x.tobytes()
@@ -67,8 +68,8 @@ def test_derivations_of_several_recordings_are_transformed_in_one_call(
     calls = []
     own = Scalograms._power
     monkeypatch.setattr(Scalograms, "_power", lambda *given: calls.append(1) or own(*given))
-    made(stage, derivations_for(stage, dead={}), SEVENTEEN)
-    assert len(calls) == -(-SEVENTEEN // stage.together)
+    made(stage, derivations_for(stage, dead={2: 0, 7: 3}), SEVENTEEN)
+    assert len(calls) == 2 + -(-(SEVENTEEN - 2) // scalograms.TOGETHER)
 
 
 def test_one_recording_that_cannot_be_transformed_takes_none_along() -> None:

@@ -1,8 +1,9 @@
-"""Every notebook runs from a clean kernel, quickly, with pictures, and is committed with its outputs."""
+"""Every notebook runs in a clean kernel, quickly, with pictures, and is committed with its outputs."""
 
 from __future__ import annotations
 
 import json
+import re
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from conftest import ROOT
 pytestmark = pytest.mark.slow
 
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
-MOST_SECONDS = 60.0
+MOST_SECONDS = 30.0
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -40,14 +41,26 @@ def test_a_notebook_is_committed_as_said_and_names_no_path_of_a_machine(path: Pa
         assert "/home/" not in source
 
 
+def with_half_the_recordings(notebook: Any) -> Any:
+    """Return a notebook that makes half as many recordings, of half as many patients."""
+    for cell in notebook.cells:
+        cell.source = re.sub(r"(?<=n_recordings=)\d+|(?<=n_patients=)\d+", _half, cell.source)
+        cell.source = re.sub(r"\d+(?=x\d+-\*)|(?<=x)\d+(?=-\*)", _half, cell.source)  # the folder's name
+    return notebook
+
+
+def _half(number: re.Match[str]) -> str:
+    return str(int(number[0]) // 2)
+
+
 @pytest.fixture
 def executed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Run all cells of a notebook in a kernel of its own, in an empty folder."""
+    """Run all cells of a notebook, on half the recordings, in a kernel of its own, in an empty folder."""
     nbformat = pytest.importorskip("nbformat")
     nbclient = pytest.importorskip("nbclient")
     monkeypatch.setenv("PYTHONWARNINGS", "default")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # others work beside it
-    notebook = nbformat.read(request.param, as_version=4)
+    notebook = with_half_the_recordings(nbformat.read(request.param, as_version=4))
     began = time.monotonic()
     resources = {"metadata": {"path": str(tmp_path)}}
     nbclient.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=resources).execute()
@@ -56,7 +69,7 @@ def executed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("executed", NOTEBOOKS, ids=lambda path: path.stem, indirect=True)
-def test_a_notebook_runs_in_a_clean_kernel_in_under_a_minute(executed: Any) -> None:
+def test_a_notebook_runs_in_a_clean_kernel_in_half_a_minute(executed: Any) -> None:
     notebook, seconds = executed
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
     pictures = [output for output in outputs if "image/png" in output.get("data", {})]

@@ -260,6 +260,7 @@ def test_a_blind_page_shows_no_votes(finished: Run, page: Page, tmp_path: Path) 
         viewer.stop()
 
 
+@pytest.mark.slow
 def test_browsing_forth_and_back_keeps_no_more(opened: tuple[Page, Viewer, Path], finished: Run) -> None:
     """100 steps leave as many nodes and about as much memory as 20; docs/browse.md has 1,000."""
     page, _, _ = opened

@@ -236,12 +236,12 @@ def test_the_end_of_a_run_is_a_short_table(own_set: Path, command: Callable[...,
     (next((own_set / "train_eegs").iterdir())).unlink()
     ended = command("data=kaggle", f"data.root={own_set}")
     assert ended.code == 0, ended.err
-    for text in ("items used  9 of 10", "left out", "missing", "classes", "folds", "seconds", "folder"):
+    for text in ("items used  9 of 10", "left out", "missing", "classes", "folds", "time taken", "folder"):
         assert text in ended.out
 
 
 def test_the_real_recordings_are_all_used_and_none_is_flat(real_set: Path, prepare: Prepare) -> None:
-    run = prepare(real_set, n_jobs=2)
+    run = prepare(real_set)
     assert len(run.meta) == 12
     correlations = []
     for item in run.meta["item_id"]:

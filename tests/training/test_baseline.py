@@ -175,6 +175,7 @@ def test_on_the_embedded_set_it_beats_the_class_prior_clearly(embedded: Run):
     assert metrics["gain"]["10+"]["high"] < 0
 
 
+@pytest.mark.slow
 def test_metrics_are_those_of_the_out_of_fold_predictions(embedded: Run):
     oof = embedded.arrays("baseline/oof.npz")
     metrics = json.loads(embedded.file("baseline/metrics.json").read_text())
@@ -193,6 +194,7 @@ def test_metrics_are_those_of_the_out_of_fold_predictions(embedded: Run):
     assert np.sum(metrics["confusion"]["counts"]) == 300
 
 
+@pytest.mark.slow
 def test_with_shuffled_labels_it_does_not_beat_the_class_prior(embedded: Run):
     """Labels dealt out anew among the items carry nothing: whatever still helped would be a leak."""
     features = features_of(embedded)

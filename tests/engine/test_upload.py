@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import benchmark
 
+import hms
 from hms.cli import main
 from hms.config.paths import Address
 from hms.engine import upload
@@ -25,6 +26,14 @@ boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: export to o
 moto_server = pytest.importorskip("moto.server", reason="moto is not installed: export is NOT tested")
 
 PREFIX = Address("s3://exports/eeg/first")
+
+
+@pytest.fixture(scope="module")
+def finished(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Finish a run of few files."""
+    outputs = tmp_path_factory.mktemp("few")
+    base = ("data=kaggle", f"data.root={tiny_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    return hms.run(hms.compose(*base, "stages=[waveforms,labels,splits]"))
 
 
 @pytest.fixture(scope="module")

@@ -209,11 +209,11 @@ def _enough(masses: Floats) -> bool:
 
 def _half_widths(pulls: Floats, level: float, factor: float) -> Floats:
     """Return half of the width of each figure's own interval from its pulls: shape (n_figures,)."""
-    from scipy import stats
+    from scipy.special import stdtrit
 
     if pulls.shape[1] < 2:
         return np.full(len(pulls), np.nan)
-    quantile = stats.t.ppf((1 + level) / 2, _freedom(pulls))
+    quantile = stdtrit(_freedom(pulls), (1 + level) / 2)
     return np.asarray(quantile * np.sqrt(factor * (pulls**2).sum(axis=1)))
 
 
@@ -340,14 +340,14 @@ def simultaneous_intervals(
 
 def _widening(apart: Floats, level: float, seed: int) -> float:
     """Return by which factor single intervals are widened so that all hold at once, 1 or more."""
-    from scipy import stats
+    from scipy.special import stdtrit
 
     error = np.sqrt((apart**2).sum(axis=1))
     differs = error > 0
     if differs.sum() < 2:
         return 1.0
     freedom = _freedom(apart[differs])
-    single = stats.t.ppf((1 + level) / 2, freedom)
+    single = stdtrit(freedom, (1 + level) / 2)
     rng = np.random.default_rng(seed)
     drawn = rng.standard_normal((N_DRAWS, apart.shape[1])) @ (apart[differs] / error[differs, None]).T
     # The variance of each difference is itself uncertain: all of them high or low together.

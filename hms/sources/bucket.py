@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Ahead", "Bucket", "bucket_at"]
 
-IN_FLIGHT = 16
+IN_FLIGHT = 32
 """Files of a worker that are read at a time."""
 
 MOST_AHEAD = 1 << 28

@@ -360,7 +360,7 @@ def test_a_ledger_does_not_depend_on_which_items_were_measured_together(
     folder = write_set(tmp_path / "d", eegs, list(range(6)), list(range(6)))
     found = {}
     for together in (1, 64):
-        monkeypatch.setattr(pools, "chunks_of", lambda tasks, n_workers, n=together: _cut(tasks, n))
+        monkeypatch.setattr(pools, "chunks_of", lambda tasks, n_workers, larger, n=together: _cut(tasks, n))
         outputs = tmp_path / str(together)
         settings = ("data=kaggle", f"data.root={folder}", f"outputs_dir={outputs}", "n_jobs=1")
         run = hms.run(hms.compose(*settings, "stages=[quality]", *window))

@@ -12,12 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from hms.config.paths import Address
 from hms.engine.job import ChunkResult, Job, Task, Tasks
 
 __all__ = ["Chunks", "Lost", "Pool", "Setting", "run_again", "run_tasks"]
 
 CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
+AFAR = 4
+"""How many times as large chunks are whose recordings come from object storage: each begins with a wait."""
+
 CHUNKS_LEFT = 2
 """Chunks per worker that what is left is cut into, so that all workers end at about the same time."""
 
@@ -90,7 +94,8 @@ def run_tasks(
     ----------
     alone : processes one recording in a worker that does nothing else
     """
-    chunks = dict(enumerate(chunks_of(tasks, pool.n_workers)))
+    larger = AFAR if isinstance(job.source.root, Address) else 1
+    chunks = dict(enumerate(chunks_of(tasks, pool.n_workers, larger)))
     for found in pool.run(job, chunks):
         if not isinstance(found, Lost):
             number, result = found
@@ -113,17 +118,17 @@ def run_again(
             yield from run_tasks(pool, job, [task], alone=alone, say=lambda text: None)
 
 
-def chunks_of(tasks: Sequence[Task], n_workers: int) -> list[Sequence[Task]]:
-    """Group tasks: chunks of `CHUNK_ITEMS` items, and ever smaller ones towards the end."""
+def chunks_of(tasks: Sequence[Task], n_workers: int, larger: int = 1) -> list[Sequence[Task]]:
+    """Group tasks: chunks of `CHUNK_ITEMS` items times ``larger``, and ever smaller ones towards the end."""
     sizes = tasks.sizes.tolist() if isinstance(tasks, Tasks) else [len(task.items) for task in tasks]
     left = sum(sizes)
-    smallest = min(SMALLEST_CHUNK, -(-left // (CHUNKS_LEFT * n_workers)))
+    smallest = min(SMALLEST_CHUNK * larger, -(-left // (CHUNKS_LEFT * n_workers)))
     firsts: list[int] = []
     room = 0
     for number, size in enumerate(sizes):
         if room <= 0:
             firsts.append(number)
-            room = max(smallest, min(CHUNK_ITEMS, -(-left // (CHUNKS_LEFT * n_workers))))
+            room = max(smallest, min(CHUNK_ITEMS * larger, -(-left // (CHUNKS_LEFT * n_workers))))
         room -= size
         left -= size
     return [tasks[first:end] for first, end in zip(firsts, [*firsts[1:], len(sizes)], strict=True)]

@@ -102,17 +102,12 @@ def _handler(folder: Path, behaviour: Behaviour) -> type[BaseHTTPRequestHandler]
             prefix = query.get("prefix", [""])[0]
             if self._refused(path.strip("/"), prefix):
                 return
-            base = folder / prefix
-            entries = sorted(os.scandir(base), key=lambda e: e.name) if base.is_dir() else []
             after = query.get("continuation-token", [""])[0]
-            left = [entry for entry in entries if entry.name > after]
-            rows = [_row(prefix, entry) for entry in left[:PAGE]]
+            found = _one_level(folder, prefix) if "delimiter" in query else _all_below(folder, prefix)
+            left = [name for name in found if name > after]
+            rows = [_row(folder, name) for name in left[:PAGE]]
             more = len(left) > PAGE
-            token = (
-                f"<NextContinuationToken>{escape(left[PAGE - 1].name)}</NextContinuationToken>"
-                if more
-                else ""
-            )
+            token = f"<NextContinuationToken>{escape(left[PAGE - 1])}</NextContinuationToken>" if more else ""
             self._send(
                 200,
                 f"<ListBucketResult><Name>{BUCKET}</Name><Prefix>{escape(prefix)}</Prefix>"
@@ -139,16 +134,27 @@ def _tag(path: Path, status: os.stat_result) -> str:
     return hashlib.md5(f"{path}{status.st_size}{status.st_mtime_ns}{status.st_ino}".encode()).hexdigest()
 
 
-def _row(prefix: str, entry: os.DirEntry[str]) -> str:
-    name = escape(f"{prefix}{entry.name}")
-    if entry.is_dir():
-        return f"<CommonPrefixes><Prefix>{name}/</Prefix></CommonPrefixes>"
-    status = entry.stat()
+def _one_level(folder: Path, prefix: str) -> list[str]:
+    """Return the keys that begin with a prefix, and common prefixes with a slash at their end."""
+    base = folder / prefix
+    entries = os.scandir(base) if base.is_dir() else ()
+    return sorted(f"{prefix}{entry.name}{'/' if entry.is_dir() else ''}" for entry in entries)
+
+
+def _all_below(folder: Path, prefix: str) -> list[str]:
+    return sorted(str(path.relative_to(folder)) for path in (folder / prefix).rglob("*") if path.is_file())
+
+
+def _row(folder: Path, key: str) -> str:
+    if key.endswith("/"):
+        return f"<CommonPrefixes><Prefix>{escape(key)}</Prefix></CommonPrefixes>"
+    path = folder / key
+    status = path.stat()
     changed = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(status.st_mtime))
     milliseconds = status.st_mtime_ns // 10**6 % 1000
     return (
-        f"<Contents><Key>{name}</Key><LastModified>{changed}.{milliseconds:03d}Z</LastModified>"
-        f'<ETag>"{_tag(Path(entry.path), status)}"</ETag><Size>{status.st_size}</Size></Contents>'
+        f"<Contents><Key>{escape(key)}</Key><LastModified>{changed}.{milliseconds:03d}Z</LastModified>"
+        f'<ETag>"{_tag(path, status)}"</ETag><Size>{status.st_size}</Size></Contents>'
     )
 
 

@@ -10,13 +10,15 @@ import errno
 import re
 import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from hms.config.paths import Address
+from hms.config.reading import MOST_BYTES
 from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Part, Place
 from hms.sources.files import LARGEST_FILE
@@ -24,13 +26,17 @@ from hms.sources.files import LARGEST_FILE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Ahead", "Bucket", "bucket_at"]
+__all__ = ["Ahead", "Bucket", "Listed", "NotRead", "Version", "bucket_at", "bucket_of"]
+
+T = TypeVar("T")
 
 IN_FLIGHT = 32
 """Files of a worker that are read at a time."""
 
 MOST_AHEAD = 1 << 28
 """Bytes of a worker's files that are read and not yet asked for."""
+
+CHANGED = "changed after it was listed; the same command reads it as it is then"
 
 _SAID = re.compile(r"AWS Error [A-Z_ ]+(?: \(HTTP status \d+\))?|curlCode: \d+, [^;:(]+|[A-Z_]{6,}(?=:)")
 """What of a library's text names the problem; the rest may quote headers and addresses."""
@@ -40,6 +46,13 @@ _NOT_REACHED = re.compile(
     r"|curlCode|HTTP status 5\d\d"
 )
 """Problems of the way to the storage or of the storage itself, which say nothing of a file."""
+
+
+Listed = tuple[int, int]
+"""Size, and time of the last change in ns, as a listing has them."""
+
+Version = tuple[int, int, bytes]
+"""Size, second of the last change, and the storage's own tag, of an object."""
 
 
 class Bucket:
@@ -53,7 +66,7 @@ class Bucket:
             self._storage, self._base = FileSystem.from_uri(str(address))
         except (OSError, ValueError, NotImplementedError) as error:
             self._refuse(error)
-        self._ahead = Ahead(self._read)
+        self._ahead = Ahead()
 
     def check(self) -> None:
         """Raise `ConfigError` if nothing is at the address, or it must not be listed."""
@@ -63,6 +76,30 @@ class Bucket:
             raise ConfigError(
                 f"{self.address}: nothing is there; name what holds train.csv and train_eegs/"
             ) from None
+
+    def walked(self, folder: str) -> dict[str, Listed]:
+        """Return the files below a folder, whatever is between, by their names relative to it."""
+        try:
+            found = self._list(folder, recursive=True)
+        except FileNotFoundError:
+            return {}
+        start = len(f"{self._base}/{folder}".rstrip("/")) + 1
+        return {info.path[start:]: (info.size, info.mtime_ns) for info in found if info.is_file}
+
+    def names(self, folder: str) -> list[str]:
+        """Return the names of the files in a folder, sorted."""
+        try:
+            return sorted(info.base_name for info in self._list(folder) if info.is_file)
+        except FileNotFoundError:
+            return []
+
+    def listed(self, name: str) -> Listed | None:
+        """Return size and time of a file, None where there is none of that name."""
+        try:
+            info = self._storage.get_file_info(f"{self._base}/{name}")
+        except OSError as error:
+            self._refuse(error)
+        return (info.size, info.mtime_ns) if info.is_file else None
 
     def has_folder(self, name: str) -> bool:
         """Tell whether there are files below a name."""
@@ -78,6 +115,8 @@ class Bucket:
         """Return the content of a table, None where there is none."""
         try:
             with self._storage.open_input_file(f"{self._base}/{name}") as file:
+                if file.size() > MOST_BYTES:
+                    raise ConfigError(f"{self.address}/{name} has {file.size()} bytes, too many for a table")
                 return bytes(file.read())
         except FileNotFoundError:
             return None
@@ -99,7 +138,7 @@ class Bucket:
 
     def ahead(self, parts: Sequence[Part]) -> None:
         """Begin to read what is asked for next."""
-        self._ahead.expect([part.place for part in parts])
+        self._ahead.expect(parts, self._read)
 
     def read(self, place: Place, kind: str = RECORDING) -> bytes:
         """Return a file's content, as it was when it was listed.
@@ -111,9 +150,15 @@ class Bucket:
         OSError
             If the storage cannot be reached.
         """
+        with self.reading(kind):
+            return self._ahead.take(Part(place), self._read)
+
+    @contextmanager
+    def reading(self, kind: str = RECORDING) -> Iterator[None]:
+        """Say of what keeps a file from being read whether it is the file, or the storage."""
         try:
-            return self._ahead.take(place)
-        except _NotRead as change:
+            yield
+        except NotRead as change:
             raise Unusable(f"the {kind}'s file {change}", permanent=False) from None
         except FileNotFoundError:
             raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
@@ -121,12 +166,27 @@ class Bucket:
             self._reraise_if_not_reached(error)
             raise Unusable(f"the {kind}'s file cannot be read: {_said(error)}", permanent=False) from None
 
-    def _list(self, folder: str) -> Sequence[Any]:
+    def open(self, place: Place) -> tuple[pa.NativeFile, Version]:
+        """Open a file where it is what was listed; to be used within `reading`."""
+        file = self._storage.open_input_file(path := self._path(place))
+        version = self._version(path, file)
+        listed = None if place.mtime_ns is None else (place.size, place.mtime_ns // 10**9)
+        if listed not in (None, version[:2]):
+            raise NotRead(CHANGED)
+        return file, version
+
+    def check_unchanged(self, place: Place, version: Version) -> None:
+        """Raise if a file that was opened is another one now; to be used within `reading`."""
+        with self._storage.open_input_file(path := self._path(place)) as file:
+            if self._version(path, file) != version:
+                raise NotRead(CHANGED)
+
+    def _list(self, folder: str, *, recursive: bool = False) -> Sequence[Any]:
         from pyarrow.fs import FileSelector
 
         try:
             found: Sequence[Any] = self._storage.get_file_info(
-                FileSelector(f"{self._base}/{folder}".rstrip("/"))
+                FileSelector(f"{self._base}/{folder}".rstrip("/"), recursive=recursive)
             )
         except FileNotFoundError:
             raise
@@ -134,24 +194,24 @@ class Bucket:
             self._refuse(error)
         return found
 
-    def _read(self, place: Place) -> bytes:
+    def _path(self, place: Place) -> str:
+        return f"{self._base}{place.path.removeprefix(str(self.address))}"
+
+    def _read(self, part: Part) -> bytes:
         """Return a file's content; whether it is the one listed is asked before and after."""
-        path = self._base + place.path.removeprefix(str(self.address))
-        expected = place.size, None if place.mtime_ns is None else place.mtime_ns // 10**9
+        place = part.place
         if (place.size or 0) > LARGEST_FILE:
-            raise _NotRead(f"has {place.size} bytes, more than the {LARGEST_FILE} that are read whole")
-        with self._storage.open_input_file(path) as file:
-            before, data = self._version(path, file), file.read()
-        with self._storage.open_input_file(path) as file:
-            after = self._version(path, file)
-        if before[:2] != expected or before != after:
-            raise _NotRead("changed after it was listed; the same command reads it as it is then")
-        if len(data) != place.size:
-            raise _NotRead(f"ended after {len(data)} of {place.size} bytes")
+            raise NotRead(f"has {place.size} bytes, more than the {LARGEST_FILE} that are read whole")
+        file, version = self.open(place)
+        with file:
+            data = file.read()
+        self.check_unchanged(place, version)
+        if len(data) != version[0]:
+            raise NotRead(f"ended after {len(data)} of {version[0]} bytes")
         return bytes(data)
 
-    def _version(self, path: str, file: pa.NativeFile) -> tuple[int, int, bytes]:
-        """Return size, second of the last change, and the storage's own tag, of an open file."""
+    def _version(self, path: str, file: pa.NativeFile) -> Version:
+        """Return the version of an open file."""
         told = file.metadata() or {}
         if not told.get("ETag"):
             info = self._storage.get_file_info(path)
@@ -173,7 +233,7 @@ class Bucket:
             ) from None
 
 
-class _NotRead(Exception):
+class NotRead(Exception):
     """A file is not what was listed, or too large."""
 
 
@@ -184,50 +244,63 @@ def _said(error: Exception) -> str:
 
 
 class Ahead:
-    """Files that are read before they are asked for, in the order in which they will be.
+    """Files that are read before they are asked for, in the order in which they will be."""
 
-    Parameters
-    ----------
-    read : returns a file's content; called in other threads
-    """
-
-    def __init__(self, read: Callable[[Place], bytes]) -> None:
-        self._read = read
-        self._waiting: deque[Place] = deque()
-        self._coming: dict[str, tuple[int, Future[bytes]]] = {}
+    def __init__(self) -> None:
+        self._waiting: deque[tuple[Part, int, Callable[[Part], Any]]] = deque()
+        self._coming: dict[str, deque[tuple[int, Future[Any]]]] = {}
         self._pool = ThreadPoolExecutor(IN_FLIGHT, "read ahead")
         self._lock = threading.Lock()  # threads of one process may share it
 
-    def expect(self, places: Iterable[Place]) -> None:
-        """Begin to read places, and forget what was expected before."""
+    def expect(self, parts: Iterable[Part], read: Callable[[Part], Any], most: int = LARGEST_FILE) -> None:
+        """Begin to read parts, and forget what was expected before.
+
+        Parameters
+        ----------
+        read : returns what is in a part; called in other threads
+        most : bytes that are held of a file
+        """
         with self._lock:
-            for _, coming in self._coming.values():
+            for _, coming in self._in_flight():
                 coming.cancel()
             self._coming.clear()
-            self._waiting = deque(places)
+            self._waiting = deque((part, min(part.place.size or 0, most), read) for part in parts)
             self._begin()
 
-    def take(self, place: Place) -> bytes:
-        """Return the content of a place, read already or now."""
+    def take(self, part: Part, read: Callable[[Part], T]) -> T:
+        """Return what is in a part, read already or now; of a file expected twice, what comes first."""
         with self._lock:
-            _, coming = self._coming.pop(place.path, (0, None))
+            coming = self._coming.get(part.place.path)
+            future = coming.popleft()[1] if coming else None
             self._begin()
-        return self._read(place) if coming is None else coming.result()
+        if future is None:
+            return read(part)
+        found: T = future.result()
+        return found
+
+    def _in_flight(self) -> list[tuple[int, Future[Any]]]:
+        return [one for coming in self._coming.values() for one in coming]
 
     def _begin(self) -> None:
-        """Begin to read what is next, as far as there is room; a file asked for twice is read twice."""
-        held = sum(size for size, _ in self._coming.values())
-        while self._waiting and len(self._coming) < IN_FLIGHT:
-            place = self._waiting[0]
-            size = place.size or 0
-            if place.path in self._coming or (self._coming and held + size > MOST_AHEAD):
+        """Begin to read what is next, as far as there is room."""
+        in_flight = self._in_flight()
+        count, held = len(in_flight), sum(size for size, _ in in_flight)
+        while self._waiting and count < IN_FLIGHT:
+            part, size, read = self._waiting[0]
+            if count and held + size > MOST_AHEAD:
                 return
             self._waiting.popleft()
-            self._coming[place.path] = size, self._pool.submit(self._read, place)
-            held += size
+            future = self._pool.submit(read, part)
+            self._coming.setdefault(part.place.path, deque()).append((size, future))
+            count, held = count + 1, held + size
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=8)
 def bucket_at(address: Address) -> Bucket:
     """Return the files below an address; a process opens it once."""
     return Bucket(address)
+
+
+def bucket_of(path: str | Address) -> Bucket:
+    """Return the bucket that an object lies in."""
+    return bucket_at(Address(*Address(path).parts[:2]))

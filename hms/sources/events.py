@@ -27,11 +27,12 @@ from typing import Any, Literal
 import numpy as np
 
 from hms.competition import JUDGED_LENGTH_S, JUDGED_START_S, SUB_WINDOW_S
-from hms.config.reading import names_in, regular_bytes
+from hms.config.paths import Address
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event, Mark, Rule, cast_votes, clipped, name_classes, overlapping_s
 from hms.registry import PositiveFloat, Share, lookup, register
+from hms.sources.afar import content_of, names_beside
 from hms.sources.base import SourceParams
 from hms.sources.windows import sliding_starts
 from hms.terminal import listed, say
@@ -116,9 +117,9 @@ class Origin:
     beside : returns the file beside it that has its name and an ending, None where there is none
     """
 
-    path: Path
+    path: Path | Address
     own: Callable[[], list[Event]]
-    beside: Callable[[str], Path | None]
+    beside: Callable[[str], Path | Address | None]
 
 
 # --- kinds of events -----------------------------------------------------------------------------
@@ -183,7 +184,7 @@ def summary(origin: Origin, params: FolderParams) -> list[Event] | None:
     A recording that the summary does not name has no events that are known.
     """
     folder = origin.path.parent
-    for path in [folder / name for name in names_in(folder) if name.endswith("-summary.txt")]:
+    for path in [folder / name for name in names_beside(origin.path) if name.endswith("-summary.txt")]:
         where = _where(path, params)
         times = _seizure_times(path, where).get(origin.path.name.lower())
         if times is not None:
@@ -194,7 +195,7 @@ def summary(origin: Origin, params: FolderParams) -> list[Event] | None:
     return None
 
 
-def _seizure_times(path: Path, where: str) -> dict[str, list[float]]:
+def _seizure_times(path: Path | Address, where: str) -> dict[str, list[float]]:
     """Return the starts and ends of the seizures of each file, in turn."""
     times: dict[str, list[float]] = {}
     current: list[float] = []
@@ -225,7 +226,7 @@ def _table_beside(
     return None if path is None else _read_table(path, params, labels)
 
 
-def _read_table(path: Path, params: FolderParams, labels: Sequence[str]) -> list[Event]:
+def _read_table(path: Path | Address, params: FolderParams, labels: Sequence[str]) -> list[Event]:
     """Return the events of a table with a header; lines that begin with ``#`` are remarks."""
     where = _where(path, params)
     lines = [(n, line) for n, line in enumerate(_read_text(path, where).splitlines(), 1) if line.strip()]
@@ -299,14 +300,14 @@ def _event(start_s: float, stop_s: float | None, label: str, annotator: str, whe
     return Event(start_s, None if stop_s == start_s else stop_s, label, annotator)
 
 
-def _where(path: Path, params: FolderParams) -> str:
+def _where(path: Path | Address, params: FolderParams) -> str:
     """Return what messages call a file: nothing of its name where pseudonyms are asked for."""
     return str(path) if params.pseudonyms is None else "a file of events"
 
 
-def _read_text(path: Path, where: str) -> str:
+def _read_text(path: Path | Address, where: str) -> str:
     try:
-        data = regular_bytes(path)
+        data = content_of(path)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
     try:

@@ -9,10 +9,13 @@ from pathlib import Path
 
 from hms.config.paths import Address, located
 from hms.errors import ConfigError
+from hms.sources.base import Place
+from hms.sources.bucket import Listed, bucket_of
+from hms.sources.files import place_of
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 
-__all__ = ["Found", "base_of", "find_files", "folder_of", "refuse_empty"]
+__all__ = ["Found", "base_anywhere", "base_of", "find_files", "folder_of", "refuse_empty"]
 
 
 @dataclass(frozen=True)
@@ -21,12 +24,19 @@ class Found:
 
     Attributes
     ----------
-    files : path of each recording by its name, which is the path relative to the folder
+    files : path, or address, of each recording by its name, which is the path relative to the folder
     others : names of all other files but hidden ones
+    listed : size and time of each recording, where a listing told them
     """
 
     files: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
+    listed: dict[str, Listed] = field(default_factory=dict)
+
+    def place(self, name: str) -> Place:
+        """Return where a recording lies."""
+        path = self.files[name]
+        return Place(name, path, *self.listed[name]) if name in self.listed else place_of(name, path)
 
 
 def folder_of(root: str | None, what: str) -> Path:
@@ -42,8 +52,8 @@ def folder_of(root: str | None, what: str) -> Path:
     path = located(root)
     if isinstance(path, Address):
         raise ConfigError(
-            f"data.root={root} is an address, and only data=kaggle reads those; copy what lies there first, "
-            f"for example by: aws s3 sync {path} DIR, then data.root=DIR"
+            f"data.root={root} is an address, and only data=kaggle and data=edf read those; copy what lies "
+            f"there first, for example by: aws s3 sync {path} DIR, then data.root=DIR"
         )
     return path
 
@@ -64,15 +74,31 @@ def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
     raise ConfigError(f"data.root={root} is not a folder, and no file")
 
 
+def base_anywhere(root: str | None, what: str) -> tuple[Path | Address, Path | Address | None]:
+    """Return what `base_of` does, of an address as well."""
+    path = None if root is None else located(root)
+    if not isinstance(path, Address):
+        return base_of(root, what)
+    if len(path.parts) > 2 and bucket_of(path).listed("/".join(path.parts[2:])) is not None:
+        return path.parent, path
+    return path, None
+
+
 def find_files(
-    base: Path, endings: Sequence[str], *, only: Path | None = None, folders: Sequence[str] = ()
+    base: Path | Address,
+    endings: Sequence[str],
+    *,
+    only: Path | Address | None = None,
+    folders: Sequence[str] = (),
 ) -> Found:
-    """Return the recordings below a folder, in the order of their names.
+    """Return the recordings below a folder or an address, in the order of their names.
 
     Names that begin with a dot are left alone, as are the ``._`` files that a Mac leaves beside
     others and what lies in hidden folders. Links to files are followed, links to folders are not.
     A folder with one of the endings ``folders`` is a recording itself.
     """
+    if isinstance(base, Address):
+        return _find_afar(base, endings, only)
     if only is not None:
         return Found({text_of_path(only.name): os.path.abspath(only)})
     found = Found()
@@ -89,6 +115,25 @@ def find_files(
                 found.files[relative] = path
             else:
                 found.others.append(relative)
+    return found
+
+
+def _find_afar(base: Address, endings: Sequence[str], only: Path | Address | None) -> Found:
+    bucket, folder = bucket_of(base), "/".join(base.parts[2:])
+    if only is None:
+        there = bucket.walked(folder)
+    else:
+        listed = bucket.listed("/".join(only.parts[2:]))
+        there = {} if listed is None else {only.name: listed}
+    found = Found()
+    for relative, listed in sorted(there.items()):
+        if any(part.startswith(".") for part in relative.split("/")):
+            continue
+        if only is not None or ending_of(relative) in endings:
+            found.files[relative] = f"{base}/{relative}"
+            found.listed[relative] = listed
+        else:
+            found.others.append(relative)
     return found
 
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 
 from hms.errors import reraise_fault
 
-__all__ = ["looks_like"]
+__all__ = ["kind_of", "looks_like"]
 
 _MOST_NAMES = 5_000
 _BY_NAME = {"train.csv": "kaggle", "test.csv": "kaggle", "dataset_description.json": "bids"}
@@ -27,8 +27,18 @@ def looks_like(folder: Path, *, made_here: str) -> tuple[str, str] | None:
     folder : looked into two levels deep, as far as its first few thousand names go
     made_here : name of a file that marks a folder as made by hms, which is passed over
     """
+    return _kind_of(islice(_names(folder, made_here), _MOST_NAMES))
+
+
+def kind_of(files: Iterable[str]) -> tuple[str, str] | None:
+    """Return what `looks_like` does, of the relative names of files."""
+    return _kind_of((relative.rpartition("/")[2], relative) for relative in sorted(files))
+
+
+def _kind_of(files: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
+    """Return the kind that names tell, given with their paths."""
     found: dict[str, str] = {}
-    for name, relative in islice(_names(folder, made_here), _MOST_NAMES):
+    for name, relative in files:
         kind = _BY_NAME.get(name) or _BY_SUFFIX.get(os.path.splitext(name)[1].lower())
         if kind is not None:
             found.setdefault(kind, relative)

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from hms.competition import SUB_WINDOW_S
+from hms.config.paths import Address, located
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event
+from hms.sources.afar import all_of, is_afar, names_beside
 from hms.sources.base import Place, Recording, WholeFiles
 from hms.sources.channels import Channels
 from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
-from hms.sources.files import place_of
 from hms.sources.folder import Found
 from hms.sources.patients import PatientParams, Patients, patients_of
 from hms.sources.tables import VotesTable
@@ -74,9 +75,9 @@ class FolderSource(WholeFiles):
     has one window.
     """
 
-    root: Path
+    root: Path | Address
     params: FolderParams
-    only: Path | None = None
+    only: Path | Address | None = None
     demand: Demand | None = None
 
     @cached_property
@@ -98,17 +99,26 @@ class FolderSource(WholeFiles):
 
     def place(self, name: str) -> Place:
         """Return where a recording lies."""
-        return place_of(name, self.found.files.get(name, os.path.join(self.root, "-")))
+        if name in self.found.files:
+            return self.found.place(name)
+        return Place(name, os.path.join(self.root, "-"), None, None)
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return path, size and time of each recording."""
         return [self.place(name) for name in recordings]
 
-    def file_beside(self, name: str, ending: str) -> Path | None:
+    def file_beside(self, name: str, ending: str) -> Path | Address | None:
         """Return the file that has a recording's name and another ending, None where there is none."""
-        path = Path(self.found.files[name])
+        path = self.path_of(name)
         beside = path.with_name(path.stem + ending)
+        if isinstance(beside, Address):
+            return beside if beside.name in names_beside(beside) else None
         return beside if beside.is_file() else None
+
+    def path_of(self, name: str) -> Path | Address:
+        """Return the path or address of a recording."""
+        path = self.found.files[name]
+        return Address(path) if is_afar(path) else Path(path)
 
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the table of windows: the one given, or windows of all recordings; with votes of events.
@@ -146,14 +156,14 @@ class FolderSource(WholeFiles):
         known = [
             name for name in dict.fromkeys(r["recording"] for r in table.rows) if name in self.found.files
         ]
-        timed = [self._timed_one(name) for name in known]
+        timed = all_of(self._timed_one, known, self.root)
         marked = read_marks([one for one in timed if one is not None], self.params, ballot)
         return self._table(table.rows, path, ballot, marked, table)
 
     def _table(
         self,
         rows: Sequence[dict[str, Any]],
-        path: Path,
+        path: Path | Address,
         ballot: Ballot,
         marked: Marked | None,
         windows: WindowRows | None = None,
@@ -162,16 +172,19 @@ class FolderSource(WholeFiles):
         labelled = list(rows) if marked is None else label_windows(rows, marked, self.params, ballot)
         return windows_from_rows(labelled, path, ballot, self.patients(names, windows))
 
-    def beside_root(self, given: str) -> Path:
+    def beside_root(self, given: str) -> Path | Address:
         """Return the path of a table: as typed if it is there, else in the folder of the recordings."""
-        path = Path(given).expanduser()
-        return path if path.exists() or path.is_absolute() else self.root / path
+        path = located(given)
+        if isinstance(path, Address) or path.exists() or path.is_absolute():
+            return path
+        return self.root / path
 
     # --- recordings ------------------------------------------------------------------------------
 
     def _timed(self) -> list[Timed]:
         """Return the length of each recording; files of annotations alone are passed over."""
-        found = {name: self._timed_one(name) for name in self.found.files}
+        names = list(self.found.files)
+        found = dict(zip(names, all_of(self._timed_one, names, self.root), strict=True))
         passed_over = [name for name, timed in found.items() if timed is None]
         if passed_over:
             shown = "" if self.params.pseudonyms is not None else f": {listed(passed_over)}"
@@ -191,9 +204,8 @@ class FolderSource(WholeFiles):
             is_lost = self.demand is not None and self.demand.is_unmet(recording)
         except Unusable:
             duration_s, stretches_s, is_lost = SUB_WINDOW_S, (), True
-        path = Path(self.found.files[name])
         own = self._events_of(name)
-        origin = Origin(path, own, lambda ending: self.file_beside(name, ending))
+        origin = Origin(self.path_of(name), own, lambda ending: self.file_beside(name, ending))
         return Timed(name, duration_s, origin, stretches_s, is_lost)
 
     def _events_of(self, name: str) -> Callable[[], list[Event]]:

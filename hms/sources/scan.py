@@ -9,21 +9,25 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, field, fields
+from dataclasses import astuple, dataclass, field, fields, replace
+from pathlib import Path
 from typing import Any
 
+from hms.config.paths import Address
 from hms.errors import ConfigError, Unusable, reraise_fault
 from hms.registry import Params
+from hms.sources.afar import all_of, is_afar
 from hms.sources.base import Place, SourceParams
+from hms.sources.bucket import bucket_of
 from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
-from hms.sources.files import one_line, place_of, read_bytes
-from hms.sources.folder import Found, base_of, find_files
+from hms.sources.files import one_line, read_bytes
+from hms.sources.folder import Found, base_anywhere, find_files
 from hms.sources.formats import FORMATS, ending_of
 from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, is_recording
-from hms.sources.recognition import looks_like
+from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
@@ -151,7 +155,7 @@ def scan_folder(
 
     Parameters
     ----------
-    root : folder, or one file
+    root : folder, one file, or the address of either in object storage
     demand : what the montage asks of a recording
     window_s : length of a window
     settings : of a source, for the names of channels and the unit of those that state none
@@ -163,12 +167,14 @@ def scan_folder(
         If the folder is not there.
     """
     began = time.perf_counter()
-    base, only = base_of(root, "recordings")
+    base, only = base_anywhere(root, "recordings")
     found = _without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
-    places = [place_of(name, path) for name, path in found.files.items()]
-    like = looks_like(base, made_here="")
+    places = [found.place(name) for name in found.files]
+    like = (
+        looks_like(base, made_here="") if isinstance(base, Path) else kind_of([*found.files, *found.others])
+    )
     look = _Look(_opener(settings), demand, window_s, max_failed_share)
-    return look.at(places, found.others, like[0] if like else "", began)
+    return look.at(places, found.others, like[0] if like else "", base, began)
 
 
 def scan_source(
@@ -178,7 +184,7 @@ def scan_source(
     began = time.perf_counter()
     places = source.places(source.found.files)
     look = _Look(lambda _, place: source.open(place), demand, window_s, max_failed_share)
-    return look.at(places, source.found.others, source.name, began)
+    return look.at(places, source.found.others, source.name, source.root, began)
 
 
 def _without_parts(found: Found) -> Found:
@@ -192,7 +198,7 @@ def _without_parts(found: Found) -> Found:
         if ending_of(path) in ENDINGS and not is_recording(path, beside[os.path.dirname(path)])
     }
     kept = {name: path for name, path in found.files.items() if name not in parts}
-    return Found(kept, [*found.others, *sorted(parts)])
+    return replace(found, files=kept, others=[*found.others, *sorted(parts)])
 
 
 Opener = Callable[[str, Place], Any]
@@ -216,8 +222,9 @@ def _opener(settings: Params) -> Opener:
         if ending in EDF_ENDINGS:
             return EdfRecording(place, aliases=aliases, unit=unit, block_s=None)
         if ending == ".parquet":
-            return ParquetRecording(read_bytes(place), aliases)
-        is_read = has_mne and ending in ENDINGS
+            read = bucket_of(place.path).read if is_afar(place.path) else read_bytes
+            return ParquetRecording(read(place), aliases)
+        is_read = has_mne and ending in ENDINGS and not is_afar(place.path)
         return MneRecording(place, aliases, files_of(place.path)) if is_read else None
 
     return opened
@@ -233,9 +240,11 @@ class _Look:
     max_failed_share: float
     patients: set[str] = field(default_factory=set)
 
-    def at(self, places: Sequence[Place], others: list[str], like: str, began: float) -> Inventory:
+    def at(
+        self, places: Sequence[Place], others: list[str], like: str, root: Path | Address, began: float
+    ) -> Inventory:
         """Return what is known of some files."""
-        files = [self._at_one(place) for place in places]
+        files = all_of(self._at_one, places, root)
         seconds = time.perf_counter() - began
         return Inventory(files, others, like, len(self.patients), seconds, self.max_failed_share)
 

@@ -154,7 +154,11 @@ def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require
 
 
 def votes_from_frame(
-    frame: pd.DataFrame, ballot: Ballot = SIX, *, path: Path = Path("votes"), require_votes: bool = True
+    frame: pd.DataFrame,
+    ballot: Ballot = SIX,
+    *,
+    path: Path | Address = Path("votes"),
+    require_votes: bool = True,
 ) -> VotesTable:
     """Return the checked table of a DataFrame that has the columns of train.csv.
 

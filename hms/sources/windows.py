@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms.competition import SUB_WINDOW_S
-from hms.config.reading import regular_bytes
+from hms.config.paths import Address
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot
 from hms.registry import did_you_mean
+from hms.sources.afar import content_of
 from hms.sources.names import safe_ids
 from hms.sources.patients import Patients
 from hms.terminal import listed
@@ -59,7 +60,7 @@ class WindowRows:
 
     rows: list[dict[str, str]]
     lines: list[int]
-    path: Path
+    path: Path | Address
     columns: tuple[str, ...]
 
     @property
@@ -70,7 +71,7 @@ class WindowRows:
         return {row["recording"]: row[PATIENT] for row in self.rows}
 
 
-def read_windows(path: Path, ballot: Ballot = SIX) -> WindowRows:
+def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
     """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
 
     Commas, semicolons or tabs stand between the fields, and column names may be in any letter
@@ -92,7 +93,7 @@ def read_windows(path: Path, ballot: Ballot = SIX) -> WindowRows:
     return WindowRows(rows, lines, path, tuple(kept))
 
 
-def read_patients(path: Path) -> dict[str, str]:
+def read_patients(path: Path | Address) -> dict[str, str]:
     """Return the patient of each recording from a CSV file with columns ``recording,patient_id``.
 
     Raises
@@ -128,7 +129,7 @@ def windows_of_files(table: WindowRows, files: Sequence[str]) -> WindowRows:
     return replace(table, rows=[row | {"recording": file} for _, row, file in lines])
 
 
-def of_files(patients: Mapping[str, str], files: Sequence[str], path: Path) -> dict[str, str]:
+def of_files(patients: Mapping[str, str], files: Sequence[str], path: Path | Address) -> dict[str, str]:
     """Return a mapping whose keys are the files that those of another mean."""
     index = _Files(files, path)
     return {index.meant(name): who for name, who in patients.items()}
@@ -137,7 +138,7 @@ def of_files(patients: Mapping[str, str], files: Sequence[str], path: Path) -> d
 class _Files:
     """Files by every way in which a table may name them."""
 
-    def __init__(self, files: Sequence[str], path: Path) -> None:
+    def __init__(self, files: Sequence[str], path: Path | Address) -> None:
         self.path = path
         spellings = (str, _without_ending, _base, lambda file: _without_ending(_base(file)))
         self.by_name: list[dict[str, list[str]]] = []
@@ -172,7 +173,7 @@ def _base(file: str) -> str:
 
 
 def windows_from_rows(
-    rows: Sequence[Mapping[str, Any]], path: Path, ballot: Ballot, patients: Patients | None = None
+    rows: Sequence[Mapping[str, Any]], path: Path | Address, ballot: Ballot, patients: Patients | None = None
 ) -> VotesTable:
     """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
 
@@ -241,10 +242,10 @@ def safe_numbers(texts: Sequence[str]) -> list[str]:
 # --- from bytes to rows --------------------------------------------------------------------------
 
 
-def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
+def _records(path: Path | Address) -> tuple[list[str], list[tuple[int, list[str]]], str]:
     """Return the header, each record with the number of its last line, and what stands between fields."""
     try:
-        text = regular_bytes(path).decode("utf-8-sig")
+        text = content_of(path).decode("utf-8-sig")
     except OSError as error:
         raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
     except UnicodeDecodeError:
@@ -264,7 +265,9 @@ def _records(path: Path) -> tuple[list[str], list[tuple[int, list[str]]], str]:
     return header, records[1:], separator
 
 
-def _columns(path: Path, header: list[str], known: Sequence[str], needed: Sequence[str]) -> dict[str, int]:
+def _columns(
+    path: Path | Address, header: list[str], known: Sequence[str], needed: Sequence[str]
+) -> dict[str, int]:
     """Return where known columns stand, in the order of ``known``."""
     lower = [name.lower() for name in header]
     missing = [name for name in needed if name not in lower]
@@ -277,7 +280,7 @@ def _columns(path: Path, header: list[str], known: Sequence[str], needed: Sequen
     return {name: lower.index(name.lower()) for name in dict.fromkeys(known) if name.lower() in lower}
 
 
-def _check_starts(path: Path, starts: Iterable[tuple[int, str]]) -> None:
+def _check_starts(path: Path | Address, starts: Iterable[tuple[int, str]]) -> None:
     bad = [f"line {line} has '{text}'" for line, text in starts if not _is_start(text)]
     if bad:
         raise ConfigError(f"{path}: column 'start_s' must hold seconds, 0 or more, but {listed(bad)}")
@@ -294,7 +297,7 @@ _Line = tuple[int, Mapping[str, str], str]
 """Number of a line, its texts, and the file that its recording means."""
 
 
-def _check_unique(path: Path, lines: Iterable[_Line]) -> None:
+def _check_unique(path: Path | Address, lines: Iterable[_Line]) -> None:
     seen: set[tuple[str, float]] = set()
     again = []
     for line, row, file in lines:
@@ -306,7 +309,7 @@ def _check_unique(path: Path, lines: Iterable[_Line]) -> None:
         raise ConfigError(f"{path}: a window stands once in the table, but {listed(again)}")
 
 
-def _check_one_patient(path: Path, lines: Iterable[_Line]) -> None:
+def _check_one_patient(path: Path | Address, lines: Iterable[_Line]) -> None:
     found: dict[str, str] = {}
     for line, row, file in lines:
         who = row[PATIENT]

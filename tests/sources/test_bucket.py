@@ -18,7 +18,7 @@ from pyarrow import fs
 import hms
 from hms.config.paths import Address, located
 from hms.errors import ConfigError, Unusable
-from hms.sources.base import Place
+from hms.sources.base import Part, Place
 from hms.sources.bucket import IN_FLIGHT, MOST_AHEAD, Ahead, Bucket, bucket_at
 
 objects = benchmark("object_server")
@@ -255,10 +255,10 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(
         located(root)
 
 
-@pytest.mark.parametrize("data", ["edf", "bids", "mne", "iiic", "synthetic"])
+@pytest.mark.parametrize("data", ["bids", "mne", "iiic", "synthetic"])
 def test_other_sources_refuse_an_address_and_say_what_to_do(command: Command, data: str) -> None:
     line = refused(command(f"data={data}", "data.root=s3://bucket/edf"))
-    assert "only data=kaggle reads those" in line
+    assert "only data=kaggle and data=edf read those" in line
     assert "aws s3 sync s3://bucket/edf DIR" in line
 
 
@@ -283,44 +283,56 @@ def test_an_address_keeps_its_slashes_wherever_it_goes():
 # --- reading ahead -------------------------------------------------------------------------------
 
 
-def places_of(count: int, size: int = 1) -> list[Place]:
-    return [Place(str(number), f"p{number}", size, 0) for number in range(count)]
+def parts_of(count: int, size: int = 1) -> list[Part]:
+    return [Part(Place(str(number), f"p{number}", size, 0)) for number in range(count)]
 
 
-def content_of(place: Place) -> bytes:
-    return place.path.encode()
+def content_of(part: Part) -> bytes:
+    return part.place.path.encode()
 
 
 def test_what_is_expected_is_read_once_and_given_in_any_order():
     read: list[str] = []
 
-    def reads(place: Place) -> bytes:
-        read.append(place.path)
-        return content_of(place)
+    def reads(part: Part) -> bytes:
+        read.append(part.place.path)
+        return content_of(part)
 
-    ahead, places = Ahead(reads), places_of(50)
-    ahead.expect(places)
-    assert [ahead.take(place) for place in places] == [content_of(place) for place in places]
-    assert sorted(read) == sorted(place.path for place in places)
-    assert ahead.take(places[3]) == b"p3"
+    ahead, parts = Ahead(), parts_of(50)
+    ahead.expect(parts, reads)
+    assert [ahead.take(part, reads) for part in parts] == [content_of(part) for part in parts]
+    assert sorted(read) == sorted(part.place.path for part in parts)
+    assert ahead.take(parts[3], reads) == b"p3"
+
+
+def test_parts_of_one_file_are_given_in_their_order():
+    place = Place("long", "long.edf", 10, 0)
+    ahead, parts = Ahead(), [Part(place, str(number)) for number in range(40)]
+    ahead.expect(parts, lambda part: part.part)
+    assert [ahead.take(Part(place), lambda part: "now") for _ in range(41)] == [
+        *(part.part for part in parts),
+        "now",
+    ]
 
 
 def test_what_is_read_ahead_is_bounded_in_number_and_in_bytes():
     started: list[str] = []
 
-    def reads(place: Place) -> bytes:
-        started.append(place.path)
+    def reads(part: Part) -> bytes:
+        started.append(part.place.path)
         return b""
 
-    few = Ahead(reads)
-    few.expect(places_of(100))
+    Ahead().expect(parts_of(100), reads)
     _settle(started)
     assert len(started) == IN_FLIGHT
     started.clear()
-    large = Ahead(reads)
-    large.expect(places_of(100, MOST_AHEAD // 2))
+    Ahead().expect(parts_of(100, MOST_AHEAD // 2), reads)
     _settle(started)
     assert len(started) == 2
+    started.clear()
+    Ahead().expect(parts_of(100, MOST_AHEAD), reads, most=MOST_AHEAD // 4)
+    _settle(started)
+    assert len(started) == 4
 
 
 def _settle(started: list[str]) -> None:
@@ -332,27 +344,27 @@ def _settle(started: list[str]) -> None:
 
 
 def test_a_failure_ahead_is_that_of_its_place_alone():
-    def reads(place: Place) -> bytes:
-        if place.path == "p1":
+    def reads(part: Part) -> bytes:
+        if part.place.path == "p1":
             raise OSError("not this one")
-        return content_of(place)
+        return content_of(part)
 
-    ahead, places = Ahead(reads), places_of(3)
-    ahead.expect(places)
-    assert ahead.take(places[0]) == b"p0"
+    ahead, parts = Ahead(), parts_of(3)
+    ahead.expect(parts, reads)
+    assert ahead.take(parts[0], reads) == b"p0"
     with pytest.raises(OSError, match="not this one"):
-        ahead.take(places[1])
-    assert ahead.take(places[2]) == b"p2"
+        ahead.take(parts[1], reads)
+    assert ahead.take(parts[2], reads) == b"p2"
 
 
 def test_threads_may_share_what_is_read_ahead():
     """A worker at an address may have several threads; what one expects, another may forget."""
-    ahead = Ahead(content_of)
+    ahead = Ahead()
 
     def work(first: int) -> list[Any]:
-        mine = places_of(400)[first::4]
-        ahead.expect(mine)
-        return [ahead.take(place) == content_of(place) for place in mine]
+        mine = parts_of(400)[first::4]
+        ahead.expect(mine, content_of)
+        return [ahead.take(part, content_of) == content_of(part) for part in mine]
 
     with ThreadPoolExecutor(4) as threads:
         assert all(all(found) for found in threads.map(work, range(4)))

@@ -16,6 +16,7 @@ from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from hms.config.paths import Address
 from hms.config.reading import is_there, regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.registry import register
@@ -92,6 +93,7 @@ class BidsSource(FolderSource):
 
     name: ClassVar[str] = "bids"
 
+    root: Path
     params: Bids
 
     @cached_property
@@ -154,7 +156,7 @@ class BidsSource(FolderSource):
             shown = "" if self.params.pseudonyms is not None else f": {listed(lacking)}"
             say(f"participants.tsv does not list {len(lacking)} participants who have recordings{shown}")
 
-    def file_beside(self, name: str, ending: str) -> Path | None:
+    def file_beside(self, name: str, ending: str) -> Path | Address | None:
         """Return the table of a recording by the inheritance principle, or a file with its name."""
         file = self.recordings[name][0]
         return beside(file, ending) if ending.endswith(".tsv") else super().file_beside(name, ending)

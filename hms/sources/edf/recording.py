@@ -16,13 +16,13 @@ from hms.competition import SFREQ_HZ
 from hms.config.identity import digest_of
 from hms.errors import Unusable
 from hms.labels.events import Event
+from hms.sources.afar import steady
 from hms.sources.base import Place
 from hms.sources.base import Stretch as Span
 from hms.sources.channels import find_channels, is_derivation, is_electrode
 from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_bytes, read_header
 from hms.sources.edf.timeline import Stretch, onset_of, stretches_of
 from hms.sources.rates import conversion
-from hms.sources.steady import SteadyFile
 from hms.sources.tals import parse_tals
 from hms.store.files import digest_bytes
 
@@ -57,9 +57,10 @@ class EdfRecording:
         unit: str | None = None,
         block_s: float | None = None,
     ) -> None:
-        self._file = SteadyFile(place)
+        self._file = steady(place)
         self._block_s = block_s
         self._held: tuple[_Held, ...] = ()
+        self._digest: tuple[str, str] | None = None
         self._header: Header | None = None
         self._reason: Unusable | None = None
         try:
@@ -190,6 +191,11 @@ class EdfRecording:
         the block of that number with the two beside it. Without blocks, and where the header cannot be
         used, it is the whole file.
         """
+        if self._digest is None or self._digest[0] != part:
+            self._digest = part, self._digest_now(part)
+        return self._digest[1]
+
+    def _digest_now(self, part: str) -> str:
         if self._reason is not None or not part:
             if self._reason is None and self._file.size <= HELD_BYTES:
                 self._held = (self._hold(0, self.header.n_records),)

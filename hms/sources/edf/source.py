@@ -9,16 +9,20 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import ClassVar, Literal
 
+from hms.config.paths import Address
+from hms.errors import Unusable
 from hms.registry import register
-from hms.sources.base import Place
-from hms.sources.edf.recording import EdfRecording
+from hms.sources.base import Part, Place
+from hms.sources.bucket import Ahead
+from hms.sources.edf.recording import HELD_BYTES, EdfRecording
 from hms.sources.events import FolderParams
-from hms.sources.folder import Found, base_of, find_files, refuse_empty
+from hms.sources.folder import Found, base_anywhere, find_files, refuse_empty
 from hms.sources.patients import PatientParams, Patients
 from hms.sources.recordings import FolderSource, declared_patients
 from hms.sources.windows import WindowRows
@@ -51,7 +55,7 @@ class Edf(FolderParams, PatientParams):
 @register("data", "edf", Edf)
 def open_edf(params: Edf, *, outputs_dir: Path, n_jobs: int) -> EdfSource:
     """Open a folder of EDF and BDF files."""
-    base, only = base_of(params.root, "the .edf or .bdf files")
+    base, only = base_anywhere(params.root, "the .edf or .bdf files")
     return EdfSource(base, params, only)
 
 
@@ -80,11 +84,34 @@ class EdfSource(FolderSource):
         """Return the number of the block in which a window starts, "" where there are no blocks."""
         return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
+    def ahead(self, parts: Sequence[Part]) -> None:
+        """Begin to read what is opened next, where it lies in object storage."""
+        if isinstance(self.root, Address):
+            _ahead().expect(parts, self._read, HELD_BYTES)
+
     def open(self, place: Place) -> EdfRecording:
         """Read a file's header."""
+        if isinstance(self.root, Address):
+            return _ahead().take(Part(place), self._opened)
+        return self._opened(Part(place))
+
+    def _read(self, part: Part) -> EdfRecording:
+        """Open a recording, and hold in memory what its digest is taken from."""
+        recording = self._opened(part)
+        with suppress(Unusable):  # said again by whoever asks for the digest
+            recording.digest_of(part.part)
+        return recording
+
+    def _opened(self, part: Part) -> EdfRecording:
         return EdfRecording(
-            place,
+            part.place,
             aliases=dict(self.params.aliases),
             unit=self.params.unit,
             block_s=self.params.block_s,
         )
+
+
+@cache
+def _ahead() -> Ahead:
+    """Return what reads recordings of this process before they are opened."""
+    return Ahead()

@@ -127,6 +127,29 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+WIDTH = 100
+"""Columns that a terminal is taken to have."""
+
+
+def narrowed(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+    """Return rows whose last cell goes on in lines below, so that each fits `WIDTH`."""
+    taken = sum(max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1))
+    found: list[tuple[str, ...]] = []
+    for *cells, last in rows:
+        lines = filled(last, max(WIDTH - taken, WIDTH // 4)).splitlines() or [""]
+        found += [(*cells, lines[0]), *((*("" for _ in cells), line) for line in lines[1:])]
+    return found
+
+
+def filled(text: str, width: int = WIDTH, *, indent: int = 0) -> str:
+    """Return a text in lines of a width, those after the first indented; words stay whole."""
+    import textwrap
+
+    return textwrap.fill(
+        text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
+    )
+
+
 def counted(number: float, noun: str) -> str:
     """Return a number with its noun, which is ``noun`` for one and takes an s otherwise."""
     return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
@@ -224,6 +247,11 @@ def spoken_duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 100 * 60 else f"{seconds / 3600:.1f} h"
 
 
+def about(seconds: float) -> str:
+    """Return a duration that is estimated: ``about 40 s``, ``under a second``."""
+    return f"{'about ' * (seconds >= 1)}{spoken_duration(seconds)}"
+
+
 def spoken_pace(seconds_each: float) -> str:
     """Return how fast items come, in two digits: ``120 items/s``, ``2.5 items/s``, ``4.0 s an item``."""
     if seconds_each > 1:
@@ -275,8 +303,8 @@ class Progress:
         if has == had or now == before:
             return line
         each = (now - before) / (has - had)
-        left = spoken_duration(each * (self.total - self.done))
-        return f"{line}, {spoken_pace(each)}, about {left} left"
+        left = about(each * (self.total - self.done))
+        return f"{line}, {spoken_pace(each)}, {left} left"
 
     def close(self) -> None:
         """End the bar."""

@@ -12,6 +12,7 @@ import pytest
 from conftest import ROOT, Prepared
 
 from hms.cli import main
+from hms.engine.explain import _that_matter
 from hms.results.run import Run
 
 Cli = Callable[..., Prepared]
@@ -155,6 +156,21 @@ def test_explain_names_the_setting_that_invalidated_each_stage(
     changed = cli("explain", *base, "weight=log").out
     assert "weight.kind: linear -> log" in changed
     assert cli("explain", *base, "cwt=nothing").code == 2
+
+
+def test_explain_says_what_changed_since_the_nearest_run_and_names_it(
+    small_set: Path, prepare: Prepare, cli: Cli
+) -> None:
+    """Nearest by its settings; a setting that one kind alone has follows from the kind."""
+    far, near = prepare(small_set, "stages=[labels]", "weight=log"), prepare(small_set, "stages=[labels]")
+    assert near.hash != far.hash
+    told = cli("explain", "data=kaggle", f"data.root={small_set}", "stages=[labels]", "weight.cap=2").out
+    assert "weight.cap: 1.5 -> 2" in told
+    assert f"compared with run {near.hash}, by: " in told
+    assert _that_matter(["cwt.kind: morlet -> gmw", "cwt.w0: 5 -> (absent)", "derived.reader: a -> b"]) == [
+        "cwt.kind: morlet -> gmw"
+    ]
+    assert _that_matter(["derived.reader: a -> b"]) == ["reader: a -> b"]
 
 
 def test_a_plan_says_how_much_is_partly_done_and_computes_nothing(

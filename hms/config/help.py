@@ -8,11 +8,9 @@ import textwrap
 from collections.abc import Sequence
 
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
-from hms.terminal import columns
+from hms.terminal import columns, filled, narrowed
 
 __all__ = ["computed_again", "contents", "index", "page_of_group", "page_of_setting", "shown_default"]
-
-WIDTH = 100
 
 CHANGE_ITEMS = ("data", "marks", "unit", EXPERIMENT)
 """Groups that decide which items there are."""
@@ -40,7 +38,7 @@ def contents(manual: Manual) -> str:
         names = ", ".join(option.name for option in manual.options[group])
         lines = textwrap.wrap(names, 48) or [""]
         rows += [(f"  {group}", meaning, lines[0]), *(("", "", line) for line in lines[1:])]
-    top = _filled("outside the groups: " + ", ".join(manual.outside_groups()))
+    top = filled("outside the groups: " + ", ".join(manual.outside_groups()), indent=2)
     return f"{_USAGE}\n{columns(rows)}\n\n{top}\n\n{_MORE}"
 
 
@@ -61,7 +59,7 @@ def index(manual: Manual) -> str:
         "hms help GROUP, hms help GROUP.SETTING say more; plugins=[MODULE] and --config-dir DIR add your\n"
         "own options; hms help --schema FILE writes a JSON schema"
     )
-    return f"{columns(_narrow(rows))}\n\n{more}"
+    return f"{columns(narrowed(rows))}\n\n{more}"
 
 
 def page_of_group(manual: Manual, path: str, stages: Sequence[str]) -> str:
@@ -94,16 +92,16 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
     if setting.note:
         rows.append(("note", setting.note))
     rows += [(f"of {option}", text) for option, text in setting.elsewhere.items()]
-    head = _filled(f"{setting.path}: {setting.meaning}")
+    head = filled(f"{setting.path}: {setting.meaning}", indent=2)
     width = max(len(name) for name, _ in rows)
-    told = [_filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
+    told = [filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
     return "\n".join([head, *told, computed_again(stages, setting.path)])
 
 
 def _of_option(option: Option) -> str:
     lacks = option.kind and option.params is None and option.kind != EXPERIMENT
     note = f" (of a plugin: plugins=[MODULE] tells what its kind '{option.kind}' has)" if lacks else ""
-    return _filled(f"  {option.name:<18} {option.meaning}{note}", indent=21)
+    return filled(f"  {option.name:<18} {option.meaning}{note}", indent=21)
 
 
 def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: Sequence[Option]) -> str:
@@ -113,7 +111,7 @@ def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: 
     for line, setting in zip(facts[1:], settings, strict=True):
         own = list(setting.defaults) if len(setting.defaults) < len(options) else []
         only = f" (of {', '.join(own)})" if own else ""
-        lines += [_filled(line, indent=4), _filled(f"      {setting.meaning}{only}", indent=6)]
+        lines += [filled(line, indent=4), filled(f"      {setting.meaning}{only}", indent=6)]
     return "\n".join(lines)
 
 
@@ -145,21 +143,5 @@ def computed_again(stages: Sequence[str], path: str) -> str:
     if path.partition(".")[0] in CHANGE_ITEMS:
         return "a change can give other items, and then everything made from them"
     if stages:
-        return _filled(f"a change recomputes {', '.join(stages)}; everything else is kept")
+        return filled(f"a change recomputes {', '.join(stages)}; everything else is kept", indent=2)
     return "a change recomputes nothing: no result depends on it"
-
-
-def _filled(text: str, *, indent: int = 2) -> str:
-    return textwrap.fill(
-        text, WIDTH, subsequent_indent=" " * indent, break_on_hyphens=False, drop_whitespace=True
-    )
-
-
-def _narrow(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Return rows whose last cell is wrapped, so that a line fits the width."""
-    taken = sum(max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1))
-    found: list[tuple[str, ...]] = []
-    for *cells, last in rows:
-        lines = textwrap.wrap(last, WIDTH - taken) or [""]
-        found += [(*cells, lines[0]), *((*("" for _ in cells), line) for line in lines[1:])]
-    return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,20 +11,27 @@ from typing import Any
 from hms.config.reading import looked_at, names_in
 from hms.config.schema import n_workers
 from hms.engine.failures import forecast
+from hms.engine.folder import yaml_of
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan
 from hms.engine.space import needed, space_text
 from hms.engine.tables import known_table_files
+from hms.errors import ConfigError, ManifestError
 from hms.pipeline.fingerprint import comparable
 from hms.pipeline.stage import Stage, TableStage
 from hms.store.folders import KEY_FILE, StageFolder, read_note
+from hms.store.inside import read_file
+from hms.store.package import Package, list_packages
 from hms.store.places import KEY_LENGTH
-from hms.terminal import columns
+from hms.terminal import columns, shortened
 
 __all__ = ["changes", "explain", "explain_finished", "flat_content", "nearest_earlier", "stale_sources"]
 
 HEADINGS = ("stage", "key", "state", "to do", "about", "why")
 _ABSENT = "(absent)"
+SEARCHED_RUNS = 50
+"""Finished runs, the last first, among which the one to compare with is looked for."""
+
 SHOWN_CHANGES = 6
 """Changes named per stage; a stage whose earlier key differs in more was made otherwise altogether."""
 
@@ -35,19 +42,20 @@ def explain(plan: Plan) -> str:
         return explain_finished(plan)
     rows: list[tuple[str, ...]] = [HEADINGS]
     seconds = 0.0
+    earlier = _nearest_run(plan)
     items_due = bool(plan.due())
     for state in plan.states():
         left = state.total - state.done
         pace = seconds_per_item(plan, state.stage)
         about = left * pace / n_workers(plan.cfg.n_jobs) if left and pace is not None else None
         seconds += about or 0.0
-        why = _why(plan, state.stage, left == 0, some_done=state.done > 0)
+        why = _why(plan, state.stage, left == 0, earlier, some_done=state.done > 0)
         rows.append(_row(state.stage, state.label, f"{left} items" if left else "", about, why))
     known = {} if items_due else known_table_files(plan)
     for stage in plan.tables:
-        rows.append(_table_row(plan, stage, items_due, done=stage.name in known))
+        rows.append(_table_row(plan, stage, items_due, earlier, done=stage.name in known))
     head = f"run {plan.run_hash}: not finished, {len(plan.items)} items"
-    notes = [f"  {text}" for text in _notes(plan)]
+    notes = [f"  {text}" for text in (*_compared_with(earlier, rows), *_notes(plan))]
     if seconds:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
     if items_due:
@@ -67,26 +75,80 @@ def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> 
     return (stage.name, stage.key[:KEY_LENGTH], label, left, time, why)
 
 
-def _table_row(plan: Plan, stage: TableStage, items_due: bool, *, done: bool) -> tuple[str, ...]:
+def _table_row(
+    plan: Plan, stage: TableStage, items_due: bool, earlier: Package | None, *, done: bool
+) -> tuple[str, ...]:
     folder = StageFolder(plan.outputs.stage(stage)).load()
     pace = seconds_per_item(plan, stage)
     if items_due and folder.computed:
         return _row(stage, "may change", "1 table", pace, "the items come first")
-    why = _why(plan, stage, done, some_done=folder.computed > 0)
+    why = _why(plan, stage, done, earlier, some_done=folder.computed > 0)
     return _row(stage, "done" if done else "missing", "" if done else "1 table", None if done else pace, why)
 
 
-def _why(plan: Plan, stage: Stage, done: bool, *, some_done: bool) -> str:
+def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done: bool) -> str:
+    """Return why a stage is to be computed: what differs from a run, or from the nearest stored key."""
     if done:
         return ""
     if some_done:
         return "what it reads is new or changed, or was not finished"
-    earlier = nearest_earlier(plan, stage)
-    if earlier is None:
+    note = None if run is None else run.manifest["stages"].get(stage.name)
+    nearest = None if note else nearest_earlier(plan, stage)
+    if note is None and nearest is None:
         return "never computed here"
-    found = changes(earlier.content, flat_content(stage.key_content))
+    before = flat_content(note["content"]) if note else nearest.content if nearest else {}
+    found = _that_matter(changes(before, flat_content(stage.key_content)))
     more = f"; and {len(found) - SHOWN_CHANGES} more" if len(found) > SHOWN_CHANGES else ""
-    return "; ".join(found[:SHOWN_CHANGES]) + more
+    return (
+        "; ".join(found[:SHOWN_CHANGES]) + more
+        or "the same settings; these items are new, or their files gone"
+    )
+
+
+def _nearest_run(plan: Plan) -> Package | None:
+    """Return the finished run whose settings differ least, of several the last; None where there is none."""
+    now, found = _lines(yaml_of(plan)), []
+    for run in list_packages(plan.outputs.root)[:SEARCHED_RUNS]:
+        try:
+            found.append((len(now ^ _lines(read_file(run.path / "config.yaml").decode())), run))
+        except (OSError, ValueError, ManifestError):
+            continue
+    for _, run in sorted(found, key=lambda pair: pair[0]):
+        try:
+            run.manifest["stages"]
+        except ConfigError:
+            continue
+        return run
+    return None
+
+
+def _lines(text: str) -> set[str]:
+    """Return the lines of a YAML, each with the section that it stands in."""
+    found, section = set(), ""
+    for line in text.splitlines():
+        section = section if line.startswith(" ") else line
+        found.add(f"{section} {line}")
+    return found
+
+
+def _compared_with(run: Package | None, rows: Sequence[Sequence[str]]) -> list[str]:
+    """Say which run the reasons are told from."""
+    if run is None or not any(" -> " in row[-1] for row in rows):
+        return []
+    return [f"compared with run {run.hash}, by: {shortened(run.manifest['command'], 100)}"]
+
+
+def _that_matter(found: Sequence[str]) -> list[str]:
+    """Return changes less what follows from others: settings that one kind alone has, and what is derived."""
+    paths = [text.partition(": ")[0] for text in found]
+    sections = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]
+    follows = [
+        path.startswith("derived.")
+        or (_ABSENT in text and any(path.startswith(s) and not path.endswith(".kind") for s in sections))
+        for path, text in zip(paths, found, strict=True)
+    ]
+    kept = [text for text, is_clear in zip(found, follows, strict=True) if not is_clear]
+    return kept or [text.removeprefix("derived.") for text in found]
 
 
 def seconds_per_item(plan: Plan, stage: Stage) -> float | None:

@@ -62,8 +62,7 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
             index = npz_bytes(_index(plan, tables, stage))
             (written,) = commit_files(folder / stage.folder, {INDEX: index})
             digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
-    settings = _yaml(config_of(plan.cfg, plan.products))
-    (written,) = commit_files(folder, {"config.yaml": settings})
+    (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
     digests["config.yaml"] = [written.size, written.digest]
     _check_there(plan, linked)
     for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
@@ -88,10 +87,11 @@ def _check_there(plan: Plan, linked: Mapping[str, Mapping[str, str]]) -> None:
             )
 
 
-def _yaml(tree: dict[str, Any]) -> bytes:
+def yaml_of(plan: Plan) -> str:
+    """Return config.yaml: the settings that the run's results depend on."""
     from omegaconf import OmegaConf
 
-    return str(OmegaConf.to_yaml(OmegaConf.create(tree))).encode()
+    return str(OmegaConf.to_yaml(OmegaConf.create(config_of(plan.cfg, plan.products))))
 
 
 def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:

@@ -155,12 +155,24 @@ class Leaderboard:
         head = tuple(title.format(objective=self.objective) for title, _, _ in shown)
         return [head, *(tuple(write(row) for _, _, write in shown) for row in self.rows)]
 
-    def __str__(self) -> str:
-        from hms.terminal import columns
+    def short_table(self) -> list[tuple[str, ...]]:
+        """Return what a terminal has room for, the names of columns first: who is better, by how much."""
+        unscored = [column for column in _SHOWN if column[0] in _OF_UNSCORED]
+        columns = unscored if self.best is None else _short_columns(self.objective)
+        shown = [column for column in columns if any(name in self.used for name in column[1])]
+        same = {title for title, _, write in shown if title in _SAME and len({*map(write, self.rows)}) == 1}
+        shown = [column for column in (*shown, _OVERRIDES) if column[0] not in same]
+        head = tuple(title.format(objective=self.objective) for title, _, _ in shown)
+        return [head, *(tuple(write(row) for _, _, write in shown) for row in self.rows)]
 
-        lines = [columns(self.table()), *(f"  {note}" for note in self.notes)]
-        lines += [f"  member {member}: {text}" for member, text in self.remarks]
-        return "\n".join(lines)
+    def __str__(self) -> str:
+        from hms.terminal import columns, filled, narrowed
+
+        said = [*self.notes, *(f"member {member}: {text}" for member, text in self.remarks)]
+        lines = [columns(narrowed(self.short_table()))]
+        if self.best is not None:
+            lines.insert(0, f"KL divergence, lower is better; the reference is member {self.reference}")
+        return "\n".join(lines + [filled(f"  {text}", indent=4) for text in said])
 
     def __repr__(self) -> str:
         return f"<Leaderboard {self.name}: {len(self.rows)} members, {self.n_failed} failed>"
@@ -213,7 +225,10 @@ def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
 
-_SHOWN: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
+Column = tuple[str, tuple[str, ...], Callable[[Row], str]]
+"""Title, the fields it shows, and how."""
+
+_SHOWN: tuple[Column, ...] = (
     ("rank", ("rank",), lambda row: "" if row.rank is None else str(row.rank)),
     ("member", ("member",), lambda row: str(row.member)),
     ("overrides", ("overrides",), lambda row: row.overrides),
@@ -235,7 +250,35 @@ _SHOWN: tuple[tuple[str, tuple[str, ...], Callable[[Row], str]], ...] = (
     ("poor", ("poor",), lambda row: _number(row.poor)),
     ("unusable", ("unusable",), lambda row: _number(row.unusable)),
 )
-"""Title, the fields it shows, and how."""
+"""The columns of the page and of a notebook."""
+
+_OVERRIDES: Column = ("overrides", ("overrides",), lambda row: row.overrides)
+
+_OF_UNSCORED = ("member", "run", "items", "left out", "good", "usable", "poor", "unusable")
+"""Columns of a table without scores."""
+
+_SAME = ("items", "left out", "good", "usable", "poor", "unusable")
+"""Columns that say nothing in a terminal where all members have the same."""
+
+
+def _short_columns(objective: str) -> list[Column]:
+    """Return the columns that a terminal has room for where members are scored."""
+    wanted = ("rank", "member", "run", "items", "left out")
+    title = next(column[0] for column in _SHOWN if column[1] == (objective,))
+    return [
+        *(column for column in _SHOWN if column[0] in wanted),
+        (title, (objective,), lambda row: _number(getattr(row, objective))),
+        ("minus reference", ("difference",), _interval("difference", signed=True)),
+        ("verdict", ("told_from_reference",), lambda row: _VERDICTS.get(row.told_from_reference, "")),
+    ]
+
+
+_VERDICTS = {
+    "better": "better",
+    "worse": "worse",
+    "no": "not told apart",
+    "too few patients": "too few patients",
+}
 
 
 # --- from members to the table -------------------------------------------------------------------

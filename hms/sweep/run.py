@@ -24,7 +24,7 @@ from hms.errors import ConfigError
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import gentle_interrupts, said_once, say, show, spoken_duration
+from hms.terminal import about, gentle_interrupts, said_once, say, show
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
@@ -461,10 +461,10 @@ def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str
         return ["nothing is left to compute"] if members else []
     known = [due.seconds for due in dues if due.seconds is not None]
     unknown = sorted({due.name for due in dues if due.seconds is None})
-    about = f"about {spoken_duration(sum(known))}" if known else "how long is not known"
+    how_long = about(sum(known)) if known else "how long is not known"
     if not unknown:
-        return [f"{about} in all"]
-    return [f"{about}{', and what was' if known else ':'} never computed here: {', '.join(unknown)}"]
+        return [f"{how_long} in all"]
+    return [f"{how_long}{', and what was' if known else ':'} never computed here: {', '.join(unknown)}"]
 
 
 def _member_line(planned: Planned, reference: int) -> str:
@@ -511,7 +511,7 @@ def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) ->
 def finish(board: Leaderboard, folder: Path) -> int:
     """Show a leaderboard and where it lies; return 4 if the machine failed, 1 if a member did, else 0."""
     show(board)
-    show(f"{os.path.join(folder, 'leaderboard.html')} (also .csv and .json)")
+    show(f"{os.path.join(folder, 'leaderboard.html')} has every column (also .csv and .json)")
     if board.n_failed:
         say(f"hms: {board.n_failed} of {len(board.rows)} members failed")
     return MACHINE_FAILED if board.machine_failed else int(board.n_failed > 0)

@@ -706,14 +706,37 @@ def test_the_luck_of_the_best_stands_in_every_form_of_the_table() -> None:
     board = board_of(Row(1, 2, "a=2", None, kl_high=0.5, luck=0.0123), notes=("luck",))
     assert b",0.0123," in board.to_csv()
     assert json.loads(board.to_json())["luck"] == 0.01
-    assert "luck of the best" in str(board)
+    assert "  luck" in str(board)
     assert "0.012" in sweep_page(board).decode()
 
 
 def test_where_no_interval_holds_its_place_says_so() -> None:
     board = board_of(Row(1, 1, "a=1", None, kl_high=0.5), best=1, winner=None)
-    assert "0.500 (no interval)" in str(board)
     assert "0.500 (no interval)" in sweep_page(board).decode()
+    too_few = Row(1, 2, "a=2", None, kl_high=0.5, difference=-0.1, told_from_reference="too few patients")
+    assert "-0.100 (no interval)  too few patients  a=2" in str(board_of(too_few))
+
+
+def test_the_leaderboard_fits_a_terminal_and_keeps_every_override_whole() -> None:
+    """Columns in which all members are alike are left to the file."""
+    note = "many words that are said of members " * 5
+    lines = str(board_of(*members_to_show(), notes=(note,))).splitlines()
+    assert max(map(len, lines)) <= 100
+    assert lines[0] == "KL divergence, lower is better; the reference is member 1"
+    assert lines[1].split()[:5] == ["rank", "member", "run", "left", "out"]
+    assert "-0.050 (-0.080 to -0.020)  better" in lines[2]
+    for override in LONG.split():
+        assert sum(override in line.split() for line in lines) == 2
+    unscored = (
+        Row(None, 1, "a=1", "0a3c79d9fcc63ab1", n_items=3, good=3),
+        Row(None, 2, "a=2", None, n_items=3),
+    )
+    assert str(board_of(*unscored, best=None)).splitlines()[0].split() == [
+        "member",
+        "run",
+        "good",
+        "overrides",
+    ]
 
 
 @pytest.mark.skipif(find_chromium() is None, reason="no Chromium is installed")

@@ -9,6 +9,8 @@ import errno
 import os
 import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Self
 
 
@@ -70,6 +72,20 @@ class ConfigError(_Finding, ValueError):
     def _render_traceback_(self) -> list[str]:
         """Show a notebook the message alone: the way to it through the library says nothing more."""
         return [f"{type(self).__name__}: {self}"]
+
+
+@contextmanager
+def needs_extra(what: str, extra: str) -> Iterator[None]:
+    """Say of imports that fail what needs them, and which extra installs them.
+
+    Raises
+    ------
+    ConfigError
+    """
+    try:
+        yield
+    except ImportError:
+        raise ConfigError(f"{what}, which is not installed: pip install 'hms-eeg[{extra}]'") from None
 
 
 # --- faults of the machine ------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from hms.errors import ConfigError
+from hms.errors import ConfigError, needs_extra
 from hms.terminal import gentle_interrupts
 
 if TYPE_CHECKING:
@@ -123,11 +123,9 @@ def _look_ahead(desk: Any) -> None:
 
 
 def _import_uvicorn() -> Any:
-    try:
+    with needs_extra("browse needs starlette and uvicorn", "browse"):
         import starlette  # noqa: F401
         import uvicorn
-    except ImportError:
-        raise ConfigError("browse needs its extra: pip install 'hms-eeg[browse]'") from None
     return uvicorn
 
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
 from hms.engine.plan import plan_of
-from hms.errors import ConfigError, Unusable
+from hms.errors import ConfigError, Unusable, needs_extra
 from hms.pipeline.selection import needed_channels, needed_context_s
 from hms.quality.grading import FLAGS
 from hms.registry import did_you_mean
@@ -85,10 +85,8 @@ def segment_to_mne(
 
 
 def _import_mne() -> Any:
-    try:
+    with needs_extra("to_mne needs MNE-Python", "mne"):
         import mne
-    except ImportError:
-        raise ConfigError("to_mne needs MNE-Python: pip install 'hms-eeg[mne]'") from None
     return mne
 
 

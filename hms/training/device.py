@@ -10,16 +10,18 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
 from hms.competition import SFREQ_HZ
-from hms.errors import ConfigError
+from hms.errors import ConfigError, needs_extra
 from hms.registry import Params
 from hms.training.augment import Augmentation, BandStop, Change, Masks, Mixup, Noise, Scale, TimeShift
 from hms.training.dataset import context_samples, find_augmentation
 from hms.training.mirror import mirrored_outputs
+
+with needs_extra("this needs PyTorch", "torch"):
+    import torch
+    from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from hms.store.package import Package

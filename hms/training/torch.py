@@ -11,16 +11,18 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
-from torch import Tensor, nn
 
 from hms.competition import SFREQ_HZ
-from hms.errors import ConfigError
+from hms.errors import ConfigError, needs_extra
 from hms.registry import Params, did_you_mean
 from hms.signal.cwt import FftPlan, plan_cwt
 from hms.signal.montage import Chains, all_derivations
 from hms.signal.scaling import RESOLUTION, SMALLEST, Log1pPercentile
 from hms.signal.wavelets import Cwt
+
+with needs_extra("this needs PyTorch", "torch"):
+    import torch
+    from torch import Tensor, nn
 
 if TYPE_CHECKING:
     from hms.store.package import Package

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +131,14 @@ def test_without_braindecode_it_is_said_how_to_get_it(pairs_run: Run) -> None:
         ConfigError, match=r"to_braindecode needs braindecode; pip install 'hms-eeg\[braindecode\]'"
     ):
         pairs_run.to_braindecode()
+
+
+@pytest.mark.parametrize("module", ["torch", "device"])
+def test_without_torch_it_is_said_how_to_get_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "torch", None)
+    monkeypatch.delitem(sys.modules, f"hms.training.{module}", raising=False)
+    with pytest.raises(ConfigError, match=r"PyTorch, which is not installed: pip install 'hms-eeg\[torch\]'"):
+        importlib.import_module(f"hms.training.{module}")
 
 
 # --- Hugging Face --------------------------------------------------------------------------------

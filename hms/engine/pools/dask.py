@@ -24,7 +24,7 @@ from hms.config.schema import n_workers
 from hms.engine.job import ChunkResult, Job
 from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
 from hms.engine.pools.remote import Refused, Request, Shared, check_worker, paths_of, run_chunk, stamp_here
-from hms.errors import ConfigError, EngineError, StorageError
+from hms.errors import ConfigError, EngineError, StorageError, needs_extra
 from hms.registry import Params, PositiveFloat, register
 from hms.store.files import Stored, commit_files
 from hms.store.locks import lock
@@ -86,12 +86,8 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
 
 def import_distributed(extra: str) -> Any:
     """Return distributed, or raise ConfigError that says how to install it."""
-    try:
+    with needs_extra(f"engine={extra} needs distributed", extra):
         import distributed
-    except ImportError:
-        raise ConfigError(
-            f"engine={extra} needs distributed, which is not installed: pip install 'hms-eeg[{extra}]'"
-        ) from None
     for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
         if name.partition(".")[0] in (
             "distributed",

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from hms.engine.pools.base import Pool, Setting
 from hms.engine.pools.dask import KEEP_MEMORY, DaskWorkers, import_distributed, refuse_n_jobs
-from hms.errors import ConfigError, EngineError
+from hms.errors import ConfigError, EngineError, needs_extra
 from hms.registry import Params, PositiveFloat, PositiveInt, register
 
 __all__ = ["Jobs", "open_jobs"]
@@ -130,12 +130,8 @@ def _said(error: Exception) -> str:
 def _import_jobqueue() -> Any:
     """Return dask-jobqueue, without the handler that importing it installs: Ctrl-C would end with code 0."""
     kept = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with needs_extra("engine=slurm needs dask-jobqueue", "slurm"):
         import dask_jobqueue
-    except ImportError:
-        raise ConfigError(
-            "engine=slurm needs dask-jobqueue, which is not installed: pip install 'hms-eeg[slurm]'"
-        ) from None
     if threading.current_thread() is threading.main_thread():
         for number, handler in kept.items():
             signal.signal(number, handler)

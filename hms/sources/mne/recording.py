@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
 from hms.config.identity import digest_of
-from hms.errors import ConfigError, Unusable
+from hms.errors import Unusable, needs_extra
 from hms.labels.events import Event
 from hms.sources.base import Place, Stretch
 from hms.sources.channels import Channels, find_channels
@@ -59,13 +59,8 @@ def import_mne() -> Any:
     ConfigError
         If it is not installed; the text names the extra that installs it.
     """
-    try:
+    with needs_extra("formats other than EDF and BDF are read with MNE", "mne"):
         import mne
-    except ImportError:
-        raise ConfigError(
-            "formats other than EDF and BDF are read with MNE, which is not installed: "
-            "pip install 'hms-eeg[mne]'"
-        ) from None
     return mne
 
 

@@ -162,6 +162,17 @@ def listed(texts: Iterable[str], count: int = 5) -> str:
     return ", ".join(found[:count]) + more
 
 
+def outlined(thing: Any) -> str:
+    """Return a dataclass of arrays as its name and fields, each array as its type and shape."""
+    from dataclasses import fields
+
+    def told(value: Any) -> str:
+        return f"{value.dtype} {value.shape}" if hasattr(value, "dtype") else shortened(repr(value), 60)
+
+    texts = (f"{f.name}={told(getattr(thing, f.name))}" for f in fields(thing))
+    return f"{type(thing).__name__}({', '.join(texts)})"
+
+
 def shortened(text: str, limit: int = 160) -> str:
     """Return a text that fits a line or two, with dots where it was cut."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

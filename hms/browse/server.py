@@ -33,6 +33,9 @@ class Viewer:
     _server: Any
     _thread: threading.Thread
 
+    def __repr__(self) -> str:
+        return f"<Viewer at {self.address}; stop() ends it>"
+
     def wait(self) -> None:
         """Wait until Ctrl-C, the usual end, or until it ends by itself."""
         with suppress(KeyboardInterrupt), gentle_interrupts():

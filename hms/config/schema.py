@@ -95,6 +95,10 @@ class Config:
     plugins: tuple[str, ...]
     from_run: str | None
 
+    def __repr__(self) -> str:
+        kinds = {name: getattr(getattr(self, name), "kind", None) for name in self.__dataclass_fields__}
+        return f"<Config: {' '.join(f'{name}={kind}' for name, kind in kinds.items() if kind)}>"
+
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
             raise ValueError("n_jobs 0 starts no worker; give -1 for all cores or a positive number")

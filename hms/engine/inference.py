@@ -25,6 +25,7 @@ from hms.sources.base import RECORDING, Part, Reader, Recording, Segment, open_p
 from hms.sources.channels import find_channels
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
+from hms.terminal import outlined
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -60,6 +61,8 @@ class Prepared:
     fs: float | None = None
     spec_lr: NDArray[np.float32] | None = None
     freqs_lr: NDArray[np.float32] | None = None
+
+    __repr__ = outlined
 
 
 @overload

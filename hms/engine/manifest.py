@@ -19,7 +19,7 @@ from hms.engine.plan import Plan
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import SourceParams
-from hms.sources.pseudonyms import NOT_TOLD, Pseudonymised, Pseudonyms, hidden_settings, told_words
+from hms.sources.pseudonyms import WITHHELD, Pseudonymised, Pseudonyms, hidden_settings, told_words
 from hms.store.files import Stored, digest_bytes, digest_file
 from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.links import Way
@@ -50,7 +50,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "command": _command(plan),
         "execution": {
             "data": _absolute_data(plan),
-            "root": NOT_TOLD if _pseudonyms(plan) else str(plan.source.root.absolute()),
+            "root": WITHHELD if _pseudonyms(plan) else str(plan.source.root.absolute()),
             "n_jobs": plan.cfg.n_jobs,
             "format": plan.cfg.package.format,
             "max_failed_share": plan.cfg.max_failed_share,

@@ -293,6 +293,9 @@ class Plan:
         }
         return [flags.get(name, "") for name in self.items["recording"].tolist()]
 
+    def __repr__(self) -> str:
+        return f"<Plan of run {self.run_hash}: {len(self.items)} items>"
+
     def reasons(self) -> list[Reason | None]:
         """Return for every item why it is left out, or None."""
         found = self.transient | self.unread

@@ -59,6 +59,9 @@ class Split(NamedTuple):
     train: NDArray[np.int64]
     valid: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        return f"<Split: {len(self.train)} items to train on, {len(self.valid)} to validate on>"
+
 
 @dataclass(frozen=True)
 class Folds(Params):

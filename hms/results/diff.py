@@ -53,6 +53,9 @@ class RunDifference:
     folds: int | None
     common: int
 
+    def __repr__(self) -> str:
+        return f"<RunDifference of {self.a.hash} and {self.b.hash}: {len(self.settings)} settings>"
+
 
 def compare(a: Package, b: Package) -> RunDifference:
     """Compare two runs; items are joined by item_id."""

@@ -139,6 +139,8 @@ class Judgement:
     def __str__(self) -> str:
         return self.text(all_groups=False)
 
+    __repr__ = __str__
+
     def text(self, *, all_groups: bool) -> str:
         """Return the divergence by votes and class, or by every group, beside what is easily had."""
         groups = [found.groups for found in self.scores] + ([self.difference] if self.difference else [])

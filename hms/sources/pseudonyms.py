@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ENVIRONMENT",
-    "NOT_TOLD",
+    "WITHHELD",
     "Pseudonymised",
     "Pseudonyms",
     "hidden_settings",
@@ -48,7 +48,7 @@ __all__ = [
     "write_names",
 ]
 
-NOT_TOLD = "(not told)"
+WITHHELD = "(withheld)"
 """What stands in messages and manifests for a name, a path or a text of a file."""
 
 ENVIRONMENT = "HMS_PSEUDONYMS"
@@ -186,7 +186,7 @@ class Pseudonymised:
         }
         self.names.update({kind: {i: name for name, i in of.items()} for kind, of in ids.items()})
         digest = blake2b(table.digest.encode(), key=self.pseudonyms.key, digest_size=16).hexdigest()
-        return replace(table, frame=_with_ids(table.frame, ids), digest=digest, path=Path(NOT_TOLD))
+        return replace(table, frame=_with_ids(table.frame, ids), digest=digest, path=Path(WITHHELD))
 
     def _words(self) -> set[str]:
         """Return the words of the names of files and of the tables that the settings name."""
@@ -333,13 +333,13 @@ def without_words(text: str, params: SourceParams) -> str:
         s for value in paths for s in (value, str(Path(value).expanduser().absolute()), Path(value).name)
     }
     for words in sorted(spelled, key=len, reverse=True):
-        text = text.replace(words, NOT_TOLD) if words else text
-    return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{NOT_TOLD}'", text)
+        text = text.replace(words, WITHHELD) if words else text
+    return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{WITHHELD}'", text)
 
 
 def _without(text: str, words: set[str]) -> str:
     """Return a message without the words of tables and names, but those of columns."""
-    return _WORDS.sub(lambda m: NOT_TOLD if m[0] in words - OWN_COLUMNS else m[0], text)
+    return _WORDS.sub(lambda m: WITHHELD if m[0] in words - OWN_COLUMNS else m[0], text)
 
 
 def _paths(params: SourceParams) -> set[str]:
@@ -361,7 +361,7 @@ def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str
     if not private:
         return list(words)
     told = [word for word in words if not word.startswith("data.") and not set(word) & {"/", os.sep}]
-    return told + [NOT_TOLD] * (len(told) < len(words))
+    return told + [WITHHELD] * (len(told) < len(words))
 
 
 # --- beside the key ------------------------------------------------------------------------------

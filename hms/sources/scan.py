@@ -31,7 +31,7 @@ from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
-from hms.terminal import counted, listed, shortened
+from hms.terminal import columns, counted, listed, shortened
 
 __all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
 
@@ -126,6 +126,9 @@ class Inventory:
         pace = self.seconds * 1000 / max(len(self.files), 1)
         rows += [("time taken", f"{self.seconds:.1f} s, {pace:.1f} s per thousand files")]
         return [(name, text) for name, text in rows if text]
+
+    def __repr__(self) -> str:
+        return columns(self.facts())
 
     @property
     def forecast(self) -> str:

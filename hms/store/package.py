@@ -28,7 +28,7 @@ from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
 from hms.store.places import Outputs, latest_run
 from hms.store.shards import INDEX, Place
-from hms.terminal import counted, listed, shortened
+from hms.terminal import counted, listed, outlined, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -80,6 +80,8 @@ class PackageLabels:
     has_label: NDArray[np.bool_]
     w_class_fold: NDArray[np.float32] | None = None
     w_conf_fold: NDArray[np.float32] | None = None
+
+    __repr__ = outlined
 
     def weights(self, fold: int | None) -> NDArray[np.float32]:
         """Return the items' weights in a fold: with its class weights, where classes are balanced."""
@@ -262,9 +264,9 @@ class Package:
         names = [] if self.trust else needs_trust(self.manifest["execution"]["plugins"])
         if names:
             raise ConfigError(
-                f"run {self.hash} was made with code of the plugin {', '.join(map(ascii, names))}, which is "
-                "imported only when you say so: --trust, in Python hms.load(..., trust=True) or "
-                f"plugins=[{names[0]}] typed by you. What needs no code of a plugin works without"
+                f"run {self.hash} needs code of the plugin {', '.join(map(ascii, names))}, and code that a run's "
+                "folder names is imported only if you trust the run: add --trust (in Python trust=True of "
+                "hms.load). What needs no code of a plugin works without"
             )
 
     def file(self, path: str) -> Path:

@@ -415,6 +415,10 @@ class TorchDataset(torch.utils.data.Dataset):
                     near = did_you_mean(name, known)
                     raise ConfigError(f"fields: a sample has no '{name}'{near}; it has {', '.join(known)}")
 
+    def __repr__(self) -> str:
+        fields = "" if self.fields is None else f", as {', '.join(self.fields)}"
+        return f"<TorchDataset of {self.dataset!r}{fields}>"
+
     def __len__(self) -> int:
         return len(self.dataset)
 

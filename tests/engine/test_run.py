@@ -224,6 +224,16 @@ def test_the_run_object_reads_everything_back(finished: Run) -> None:
         finished.spec("abc")
 
 
+def test_what_a_user_prints_is_told_in_a_line(finished: Run) -> None:
+    """Arrays by their shape, splits by how many items they have, a configuration by its choices."""
+    n_train, n_valid = len(finished.splits[0].train), len(finished.splits[0].valid)
+    assert repr(finished.splits[0]) == f"<Split: {n_train} items to train on, {n_valid} to validate on>"
+    assert f"y_soft=float32 ({len(finished.meta)}, 6)" in repr(finished.labels)
+    assert "cwt=morlet" in repr(finished.config)
+    for shown in (finished, finished.splits[0], finished.labels, finished.config, finished.dataset()):
+        assert len(repr(shown)) < 300
+
+
 def test_latest_and_prefixes_find_runs(finished: Run) -> None:
     outputs = finished.path.parent
     for name in ("latest", finished.hash[:6], finished.hash, str(finished.path)):

@@ -29,7 +29,7 @@ from hms.training.selection import folds_of
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "pictures"]
 
 SHOWN = ("all", "stratum", "class")
 """Kinds of groups that a short text shows."""
@@ -125,7 +125,7 @@ class Judgement:
             scores=self.scores,
             difference=self.difference,
             n_unpredicted=self.n_unpredicted,
-            picture=lambda row: _pictures(self.run, str(self.items.item_id[row])),
+            picture=lambda row: pictures(self.run, str(self.items.item_id[row])),
         )
 
     def write(self, folder: Path) -> Path:
@@ -239,7 +239,7 @@ def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[l
     return np.array(ledger["grade"].fillna("").astype(str).tolist(), dtype=np.str_), flags
 
 
-def _pictures(run: Package, item_id: str) -> str:
+def pictures(run: Package, item_id: str) -> str:
     """Return waveforms and scalograms of an item, of what the package has."""
     has_wave, has_spec = (run.has_item(folder, item_id) for folder in ("wave_hr_out", "spec_hr_out"))
     if not (has_wave or has_spec):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import html
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 from hms.errors import ConfigError
 from hms.store.package import Package, find_package, list_packages
@@ -205,12 +207,42 @@ class Run(Package):
         return item_to_mne(self, str(item_id))
 
     def _repr_html_(self) -> str:
-        rows = "".join(
-            f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
-            f"<td style='text-align:left'>{html.escape(value)}</td></tr>"
-            for name, value in self.overview()
-        )
-        return f"<table><caption>hms run <code>{self.hash}</code></caption>{rows}</table>"
+        left = "style='text-align:left'"
+        facts = ((n, _link(text) if n == "report" else html.escape(text)) for n, text in self.overview())
+        rows = "".join(f"<tr><th {left}>{name}</th><td {left}>{told}</td></tr>" for name, told in facts)
+        table = f"<table><caption>hms run <code>{self.hash}</code></caption>{rows}</table>"
+        return table + self._first_item()
+
+    def _first_item(self) -> str:
+        """Return the first item that is used, drawn; nothing where there is none to be had."""
+        from hms.results.evaluation import pictures
+
+        try:
+            item = str(self.meta["item_id"].iloc[0]) if len(self.meta) else ""
+            drawn = pictures(self, item) if item else ""
+        except ConfigError:  # a file is damaged, or code of a plugin would be needed
+            return ""
+        if not drawn:
+            return ""
+        caption = f"the first item, {html.escape(item)}; run.plot(item_id) draws any"
+        drawn += f"<figcaption>{caption}</figcaption>"
+        return f'<figure class="hms-run"><style>{_STYLE}</style>{drawn}</figure>'
+
+
+_STYLE = (
+    ".hms-run{background:#fff;color:#1c2733;display:flex;flex-wrap:wrap;margin:0;font:12px sans-serif}"
+    ".hms-run svg{flex:1 1 260px;max-width:470px}.hms-run text{font-size:12px;fill:#1c2733}"
+    ".hms-run .m{text-anchor:middle}.hms-run .e{text-anchor:end}"
+    ".hms-run .axis,.hms-run .grid{stroke:#d8dde2;fill:none}.hms-run .trace{fill:none;stroke-width:.9}"
+    ".hms-run figcaption{flex-basis:100%}"
+)
+"""How a notebook shows a drawn item; its own style sheet knows nothing of it."""
+
+
+def _link(path: str) -> str:
+    """Return a link to a file, as seen from the notebook's folder."""
+    place = quote(os.path.relpath(path).replace(os.sep, "/"))
+    return f'<a href="{place}" target="_blank">{html.escape(path)}</a>'
 
 
 def list_runs(outputs: Path) -> list[Run]:

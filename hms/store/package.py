@@ -264,7 +264,7 @@ class Package:
         names = [] if self.trust else needs_trust(self.manifest["execution"]["plugins"])
         if names:
             raise ConfigError(
-                f"run {self.hash} needs code of the plugin {', '.join(map(ascii, names))}, and code that a run's "
+                f"run {self.hash} needs code of the plugin {', '.join(map(ascii, names))}; code that a run's "
                 "folder names is imported only if you trust the run: add --trust (in Python trust=True of "
                 "hms.load). What needs no code of a plugin works without"
             )

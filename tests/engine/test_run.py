@@ -218,7 +218,11 @@ def test_the_run_object_reads_everything_back(finished: Run) -> None:
     assert finished.wave(int(item)).shape == (4, 2000)
     assert finished.outputs == ["LL", "LP", "RL", "RP"]
     assert "10 items used" in repr(finished)
-    assert "<table>" in finished._repr_html_()
+    page = finished._repr_html_()
+    assert "<table>" in page
+    assert f'/{finished.hash}/qc/report.html" target="_blank">' in page
+    assert page.count("<svg") == 2
+    assert page.count(finished.meta["item_id"].iloc[0]) >= 2
     assert finished.summary["items_used"] == 10
     with pytest.raises(ConfigError, match="no item 'abc'"):
         finished.spec("abc")

@@ -31,6 +31,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if texts[:1] == ["run"]:
         return run_main(texts[1:])
     parser = make_parser()
+    if not texts:
+        parser.print_help(sys.stderr)
+        return 2
     if texts[:1] == ["--outputs"] and texts[2:3] == ["run"]:
         parser.error(f"hms run says where by a setting: hms run outputs_dir={texts[1]} ...")
     given, unknown = parser.parse_known_args(texts)
@@ -70,14 +73,15 @@ class _Parser(argparse.ArgumentParser):
         """End with exit code 2; an override or a near miss for a command is told what it was meant for."""
         from hms.registry import did_you_mean
 
-        found = re.search(r"invalid choice: '([^']*)' \(choose from (.*)\)", message)
+        found = re.search(r"argument (\S+): invalid choice: '([^']*)' \(choose from (.*)\)", message)
         if found is None:
-            super().error(message)
-        word, commands = found[1], [name.strip(" '") for name in found[2].split(",")]
+            super().error(message.removesuffix(", OVERRIDE"))  # there may be none, whatever Python says
+        word, commands = found[2], [name.strip(" '") for name in found[3].split(",")]
         if "=" in word:
             self.exit(2, f"hms: '{word}' is a setting; hms run {word} prepares with it\n")
         listed = ", ".join(commands)
-        self.exit(2, f"hms: '{word}' is no command{did_you_mean(word, commands)}; there are {listed}\n")
+        what = found[1].lower() if found[1].isupper() else f"value of {found[1]}"
+        self.exit(2, f"hms: '{word}' is no {what}{did_you_mean(word, commands)}; there are {listed}\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -366,10 +370,13 @@ def _browse(given: argparse.Namespace) -> None:
 
 def _verify(given: argparse.Namespace) -> int:
     from hms.engine.verify import repair, verify
+    from hms.errors import ConfigError
     from hms.results.run import find_run
     from hms.store.inside import is_own_folder
     from hms.store.places import HASH_LENGTH
 
+    if given.force and not given.repair:
+        raise ConfigError("--force is for --repair: it repairs although library versions changed")
     unfinished = Path(given.outputs) / given.run
     is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and is_own_folder(unfinished)
     path = (

@@ -94,10 +94,26 @@ def test_options_stand_anywhere_among_the_words_of_a_command(
     assert run.hash in capfd.readouterr().out
 
 
-def test_a_word_too_many_is_told_with_its_command(cli: Cli) -> None:
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        (["show", "a", "b"], "hms: hms show takes no b; hms show --help says"),
+        (["completion", "tcsh"], "hms: 'tcsh' is no shell; there are bash, zsh, fish"),
+        (
+            ["export", "a", "b", "--to", "zip"],
+            "hms: 'zip' is no value of --to; there are folder, huggingface",
+        ),
+        (["scan"], "required: DIR\n"),
+        (["shwo"], "'shwo' is no command (did you mean 'show'?)"),
+    ],
+)
+def test_what_a_command_cannot_take_is_told_by_its_name(
+    typed: list[str], told: str, capfd: pytest.CaptureFixture[str]
+) -> None:
     with pytest.raises(SystemExit) as ended:
-        cli("show", "a", "b")
+        main(typed)
     assert ended.value.code == 2
+    assert told in capfd.readouterr().err
 
 
 def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:

@@ -148,7 +148,8 @@ class Inventory:
         named = sum(f.header_patient for f in read)
         folders = {f.folder for f in read} - {""}
         headers = f"headers name {self.patients} in {named} of {len(read)} files" if named else "in no header"
-        return f"{headers}; {counted(len(folders), 'folder')} (data.patient says what tells them apart)"
+        by_folder = f"; {counted(len(folders), 'folder')}" if folders else ""
+        return f"{headers}{by_folder} (data.patient says what tells them apart)"
 
 
 def scan_folder(

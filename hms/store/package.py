@@ -461,9 +461,10 @@ class Package:
             lines += [*_grades_and_selection(self.summary), *_leaks(self.summary)]
         if "qc/qc.csv" in files:
             ledger = self.qc
-            n = int((ledger["used"].astype(bool) & (ledger["grade"] == "unusable")).sum())
-            if n:
-                lines.append(f"{n} used though graded unusable; qc.exclude_from=unusable leaves such out")
+            bad = ledger["item_id"][ledger["used"].astype(bool) & (ledger["grade"] == "unusable")].tolist()
+            if bad:
+                said = f"{len(bad)} used though graded unusable ({listed(bad, SHOWN_ITEMS)})"
+                lines.append(f"{said}; qc.exclude_from=unusable leaves such out")
         return lines
 
     def _source(self) -> str:

@@ -160,19 +160,32 @@ class Leaderboard:
         unscored = [column for column in _SHOWN if column[0] in _OF_UNSCORED]
         columns = unscored if self.best is None else _short_columns(self.objective)
         shown = [column for column in columns if any(name in self.used for name in column[1])]
-        same = {title for title, _, write in shown if title in _SAME and len({*map(write, self.rows)}) == 1}
+        done = [row for row in self.rows if not row.error]
+        same = {title for title, _, write in shown if title in _SAME and len({*map(write, done)}) == 1}
         shown = [column for column in (*shown, _OVERRIDES) if column[0] not in same]
         head = tuple(title.format(objective=self.objective) for title, _, _ in shown)
         return [head, *(tuple(write(row) for _, _, write in shown) for row in self.rows)]
 
     def __str__(self) -> str:
-        from hms.terminal import columns, filled, narrowed
+        from hms.terminal import filled
 
         said = [*self.notes, *(f"member {member}: {text}" for member, text in self.remarks)]
-        lines = [columns(narrowed(self.short_table()))]
+        lines = self._lines()
         if self.best is not None:
             lines.insert(0, f"KL divergence, lower is better; the reference is member {self.reference}")
         return "\n".join(lines + [filled(f"  {text}", indent=4) for text in said])
+
+    def _lines(self) -> list[str]:
+        """Return the short table; where overrides find no room beside the figures, they stand below."""
+        from hms.terminal import WIDTH, columns, filled, narrowed
+
+        table = self.short_table()
+        figures = columns([row[:-1] for row in table]).splitlines()
+        longest = max((len(word) for row in table for word in row[-1].split()), default=0)
+        if max(map(len, figures)) + 2 + longest <= WIDTH:
+            return columns(narrowed(table)).splitlines()
+        below = [filled(f"      {row[-1]}", indent=6) for row in table]
+        return figures[:1] + [line for pair in zip(figures[1:], below[1:], strict=True) for line in pair]
 
     def __repr__(self) -> str:
         return f"<Leaderboard {self.name}: {len(self.rows)} members, {self.n_failed} failed>"

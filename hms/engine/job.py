@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
+from sys import intern
 from typing import Any, cast, overload
 
 import numpy as np
@@ -170,5 +171,5 @@ def item_keys(
         if ending is None:
             ending = texts[patient] = canonical_json(patient)
         text = f"{opening}{start!r},{eeg_id},{ending}]"
-        keys.append(blake2b(text.encode(), digest_size=8).hexdigest())
+        keys.append(intern(blake2b(text.encode(), digest_size=8).hexdigest()))
     return keys

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import shutil
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.memory import collector_off, give_back
 from hms.config.schema import Config, build_config
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
@@ -77,6 +77,7 @@ def execute(plan: Plan) -> Package:
         return Package(plan.outputs.run(plan.run_hash), reused=True)
     if plan.cfg.disk_check:
         check_space(needed(plan).values(), plan.outputs.root)
+    give_back()
     began = time.time()
     with gentle_interrupts(), _announced(plan):
         plan.look_again()
@@ -87,7 +88,7 @@ def execute(plan: Plan) -> Package:
         Failures(plan).check()
         refuse_nothing(plan, plan.reasons())
         settle(plan)
-        with _collector_off():
+        with collector_off():
             return _finish(plan, account, began)
 
 
@@ -105,18 +106,6 @@ def _finish(plan: Plan, account: Account, began: float) -> Package:
         run = Package(plan.outputs.run(plan.run_hash), reused=reused)
         run.manifest  # noqa: B018 - read before anybody can write it anew
     return run
-
-
-@contextmanager
-def _collector_off() -> Iterator[None]:
-    """Keep the garbage collector from looking through a million records of items again and again."""
-    was_on = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_on:
-            gc.enable()
 
 
 # --- before anything is written ------------------------------------------------------------------

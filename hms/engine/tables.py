@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np
 
 from hms.config.compose import default_stages
 from hms.config.identity import digest_of
+from hms.config.memory import give_back
 from hms.engine.account import Account
 from hms.engine.inference import evaluate_row
 from hms.engine.plan import Plan
@@ -37,7 +38,7 @@ def open_tables(plan: Plan) -> Tables:
         plan.votes,
         plan.items,
         plan.reasons(),
-        load_rows=lambda name: _load_rows(plan, _stage_key(plan, name)),
+        load_rows=lambda name, which: _load_rows(plan, _stage_key(plan, name), which),
         rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
         item_places=lambda name: _places_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
@@ -79,8 +80,9 @@ def make_tables(plan: Plan, account: Account) -> Tables:
 
     tables = open_tables(plan)
     with threadpool_limits(1):
-        for stage in plan.tables:
+        for number, stage in enumerate(plan.tables):
             _make_table(plan, stage, tables, account)
+            tables.keep(name for later in plan.tables[number + 1 :] for name in later.declared)
     return tables
 
 
@@ -150,6 +152,8 @@ def _compute_table(
     seconds = time.perf_counter() - began
     folder.append(files, [], seconds, 1)
     account.add(stage.name, seconds, 1)
+    del contents, named
+    give_back()
 
 
 def _stage_key(plan: Plan, name: str) -> str:
@@ -172,7 +176,7 @@ def _places_by_row(plan: Plan, key: str) -> dict[int, Place]:
     return {row: folder.place(record) for row, record in plan.records_of(key).items() if record.file}
 
 
-def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
+def _load_rows(plan: Plan, key: str, which: Callable[[str], bool]) -> dict[str, np.ndarray[Any, Any]]:
     """Read the rows of all prepared items, in the items' order, from the packed files, each file once."""
     prepared = {row: r for row, r in sorted(plan.records_of(key).items()) if r.file is not None}
     places: dict[str, list[tuple[int, int]]] = {}
@@ -182,6 +186,8 @@ def _load_rows(plan: Plan, key: str) -> dict[str, np.ndarray[Any, Any]]:
     for name, pairs in places.items():
         wanted, inside = np.array(pairs).T
         for array, values in read_npz((plan.folders[key].path / name).read_bytes()).items():
+            if not which(array):
+                continue
             known = loaded.get(array)
             if known is None:
                 loaded[array] = np.empty((len(prepared), *values.shape[1:]), values.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, TypeVar, cast
@@ -79,7 +79,7 @@ class Tables:
         items: pd.DataFrame,
         reasons: Sequence[Reason | None],
         *,
-        load_rows: Callable[[str], dict[str, np.ndarray[Any, Any]]],
+        load_rows: Callable[[str, Callable[[str], bool]], dict[str, np.ndarray[Any, Any]]],
         rows_digest: Callable[[str], str],
         item_places: Callable[[str], Mapping[int, Place]],
         evaluate: Callable[[int, Sequence[Any]], list[Any]],
@@ -119,16 +119,28 @@ class Tables:
         reasons = [reason for reason in self.reasons if reason is not None]
         return left.assign(stage=[r.stage for r in reasons], reason=[r.text for r in reasons])
 
-    def rows(self, stage: str) -> dict[str, np.ndarray[Any, Any]]:
+    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """Return what an item stage with rows found, each array with one row per prepared item.
 
         ``rows["row"]`` says which row of `items` each belongs to; it ascends. Those of one stage
         are in memory at a time.
+
+        Parameters
+        ----------
+        which : whether an array is asked for, by its name; what is returned then is not kept
         """
+        if which is not None:
+            return self._load_rows(stage, which)
         if stage not in self._rows:
             self._rows = {}
-            self._rows[stage] = self._load_rows(stage)
+            self._rows[stage] = self._load_rows(stage, lambda name: True)
         return self._rows[stage]
+
+    def keep(self, names: Iterable[str]) -> None:
+        """Keep in memory, of rows and of what files were read to, only what these names still ask for."""
+        wanted = {name.removesuffix("?") for name in names}
+        self._rows = {stage: rows for stage, rows in self._rows.items() if f"rows:{stage}" in wanted}
+        self._read = {key: value for key, value in self._read.items() if key[0] in wanted}
 
     def item_places(self, stage: str) -> list[Place]:
         """Return where what an item stage kept of every item used is, in the order of `used`."""
@@ -305,10 +317,10 @@ class View:
         self._need("file_flags")
         return self._tables.file_flags
 
-    def rows(self, stage: str) -> dict[str, NDArray[Any]]:
+    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, NDArray[Any]]:
         """Return `Tables.rows` of an item stage; declared as ``rows:<stage>``."""
         self._need(f"rows:{stage}")
-        return self._tables.rows(stage)
+        return self._tables.rows(stage, which)
 
     def rows_of_used(self, stage: str) -> dict[str, NDArray[Any]]:
         """Return what an item stage with rows found of the items used, row i that of row i of `used`.

@@ -26,8 +26,13 @@ from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
-__all__ = ["Ledger", "likeness", "loudness_db", "make_ledger"]
+__all__ = ["Ledger", "likeness", "loudness_db", "make_ledger", "write_ledger"]
+
+
+TOGETHER = 4096
+"""Items whose rows are in memory as tables at the same time."""
 
 
 @dataclass(frozen=True)
@@ -48,25 +53,84 @@ class Ledger:
         rows = zip(*(_as_texts(column) for _, column in self.items.items()), strict=True)
         return rows_text([tuple(self.items.columns), *rows]).encode()
 
-    def channels_parquet(self) -> bytes:
-        """Return the channels as parquet without pandas metadata: the same bytes for the same values.
-
-        Only texts repeat: a dictionary of measures costs four times the time of writing and a
-        third more bytes.
-        """
+    def channels_table(self) -> pa.Table:
+        """Return the channels as a table of pyarrow's, which shares the measures' memory."""
         import pyarrow as pa
-        import pyarrow.parquet as pq
 
-        names = {"item_id", "channel", "raised"}
-        columns = {
-            name: pa.array(column.astype(object) if name in names else column.to_numpy())
-            for name, column in self.channels.items()
-        }
-        for name in names:
-            columns[name] = columns[name].cast(pa.string())
-        buffer = io.BytesIO()
-        pq.write_table(pa.table(columns), buffer, compression="zstd", use_dictionary=sorted(names))
-        return buffer.getvalue()
+        return pa.table(
+            {
+                name: pa.array(column.to_numpy(), pa.string() if name in CHANNEL_TEXTS else None)
+                for name, column in self.channels.items()
+            }
+        )
+
+
+CHANNEL_TEXTS = ("channel", "item_id", "raised")
+"""Columns of the table of channels that hold texts."""
+
+
+def channels_parquet(tables: Sequence[pa.Table]) -> bytes:
+    """Return the channels as parquet without pandas metadata: the same bytes for the same values.
+
+    Only texts repeat: a dictionary of measures costs four times the time of writing and a
+    third more bytes.
+
+    Parameters
+    ----------
+    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    buffer = io.BytesIO()
+    whole = pa.concat_tables(tables)
+    pq.write_table(whole, buffer, compression="zstd", use_dictionary=list(CHANNEL_TEXTS))
+    return buffer.getvalue()
+
+
+@dataclass(frozen=True)
+class WrittenLedger:
+    """A ledger as its files: of many items only the texts are in memory, and no cell of a table.
+
+    Attributes
+    ----------
+    items_csv, channels_parquet : the files
+    used : per item, whether it is in the package
+    """
+
+    items_csv: bytes
+    channels_parquet: bytes
+    used: list[bool]
+
+
+def write_ledger(
+    items: pd.DataFrame,
+    reasons: Sequence[Reason | None],
+    measures: Measured,
+    qc: QualityControl,
+    *,
+    electrodes: Collection[str],
+    file_flags: Sequence[str],
+) -> WrittenLedger:
+    """Return what `make_ledger` makes of all items, made for `TOGETHER` of them at a time."""
+    texts, channels, used = [], [], []
+    for first in range(0, max(len(items), 1), TOGETHER):
+        part = slice(first, first + TOGETHER)
+        inside = slice(*np.searchsorted(measures["row"], [part.start, part.stop]))
+        some = {name: values[inside] for name, values in measures.items()}
+        ledger = make_ledger(
+            items.iloc[part],
+            reasons[part],
+            some | {"row": some["row"] - first},
+            qc,
+            electrodes=electrodes,
+            file_flags=file_flags[part],
+        )
+        text = ledger.items_csv()
+        texts.append(text.partition(b"\n")[2] if first else text)
+        channels.append(ledger.channels_table())
+        used += ledger.items["used"].tolist()
+    return WrittenLedger(b"".join(texts), channels_parquet(channels), used)
 
 
 @register("qc", "limits", QualityControl)
@@ -305,6 +369,7 @@ def _channel_table(
         "channel": np.tile(np.array(CHANNELS, object), len(rows)),
     }
     for name in (*CHANNEL_MEASURES, *COMBINED_OF_CHANNELS):
-        columns[name] = known[name].astype(np.float32).ravel()
+        columns[name] = known[name].astype(np.float32, copy=False).ravel()
     columns["raised"] = np.array(flags, object)
-    return pd.DataFrame(columns)
+    series = {name: pd.Series(values, dtype=values.dtype, copy=False) for name, values in columns.items()}
+    return pd.DataFrame(series, copy=False)

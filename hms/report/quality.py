@@ -214,7 +214,7 @@ def marks_by_class(marked: Selection) -> Card:
 
 def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None) -> dict[str, float]:
     """Return each channel's share of items in which it carries a flag, or one of some flags."""
-    raised = channels["raised"].fillna("").astype(str)
+    raised = channels["raised"].astype(object).fillna("").astype(str)
     flagged = raised != ""
     if flags is not None:
         kinds = {text: bool(set(flags).intersection(text.split(";"))) for text in raised.unique()}

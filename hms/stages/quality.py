@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
+from hms.config.memory import give_back
 from hms.config.schema import Config
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.quality.duplicates import find_duplicates
 from hms.quality.grading import QualityControl
-from hms.quality.ledger import make_ledger
+from hms.quality.ledger import write_ledger
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
 from hms.store.csvs import csv_bytes, read_csv
@@ -23,6 +24,9 @@ from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd
+
+SIGNATURE = "signature"
+"""The measure by which windows are compared, as large as a third of all others."""
 
 
 @register_stage
@@ -45,31 +49,27 @@ class Quality(TableStage):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return qc.csv, channels.parquet and duplicates.csv."""
-        measures = tables.rows("measures")
-        needed = electrodes(self.measures.derivations.chains)
-        ledger = make_ledger(
+        ledger = write_ledger(
             tables.items,
             tables.reasons,
-            measures,
+            tables.rows("measures", lambda name: name != SIGNATURE),
             self.qc,
-            electrodes=needed,
+            electrodes=electrodes(self.measures.derivations.chains),
             file_flags=tables.file_flags,
         )
-        contents = (
-            ledger.items_csv(),
-            ledger.channels_parquet(),
-            self._duplicates(tables, measures, ledger.items["used"].tolist()),
-        )
+        give_back()  # duplicates are looked for without the measures in memory
+        contents = ledger.items_csv, ledger.channels_parquet, self._duplicates(tables, ledger.used)
         return dict(zip(self.files, contents, strict=True))
 
-    def _duplicates(self, tables: View, measures: Mapping[str, np.ndarray], used: Sequence[bool]) -> bytes:
+    def _duplicates(self, tables: View, used: Sequence[bool]) -> bytes:
+        measures = tables.rows("measures", lambda name: name == SIGNATURE)
         rows = measures["row"]
         duplicates = find_duplicates(
             tables.items["item_id"].tolist(),
             tables.items["recording"].tolist(),
             tables.recording_digests,
             rows,
-            measures["signature"] if len(rows) else np.empty((0, 1), np.float32),
+            measures[SIGNATURE] if len(rows) else np.empty((0, 1), np.float32),
             threshold=self.qc.duplicate_corr,
             used=used,
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -92,17 +91,19 @@ class ReportQuality(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        import pandas as pd
+        import pyarrow.parquet as pq
 
-        path = "qc/channels.parquet"
+        path, wanted = "qc/channels.parquet", ["channel", "raised"]
         channels = (
-            pd.read_parquet(io.BytesIO(tables.file(path).read_bytes())) if path in self.inputs else None
+            pq.ParquetFile(tables.file(path), read_dictionary=wanted).read(wanted).to_pandas()
+            if path in self.inputs
+            else None
         )
         ledger = read_ledger(tables)
         cards = quality_cards(
             ledger,
             channels,
-            tables.rows("sketches"),
+            tables.rows("sketches", lambda name: name == "gaps"),
             graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
             marked=Selection.of_marks(tables.items, stages_of(tables.reasons)),
             qc=self.quality.qc,
@@ -172,7 +173,7 @@ class ReportSignals(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        rows, used = tables.rows("sketches"), np.flatnonzero(tables.is_used)
+        rows, used = tables.rows("sketches", lambda name: name != "gaps"), np.flatnonzero(tables.is_used)
         inside = np.isin(rows["row"], used)
         ledger = read_ledger(tables).iloc[used]
         shares = {
@@ -182,7 +183,7 @@ class ReportSignals(ReportPart):
         freqs = frequencies(self.sketches.scalograms.cwt)
         classes = Classes.of_columns(tables.used.columns)
         cards = signal_cards(
-            {name: values[inside] for name, values in rows.items()} if len(used) else {},
+            {name: v if inside.all() else v[inside] for name, v in rows.items()} if len(used) else {},
             consensus(tables.used[list(classes.vote_columns)].to_numpy(np.float64)),
             shares,
             classes=classes,
@@ -213,7 +214,7 @@ class ReportExamples(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        ledger, prepared = read_ledger(tables), tables.rows("sketches")["row"]
+        ledger, prepared = read_ledger(tables), tables.rows("sketches", lambda name: False)["row"]
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )

@@ -13,6 +13,7 @@ import stat
 from collections.abc import Iterable, Mapping
 from dataclasses import astuple, dataclass, field
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 from hms.errors import ManifestError
@@ -108,9 +109,12 @@ class StageFolder:
         return _status(self.path), _status(self.journal)
 
     def _apply(self, line: Mapping[str, Any]) -> None:
+        # An item's name is in many places, of several stages: one text stands for all of them.
         for name, size, mtime_ns, digest in line.get("files", ()):
+            name = intern(name)
             self.files[name] = Stored(name, size, mtime_ns, digest)
         for item, file, row, reason, *digest in line.get("items", ()):
+            item, file = intern(item), None if file is None else intern(file)
             self.records[item] = Record(item, file, row, Reason(*reason) if reason else None, *digest)
         self.seconds += line.get("seconds", 0.0)
         self.computed += line.get("computed", 0)

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,10 +16,19 @@ from hypothesis import strategies as st
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.errors import ConfigError
+from hms.quality import ledger as ledger_module
 from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.duplicates import find_duplicates, pairs_across_folds, same_windows
 from hms.quality.grading import CHANNEL_FLAGS, FLAGS, ITEM_FLAGS, QualityControl
-from hms.quality.ledger import ITEM_MEASURES, Ledger, likeness, loudness_db, make_ledger
+from hms.quality.ledger import (
+    ITEM_MEASURES,
+    Ledger,
+    channels_parquet,
+    likeness,
+    loudness_db,
+    make_ledger,
+    write_ledger,
+)
 from hms.store.folders import Reason
 
 GOOD = {
@@ -329,13 +339,13 @@ def test_no_measured_item_gives_empty_measures_and_no_channels():
     assert found.items["grade"].tolist() == ["unusable"]
     assert found.items[list(ITEM_MEASURES)].isna().all().all()
     assert len(found.channels) == 0
-    assert found.channels_parquet()[:4] == b"PAR1"
+    assert channels_parquet([found.channels_table()])[:4] == b"PAR1"
 
 
 def test_the_same_ledger_is_the_same_bytes():
     first, second = ledger(measured(5)), ledger(measured(5))
     assert first.items_csv() == second.items_csv()
-    assert first.channels_parquet() == second.channels_parquet()
+    assert channels_parquet([first.channels_table()]) == channels_parquet([second.channels_table()])
 
 
 def test_the_csv_is_what_pandas_would_write_with_six_digits():
@@ -353,12 +363,28 @@ def test_the_csv_is_what_pandas_would_write_with_six_digits():
     )
 
 
+@pytest.mark.parametrize("together", [1, 2, 3, 100])
+def test_a_ledger_written_in_pieces_is_that_of_all_items(together: int, monkeypatch: pytest.MonkeyPatch):
+    """Pieces in which no item was measured included."""
+    rows = measured(3) | {"row": np.array([0, 4, 6])}
+    rows["jump_uv"][1, 3:5] = 500
+    items = pd.DataFrame({"item_id": list("abcdefg"), "eeg_id": range(7)})
+    reasons = [None, *([Reason("votes", "no votes", failure=False)] * 3), None, None, None]
+    flags = ["", "cut", "", "", "", "offset", ""]
+    whole = make_ledger(items, reasons, rows, control(), file_flags=flags)
+    monkeypatch.setattr(ledger_module, "TOGETHER", together)
+    found = write_ledger(items, reasons, rows, control(), electrodes=EEG_CHANNELS, file_flags=flags)
+    assert found.items_csv == whole.items_csv()
+    assert found.used == whole.items["used"].tolist()
+    assert pq.read_table(io.BytesIO(found.channels_parquet)).equals(whole.channels_table())
+
+
 def test_the_channels_of_the_parquet_file_are_those_of_the_ledger():
     rows = measured(2)
     rows["jump_uv"][1, 3:5] = 500
     found = ledger(rows)
     pd.testing.assert_frame_equal(
-        pd.read_parquet(io.BytesIO(found.channels_parquet())).astype({"raised": object}),
+        pd.read_parquet(io.BytesIO(channels_parquet([found.channels_table()]))).astype({"raised": object}),
         found.channels.astype({"raised": object}),
         check_dtype=False,
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -152,9 +152,9 @@ class MadeUp(Tables):
         self._places: dict[str, Path] = {}
         self._read = {}
 
-    def rows(self, stage: str) -> dict[str, np.ndarray]:
+    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray]:
         assert stage == "sketches"
-        return self._sketches
+        return {n: v for n, v in self._sketches.items() if n == "row" or which is None or which(n)}
 
     def evaluate(self, row: int, *stages: Any) -> list[Any]:
         return _evaluate(row, stages)

@@ -51,6 +51,7 @@ def settle_stage(plan: Plan, key: str) -> None:
         return
     if plan.in_shards:
         _into_shards(plan, key)
+        plan.folders[key].compact()  # it says twice where each record is: in an open shard, and sealed
     else:
         _into_files(plan, key)
 

@@ -50,7 +50,7 @@ def _stamps_of(plan: Plan, run: Package) -> dict[str, str]:
     places = {str(p): stamp(str(p)) for p in (plan.outputs.recordings(plan.source.root), *folders)}
     tables = (StageFolder(plan.outputs.stage(stage)).load() for stage in plan.tables)
     for folder in (*plan.folders.values(), *tables):
-        entries = listing(str(folder.path))
+        entries = folder.entries() or listing(str(folder.path))
         if any(entries.get(file.name) != (file.size, file.mtime_ns) for file in folder.files.values()):
             raise LookupError(folder.path.name)
         places[str(folder.path)] = stamp_of(entries)

@@ -222,4 +222,6 @@ def pairs_across_folds(
         validated[fold, valid] = True
     pairs = zip(duplicates["item_id"].tolist(), duplicates["same_as"].tolist(), strict=True)
     both = [(a, b) for a, b in pairs if a in row_of and b in row_of]
-    return [(a, b) for a, b in both if (validated[:, row_of[a]] != validated[:, row_of[b]]).any()]
+    one, other = (np.array([row_of[pair[side]] for pair in both], np.intp) for side in (0, 1))
+    apart = (validated[:, one] != validated[:, other]).any(axis=0)
+    return [pair for pair, is_apart in zip(both, apart.tolist(), strict=True) if is_apart]

@@ -15,7 +15,7 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 MARK = "'"
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", MARK)
 _WORD = re.compile(r"[A-Za-z0-9_.-]*")
+TOGETHER = 1 << 16
+"""Rows of a table that are made into text together."""
+
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 
 
@@ -46,7 +49,17 @@ def harmless_cell(value: Any) -> Any:
 
 
 def csv_bytes(frame: pd.DataFrame, **options: Any) -> bytes:
-    """Return a table as UTF-8 text with LF line ends, its texts harmless; options are those of pandas."""
+    """Return a table as UTF-8 text with LF line ends, its texts harmless; options are those of pandas.
+
+    A million rows are made into text `TOGETHER` at a time: only their bytes are in memory together.
+    """
+    firsts = range(0, max(len(frame), 1), TOGETHER)
+    return b"".join(
+        _csv_piece(frame.iloc[first : first + TOGETHER], {"header": not first} | options) for first in firsts
+    )
+
+
+def _csv_piece(frame: pd.DataFrame, options: Mapping[str, Any]) -> bytes:
     texts = {str(name): column.map(harmless_cell) for name, column in frame.items() if _has_texts(column)}
     harmless_frame = frame.assign(**texts)
     if not any(column.astype(str).str.contains("\r", regex=False).any() for column in texts.values()):

@@ -265,9 +265,14 @@ def storage_error(error: OSError, folder: Path, doing: str = "write to") -> Stor
 def folder_size(path: Path) -> tuple[int, int]:
     """Return number and total bytes of the files and links below a folder."""
     count = total = 0
-    for base, _, names in walked(path):
-        for name in names:
-            with contextlib.suppress(FileNotFoundError):
-                total += os.lstat(os.path.join(base, name)).st_size
-                count += 1
+    left = [os.fspath(path)]
+    while left:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError), os.scandir(left.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    left.append(entry.path)
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    total += entry.stat(follow_symlinks=False).st_size
+                    count += 1
     return count, total

@@ -80,6 +80,9 @@ class StageFolder:
     _seen: tuple[tuple[int, int, int] | None, ...] = ()
     """What the folder and its journal looked like before they were read."""
 
+    _beside: dict[str, tuple[int, int]] | None = None
+    """Size and time of what is there beside the files, if those are all there as they were recorded."""
+
     _moved: list[Stored] = field(default_factory=list)
     """Files that were found whole under another time, which is not recorded yet."""
 
@@ -91,7 +94,7 @@ class StageFolder:
     def load(self) -> StageFolder:
         """Read the journal; later lines replace earlier ones."""
         self.files, self.records, self.seconds, self.computed, self.rows = {}, {}, 0.0, 0, {}
-        self._seen, self._moved = self._look(), []
+        self._seen, self._moved, self._beside = self._look(), [], None
         lines, self.damaged_lines = read_journal(self.journal)
         for line in lines:
             try:
@@ -190,6 +193,9 @@ class StageFolder:
         moved : files that are whole under another time, as after a copy of the folder
         """
         present = _scan(self.path)
+        self._beside = None
+        if all(present.get(f.name) == (f.size, f.mtime_ns) for f in self.files.values()):
+            self._beside = {name: entry for name, entry in present.items() if name not in self.files}
         bad: dict[str, str] = {}
         moved: list[Stored] = []
         for name in names:
@@ -206,6 +212,15 @@ class StageFolder:
                 elif seen[1] != stored.mtime_ns:
                     moved.append(Stored(name, stored.size, seen[1], stored.digest))
         return bad, moved
+
+    def entries(self) -> dict[str, tuple[int, int]] | None:
+        """Return size and time of what was in the folder when it was looked at, if it is as it was then.
+
+        None where that is not known, or a file was not as it was recorded.
+        """
+        if self._beside is None or not self.is_as_loaded():
+            return None
+        return {f.name: (f.size, f.mtime_ns) for f in self.files.values()} | self._beside
 
     def reconcile(self, names: Iterable[str], *, reread: bool = False) -> dict[str, str]:
         """Check files, forget the bad ones and learn of the moved ones; return the bad ones.

@@ -92,9 +92,14 @@ def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink")
 
 def _relative(folder: Path, targets: Mapping[str, str]) -> dict[str, str]:
     """Return the targets as seen from the folder, so that both can be moved together."""
-    apart = {name: target.rpartition("/") for name, target in targets.items()}
-    ways = {parent: os.path.relpath(parent, folder) for parent in {p for p, _, _ in apart.values()}}
-    return {name: f"{ways[parent]}/{last}" for name, (parent, _, last) in apart.items()}
+    ways: dict[str, str] = {}
+    found = {}
+    for name, target in targets.items():
+        parent, _, last = target.rpartition("/")
+        if parent not in ways:
+            ways[parent] = os.path.relpath(parent, folder)
+        found[name] = f"{ways[parent]}/{last}"
+    return found
 
 
 def _stands_for(entry: os.DirEntry[str], target: str, way: Way) -> bool:

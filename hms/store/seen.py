@@ -30,6 +30,9 @@ SOURCES = "sources.log"
 Listing = dict[str, tuple[int, int]]
 """Size and time of a folder's entries by name."""
 
+LINKS = "/links"
+"""What no entry is called."""
+
 
 @dataclass(frozen=True)
 class Seen:
@@ -54,17 +57,26 @@ class Seen:
 # --- stamps --------------------------------------------------------------------------------------
 
 
-def listing(folder: str, *, through_links: bool = False) -> Listing:
+def listing(folder: str, *, through_links: bool = False, known: Listing | None = None) -> Listing:
     """Return size and time of everything in a folder; of links, of what they lead to.
 
-    A link never changes: unless what it leads to is asked for, the folder's own time stands for it.
+    A link never changes: unless what it leads to is asked for, how many there are and the folder's own
+    time stand for all of them.
+
+    Parameters
+    ----------
+    known : what is known already of what lies in the folder
     """
-    as_folder = 0, os.stat(folder).st_mtime_ns
+    time, n_links = os.stat(folder).st_mtime_ns, 0
+    found: Listing = {}
     with os.scandir(folder) as entries:
-        return {
-            e.name: _size_and_time(e.stat()) if through_links or not e.is_symlink() else as_folder
-            for e in entries
-        }
+        for entry in entries:
+            if not through_links and entry.is_symlink():
+                n_links += 1
+                continue
+            seen = None if known is None else known.get(entry.name)
+            found[entry.name] = seen or _size_and_time(entry.stat())
+    return found | {LINKS: (n_links, time)} if n_links else found
 
 
 def _size_and_time(status: os.stat_result) -> tuple[int, int]:
@@ -77,15 +89,19 @@ def stamp_of(entries: Listing) -> str:
     return digest_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
 
 
-def stamp(place: str) -> str:
+def stamp(place: str, known: Listing | None = None) -> str:
     """Return the digest of a file's size and time, or of all that a folder lists; one for nothing there.
 
     With ``/`` at its end, of what the links in the folder lead to.
+
+    Parameters
+    ----------
+    known : of what lies in a folder, what is known already
     """
     try:
         status = os.stat(place)
         if S_ISDIR(status.st_mode):
-            return stamp_of(listing(place, through_links=place.endswith("/")))
+            return stamp_of(listing(place, through_links=place.endswith("/"), known=known))
     except FileNotFoundError:
         return stamp_of({})
     return stamp_of({"": _size_and_time(status)})

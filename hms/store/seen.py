@@ -57,15 +57,11 @@ class Seen:
 # --- stamps --------------------------------------------------------------------------------------
 
 
-def listing(folder: str, *, through_links: bool = False, known: Listing | None = None) -> Listing:
+def listing(folder: str, *, through_links: bool = False) -> Listing:
     """Return size and time of everything in a folder; of links, of what they lead to.
 
     A link never changes: unless what it leads to is asked for, how many there are and the folder's own
     time stand for all of them.
-
-    Parameters
-    ----------
-    known : what is known already of what lies in the folder
     """
     time, n_links = os.stat(folder).st_mtime_ns, 0
     found: Listing = {}
@@ -74,8 +70,7 @@ def listing(folder: str, *, through_links: bool = False, known: Listing | None =
             if not through_links and entry.is_symlink():
                 n_links += 1
                 continue
-            seen = None if known is None else known.get(entry.name)
-            found[entry.name] = seen or _size_and_time(entry.stat())
+            found[entry.name] = _size_and_time(entry.stat())
     return found | {LINKS: (n_links, time)} if n_links else found
 
 
@@ -89,19 +84,15 @@ def stamp_of(entries: Listing) -> str:
     return digest_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
 
 
-def stamp(place: str, known: Listing | None = None) -> str:
+def stamp(place: str) -> str:
     """Return the digest of a file's size and time, or of all that a folder lists; one for nothing there.
 
     With ``/`` at its end, of what the links in the folder lead to.
-
-    Parameters
-    ----------
-    known : of what lies in a folder, what is known already
     """
     try:
         status = os.stat(place)
         if S_ISDIR(status.st_mode):
-            return stamp_of(listing(place, through_links=place.endswith("/"), known=known))
+            return stamp_of(listing(place, through_links=place.endswith("/")))
     except FileNotFoundError:
         return stamp_of({})
     return stamp_of({"": _size_and_time(status)})

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.config.memory import give_back
 from hms.quality.blocks import Mask
 from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.electrodes import N_EEG
@@ -130,6 +131,8 @@ def write_ledger(
         texts.append(text.partition(b"\n")[2] if first else text)
         channels.append(ledger.channels_table())
         used += ledger.items["used"].tolist()
+        del ledger
+        give_back()
     return WrittenLedger(b"".join(texts), channels_parquet(channels), used)
 
 

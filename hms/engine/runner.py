@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import shutil
 import time
@@ -202,6 +203,8 @@ def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account)
     finally:
         account.add("pass", time.perf_counter() - began)
         progress.close()
+    gc.collect()  # what the pool's calls and results left
+    give_back()
 
 
 def _take(

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 __all__ = ["Ledger", "likeness", "loudness_db", "make_ledger", "write_ledger"]
 
 
-TOGETHER = 4096
+TOGETHER = 2048
 """Items whose rows are in memory as tables at the same time."""
 
 
@@ -133,7 +133,9 @@ def write_ledger(
         used += ledger.items["used"].tolist()
         del ledger
         give_back()
-    return WrittenLedger(b"".join(texts), channels_parquet(channels), used)
+    items_csv = b"".join(texts)
+    del texts, some, measures
+    return WrittenLedger(items_csv, channels_parquet(channels), used)
 
 
 @register("qc", "limits", QualityControl)

@@ -431,3 +431,35 @@ def test_as_many_rows_as_the_competition_has_are_read_in_well_under_a_second(tmp
         assert len(read_votes(path).frame) == 106_800
         times.append(time.perf_counter() - start)
     assert min(times) < 0.8
+
+
+# --- large tables ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("block", [300, 301, 1000])
+def test_a_table_looked_at_in_blocks_is_that_looked_at_at_once(tmp_path, monkeypatch, block):
+    """Words that first stand in a later block, characters and quoted line ends across blocks included."""
+    rows = [
+        edited(ROW_1, eeg_id=f"r{n // 4}", eeg_sub_id=str(n), label_id=str(n * 7), seizure_vote=str(n % 5))
+        + (f',"é{n % 3}\nµ"' if n % 2 else ",")
+        for n in range(60)
+    ]
+    path = write(tmp_path, *rows, header=f"{HEADER},note")
+    whole = read_votes(path)
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", block)
+    found = read_votes(path)
+    pd.testing.assert_frame_equal(found.frame, whole.frame)
+    assert found.digest == whole.digest
+    assert whole.frame["note"].tolist()[:4] == [None, "é1\nµ", None, "é0\nµ"]
+
+
+@pytest.mark.parametrize("block", [1, 2, 3, 7, 1000])
+@pytest.mark.parametrize("text", ["é".encode() * 9 + b"\xff", "aé€".encode() * 5 + b"\xe2\x82", "€".encode()])
+def test_the_first_byte_that_is_no_utf_8_is_found_in_blocks_of_any_size(text, block, monkeypatch):
+    monkeypatch.setattr(tables, "_BLOCK_BYTES", block)
+    try:
+        text.decode("utf-8")
+        expected = None
+    except UnicodeDecodeError as error:
+        expected = error.start
+    assert tables._first_not_utf8(text) == expected

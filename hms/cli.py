@@ -243,7 +243,7 @@ def _ls(given: argparse.Namespace) -> None:
     rows = [("run", "finished", "items", "left out", "made by")]
     for run in list_runs(given.outputs):
         try:
-            m = run.manifest
+            m = run.headlines
         except ConfigError:
             rows.append((run.path.name, "damaged", "", "", "hms verify says more"))
             continue

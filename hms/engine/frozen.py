@@ -15,7 +15,7 @@ from hms.config.compose import compose as compose_config
 from hms.config.identity import plain
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError
-from hms.pipeline.selection import asked_names, implied_stages
+from hms.pipeline.selection import asked_stages
 from hms.store.package import Package, find_package
 
 __all__ = ["check_frozen", "compose", "stages_of", "with_frozen_settings"]
@@ -128,8 +128,8 @@ def _data_settings(run: Package) -> dict[str, Any]:
 
 def stages_of(run: Package) -> list[str]:
     """Return the stages of a run that ``stages=[...]`` takes, what other settings imply left out."""
-    made, implied = run.manifest["stages"], implied_stages(run.config)
-    return [name for name in asked_names(made) if name not in implied]
+    known = run.manifest.get("asked")  # runs of earlier versions do not say it
+    return asked_stages(run.config, run.manifest["stages"]) if known is None else list(known)
 
 
 def _refuse_contradictions(cfg: Config, run: Package, typed: Iterable[str]) -> None:

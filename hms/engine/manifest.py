@@ -9,14 +9,16 @@ import stat
 import sys
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from hms.config.compose import default_stages
 from hms.config.identity import digest_of, plain
 from hms.config.paths import located
 from hms.engine.plan import Plan
-from hms.pipeline.selection import config_of
+from hms.pipeline.selection import asked_stages, config_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import SourceParams
 from hms.sources.pseudonyms import WITHHELD, Pseudonymised, Pseudonyms, hidden_settings, told_words
@@ -58,6 +60,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
             "cores": os.cpu_count(),
         },
         "config": config_of(plan.cfg, plan.products),
+        "asked": _asked(plan),
         "counts": {"items": len(plan.items), "used": used, "excluded": len(plan.items) - used},
         "retry": sorted(plan.items["item_id"].iloc[row] for row in plan.transient),
         "excluded": tables.excluded.astype(str).to_dict("records"),
@@ -74,6 +77,12 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "platform": platform.platform(),
         "git_commit": git_commit(),
     }
+
+
+def _asked(plan: Plan) -> list[str]:
+    """Return what ``stages`` names, whatever was typed: the same for runs that are the same."""
+    cfg = replace(plan.cfg, stages=tuple(str(name) for name in default_stages()))
+    return asked_stages(cfg, [stage.name for stage in plan.products])
 
 
 def _mended(plan: Plan) -> dict[str, list[list[str]]]:

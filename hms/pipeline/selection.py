@@ -129,6 +129,12 @@ def asked_names(made: Iterable[str]) -> list[str]:
     return [name for name in stage_names() if name in names and registered_stage(name).part_of not in names]
 
 
+def asked_stages(cfg: Config, made: Iterable[str]) -> list[str]:
+    """Return, of the stages that a run made, those that ``stages=[...]`` names beside what follows anyway."""
+    implied = implied_stages(cfg)
+    return [name for name in asked_names(made) if name not in implied]
+
+
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
     """Return the part of a configuration that the stages' results depend on."""
     paths = {path for stage in stages for path in stage.paths()}

@@ -51,8 +51,12 @@ def _version(name: str) -> str:
         return "not installed as a package"
 
 
-def read_manifest(folder: Path) -> dict[str, Any]:
+def read_manifest(folder: Path, *, files: bool = True) -> dict[str, Any]:
     """Read a run's manifest and check it against its own digest.
+
+    Parameters
+    ----------
+    files : whether its list of files is wanted too, most of it; without, ``files`` is empty
 
     Raises
     ------
@@ -71,8 +75,9 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     blank = data if stated is None else data[: stated.start(1)] + _BLANK.encode() + data[stated.end(1) :]
     if stated is None or digest_bytes(blank) != stated[1].decode():
         raise ManifestError(f"{folder.name}/{NAME} is damaged: its content differs from its digest")
+    start = -1 if files else data.find(_FILES)
     try:
-        manifest = parse_json(data)
+        manifest = parse_json(data if start < 0 else data[:start] + b',\n "files": {}\n}\n')
     except ValueError as error:
         raise ManifestError(f"{folder.name}/{NAME} is no manifest of hms: {error}") from None
     if problem := _problem(manifest):
@@ -86,6 +91,9 @@ _KINDS: dict[str, type | tuple[type, ...]] = {
     "counts": dict, "retry": list, "excluded": list, "votes": dict, "stages": dict, "versions": dict,
     "files": dict, "recordings": dict,
 }  # fmt: skip
+_FILES = b',\n "files": {'
+"""How the last section but the digest begins: no text holds a line end, and other lines are indented more."""
+
 _KINDS_OF_STAGE: dict[str, type | tuple[type, ...]] = {
     "key": str, "folder": str, "fingerprint": str, "computed": int, "seconds": (int, float),
     "settings": dict, "content": dict,
@@ -132,6 +140,9 @@ def _problem(manifest: Any) -> str:
     ]
     if not all(isinstance(n, (int, float)) and abs(n) <= LARGEST for n in numbers):
         return "a count or a time is beyond all numbers"
+    asked = manifest.get("asked", [])
+    if not (isinstance(asked, list) and all(isinstance(name, str) for name in asked)):
+        return "'asked' are no names of stages"
     if not all(isinstance(name, str) for name in plugins):
         return "'execution.plugins' are no names"
     if not all(

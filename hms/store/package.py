@@ -149,6 +149,20 @@ class Package:
         return found
 
     @property
+    def headlines(self) -> dict[str, Any]:
+        """The manifest without its list of files, which is most of it.
+
+        Raises
+        ------
+        ConfigError
+            As from `manifest`.
+        """
+        try:
+            return self.__dict__.get("manifest") or read_manifest(self.path, files=False)
+        except ManifestError as error:
+            raise ConfigError(f"{error}; run it again with the same command") from None
+
+    @property
     def hash(self) -> str:
         """The run's hash."""
         return str(self.manifest["run"])
@@ -460,12 +474,21 @@ class Package:
         if "qc/summary.json" in files:
             lines += [*_grades_and_selection(self.summary), *_leaks(self.summary)]
         if "qc/qc.csv" in files:
-            ledger = self.qc
-            bad = ledger["item_id"][ledger["used"].astype(bool) & (ledger["grade"] == "unusable")].tolist()
+            bad = self._unusable_but_used()
             if bad:
                 said = f"{len(bad)} used though graded unusable ({listed(bad, SHOWN_ITEMS)})"
                 lines.append(f"{said}; qc.exclude_from=unusable leaves such out")
         return lines
+
+    def _unusable_but_used(self) -> list[str]:
+        """Return the items used though graded unusable; the ledger is not read if the summary counts none."""
+        if "qc/summary.json" in self.manifest["files"]:
+            quality = self.summary.get("quality")
+            if isinstance(quality, dict) and quality.get("unusable_but_used") == 0:
+                return []
+        ledger = self.qc
+        is_bad = ledger["used"].astype(bool) & (ledger["grade"] == "unusable")
+        return [str(name) for name in ledger["item_id"][is_bad].tolist()]
 
     def _source(self) -> str:
         """Return the option of ``data`` and the folder that the recordings are from."""

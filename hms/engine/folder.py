@@ -65,6 +65,7 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
     (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
     digests["config.yaml"] = [written.size, written.digest]
     _check_there(plan, linked)
+    linked.clear()
     for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
         sync_folder(place)
     write_manifest(plan, tables, account, digests, began)

@@ -88,7 +88,7 @@ def make_parser() -> argparse.ArgumentParser:
     """Return the parser of the ``hms`` command."""
     parser = _Parser(
         prog="hms",
-        description="Look at, compare, check, mend, export and forget runs.",
+        description="Look at, compare, check, repair, export and remove runs.",
         epilog=f"RUN is {RUN_HELP}. hms COMMAND --help says more.",
     )
     outputs: dict[str, Any] = {
@@ -153,16 +153,16 @@ def make_parser() -> argparse.ArgumentParser:
     browse.add_argument("--marks", metavar="FILE", help="csv that marks go to; without it nothing is written")
     browse.add_argument("--who", metavar="NAME", help="reader whose marks are set (default: the account)")
     browse.add_argument("--blind", action="store_true", help="hide votes, grades, flags and predictions")
-    browse.add_argument("--predictions", metavar="FILE", help="show these in place of the baseline's")
-    browse.add_argument("--item", metavar="ID", help="begin with this item")
-    browse.add_argument("--port", metavar="N", type=int, default=0, help="default: a free one")
+    browse.add_argument("--predictions", metavar="FILE", help="show these instead of the baseline's")
+    browse.add_argument("--item", metavar="ID", help="open this item first")
+    browse.add_argument("--port", metavar="N", type=int, default=0, help="default: a free port")
     check = opening(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("run", metavar="RUN", help=RUN_HELP)
-    check.add_argument("--repair", action="store_true", help="compute again what is damaged or missing")
-    check.add_argument("--force", action="store_true", help="repair although library versions changed")
-    gc = command("gc", _gc, "show what no run points at; remove it with --yes")
+    check.add_argument("--repair", action="store_true", help="recompute what is damaged or missing")
+    check.add_argument("--force", action="store_true", help="repair even if library versions changed")
+    gc = command("gc", _gc, "show results that no run uses; remove them with --yes")
     gc.add_argument("--yes", action="store_true", help="remove it")
-    forget = command("rm", _rm, "forget a run; what it shares with others stays until gc")
+    forget = command("rm", _rm, "remove a run; its results stay in the store until gc")
     forget.add_argument("run", metavar="RUN", help=RUN_HELP)
     export = opening(
         _export,
@@ -178,12 +178,12 @@ def make_parser() -> argparse.ArgumentParser:
         help="folder (default): the run without links; huggingface: Parquet with a card",
     )
     export.add_argument(
-        "--licence", metavar="NAME", help="of the recordings, for the card: cc-by-4.0 and so on"
+        "--licence", metavar="NAME", help="licence of the recordings, for the card: cc-by-4.0 and so on"
     )
     scan = command(
         "scan",
         _scan,
-        "say what recordings a folder holds, and what would be left out and why",
+        "say which recordings a folder has, and what would be left out and why",
     )
     scan.add_argument("folder", metavar="DIR", help="a folder, searched with its sub-folders; or one file")
     scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
@@ -194,7 +194,7 @@ def make_parser() -> argparse.ArgumentParser:
     marks.add_argument("files", nargs="+", metavar="CSV", type=Path, help="marks, as hms browse writes them")
     marks.add_argument("--run", metavar="RUN", help="run whose items were marked")
     marks.add_argument("--votes", metavar="FILE", type=Path, help="write a table of windows with the votes")
-    explained = command("help", _help, "say what a group or a setting means, allows and computes again")
+    explained = command("help", _help, "say what a group or a setting means, allows and recomputes")
     explained.add_argument(
         "words",
         nargs="*",
@@ -211,9 +211,7 @@ def make_parser() -> argparse.ArgumentParser:
         help="instead write, or print, a JSON schema for editors: of an experiment's YAML, or with the name"
         " of a group of an option's",
     )
-    completion = command(
-        "completion", _completion, "print a script that teaches your shell to complete with the Tab key"
-    )
+    completion = command("completion", _completion, "print a script for tab completion in your shell")
     completion.add_argument(
         "shell",
         nargs="?",
@@ -221,9 +219,7 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="SHELL",
         help="bash, zsh or fish; docs/help.md says where it goes",
     )
-    completion.add_argument(
-        "--line", help="instead print what the end of a line can become; the script asks this"
-    )
+    completion.add_argument("--line", help="instead print the completions of a line; the script uses this")
     commands.add_parser("run", help="the same as python run.py", add_help=False)
     return parser
 
@@ -334,7 +330,7 @@ def _report(given: argparse.Namespace) -> None:
         from hms.terminal import open_browser
 
         if not open_browser(path.resolve().as_uri()):
-            say("no browser could be started here; open the file above")
+            say("no browser could be started; open the file above")
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -361,7 +357,7 @@ def _browse(given: argparse.Namespace) -> None:
         port=given.port,
     )
     show(viewer.address)
-    show("marks go to " + given.marks if given.marks else "only to look at: --marks FILE judges")
+    show("marks go to " + given.marks if given.marks else "for looking only; --marks FILE saves decisions")
     if not open_browser(viewer.address):
         show("no browser was opened; open the address above in one on this machine")
     show("Ctrl-C ends it")
@@ -417,7 +413,7 @@ def _gc(given: argparse.Namespace) -> None:
         show(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: lines that later ones replace")
     for name in found.in_use:
         show(f"  in use by a run in progress, left alone: {name}")
-    verb = "removed" if given.yes else "no run points at (remove with --yes)"
+    verb = "removed" if given.yes else "no run uses (remove with --yes)"
     show(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
 
 
@@ -450,7 +446,7 @@ def _rm(given: argparse.Namespace) -> None:
 
     run = find_run(given.run, given.outputs)
     remove_run(run, given.outputs)
-    show(f"forgot {run.path.name}; hms gc shows what no run points at now")
+    show(f"removed {run.path.name}; hms gc shows results that no run uses now")
 
 
 def _export(given: argparse.Namespace) -> None:
@@ -485,7 +481,7 @@ def _marks(given: argparse.Namespace) -> None:
     from hms.store.package import find_package
 
     if given.votes is not None and given.run is None:
-        raise ConfigError("--votes needs --run RUN: the run knows where an item's window lies")
+        raise ConfigError("--votes needs --run RUN: the run knows where an item's window is")
     package = None if given.run is None else find_package(given.run, given.outputs)
     classes = COMPETITION if package is None else Classes(tuple(package.config.at("labels.classes")))
     marks = read_readers(given.files, classes)
@@ -524,7 +520,7 @@ def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
     from hms.store.files import commit_files
 
     if name is not None and name not in manual.groups:
-        raise ConfigError(f"--schema is of all settings or of a group, not of '{name}'")
+        raise ConfigError(f"--schema takes all settings or a group, not '{name}'")
     schema = schema_of_experiments(manual) if name is None else schema_of_group(manual, name)
     text = json.dumps(schema, indent=2, ensure_ascii=False)
     if file == Path("-"):

@@ -69,11 +69,11 @@ def _code_of(error: Exception) -> int | None:
     if isinstance(error, OSError):
         text = f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
         if error.errno == errno.ENOENT and not error.filename:
-            text = "the folder in which the command was typed is gone; change into one that is there"
+            text = "the folder in which the command was typed no longer exists; change to one that does"
         return _fail(text, BAD_INPUT if error.errno == errno.ENAMETOOLONG else STORAGE)
     if fault := machine_fault(error):
         return _fail(
-            f"the machine failed: {fault}; what is finished is kept, the same command goes on", STORAGE
+            f"the machine failed: {fault}; finished results are kept, and the same command continues", STORAGE
         )
     return None
 
@@ -128,7 +128,7 @@ def _show_inventory(cfg: Config) -> None:
 
     source = open_source(cfg, Outputs(Path(cfg.outputs_dir)))
     if isinstance(source, Pseudonymised):
-        say("what is in the folder is shown by hms scan, with the names that pseudonyms keep out of here")
+        say("hms scan shows what is in the folder, with the names that pseudonyms keep out of here")
     elif isinstance(source, FolderSource):
         window_s, share = cfg.at("window.length_s"), cfg.max_failed_share
         inventory = scan_source(source, demand_of(cfg), window_s=window_s, max_failed_share=share)

@@ -20,7 +20,7 @@ BEGAN = time.perf_counter()
 """When this program began, as near as it can tell."""
 
 INTERRUPTED = 130
-INTERRUPTED_TEXT = "hms: interrupted; the same command goes on where this one stopped"
+INTERRUPTED_TEXT = "hms: interrupted; the same command continues where this one stopped"
 
 _interrupted = False
 

@@ -235,7 +235,7 @@ def test_rm_leaves_what_is_no_run_of_the_outputs(
     assert cli("export", run.hash, str(copy)).code == 0
     ended = cli("rm", str(copy))
     assert ended.code == 2
-    assert "by removing its folder" in ended.err
+    assert "delete its folder" in ended.err
     assert (copy / "data_package" / "labels.npz").is_file()
     elsewhere = Prepared(main(["--outputs", str(tmp_path / "other"), "rm", str(run.path)]), "", "")
     assert elsewhere.code == 2
@@ -268,7 +268,7 @@ def test_export_into_the_run_itself_is_refused(small_set: Path, ready: Prepare, 
     run = ready(small_set, "stages=[labels]")
     ended = cli("export", run.hash, str(run.path / "copy"))
     assert ended.code == 2
-    assert "in the run itself" in ended.err
+    assert "inside the run" in ended.err
     assert cli("verify", run.hash).code == 0
 
 

@@ -105,7 +105,7 @@ def test_a_first_sweep_does_not_say_that_it_takes_0_seconds(command, small_set) 
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "plan=true")
     planned = command("-m", *base, "weight=linear,log")
     assert "about 0 s" not in planned.out
-    assert "how long is not known: never computed here: " in planned.out
+    assert "the duration is not known: never computed here: " in planned.out
 
 
 def test_the_making_of_synthetic_recordings_is_reported(outputs, monkeypatch) -> None:

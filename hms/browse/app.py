@@ -176,10 +176,10 @@ class Desk:
     def mark(self, row: int, given: Mapping[str, Any]) -> dict[str, Any]:
         """Write a mark; when this returns, it is on disk."""
         if self.book is None:
-            raise ConfigError("nothing is written: no file was named; hms browse --marks FILE judges")
+            raise ConfigError("nothing is saved without a file; use hms browse --marks FILE to judge")
         texts = {name: given.get(name, "") for name in ("mark", "votes", "note")}
         if not all(isinstance(text, str) for text in texts.values()):
-            raise ConfigError("mark, votes and note are texts")
+            raise ConfigError("mark, votes and note must be texts")
         made = self.book.put(self.listing.item_ids[row], **texts)
         return {"revision": self.book.revision, "mark": self._told(made)}
 
@@ -275,14 +275,14 @@ class Guard:
 
     def _refused(self, scope: Scope, headers: Mapping[str, str]) -> str:
         if headers.get("host", "") not in self._hosts:
-            return "the page is asked for under another name than 127.0.0.1 or localhost"
+            return "the page was requested under a name other than 127.0.0.1 or localhost"
         first = scope["path"].split("/")[1]
         if not secrets.compare_digest(first.encode(), self._desk.token.encode()):
             return "the address lacks its token; hms browse prints the whole address"
         if scope["method"] not in ("GET", "HEAD"):
             origin = headers.get("origin", "")
             if origin not in {f"http://{host}" for host in self._hosts}:
-                return "another page asks, and only this one may write marks"
+                return "the request comes from another page, and only this one may write marks"
         return ""
 
     def _headers(self, path: str) -> dict[str, str]:
@@ -342,20 +342,20 @@ def _told_or_problem(function: Callable[[Request], Response], request: Request) 
     except StorageError as error:
         return JSONResponse({"problem": str(error)}, 507)
     except TimeoutError:
-        return JSONResponse({"problem": "another program holds the file of marks; try again"}, 507)
+        return JSONResponse({"problem": "another program is using the file of marks; try again"}, 507)
 
 
 def _marker(desk: Desk) -> Endpoint:
     async def mark(request: Request) -> Response:
         body = await request.body()
         if len(body) > MOST_BODY:
-            return JSONResponse({"problem": "a mark is shorter than that"}, 413)
+            return JSONResponse({"problem": "the mark is too long"}, 413)
 
         def put(request: Request) -> Response:
             try:
                 given = json.loads(body)
             except ValueError:
-                raise ConfigError("a mark is sent as JSON") from None
+                raise ConfigError("a mark must be sent as JSON") from None
             if not isinstance(given, dict):
                 raise ConfigError("a mark is sent as a JSON object")
             return JSONResponse(desk.mark(_row(desk, request), given))
@@ -376,7 +376,7 @@ def _page_file(name: str, kind: str) -> Endpoint:
 
 def _report(desk: Desk) -> Response:
     if not desk.about["report"]:
-        raise ConfigError("the run has no report, or is looked at blind")
+        raise ConfigError("the run has no report, or the view is blind")
     run = desk.listing.run
     opening = f'<html lang="en" data-browse="./" data-finished="{run.manifest["finished"]}"'
     page = run.text(REPORT).replace('<html lang="en"', opening, 1)

@@ -55,7 +55,7 @@ class Book:
         unknown = [item for item, _ in self._marks if item not in known]
         if unknown:
             raise ConfigError(
-                f"{path} marks {len(unknown)} items that this run has not: {', '.join(unknown[:SHOWN])}; "
+                f"{path} marks {len(unknown)} items that the run lacks: {', '.join(unknown[:SHOWN])}; "
                 "marks belong to a run of the same data and unit"
             )
 
@@ -90,10 +90,10 @@ class Book:
 
     def _made(self, item_id: str, mark: str, votes: str, note: str) -> Mark:
         if mark not in MARKS:
-            raise ConfigError(f"a mark is keep, exclude, doubt or empty, not '{mark}'")
+            raise ConfigError(f"a mark must be keep, exclude, doubt or empty, not '{mark}'")
         plain = " ".join("".join(c if c.isprintable() else " " for c in note).split())
         if len(plain) > LONGEST_NOTE:
-            raise ConfigError(f"a note has at most {LONGEST_NOTE} characters, this one {len(plain)}")
+            raise ConfigError(f"a note may have at most {LONGEST_NOTE} characters, this one {len(plain)}")
         try:
             proposed = parse_votes(votes, self.classes)
         except ValueError as error:

@@ -145,7 +145,7 @@ def _refuse_inside(path: Path, run: Package) -> None:
     for folder, what in ((run.path, "the run"), (run.path.parent / "store", "the store")):
         if place.is_relative_to(folder.resolve()):
             raise ConfigError(
-                f"--marks {path} lies inside {what}, which is only looked at; name another place"
+                f"--marks {path} lies inside {what}, which hms browse only reads; name another place"
             )
     if place.is_dir():
         raise ConfigError(f"--marks {path} is a folder; name a csv")
@@ -159,8 +159,8 @@ def _bind(port: int) -> socket.socket:
     except (OSError, OverflowError) as error:
         bound.close()
         taken = getattr(error, "errno", None) == errno.EADDRINUSE
-        why = "is in use" if taken else f"cannot be had ({getattr(error, 'strerror', None) or error})"
-        raise ConfigError(f"--port {port} {why}; without --port a free one is taken") from None
+        why = "is in use" if taken else f"cannot be used ({getattr(error, 'strerror', None) or error})"
+        raise ConfigError(f"--port {port} {why}; without --port, a free port is chosen") from None
     return bound
 
 
@@ -171,4 +171,4 @@ def _wait_for(server: Any, thread: threading.Thread) -> None:
         thread.join(0.01)
         if not thread.is_alive():
             break
-    raise ConfigError("the server did not start; say so with hms --version and the lines above")
+    raise ConfigError("the server did not start; please report it with hms --version and the lines above")

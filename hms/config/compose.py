@@ -35,7 +35,7 @@ def conf_dir() -> Path:
     for candidate in (here / "conf", here.parent / "conf"):
         if (candidate / "config.yaml").is_file():
             return candidate
-    raise ConfigError(f"conf/config.yaml is neither in {here} nor beside it; install hms-eeg again")
+    raise ConfigError(f"conf/config.yaml is neither in {here} nor next to it; install hms-eeg again")
 
 
 def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
@@ -327,7 +327,7 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
             continue
         if str(name) not in groups[group]:
             raise ConfigError(
-                f"{group}={name} is no option{did_you_mean(str(name), groups[group])}; "
+                f"{group}={name} is not an option{did_you_mean(str(name), groups[group])}; "
                 f"the options of {group} are {', '.join(groups[group])}"
             )
 

@@ -21,7 +21,7 @@ def first_lines(error: BaseException) -> str:
         lines[0] = lines[0].rstrip(".")
         lines += str(error.__cause__ or "").splitlines()[:1]
         if "is not in struct" in lines[-1]:
-            lines[-1] += "; a mapping gets new names in a YAML of your own, chosen with --config-dir"
+            lines[-1] += "; to add names to a mapping, write your own YAML and choose it with --config-dir"
     kept = [
         line for line in lines if "use +" not in line and not line.startswith(("full_key", "object_type"))
     ]
@@ -125,7 +125,7 @@ def _convert_scalar(value: Any, kind: Any, path: str) -> Any:
         elif number is not None and kind is float:
             result = float(number) + 0.0
     else:
-        assert kind in (int, float), f"{path} is annotated with {kind}, which the configuration does not know"
+        assert kind in (int, float), f"{path} is annotated with {kind}, which is not supported"
     if result is None:
         article = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}[kind]
         raise ConfigError(f"{path}={value} is not {article}")

@@ -162,7 +162,7 @@ class Manual:
         near = f" (did you mean {' or '.join(same_end[:3])}?)" if same_end else did_you_mean(path, names)
         inside = [s.path for s in self.below(group)] if group else [*self.groups, *self.outside_groups()]
         there = inside or [*self.groups, *self.outside_groups()]
-        raise ConfigError(f"'{path}' is no setting{near}; there are {', '.join(there)}")
+        raise ConfigError(f"'{path}' is not a setting{near}; there are {', '.join(there)}")
 
     def outside_groups(self) -> list[str]:
         """Return the names at the top level that are no groups: single settings and sections."""

@@ -35,7 +35,7 @@ def refuse_flag(text: str) -> None:
     if sign:
         raise ConfigError(f"'{text}': settings are written without dashes: {bare}={value}")
     raise ConfigError(
-        f"'{text}' is no flag; settings are written as {bare or 'cwt'}=VALUE, and --help lists all"
+        f"'{text}' is not a flag; settings are written as {bare or 'cwt'}=VALUE, and --help lists all"
     )
 
 
@@ -72,22 +72,22 @@ def _with_remedy(text: str, before: str, error: str) -> str:
     told = error.partition("; See ")[0]
     if _open_brackets(before) or _open_brackets(value) or (not sign and text[-1:] in "]})" and text):
         return (
-            f"'{text}': a bracket is not closed or not opened; the shell parts words at spaces, so write a "
+            f"'{text}': a bracket is not closed or not opened; the shell splits words at spaces, so write a "
             "list without them (stages=[labels,splits]) or the whole in quotes ('stages=[labels, splits]')"
         )
     if not sign:
         with_sign = text.replace(":", "=", 1) if ":" in text else f"{text}=VALUE"
         return f"'{text}' gives no value; write {with_sign}"
     if " " in key:
-        return f"'{text}': no space stands around '='; write {key.strip()}={value.strip()}"
+        return f"'{text}': there must be no space around '='; write {key.strip()}={value.strip()}"
     if value.startswith("="):
         return f"'{text}': one '=' is enough; write {key}={value.lstrip('=')}"
     if value.startswith("~"):
-        return f"'{text}': the shell expands no ~ after '='; write {key}=$HOME{value[1:]}"
+        return f"'{text}': the shell does not expand ~ after '='; write {key}=$HOME{value[1:]}"
     if value.count("'") % 2 or value.count('"') % 2:
         return f"'{text}': a quote is not closed; write {_quoted(key, value)}, with both kinds of quotes"
     if value.startswith(",") or value.endswith(","):
-        return f"'{text}': a value is missing beside a comma; write {key}={value.strip(',') or 'VALUE'}"
+        return f"'{text}': a value is missing next to a comma; write {key}={value.strip(',') or 'VALUE'}"
     return f"'{text}' cannot be read ({told}); write {_quoted(key, value)}, with both kinds of quotes"
 
 

@@ -63,7 +63,7 @@ def located(text: str | os.PathLike[str]) -> Path | Address:
         return Path(text).expanduser()
     refuse_credentials(found[0])
     if found[1] not in SCHEMES:
-        raise ConfigError(f"{text}: no storage begins with {found[1]}://; there are {', '.join(SCHEMES)}")
+        raise ConfigError(f"{text}: no storage has {found[1]}://; there are {', '.join(SCHEMES)}")
     if not found[2].strip("/"):
         raise ConfigError(f"{text} names no bucket; write {found[1]}://BUCKET/PREFIX")
     return Address(found[0])
@@ -73,7 +73,7 @@ def refuse_credentials(text: str) -> None:
     """Raise `ConfigError`, without repeating them, if an address in a text holds credentials."""
     if _CREDENTIALS.search(text):
         raise ConfigError(
-            "an address with a key, a password or '?' in it is refused, and not repeated here; credentials "
+            "an address with a key, a password or '?' in it is refused and not repeated here; credentials "
             "come from the environment, ~/.aws or the machine's role, another server from AWS_ENDPOINT_URL, "
             "a region from AWS_REGION"
         )

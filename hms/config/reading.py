@@ -26,7 +26,7 @@ def regular_bytes(path: str | os.PathLike[str]) -> bytes:
     Raises
     ------
     OSError
-        If it cannot be read, is no regular file or too large.
+        If it cannot be read, is not a regular file or too large.
     """
     descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
@@ -34,7 +34,7 @@ def regular_bytes(path: str | os.PathLike[str]) -> bytes:
         if stat.S_ISDIR(status.st_mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
-            raise OSError(errno.EINVAL, "it is no regular file", str(path))
+            raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if status.st_size > MOST_BYTES:
             raise OSError(errno.EFBIG, f"it has {status.st_size} bytes", str(path))
         return file.read()

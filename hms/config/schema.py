@@ -101,7 +101,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
-            raise ValueError("n_jobs 0 starts no worker; give -1 for all cores or a positive number")
+            raise ValueError("n_jobs=0 starts no worker; give -1 for all cores or a positive number")
 
     def at(self, path: str) -> Any:
         """Return the value at a dotted path such as ``montage.waveform``."""

@@ -37,11 +37,11 @@ def export_run(run: Package, destination: Path) -> int:
         If the destination cannot be written.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ConfigError(f"{destination} is there already and not empty; name a new folder")
+        raise ConfigError(f"{destination} already exists and is not empty; name a new folder")
     if os.path.ismount(destination):
         raise ConfigError(f"{destination} is the root of a disk; name a new folder in it")
     if run.path in destination.resolve().parents:
-        raise ConfigError(f"{destination} is in the run itself; name a folder outside")
+        raise ConfigError(f"{destination} is inside the run; name a folder outside")
     with gentle_interrupts():
         return _export(run, destination)
 

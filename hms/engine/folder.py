@@ -83,8 +83,8 @@ def _check_there(plan: Plan, linked: Mapping[str, Mapping[str, str]]) -> None:
         lost = names.difference(names_in(folder))
         if lost:
             raise StorageError(
-                f"{len(lost)} files of {folder} went away while the run was at work, {min(lost)} among them; "
-                "no run is marked finished, and the same command computes them again"
+                f"{len(lost)} files of {folder} disappeared during the run, {min(lost)} among them; no run "
+                "is marked finished, and the same command computes them again"
             )
 
 

@@ -39,7 +39,7 @@ def settle(plan: Plan) -> None:
         if _is_settled(plan, key):
             continue
         name = folder.path.name
-        with lock(plan.outputs.lock(name), waiting=f"another run writes {name}", say=say):
+        with lock(plan.outputs.lock(name), waiting=f"waiting for another run that writes {name}", say=say):
             folder.load()
             plan.reconcile_files()
             settle_stage(plan, key)

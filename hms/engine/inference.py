@@ -140,11 +140,11 @@ def transform(
     )
     stages = _stages_of(cfg, wanted, RECORDING)
     if not stages:
-        raise ConfigError("stages make nothing of a recording; name scalograms or waveforms")
+        raise ConfigError("none of the stages is computed from a recording; name scalograms or waveforms")
     is_list = isinstance(recording, (list, tuple))
     recordings = list(recording) if is_list else [recording]
     if is_list and spectrogram is not None:
-        raise ValueError("a list of recordings takes no spectrogram; give them one by one")
+        raise ValueError("a list of recordings cannot be combined with a spectrogram; give them one by one")
     offsets = np.broadcast_to(np.asarray(offset_s, np.float64), len(recordings))
     starts = lookup("window", cfg.window.kind).function(offsets, cfg.window)
     aliases = dict(cfg.at("data.aliases"))
@@ -160,7 +160,7 @@ def transform(
     if spectrogram is not None:
         of_spectrogram = _stages_of(cfg, wanted, SPECTROGRAM)
         if not of_spectrogram:
-            raise ConfigError("nothing is made of a spectrogram here; choose spectrograms=kaggle")
+            raise ConfigError("this run uses no spectrogram; choose spectrograms=kaggle")
         opened = _open_spectrogram(spectrogram)
         arrays[0] |= _arrays_of_many(
             of_spectrogram, 1, lambda _: opened.segment(spectrogram_offset_s), lambda _: "the recording"
@@ -251,7 +251,7 @@ def _open_file(path: Path, aliases: dict[str, str]) -> Recording:
     from hms.sources.kaggle import ParquetRecording
 
     if path.suffix != ".parquet":
-        raise ValueError(f"{path.name} is no parquet file; read it and give a DataFrame or an array")
+        raise ValueError(f"{path.name} is not a parquet file; read it and give a DataFrame or an array")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     return cast(Recording, ParquetRecording(regular_bytes(path), aliases))
@@ -265,7 +265,7 @@ class ArrayRecording:
     def __init__(self, eeg: NDArray[np.float32], labels: Sequence[str], aliases: dict[str, str]) -> None:
         if eeg.ndim != 2 or len(eeg) != len(labels):
             raise ValueError(
-                f"an array has the shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
+                f"an array needs shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
             )
         self._eeg = eeg
         self.named = find_channels([str(label) for label in labels], aliases)
@@ -330,7 +330,7 @@ def item_stage(cfg: Config, name: str) -> ItemStage:
     names = [known for known, cls in classes.items() if issubclass(cls, ItemStage)]
     if name not in names:
         raise ConfigError(
-            f"'{name}' is no stage of items{did_you_mean(name, names)}; there are {', '.join(names)}"
+            f"'{name}' is not an item stage{did_you_mean(name, names)}; there are {', '.join(names)}"
         )
     stage = classes[name].from_config(cfg)
     assert isinstance(stage, ItemStage)
@@ -351,7 +351,7 @@ def evaluate_row(plan: Plan, row: int, stages: Sequence[ItemStage]) -> list[Any]
     except Unusable as reason:
         raise StorageError(f"recording '{name}' cannot be read again: {reason.reason}") from None
     if digest != plan.digests.of(part):
-        raise StorageError(f"recording '{name}' changed while the run went on; run it again")
+        raise StorageError(f"recording '{name}' changed during the run; run it again")
     return results
 
 

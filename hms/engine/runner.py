@@ -134,7 +134,7 @@ def _announced(plan: Plan) -> Iterator[None]:
     name = uuid.uuid4().hex
     note = {"folders": [plan.run_hash, *(plan.outputs.stage(stage).name for stage in plan.products)]}
     with ExitStack() as stack:
-        with lock(plan.outputs.lock("gc"), waiting="waiting for a clean-up of the store to end", say=say):
+        with lock(plan.outputs.lock("gc"), waiting="waiting until a clean-up of the store ends", say=say):
             stack.enter_context(lock(running / f"{name}.lock"))  # first: a note without one is of a dead run
             commit_files(running, {f"{name}.json": json.dumps(note).encode()})
         try:
@@ -156,7 +156,7 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
     with ExitStack() as stack:
         for key, folder in sorted(plan.folders.items(), key=lambda pair: pair[1].path.name):
             if key in missing:
-                waiting = f"another run computes {folder.path.name}; waiting for it"
+                waiting = f"waiting for another run that computes {folder.path.name}"
                 stack.enter_context(lock(plan.outputs.lock(folder.path.name), waiting=waiting, say=say))
         for folder in plan.folders.values():
             folder.load()
@@ -234,8 +234,8 @@ def _fault_text(undone: Mapping[Task, str], shown: int = 10) -> str:
     lines = [f"\n  {task.part.place.recording}: {fault}" for task, fault in list(undone.items())[:shown]]
     more = f"\n  and {len(undone) - shown} more" if len(undone) > shown else ""
     return (
-        f"the machine failed at {len(undone)} recordings, tried again alone; no run is marked finished, "
-        f"what was computed is kept and the same command goes on{''.join(lines)}{more}"
+        f"the machine failed at {len(undone)} recordings, also when each was tried again alone; no run is "
+        f"marked finished, finished results are kept, and the same command continues{''.join(lines)}{more}"
     )
 
 
@@ -247,7 +247,7 @@ def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
     needed = error.n_bytes / error.n_files * items_left
     return (
         f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, "
-        f"{free / 1e6:.1f} MB are free. What is finished is kept; the same command goes on"
+        f"{free / 1e6:.1f} MB are free. Finished results are kept; the same command continues"
     )
 
 

@@ -102,7 +102,7 @@ def check_space(needs: Iterable[Need], root: Path) -> None:
     """Raise StorageError if what is likely to be written does not fit."""
     needs = list(needs)
     need, free = sum(needs, Need()), free_space(root)
-    remedy = "make room, choose another outputs_dir, or start all the same with disk_check=false"
+    remedy = "free some space, choose another outputs_dir, or start anyway with disk_check=false"
     if need.n_bytes > free.n_bytes:
         raise StorageError(f"{root}: {space_text(needs, root)}; {remedy}")
     if free.n_names is not None and need.n_names > free.n_names:

@@ -83,7 +83,7 @@ class _Export:
             self._check()
             content = {k: v for k, v in self.run.manifest.items() if k != "digest"} | {"exported": True}
             if not self._put_if_new(NAME, manifest_bytes(content)) and not self._is_there():
-                raise StorageError(f"{self.address}: its manifest was taken away meanwhile; export again")
+                raise StorageError(f"{self.address}: its manifest was removed meanwhile; export again")
         self._check()
         self.client.delete_object(Bucket=self.bucket, Key=self._key(CLAIM))
         return sum(size for size, _ in self.files.values())
@@ -126,7 +126,7 @@ class _Export:
         """
         found = next((name for name, _ in self._sizes()), None)
         if found is not None and self._get(CLAIM) is None and not self._is_there():
-            raise ConfigError(f"{self.address} is not empty, it holds {found}; name another prefix")
+            raise ConfigError(f"{self.address} is not empty, it has {found}; name another prefix")
 
     def _claim(self) -> None:
         """Claim the prefix for these files; the claim of an export of them that broke or goes on serves."""
@@ -136,15 +136,15 @@ class _Export:
             if self._put_if_new(CLAIM, data):
                 self.client.delete_object(Bucket=self.bucket, Key=self._key(CLAIM))
                 raise StorageError(
-                    f"{self.address}: the server overwrites in spite of If-None-Match, so that two exports "
-                    "at once could mix; export into a folder and copy it"
+                    f"{self.address}: the server ignores If-None-Match, so two simultaneous exports could "
+                    "mix; export into a folder and copy it"
                 )
             return
         there = self._get(CLAIM)
         if there is not None and there != claim:
             raise ConfigError(
                 f"{self.address} holds an unfinished export of another run, {there.get('run', 'unknown')}; "
-                "name another prefix, or remove what is there if nobody writes it any more"
+                "name another prefix, or remove what is there if that export no longer runs"
             )
 
     def _put_if_new(self, name: str, data: bytes) -> bool:
@@ -204,7 +204,9 @@ class _Export:
         there = {name: size for name, size in self._sizes() if name not in (CLAIM, NAME)}
         expected = {name: size for name, (size, _) in self.files.items()}
         if different := sorted(there.items() ^ expected.items()):
-            raise StorageError(f"{self.address}/{different[0][0]} is not what was put; no run was exported")
+            raise StorageError(
+                f"{self.address}/{different[0][0]} differs from the upload; nothing was exported"
+            )
 
 
 @contextmanager

@@ -24,7 +24,7 @@ from hms.store.package import Package
 from hms.store.places import Outputs
 from hms.terminal import say
 
-RUN_AGAIN = "run it again with the same command, what is whole is reused"
+RUN_AGAIN = "run it again with the same command; undamaged results are reused"
 
 
 UNREADABLE = "cannot be read"
@@ -47,7 +47,7 @@ class Verification:
     bytes_read: int = 0
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    remedy: str = "hms verify {run} --repair computes again what is wrong"
+    remedy: str = "hms verify {run} --repair recomputes what is wrong"
     """What to do about the findings, for a run of the name ``{run}``."""
 
     def add(self, path: str, problem: str) -> None:
@@ -120,7 +120,7 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
     """Check the journal of a stage and the note of what is in its key."""
     where = f"store/{folder.name}"
     if folder.exists() and not is_own_folder(folder):
-        report.add(where, "is a link or no folder; what lies behind it is refused")
+        report.add(where, "is a link or not a folder; it is refused")
         return
     if not (folder / JOURNAL).exists():
         report.add(f"{where}/{JOURNAL}", "missing")
@@ -151,7 +151,7 @@ def _check_recordings(report: Verification, run: Package) -> None:
     if not any(name.partition("/")[0].endswith("_out") for name in run.manifest["files"]):
         return
     if isinstance(root, Path) and not root.exists():
-        report.notes.append(f"the recordings in {root} are not there any more and were not checked")
+        report.notes.append(f"the recordings in {root} no longer exist and were not checked")
         return
     try:
         plan = plan_of(run)
@@ -195,12 +195,12 @@ def repair(path: Path, report: Verification, *, force: bool = False, trust: bool
     except ManifestError as error:
         raise ConfigError(f"{error}; {RUN_AGAIN}") from None
     if manifest.get("exported"):
-        raise ConfigError(f"{path} is an export without a store behind it; export the run again")
+        raise ConfigError(f"{path} is an export without a store; export the run again")
     changed = other_versions(manifest)
     if changed and not force:
         raise ConfigError(
             f"other versions are installed than the run was made with ({', '.join(changed)}); "
-            f"what is recomputed may differ in its last digits. --force repairs all the same"
+            "recomputed results may differ in their last digits. --force repairs anyway"
         )
     run = Package(path, trust=trust)
     cfg = run.config.override(f"outputs_dir={json.dumps(str(path.parent))}")
@@ -213,7 +213,7 @@ def repair(path: Path, report: Verification, *, force: bool = False, trust: bool
         if current_digest(plan.source, part) != known[2]:
             plan.digests.forget(part)
     if plan.run_hash != manifest["run"]:
-        say(f"the votes table or the recordings changed since; the repaired run is {plan.run_hash}")
+        say(f"the votes table or the recordings have changed since; the repaired run is {plan.run_hash}")
     unfinish(path)
     return execute(plan)
 
@@ -231,7 +231,7 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
         if not folder.path.exists():
             continue
         if not is_own_folder(folder.path):
-            raise ConfigError(f"{folder.path} is a link or no folder; what lies behind it is not repaired")
+            raise ConfigError(f"{folder.path} is a link or not a folder; it is not repaired")
         with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
             folder.load()
             folder.reconcile(list(folder.files), reread=True)

@@ -92,7 +92,7 @@ def count_pairs(votes: ArrayLike, codes: ArrayLike | None = None) -> PairCounts:
     counts = np.asarray(votes, dtype=np.float64)
     if counts.ndim != 2 or not np.all(np.isfinite(counts) & (counts >= 0) & (counts == np.rint(counts))):
         raise ValueError(
-            f"agreement is of whole numbers of votes, shape (n_items, n_classes); got {counts.shape}"
+            f"agreement needs whole numbers of votes, shape (n_items, n_classes); got {counts.shape}"
             f" with values such as {_odd(counts)}"
         )
     patient = np.zeros(len(counts), np.int64) if codes is None else np.asarray(codes)
@@ -195,7 +195,7 @@ def agreement(
     """
     counts, patients = np.asarray(votes), np.asarray(patient_id, dtype=object)
     if np.any(counts != np.rint(counts)):
-        return {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
+        return {"strata": {}, "by_votes": [], "reason": "votes are fractions, so pairs cannot be counted"}
     return {
         "strata": {name: _stratum(counts[mask], patients[mask], classes) for name, mask in strata.items()},
         "by_votes": [

@@ -44,14 +44,14 @@ class Classes:
         bad = [name for name in self.names if not _NAME.fullmatch(name)]
         if bad:
             raise ValueError(
-                f"classes: '{bad[0]}' is no name of a class; it becomes the column '{bad[0]}{_ENDING}': "
+                f"classes: '{bad[0]}' cannot name a class; it becomes the column '{bad[0]}{_ENDING}': "
                 "letters, digits, '_' and '-' are allowed, at most 40 of them, and 'recordings' is taken"
             )
         twice = sorted({name for name in self.names if self.names.count(name) > 1})
         if twice:
             raise ValueError(f"classes: {', '.join(twice)} is listed more than once")
         if len(self.names) < 2:
-            raise ValueError(f"classes: votes need two classes at least, not {list(self.names)}")
+            raise ValueError(f"classes: votes need at least two classes, not {list(self.names)}")
 
     @classmethod
     def of_columns(cls, columns: Iterable[Any]) -> Classes:
@@ -90,7 +90,7 @@ class Classes:
         """
         if name not in self.names:
             raise ConfigError(
-                f"'{name}' is no class{did_you_mean(name, self.names)}; "
+                f"'{name}' is not a class{did_you_mean(name, self.names)}; "
                 f"labels.classes has {', '.join(self.names)}"
             )
         return self.names.index(name)

@@ -337,15 +337,15 @@ def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
         worst, others = uneven[0], len(uneven) - 1
         more = f" {others} more class{'es' * (others > 1)} in folds are uneven too." if others else ""
         lines.append(
-            f"fold {worst.fold} holds {worst.share:.0%} of the recordings of '{worst.name}'; an even split "
-            f"would hold {worst.even:.0%}.{more} {_remedy(patients, params, len(counts))}"
+            f"fold {worst.fold} has {worst.share:.0%} of the recordings of '{worst.name}'; an even split "
+            f"would have {worst.even:.0%}.{more} {_remedy(patients, params, len(counts))}"
         )
     n_patients = (patients[names] > 0).sum().to_dict()
     few = [f"'{name}' ({n})" for name, n in n_patients.items() if 0 < n < len(counts)]
     if few:
         lines.append(
-            f"fewer patients than the {len(counts)} folds have {', '.join(few)}: some folds are without; "
-            "lower folds.n_splits if every fold is to have them"
+            f"classes with fewer patients than the {len(counts)} folds: {', '.join(few)}; some folds have none "
+            "of them; lower folds.n_splits if every fold must have all classes"
         )
     return lines
 
@@ -365,7 +365,7 @@ def _remedy(patients: pd.DataFrame, params: Params, n_splits: int) -> str:
         choice = "folds=stratified5" + ("" if n_splits == 5 else f" folds.n_splits={n_splits}")
         share = (other / np.maximum(other.sum(axis=0), 1)).max()
         return f"With {choice} no fold would hold more than {share:.0%} of a class"
-    return "Lower folds.n_splits: patients with many recordings stand in the way"
+    return "Lower folds.n_splits: patients with many recordings prevent even folds"
 
 
 # --- from patients to rows -----------------------------------------------------------------------
@@ -425,7 +425,7 @@ def check_no_leak(
     for number, (train, valid) in enumerate(splits):
         both = np.sort(np.concatenate([train[~aside[train]], valid]))
         if not np.array_equal(both, np.flatnonzero(~aside)):
-            raise ValueError(f"fold {number} does not hold each of {(~aside).sum()} rows once")
+            raise ValueError(f"fold {number} does not have each of {(~aside).sum()} rows once")
         shared = set(patients[train]) & set(patients[valid])
         if shared:
             raise ValueError(f"fold {number} has patient '{min(shared)}' in both parts")

@@ -232,8 +232,8 @@ _NO_NAME = re.compile(r"[0-9]+|[rp][0-9a-f]{16}")
 """A plain number, or what `hms.sources.pseudonyms` puts in a name's place."""
 
 NAMES_INSIDE = (
-    "names of recordings or patients are inside, in tables and in names of files; "
-    "data.pseudonyms puts ids in their place"
+    "names of recordings or patients are inside, in tables and file names; data.pseudonyms replaces them "
+    "with ids"
 )
 """What is said where a run is passed on."""
 

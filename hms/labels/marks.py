@@ -134,7 +134,7 @@ def marks_of_file(params: MarksFile, items: pd.DataFrame) -> Marked:
         If the file cannot be worked with, names items that there are not, or readers differ unresolved.
     """
     if params.path is None:
-        raise ConfigError("marks=file needs the csv that holds them; give marks.path=FILE")
+        raise ConfigError("marks=file needs the csv of marks; give marks.path=FILE")
     classes = Classes.of_columns(items.columns)
     decisions = resolve(read_marks(Path(params.path).expanduser(), classes), params.resolve)
     return marked_items(items, decisions, classes, apply_votes=params.apply_votes)
@@ -198,7 +198,7 @@ def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> lis
     try:
         text = regular_bytes(path).decode("utf-8-sig")
     except FileNotFoundError:
-        raise ConfigError(f"marks.path={path}: there is no such file") from None
+        raise ConfigError(f"marks.path={path}: the file does not exist") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"marks.path={path} cannot be read as UTF-8 text: {error}") from None
     reader = csv.DictReader(io.StringIO(text))
@@ -257,7 +257,7 @@ def parse_votes(text: str, classes: Classes) -> Votes:
         except ValueError:
             number = 0.0
         if not 0 < number < 1e6:
-            raise ValueError(f"votes '{text}': the count of {name} is a positive number, not '{count}'")
+            raise ValueError(f"votes '{text}': the count of {name} must be a positive number, not '{count}'")
         found[name] += number  # type: ignore[assignment]
     return tuple((name, float(found[name])) for name in classes.names if name in found)
 
@@ -291,7 +291,7 @@ def resolve(marks: Sequence[Mark], how: str | None) -> dict[str, Decision]:
     Raises
     ------
     ConfigError
-        If readers differ about an item and ``how`` is None; keep, doubt and an empty mark do not differ.
+        If readers disagree about an item and ``how`` is None; keep, doubt and an empty mark do not differ.
     """
     by_item: dict[str, list[Mark]] = {}
     for mark in marks:
@@ -300,7 +300,7 @@ def resolve(marks: Sequence[Mark], how: str | None) -> dict[str, Decision]:
     if split and how is None:
         shown = ", ".join(split[:SHOWN])
         raise ConfigError(
-            f"readers differ about {len(split)} items: {shown}; choose marks.resolve=latest, any or majority"
+            f"readers disagree about {len(split)} items: {shown}; set marks.resolve=latest, any or majority"
         )
     return {item: _decided(group, how or "latest") for item, group in by_item.items()}
 

@@ -99,9 +99,9 @@ def column_folds(frame: pd.DataFrame, params: ColumnFolds) -> NDArray[np.int64]:
     name = params.column
     columns = own_columns(frame)
     if name not in columns:
-        have = f"its own columns are {', '.join(columns)}" if columns else "it has no columns of its own"
+        have = f"its other columns are {', '.join(columns)}" if columns else "it has no other columns"
         raise ConfigError(
-            f"folds.column={name} is no column of the votes table{did_you_mean(name, columns)}; {have}"
+            f"folds.column={name} is not a column of the votes table{did_you_mean(name, columns)}; {have}"
         )
     source = f"column '{name}' of the votes table"
     rows = zip(frame["recording"].tolist(), frame["eeg_sub_id"].tolist(), frame[name].tolist(), strict=True)
@@ -130,7 +130,7 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
     folds: dict[str, str] = {}
     for name, fold in rows:
         if name in folds:
-            _refuse(source, f"{' and '.join(keys)} '{name}' stands twice")
+            _refuse(source, f"{' and '.join(keys)} '{name}' appears twice")
         folds[name] = fold
     patient_of = _known(frame, keys)
     unknown = [name for name in folds if name not in patient_of]
@@ -145,7 +145,7 @@ def _rows(data: bytes, source: str) -> tuple[tuple[str, ...], list[tuple[str, st
     try:
         records = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise ConfigError(f"{source}: is no table of CSV in UTF-8 ({error})") from None
+        raise ConfigError(f"{source}: is not a CSV table in UTF-8 ({error})") from None
     header = list(records[0]) if records else []
     keys = next((keys for keys in _NAMED_BY if set(keys) <= set(header)), None)
     if keys is None or FOLD not in header:
@@ -192,8 +192,8 @@ def _numbers(folds: Mapping[str, str], source: str) -> dict[str, int]:
     if present != list(range(len(present))) or len(present) < 2:
         _refuse(
             source,
-            "folds are numbered 0, 1, ... without a gap, and there are two at least; "
-            f"it has {_listed(present)}",
+            "folds are numbered 0, 1, ... without a gap, and there must be at least two; it "
+            f"has {_listed(present)}",
         )
     return numbers
 

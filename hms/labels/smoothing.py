@@ -76,8 +76,8 @@ def fit_stratum(votes: Floats, patient: NDArray[np.int64], name: str) -> Mixture
     different = np.unique(np.column_stack([patient, votes]), axis=0)[:, 1:]
     if len(different) < LEAST_FOR_ONE:
         raise ConfigError(
-            f"labels=smoothed learns from the votes table, and of rows with {name} there are "
-            f"{len(different)} different ones; {LEAST_FOR_ONE} are needed. Choose labels=window, or set "
-            "labels.high_confidence_votes=1 to take all rows for one kind"
+            f"labels=smoothed learns from the votes table, which has {len(different)} different rows with "
+            f"{name}; it needs {LEAST_FOR_ONE}. Choose labels=window, or set "
+            "labels.high_confidence_votes=1 to treat all rows as one kind"
         )
     return fit_mixture(different, None if len(different) >= LEAST_FOR_MIXTURE else 1)

@@ -69,7 +69,7 @@ def say_what_needs_votes(cfg: Config) -> None:
     lacking = [name for name in asked if stage_class(name).from_config(cfg).without_votes() is None]
     is_all = set(cfg.stages) <= set(lacking) and not choose_stages(cfg, has_votes=False)[0]
     if cfg.baseline.kind != "none" or is_all:
-        raise ConfigError(f"the table of windows has no votes, which {', '.join(lacking)} would need")
+        raise ConfigError(f"the table of windows has no votes, but {', '.join(lacking)} needs them")
     if lacking:
         say(f"the table of windows has no votes: {', '.join(lacking)} are not made")
 

@@ -394,7 +394,7 @@ def stage_class(name: str) -> type[Stage]:
     names = stage_names()
     if name not in names:
         known = f"{did_you_mean(name, names)}; there are {', '.join(names)}{why_unknown()}"
-        raise ConfigError(f"stages: '{name}' is no stage{known}")
+        raise ConfigError(f"stages: '{name}' is not a stage{known}")
     return _stages[name]
 
 

@@ -256,7 +256,7 @@ class View:
         if not self._declared.intersection(words):
             raise UndeclaredInput(
                 f"stage '{self._stage.name}' reads '{words[0]}', which its inputs do not name, so a change "
-                f"of it would go unseen; add '{words[0]}' to its inputs"
+                f"of it would go unnoticed; add '{words[0]}' to its inputs"
             )
 
     def _need_file(self, path: str) -> None:
@@ -332,7 +332,7 @@ class View:
         rows = self._tables.rows(stage)
         wanted = np.flatnonzero(self._tables.is_used)
         places = np.searchsorted(rows["row"], wanted)
-        assert np.array_equal(rows["row"][places], wanted), f"an item is used but has no row of {stage}"
+        assert np.array_equal(rows["row"][places], wanted), f"an item is in use but has no row of {stage}"
         return {name: values[places] for name, values in rows.items() if name != "row"}
 
     def item_places(self, stage: str) -> list[Place]:
@@ -354,7 +354,7 @@ class View:
             if stage.key not in known:
                 raise UndeclaredInput(
                     f"stage '{self._stage.name}' evaluates '{stage.name}', which it does not read, so its "
-                    f"settings are not in the key; add a field of that stage"
+                    "settings are not in the key; add a field of that stage"
                 )
         return self._tables.evaluate(row, stages)
 

@@ -1,6 +1,6 @@
 """Duplicates: the same recording twice, or windows of different recordings that are the same.
 
-Two copies with different patients' names can stand on both sides of a fold, where no check
+Two copies with different patients' names can are on both sides of a fold, where no check
 of patients sees them.
 """
 

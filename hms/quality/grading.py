@@ -160,7 +160,7 @@ class Grading:
             for flag in getattr(self, name):
                 if flag not in allowed:
                     raise ValueError(
-                        f"{name}: '{flag}' is no flag here{did_you_mean(flag, allowed)}; "
+                        f"{name}: '{flag}' is not a flag here{did_you_mean(flag, allowed)}; "
                         f"there are {', '.join(allowed)}"
                     )
         if self.poor_bad_channels < self.usable_bad_channels:

@@ -166,7 +166,7 @@ class Selection:
         said = []
         if self.is_unequal:
             said.append(
-                f"{setting} leaves out {self.sentence()}, more unequally than by chance "
+                f"{setting} leaves out {self.sentence()}, more unequally than chance explains "
                 f"(p = {p:.2g}, by patient)"
             )
         gone = [name for name, (out, n) in self.counts.items() if n and out == n]

@@ -113,7 +113,7 @@ def rereference(
         shown = ", ".join(f"{name} against {against[name] or 'one not stated'}" for name in electrodes)
         raise ValueError(
             f"montage.reference={reference} needs one common reference, but the file has {shown}; "
-            "montage.reference=as_recorded leaves each as it is"
+            "montage.reference=as_recorded keeps each as it is"
         )
     if reference == "linked_ears" and common <= set(LINKED):
         return np.asarray(eeg[rows])
@@ -134,8 +134,8 @@ def _between(
             return np.asarray(np.float32(sign) * eeg[names.index(ear)])
     raise ValueError(
         f"montage.reference=linked_ears: electrodes are recorded against {first} and against {second}, and "
-        f"what is between the ears is not known: a channel {first}-{second} would say it; "
-        "montage.reference=as_recorded leaves each against its own ear"
+        f"without a channel {first}-{second} the voltage between the ears is unknown; "
+        "montage.reference=as_recorded keeps each against its own ear"
     )
 
 
@@ -146,7 +146,7 @@ def _signs(electrodes: Sequence[str], against: dict[str, str], ears: tuple[str, 
 
 def _average(eeg: Array, live: Sequence[int]) -> Array:
     if len(live) < 2:
-        raise ValueError(f"an average reference needs two live electrodes at least; there are {len(live)}")
+        raise ValueError(f"an average reference needs at least two live electrodes; there are {len(live)}")
     return np.asarray(eeg[live].mean(axis=0, dtype=np.float64), dtype=np.float32)
 
 

@@ -387,8 +387,8 @@ class Stft(Cwt):
         super().__post_init__()
         if self.norm != "amplitude":
             raise ValueError(
-                "norm must be amplitude: with one window for all frequencies energy is the same "
-                "up to a factor"
+                "norm must be amplitude: with one window for all frequencies, energy differs from it only by "
+                "a factor"
             )
         edge = SFREQ_HZ / 2 - IMAGE_SIGMAS / (2 * math.pi * self.window_s)
         if self.max_hz > edge:

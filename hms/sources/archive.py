@@ -74,7 +74,7 @@ class Folder:
         except FileNotFoundError:
             return None
         except IsADirectoryError:
-            raise ConfigError(f"{path}: is a folder; the votes table is a CSV file") from None
+            raise ConfigError(f"{path}: is a folder, but the votes table must be a CSV file") from None
         except OSError as error:
             raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
@@ -106,7 +106,7 @@ class Archive:
             self._zip = zipfile.ZipFile(root)
         except (OSError, zipfile.BadZipFile) as error:
             raise ConfigError(
-                f"{root} is no whole zip archive ({one_line(error)}); download it again"
+                f"{root} is not a complete zip archive ({one_line(error)}); download it again"
             ) from None
         self._mtime_ns = os.stat(root).st_mtime_ns
         self._entries: dict[str, zipfile.ZipInfo] = {}
@@ -119,11 +119,11 @@ class Archive:
     def _check(self, entry: zipfile.ZipInfo) -> None:
         name = entry.filename
         if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
-            self._refuse(f"entry '{name}' would be unpacked outside of its folder")
+            self._refuse(f"entry '{name}' would be unpacked outside its folder")
         if stat.S_ISLNK(entry.external_attr >> 16):
             self._refuse(f"entry '{name}' is a link")
         if name in self._entries and not entry.is_dir():
-            self._refuse(f"entry '{name}' is there twice")
+            self._refuse(f"entry '{name}' appears twice")
         if entry.flag_bits & 0x1:
             self._refuse(f"entry '{name}' is encrypted")
 
@@ -134,7 +134,7 @@ class Archive:
         if not found:
             names = sorted({name.partition("/")[0] for name in self._entries})
             more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            self._refuse(f"it holds no {table}, but {', '.join(names[:_SHOWN]) or 'nothing'}{more}")
+            self._refuse(f"it has no {table}, but {', '.join(names[:_SHOWN]) or 'nothing'}{more}")
         return min(found, key=lambda name: (name.count("/"), name))[: -len(table)]
 
     def _refuse(self, problem: str) -> NoReturn:

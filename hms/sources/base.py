@@ -347,7 +347,7 @@ class WholeFiles:
 
     def open_companion(self, place: Place, kind: str) -> Openable:
         """Raise: there are none."""
-        raise AssertionError(f"data={self.name} gave no {kind} files")
+        raise AssertionError(f"data={self.name} has no {kind} files")
 
 
 _making: ContextVar[bool] = ContextVar("making", default=True)
@@ -367,8 +367,8 @@ def check_making(folder: Path, count: int) -> None:
     """Raise ConfigError where no recordings are to be made; sources that make some ask before."""
     if not _making.get():
         raise ConfigError(
-            f"the run's {count} recordings are not in {folder}, and a run that is opened makes none there "
-            "unless it is trusted: --trust, in Python hms.load(..., trust=True)"
+            f"the run's {count} recordings are not in {folder}, and a run that you open makes none unless "
+            "you trust it: --trust, in Python hms.load(..., trust=True)"
         )
 
 

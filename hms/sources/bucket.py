@@ -74,7 +74,7 @@ class Bucket:
             self._list("")
         except FileNotFoundError:
             raise ConfigError(
-                f"{self.address}: nothing is there; name what holds train.csv and train_eegs/"
+                f"{self.address}: nothing is there; name the prefix of train.csv and train_eegs/"
             ) from None
 
     def walked(self, folder: str) -> dict[str, Listed]:

@@ -54,9 +54,7 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
     folder = base / f"{params.n_recordings}x{params.n_patients}-seed{params.seed}-{digest_of(settings, 4)}"
     if not _is_complete(folder):
         check_making(folder, params.n_recordings)
-        with lock(
-            base / f".{folder.name}.lock", waiting="another run makes the recordings; waiting", say=say
-        ):
+        with lock(base / f".{folder.name}.lock", waiting="waiting for another run to make them", say=say):
             if not _is_complete(folder):
                 _make(folder, settings, n_jobs)
     return ParquetSource(folder, params.aliases)
@@ -68,8 +66,8 @@ def _refuse_real_data(root: Path) -> None:
     if found is not None:
         kind, name = found
         raise ConfigError(
-            f"data.root={root} holds {name}, which data=synthetic does not write beside; "
-            f"it looks like data={kind}: python run.py data={kind} data.root={root}"
+            f"data.root={root} holds {name}, and data=synthetic does not write next to it; it looks "
+            f"like data={kind}: python run.py data={kind} data.root={root}"
         )
 
 

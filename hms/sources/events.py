@@ -288,7 +288,7 @@ def _seconds(text: str, where: str, line: int) -> float:
     except ValueError:
         value = math.nan
     if not math.isfinite(value):
-        raise ConfigError(f"{where}: line {line} has '{text}' where seconds belong")
+        raise ConfigError(f"{where}: line {line} has '{text}' instead of seconds")
     return value
 
 
@@ -398,8 +398,8 @@ def _mark(event: Event, column: int, params: FolderParams, recording: Timed) -> 
     if stop_s is None:
         if params.event_duration_s is None:
             raise ConfigError(
-                f"recording '{recording.name}' has an event '{event.label}' at {event.start_s:g} s that "
-                "states no duration; data.event_duration_s says how long such events last"
+                f"recording '{recording.name}' has an event '{event.label}' at {event.start_s:g} s without a "
+                "duration; data.event_duration_s says how long such events last"
             )
         stop_s = event.start_s + params.event_duration_s
     return Mark(event.start_s, stop_s, column, event.annotator)
@@ -432,20 +432,20 @@ class _Report:
         if self.unknown and not self.n_known:
             raise ConfigError(
                 f"data.events={self.params.events}: no label of an event means one of {names}; the labels "
-                f"are {labels}. data.event_classes={{LABEL: CLASS}} says which is which"
+                f"are {labels}. data.event_classes={{LABEL: CLASS}} says what they mean"
             )
         if self.unknown:
-            number = f"{sum(self.unknown.values())} events have labels that mean no class, passed over"
-            self._say(f"{number} (data.event_classes says which mean one)", labels)
+            number = f"{sum(self.unknown.values())} events with labels that mean no class are ignored"
+            self._say(f"{number} (data.event_classes can map them)", labels)
         if self.without_file:
             number = f"{len(self.without_file)} recordings have no events of data.events={self.params.events}"
             self._say(f"{number}, and so no votes", listed(self.without_file, _SHOWN))
         if self.outside:
-            number = f"{len(self.outside)} events lie outside their recording, left out"
+            number = f"{len(self.outside)} events outside their recording are left out"
             self._say(number, listed(self.outside, _SHOWN))
         if self.overlap:
             number = f"events of different classes overlap in {len(self.overlap)} recordings"
-            rule = "the class with most seconds takes a vote, and shares are divided"
+            rule = "the class with the most seconds gets the vote, and shares are divided"
             self._say(f"{number}; {rule}", listed(self.overlap, _SHOWN))
 
     def _say(self, text: str, names: str) -> None:

@@ -85,8 +85,8 @@ def add_rows(votes: VotesTable, extra: VotesTable, without_file: Sequence[str]) 
     if without_file:
         _refuse(
             extra.path,
-            f"column 'eeg_id': {_listed(without_file)} stand neither in {votes.path.name} nor as files "
-            "beside its recordings",
+            f"column 'eeg_id': {_listed(without_file)} are neither in {votes.path.name} nor files next to "
+            "its recordings",
         )
     return replace(votes, extra=extra.frame, digest=extra.digest)
 
@@ -100,7 +100,7 @@ def _read(path: Path) -> tuple[bytes, pd.DataFrame]:
     except OSError as error:
         raise ConfigError(f"data.extra={path} cannot be read: {error.strerror or error}") from None
     except (ValueError, pd.errors.ParserError) as error:
-        raise ConfigError(f"data.extra={path} is no table of CSV in UTF-8 ({error})") from None
+        raise ConfigError(f"data.extra={path} is not a CSV table in UTF-8 ({error})") from None
     if "eeg_id" not in raw or not len(raw):
         _refuse(path, f"needs a column eeg_id and rows; it has {', '.join(map(str, raw.columns))}")
     return data, raw
@@ -147,7 +147,7 @@ def _texts(column: pd.Series) -> list[str]:
 def _check_patients(filled: pd.DataFrame, patient_of: dict[str, str], path: Path) -> None:
     lacking = filled.loc[filled["patient_id"] == "", "eeg_id"]
     if len(lacking):
-        _refuse(path, f"column 'patient_id' is needed for {_listed(lacking)}, which the votes table lacks")
+        _refuse(path, f"column 'patient_id' is needed for {_listed(lacking)}, not in the votes table")
     rows = zip(filled["eeg_id"], filled["patient_id"], strict=True)
     other = [name for name, patient in rows if patient_of.get(name, patient) != patient]
     if other:
@@ -167,14 +167,14 @@ def _weights(raw: pd.DataFrame, path: Path) -> np.ndarray[Any, np.dtype[np.float
     weights = pd.to_numeric(raw[_COLUMN], errors="coerce").to_numpy(np.float64)
     bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
     if bad.size:
-        _refuse(path, f"column 'weight' must hold numbers, 0 or more, but {_rows(bad)} has others")
+        _refuse(path, f"column 'weight' must hold numbers, 0 or more, but {_rows(bad)} has other values")
     return weights
 
 
 def _check_names(path: Path, votes: VotesTable, own: Sequence[str]) -> None:
     taken = [name for name in (*own_columns(votes.frame), *own) if name in (SOURCE, WEIGHT)]
     if taken:
-        _refuse(path, f"a column '{taken[0]}' is made where rows are added; rename the one that there is")
+        _refuse(path, f"a column '{taken[0]}' is made when rows are added; rename yours")
 
 
 def _rows(rows: np.ndarray[Any, Any]) -> str:

@@ -74,7 +74,7 @@ def open_regular(place: Place, kind: str = RECORDING) -> int:
     Raises
     ------
     Unusable
-        If it is missing, cannot be opened or is no regular file; another time it may be.
+        If it is missing, cannot be opened or is not a regular file; another time it may be.
     OSError
         If the machine fails.
     """
@@ -86,7 +86,7 @@ def open_regular(place: Place, kind: str = RECORDING) -> int:
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise Unusable(f"the {kind}'s file is no regular file", permanent=False)
+        raise Unusable(f"the {kind}'s file is not a regular file", permanent=False)
     return descriptor
 
 

@@ -52,8 +52,8 @@ def folder_of(root: str | None, what: str) -> Path:
     path = located(root)
     if isinstance(path, Address):
         raise ConfigError(
-            f"data.root={root} is an address, and only data=kaggle and data=edf read those; copy what lies "
-            f"there first, for example by: aws s3 sync {path} DIR, then data.root=DIR"
+            f"data.root={root} is an address, which only data=kaggle and data=edf can read; copy the recordings "
+            f"first, for example with: aws s3 sync {path} DIR, then data.root=DIR"
         )
     return path
 
@@ -71,7 +71,7 @@ def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
         return path, None
     if path.exists():
         return path.parent, path
-    raise ConfigError(f"data.root={root} is not a folder, and no file")
+    raise ConfigError(f"data.root={root} is neither a folder nor a file")
 
 
 def base_anywhere(root: str | None, what: str) -> tuple[Path | Address, Path | Address | None]:
@@ -148,5 +148,5 @@ def refuse_empty(root: str | None, found: Found, endings: Sequence[str]) -> None
     """Raise `ConfigError`, saying what else is there, if a folder holds no recording."""
     if not found.files:
         raise ConfigError(
-            f"data.root={root} holds no {' or '.join(endings)} file; it holds {described(found.others)}"
+            f"data.root={root} has no {' or '.join(endings)} file; it has {described(found.others)}"
         )

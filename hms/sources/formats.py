@@ -46,10 +46,10 @@ def ending_of(name: str) -> str:
 
 
 def described(names: Iterable[str]) -> str:
-    """Return what some files are, most first, and the way in for each kind; "no file at all" for none."""
+    """Return what some files are, most first, and the way in for each kind; "no files" for none."""
     count = Counter(ending_of(name) for name in names)
     if not count:
-        return "no file at all"
+        return "no files"
     known = [(ending, n) for ending, n in count.most_common() if ending in FORMATS]
     texts = [f"{n} {ending} ({FORMATS[ending][0]}: {FORMATS[ending][1]})" for ending, n in known]
     n_others = sum(n for ending, n in count.items() if ending not in FORMATS)

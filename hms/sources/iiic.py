@@ -85,7 +85,7 @@ class IiicSource(WholeFiles):
             if path.suffix.lower() == ".mat" and path.name != self.params.votes
         )
         if not names:
-            raise ConfigError(f"data.root={self.root} holds no .mat file with a recording")
+            raise ConfigError(f"data.root={self.root} has no .mat file with a recording")
         rows: list[dict[str, Any]] = [{"recording": n, "patient_id": n, "start_s": 0.0} for n in names]
         if self.params.votes is None:
             return windows_from_rows(rows, self.root, ballot)
@@ -93,7 +93,7 @@ class IiicSource(WholeFiles):
         known = read_votes_table(path)
         unknown = len(set(known) - set(names))
         if unknown:
-            say(f"{path.name} has votes for {unknown} recordings that {self.root} lacks; they are left out")
+            say(f"{path.name} has votes for {unknown} recordings not in {self.root}; they are left out")
         no_votes = {f"{name}_vote": 0 for name in CLASSES}
         rows = [row | known.get(row["recording"], no_votes) for row in rows]
         return windows_from_rows(rows, path, ballot)
@@ -205,7 +205,7 @@ def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
     rows: dict[str, dict[str, int]] = {}
     for name, votes in _entries(table, path):
         if name in rows:
-            raise ConfigError(f"{path}: '{name}' stands in the table more than once")
+            raise ConfigError(f"{path}: '{name}' appears in the table more than once")
         rows[name] = {f"{cls}_vote": n for cls, n in zip(LUT_CLASSES, votes, strict=True)}
     return rows
 

@@ -95,7 +95,7 @@ def find_root(root: str | None) -> Path | Address:
         if isinstance(place, Address):
             bucket_at(place).check()
         elif not _is_data(place):
-            raise ConfigError(f"{setting}={named} is not a folder and no .zip{_how_to_get_data()}")
+            raise ConfigError(f"{setting}={named} is neither a folder nor a .zip{_how_to_get_data()}")
         return place
     for usual in USUAL_PLACES:
         if _is_data(Path(usual)):
@@ -109,10 +109,9 @@ def _is_data(place: Path) -> bool:
 
 def _how_to_get_data() -> str:
     return (
-        f"; name the folder that holds train.csv and train_eegs/, or the .zip of it, by data.root or "
-        f"$HMS_DATA. "
+        "; name the folder that holds train.csv and train_eegs/, or its .zip, with data.root or $HMS_DATA. "
         f"To download it: kaggle competitions download -c {COMPETITION}. "
-        f"Without it, data=synthetic works"
+        "Without it, data=synthetic works"
     )
 
 
@@ -161,7 +160,7 @@ class ParquetSource(WholeFiles):
         from hms.sources.extra import add_rows, read_extra
 
         if not self.labelled:
-            raise ConfigError(f"data.extra={path} adds rows to train on; a test set has none, leave it out")
+            raise ConfigError(f"data.extra={path} adds rows for training; leave it out for a test set")
         extra = read_extra(path, votes, ballot)
         places = self.places(dict.fromkeys(extra.frame["recording"].tolist()))
         known = set(votes.frame["recording"].tolist())

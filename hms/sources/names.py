@@ -45,7 +45,7 @@ def safe_ids(recordings: Sequence[str]) -> dict[str, str]:
         found |= unique
         taken |= {text.casefold() for text in unique.values()}
         left = [name for name in left if name not in unique]
-    assert not left, f"two recordings have one name: {left[:2]}"
+    assert not left, f"two recordings have the same name: {left[:2]}"
     return {name: found[name] for name in recordings}
 
 

@@ -54,10 +54,10 @@ class PatientParams(SourceParams):
                 re.compile(self.patient_regex)
             except re.error as error:
                 raise ValueError(
-                    f"patient_regex '{self.patient_regex}' is no regular expression: {error}"
+                    f"patient_regex '{self.patient_regex}' is not a regular expression: {error}"
                 ) from None
         if self.patient_table is not None and self.patient != "table":
-            raise ValueError("patient_table is used by patient=table")
+            raise ValueError("patient_table needs patient=table")
 
 
 @dataclass(frozen=True)

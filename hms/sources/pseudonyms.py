@@ -99,7 +99,7 @@ class Pseudonyms:
         """Return the id of each name, no two alike."""
         found = {name: self.id_of(kind, name) for name in dict.fromkeys(names)}
         if len(set(found.values())) < len(found):
-            raise ConfigError(f"data.pseudonyms: two {kind}s have one id by this key; use another key")
+            raise ConfigError(f"data.pseudonyms: two {kind}s get the same id with this key; use another key")
         return found
 
     @property
@@ -118,10 +118,10 @@ def open_pseudonyms(given: str, outputs_dir: Path) -> Pseudonyms:
     """
     path = Path(given).expanduser().absolute()
     if not path.is_file():
-        raise ConfigError(f"data.pseudonyms: the key file is not there; {MAKE_A_KEY}")
+        raise ConfigError(f"data.pseudonyms: the key file does not exist; {MAKE_A_KEY}")
     if path.resolve().is_relative_to(outputs_dir.resolve()):
         raise ConfigError(
-            "data.pseudonyms: the key file lies inside outputs_dir, which is passed on; keep it elsewhere"
+            "data.pseudonyms: the key file is inside outputs_dir, which may be passed on; keep it elsewhere"
         )
     try:
         content = regular_bytes(path)[: LONGEST_KEY + 1].strip()
@@ -144,8 +144,8 @@ def pseudonymised(source: Source, params: SourceParams, outputs_dir: Path) -> So
         return source
     if isinstance(source.root, Address):
         raise ConfigError(
-            f"data.pseudonyms with data.root={source.root}: what messages must not tell is looked for in a "
-            "folder; copy the recordings into one first"
+            f"data.pseudonyms with data.root={source.root}: pseudonyms need a folder; copy the recordings "
+            "into one first"
         )
     pseudonyms = open_pseudonyms(params.pseudonyms, outputs_dir)
     read_names(pseudonyms)
@@ -380,12 +380,12 @@ def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
     except FileNotFoundError:
         return {}
     except (OSError, UnicodeDecodeError):
-        raise ConfigError("data.pseudonyms: the names beside the key file cannot be read") from None
+        raise ConfigError("data.pseudonyms: the file of names next to the key file cannot be read") from None
     rows = list(csv.DictReader(io.StringIO(text, newline="")))
     if any(set(row) != set(COLUMNS) or row["key"] != pseudonyms.check for row in rows):
         raise ConfigError(
-            "data.pseudonyms: the names beside the key file are of another key, whose runs this one does not "
-            "know; bring that key back, or name a new key file"
+            "data.pseudonyms: the file of names next to the key file belongs to another key; use that key "
+            "again, or name a new key file"
         )
     return {(row["kind"], row["id"]): row["name"] for row in rows}
 
@@ -447,7 +447,7 @@ def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any]
     given = os.environ.get(ENVIRONMENT)
     if not given:
         raise ConfigError(
-            "the run was made with data.pseudonyms: its recordings are found by its key alone; set "
+            "the run was made with data.pseudonyms: its recordings can only be found with the key; set "
             f"{ENVIRONMENT} to the key file, or give the command that made the run again"
         )
     pseudonyms = open_pseudonyms(given, outputs_dir)
@@ -455,7 +455,7 @@ def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any]
         raise ConfigError(f"{ENVIRONMENT}: the key file is of another run")
     settings = read_names(pseudonyms).get(("place", mark[2]))
     if settings is None:
-        raise ConfigError(f"{ENVIRONMENT}: beside the key file nothing says where the run's recordings are")
+        raise ConfigError(f"{ENVIRONMENT}: no file next to the key file says where the run's recordings are")
     section = json.loads(settings)
     assert isinstance(section, dict)
     return {**section, "pseudonyms": given}

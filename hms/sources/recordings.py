@@ -151,7 +151,7 @@ class FolderSource(WholeFiles):
             return self._table(table.rows, path, ballot, None, table)
         if any(name.endswith("_vote") for name in table.columns):
             raise ConfigError(
-                f"{path} has votes, and data.events={self.params.events} would cast others; leave one out"
+                f"{path} has votes, and data.events={self.params.events} would add others; leave one out"
             )
         known = [
             name for name in dict.fromkeys(r["recording"] for r in table.rows) if name in self.found.files
@@ -188,7 +188,7 @@ class FolderSource(WholeFiles):
         passed_over = [name for name, timed in found.items() if timed is None]
         if passed_over:
             shown = "" if self.params.pseudonyms is not None else f": {listed(passed_over)}"
-            say(f"passed over {len(passed_over)} files of annotations alone{shown}")
+            say(f"ignored {len(passed_over)} files with annotations only{shown}")
         return [timed for timed in found.values() if timed is not None]
 
     def _timed_one(self, name: str) -> Timed | None:
@@ -215,8 +215,8 @@ class FolderSource(WholeFiles):
         if not timed:
             return "the files hold annotations alone, no signal"
         return (
-            f"no event of data.events={self.params.events} has a class, so no window is centred on one; "
-            "data.event_windows=slide takes windows of the whole recordings"
+            f"no event of data.events={self.params.events} has a class, so no window can be centred on one; "
+            "data.event_windows=slide uses windows of the whole recordings"
         )
 
     def patient_of(self, name: str) -> str | None:

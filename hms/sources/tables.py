@@ -225,7 +225,7 @@ class _Source:
         header = start[0]
         for name, count in Counter(header).items():
             if name and count > 1:
-                self.refuse(f"column '{_short(name)}' stands {count} times in the header")
+                self.refuse(f"column '{_short(name)}' appears {count} times in the header")
         return header
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
@@ -260,7 +260,7 @@ class _Source:
 
 def _read_bytes(path: Path) -> bytes:
     if path.is_dir():
-        raise ConfigError(f"{path}: is a folder; the votes table is a CSV file")
+        raise ConfigError(f"{path}: is a folder, but the votes table must be a CSV file")
     try:
         return regular_bytes(path)
     except OSError as error:
@@ -274,7 +274,7 @@ def _own_columns(source: _Source) -> tuple[str, ...]:
     if taken:
         source.refuse(
             f"column '{taken[0]}' has the name of one that hms writes into meta_use.csv; rename it "
-            f"(for example to 'my_{taken[0]}'), further columns are carried there"
+            f"(for example to 'my_{taken[0]}'), because further columns are copied there"
         )
     return own
 
@@ -352,7 +352,7 @@ def _check_text(source: _Source) -> None:
         source.refuse(f"is not UTF-8: line {line} has byte 0x{byte:02x}; save it as CSV in UTF-8")
     zero = source.data.find(b"\0")
     if zero >= 0:
-        source.refuse(f"is no text: line {source.line_of(zero)} has a zero byte")
+        source.refuse(f"is not text: line {source.line_of(zero)} has a zero byte")
 
 
 def _first_not_utf8(data: bytes) -> int | None:
@@ -478,7 +478,7 @@ def _refuse_values(
 
 
 def _numbers(values: Any) -> NDArray[np.float64]:
-    """Return texts as float64; NaN where a text is no number."""
+    """Return texts as float64; NaN where a text is not a number."""
     import pyarrow as pa
     import pyarrow.compute as pc
 

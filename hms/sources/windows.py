@@ -156,8 +156,8 @@ class _Files:
             found = index.get(wanted if number < len(self.by_name) // 2 else wanted.casefold(), [])
             if len(found) > 1:
                 raise ConfigError(
-                    f"{self.path}: column 'recording': '{name}' may mean {listed(found)}; "
-                    "write the path as it is there"
+                    f"{self.path}: column 'recording': '{name}' could be {listed(found)}; write the path as "
+                    "it is there"
                 )
             if found:
                 return found[0]
@@ -276,7 +276,7 @@ def _columns(
         raise ConfigError(f"{path}: lacks column {named}; the header has {', '.join(header)}")
     for name in lower:
         if lower.count(name) > 1:
-            raise ConfigError(f"{path}: column '{name}' stands {lower.count(name)} times in the header")
+            raise ConfigError(f"{path}: column '{name}' appears {lower.count(name)} times in the header")
     return {name: lower.index(name.lower()) for name in dict.fromkeys(known) if name.lower() in lower}
 
 
@@ -306,7 +306,7 @@ def _check_unique(path: Path | Address, lines: Iterable[_Line]) -> None:
             again.append(f"line {line} repeats {row['recording']} at {window[1]:g} s")
         seen.add(window)
     if again:
-        raise ConfigError(f"{path}: a window stands once in the table, but {listed(again)}")
+        raise ConfigError(f"{path}: each window may appear once in the table, but {listed(again)}")
 
 
 def _check_one_patient(path: Path | Address, lines: Iterable[_Line]) -> None:

@@ -64,7 +64,7 @@ class Splits(TableStage):
         patients = tables.used["patient_id"].to_numpy(object)
         assignment = assign_folds(tables.votes.frame, self.folds)
         if isinstance(self.folds, FileFolds) and content_of(self.folds) != self.settings["folds.path"]:
-            raise ConfigError(f"folds.path={self.folds.path} changed while the run went on; run it again")
+            raise ConfigError(f"folds.path={self.folds.path} changed during the run; run it again")
         labelled = np.flatnonzero(tables.used["vote_sum"].to_numpy() > 0)
         extra = extra_mask(tables.used)[labelled]
         splits = split_rows(patients[labelled], assignment, extra)

@@ -226,8 +226,8 @@ def make_folder(folder: Path) -> None:
     except FileExistsError:
         if folder.is_symlink():
             raise ConfigError(
-                f"{folder} is a link, and hms writes only into folders of its own: "
-                "remove the link (what it points at stays), or name what it points at"
+                f"{folder} is a link, and hms writes only into its own folders: remove the link (its target "
+                "stays), or name its target"
             ) from None
         if not folder.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(folder)) from None
@@ -251,11 +251,11 @@ def storage_error(error: OSError, folder: Path, doing: str = "write to") -> Stor
     """Return a StorageError that says what to do about an OSError."""
     advice = {
         errno.ENOSPC: "the disk is full",
-        errno.EDQUOT: "the disk quota is used up",
-        errno.EFBIG: "a limit on the size of files was reached",
+        errno.EDQUOT: "the disk quota is exhausted",
+        errno.EFBIG: "a limit on file size was reached",
         errno.EROFS: "the file system is read-only",
-        errno.EACCES: "writing there is not permitted",
-        errno.EPERM: "writing there is not permitted",
+        errno.EACCES: "no permission to write there",
+        errno.EPERM: "no permission to write there",
         errno.EMFILE: "too many files are open",
     }
     reason = advice.get(error.errno or 0, error.strerror or str(error))

@@ -39,8 +39,8 @@ def remove_run(run: Package, outputs: Path) -> None:
     path = run.path
     if path.parent != outputs.resolve() or _is_exported(run):
         raise ConfigError(
-            f"{path} is no run of {outputs}, whose results would stay in its store; "
-            "name a run's outputs with --outputs, and remove an exported copy by removing its folder"
+            f"{path} is not a run of {outputs}; name the outputs of the run with --outputs, and to remove an "
+            "exported copy, delete its folder"
         )
     with lock(places.lock(path.name)):
         unfinish(path)
@@ -145,7 +145,7 @@ def _pointed_at(outputs: Path) -> dict[str, _Wanted]:
             manifest = read_manifest(run.path)
         except ManifestError as error:
             raise ConfigError(
-                f"{error}; nothing is removed until it is run again or removed with hms rm"
+                f"{error}; nothing is removed until you run it again or remove it with hms rm"
             ) from None
         digests = {digest for _, digest in manifest["files"].values()}
         for stage in manifest["stages"].values():
@@ -205,7 +205,7 @@ def sweep_garbage(outputs: Path) -> Garbage:
     places = Outputs(outputs)
     if not is_own_folder(places.store):
         return Garbage()
-    with lock(places.lock("gc"), waiting="another clean-up goes on; waiting", say=say):
+    with lock(places.lock("gc"), waiting="waiting for another clean-up", say=say):
         found = garbage(outputs)
         _forget_dead_notes(places)
         if is_own_folder(places.store / SEEN):

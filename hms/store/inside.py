@@ -50,7 +50,7 @@ def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
 def check_plain(name: str, what: str) -> str:
     """Return a name that is a plain one; raises ManifestError otherwise."""
     if not isinstance(name, str) or not are_plain([name]):
-        raise ManifestError(f"{what} is {name!a:.80}, which is no plain name")
+        raise ManifestError(f"{what} is {name!a:.80}, which is not a plain name")
     return name
 
 
@@ -80,7 +80,7 @@ def find_inside(folder: Path, name: str) -> tuple[Path, os.stat_result]:
         path = stored_target(folder, name)
         status = os.lstat(path)
     if not stat.S_ISREG(status.st_mode):
-        raise ConfigError(f"{folder.name}/{name} is no regular file; it is refused")
+        raise ConfigError(f"{folder.name}/{name} is not a regular file; it is refused")
     return path, status
 
 
@@ -102,7 +102,7 @@ def _check_folders(base: Path, below: str) -> None:
     for part in below.split("/") if below else ():
         path = path / part
         if not stat.S_ISDIR(os.lstat(path).st_mode):
-            raise ConfigError(f"{path} is a link or no folder; what lies behind it is refused")
+            raise ConfigError(f"{path} is a link or not a folder; it is refused")
 
 
 def is_own_folder(path: Path) -> bool:
@@ -127,7 +127,7 @@ def open_own(path: Path) -> IO[bytes]:
     descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
-        raise ManifestError(f"{path} is no regular file")
+        raise ManifestError(f"{path} is not a regular file")
     return os.fdopen(descriptor, "rb")
 
 
@@ -148,4 +148,4 @@ def parse_json(data: bytes) -> Any:
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number")
+    raise ValueError(f"{text} is not a number")

@@ -45,7 +45,7 @@ def usable_way(folder: Path, asked: str) -> Way:
         with contextlib.suppress(OSError):
             probe.unlink()
     raise StorageError(
-        f"{folder}: package.link={asked} does not work there ({problem}); package.link=auto takes what does"
+        f"{folder}: package.link={asked} does not work there ({problem}); package.link=auto uses what works"
     )
 
 

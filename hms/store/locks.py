@@ -86,9 +86,8 @@ def _explained(error: Exception, path: Path) -> StorageError:
 
 def _no_locks(path: Path, why: str) -> StorageError:
     return StorageError(
-        f"cannot lock in {path.parent}: the file system has no locks ({why}), without which two runs would "
-        "write into each other; choose outputs_dir on another disk and export from there, or mount this one "
-        "with locks"
+        f"cannot lock in {path.parent}: the file system has no locks ({why}), so two runs could overwrite "
+        "each other; choose outputs_dir on another disk and export from there, or mount this one with locks"
     )
 
 

@@ -79,9 +79,9 @@ def read_manifest(folder: Path, *, files: bool = True) -> dict[str, Any]:
     try:
         manifest = parse_json(data if start < 0 else data[:start] + b',\n "files": {}\n}\n')
     except ValueError as error:
-        raise ManifestError(f"{folder.name}/{NAME} is no manifest of hms: {error}") from None
+        raise ManifestError(f"{folder.name}/{NAME} is not a manifest of hms: {error}") from None
     if problem := _problem(manifest):
-        raise ManifestError(f"{folder.name}/{NAME} is no manifest of hms: {problem}")
+        raise ManifestError(f"{folder.name}/{NAME} is not a manifest of hms: {problem}")
     assert isinstance(manifest, dict)
     return manifest
 
@@ -105,7 +105,7 @@ _DIGEST = re.compile("[0-9a-f]{32}")
 def _problem(manifest: Any) -> str:
     """Return what keeps a manifest from being one, or an empty text."""
     if not isinstance(manifest, dict):
-        return "it is no object"
+        return "it is not an object"
     texts = [_lacks(manifest, _KINDS, "")]
     if texts[0]:
         return texts[0]

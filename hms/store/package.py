@@ -103,7 +103,7 @@ def _leaks(summary: Mapping[str, Any]) -> list[str]:
     if leakage.get("passed", True):
         return []
     pairs, patients = leakage["duplicates_on_both_sides"], leakage["patients_on_both_sides"]
-    return [f"leakage: {pairs} pairs of copies and {patients} patients stand on both sides of a fold"]
+    return [f"leakage: {pairs} pairs of copies and {patients} patients are on both sides of a fold"]
 
 
 SHOWN_ITEMS, SHOWN_REASONS = 3, 6
@@ -381,13 +381,13 @@ class Package:
         """Return the content of one of the run's files that are read whole."""
         file = self.file(path)
         if (size := self.manifest["files"][path][0]) > MOST_READ:
-            raise ConfigError(f"{self.path.name}/{path} has {size} bytes and is too large to be read whole")
+            raise ConfigError(f"{self.path.name}/{path} has {size} bytes and is too large to read")
         return file.read_bytes()
 
     def _damaged(self, path: str, error: Exception) -> ConfigError:
         said = " ".join(str(error).split())[:160]
         return ConfigError(
-            f"{self.path.name}/{path} is damaged or no file of hms: {said}; hms verify says more"
+            f"{self.path.name}/{path} is damaged or not a file of hms: {said}; hms verify says more"
         )
 
     def table(self, path: str, *needed: str) -> pd.DataFrame:
@@ -538,7 +538,7 @@ def find_package(name: str | Path, outputs: str | Path = "outputs", *, trust: bo
     if text in names:
         found = [text]
     if len(found) > 1:
-        raise ConfigError(f"'{text}' stands for several runs: {', '.join(found)}")
+        raise ConfigError(f"'{text}' could be several runs: {', '.join(found)}")
     if not found:
         known = f"; there are {', '.join(names[:8])}" if names else ""
         raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")

@@ -31,7 +31,7 @@ def read_table(data: bytes, *columns: str) -> pd.DataFrame:
         groups = [metadata.row_group(number) for number in range(metadata.num_row_groups)]
         n_values = metadata.num_rows * max(1, len(columns) or metadata.num_columns)
         if max(n_values, sum(group.total_byte_size for group in groups)) > MOST_DECODED:
-            raise ConfigError(f"a table of {metadata.num_rows} rows is too large to be one of a run")
+            raise ConfigError(f"a table of {metadata.num_rows} rows is too large for a run")
         texts = [field.name for field in metadata.schema.to_arrow_schema() if _is_text(field.type)]
         source = pq.ParquetFile(pa.BufferReader(data), read_dictionary=texts)
         table: pd.DataFrame = source.read(columns=list(columns) or None, use_threads=False).to_pandas()

@@ -61,7 +61,7 @@ def record_type(arrays: Mapping[str, Any], text_ids: int) -> np.dtype[Any]:
 
     Parameters
     ----------
-    text_ids : characters of the longest patient_id, where one is no number; 0 where all are numbers
+    text_ids : characters of the longest patient_id, where one is not a number; 0 where all are numbers
     """
     fields = []
     for name, value in arrays.items():

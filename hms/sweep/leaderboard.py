@@ -253,7 +253,7 @@ _SHOWN: tuple[Column, ...] = (
     ("KL, all", ("kl_all",), _interval("kl_all")),
     ("{objective} minus reference", ("difference",), _interval("difference", signed=True)),
     ("told apart", ("told_from_reference", "told_from_best"), told_apart),
-    ("luck of the best", ("luck",), lambda row: _number(row.luck)),
+    ("advantage of the best by chance", ("luck",), lambda row: _number(row.luck)),
     ("on patients set aside", ("confirmed",), _interval("confirmed")),
     ("minus reference there", ("confirmed_difference",), _interval("confirmed_difference", signed=True)),
     ("s computed", ("seconds_computed",), lambda row: _seconds(row.seconds_computed)),
@@ -379,7 +379,7 @@ def _plain_row(member: Member, found: Comparison) -> Row:
     note = found.refused.get(member.number, "")
     if found.reference is not None and member.number not in found.scored and not note:
         has_one = OOF in run.manifest["files"]
-        note = "not compared: " + ("no item of it is used" if has_one else "it has no baseline")
+        note = "not compared: " + ("it uses no item" if has_one else "it has no baseline")
     return replace(
         row,
         page=_page_of(run),
@@ -499,7 +499,7 @@ def _ranked(rows: Mapping[int, Row], objective: str) -> dict[int, Row]:
 def _why_not_ranked(members: Sequence[Member]) -> list[str]:
     """Return the note of a table without scores."""
     if any(m.run is not None and OOF in m.run.manifest["files"] for m in members):
-        return ["no baseline has predicted an item, because none is used: members are listed, not ranked"]
+        return ["no item is in use, so no baseline predicted one: members are listed, not ranked"]
     if any(m.run is not None for m in members):
         return ["no member has a baseline: they are listed, not ranked; baseline=logreg adds one"]
     return []
@@ -541,9 +541,9 @@ def _verdicts(standings: Standings, reference: int, confirmation: Confirmation |
     if best == reference:
         notes = [f"the reference, member {reference}, scores best"]
     elif standings.winner is not None:
-        notes = [f"member {best} is better than the reference beyond luck"]
+        notes = [f"member {best} is better than the reference beyond chance"]
     elif standings.to_reference[best].holds:
-        notes = [f"member {best} scores best, but cannot be told from the reference: no winner"]
+        notes = [f"member {best} scores best, but the difference from the reference may be chance: no winner"]
     else:
         notes = [
             f"member {best} scores best, but there are too few patients to tell members apart: no winner"
@@ -551,7 +551,7 @@ def _verdicts(standings: Standings, reference: int, confirmation: Confirmation |
     if not np.isnan(standings.luck):
         notes.append(
             f"if all were equal, the best of {others + 1} would score {standings.luck:.3f} below the "
-            "reference by luck"
+            "reference by chance"
         )
     return notes + _confirmed(confirmation, best, reference)
 

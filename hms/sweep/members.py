@@ -29,7 +29,7 @@ class Member:
     run: Package | None = None
     error: str = ""
     machine_failed: bool = False
-    """Whether the error says nothing of the member: the same command goes on."""
+    """Whether the error says nothing of the member: the same command continues."""
 
     @property
     def label(self) -> str:

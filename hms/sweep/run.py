@@ -82,7 +82,7 @@ def expand(
     keys = [override.get_key_element() for override in parsed if override.is_sweep_override()]
     for key in keys:
         if key.partition(".")[0] in SHARED:
-            raise ConfigError(f"{key} is one for the whole sweep; its members share it")
+            raise ConfigError(f"{key} applies to the whole sweep; its members share it")
     texts = [
         _values(override, folders) if override.is_sweep_override() else [str(override.input_line)]
         for override in parsed
@@ -109,9 +109,9 @@ def _values(override: Any, folders: Sequence[Path]) -> list[str]:
     elif override.is_discrete_sweep():
         names = list(override.sweep_string_iterator())
     else:
-        raise ConfigError(f"'{override.input_line}' is no list of values; a search can draw from it")
+        raise ConfigError(f"'{override.input_line}' is not a list of values; only a search can draw from it")
     if not names:
-        raise ConfigError(f"'{override.input_line}' stands for no value")
+        raise ConfigError(f"'{override.input_line}' gives no value")
     return [f"{key}={name}" for name in names]
 
 
@@ -170,9 +170,9 @@ def _names_hydra(overrides: Sequence[str]) -> bool:
 
 def _refuse_launcher(name: str) -> NoReturn:
     raise ConfigError(
-        f"hydra/launcher={name} starts members in processes of their own, from which no leaderboard comes "
-        "and where n_jobs finds no free cores; leave it out: members run one after another, each with "
-        "n_jobs workers, and share what they have in common"
+        f"hydra/launcher={name} starts members in separate processes, which give no leaderboard and leave no "
+        "free cores for n_jobs; leave it out: members run one after another, each with n_jobs workers, and "
+        "share common results"
     )
 
 

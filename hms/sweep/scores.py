@@ -174,13 +174,13 @@ def objective_of(run: Package, cfg: Config) -> float:
     scored = read_scored(run)
     if scored is None:
         if OOF in run.manifest["files"]:
-            raise ConfigError(f"sweep.objective={name}: the baseline has predicted no item; none is used")
-        raise ConfigError(f"sweep.objective={name} is a figure of a baseline; add baseline=logreg")
+            raise ConfigError(f"sweep.objective={name}: the baseline predicted no item; none is in use")
+        raise ConfigError(f"sweep.objective={name} needs a baseline; add baseline=logreg")
     target = window_votes(cfg)
     items = [item for item in scored.prediction if item in target.row]
     mask = masks_of(target, items)[name]
     if not mask.any():
-        raise ConfigError(f"sweep.objective={name}: no item has that many votes; kl_all is of all items")
+        raise ConfigError(f"sweep.objective={name}: no item has that many votes; kl_all uses all items")
     return float(divergences(scored, target, items)[mask].mean())
 
 
@@ -224,11 +224,11 @@ def compare(scored: Mapping[int, Scored], target: WindowVotes, reference: int) -
 def _problem(base: Scored, other: Scored, shared: Sequence[str]) -> str:
     """Return why two members cannot be compared, or an empty text."""
     if other.digest != base.digest:
-        return "its votes table is another"
+        return "it has another votes table"
     if not shared:
         return "it has no item in common with the others"
     moved = sum(base.fold[name] != other.fold[name] for name in shared)
-    return f"its folds are others, {moved} of {len(shared)} common items moved" if moved else ""
+    return f"it has other folds: {moved} of {len(shared)} common items moved" if moved else ""
 
 
 # --- who can be told apart -----------------------------------------------------------------------

@@ -278,9 +278,9 @@ def left_right_swap(sample: Sample, rng: Rng, params: Change, around: Around) ->
     """
     if (around.mirror < 0).any():
         raise ValueError(
-            f"augment: left_right_swap needs a mirror image of every output, but outputs "
-            f"{np.flatnonzero(around.mirror < 0).tolist()} of the montage have none; "
-            "set its probability to 0 or choose a montage that has both sides"
+            "augment: left_right_swap needs a mirror image of every output, but outputs "
+            f"{np.flatnonzero(around.mirror < 0).tolist()} of the montage have none; set its probability to "
+            "0 or choose a montage with both sides"
         )
     mirrored = _each(sample, lambda x: x[around.mirror], spec_lr=lambda x: x[list(MIRRORED_CHAINS)])
     return _with_rows(mirrored, lambda alive: alive[around.mirror])

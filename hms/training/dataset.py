@@ -247,13 +247,13 @@ def _checked_shift(shift_s: float, draw: str, signal: str, n_context: int) -> in
         return 0
     if draw != "window" or signal != "derivations":
         raise ConfigError(
-            f"shift_s={shift_s:g} moves a drawn window over what lies beside it, which only derivations "
-            "hold; choose draw='window' and signal='derivations' (a run with package.derivations=true)"
+            f"shift_s={shift_s:g} moves a drawn window into its context, which only derivations have; "
+            "choose draw='window' and signal='derivations' (a run with package.derivations=true)"
         )
     if not 0 < shift_s * SFREQ_HZ <= n_context:
         raise ConfigError(
             f"shift_s={shift_s:g} is out of range; it must be above 0 and at most {n_context / SFREQ_HZ:g}, "
-            "what the package has on either side (package.shift_s=30 reads 30 s more)"
+            "what the package has on each side (package.shift_s=30 reads 30 s more)"
         )
     return round(shift_s * SFREQ_HZ)
 

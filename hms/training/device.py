@@ -72,8 +72,8 @@ class Changes(nn.Module):
         for change in self.changes:
             if change.kind not in _forms:
                 raise ConfigError(
-                    f"augmentation '{change.kind}' has no form for a batch; give it one with "
-                    f"hms.training.device.register_change('{change.kind}'), or let the dataset make it"
+                    f"augmentation '{change.kind}' has no batch form; register one with "
+                    f"hms.training.device.register_change('{change.kind}'), or let the dataset apply it"
                 )
         self.n_context, _ = context_samples(run)
         mirror = mirrored_outputs(run.config.at("montage.chains"), "derivations")
@@ -154,8 +154,8 @@ def _time_reversal(batch: Batch, rng: Rng, params: Change, module: Changes) -> B
 def _left_right_swap(batch: Batch, rng: Rng, params: Change, module: Changes) -> Batch:
     if bool((module.mirror < 0).any()):
         raise ValueError(
-            "augment: left_right_swap needs a mirror image of every derivation, and the montage has none of "
-            "some; set its probability to 0 or choose a montage that has both sides"
+            "augment: left_right_swap needs a mirror image of every derivation, and some derivations of the "
+            "montage have none; set its probability to 0 or choose a montage with both sides"
         )
     return {name: batch[name][:, module.mirror] for name in ("x", "alive")}
 

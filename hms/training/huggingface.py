@@ -71,7 +71,7 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
     """
     folder = Path(destination)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} is there already and not empty; name a new folder")
+        raise ConfigError(f"{folder} already exists and is not empty; name a new folder")
     signals = _signals(run)
     size = sum(int(np.prod(signal.shape)) * np.dtype(signal.dtype).itemsize for signal in signals)
     n_items = len(run.labels.item_id)
@@ -105,7 +105,7 @@ def _signals(run: Package) -> list[_Signal]:
             found.append(_Signal(name, reader, x.shape, "float32"))
     if not found:
         raise ConfigError(
-            f"run {run.hash} has no signal to export; run it again with scalograms or waveforms among stages"
+            f"run {run.hash} has no signal to export; run it again with scalograms or waveforms in stages"
         )
     return found
 
@@ -233,7 +233,7 @@ def _head(run: Package, signals: Sequence[_Signal], licence: str) -> str:
 def _body(run: Package, signals: Sequence[_Signal], licence: str) -> str:
     counts = run.manifest["counts"]
     said = (
-        "Nobody stated the licence of the recordings: find it out before you share this folder."
+        "The licence of the recordings was not stated: find out before you share this folder."
         if licence == UNKNOWN_LICENCE
         else f"Licence of the recordings, as stated at export: {licence}."
     )
@@ -276,10 +276,10 @@ def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
     }
     outputs = ", ".join(run.outputs)
     return [
-        ("item_id, patient_id", "names; folds keep patients whole"),
+        ("item_id, patient_id", "ids; folds keep patients whole"),
         ("label", "class with the largest share of votes"),
         ("y", "share of votes by class"),
-        ("weight, vote_sum, high_confidence", "confidence weight, number of votes, whether they are many"),
+        ("weight, vote_sum, high_confidence", "confidence weight, number of votes, high confidence or not"),
         ("fold", "fold that validates the item; -1: none"),
         ("grade", "quality of the recording"),
         *((signal.name, f"{texts[signal.name]}; shape {list(signal.shape)}") for signal in signals),
@@ -312,7 +312,7 @@ def _threshold(run: Package) -> int:
 
 def _quality(run: Package) -> str:
     if "qc/qc.csv" not in run.manifest["files"]:
-        return "The run did not look at quality.\n"
+        return "The run has no quality control.\n"
     grades = np.array(_grades(run, run.labels.item_id.tolist()))
     consensus = np.where(run.labels.has_label, run.labels.y_soft.argmax(axis=1), -1)
     rows = [

@@ -76,7 +76,7 @@ def kl_divergence(
         prediction = np.asarray(prediction)[align(prediction_ids, target_ids)]
     rows = row_divergence(target, prediction)
     if not rows.size:
-        raise ValueError("the divergence of no rows is not defined")
+        raise ValueError("the divergence of no rows is undefined")
     return float(np.average(rows, weights=None if weights is None else np.asarray(weights, np.float64)))
 
 
@@ -121,7 +121,7 @@ def check_distributions(
         outside: NDArray[np.bool_] = np.any((rows < 0) | (rows > 1), axis=1)
         off: NDArray[np.bool_] = np.logical_not(np.isclose(1.0, rows.sum(axis=1)))
     _refuse(np.any(np.isnan(rows), axis=1), f"{name} holds NaN", ids)
-    _refuse(outside, f"{name} holds values outside 0 to 1", ids)
+    _refuse(outside, f"{name} has values outside 0 to 1", ids)
     _refuse(off, f"{name} must sum to 1 in every row; divide each row by its sum", ids)
     return rows
 
@@ -151,7 +151,7 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     for names, what in ((have, "predictions"), (want, "targets")):
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"the {what} have ids more than once: {_listed(twice)}")
+            raise ValueError(f"the {what} have repeated ids: {_listed(twice)}")
     place = {name: row for row, name in enumerate(have)}
     missing = [name for name in want if name not in place]
     extra = [name for name in have if name not in set(want)] if len(have) > len(want) - len(missing) else []

@@ -72,7 +72,7 @@ def read_predictions(
     try:
         data = regular_bytes(file)
     except (FileNotFoundError, IsADirectoryError):
-        raise ConfigError(f"{file} is no file; name a csv or npz with predictions by item_id") from None
+        raise ConfigError(f"{file} is not a file; name a csv or npz with predictions by item_id") from None
     except OSError as error:
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     try:
@@ -90,23 +90,23 @@ def read_predictions(
 
 def _unique(eeg_ids: Sequence[str], file: Path) -> Sequence[str]:
     if len(set(eeg_ids)) < len(eeg_ids):
-        raise ConfigError("the run has several items of one eeg_id; give item_id in its place")
+        raise ConfigError("the run has several items of one eeg_id; give item_id instead")
     return eeg_ids
 
 
 def _rows(ids: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.int64]:
     """Return the row of each id in the run."""
     if not ids:
-        raise ConfigError("there is no row in it")
+        raise ConfigError("it has no rows")
     seen: set[str] = set()
     twice = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
     if twice:
-        raise ConfigError(f"{column} is there more than once: {_listed(twice)}")
+        raise ConfigError(f"{column} appears more than once: {_listed(twice)}")
     place = {name: row for row, name in enumerate(known)}
     foreign = [name for name in ids if name not in place]
     if foreign:
         raise ConfigError(
-            f"{len(foreign)} of {len(ids)} predictions are of no item of the run: {_listed(foreign)}"
+            f"{len(foreign)} of {len(ids)} predictions are for unknown items: {_listed(foreign)}"
             f"{did_you_mean(foreign[0], known)}"
         )
     return np.array([place[name] for name in ids], dtype=np.int64)
@@ -139,10 +139,10 @@ def _read_table(data: bytes) -> pd.DataFrame:
         header = first.iloc[0].tolist()
         twice = sorted({str(name) for name in header if header.count(name) > 1})
         if twice:
-            raise ConfigError(f"column {', '.join(twice)} is there more than once")
+            raise ConfigError(f"column {', '.join(twice)} appears more than once")
         return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ConfigError(f"it is no table of comma-separated values: {str(error).splitlines()[0]}") from None
+        raise ConfigError(f"it is not a CSV table: {str(error).splitlines()[0]}") from None
 
 
 def _id_column(columns: Sequence[str]) -> str:
@@ -150,8 +150,8 @@ def _id_column(columns: Sequence[str]) -> str:
         if name in columns:
             return name
     raise ConfigError(
-        f"it has no column 'item_id' (or 'eeg_id'), so that no row tells what it predicts; "
-        f"it has {', '.join(columns)}"
+        "it has no column 'item_id' (or 'eeg_id'), so its rows do not say what they predict; it "
+        f"has {', '.join(columns)}"
     )
 
 
@@ -179,7 +179,7 @@ def _numbers(column: pd.Series, ids: Sequence[str]) -> NDArray[np.float64]:
         if np.isnan(value) and text.strip().lower() not in ("", "nan")
     ]
     if wrong:
-        raise ConfigError(f"column {column.name} holds what is no number: {_listed(wrong)}")
+        raise ConfigError(f"column {column.name} has values that are not numbers: {_listed(wrong)}")
     return values
 
 
@@ -190,7 +190,7 @@ def _from_npz(data: bytes, classes: Sequence[str]) -> tuple[list[str], str, NDAr
     try:
         arrays = read_npz(data)
     except (ValueError, BadZipFile) as error:
-        raise ConfigError(f"it is no npz file that is read without pickle: {error}") from None
+        raise ConfigError(f"it is not an npz file that opens without pickle: {error}") from None
     column = _id_column(list(arrays))
     values = next((arrays[name] for name in VALUES if name in arrays), None)
     if values is None:

@@ -81,7 +81,7 @@ def _without_labels(
     if split is not None or stage is not None or owner is not run:
         raise ConfigError(
             f"run {owner.hash} has no labels, so it has no splits and stages; "
-            "leave split, fold, stage and labels_from out for its items alone, as for a test set"
+            "for its items alone, as with a test set, leave out split, fold, stage and labels_from"
         )
     ids = run.meta["item_id"].tolist()
     order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
@@ -118,7 +118,7 @@ def check_same_items(run: Package, label_ids: list[str], owner: Package) -> None
     lacking = [name for name in meta_ids if name not in set(label_ids)]
     extra = [name for name in label_ids if name not in set(meta_ids)]
     raise ConfigError(
-        f"the signals of run {run.hash} and the labels of run {owner.hash} are of different items: "
+        f"the signals of run {run.hash} and the labels of run {owner.hash} have different items: "
         f"{len(lacking)} have no label ({', '.join(lacking[:_SHOWN])}), "
         f"{len(extra)} have no signal ({', '.join(extra[:_SHOWN])}); use one run for both"
     )
@@ -162,8 +162,8 @@ def _stage_mask(
     mask = run.labels.hc_mask[rows] if stage == confident_stage else np.ones(len(rows), dtype=np.bool_)
     if len(rows) and not mask.any():
         raise ConfigError(
-            f"stage={stage} has no items: none of the {len(rows)} items of this split has enough votes to be "
-            "of high confidence; lower labels.high_confidence_votes or use stage=None"
+            f"stage={stage} has no items: none of the {len(rows)} items of this split has enough votes for "
+            "high confidence; lower labels.high_confidence_votes or use stage=None"
         )
     if not len(rows):
         raise ConfigError(f"this split of run {run.hash} has no items")

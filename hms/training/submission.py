@@ -69,7 +69,7 @@ def submission(
 
     if (fill is None) != (run is None) or fill not in (None, "prior"):
         raise ValueError(
-            f'fill={fill!r} and run={run!r} do not fit: give fill="prior" and run=RUN, or neither'
+            f'fill={fill!r} and run={run!r} do not go together: give fill="prior" and run=RUN, or neither'
         )
     table = test_table if isinstance(test_table, pd.DataFrame) else _read_table(Path(test_table))
     due = _column(table, "eeg_id", "the test table").drop_duplicates().tolist()
@@ -80,7 +80,7 @@ def submission(
     lacking = np.isnan(rows[:, 0])
     if run is not None and lacking.any():
         rows[lacking] = class_prior(run)
-        say(f"{lacking.sum()} of {len(due)} recordings have no prediction and get the class prior of the run")
+        say(f"{lacking.sum()} of {len(due)} recordings have no prediction and get the run's class prior")
     elif lacking.any():
         missing = [str(due[row]) for row in np.flatnonzero(lacking)]
         raise ValueError(
@@ -142,7 +142,7 @@ def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> 
     """
     twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:
-        raise ValueError(f"the predictions have ids more than once: {_listed(twice)}")
+        raise ValueError(f"the predictions have repeated ids: {_listed(twice)}")
     said = ids
     if not isinstance(predictions, Mapping) and {"item_id", "eeg_id"} <= set(predictions.columns):
         said = [str(name) for name in predictions["eeg_id"].tolist()]

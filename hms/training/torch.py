@@ -119,14 +119,14 @@ class Scalogram(nn.Module):
         if derivations.ndim != 3 or derivations.shape[1] != n:
             raise ValueError(
                 f"derivations have the shape (n_items, {n}, {self.n_samples}), one row for each of "
-                f"{names[0]}, {names[1 % n]} ... {names[-1]}; got {tuple(derivations.shape)}. Another "
-                "montage needs the module of its own run"
+                f"{names[0]}, {names[1 % n]} ... {names[-1]}; got {tuple(derivations.shape)}. For another "
+                "montage, use the module of its own run"
             )
         if derivations.shape[2] != self.n_samples:
             raise ValueError(
                 f"derivations have {self.n_samples} samples: {self.wavelet.n_window} of the window and "
-                f"{self.wavelet.n_context} of context on either side; got {derivations.shape[2]}. "
-                "package.derivations=true makes them of this length"
+                f"{self.wavelet.n_context} of context on each side; got {derivations.shape[2]}. "
+                "package.derivations=true makes derivations of this length"
             )
         if alive is not None and (alive.shape != derivations.shape[:2] or alive.dtype != torch.bool):
             raise ValueError(
@@ -144,8 +144,8 @@ def _plan_of(run: Package) -> FftPlan:
     made = run.manifest["stages"].get("scalograms")
     if made is None:
         raise ConfigError(
-            f"run {run.hash} made no scalograms, so there is no transform to repeat; "
-            "run it again with scalograms among stages"
+            f"run {run.hash} made no scalograms, so there is no transform to repeat; run it again with "
+            "scalograms in stages"
         )
     settings, cwt = made["settings"], run.config.cwt
     assert isinstance(cwt, Cwt)
@@ -185,7 +185,7 @@ def _refuse_not_finite(values: Tensor, alive: Tensor | None) -> None:
     if not bool(finite.all()):
         bad = torch.nonzero(~finite).flatten().tolist()
         raise ValueError(
-            f"derivations hold NaN or Inf (items {', '.join(map(str, bad[:_SHOWN]))} of the batch); float16 "
+            f"derivations have NaN or Inf (items {', '.join(map(str, bad[:_SHOWN]))} of the batch); float16 "
             "ends at 65504 µV: give float32, or take the derivation out with alive"
         )
 

@@ -248,9 +248,9 @@ def test_a_port_in_use_a_folder_inside_and_an_item_that_is_none_end_with_2(
 ) -> None:
     base = ["--outputs", str(finished.path.parent), "browse", finished.hash]
     for words, text in (
-        (["--port", str(Asked(viewer).port)], "is in use; without --port a free one is taken"),
-        (["--port", "99999"], "--port 99999 cannot be had"),
-        (["--marks", str(finished.path / "m.csv")], "lies inside the run, which is only looked at"),
+        (["--port", str(Asked(viewer).port)], "is in use; without --port, a free port is chosen"),
+        (["--port", "99999"], "--port 99999 cannot be used"),
+        (["--marks", str(finished.path / "m.csv")], "lies inside the run, which hms browse only reads"),
         (["--marks", str(finished.path.parent / "store" / "m.csv")], "lies inside the store"),
         (["--item", "12"], "has no item '12'"),
         (["--predictions", "no.csv"], "no.csv"),
@@ -271,7 +271,7 @@ def test_a_damaged_file_of_an_item_is_told_in_its_place(own_set: Path, outputs: 
     try:
         ask = Asked(started)
         told = unpacked(ask(f"/{ask.token}/item/0")[2])
-        assert "is damaged or no file of hms" in told["problem"]
+        assert "is damaged or not a file of hms" in told["problem"]
         assert told["total"] == run.labels.vote_sum[0]
         assert "problem" not in unpacked(ask(f"/{ask.token}/item/1")[2])
         assert ask(f"/{ask.token}/traces/0?start=20")[0] == 200

@@ -125,7 +125,7 @@ def test_without_recordings_the_package_is_shown_and_what_is_lacking_is_said(
     assert page.names == ("LL", "LP", "RL", "RP")
     assert np.isnan(page.values[:, :400]).all()
     assert np.array_equal(page.values[:, 400:], run.wave(item["item_id"])[:, :1600])
-    assert "is not a folder" in page.missing
+    assert "is neither a folder" in page.missing
     assert "the rest of the recording and the signal as recorded cannot be" in page.missing
 
 

@@ -17,7 +17,7 @@ from hms.config.schema import build_config
 from hms.errors import ConfigError
 
 REFUSED = [
-    ("cwt=morle", "cwt=morle is no option (did you mean 'morlet'?); the options of cwt are gmw, morlet"),
+    ("cwt=morle", "cwt=morle is not an option (did you mean 'morlet'?); the options of cwt are gmw, morlet"),
     ("weight=lin", "did you mean 'linear'"),
     ("cwt.nfreqs=3", "cwt.nfreqs is not a setting (did you mean 'cwt.n_freqs'?); cwt has kind, w0"),
     ("cwt.scales=abc", "cwt.scales is not a setting"),
@@ -42,7 +42,7 @@ REFUSED = [
     ("montage.waveform.kind=mean", "LL equals LP"),
     ("montage.chains.LL=[Fp1-F7,nonsense]", "nonsense"),
     ("window.length_s=60", "window."),
-    ("n_jobs=0", "n_jobs 0 starts no worker"),
+    ("n_jobs=0", "n_jobs=0 starts no worker"),
     ("n_jobs=-2", "n_jobs=-2 is out of range"),
     ("max_failed_share=2", "max_failed_share=2 is out of range"),
     ("plan=perhaps", "plan=perhaps is not true or false"),

@@ -24,14 +24,14 @@ TABLES = ("stages=[labels,splits]", "folds.n_splits=2")
 @pytest.mark.parametrize(
     ("texts", "remedy"),
     [
-        (["data.root=~/d"], "the shell expands no ~ after '='; write data.root=$HOME/d"),
-        (["cwt =morlet"], "no space stands around '='; write cwt=morlet"),
+        (["data.root=~/d"], "the shell does not expand ~ after '='; write data.root=$HOME/d"),
+        (["cwt =morlet"], "there must be no space around '='; write cwt=morlet"),
         (["=morlet"], "'=morlet' names no setting"),
         (["cwt"], "'cwt' gives no value; write cwt=VALUE"),
         (["cwt:morlet"], "'cwt:morlet' gives no value; write cwt=morlet"),
         (["cwt==morlet"], "one '=' is enough; write cwt=morlet"),
-        (["cwt=morlet,"], "a value is missing beside a comma; write cwt=morlet"),
-        (["cwt=,morlet"], "a value is missing beside a comma; write cwt=morlet"),
+        (["cwt=morlet,"], "a value is missing next to a comma; write cwt=morlet"),
+        (["cwt=,morlet"], "a value is missing next to a comma; write cwt=morlet"),
         (
             ["stages=[labels,", "splits]"],
             "'stages=[labels,': a bracket is not closed or not opened; the shell",
@@ -63,7 +63,7 @@ def test_what_the_remedy_writes_is_read_as_it_stands(value: str) -> None:
     [
         ("--cwt=gmw", "'--cwt=gmw': settings are written without dashes: cwt=gmw"),
         ("-n_jobs=2", "settings are written without dashes: n_jobs=2"),
-        ("--verbose", "'--verbose' is no flag; settings are written"),
+        ("--verbose", "'--verbose' is not a flag; settings are written"),
     ],
 )
 def test_dashes_before_a_setting_are_answered_by_what_was_meant(argument, text, capfd) -> None:
@@ -115,7 +115,7 @@ def test_launchers_of_other_processes_are_refused_with_the_reason(name, flag, co
     done = command(*flag, "data=kaggle", f"data.root={small_set}", f"hydra/launcher={name}", "weight=linear")
     assert done.code == 2
     if flag:
-        assert f"hydra/launcher={name} starts members in processes of their own" in done.err
+        assert f"hydra/launcher={name} starts members in separate processes" in done.err
         assert "leave it out" in done.err
 
 

@@ -110,7 +110,7 @@ def test_a_queue_that_is_not_there_is_refused(
 ) -> None:
     code, err = finish(start(small_set, outputs, *SLURM, "engine.queue=nosuch", env=env))
     assert code == 2, err
-    assert "no job can be handed in: sbatch: error: " in err
+    assert "no job can be submitted: sbatch: error: " in err
     assert "invalid partition specified: nosuch" in err
     assert "Traceback" not in err
 
@@ -121,8 +121,8 @@ def test_jobs_that_end_before_their_worker_is_there_are_not_handed_in_for_ever(
     ends = "engine.prologue=['exit 1']"
     code, err = finish(start(small_set, outputs, *SLURM, ends, env=env, before=LOOK_OFTEN))
     assert code == 4, err
-    assert "jobs ended before a worker was there" in err
-    assert f"what they printed is in {outputs / 'jobs'}" in err
+    assert "jobs ended before a worker started" in err
+    assert f"their output is in {outputs / 'jobs'}" in err
     assert list((outputs / "jobs").iterdir())
     assert "Traceback" not in err
 

@@ -70,7 +70,7 @@ def test_of_a_list_the_one_that_cannot_be_prepared_is_named(finished: Run, small
     whole = recording(small_set, item_id)
     with pytest.raises(ValueError, match=r"^recording 1 cannot be prepared: the window ends at"):
         hms.transform([whole, whole.iloc[:900], whole], finished, offset_s=offset_s)
-    with pytest.raises(ValueError, match="a list of recordings takes no spectrogram"):
+    with pytest.raises(ValueError, match="a list of recordings cannot be combined with a spectrogram"):
         hms.transform([whole], finished, spectrogram=whole)
 
 

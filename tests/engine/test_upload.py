@@ -163,7 +163,7 @@ def test_a_server_that_ignores_the_condition_is_found_out(
     finished: Run, storage: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(upload._Export, "_put_if_new", lambda self, name, data: True)
-    with pytest.raises(StorageError, match="overwrites in spite of If-None-Match"):
+    with pytest.raises(StorageError, match="ignores If-None-Match"):
         upload_run(finished, PREFIX)
     assert keys(storage) == []
 
@@ -174,7 +174,7 @@ def test_a_server_that_ignores_the_condition_is_found_out(
         ("s3://nobody-has-this/first", "cannot be written: NoSuchBucket"),
         ("s3://exports", "name a prefix in the bucket, s3://exports/PREFIX"),
         ("gs://exports/first", "into a folder or to s3://BUCKET/PREFIX"),
-        ("s3://AKIA:wJalrXUtnFEMI@exports/first", "is refused, and not repeated here"),
+        ("s3://AKIA:wJalrXUtnFEMI@exports/first", "is refused and not repeated here"),
     ],
 )
 def test_a_destination_that_cannot_be_is_one_line(

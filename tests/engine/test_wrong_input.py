@@ -43,7 +43,7 @@ BAD_ARGUMENTS = [
     (["weight=log", "weight=lin"], "given twice"),
     (["--config-name", "nothing"], "Cannot find primary config"),
     (["--config-dir", "nothing"], "does not exist"),
-    (["data=kaggle", "data.root=nowhere"], "data.root=nowhere is not a folder"),
+    (["data=kaggle", "data.root=nowhere"], "data.root=nowhere is neither a folder nor a file"),
     (["data=kaggle"], "data=synthetic works"),
     (["data.n_recordings=5", "data.n_patients=6"], "n_patients 6"),
     (["weight=[log,sqrt]"], "weight takes one option, not the list ['log', 'sqrt']"),
@@ -211,8 +211,12 @@ def test_a_class_too_small_for_stratified_folds_is_named_and_spread(own_set: Pat
     """The run is made, and one line names the classes that some fold is without."""
     ended = command("data=kaggle", f"data.root={own_set}", "folds=stratified5", "stages=[labels,splits]")
     assert ended.code == 0, ended.err
-    (line,) = [line for line in ended.err.splitlines() if line.startswith("fewer patients than the 5 folds")]
-    assert "some folds are without; lower folds.n_splits" in line
+    (line,) = [
+        line
+        for line in ended.err.splitlines()
+        if line.startswith("classes with fewer patients than the 5 folds")
+    ]
+    assert "some folds have none of them; lower folds.n_splits" in line
 
 
 # --- recordings ----------------------------------------------------------------------------------

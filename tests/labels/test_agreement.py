@@ -68,7 +68,7 @@ def test_leaving_out_a_patient_is_counting_without_its_items():
 
 @pytest.mark.parametrize("votes", [[[0.5, 1.5]], [[-1, 3]], [[np.nan, 1]]])
 def test_averaged_votes_have_no_pairs(votes):
-    with pytest.raises(ValueError, match="agreement is of whole numbers of votes"):
+    with pytest.raises(ValueError, match="agreement needs whole numbers of votes"):
         count_pairs(votes)
 
 
@@ -138,7 +138,7 @@ def test_vote_totals_are_grouped_without_gaps():
 
 def test_votes_that_are_shares_have_no_pairs_and_say_so():
     got = summary([[2.5, 0.5, 0, 0, 0, 0]] * 40, np.arange(40))
-    assert got == {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
+    assert got == {"strata": {}, "by_votes": [], "reason": "votes are fractions, so pairs cannot be counted"}
 
 
 # --- in a run and on its page --------------------------------------------------------------------
@@ -172,9 +172,9 @@ def test_the_page_shows_agreement_by_stratum_class_and_number_of_votes():
 @pytest.mark.parametrize(
     ("votes", "text"),
     [
-        ([[2.5, 0.5, 0, 0, 0, 0]] * 40, "votes are shares"),
+        ([[2.5, 0.5, 0, 0, 0, 0]] * 40, "votes are fractions"),
         ([[1, 0, 0, 0, 0, 0]] * 40, "No item has two votes"),
-        ([[3, 0, 0, 0, 0, 0]] * 40, "Every vote is of one class"),
+        ([[3, 0, 0, 0, 0, 0]] * 40, "All votes are for one class"),
     ],
 )
 def test_the_page_says_why_there_is_no_agreement(votes, text):

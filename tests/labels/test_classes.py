@@ -92,9 +92,9 @@ def test_the_six_leave_every_key_as_it_was():
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("labels.classes=[a]", "two classes at least"),
+        ("labels.classes=[a]", "at least two classes"),
         ("labels.classes=[a,b,a]", "a is listed more than once"),
-        ("labels.classes=[a,'b c']", "'b c' is no name of a class"),
+        ("labels.classes=[a,'b c']", "'b c' cannot name a class"),
         ("labels.soft_votes=perhaps", "not true or false"),
     ],
 )
@@ -160,10 +160,10 @@ def test_classes_name_columns_and_titles():
 @pytest.mark.parametrize(
     ("names", "text"),
     [
-        (("a b", "c"), "'a b' is no name of a class"),
-        (("recordings", "c"), "'recordings' is no name of a class"),
+        (("a b", "c"), "'a b' cannot name a class"),
+        (("recordings", "c"), "'recordings' cannot name a class"),
         (("a", "b", "a"), "a is listed more than once"),
-        (("a",), "two classes at least"),
+        (("a",), "at least two classes"),
     ],
 )
 def test_names_that_cannot_be_columns_are_refused(names, text):

@@ -119,7 +119,7 @@ def test_a_baseline_learns_from_pseudo_rows_and_is_not_judged_by_them(own_set, t
 @pytest.mark.parametrize(
     ("columns", "text"),
     [
-        ({"eeg_id": ["12345"]}, r"column 'patient_id' is needed for 12345, which the votes table lacks"),
+        ({"eeg_id": ["12345"]}, r"column 'patient_id' is needed for 12345, not in the votes table"),
         ({"eeg_id": ["12345"], "patient_id": ["x"]}, r"12345 stand neither in train.csv nor as files"),
         (
             {"patient_id": ["nobody"]},
@@ -129,7 +129,7 @@ def test_a_baseline_learns_from_pseudo_rows_and_is_not_judged_by_them(own_set, t
         ({"weight": [-1]}, "column 'weight' must hold numbers"),
         ({"seizure_vote": 0.0, "lpd_vote": 0.0}, "votes must not sum to 0, but do in row 0"),
         ({"seizure_vote": -0.5}, "column 'seizure_vote' must hold"),
-        ({"label_source": "model"}, "a column 'label_source' is made where rows are added"),
+        ({"label_source": "model"}, "a column 'label_source' is made when rows are added"),
         ({"eeg_sub_id": ["777"]}, "column 'eeg_label_offset_seconds' must hold seconds"),
         ({"eeg_id": ["../x"], "patient_id": ["x"]}, "column 'eeg_id' must hold ids of letters"),
     ],
@@ -152,7 +152,7 @@ def test_fractions_without_the_setting_and_other_misuses_are_refused(own_set, ta
         prepare(own_set, *FAST, f"data.extra={twice}")
     (own_set / "test_eegs").mkdir()
     (own_set / "test.csv").write_text("spectrogram_id,eeg_id,patient_id\n1,1,1\n")
-    with pytest.raises(ConfigError, match="a test set has none, leave it out"):
+    with pytest.raises(ConfigError, match="leave it out for a test set"):
         prepare(own_set, "data.subset=test", "stages=[scalograms]", f"data.extra={path}")
 
 

@@ -187,8 +187,8 @@ def rows(*numbers):
     ("splits", "text"),
     [
         ([(rows(0, 2), rows(1))], "fold 0 has patient 'a' in both parts"),
-        ([(rows(2), rows(0))], "fold 0 does not hold each of 3 rows once"),
-        ([(rows(2, 2), rows(0, 1))], "fold 0 does not hold each of 3 rows once"),
+        ([(rows(2), rows(0))], "fold 0 does not have each of 3 rows once"),
+        ([(rows(2, 2), rows(0, 1))], "fold 0 does not have each of 3 rows once"),
         ([(rows(2), rows(0, 1)), (rows(2), rows(0, 1))], "rows are validated on 0 to 2 times, not once each"),
         ([(rows(2), rows(0, 1))], "rows are validated on 0 to 1 times, not once each"),
     ],
@@ -218,7 +218,7 @@ def test_a_class_of_too_few_patients_is_spread_as_far_as_it_goes_and_said():
     assert fold.min() == 0
     assert fold[patients["lpd"] > 0].nunique() == 3
     said = fold_warnings(SMALL, params)
-    assert any("fewer patients than the 4 folds have" in line and "'lpd' (3)" in line for line in said)
+    assert any("fewer patients than the 4 folds: " in line and "'lpd' (3)" in line for line in said)
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -259,8 +259,8 @@ def test_uneven_group_folds_are_said_with_what_stratified_ones_would_have():
     rows += [(f"{c}{i}", f"p{c}-{i}", c) for c in range(6) for i in range(20)]
     frame = votes_table(*rows)
     (line,) = fold_warnings(frame, Folds("group", 5, None))
-    assert line.startswith("fold 0 holds ")
-    assert "'seizure'; an even split would hold 20%" in line
+    assert line.startswith("fold 0 has ")
+    assert "'seizure'; an even split would have 20%" in line
     assert "With folds=stratified5 no fold would hold more than " in line
     (line,) = fold_warnings(frame, Folds("stratified", 5, None))
     assert "Lower folds.n_splits" in line

@@ -131,9 +131,9 @@ def test_proposed_votes_replace_the_table_s_only_when_applied(
         ("nobody,exclude,,,1,a\n", "1 of 1 item_ids are not among the items: nobody"),
         ("{0},excluded,,,1,a\n", "line 2: mark 'excluded' is not known (did you mean 'exclude'?)"),
         ("{0},,lpdd=1,,1,a\n", "name the class 'lpdd' (did you mean 'lpd'?)"),
-        ("{0},,lpd=-1,,1,a\n", "the count of lpd is a positive number, not '-1'"),
+        ("{0},,lpd=-1,,1,a\n", "the count of lpd must be a positive number, not '-1'"),
         (",exclude,,,1,a\n", "line 2: item_id is empty"),
-        ("{0},exclude,,,1,a\n{0},keep,,,2,b\n", "readers differ about 1 items: {0}; choose marks.resolve="),
+        ("{0},exclude,,,1,a\n{0},keep,,,2,b\n", "readers disagree about 1 items: {0}; set marks.resolve="),
     ],
 )
 def test_a_wrong_mark_is_refused_by_name(
@@ -150,7 +150,7 @@ def test_a_wrong_mark_is_refused_by_name(
 
 def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "marks=file")
-    assert "there is no such file" in command(*base, f"marks.path={tmp_path / 'no.csv'}").err
+    assert "the file does not exist" in command(*base, f"marks.path={tmp_path / 'no.csv'}").err
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "lacks the column item_id, mark" in command(*base, f"marks.path={tmp_path / 'bad.csv'}").err
     assert "give marks.path=FILE" in command(*base).err
@@ -159,7 +159,7 @@ def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_p
 def test_readers_who_differ_are_resolved_as_asked() -> None:
     marks = [mark("1", "exclude", "lpd", "1", "a", "off"), mark("1", "keep", "gpd", "3", "b"),
              mark("1", "keep", "lpd", "2", "c")]  # fmt: skip
-    with pytest.raises(ConfigError, match="readers differ about 1 items: 1"):
+    with pytest.raises(ConfigError, match="readers disagree about 1 items: 1"):
         resolve(marks, None)
     latest = resolve(marks, "latest")["1"]
     assert (latest.excluded, latest.votes) == (False, (("gpd", 1.0),))

@@ -80,13 +80,13 @@ def test_a_run_opens_without_its_file_of_folds(own_set, patients, prepare, tmp_p
 def wrong(patients: list[str]) -> dict[str, tuple[str, list[tuple[object, ...]], str]]:
     rows = [(name, number % 2) for number, name in enumerate(patients)]
     return {
-        "twice": ("patient_id,fold", [*rows, rows[0]], f"patient_id '{patients[0]}' stands twice"),
+        "twice": ("patient_id,fold", [*rows, rows[0]], f"patient_id '{patients[0]}' appears twice"),
         "missing": ("patient_id,fold", rows[1:], f"1 patient_id is of the .* without a fold: {patients[0]}$"),
         "unknown": ("patient_id,fold", [*rows, ("x1", 0)], "1 patient_id is not in the votes table: x1$"),
         "no number": ("patient_id,fold", [*rows[1:], (patients[0], "a")], f"'{patients[0]}' is 'a'; it must"),
         "negative": ("patient_id,fold", [*rows[1:], (patients[0], -1)], "is '-1'; it must be a whole number"),
         "a gap": ("patient_id,fold", [(n, 2 * f) for n, f in rows], "without a gap, .* it has 0, 2$"),
-        "one fold": ("patient_id,fold", [(n, 0) for n, _ in rows], "there are two at least; it has 0$"),
+        "one fold": ("patient_id,fold", [(n, 0) for n, _ in rows], "there must be at least two; it has 0$"),
         "no fold": ("patient_id,part", rows, r"needs a column fold .* it has \['patient_id', 'part'\]"),
         "no id": ("name,fold", rows, "needs a column fold and one of item_id, eeg_id, patient_id"),
     }
@@ -123,7 +123,7 @@ def test_no_file_is_said_before_any_work(own_set, prepare, tmp_path):
     with pytest.raises(ConfigError, match=r"nowhere.csv cannot be read: No such file"):
         prepare(own_set, *FAST, "folds=file", "folds.path=nowhere.csv")
     (tmp_path / "latin.csv").write_bytes(b"patient_id,fold\n\xe9,0\n")
-    with pytest.raises(ConfigError, match="is no table of CSV in UTF-8"):
+    with pytest.raises(ConfigError, match="is not a CSV table in UTF-8"):
         prepare(own_set, *FAST, "folds=file", f"folds.path={tmp_path / 'latin.csv'}")
 
 
@@ -172,7 +172,7 @@ def test_a_column_that_holds_no_folds_is_refused(own_set, table, patients, prepa
         table.assign(**{name: values}).to_csv(own_set / "train.csv", index=False)
         with pytest.raises(ConfigError, match=text):
             prepare(own_set, *FAST, "folds=column", f"folds.column={name}")
-    with pytest.raises(ConfigError, match=r"did you mean 'empty'\?\); its own columns are empty"):
+    with pytest.raises(ConfigError, match=r"did you mean 'empty'\?\); its other columns are empty"):
         prepare(own_set, *FAST, "folds=column", "folds.column=empti")
 
 

@@ -50,7 +50,5 @@ def test_a_table_with_one_kind_of_rows_is_fine():
 
 
 def test_too_few_rows_to_learn_from_are_refused_with_their_number():
-    with pytest.raises(
-        ConfigError, match=r"of rows with few votes there are 9 different ones; 40 are needed"
-    ):
+    with pytest.raises(ConfigError, match=r"has 9 different rows with few votes; it needs 40"):
         choose(votes_table(*ROWS[80:], *ROWS[:9]), labels="smoothed")

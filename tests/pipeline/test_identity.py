@@ -146,7 +146,7 @@ def test_yaml_command_line_and_notebook_agree(tmp_path: Path) -> None:
 
 
 def test_an_experiment_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ConfigError, match="experiment=mine is no option"):
+    with pytest.raises(ConfigError, match="experiment=mine is not an option"):
         hms.compose("experiment=mine")
 
 

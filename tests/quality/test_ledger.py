@@ -422,7 +422,7 @@ def test_lenient_never_grades_worse_than_default_and_strict_never_better():
 
 def test_an_unknown_flag_in_a_list_is_refused_with_the_nearest_one():
     with pytest.raises(
-        ConfigError, match=r"qc.grading.poor: 'edg' is no flag here \(did you mean 'edge'\?\)"
+        ConfigError, match=r"qc.grading.poor: 'edg' is not a flag here \(did you mean 'edge'\?\)"
     ):
         hms.compose("qc.grading.poor=[edg]")
 

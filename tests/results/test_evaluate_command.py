@@ -149,8 +149,8 @@ def test_a_run_of_tables_alone_is_judged_without_pictures(small_set: Path, tmp_p
     ("change", "problem"),
     [
         (lambda frame: frame.drop(columns="item_id"), "it has no column 'item_id' (or 'eeg_id')"),
-        (lambda frame: pd.concat([frame, frame[:1]]), "item_id is there more than once"),
-        (lambda frame: frame.assign(item_id=frame["item_id"] + 1), "predictions are of no item of the run"),
+        (lambda frame: pd.concat([frame, frame[:1]]), "item_id appears more than once"),
+        (lambda frame: frame.assign(item_id=frame["item_id"] + 1), "predictions are for unknown items"),
         (lambda frame: frame.assign(lpd=np.nan), "the table of predictions holds NaN"),
         (lambda frame: frame.assign(lpd=0.5), "must sum to 1 in every row; divide each row by its sum"),
         (lambda frame: frame.drop(columns="gpd"), "it has no column for gpd; each class has one"),
@@ -178,4 +178,4 @@ def test_two_files_of_different_items_end_with_2(
     assert evaluate(judged_run, first, second) == 2
     assert "a.csv and b.csv predict no item in common" in capfd.readouterr().err
     assert evaluate(judged_run, tmp_path / "none.csv") == 2
-    assert "none.csv is no file; name a csv or npz" in capfd.readouterr().err
+    assert "none.csv is not a file; name a csv or npz" in capfd.readouterr().err

@@ -223,21 +223,21 @@ HEAD = "item_id,seizure,lpd,other\n"
             r"has no column 'item_id' \(or 'eeg_id'\).*it has seizure, lpd, other",
         ),
         (HEAD + ",1,0,0\n", "item_id is empty in lines 2"),
-        (HEAD + "1_0,1,0,0\n1_0,1,0,0\n", "item_id is there more than once: 1_0"),
-        (HEAD + "3_0,1,0,0\n1_0,1,0,0\n", "1 of 2 predictions are of no item of the run: 3_0 .did you mean"),
+        (HEAD + "1_0,1,0,0\n1_0,1,0,0\n", "item_id appears more than once: 1_0"),
+        (HEAD + "3_0,1,0,0\n1_0,1,0,0\n", "1 of 2 predictions are for unknown items: 3_0 .did you mean"),
         (HEAD + "1_0,,0,1\n", r"the table of predictions holds NaN \(items 1_0\)"),
         (HEAD + "1_0,nan,0,1\n", r"holds NaN \(items 1_0\)"),
         (HEAD + "1_0,1,1,0\n", r"must sum to 1 in every row; divide each row by its sum \(items 1_0\)"),
-        (HEAD + "1_0,-1,1,1\n", r"holds values outside 0 to 1 \(items 1_0\)"),
-        (HEAD + "1_0,a,0,1\n", r"column seizure holds what is no number: 1_0 \('a'\)"),
+        (HEAD + "1_0,-1,1,1\n", r"has values outside 0 to 1 \(items 1_0\)"),
+        (HEAD + "1_0,a,0,1\n", r"column seizure has values that are not numbers: 1_0 \('a'\)"),
         (
             "item_id,seizure,lpd\n1_0,1,0\n",
             "has no column for other; each class has one, seizure, lpd, other",
         ),
-        ("item_id,seizure,lpd,other,lpd\n", "column lpd is there more than once"),
-        (HEAD, "there is no row in it"),
-        ("", "it is no table of comma-separated values"),
-        ("eeg_id,seizure,lpd,other\n1,1,0,0\n", "several items of one eeg_id; give item_id in its place"),
+        ("item_id,seizure,lpd,other,lpd\n", "column lpd appears more than once"),
+        (HEAD, "it has no rows"),
+        ("", "it is not a CSV table"),
+        ("eeg_id,seizure,lpd,other\n1,1,0,0\n", "several items of one eeg_id; give item_id instead"),
     ],
 )
 def test_a_wrong_table_is_refused_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
@@ -270,11 +270,11 @@ def test_a_wrong_npz_is_refused_in_one_line(tmp_path: Path, arrays: dict, proble
 
 
 def test_a_file_that_is_not_there_or_none_is_named(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"nothing.csv is no file; name a csv or npz"):
+    with pytest.raises(ConfigError, match=r"nothing.csv is not a file; name a csv or npz"):
         read_predictions(tmp_path / "nothing.csv", **RUN)
     (tmp_path / "p.npz").write_bytes(b"item_id")
-    with pytest.raises(ConfigError, match=r"p.npz: it is no npz file that is read without pickle"):
+    with pytest.raises(ConfigError, match=r"p.npz: it is not an npz file that opens without pickle"):
         read_predictions(tmp_path / "p.npz", **RUN)
     (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"p.csv: it is no table of comma-separated values"):
+    with pytest.raises(ConfigError, match=r"p.csv: it is not a CSV table"):
         read_predictions(tmp_path / "p.csv", **RUN)

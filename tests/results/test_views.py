@@ -212,7 +212,7 @@ def test_a_licence_that_nobody_stated_is_unknown(finished: Run, tmp_path: Path) 
     finished.to_huggingface(tmp_path / "new")
     text = (tmp_path / "new" / "README.md").read_text()
     assert "license: unknown\n" in text
-    assert "Nobody stated the licence of the recordings" in text
+    assert "The licence of the recordings was not stated" in text
 
 
 def test_the_command_exports_for_hugging_face(
@@ -232,7 +232,7 @@ def test_an_export_goes_into_a_new_folder_and_needs_signals(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(ConfigError, match="is there already and not empty; name a new folder"):
+    with pytest.raises(ConfigError, match="already exists and is not empty; name a new folder"):
         finished.to_huggingface(tmp_path / "full")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     tables = hms.run(hms.compose(*base, "stages=[labels,splits]"))

@@ -123,8 +123,8 @@ def link(name: str) -> zipfile.ZipInfo:
         ([("a\\..\\..\\train.csv", b"x")], "would be unpacked outside"),
         ([("C:/train.csv", b"x")], "would be unpacked outside"),
         ([("train.csv", b"x"), (link("train_eegs/1.parquet"), b"/etc")], "1.parquet' is a link"),
-        ([("readme.md", b"x"), ("d/y.txt", b"")], "it holds no train.csv, but d, readme.md; data.root names"),
-        ([], "it holds no train.csv, but nothing"),
+        ([("readme.md", b"x"), ("d/y.txt", b"")], "it has no train.csv, but d, readme.md; data.root names"),
+        ([], "it has no train.csv, but nothing"),
         ([("train.csv", b"eeg_id\n1\n")], "train_eegs is not a folder"),
         ([("train.csv", b"eeg_id\n1\n"), ("train_eegs/1.parquet", b"")], "lacks columns 'eeg_sub_id'"),
     ],
@@ -141,10 +141,10 @@ def test_what_is_no_archive_is_refused(tmp_path, prepare, small_set):
     whole = pack(small_set, tmp_path / "whole.zip").read_bytes()
     for name, data in (("text.zip", b"no zip"), ("cut.zip", whole[: len(whole) // 2])):
         (tmp_path / name).write_bytes(data)
-        with pytest.raises(ConfigError, match=rf"{name} is no whole zip archive .*; download it again"):
+        with pytest.raises(ConfigError, match=rf"{name} is not a complete zip archive .*; download it again"):
             prepare(tmp_path / name, *FAST)
     (tmp_path / "train.tar").write_bytes(b"")
-    with pytest.raises(ConfigError, match=r"train.tar is not a folder and no .zip; name the folder"):
+    with pytest.raises(ConfigError, match=r"train.tar is neither a folder nor a .zip; name the folder"):
         prepare(tmp_path / "train.tar", *FAST)
 
 
@@ -158,5 +158,5 @@ def test_encrypted_and_repeated_entries_are_refused(tmp_path, prepare):
         prepare(path, *FAST)
     with pytest.warns(UserWarning, match="Duplicate name"):
         edited(tmp_path, ("train.csv", b"x"), ("train.csv", b"y"))
-    with pytest.raises(ConfigError, match=r"entry 'train.csv' is there twice"):
+    with pytest.raises(ConfigError, match=r"entry 'train.csv' appears twice"):
         prepare(path, *FAST)

@@ -229,13 +229,13 @@ def test_folds_keep_participants_whole_without_a_further_word(run_bids, dataset)
 
 
 def test_a_folder_without_participants_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="has no folder sub-<label>, so it is no BIDS data set"):
+    with pytest.raises(ConfigError, match="has no folder sub-<label>, so it is not a BIDS data set"):
         hms.run(hms.compose("data=bids", f"data.root={tmp_path}", f"outputs_dir={tmp_path / 'o'}"))
 
 
 def test_participants_without_recordings_are_refused(tmp_path):
     (tmp_path / "set" / "sub-01" / "anat").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="holds participants and no recording"):
+    with pytest.raises(ConfigError, match="has participants but no recording"):
         hms.run(hms.compose("data=bids", f"data.root={tmp_path / 'set'}", f"outputs_dir={tmp_path / 'o'}"))
 
 
@@ -255,7 +255,7 @@ def test_two_formats_of_one_recording_leave_it_out_with_both_names(run_bids, dat
     run = run_bids()
     reasons = set(run.excluded["reason"])
     assert reasons == {
-        "it is there in several formats, 'sub-01_ses-1_task-rest_eeg.edf', "
+        "it exists in several formats, 'sub-01_ses-1_task-rest_eeg.edf', "
         "'sub-01_ses-1_task-rest_eeg.vhdr'; keep one"
     }
     os.unlink(folder / "sub-01_ses-1_task-rest_eeg.edf")

@@ -203,7 +203,7 @@ def refused(found: Prepared, code: int = 2) -> str:
         ("s3://bucket/elsewhere", "s3://bucket/elsewhere: nothing is there"),
         ("s3://bucket/set/train_eegs", "s3://bucket/set/train_eegs/train.csv does not exist"),
         ("s3://", "s3:// names no bucket"),
-        ("ftp://bucket/set", "no storage begins with ftp://; there are s3, gs"),
+        ("ftp://bucket/set", "no storage has ftp://; there are s3, gs"),
     ],
 )
 def test_an_address_with_nothing_to_read_is_one_line(served, command: Command, root: str, says: str) -> None:
@@ -249,7 +249,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(
     command: Command, root: str, more: list[str]
 ) -> None:
     found = command("data=kaggle", f"data.root={root}", *more)
-    assert "is refused, and not repeated here" in refused(found)
+    assert "is refused and not repeated here" in refused(found)
     assert not any(secret in found.out for secret in SECRETS)
     with pytest.raises(ConfigError, match="not repeated here"):
         located(root)
@@ -258,7 +258,7 @@ def test_credentials_in_an_address_are_refused_and_not_repeated(
 @pytest.mark.parametrize("data", ["bids", "mne", "iiic", "synthetic"])
 def test_other_sources_refuse_an_address_and_say_what_to_do(command: Command, data: str) -> None:
     line = refused(command(f"data={data}", "data.root=s3://bucket/edf"))
-    assert "only data=kaggle and data=edf read those" in line
+    assert "only data=kaggle and data=edf can read" in line
     assert "aws s3 sync s3://bucket/edf DIR" in line
 
 

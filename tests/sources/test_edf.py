@@ -223,7 +223,7 @@ def test_without_votes_there_is_a_package_without_labels(tmp_path, prepare_edf, 
 def test_labels_alone_are_refused_without_votes(tmp_path, prepare_edf):
     """Nothing would be left to make."""
     write_edf(tmp_path / "a.edf", noise(N_60_S))
-    with pytest.raises(ConfigError, match="has no votes, which labels would need"):
+    with pytest.raises(ConfigError, match="has no votes, but labels needs them"):
         prepare_edf(tmp_path, "stages=[labels]")
 
 
@@ -242,7 +242,7 @@ def test_labels_alone_are_refused_without_votes(tmp_path, prepare_edf):
         ("recording,patient_id,start_s\na,,0\n", "column 'patient_id' is empty in line 2"),
         ("recording,patient_id,start_s\na,p\n", "the header has 3 columns, but line 2 has 2"),
         ("recording,patient_id,start_s,seizure_vote\na,p,0,1\n", "lacks columns 'lpd_vote'"),
-        ("recording,recording,patient_id,start_s\na,a,p,0\n", "column 'recording' stands 2 times"),
+        ("recording,recording,patient_id,start_s\na,a,p,0\n", "column 'recording' appears 2 times"),
     ],
 )
 def test_a_table_that_is_none_is_refused(tmp_path, text, message):
@@ -361,7 +361,7 @@ def test_data_unit_stands_in_for_a_unit_that_is_not_stated(tmp_path):
     ("overrides", "message"),
     [
         (("data.root=null",), "data.root is needed"),
-        (("data.root=nowhere",), "data.root=nowhere is not a folder"),
+        (("data.root=nowhere",), "data.root=nowhere is neither a folder nor a file"),
         (("data.step_s=0",), "data.step_s=0"),
         (("data.unit=kV",), "data.unit=kV"),
         (("data.missing=guess",), "data.missing=guess"),
@@ -378,7 +378,7 @@ def test_a_wrong_setting_is_refused(tmp_path, outputs, overrides, message):
 
 def test_a_folder_without_recordings_is_refused(tmp_path, prepare_edf):
     """The message names the folder and the endings looked for."""
-    with pytest.raises(ConfigError, match=r"holds no \.edf or \.bdf file"):
+    with pytest.raises(ConfigError, match=r"has no \.edf or \.bdf file"):
         prepare_edf(tmp_path)
 
 

@@ -113,8 +113,8 @@ def test_hidden_files_and_annotations_alone_are_passed_over_with_one_line(
         (root / name).write_bytes(b"x")
     ended = command("data=edf", f"data.root={root}", *WAVES)
     assert ended.code == 0
-    assert ended.err.count("passed over") == 1
-    assert "passed over 1 files of annotations alone: S1-Hypnogram.edf" in ended.err
+    assert ended.err.count("ignored") == 1
+    assert "ignored 1 files with annotations only: S1-Hypnogram.edf" in ended.err
     assert hms.load(outputs=outputs).meta["recording"].tolist() == ["S1-PSG.edf"]
 
 
@@ -197,10 +197,10 @@ def test_patients_are_those_of_the_declared_rule(ward, command: Command, outputs
     ("rule", "text"),
     [
         (("data.patient=regex",), "patient=regex and patient_regex go together"),
-        (("data.patient=regex", "data.patient_regex='('"), "is no regular expression"),
+        (("data.patient=regex", "data.patient_regex='('"), "is not a regular expression"),
         (("data.patient=regex", "data.patient_regex=nobody"), "names no patient for 4 of 4 recordings"),
         (("data.patient=table",), "needs a column patient_id in data.windows, or data.patient_table"),
-        (("data.patient=header", "data.patient_table=who.csv"), "patient_table is used by patient=table"),
+        (("data.patient=header", "data.patient_table=who.csv"), "patient_table needs patient=table"),
         (("data.patient=folders",), "did you mean 'folder'"),
     ],
 )
@@ -246,7 +246,7 @@ def test_a_name_that_may_mean_two_files_is_refused_in_its_own_words(tmp_path, co
     (tmp_path / "d" / "w.csv").write_text("recording,patient_id,start_s\nEEG,p,0\n")
     ended = command("data=edf", f"data.root={tmp_path / 'd'}", "data.windows=w.csv")
     assert ended.code == 2
-    assert "'EEG' may mean p1/EEG.edf, p2/EEG.edf; write the path as it is there" in ended.err
+    assert "'EEG' could be p1/EEG.edf, p2/EEG.edf; write the path as it is there" in ended.err
 
 
 # --- references ----------------------------------------------------------------------------------

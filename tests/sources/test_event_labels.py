@@ -179,19 +179,19 @@ def test_an_event_near_an_end_is_judged_where_it_lies(folder, label):
     [
         ("start,stop,label\n1,2,sz\n3,4,sz\n", (), r"the labels are 'sz' \(2\).*data.event_classes"),
         ("start,stop,label\n5,2,seizure\n", (), "line 2 has an event that stops at 2 s, before 5 s"),
-        ("start,stop,label\nx,2,seizure\n", (), "line 2 has 'x' where seconds belong"),
+        ("start,stop,label\nx,2,seizure\n", (), "line 2 has 'x' instead of seconds"),
         ("start,stop,label\n1,2\n", (), "line 2 has 2 fields, but the header has 3"),
         ("start,stop,what\n1,2,seizure\n", (), r"lacks the column of the label .*data.event_column names it"),
-        ("start,label\n1,seizure\n", (), "states no duration; data.event_duration_s"),
+        ("start,label\n1,seizure\n", (), "without a duration; data.event_duration_s"),
         (
             "start,stop,label\n1,9,seizure\n",
             ("data.event_classes={seizure: seizures}",),
-            r"data.event_classes: 'seizure': 'seizures' is no class \(did you mean 'seizure'\?\)",
+            r"data.event_classes: 'seizure': 'seizures' is not a class \(did you mean 'seizure'\?\)",
         ),
         (
             "start,stop,label\n1,9,seizure\n",
             ("data.event_background=none",),
-            "data.event_background: 'none' is no class",
+            "data.event_background: 'none' is not a class",
         ),
         (
             "start,stop,label\n1,9,seizure\n",
@@ -219,9 +219,9 @@ def test_what_is_passed_over_is_said_with_counts(folder, label, capsys):
     )
     label("data.events=csv", "labels.classes=[seizure,other]")
     err = capsys.readouterr().err
-    assert "3 events have labels that mean no class" in err
+    assert "3 events with labels that mean no class are ignored" in err
     assert "'blink' (2), 'chew' (1)" in err
-    assert "1 events lie outside their recording, left out: ann/ann_1.edf at 500 s" in err
+    assert "1 events outside their recording are left out: ann/ann_1.edf at 500 s" in err
     assert "overlap in 1 recordings" in err
     assert "ann/ann_1.edf for 5 s from 85 s" in err
 
@@ -230,13 +230,13 @@ def test_a_table_with_votes_and_events_is_refused(folder, label, tmp_path):
     write_csv(folder, "start,stop,label\n60,90,seizure\n")
     windows = tmp_path / "windows.csv"
     windows.write_text("recording,start_s,seizure_vote,other_vote\nann_1,0,1,0\n")
-    with pytest.raises(ConfigError, match=r"has votes, and data\.events=csv would cast others"):
+    with pytest.raises(ConfigError, match=r"has votes, and data\.events=csv would add others"):
         label("data.events=csv", f"data.windows={windows}", "labels.classes=[seizure,other]")
 
 
 def test_no_window_is_centred_where_no_event_has_a_class(folder, label):
     write_csv(folder, "start,stop,label\n")
-    with pytest.raises(ConfigError, match=r"no event .* has a class, so no window is centred"):
+    with pytest.raises(ConfigError, match=r"no event .* has a class, so no window can be centred"):
         label("data.events=csv", "data.event_windows=centre")
 
 

@@ -187,13 +187,13 @@ def test_a_look_up_table_that_is_none_is_refused(samples, prepare_iiic):
         prepare_iiic(samples)
     rows = [cell(["a", np.array([1, 0, 0, 0, 0, 0])]) for _ in range(2)]
     savemat(path, {"LUT": cell(rows)})
-    with pytest.raises(ConfigError, match="'a' stands in the table more than once"):
+    with pytest.raises(ConfigError, match="'a' appears in the table more than once"):
         prepare_iiic(samples)
 
 
 def test_a_folder_without_samples_is_refused(tmp_path, prepare_iiic):
     """The message names the folder."""
-    with pytest.raises(ConfigError, match=r"holds no \.mat file"):
+    with pytest.raises(ConfigError, match=r"has no \.mat file"):
         prepare_iiic(tmp_path)
 
 

@@ -203,11 +203,11 @@ def a_folder(key: Path, outputs: Path) -> Path:
 @pytest.mark.parametrize(
     ("spoil", "text"),
     [
-        (missing, "the key file is not there; make one once: python -c"),
+        (missing, "the key file does not exist; make one once: python -c"),
         (too_short, "a key has 16 to 65536 bytes, the file 6"),
-        (inside, "the key file lies inside outputs_dir"),
-        (linked_inside, "the key file lies inside outputs_dir"),
-        (a_folder, "the key file is not there"),
+        (inside, "the key file is inside outputs_dir"),
+        (linked_inside, "the key file is inside outputs_dir"),
+        (a_folder, "the key file does not exist"),
     ],
 )
 def test_a_key_file_that_is_none_is_refused_in_one_line(ward, key, outputs, command: Command, spoil, text):
@@ -224,7 +224,7 @@ def test_a_key_that_was_exchanged_is_refused(ward, key, command: Command):
     key.write_text("another key altogether, long enough")
     ended = command(*quoted(settings(ward, key)), "stages=[waveforms]")
     assert ended.code == 2
-    assert "the names beside the key file are of another key" in ended.err
+    assert "the file of names next to the key file belongs to another key" in ended.err
 
 
 def test_making_a_key_as_the_message_says_works(tmp_path):

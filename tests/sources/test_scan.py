@@ -89,7 +89,7 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "unit=per_row")
     foretold = command(*run, "max_failed_share=0.5", "plan=true").out
     assert "a run would stop: 8 of 13 recordings fail, more than the 6 that" in foretold
-    assert "; max_failed_share=0.62 lets it go on" in foretold
+    assert "; max_failed_share=0.62 lets it continue" in foretold
     stopped = command(*run, "max_failed_share=0.5")
     assert stopped.code == 3
     assert "add max_failed_share=1: then they are left out" in stopped.err
@@ -98,7 +98,7 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     assert ended.code == 0, ended.err
     used = hms.load(outputs=tmp_path / "outputs").meta["recording"]
     assert set(used) == set(rows["file"][rows["left_out"] == ""])
-    assert "passed over 1 files of annotations alone: hypnogram.edf" in ended.err
+    assert "ignored 1 files with annotations only: hypnogram.edf" in ended.err
 
 
 def test_every_format_that_is_read_has_a_name_and_a_way_in():
@@ -113,7 +113,7 @@ def test_a_name_that_a_spreadsheet_takes_for_a_formula_is_text(tmp_path):
 
 def test_a_scan_of_nothing_and_of_one_file(tmp_path, capsys):
     assert hms_main(["scan", str(tmp_path / "none")]) == 2
-    assert "is not a folder, and no file" in capsys.readouterr().err
+    assert "is neither a folder nor a file" in capsys.readouterr().err
     path = EdfFile().write(tmp_path / "one.edf")
     assert hms_main(["scan", str(path)]) == 0
     assert "1 of 1" in capsys.readouterr().out

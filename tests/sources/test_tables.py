@@ -167,8 +167,8 @@ def test_recordings_whose_numbers_collide_are_refused(tmp_path, monkeypatch):
         (b"<!doctype html>", "has a header but no rows"),
         (b"eeg_id\n\xff\xfe", "is not UTF-8: line 2 has byte 0xff; save it as CSV in UTF-8"),
         (HEADER.encode("utf-16"), "is not UTF-8: line 1 has byte 0xff; save it as CSV in UTF-8"),
-        (b"PK\x03\x04\x14\x00\x06\x00", "is no text: line 1 has a zero byte"),
-        (HEADER.encode() + b"\na,\0", "is no text: line 2 has a zero byte"),
+        (b"PK\x03\x04\x14\x00\x06\x00", "is not text: line 1 has a zero byte"),
+        (HEADER.encode() + b"\na,\0", "is not text: line 2 has a zero byte"),
     ],
 )
 def test_bytes_that_are_no_table_are_refused(tmp_path, data, text):
@@ -178,7 +178,7 @@ def test_bytes_that_are_no_table_are_refused(tmp_path, data, text):
 
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert message(tmp_path) == "is a folder; the votes table is a CSV file"
+    assert message(tmp_path) == "is a folder, but the votes table must be a CSV file"
     assert message(tmp_path / "no.csv") == "cannot be read (No such file or directory)"
 
 
@@ -205,7 +205,7 @@ def test_ragged_rows_are_named_by_line(tmp_path):
 
 def test_a_column_twice_in_the_header_is_refused(tmp_path):
     path = write(tmp_path, ROW_1 + ",2", header=HEADER + ",gpd_vote")
-    assert message(path) == "column 'gpd_vote' stands 2 times in the header"
+    assert message(path) == "column 'gpd_vote' appears 2 times in the header"
 
 
 def test_a_missing_column_is_named_with_the_nearest_that_is_there(tmp_path):
@@ -256,7 +256,7 @@ def test_a_share_is_refused_with_the_setting_that_takes_it(tmp_path):
 
 
 def test_classes_of_ones_own_have_a_column_each(tmp_path, capsys):
-    """Votes for what is no class are said not to be read."""
+    """Votes for what is not a class are said not to be read."""
     header = HEADER.replace("seizure_vote", "spike_vote")
     path = write(tmp_path, *ROWS, header=header)
     table = read_votes(path, Ballot(Classes(("other", "spike")), soft=False))

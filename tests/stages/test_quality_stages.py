@@ -317,7 +317,7 @@ def test_copies_of_an_item_left_out_still_leak(prepare: Prepare, tmp_path: Path)
         ("qc.channel.lin=3", "channel.lin"),
         ("qc.channel.flat=-1", "at least 0 and at most 1"),
         ("qc.exclude_from=bad", "usable, poor, unusable"),
-        ("qc.grading.bad_channel=[flatt]", "'flatt' is no flag here (did you mean 'flat'?)"),
+        ("qc.grading.bad_channel=[flatt]", "'flatt' is not a flag here (did you mean 'flat'?)"),
         ("qc.grading.poor_bad_channels=1", "poor_bad_channels must be at least usable_bad_channels (3)"),
         ("qc.duplicate_corr=0.5", "at least 0.9"),
     ],
@@ -396,7 +396,7 @@ def test_an_error_in_rows_of_many_items_is_told_of_each(
 
 @pytest.mark.parametrize("name", ["mesures", "quality"])
 def test_what_is_no_stage_of_items_is_told_with_those_there_are(finished: Run, name: str):
-    with pytest.raises(ConfigError, match=rf"'{name}' is no stage of items.*; there are .*measures"):
+    with pytest.raises(ConfigError, match=rf"'{name}' is not an item stage.*; there are .*measures"):
         finished.evaluate(str(finished.qc["item_id"].iloc[0]), name)
 
 

@@ -264,7 +264,7 @@ def test_no_run_is_finished_with_a_file_that_went_away_while_it_worked(
             Path(next(iter(targets.values()))).unlink()
 
     monkeypatch.setattr(folder, "commit_links", lose_one)
-    with pytest.raises(StorageError, match=r"1 files of .* went away"):
+    with pytest.raises(StorageError, match=r"1 files of .* disappeared"):
         prepare(small_set)
     assert not list(outputs.glob("*/manifest.json"))
     monkeypatch.undo()
@@ -385,7 +385,7 @@ def test_a_way_of_linking_that_a_disk_lacks_is_told_before_any_work(
     ended = command("data=kaggle", f"data.root={small_set}", "package.link=hardlink")
     assert ended.code == 4
     assert "package.link=hardlink does not work there (Operation not permitted)" in ended.err
-    assert "package.link=auto takes what does" in ended.err
+    assert "package.link=auto uses what works" in ended.err
     assert not list(outputs.glob("store/*-*"))
     assert usable_way(outputs / "store", "auto") == "symlink"
 
@@ -541,7 +541,7 @@ def test_a_folder_that_is_gone_under_the_command_is_told(tmp_path: Path, outputs
     )
     assert done.returncode == 4
     assert done.stderr == (
-        "hms: the folder in which the command was typed is gone; change into one that is there\n"
+        "hms: the folder in which the command was typed no longer exists; change to one that does\n"
     )
 
 
@@ -659,6 +659,6 @@ def test_a_name_that_is_a_link_is_not_written_through(
     (elsewhere / "mine.txt").write_text("x")
     shutil.rmtree(run.path / "data_package")
     (run.path / "data_package").symlink_to(elsewhere, target_is_directory=True)
-    with pytest.raises(ConfigError, match="is a link, and hms writes only into folders of its own"):
+    with pytest.raises(ConfigError, match="is a link, and hms writes only into its own folders"):
         prepare(small_set, "stages=[labels]")
     assert [path.name for path in elsewhere.iterdir()] == ["mine.txt"]

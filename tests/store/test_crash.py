@@ -175,7 +175,7 @@ def test_a_limit_on_file_sizes_ends_with_exit_code_4(small_set: Path, outputs: P
 
     code, err = finish(start(small_set, outputs, "n_jobs=2", preexec_fn=limited))
     assert code == 4, err
-    assert "limit on the size of files" in err
+    assert "limit on file size" in err
     assert "Traceback" not in err
     assert not again(small_set, outputs).reused
 

@@ -115,11 +115,11 @@ def test_every_finite_list_of_values_is_expanded(override: str, values: list[str
 @pytest.mark.parametrize(
     ("override", "text"),
     [
-        ("cwt.w0=interval(4,8)", "is no list of values"),
-        ("weight=glob(x*)", "stands for no value"),
+        ("cwt.w0=interval(4,8)", "is not a list of values"),
+        ("weight=glob(x*)", "gives no value"),
         ("n_jobs=1,2", "n_jobs is one for the whole sweep"),
         ("sweep.name=a,b", "sweep.name is one for the whole sweep"),
-        ("weight = log", "no space stands around '='; write weight=log"),
+        ("weight = log", "there must be no space around '='; write weight=log"),
     ],
 )
 def test_what_is_no_list_of_values_is_refused_before_any_work(override: str, text: str) -> None:
@@ -188,7 +188,7 @@ def test_a_misspelt_member_is_a_row_and_the_others_go_on(multirun: Callable[...,
     rows = rows_of(outputs)
     assert [row["overrides"] for row in rows] == ["weight=linear", "weight=sqrt", "weight=lgo"]
     assert [bool(row["run"]) for row in rows] == [True, True, False]
-    assert rows[2]["error"].startswith("weight=lgo is no option (did you mean 'log'?)")
+    assert rows[2]["error"].startswith("weight=lgo is not an option (did you mean 'log'?)")
     assert "1 of 3 members failed" in done.err
     assert "Traceback" not in done.err
 
@@ -360,13 +360,13 @@ def test_the_objective_of_a_run_without_a_baseline_is_refused(
 ) -> None:
     multirun("weight=log", TABLES)
     run = find_run(rows_of(outputs)[0]["run"], outputs)
-    with pytest.raises(ConfigError, match="kl_high is a figure of a baseline; add baseline=logreg"):
+    with pytest.raises(ConfigError, match="kl_high needs a baseline; add baseline=logreg"):
         objective_of(run, hms.compose())
 
 
 @pytest.mark.parametrize(
     ("override", "text"),
-    [("folds.n_splits=5,3", "its folds are others"), ("unit=per_eeg,per_row", "no item in common")],
+    [("folds.n_splits=5,3", "it has other folds"), ("unit=per_eeg,per_row", "no item in common")],
 )
 def test_what_cannot_be_compared_is_said_not_ranked(
     multirun: Callable[..., Any], outputs: Path, override: str, text: str
@@ -404,7 +404,7 @@ def test_a_baseline_that_has_predicted_nothing_gives_no_figure_to_rank_by() -> N
     """Every item lies outside the folds."""
     arrays = {"fold": np.full(2, -1), "item_id": np.array(["a", "b"]), "prediction": np.full((2, 6), np.nan)}
     run: Any = SimpleNamespace(manifest={"files": {"baseline/oof.npz": None}}, arrays=lambda path: arrays)
-    with pytest.raises(ConfigError, match="the baseline has predicted no item"):
+    with pytest.raises(ConfigError, match="the baseline predicted no item"):
         objective_of(run, hms.compose())
 
 
@@ -435,7 +435,7 @@ def test_members_of_another_table_or_other_folds_are_refused(target: WindowVotes
         {1: scored("ab"), 2: scored("ab", digest="w"), 3: scored("ab", fold=1), 4: scored("cd")}, target, 1
     )
     assert sorted(found.scored) == [1]
-    assert "votes table is another" in found.refused[2]
+    assert "it has another votes table" in found.refused[2]
     assert "2 of 2 common items moved" in found.refused[3]
     assert "no item in common" in found.refused[4]
 
@@ -685,7 +685,7 @@ def members_to_show() -> tuple[Row, ...]:
         Row(1, 2, f"{LONG} cwt=gmw", "0a3c79d9fcc63ab1", "../../0a3c79d9fcc63ab1/qc/report.html", 300, 4,
             **scores, **better, told_from_reference="better"),
         Row(2, 1, f"{LONG} cwt=morlet", "1a3c79d9fcc63ab1", "../../1a3c79d9fcc63ab1/", 300, 0, **scores),
-        Row(None, 3, "cwt=<b>", None, error="cwt '<b>' is no option"),
+        Row(None, 3, "cwt=<b>", None, error="cwt '<b>' is not an option"),
     )  # fmt: skip
 
 

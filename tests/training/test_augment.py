@@ -333,7 +333,7 @@ def test_a_band_is_taken_out_of_a_wave_and_of_the_rows_of_pictures_that_hold_it(
 
 
 def derivations(number: int = 0) -> dict:
-    """Return 16 derivations of 100 samples with 30 of context on either side, one of them dead."""
+    """Return 16 derivations of 100 samples with 30 of context on each side, one of them dead."""
     rng = np.random.default_rng(number)
     x = rng.standard_normal((16, 160)).astype(np.float32)
     alive = np.ones(16, np.bool_)

@@ -143,11 +143,11 @@ def test_sampler_weights_are_the_confidence_weights(packed_run: Run) -> None:
         ((), {"signal": "derivations"}, r"has no deriv_hr_out/.*run it again with package.derivations=true"),
         ((), {"spectrogram": True}, r"has no spec_lr_out/.*run it again with spectrograms=kaggle"),
         ((), {"draw": "windows"}, "draw=windows is not allowed.*did you mean 'window'"),
-        ((), {"draw": "window", "shift_s": 1}, "shift_s=1 .* which only derivations hold"),
+        ((), {"draw": "window", "shift_s": 1}, "shift_s=1 .* which only derivations have"),
         ((), {"items": ["nobody"]}, "1 items are not in this split and stage: nobody"),
         ((), {"dtype": "float64"}, "dtype=float64 is not allowed"),
         ((), {"dtype": "float16", "augment": "light"}, "dtype=float16 cannot be augmented"),
-        ((), {"augment": "lihgt"}, "augment=lihgt is no option.*did you mean 'light'"),
+        ((), {"augment": "lihgt"}, "augment=lihgt is not an option.*did you mean 'light'"),
     ],
 )
 def test_a_wrong_choice_is_refused_with_the_right_ones(
@@ -191,7 +191,7 @@ def test_a_test_set_has_signals_and_ids_and_neither_labels_nor_weights(
 def test_a_run_without_scalograms_is_refused(small_set: Path, finished: Run, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     run = hms.run(hms.compose(*base, "stages=[labels,splits]"))
-    with pytest.raises(ConfigError, match=r"has no spec_hr_out/.*run it again with scalograms among stages"):
+    with pytest.raises(ConfigError, match=r"has no spec_hr_out/.*run it again with scalograms in stages"):
         run.dataset()
     with pytest.raises(
         ConfigError,
@@ -214,9 +214,7 @@ def test_labels_of_another_run_are_refused_unless_the_items_are_the_same(
     same = hms.run(hms.compose(*base, "weight=constant"))
     assert set(packed_run.dataset(labels_from=same).weights_for_sampler()) == {1.0}
     rows = hms.run(hms.compose(*base, "unit=per_row"))
-    with pytest.raises(
-        ConfigError, match=r"are of different items: 10 have no label .* use one run for both"
-    ):
+    with pytest.raises(ConfigError, match=r"have different items: 10 have no label .* use one run for both"):
         packed_run.dataset(labels_from=rows)
 
 

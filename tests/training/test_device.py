@@ -110,7 +110,7 @@ def test_each_change_is_made_to_its_share_and_the_generator_decides(run: Run, ba
 def test_what_cannot_be_done_is_refused(run: Run, small_set: Path, tmp_path: Path) -> None:
     strange = replace(only("band_stop").changes[0][1], kind="somebodys")
     params = replace(only("band_stop"), changes=(("somebodys", strange),))
-    with pytest.raises(ConfigError, match=r"register_change\('somebodys'\), or let the dataset make it"):
+    with pytest.raises(ConfigError, match=r"register_change\('somebodys'\), or let the dataset apply it"):
         Changes(run, params)
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     with pytest.raises(ConfigError, match="has no derivations; run it again with package"):

@@ -103,8 +103,8 @@ def test_predictions_are_put_in_the_order_of_the_targets_by_id():
         ([1, 2], [1, 2, 3, 4], r"^2 ids have no prediction: 3, 4$"),
         ([1, 2, 5], [1, 2], r"^1 predictions have unknown ids: 5$"),
         ([1, 3], [1, 2], r"^1 ids have no prediction: 2; 1 predictions have unknown ids: 3$"),
-        ([1, 1], [1, 2], r"the predictions have ids more than once: 1"),
-        ([1, 2], [2, 2], r"the targets have ids more than once: 2"),
+        ([1, 1], [1, 2], r"the predictions have repeated ids: 1"),
+        ([1, 2], [2, 2], r"the targets have repeated ids: 2"),
     ],
 )
 def test_ids_that_differ_are_refused(ids, wanted, text):

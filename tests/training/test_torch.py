@@ -282,7 +282,7 @@ def test_what_half_precision_made_infinite_is_refused_unless_it_is_dead(with_der
     module = Scalogram(with_derivations)
     derivations = torch.full((2, 16, module.n_samples), 1e5).half()
     with pytest.raises(
-        ValueError, match=r"hold NaN or Inf \(items 0, 1 of the batch\); float16 ends at 65504 µV"
+        ValueError, match=r"have NaN or Inf \(items 0, 1 of the batch\); float16 ends at 65504 µV"
     ):
         module(derivations)
     alive = torch.zeros(2, 16, dtype=torch.bool)
@@ -292,7 +292,7 @@ def test_what_half_precision_made_infinite_is_refused_unless_it_is_dead(with_der
 def test_a_run_that_torch_cannot_repeat_is_refused(small_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     tables = hms.run(hms.compose(*base, "stages=[labels,splits]"))
-    with pytest.raises(ConfigError, match=r"made no scalograms.*run it again with scalograms among stages"):
+    with pytest.raises(ConfigError, match=r"made no scalograms.*run it again with scalograms in stages"):
         Scalogram(tables)
     other = hms.run(hms.compose(*base, "stages=[scalograms]", "cwt.backend=pywt", "cwt.n_freqs=2"))
     with pytest.raises(ConfigError, match=r"cwt.backend=pywt has no torch form; .* cwt.backend=fft"):

@@ -194,7 +194,7 @@ async function begin() {
   tiles = new Tiles(list);
   view = new View(list, actions);
   at("run").textContent = about.run;
-  at("facts").textContent = [`data=${about.source}`, `finished ${about.finished}`, about.blind && "blind: votes, grades, flags and predictions are hidden", about.marks ? `marks of ${about.marks.who} go to ${about.marks.file}` : "only to look at: --marks FILE judges"].filter(Boolean).join(" · ");
+  at("facts").textContent = [`data=${about.source}`, `finished ${about.finished}`, about.blind && "blind: votes, grades, flags and predictions are hidden", about.marks ? `marks of ${about.marks.who} go to ${about.marks.file}` : "for looking only; --marks FILE saves your decisions"].filter(Boolean).join(" · ");
   at("report").hidden = !about.report;
   if (about.marks) await look();
   list.filter();

@@ -63,9 +63,9 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
         If distributed is not installed, nobody answers at the address, or ``n_jobs`` is typed beside one.
     """
     if params.address is not None:
-        refuse_n_jobs(setting, f"the cluster at {params.address} has the workers that it has")
+        refuse_n_jobs(setting, f"the cluster at {params.address} has its own workers")
         if "://" not in params.address:
-            raise ConfigError(f"engine.address={params.address} is no address; write it like tcp://HOST:8786")
+            raise ConfigError(f"engine.address={params.address} is not an address like tcp://HOST:8786")
     distributed = import_distributed("dask")
     if params.address is None:
         with interrupts_held():
@@ -144,7 +144,7 @@ class DaskWorkers:
         """Take the store for this client, and write what workers are to find there."""
         store = self.setting.store
         guard = store / "locks" / "client.lock"
-        waiting = "another client sends work to workers that write into this store; waiting for it"
+        waiting = "waiting for another client whose workers write into this store"
         self._held.enter_context(lock(guard, waiting=waiting, say=self.setting.say))
         nonce, folder = uuid.uuid4().hex, store / "running"
         name = f"{nonce}.nonce"
@@ -250,8 +250,8 @@ class DaskWorkers:
 
     def _gone(self) -> str:
         return (
-            f"the Dask scheduler at {self.client.scheduler.address} is gone; what is finished is kept, "
-            "and the same command goes on where this one stopped"
+            f"the Dask scheduler at {self.client.scheduler.address} is gone; finished results are kept, and "
+            "the same command continues"
         )
 
     def stop(self) -> None:

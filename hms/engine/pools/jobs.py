@@ -68,7 +68,7 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
     ConfigError
         If dask-jobqueue or the batch system's commands are not there, or ``n_jobs`` is typed.
     """
-    refuse_n_jobs(setting, "engine.jobs says how many jobs there are")
+    refuse_n_jobs(setting, "engine.jobs sets the number of jobs")
     distributed = import_distributed("slurm")
     dask_jobqueue = _import_jobqueue()
     cls = {"slurm": dask_jobqueue.SLURMCluster, "pbs": dask_jobqueue.PBSCluster}[params.system]
@@ -92,7 +92,7 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
     except (OSError, RuntimeError) as error:
         cluster.sync(_forget_unstarted, cluster)
         cluster.close()
-        raise ConfigError(f"engine=slurm: no job can be handed in: {_said(error)}") from None
+        raise ConfigError(f"engine=slurm: no job can be submitted: {_said(error)}") from None
     return JobWorkers(distributed.Client(cluster), cluster, setting, params)
 
 
@@ -176,11 +176,11 @@ class JobWorkers(DaskWorkers):
 
     def _check_waiting(self) -> None:
         if self._trouble:
-            raise EngineError(f"engine=slurm: no further job can be handed in: {self._trouble}")
+            raise EngineError(f"engine=slurm: no further job can be submitted: {self._trouble}")
         if self._n_lost >= GIVE_UP_AFTER * self._params.jobs:
             raise EngineError(
-                f"engine=slurm: {self._n_lost} jobs ended before a worker was there; what they printed is in "
-                f"{_logs(self.setting)}, and engine.prologue has what they run first"
+                f"engine=slurm: {self._n_lost} jobs ended before a worker started; their output is in "
+                f"{_logs(self.setting)}, and engine.prologue sets what they run first"
             )
 
     def close(self) -> None:

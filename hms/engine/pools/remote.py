@@ -94,7 +94,7 @@ def _store_problem(shared: Shared) -> str | None:
     except OSError as error:
         return f"the worker cannot read {shared.file}, which the client wrote: {error.strerror}"
     if nonce != shared.nonce:
-        return f"the worker reads something else in {shared.file} than the client wrote there"
+        return f"the worker does not read in {shared.file} what the client wrote"
     try:
         is_seen = is_held(Path(shared.lock))
     except (OSError, StorageError) as error:

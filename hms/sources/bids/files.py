@@ -79,8 +79,8 @@ def find_recordings(root: Path) -> list[BidsFile]:
     subjects = _folders(root, _SUBJECT)
     if not subjects:
         raise ConfigError(
-            f"data.root={root} has no folder sub-<label>, so it is no BIDS data set; name the folder "
-            "that holds the participants, or choose data=edf or data=mne for a folder of files"
+            f"data.root={root} has no folder sub-<label>, so it is not a BIDS data set; name the folder with "
+            "the participants, or choose data=edf or data=mne for a folder of files"
         )
     found = []
     for subject in subjects:

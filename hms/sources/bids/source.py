@@ -132,7 +132,7 @@ class BidsSource(FolderSource):
         """Raise `ConfigError` if the data set holds no EEG recording."""
         if not self.found.files:
             raise ConfigError(
-                f"data.root={self.params.root} holds participants and no recording: no folder eeg of theirs "
+                f"data.root={self.params.root} has participants but no recording: none of their eeg folders "
                 "has a .edf, .bdf, .vhdr or .set file whose name ends in _eeg"
             )
 
@@ -173,7 +173,7 @@ class BidsSource(FolderSource):
         if len(files) > 1:
             shown = ", ".join(f"'{file.path.name}'" for file in files)
             return Place(
-                name, str(files[0].path), None, None, f"it is there in several formats, {shown}; keep one"
+                name, str(files[0].path), None, None, f"it exists in several formats, {shown}; keep one"
             )
         return _place(name, str(files[0].path), beside(files[0], "_channels.tsv"))
 
@@ -225,7 +225,7 @@ def _place(name: str, path: str, channels: Path | None) -> Place:
 
 
 def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
-    """Return the bytes and the rows of a channels.tsv; none where there is no such file.
+    """Return the bytes and the rows of a channels.tsv; none where the file does not exist.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def n_header_bytes(start: bytes) -> int:
     count = _text(start[252:256])
     if not re.fullmatch(r"[0-9]+", count) or not 1 <= int(count) <= _MAX_SIGNALS:
         if start[:8] in (b"0       ", b"\xffBIOSEMI"):
-            raise Unusable("the EDF header is damaged: its number of signals is no number")
+            raise Unusable("the EDF header is damaged: its number of signals is not a number")
         raise Unusable(_NOT_EDF)
     return FIXED_BYTES + int(count) * SIGNAL_BYTES
 

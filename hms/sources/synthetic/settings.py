@@ -52,7 +52,7 @@ def check_sizes(n_recordings: int, n_patients: int) -> None:
             "every patient needs at least one recording"
         )
     if n_recordings > MAX_RECORDINGS:
-        raise ValueError(f"n_recordings {n_recordings} is more than {MAX_RECORDINGS}, the most that are made")
+        raise ValueError(f"n_recordings {n_recordings} is more than {MAX_RECORDINGS}, the largest number")
     if n_patients > MAX_PATIENTS:
         raise ValueError(
             f"n_patients {n_patients} is more than {MAX_PATIENTS}, the number of patient ids there are"

@@ -46,7 +46,7 @@ def generate(
     """
     drafts = draft_recordings(n_recordings=n_recordings, n_patients=n_patients, seed=seed)
     if folder.exists() and any(folder.iterdir()):
-        raise ValueError(f"folder {folder} is not empty; a data set is written into an empty one")
+        raise ValueError(f"folder {folder} is not empty; a data set needs an empty folder")
     for name in ("train_eegs", "truth", *(["train_spectrograms"] if write_spectrograms else [])):
         (folder / name).mkdir(parents=True)
     for count in _write_groups(

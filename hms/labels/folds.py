@@ -344,8 +344,8 @@ def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
     few = [f"'{name}' ({n})" for name, n in n_patients.items() if 0 < n < len(counts)]
     if few:
         lines.append(
-            f"classes with fewer patients than the {len(counts)} folds: {', '.join(few)}; some folds have none "
-            "of them; lower folds.n_splits if every fold must have all classes"
+            f"classes with fewer patients than the {len(counts)} folds: {', '.join(few)}; some folds have "
+            "none of them; lower folds.n_splits if every fold must have all classes"
         )
     return lines
 

@@ -153,12 +153,8 @@ class Plan:
         """Every part of a file that items are made from."""
         return [part for origins in self.origins.values() for part in origins.parts]
 
-    def key_of(self, row: int, stage_key: str) -> str | None:
-        """Return the identity of an item in a stage, or None while the digest of its origin is not known."""
-        return self.keys_of(stage_key)[row]
-
     def keys_of(self, stage_key: str) -> list[str | None]:
-        """Return the identity of every item in a stage, as `key_of` does for one."""
+        """Return the identity of every item in a stage, None while the digest of its origin is not known."""
         kind = self.item_stages[stage_key].origin
         known = self._keys.get(kind)
         if known is None or known.version != self.digests.version:

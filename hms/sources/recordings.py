@@ -6,6 +6,7 @@ which files there are, how one is opened, and whose it is.
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -96,6 +97,10 @@ class FolderSource(WholeFiles):
     def refuse_empty(self) -> None:
         """Raise `ConfigError`, saying what is there instead, if there is no recording."""
         raise NotImplementedError
+
+    def part(self, start_s: float) -> str:
+        """Return the number of the block in which a window starts, "" where there are no blocks."""
+        return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
     def place(self, name: str) -> Place:
         """Return where a recording lies."""

@@ -47,13 +47,6 @@ def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
     return not any(part in framed for part in _BAD_PARTS) and (in_folders or "/" not in inner)
 
 
-def check_plain(name: str, what: str) -> str:
-    """Return a name that is a plain one; raises ManifestError otherwise."""
-    if not isinstance(name, str) or not are_plain([name]):
-        raise ManifestError(f"{what} is {name!a:.80}, which is not a plain name")
-    return name
-
-
 def find_inside(folder: Path, name: str) -> tuple[Path, os.stat_result]:
     """Return where a file of a run lies, and its status: a regular file inside, or one that the store holds.
 

@@ -285,10 +285,6 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config
     return compose(*shared, config_dir=config_dir)
 
 
-def _is_shared(key: str) -> bool:
-    return key == SEARCH_PATH or key.partition(".")[0] in (*SHARED, "experiment")
-
-
 def _named_by_difference(members: Sequence[Member]) -> list[Member]:
     """Name every member but the first by what it does not share with the first."""
     first = members[0]

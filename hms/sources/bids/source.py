@@ -8,7 +8,6 @@ electroencephalography, Sci Data 6 (2019).
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -160,10 +159,6 @@ class BidsSource(FolderSource):
         """Return the table of a recording by the inheritance principle, or a file with its name."""
         file = self.recordings[name][0]
         return beside(file, ending) if ending.endswith(".tsv") else super().file_beside(name, ending)
-
-    def part(self, start_s: float) -> str:
-        """Return the number of the block in which a window starts, "" where there are no blocks."""
-        return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
     def place(self, name: str) -> Place:
         """Return where a recording lies, with size and time of its files and its channels.tsv."""

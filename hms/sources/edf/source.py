@@ -7,7 +7,6 @@ it: their bytes, with the header's, are the window's identity.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -79,10 +78,6 @@ class EdfSource(FolderSource):
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
         """Return who is who by ``data.patient``."""
         return declared_patients(self, self.params, names, windows)
-
-    def part(self, start_s: float) -> str:
-        """Return the number of the block in which a window starts, "" where there are no blocks."""
-        return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
     def ahead(self, parts: Sequence[Part]) -> None:
         """Begin to read what is opened next, where it lies in object storage."""

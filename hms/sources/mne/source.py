@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -95,10 +94,6 @@ class MneSource(FolderSource):
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
         """Return who is who by ``data.patient``."""
         return declared_patients(self, self.params, names, windows)
-
-    def part(self, start_s: float) -> str:
-        """Return the number of the block in which a window starts, "" where there are no blocks."""
-        return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
     def place(self, name: str) -> Place:
         """Return where a recording lies, with size and time of all its files."""

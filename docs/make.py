@@ -1,14 +1,16 @@
-"""Make pictures and notebooks of the documentation anew: ``python docs/make.py [NAME ...] [--check]``.
+"""Renew pictures, outputs, tables and notebooks of the documentation: ``python docs/make.py [NAME ...]``.
 
-Each is made by a command of its own from the embedded set. What made it is noted in docs/images/made.json
-(versions of all stages, and a notebook's cells); ``--check`` computes nothing and names what is stale.
-Tables of measurements stand beside the command that makes them: a busy machine would measure itself.
+Each has a command of its own, which uses the embedded set. docs/images/made.json notes what it was made by
+(versions of all stages, and a notebook's cells). ``--check`` computes nothing and names what is stale, and
+measurements whose page does not name its command: those take minutes on an idle machine and are repeated by
+hand, with the command that is on the page.
 """
 
 from __future__ import annotations
 
 import argparse
 import base64
+import csv
 import hashlib
 import io
 import json
@@ -23,6 +25,23 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 MADE = ROOT / "docs" / "images" / "made.json"
+MEASURED = {
+    "benchmarks/README.md": ("cwt", "throughput", "scale", "latency", "engines", "reads"),
+    "benchmarks/public.md": ("public", "quality"),
+    "docs/cluster.md": ("engines",),
+    "docs/quality_proof.md": ("quality", "agreement", "tables"),
+    "docs/study.md": ("study",),
+    "docs/sweeps.md": ("coverage",),
+    "docs/training.md": ("device", "reads", "leak"),
+    "docs/votes.md": ("votes", "label_issues"),
+    "docs/decisions/browse.md": ("viewers",),
+    "docs/decisions/gaps.md": ("gaps",),
+    "docs/decisions/intervals.md": ("coverage",),
+    "docs/decisions/smoothing.md": ("votes",),
+    "docs/decisions/synthetic.md": ("likeness", "leak"),
+    "docs/decisions/waveform.md": ("waveforms",),
+}
+"""Programs in benchmarks/ whose figures a page has."""
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 LARGEST_HTML = 200_000
 """Characters of an output that stay in a stored notebook."""
@@ -52,6 +71,12 @@ def pictures() -> None:
         call(*drawing, "--index", "3", "--seed", "8", "docs/images/augmentations.png")
 
 
+def browse() -> None:
+    """Draw the viewer's pages from sixty recordings."""
+    with tempfile.TemporaryDirectory() as folder:
+        call("docs/draw_browse.py", "--outputs", folder)
+
+
 def readme() -> None:
     """Print in README what ``hms explain`` says after a run with the defaults, less the report's parts."""
     command = ["hms", "explain", "cwt.w0=6", "weight=log"]
@@ -60,8 +85,95 @@ def readme() -> None:
         said = call("-m", *command, cwd=Path(folder))
     lines = [line for line in said.splitlines() if not line.startswith("report")]
     block = "\n".join(["```", f"$ {' '.join(command)}", *lines, "```"])
-    page = ROOT / "README.md"
-    page.write_text(re.sub(r"```\n\$ hms explain.*?```", lambda _: block, page.read_text(), flags=re.S))
+    replace("README.md", r"```\n\$ hms explain.*?```", block)
+
+
+def replace(page: str, pattern: str, block: str) -> None:
+    """Put a block into a page in the place of what a pattern finds."""
+    path = ROOT / page
+    text, found = re.subn(pattern, lambda _: block, path.read_text(), count=1, flags=re.S)
+    assert found, f"{page} has nothing like {pattern}"
+    path.write_text(text)
+
+
+def help_page() -> str:
+    """Return docs/help.md with what ``hms help cwt.hop`` prints now."""
+    said = call("-m", "hms", "help", "cwt.hop")
+    page = (ROOT / "docs" / "help.md").read_text()
+    return re.sub(
+        r"\$ hms help cwt\.hop\n.*?```", lambda _: f"$ hms help cwt.hop\n{said}```", page, flags=re.S
+    )
+
+
+def decisions_page() -> str:
+    """Return docs/decisions/index.md: every decision by the title of its page."""
+    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    titles = {page.name: page.read_text().partition("\n")[0].lstrip("# ") for page in pages}
+    lines = [f"- [{title}]({name})" for name, title in titles.items() if name != "index.md"]
+    return "\n".join([DECISIONS, *lines, ""])
+
+
+DECISIONS = """\
+# Decisions
+
+Each page describes a choice that changes numbers: the problem, what was measured, what was chosen, and what
+was rejected. If a page names a program, you can measure its figures again; the others were measured once, when
+the choice was made.
+"""
+
+
+def study_page() -> str:
+    """Return docs/study.md with the table of docs/study/options.csv, which benchmarks/study.py writes."""
+    with (ROOT / "docs" / "study" / "options.csv").open(newline="") as file:
+        _, *rows = csv.reader(file)
+    table = "".join(f"| {' | '.join(row)} |\n" for row in rows)
+    page = (ROOT / "docs" / "study.md").read_text()
+    return re.sub(r"(\| option \|.*?\n\|---.*?\n)(?:\|.*?\n)+", lambda found: found[1] + table, page, count=1)
+
+
+PAGES = {
+    "help": ("docs/help.md", help_page),
+    "decisions": ("docs/decisions/index.md", decisions_page),
+    "study": ("docs/study.md", study_page),
+}
+"""Pages that are made in a second from what there is, so that ``--check`` makes and compares them."""
+
+
+def write_page(name: str) -> None:
+    """Write one of `PAGES`."""
+    path, made = PAGES[name]
+    (ROOT / path).write_text(made())
+
+
+def baseline() -> None:
+    """Fill the table of the linear baseline in docs/training.md, by ``hms run baseline=logreg``."""
+    import numpy as np
+
+    with tempfile.TemporaryDirectory() as folder:
+        call(str(ROOT / "run.py"), "baseline=logreg", cwd=Path(folder))
+        latest = Path(folder) / "outputs" / "latest"
+        scores = json.loads((latest / "baseline" / "metrics.json").read_text())
+        with np.load(latest / "data_package" / "labels.npz") as labels:
+            is_high = labels["hc_mask"]
+    model, prior = (scores[name]["stratum"] | scores[name]["all"] for name in ("model", "prior"))
+    many, few = int(is_high.sum()), int((~is_high).sum())
+    names = {"all": f"all {many + few}", "10+": f"{many} with 10+ votes", "1-9": f"{few} with 1-9 votes"}
+    rows = []
+    for key, name in names.items():
+        gain = scores["gain"].get(key, {"value": model[key]["value"] - prior[key]["value"]})
+        rows.append(f"| {name} | {interval(model[key])} | {interval(prior[key])} | {interval(gain, '+')} |\n")
+    head = r"(?<=\| items \| baseline \| class prior \| difference \|\n\|---\|---\|---\|---\|\n)(?:\|.*?\n)+"
+    replace("docs/training.md", head, "".join(rows))
+
+
+def interval(found: dict[str, Any], sign: str = "") -> str:
+    """Return a value with its interval, if it has one."""
+    value = f"{found['value']:{sign}.3f}"
+    return (
+        value
+        if found.get("low") is None
+        else f"{value} ({found['low']:{sign}.3f} to {found['high']:{sign}.3f})"
+    )
 
 
 def notebook(path: Path) -> None:
@@ -98,7 +210,10 @@ def smaller(picture: str) -> str:
 THINGS: dict[str, Callable[[], None]] = {
     "architecture": architecture,
     "pictures": pictures,
+    "browse": browse,
     "readme": readme,
+    "baseline": baseline,
+    **{name: (lambda name=name: write_page(name)) for name in PAGES},
     **{path.stem: (lambda path=path: notebook(path)) for path in NOTEBOOKS},
 }
 
@@ -108,11 +223,11 @@ def state_of(name: str) -> dict[str, Any]:
     from hms.pipeline.stage import registered_order, registered_stage
     from hms.registry import discover
 
-    if name == "architecture":
-        return {}  # its own --check draws it again
+    if name == "architecture" or name in PAGES:
+        return {}  # made again and compared
     discover()
     versions = {stage: registered_stage(stage).version for stage in registered_order()}
-    if name in ("pictures", "readme"):
+    if name in ("pictures", "browse", "readme", "baseline"):
         return {"stages": versions}
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
     text = json.dumps([cell["source"] for cell in cells])
@@ -124,7 +239,23 @@ def is_current(name: str) -> bool:
     if name == "architecture":
         command = [sys.executable, "docs/draw_architecture.py", "--check"]
         return subprocess.run(command, cwd=ROOT, capture_output=True).returncode == 0
+    if name in PAGES:
+        path, made = PAGES[name]
+        return (ROOT / path).exists() and (ROOT / path).read_text() == made()
     return noted().get(name) == state_of(name)
+
+
+def unnamed() -> list[str]:
+    """Return the pages with measurements that do not name the program that measures them."""
+    pages = {page: (ROOT / page).read_text() for page in MEASURED}
+    gone = [f"benchmarks/{name}.py" for names in MEASURED.values() for name in names]
+    lacking = [
+        f"{page} lacks {n}.py"
+        for page, names in MEASURED.items()
+        for n in names
+        if f"{n}.py" not in pages[page]
+    ]
+    return lacking + [f"{path} does not exist" for path in sorted(set(gone)) if not (ROOT / path).exists()]
 
 
 def noted() -> dict[str, Any]:
@@ -144,10 +275,14 @@ def main() -> int:
     if given.check:
         stale = [name for name in names if not is_current(name)]
         print(f"stale: {', '.join(stale)}; python docs/make.py {' '.join(stale)}" if stale else "all current")
-        return int(bool(stale))
+        for line in (lacking := unnamed()):
+            print(line)
+        return int(bool(stale or lacking))
     for name in names:
         print(f"docs: {name}")
         THINGS[name]()
+        if name in PAGES:
+            continue
         MADE.write_text(json.dumps({**noted(), name: state_of(name)}, indent=1, sort_keys=True) + "\n")
     return 0
 

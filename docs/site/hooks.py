@@ -26,7 +26,8 @@ COMMANDS = (
 
 def on_config(config: Any) -> Any:
     """List every decision in the navigation."""
-    pages = [f"decisions/{page.name}" for page in sorted((ROOT / "docs" / "decisions").glob("*.md"))]
+    found = sorted((ROOT / "docs" / "decisions").glob("*.md"))
+    pages = [f"decisions/{page.name}" for page in found if page.name != "index.md"]
     for section in config.nav:
         for entries in section.values():
             for entry in entries:
@@ -43,7 +44,6 @@ def on_files(files: Files, config: Any) -> Files:
         "reference/commands.md": commands(),
         "reference/python.md": PYTHON,
         "reference/changes.md": (ROOT / "CHANGELOG.md").read_text(),
-        "decisions/index.md": decisions(),
     }.items():
         files.append(File.generated(config, page, content=text))
     for notebook in sorted((ROOT / "notebooks").glob("*.ipynb")):
@@ -139,17 +139,6 @@ def commands() -> str:
             main([*name.split(), "--help"])
         parts.append(f"## hms {name}".rstrip() + f"\n\n```\n{text.getvalue().rstrip()}\n```")
     return "\n\n".join(parts) + "\n"
-
-
-def decisions() -> str:
-    """Return the list of decisions, by the titles of their pages."""
-    pages = sorted((ROOT / "docs" / "decisions").glob("*.md"))
-    lines = [f"- [{page.read_text().partition(chr(10))[0].lstrip('# ')}]({page.name})" for page in pages]
-    return (
-        "# Decisions\n\nChoices that change numbers: the problem, what was measured, what was rejected.\n\n"
-        + "\n".join(lines)
-        + "\n"
-    )
 
 
 PYTHON = """# Python

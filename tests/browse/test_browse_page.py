@@ -129,7 +129,7 @@ def test_keys_change_how_signals_are_shown_and_it_stays_from_item_to_item(
     page.press("j")
     shown(page, ids[1])
     stated = text(page, "stated")
-    assert "as recorded, less each channel's median of the page, notch 60 Hz" in stated
+    assert "as recorded, minus each channel's median over the page, notch 60 Hz" in stated
     assert "The run's pairs · 10 µV/mm" in stated
 
 

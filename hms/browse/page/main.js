@@ -10,7 +10,7 @@ const at = (id) => document.getElementById(id);
 const EVERY_MS = 3000;
 const KEYS = [
   ["j k", "next, previous item under the filter"], ["Enter", "open the item"], ["Esc", "back: cursor, then list"],
-  ["y x d", "keep, exclude, doubt; again: take it back"], ["n", "note"], ["v", "propose votes"],
+  ["y x d", "keep, exclude, doubt; again: undo"], ["n", "note"], ["v", "propose votes"],
   ["1 … 9", "propose one vote for a class"], ["u", "undo"],
   ["← →", "a second earlier, later"], ["PgUp PgDn", "a page earlier, later"], ["Home", "back to the window"],
   ["↑ ↓", "larger, smaller traces"], ["m", "next montage"], ["f", "as prepared, as recorded"], ["h", "notch off, 50, 60 Hz"],
@@ -45,7 +45,7 @@ function show(name) {
 
 /** Say something of an item; it is on disk when the page says so, and taken back where that failed. */
 async function judge(row, change, { forUndo = true } = {}) {
-  if (!about.marks) { say("Nothing is written: hms browse --marks FILE judges.", true); return; }
+  if (!about.marks) { say("Nothing is saved: start hms browse with --marks FILE.", true); return; }
   if (row === undefined) return;
   const before = own(row), after = { ...before, ...change };
   if (same(before, after)) return;

@@ -185,7 +185,7 @@ export class View {
 
   state() {
     const bold = (text) => element("b", "", text);
-    const band = this.band === "prepared" ? `${this.about.band}, as prepared` : "as recorded, less each channel's median of the page";
+    const band = this.band === "prepared" ? `${this.about.band}, as prepared` : "as recorded, minus each channel's median over the page";
     const notch = this.notch ? `, notch ${this.notch} Hz` : "";
     const shown = this.page?.missing.startsWith("The recording cannot") ? "what the package holds" : this.about.montages[this.montage];
     at("stated").replaceChildren(bold("Negative up"), " · ", bold(`${band}${notch}`), " · ", bold(shown), " · ", bold(`${this.gain} µV/mm`), " (mm of CSS)", this.page?.sides.includes("ekg") ? ", EKG at a tenth of it" : "", this.cut ? ` · ${this.cut} rows are cut at the next; ↓ makes them smaller` : "");
@@ -542,7 +542,7 @@ export class View {
     for (const [flag, value] of order) {
       const where = Object.entries(item.channels).flatMap(([name, flags]) => flags.filter(([f]) => f === flag).map(([, v]) => `${name} ${v}`.trim()));
       const line = element("li", harmless.includes(flag) ? "" : "flag", said([flag, ""]));
-      line.append(element("span", "sub", ` ${where.join(", ") || value}${harmless.includes(flag) ? " (costs no grade)" : ""}`));
+      line.append(element("span", "sub", ` ${where.join(", ") || value}${harmless.includes(flag) ? " (harmless)" : ""}`));
       box.append(line);
     }
     return box;

@@ -116,9 +116,9 @@ def decisions_page() -> str:
 DECISIONS = """\
 # Decisions
 
-Each page describes a choice that changes numbers: the problem, what was measured, what was chosen and rejected.
-If a page names a program, you can measure its figures again. The others were measured once, when the choice
-was made.
+Each page describes a choice that changes numbers: the problem, the measurements, the choice, and what was
+rejected. If a page names a program, you can repeat its measurements. The others were made once, when the
+choice was made.
 """
 
 

@@ -52,8 +52,8 @@ def folder_of(root: str | None, what: str) -> Path:
     path = located(root)
     if isinstance(path, Address):
         raise ConfigError(
-            f"data.root={root} is an address, which only data=kaggle and data=edf can read; copy the recordings "
-            f"first, for example with: aws s3 sync {path} DIR, then data.root=DIR"
+            f"data.root={root} is an address, which only data=kaggle and data=edf can read; copy the "
+            f"recordings first, for example with: aws s3 sync {path} DIR, then data.root=DIR"
         )
     return path
 

@@ -195,7 +195,7 @@ def agreement(
     """
     counts, patients = np.asarray(votes), np.asarray(patient_id, dtype=object)
     if np.any(counts != np.rint(counts)):
-        return {"strata": {}, "by_votes": [], "reason": "votes are fractions, so pairs cannot be counted"}
+        return {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
     return {
         "strata": {name: _stratum(counts[mask], patients[mask], classes) for name, mask in strata.items()},
         "by_votes": [

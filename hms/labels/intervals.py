@@ -94,7 +94,7 @@ class Interval:
             return ""
         if np.isnan(self.value):
             return "not defined" if self.n_items else "no items"
-        return f"no valid interval: {self.effective:.0f} effective patients of {HOLDS_FROM} needed"
+        return f"no interval holds: {self.effective:.0f} effective patients of {HOLDS_FROM} needed"
 
     def to_dict(self) -> dict[str, Any]:
         """Return the interval for JSON, None in the place of NaN and ``reason`` where it does not hold."""

@@ -70,8 +70,8 @@ class SignalKind:
         return f"data_package/{self.pack}_ids.npz"
 
 
-SCALOGRAMS = SignalKind("spec_hr_out", "hr", "scalograms among stages", "spec_pack", "package.pack=true")
-WAVEFORMS = SignalKind("wave_hr_out", "hr", "waveforms among stages", "wave_pack", "package.waveforms=true")
+SCALOGRAMS = SignalKind("spec_hr_out", "hr", "scalograms in stages", "spec_pack", "package.pack=true")
+WAVEFORMS = SignalKind("wave_hr_out", "hr", "waveforms in stages", "wave_pack", "package.waveforms=true")
 SPECTROGRAMS = SignalKind("spec_lr_out", "lr", "spectrograms=kaggle", "lr_pack", "package.spectrograms=true")
 DERIVATIONS = SignalKind(
     "deriv_hr_out", "hr", "package.derivations=true", "deriv_pack", "package.derivations=true"

@@ -43,7 +43,7 @@ BAD_ARGUMENTS = [
     (["weight=log", "weight=lin"], "given twice"),
     (["--config-name", "nothing"], "Cannot find primary config"),
     (["--config-dir", "nothing"], "does not exist"),
-    (["data=kaggle", "data.root=nowhere"], "data.root=nowhere is neither a folder nor a file"),
+    (["data=kaggle", "data.root=nowhere"], "data.root=nowhere is neither a folder nor a "),
     (["data=kaggle"], "data=synthetic works"),
     (["data.n_recordings=5", "data.n_patients=6"], "n_patients 6"),
     (["weight=[log,sqrt]"], "weight takes one option, not the list ['log', 'sqrt']"),
@@ -92,7 +92,7 @@ def test_an_environment_variable_that_names_nothing_is_refused(
     command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("HMS_DATA", "nowhere")
-    assert_refused(command("data=kaggle"), "HMS_DATA=nowhere is not a folder")
+    assert_refused(command("data=kaggle"), "HMS_DATA=nowhere is neither a folder nor a .zip")
 
 
 # --- the votes table -----------------------------------------------------------------------------

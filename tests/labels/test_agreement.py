@@ -138,7 +138,7 @@ def test_vote_totals_are_grouped_without_gaps():
 
 def test_votes_that_are_shares_have_no_pairs_and_say_so():
     got = summary([[2.5, 0.5, 0, 0, 0, 0]] * 40, np.arange(40))
-    assert got == {"strata": {}, "by_votes": [], "reason": "votes are fractions, so pairs cannot be counted"}
+    assert got == {"strata": {}, "by_votes": [], "reason": "votes are shares, so pairs cannot be counted"}
 
 
 # --- in a run and on its page --------------------------------------------------------------------
@@ -172,7 +172,7 @@ def test_the_page_shows_agreement_by_stratum_class_and_number_of_votes():
 @pytest.mark.parametrize(
     ("votes", "text"),
     [
-        ([[2.5, 0.5, 0, 0, 0, 0]] * 40, "votes are fractions"),
+        ([[2.5, 0.5, 0, 0, 0, 0]] * 40, "votes are shares"),
         ([[1, 0, 0, 0, 0, 0]] * 40, "No item has two votes"),
         ([[3, 0, 0, 0, 0, 0]] * 40, "All votes are for one class"),
     ],

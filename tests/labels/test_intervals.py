@@ -96,10 +96,10 @@ def test_too_few_patients_have_no_interval_and_say_so():
     got = mean_interval([1.0, 3.0, 2.0], ["a", "a", "b"])
     assert got.value == 2
     assert not got.holds
-    assert str(got) == f"2.000 (no valid interval: 2 effective patients of {HOLDS_FROM} needed)"
+    assert str(got) == f"2.000 (no interval holds: 2 effective patients of {HOLDS_FROM} needed)"
     plain = json.loads(json.dumps(got.to_dict(), allow_nan=False))
     assert (plain["low"], plain["high"]) == (None, None)
-    assert plain["reason"].startswith("no valid interval")
+    assert plain["reason"].startswith("no interval holds")
 
 
 def test_one_patient_with_most_items_counts_as_too_few():

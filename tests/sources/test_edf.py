@@ -361,7 +361,7 @@ def test_data_unit_stands_in_for_a_unit_that_is_not_stated(tmp_path):
     ("overrides", "message"),
     [
         (("data.root=null",), "data.root is needed"),
-        (("data.root=nowhere",), "data.root=nowhere is neither a folder nor a file"),
+        (("data.root=nowhere",), "data.root=nowhere is neither a folder nor a "),
         (("data.step_s=0",), "data.step_s=0"),
         (("data.unit=kV",), "data.unit=kV"),
         (("data.missing=guess",), "data.missing=guess"),

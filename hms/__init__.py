@@ -44,7 +44,7 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
 def run(cfg: Config | Any, *overrides: str) -> Run:
     """Prepare the package of a configuration, or find it finished: the function behind run.py.
 
-    Overrides belong into `compose`; whoever gives them here is told so.
+    Overrides belong into `compose`; giving them here is an error that says so.
 
     Raises
     ------
@@ -53,7 +53,7 @@ def run(cfg: Config | Any, *overrides: str) -> Run:
     TooManyFailures
         If more recordings cannot be used than ``max_failed_share`` allows, or none can.
     StorageError, EngineError
-        If a disk, the machine or a cluster fails; the same call goes on where this one stopped.
+        If a disk, the machine or a cluster fails; the same call continues where this one stopped.
 
     Examples
     --------

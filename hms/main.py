@@ -44,7 +44,7 @@ def _interrupted() -> int:
 
 
 def _code_of(error: Exception) -> int | None:
-    """Print the message of an error that is no fault of the program; return its exit code, else None."""
+    """Print the message of an error that is not a fault of the program; return its exit code, else None."""
     from hms.errors import (
         ConfigError,
         EngineError,
@@ -115,7 +115,7 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
 
 
 def _show_inventory(cfg: Config) -> None:
-    """Say what lies in a folder of files, before anything of a plan can be wrong."""
+    """Say what is in a folder of files, before anything of a plan can be wrong."""
     from pathlib import Path
 
     from hms.engine.plan import open_source

@@ -1,7 +1,7 @@
 """Names to functions: every option of a config group is a registered function and its settings.
 
 A configuration section such as ``weight`` has a ``kind`` (which function) and that
-function's settings. The settings are a frozen dataclass that stands beside the
+function's settings. The settings are a frozen dataclass that stands next to the
 function; the values live in one YAML file of the group. Nothing else is edited to
 add an option, and a module named in ``plugins`` registers the same way::
 
@@ -40,7 +40,7 @@ class Limits:
     above: float | None = None
 
     def admit(self, value: float) -> bool:
-        """Tell whether a number lies in the range; NaN never does."""
+        """Tell whether a number is in the range; NaN never does."""
         return (
             value == value
             and (self.at_least is None or value >= self.at_least)
@@ -113,7 +113,7 @@ class Entry:
 
 
 def is_of_the_package(what: Callable[..., Any] | type[Any]) -> bool:
-    """Tell whether a function or class stands in hms itself, and not in a plugin."""
+    """Tell whether a function or class is in hms itself, and not in a plugin."""
     return what.__module__.startswith("hms.")
 
 

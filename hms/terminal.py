@@ -97,7 +97,7 @@ def interrupts_held() -> Iterator[None]:
 
 
 def printable(text: str) -> str:
-    """Return a text with its control characters written out: what stands in files never steers a terminal.
+    """Return a text with its control characters written out: what is in files never steers a terminal.
 
     Lines and tabs stay. Marks that turn the direction of writing are written out too.
     """
@@ -179,7 +179,7 @@ def shortened(text: str, limit: int = 160) -> str:
 
 
 def local_time(finished: str) -> str:
-    """Return a time of a manifest as a clock here shows it; a text that is no time, as it is."""
+    """Return a time of a manifest as a clock here shows it; a text that is not a time, as it is."""
     from datetime import datetime
 
     try:
@@ -200,7 +200,7 @@ _once: list[set[str]] = []
 
 
 def say(text: str, *, passing: bool = False) -> None:
-    """Print one line on standard error, where progress goes; where it cannot be written, work goes on.
+    """Print one line on standard error, where progress goes; where it cannot be written, work continues.
 
     Parameters
     ----------
@@ -274,7 +274,7 @@ def spoken_pace(seconds_each: float) -> str:
 class Progress:
     """Progress over items, with their pace and the time left.
 
-    The pace is that of the last reports, from one to a later one: what lies before the first, the
+    The pace is that of the last reports, from one to a later one: what is before the first, the
     start of workers above all, says nothing of the rest.
     """
 

@@ -43,7 +43,7 @@ PAGE_FILES = {
         for name in ("main", "server", "list", "tiles", "view", "dialogs")
     },
 }
-"""All files that are served as they lie in the package, by path."""
+"""All files that are served as they are in the package, by path."""
 
 REPORT = "qc/report.html"
 
@@ -66,7 +66,7 @@ THUMB_FREQS, THUMB_FRAMES, THUMB_POINTS = 24, 60, 240
 
 @dataclass(frozen=True)
 class Desk:
-    """What lies before the reader: a run's items, their signals, and the book of marks if there is one.
+    """What is before the reader: a run's items, their signals, and the book of marks if there is one.
 
     Attributes
     ----------
@@ -84,7 +84,7 @@ class Desk:
 
     @property
     def address(self) -> str:
-        """Where the page is; whoever knows it may look and judge."""
+        """Where the page is; anyone who knows it may look and judge."""
         return f"http://127.0.0.1:{self.port}/{self.token}/"
 
     @cached_property

@@ -16,7 +16,7 @@ from hms.store.locks import lock
 __all__ = ["LONGEST_NOTE", "Book"]
 
 LONGEST_NOTE = 1000
-"""Characters; a note stands in meta_excluded.csv and in the report."""
+"""Characters; a note is in meta_excluded.csv and in the report."""
 
 WAIT_S = 10.0
 """Longest that a mark waits for another program that writes the file."""
@@ -40,7 +40,7 @@ class Book:
     Raises
     ------
     ConfigError
-        If the file is no csv of marks, would lose columns, or marks items that the run has not.
+        If the file is not a csv of marks, would lose columns, or marks items that the run has not.
     """
 
     def __init__(self, path: Path, classes: Classes, who: str, known: Collection[str]) -> None:

@@ -44,7 +44,7 @@ class Listing:
     Parameters
     ----------
     predictions : a file of predictions that takes the place of the baseline's
-    blind : whether votes, grades, flags and predictions stay untold
+    blind : whether votes, grades, flags and predictions are hidden
     """
 
     run: Package
@@ -212,7 +212,7 @@ class Listing:
     # --- one item --------------------------------------------------------------------------------
 
     def about(self, row: int) -> dict[str, Any]:
-        """Return what is said of one item beside its signal."""
+        """Return what is said of one item besides its signal."""
         item_id = self.item_ids[row]
         told: dict[str, Any] = {"id": item_id, "patient": self._patients[row]}
         if self.blind:
@@ -234,7 +234,7 @@ class Listing:
         return self._of_used("patient_id", "")
 
     def _item_flags(self, row: int) -> list[tuple[str, str]]:
-        """Return the flags of an item, those that are no electrode's with the value that raised them."""
+        """Return the flags of an item, those of no electrode with the value that raised them."""
         if self._ledger is None:
             return []
         measures, entry = measures_of_flags(self.run.config.at("qc").item), self._ledger.iloc[row]

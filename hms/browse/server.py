@@ -72,7 +72,7 @@ def start(
     marks : csv of marks, made when something is marked; None: nothing can be marked
     who : reader whose marks are set; None: the name of the account
     blind : whether votes, grades, flags and predictions are hidden
-    predictions : file of predictions to show in place of the baseline's
+    predictions : file of predictions to show instead of the baseline's
     item : item to begin with
     port : 0 takes a free one
     is_framed : whether notebooks may show the page in a frame
@@ -140,7 +140,7 @@ def _account() -> str:
 
 
 def _refuse_inside(path: Path, run: Package) -> None:
-    """Raise if the file would lie in a run or the store: what is there is only looked at."""
+    """Raise if the file would be in a run or the store: what is there is only looked at."""
     place = path.absolute().parent.resolve() / path.name
     for folder, what in ((run.path, "the run"), (run.path.parent / "store", "the store")):
         if place.is_relative_to(folder.resolve()):

@@ -53,7 +53,7 @@ class Wanted:
     start_s, length_s : of the page, from the start of the recording
     montage : a key of `hms.browse.montages.views_of`
     band : prepared, filtered and clipped as the run does; or recorded
-    notch_hz : mains frequency that is taken out beside that, None for none
+    notch_hz : mains frequency that is taken out next to that, None for none
     """
 
     start_s: float
@@ -109,7 +109,7 @@ class Signals:
             zip(run.meta["item_id"].tolist(), _places(run.meta), strict=True)
         )
 
-    # --- where an item lies ----------------------------------------------------------------------
+    # --- where an item is ----------------------------------------------------------------------
 
     @cached_property
     def source(self) -> Source:
@@ -230,7 +230,7 @@ class Signals:
         )
 
     def _wanted_channels(self, view: View) -> tuple[str, ...]:
-        """Return electrodes, ears, EKG, and the pairs that a bipolar recording has in place of them."""
+        """Return electrodes, ears, EKG, and the pairs that a bipolar recording has instead of them."""
         parts = (part for name in view.rows for part in name.split("-"))
         ears = (ear for pair in EARS for ear in pair)
         return tuple(dict.fromkeys((*CHANNELS, *parts, *view.ears, *ears, *view.rows)))

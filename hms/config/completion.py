@@ -101,7 +101,7 @@ def complete(manual: Manual, word: str) -> list[str]:
 
 
 def _names(manual: Manual, section: str) -> list[str]:
-    """Return what stands in a section (the top level has the empty name)."""
+    """Return what is in a section (the top level has the empty name)."""
     found: dict[str, None] = {}
     if not section:
         for group in manual.groups:

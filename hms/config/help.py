@@ -43,7 +43,7 @@ def contents(manual: Manual) -> str:
 
 
 def index(manual: Manual) -> str:
-    """Return all groups and what lies beside them, with meaning and default."""
+    """Return all groups and what lies next to them, with meaning and default."""
     rows = [("group", "default", "what it decides")]
     for group, meaning in manual.groups.items():
         default = "" if group == EXPERIMENT else manual.options[group][0].name

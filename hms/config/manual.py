@@ -106,7 +106,7 @@ class Setting:
     ----------
     path : as it is typed, ``cwt.hop``
     meaning : what it is; empty where nobody wrote it
-    note : what the YAML says beside the value, where the class says what it is
+    note : what the YAML says next to the value, where the class says what it is
     elsewhere : what it is in options where that is something else
     unit : empty where it has none
     shape : what is allowed
@@ -165,7 +165,7 @@ class Manual:
         raise ConfigError(f"'{path}' is not a setting{near}; there are {', '.join(there)}")
 
     def outside_groups(self) -> list[str]:
-        """Return the names at the top level that are no groups: single settings and sections."""
+        """Return the names at the top level that are not groups: single settings and sections."""
         heads = dict.fromkeys(name.partition(".")[0] for name in self.settings)
         return [head for head in heads if head not in self.groups]
 
@@ -220,7 +220,7 @@ def read_manual(folders: Sequence[Path] = ()) -> Manual:
 
 @dataclass(frozen=True)
 class _Page:
-    """A YAML file: the sentence at its head, its values, and the comment beside each key, by path."""
+    """A YAML file: the sentence at its head, its values, and the comment next to each key, by path."""
 
     head: str
     values: dict[str, Any]
@@ -254,7 +254,7 @@ def _comments(lines: Sequence[str]) -> dict[str, str]:
 
 
 def notes_of(group: str, option: str) -> dict[str, str]:
-    """Return the comment beside each setting of a shipped option, by its path in the group."""
+    """Return the comment next to each setting of a shipped option, by its path in the group."""
     return _comments((conf_dir() / group / f"{option}.yaml").read_text(encoding="utf-8").splitlines())
 
 

@@ -196,7 +196,7 @@ def plain_tree(raw: Any) -> dict[str, Any]:
     Raises
     ------
     ConfigError
-        If it is no mapping, or refers to what is not there.
+        If it is not a mapping, or refers to what is not there.
     """
     from omegaconf import OmegaConf
 

@@ -26,8 +26,8 @@ FILES_TOGETHER = 64
 def export_run(run: Package, destination: Path) -> int:
     """Copy a run into a self-contained folder without links, check it, and return its bytes.
 
-    The copy is made under another name beside the destination and takes its name when it is whole
-    and on disk: what stands under that name is never part of a run.
+    The copy is made under another name next to the destination and takes its name when it is whole
+    and on disk: what is under that name is never part of a run.
 
     Raises
     ------
@@ -67,7 +67,7 @@ def _export(run: Package, destination: Path) -> int:
 
 
 def _forget_earlier(whole: Path) -> None:
-    """Remove what killed exports to the same place left beside it."""
+    """Remove what killed exports to the same place left next to it."""
     pattern = re.compile(f"{re.escape(f'{TEMPORARY}{whole.name}')}-[0-9a-f]{{8}}")
     for name in filter(pattern.fullmatch, names_in(whole.parent)):
         shutil.rmtree(whole.parent / name)

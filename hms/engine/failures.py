@@ -1,4 +1,4 @@
-"""Failures of recordings: counted while a run goes on, grouped when it ends because of them."""
+"""Failures of recordings: counted while a run continues, grouped when it ends because of them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Reasons = Sequence[Reason | None]
 
 
 class Failures:
-    """Counts failed recordings while a run goes on and stops it when there are too many.
+    """Counts failed recordings while a run continues and stops it when there are too many.
 
     A recording with a hundred windows fails once.
     """

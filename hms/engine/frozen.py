@@ -1,7 +1,7 @@
 """A run's frozen configuration for other recordings: the same preparation at inference.
 
 ``from_run=RUN`` takes every setting that changes numbers from a finished run. What was
-typed beside it may only say where recordings come from and how to work; a setting that
+typed next to it may only say where recordings come from and how to work; a setting that
 contradicts the run is refused, because its results would not be what a model was trained on.
 """
 
@@ -24,7 +24,7 @@ OWN_SECTIONS = ("baseline",)
 """Sections of a run that say nothing of how a recording is prepared."""
 
 MAY_DIFFER = ("qc",)
-"""Sections that a run gives unless they are typed: what is flagged and left out is no part of x."""
+"""Sections that a run gives unless they are typed: what is flagged and left out is not part of x."""
 
 _ABSENT = object()
 
@@ -121,7 +121,7 @@ def _frozen(run: Package) -> dict[str, Any]:
 
 
 def _data_settings(run: Package) -> dict[str, Any]:
-    """Return what of the data section changes numbers; where the recordings lie does not."""
+    """Return what of the data section changes numbers; where the recordings are does not."""
     settings: dict[str, Any] = _frozen(run)["data"]
     return settings
 

@@ -297,7 +297,7 @@ class ArrayRecording:
 
 
 def evaluate_item(run: Package, item_id: str, stage_name: str) -> Any:
-    """Compute what an item stage gives for one item of a run, anew from its recording.
+    """Compute what an item stage gives for one item of a run, again from its recording.
 
     Of a stage that keeps rows, such as ``measures``, the row.
 
@@ -338,7 +338,7 @@ def item_stage(cfg: Config, name: str) -> ItemStage:
 
 
 def evaluate_row(plan: Plan, row: int, stages: Sequence[ItemStage]) -> list[Any]:
-    """Compute what item stages give for one prepared item of a plan, anew from its recording.
+    """Compute what item stages give for one prepared item of a plan, again from its recording.
 
     Raises
     ------

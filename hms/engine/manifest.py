@@ -187,7 +187,7 @@ class _StoredFiles:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno != errno.EINVAL:  # what a file answers that is no link
+            if error.errno != errno.EINVAL:  # what a file answers that is not a link
                 raise
             return self._is_copy(Path(path), digest)
         *_, folder, name = target.rsplit("/", 2)

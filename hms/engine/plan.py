@@ -266,7 +266,7 @@ class Plan:
         return Job(
             source=self.source,
             stages=stages,
-            # A worker that outlived an earlier run may stand in another folder.
+            # A worker that outlived an earlier run may be in another folder.
             folders=tuple(folder.path.absolute() for folder in folders),
             channels=needed_channels(stages),
             window_s=self.cfg.at("window.length_s"),
@@ -317,7 +317,7 @@ class Plan:
         return states
 
     def look_again(self) -> None:
-        """Look into the store anew where something changed in it since the plan was made."""
+        """Look into the store again where something changed in it since the plan was made."""
         changed = [folder for folder in self.folders.values() if not folder.is_as_loaded()]
         for folder in changed:
             folder.load()

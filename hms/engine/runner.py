@@ -105,7 +105,7 @@ def _finish(plan: Plan, account: Account, began: float) -> Package:
         if not reused:
             assemble(plan, tables, account, began)
         run = Package(plan.outputs.run(plan.run_hash), reused=reused)
-        run.manifest  # noqa: B018 - read before anybody can write it anew
+        run.manifest  # noqa: B018 - read before anybody can write it again
     return run
 
 
@@ -230,7 +230,7 @@ def _take(
 
 
 def _fault_text(undone: Mapping[Task, str], shown: int = 10) -> str:
-    """Say which recordings the machine failed at, and that this is no fact about them."""
+    """Say which recordings the machine failed at, and that this is not a fact about them."""
     lines = [f"\n  {task.part.place.recording}: {fault}" for task, fault in list(undone.items())[:shown]]
     more = f"\n  and {len(undone) - shown} more" if len(undone) > shown else ""
     return (

@@ -20,7 +20,7 @@ ROW_BYTES = 5_000
 """What a row of a stage takes at most; measured for `measures`, the longest."""
 
 RUN_BYTES = 200_000
-"""What a run takes beside its items."""
+"""What a run takes besides its items."""
 
 
 @dataclass(frozen=True)

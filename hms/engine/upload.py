@@ -1,7 +1,7 @@
 """A run copied into object storage: content first, its manifest last, and two at once end as one.
 
-A claim, the digest of what is exported, stands under the prefix while content is written. Another export
-finds it: of the same files it goes on, of others it ends. Claim and manifest are put only where nothing is.
+A claim, the digest of what is exported, is under the prefix while content is written. Another export
+finds it: of the same files it continues, of others it ends. Claim and manifest are put only where nothing is.
 
 References
 ----------

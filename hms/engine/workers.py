@@ -98,7 +98,7 @@ def keep_memory() -> None:
 
     The C library keeps large buffers instead of returning them to the system after every
     recording, which makes the CWT a quarter faster; it is told so here because Dask tells
-    its workers the opposite. Imported modules are no garbage and are not looked at again;
+    its workers the opposite. Imported modules are not garbage and are not looked at again;
     the rest, a thousand small objects per recording, is looked at every ten recordings.
     """
     library = ctypes.CDLL(None)
@@ -256,7 +256,7 @@ class _Chunk:
     def _blame(
         self, work: Work, key: str | None, stage_name: str, error: Exception, due: Sequence[ItemStage] = ()
     ) -> None:
-        """Keep why an item has no result: a fault of the machine is no reason, anything else is one.
+        """Keep why an item has no result: a fault of the machine is not a reason, anything else is one.
 
         In the store if it follows from the recording's bytes, else for this run.
         """

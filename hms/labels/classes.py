@@ -23,7 +23,7 @@ from hms.registry import did_you_mean
 __all__ = ["COMPETITION", "SIX", "Ballot", "Classes"]
 
 _NAME = re.compile(r"(?!recordings$)[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
-"""``recordings`` is a column beside the classes in `hms.labels.folds.patient_table`."""
+"""``recordings`` is a column next to the classes in `hms.labels.folds.patient_table`."""
 
 _ENDING = "_vote"
 _TITLES = dict(zip(CLASSES, CLASS_NAMES, strict=True))

@@ -213,6 +213,6 @@ def _holds_enough(
 
 
 def clipped(mark: Mark, duration_s: float) -> Mark | None:
-    """Return what of a mark lies inside a recording, None where nothing does."""
+    """Return what of a mark is inside a recording, None where nothing does."""
     start_s, stop_s = max(mark.start_s, 0.0), min(mark.stop_s, duration_s)
     return replace(mark, start_s=start_s, stop_s=stop_s) if start_s < stop_s else None

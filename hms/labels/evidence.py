@@ -255,7 +255,7 @@ def fit_mixture(
 
 @dataclass(frozen=True)
 class _Rows:
-    """Different rows of votes with how often each is met, and where their counts stand in a table.
+    """Different rows of votes with how often each is met, and where their counts are in a table.
 
     Counts take few values, so that gamma functions are computed once per value, not per item.
     """

@@ -383,7 +383,7 @@ def split_rows(
     patient_fold : Series
         What `assign_folds` returned.
     extra : bool, shape (n_items,), optional
-        Items of a second table (`hms.labels.extra`). They are validated in no fold, and stand in no
+        Items of a second table (`hms.labels.extra`). They are validated in no fold, and are in no
         part of the fold in which their patient is; a patient of theirs alone is always trained on.
 
     Returns

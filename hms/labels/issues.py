@@ -1,6 +1,6 @@
 """Votes to look at again: items whose votes are improbable under what a model predicts of them.
 
-A large divergence is no evidence by itself: three votes diverge from any sure prediction, and sixteen of a
+A large divergence is not evidence by itself: three votes diverge from any sure prediction, and sixteen of a
 class that experts confuse do. So each item's votes are held against what panels of its size would
 do under the prediction, with the noise that votes have around such predictions. What is improbable
 here but probable elsewhere comes first: votes that no item is likely to have are odd, not misplaced.

@@ -299,7 +299,7 @@ def _item_ids(items: pd.DataFrame, unit: Unit) -> pd.Series:
 
 
 def _joined(names: NDArray[np.object_], numbers: NDArray[np.int64]) -> NDArray[np.object_]:
-    """Return ``name_number`` of each row; little beside it is in memory at a time."""
+    """Return ``name_number`` of each row; little next to it is in memory at a time."""
     texts = np.empty(names.size, dtype=object)
     for first in range(0, names.size, _TOGETHER):
         rows = slice(first, first + _TOGETHER)

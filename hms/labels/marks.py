@@ -111,7 +111,7 @@ class Marked:
 
     @property
     def digest(self) -> str:
-        """Identity of what was decided: who decided it, when, and doubts are no part of it."""
+        """Identity of what was decided: who decided it, when, and doubts are not part of it."""
         votes = [name for name in self.items.columns if str(name).endswith("_vote")]
         table = self.items[["item_id", *votes]].astype(str).to_numpy().tolist() if self.n_votes else []
         ids = self.items["item_id"].tolist()

@@ -94,7 +94,7 @@ def column_folds(frame: pd.DataFrame, params: ColumnFolds) -> NDArray[np.int64]:
     Raises
     ------
     ConfigError
-        If there is no such column, or its values are no folds of whole patients.
+        If there is no such column, or its values are not folds of whole patients.
     """
     name = params.column
     columns = own_columns(frame)
@@ -123,7 +123,7 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
     Raises
     ------
     ConfigError
-        If an id stands twice, is missing or unknown, a fold is no whole number, the folds are not
+        If an id appears twice, is missing or unknown, a fold is not a whole number, the folds are not
         0 ... n - 1, or two rows of one patient are in different folds.
     """
     keys, rows = _rows(data, source)

@@ -1,6 +1,6 @@
 """Labels that say what the next expert would vote, learned once from the whole votes table.
 
-Three votes of one mind are no certainty: the fourth expert often differs. Where votes are few,
+Three equal votes are not certain: the fourth expert often differs. Where votes are few,
 their shares are drawn towards what recordings with such votes turn out to be. Measured on real
 panels whose votes were held back: docs/decisions/smoothing.md.
 """

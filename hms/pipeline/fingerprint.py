@@ -2,7 +2,7 @@
 
 It is made of definitions: the stage's class, and every function, class and constant of the
 package that it uses, directly or through others. Where a definition stands, what a module
-imports, docstrings and comments are no part of it, so that moving code changes nothing.
+imports, docstrings and comments are not part of it, so that moving code changes nothing.
 """
 
 from __future__ import annotations

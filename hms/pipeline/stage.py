@@ -32,7 +32,7 @@ from hms.store.files import Content
 
 
 def setting(path: str) -> Any:
-    """Return a field whose value stands at ``path`` in the configuration."""
+    """Return a field whose value is at ``path`` in the configuration."""
     return field(metadata={"path": path})
 
 
@@ -272,8 +272,8 @@ class ItemStage(Stage):
         """Return what is kept of many items, where it is one row per item.
 
         Small arithmetic costs mostly calls, and less for many items at once. Which items stand
-        beside each other follows from nothing that a user sets: an item's row must be the same,
-        bit for bit, whatever stands beside it.
+        next to each other follows from nothing that a user sets: an item's row must be the same,
+        bit for bit, whatever is next to it.
 
         Parameters
         ----------

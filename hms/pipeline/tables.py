@@ -148,7 +148,7 @@ class Tables:
         return [files[row] for row in np.flatnonzero(self.is_used).tolist()]
 
     def evaluate(self, row: int, stages: Sequence[Named]) -> list[Any]:
-        """Return what item stages give for one prepared item, anew from its recording.
+        """Return what item stages give for one prepared item, again from its recording.
 
         Raises
         ------
@@ -166,7 +166,7 @@ class Tables:
         return path in self._files
 
     def file(self, path: str) -> Path:
-        """Return where a file of the run that another stage wrote lies."""
+        """Return where a file of the run that another stage wrote is."""
         return self._files[path][0]
 
     def read(self, path: str, reader: Callable[[Path], T]) -> T:
@@ -342,7 +342,7 @@ class View:
         return self._tables.item_places(stage)
 
     def evaluate(self, row: int, *stages: Named) -> list[Any]:
-        """Return what item stages give for one prepared item, anew from its recording.
+        """Return what item stages give for one prepared item, again from its recording.
 
         For the few items that a picture shows in full: keeping them for all would be gigabytes.
         ``rows:<stage>`` of any stage stands for the recordings; the stages must be among those
@@ -364,7 +364,7 @@ class View:
         return self._tables.has(path)
 
     def file(self, path: str) -> Path:
-        """Return where a file of the run that another stage wrote lies; declared as its path."""
+        """Return where a file of the run that another stage wrote is; declared as its path."""
         self._need_file(path)
         return self._tables.file(path)
 

@@ -240,7 +240,7 @@ def _own_steps(steps: Array) -> Array:
 
 
 def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: int) -> Array:
-    """Return the share of the window that lies in flat stretches of each channel.
+    """Return the share of the window that is in flat stretches of each channel.
 
     Parameters
     ----------

@@ -44,5 +44,5 @@ def constant(n: int, value: float) -> Array:
 
 
 def field_names(*observed: Any) -> frozenset[str]:
-    """Return the keys of some typed dictionaries: columns of rows that are no measures."""
+    """Return the keys of some typed dictionaries: columns of rows that are not measures."""
     return frozenset().union(*(kind.__required_keys__ for kind in observed))

@@ -73,7 +73,7 @@ def channel_measures(
         Of the window and 3 s on either side
 
         sd_uv : standard deviation between 1 and 20 Hz
-        line50_db, line60_db : power density within 0.5 Hz of the mains over that 3 to 8 Hz beside it
+        line50_db, line60_db : power density within 0.5 Hz of the mains over that 3 to 8 Hz next to it
         hf_uv : RMS between 25 and 95 Hz without the mains
         muscle_uv : RMS that 20 to 80 Hz would have with the density of the quieter of two bands,
             39 to 46 and 64 to 72 Hz, in the quietest difference to a neighbour

@@ -1,4 +1,4 @@
-"""How electrodes go together: with those beside them, with any other, with the EKG.
+"""How electrodes go together: with those next to them, with any other, with the EKG.
 
 What an electrode shares with all others comes from the reference and leaves no derivation
 with it. So amplitudes are also taken of differences: an electrode's *own* amplitude is that of
@@ -78,7 +78,7 @@ def observe_coherence(eeg: Array, channels: Sequence[str]) -> ObservedCoherence:
 
 @lru_cache(maxsize=32)
 def _places(channels: tuple[str, ...]) -> tuple[list[int], tuple[NDArray[np.intp], ...]]:
-    """Return which rows are electrodes, and where they stand in a matrix of the 20 channels."""
+    """Return which rows are electrodes, and where they are in a matrix of the 20 channels."""
     rows = [row for row, name in enumerate(channels) if name in CHANNELS[:N_EEG]]
     at = np.array([CHANNELS.index(channels[row]) for row in rows], np.intp)
     return rows, np.ix_(at, at)

@@ -187,7 +187,7 @@ def _all_near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64
 def _near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
     """Return the pairs of rows that may correlate above a threshold, from a k-d tree.
 
-    Vectors of norm 1 that correlate above r lie within ``sqrt(2 - 2 r)`` of each other, and so
+    Vectors of norm 1 that correlate above r are within ``sqrt(2 - 2 r)`` of each other, and so
     do their projections onto any directions. The time grows a little faster than the number
     of rows, not with its square; SciPy's tree takes as long to import as a thousand rows to compare.
     """

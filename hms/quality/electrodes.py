@@ -1,4 +1,4 @@
-"""The electrodes of the 10-20 system: which stand beside each other, and on which side."""
+"""The electrodes of the 10-20 system: which stand next to each other, and on which side."""
 
 from __future__ import annotations
 
@@ -47,17 +47,17 @@ def _neighbours() -> Mask:
 
 
 NEIGHBOURS = _neighbours()
-"""bool, shape (19, 19): electrodes beside each other, three or four for each."""
+"""bool, shape (19, 19): electrodes next to each other, three or four for each."""
 
 N_EEG = len(EEG_CHANNELS)
 BESIDE = np.zeros((len(CHANNELS), len(CHANNELS)), np.float32)
 BESIDE[:N_EEG, :N_EEG] = NEIGHBOURS
 NOT_BESIDE = np.where(BESIDE > 0, np.float32(0), np.float32(-3))
-"""Added to a correlation, keeps electrodes that are no neighbours from being the best."""
+"""Added to a correlation, keeps electrodes that are not neighbours from being the best."""
 
 FAR = np.where(BESIDE > 0, np.float32(0), np.float32(np.inf))
 FAR[N_EEG:, N_EEG:] = 0
-"""Added to values of electrodes, puts those that are no neighbours last; the EKG is its own."""
+"""Added to values of electrodes, puts those that are not neighbours last; the EKG is its own."""
 
 N_BESIDE = np.isfinite(FAR).sum(axis=1)
 """intp, shape (20,): how many neighbours each channel has."""

@@ -1,4 +1,4 @@
-"""Hum in x's own band: a narrow line that lasts through the window and is no rhythm of the EEG.
+"""Hum in x's own band: a narrow line that lasts through the window and is not a rhythm of the EEG.
 
 A line of one frequency turns by the same angle from one block of 2 s to the next, and has the
 same size in each. Its *steadiness*, the autocorrelation of the transforms one block apart, is 1.

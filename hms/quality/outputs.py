@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 BURST_TIMES, BURST_DERIVATIONS = 3.0, 4
-"""Movement is no matter of one electrode, whose two neighbours in a chain are two derivations or three."""
+"""Movement is not a matter of one electrode, whose two neighbours in a chain are two derivations or three."""
 
 CONSTANT_SHARE = 1e-12
 """A row in float32 that deviates from its mean by less than this share of it does not change."""
@@ -117,7 +117,7 @@ def observe_output(
 
 @lru_cache(maxsize=32)
 def _rows(names: tuple[str, ...], channels: tuple[str, ...]) -> NDArray[np.intp]:
-    """Return where a cleaned recording's channels stand among others; those that it lacks: anywhere."""
+    """Return where a cleaned recording's channels are among others; those that it lacks: anywhere."""
     return np.array([names.index(name) if name in names else 0 for name in channels], np.intp)
 
 

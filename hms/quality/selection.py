@@ -27,7 +27,7 @@ __all__ = ["N_DRAWS", "UNEQUAL_P", "Graded", "Selection", "graded_from", "wilson
 Mask = NDArray[np.bool_]
 
 N_DRAWS = 1999
-"""Ways in which exclusions are dealt out anew; the smallest p is 0.0005."""
+"""Ways in which exclusions are dealt out again; the smallest p is 0.0005."""
 
 MOST_DEALT = 500
 """Items of patients with some left out and some not, up to which these are dealt out one by one."""
@@ -82,7 +82,7 @@ class Selection:
 
         Notes
         -----
-        Exclusions are dealt out anew `N_DRAWS` times: each patient gets another's share of
+        Exclusions are dealt out again `N_DRAWS` times: each patient gets another's share of
         items left out, and within a patient its exclusions fall on other items of it. So many
         items of one patient count as one draw, and with one item of each patient the test is
         the permutation test. The statistic is the largest deviation of a class from the count
@@ -113,7 +113,7 @@ class Selection:
         return np.asarray(taken @ self._member)
 
     def _drawn(self) -> NDArray[np.float64]:
-        """Return the deviations of `N_DRAWS` exclusions dealt out anew, shape (n_draws, n_classes)."""
+        """Return the deviations of `N_DRAWS` exclusions dealt out again, shape (n_draws, n_classes)."""
         rng = np.random.default_rng(0)
         _, patient = np.unique(self.patients.astype(str), return_inverse=True)
         size = np.bincount(patient)

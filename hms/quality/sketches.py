@@ -53,7 +53,7 @@ def gap_raster(
     Returns
     -------
     uint8, shape (bins,) : share of the samples of each step in time that are gaps, from 0
-        to 200 for none to all (anything above none is at least 1); 255 where the step lies
+        to 200 for none to all (anything above none is at least 1); 255 where the step is
         outside the recording
     """
     first, last = n_outside[0], n_samples - n_outside[1]

@@ -41,7 +41,7 @@ MAINS_HALF_WIDTH_HZ = 2.0
 
 FAST_BANDS_HZ = ((39.0, 46.0), (64.0, 72.0))
 """In which muscle is looked for: its spectrum is flat from the one to the other, a spike's falls to a
-third, and a tone stands in one of them alone."""
+third, and a tone is in one of them alone."""
 
 MUSCLE_BAND_HZ = 60.0
 """Width of 20 to 80 Hz, where scalp EMG has most of its power (Goncharova et al. 2003)."""
@@ -90,7 +90,7 @@ class Bands:
     ----------
     sums : float32, shape (n_freqs, 7); powers per bin times it give the power in the EEG's
         band and at high frequencies, then for 50 and 60 Hz the mean density of the line and
-        beside it, then the sum over the EKG's band as it is
+        next to it, then the sum over the EKG's band as it is
     density : float32, shape (n_freqs, n); a power density times it is that at `spectrum_freqs`
     fast : bins of each of `FAST_BANDS_HZ`
     to_density : float32, shape (2,); the sum of powers over such a band times it is their mean density

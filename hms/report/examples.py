@@ -1,4 +1,4 @@
-"""Pictures of single recordings: traces beside scalograms, and one recording step by step."""
+"""Pictures of single recordings: traces next to scalograms, and one recording step by step."""
 
 from __future__ import annotations
 
@@ -269,7 +269,7 @@ def trace_picture(example: Example, width: float = 470.0) -> str:
 
 
 def _traces_height(example: Example) -> float:
-    """Return the height of all traces; the scalograms beside them take the same."""
+    """Return the height of all traces; the scalograms next to them take the same."""
     return min(17.0 * len(example.traces), 340.0) + 8 * len(example.chains)
 
 

@@ -34,7 +34,7 @@ def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
 
 
 def about_issue(row: pd.Series, classes: Classes) -> str:
-    """Return an item's votes beside what was predicted, and how improbable that is."""
+    """Return an item's votes next to what was predicted, and how improbable that is."""
     votes = [
         f"{title} {row[column]:g}"
         for title, column in zip(classes.titles, classes.vote_columns, strict=True)

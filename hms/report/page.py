@@ -79,7 +79,7 @@ def render(template: str, **values: Any) -> bytes:
 
 
 def embedded_json(value: Any) -> str:
-    """Return JSON that may stand in a script element whatever texts are in it."""
+    """Return JSON that may be in a script element whatever texts are in it."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 

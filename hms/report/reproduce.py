@@ -63,7 +63,7 @@ def overrides_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequenc
 def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the overrides that choose the recordings of a section ``data``; variables stand for places.
 
-    Where the recordings lie is no part of a run's identity, and no path stands in a page. Behind
+    Where the recordings are is not part of a run's identity, and no path is in a page. Behind
     pseudonyms texts are left out too.
     """
     folder = conf_dir() / "data"
@@ -139,7 +139,7 @@ def _override(path: str, value: Any) -> str:
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
-    """Return a YAML of the package as it stands there; read once, which takes a millisecond."""
+    """Return a YAML of the package as it is there; read once, which takes a millisecond."""
     from omegaconf import OmegaConf
 
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)

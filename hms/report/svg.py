@@ -111,7 +111,7 @@ class Axis:
     log: bool = False
 
     def place(self, value: float) -> float:
-        """Return where a value lies, from 0 at ``low`` to 1 at ``high``."""
+        """Return where a value is, from 0 at ``low`` to 1 at ``high``."""
         if self.log:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)

@@ -70,7 +70,7 @@ def difference_page(a: Package, b: Package) -> bytes:
 
 
 def _headlines(found: RunDifference) -> list[tuple[str, str, str]]:
-    """Return name, value and note of what stands at the top."""
+    """Return name, value and note of what is at the top."""
     lines = [
         ("settings", f"{len(found.settings)}", "differ"),
         (

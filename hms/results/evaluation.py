@@ -142,7 +142,7 @@ class Judgement:
     __repr__ = __str__
 
     def text(self, *, all_groups: bool) -> str:
-        """Return the divergence by votes and class, or by every group, beside what is easily had."""
+        """Return the divergence by votes and class, or by every group, next to what is easily had."""
         groups = [found.groups for found in self.scores] + ([self.difference] if self.difference else [])
         heads = [*self.files, *(["difference"] if self.difference else [])]
         rows = [("items", "n", *heads), *plain_table(groups, self.items, None if all_groups else SHOWN)]

@@ -25,7 +25,7 @@ def read_readers(paths: Sequence[Path], classes: Classes = COMPETITION) -> list[
     Raises
     ------
     ConfigError
-        If a file is no csv of marks, or two files hold marks of one reader about one item.
+        If a file is not a csv of marks, or two files hold marks of one reader about one item.
     """
     found: dict[tuple[str, str], Path] = {}
     marks = []

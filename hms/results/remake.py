@@ -12,7 +12,7 @@ __all__ = ["report_of"]
 
 
 def report_of(run: Package) -> Path:
-    """Return where a run's report lies, after making it if need be.
+    """Return where a run's report is, after making it if need be.
 
     A run that did not make its report stays as it is: a further run with the same
     configuration and the report is made from what the store holds.

@@ -53,7 +53,7 @@ class Run(Package):
         return run
 
     def evaluate(self, item_id: str | int, stage_name: str) -> Any:
-        """Compute what a stage gives for an item, anew from its recording."""
+        """Compute what a stage gives for an item, again from its recording."""
         from hms.engine.inference import evaluate_item
 
         return evaluate_item(self, str(item_id), stage_name)
@@ -78,7 +78,7 @@ class Run(Package):
     ) -> SpecDataset:
         """Return a map-style dataset for a training loop.
 
-        What the arguments mean stands at `hms.training.dataset.SpecDataset`.
+        The arguments are explained at `hms.training.dataset.SpecDataset`.
 
         Examples
         --------
@@ -174,7 +174,7 @@ class Run(Package):
     ) -> Viewer:
         """Start the viewer and show it in a frame, where the notebook's browser is on this machine.
 
-        What the arguments mean stands at `hms.browse.server.start`. It runs until ``stop()`` (extra
+        The arguments are explained at `hms.browse.server.start`. It runs until ``stop()`` (extra
         ``browse``).
         """
         from hms.browse.server import start

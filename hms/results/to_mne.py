@@ -1,4 +1,4 @@
-"""An item as an object of MNE-Python, with what quality control found written beside it."""
+"""An item as an object of MNE-Python, with what quality control found written next to it."""
 
 from __future__ import annotations
 

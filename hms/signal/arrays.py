@@ -18,7 +18,7 @@ class Cleaned:
     eeg : float32, shape (n_channels, n_samples), µV
     channels : names of the rows; at the end, the pairs that the recording lacks (zeros, dead)
     dead : bool, shape (n_channels,); no usable or no changing sample over what was read
-    reaches_limit : whether any sample may stand at the limit that the electrodes were clipped to
+    reaches_limit : whether any sample may be at the limit that the electrodes were clipped to
     references : what each row was recorded against; empty where all have the same
     """
 

@@ -42,7 +42,7 @@ WORTH_INTERPOLATING = 0.75
 """A shorter inverse FFT pays for the interpolation after it when it is this much shorter."""
 
 QUIET_BESIDE = 16
-"""A window is quiet beside its context where that has more than so many times its power.
+"""A window is quiet next to its context where that has more than so many times its power.
 
 Up to there float32 rounds the window by no more than 3e-6 of its maximum (docs/decisions/transform.md).
 """
@@ -62,7 +62,7 @@ class CwtPlan(ABC):
 
     @property
     def n_frames(self) -> int:
-        """Frames of the output; frame k stands at sample ``k * hop`` of the window."""
+        """Frames of the output; frame k is at sample ``k * hop`` of the window."""
         return -(-self.n_window // self.params.hop)
 
     def power(self, derivations: Array, groups: Groups) -> Array:
@@ -132,7 +132,7 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
     Raises
     ------
     ValueError
-        If the window is empty or a wavelet's function returns what is no response.
+        If the window is empty or a wavelet's function returns what is not a response.
     """
     if n_window < 1 or n_context < 0:
         raise ValueError(f"window must have samples and context none or more; got {n_window} and {n_context}")
@@ -167,7 +167,7 @@ class _Segment:
     Attributes
     ----------
     source : samples of the input that are transformed
-    start : where they stand in the transform; the window starts at ``first * hop``
+    start : where they are in the transform; the window starts at ``first * hop``
     n_fft : length of the transform, a multiple of the hop
     first : frame of the transform (at every hop) that is the window's first
     n_negative : bins of negative frequencies that stand before that of 0 Hz
@@ -205,7 +205,7 @@ def _segment(reach: int, *, hop: int, n_context: int, n_window: int) -> _Segment
     n_fft = hop * int(next_fast_len(math.ceil((first * hop + n_window + reach) / hop), real=True))
     before = min(first * hop, n_context)
     after = min(n_context, max(n_fft - first * hop - n_window, 0))
-    # What lies after the window must not be within reach of its start around the circle.
+    # What is after the window must not be within reach of its start around the circle.
     after = min(after, n_fft - n_window - reach)
     source = slice(n_context - before, n_context + n_window + after)
     return _Segment(source, first * hop - before, n_fft, first)
@@ -477,7 +477,7 @@ def _pieces(
 ) -> tuple[_Piece, ...]:
     """Cut the bins of all components together where the buffer ends, so that the rest folds onto its start.
 
-    An octave's wavelets share most of their bins: one product with gains of 0 beside each band is
+    An octave's wavelets share most of their bins: one product with gains of 0 next to each band is
     quicker than a product for each.
     """
     start = min(first_bins)

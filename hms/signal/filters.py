@@ -205,7 +205,7 @@ def apply_filter(eeg: Array, gain: Array) -> Array:
     thousands of µV costs no float32 precision, and put back times the gain at 0 Hz after it.
     The few samples that make the length fast bridge the end and the beginning by half a cosine.
     Within the filter's reach of an end (`filter_reach_s`) the result depends on
-    what lies beyond that end and is not that of an endless recording.
+    what is beyond that end and is not that of an endless recording.
 
     Parameters
     ----------

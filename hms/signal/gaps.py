@@ -2,7 +2,7 @@
 
 A filter spreads one NaN over the whole recording, so gaps are filled before it. Inside a
 recording gaps are short (1 to 3 samples in the competition's files), and what the signal does
-beside them tells what it did in them better than a straight line does
+next to them tells what it did in them better than a straight line does
 (docs/decisions/gaps.md). At the ends, and where a window's context reaches beyond the
 recording, blocks of thousands of samples are missing, and whatever replaces them must
 neither jump nor drift.
@@ -214,7 +214,7 @@ def _predict_short_gaps(eeg: Array, gap: Mask, params: FillGaps, *, sfreq: float
 def _clusters(gap: Mask, longest: int, order: int) -> list[tuple[int, int]]:
     """Return first and past-last sample of inner gaps, neighbours of less than ``order`` apart together.
 
-    A cluster with a gap that is longer than ``longest`` or stands at an end is left out.
+    A cluster with a gap that is longer than ``longest`` or is at an end is left out.
     """
     edges = np.flatnonzero(np.diff(gap, prepend=False, append=False)).reshape(-1, 2)
     found: list[tuple[int, int, bool]] = []

@@ -78,7 +78,7 @@ class Montage(Params):
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Channels beside those of `derivations` that are read where there are."""
+        """Channels besides those of `derivations` that are read where there are."""
         return ()
 
     @property

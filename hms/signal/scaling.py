@@ -97,7 +97,7 @@ def _log1p_percentiles(power: Array, *percents: float) -> tuple[float, float]:
 def _ends(values: Array, n_low: int, n_high: int) -> tuple[Array, Array]:
     """Return the lowest values, ascending, at least ``n_low`` of them, and the highest, at least ``n_high``.
 
-    Sorting a sample tells about where they end; sorting what lies beyond takes a third of the
+    Sorting a sample tells about where they end; sorting what is beyond takes a third of the
     time of sorting everything, which is done where the sample misled.
     """
     sample = np.sort(values[::SAMPLE_STRIDE])

@@ -406,7 +406,7 @@ class Stft(Cwt):
     def known_reach_s(self) -> float | None:
         """Of exp(-t² / sigma²), the window squared, the share erfc(t / sigma) lies beyond t.
 
-        A window cut at `TAIL` lets a strong rhythm move rows beside it by 4e-4 of their maximum.
+        A window cut at `TAIL` lets a strong rhythm move rows next to it by 4e-4 of their maximum.
         """
         from scipy.special import erfcinv
 

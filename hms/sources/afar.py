@@ -1,4 +1,4 @@
-"""Files of a folder that may lie in object storage: opened, and read in ranges, as those of this machine.
+"""Files of a folder that may be in object storage: opened, and read in ranges, as those of this machine.
 
 An object is read in few requests, whatever asks for many small pieces of it, and what was opened is what
 is read: the storage's tag is asked for again after each request but that for the object's beginning.
@@ -64,7 +64,7 @@ def names_beside(path: Path | Address) -> list[str]:
 
 
 def all_of(function: Callable[[S], T], things: Iterable[S], root: Path | Address) -> list[T]:
-    """Return a function of each thing; where they lie in object storage, many at a time."""
+    """Return a function of each thing; where they are in object storage, many at a time."""
     if isinstance(root, Path):
         return [function(thing) for thing in things]
     with ThreadPoolExecutor(IN_FLIGHT) as pool:

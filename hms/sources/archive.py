@@ -44,7 +44,7 @@ class Files(Protocol):
         ...
 
     def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
-        """Return where each recording's parquet file lies in a folder, with its size where it is there."""
+        """Return where each recording's parquet file is in a folder, with its size where it is there."""
         ...
 
     def ahead(self, parts: Sequence[Part]) -> None:
@@ -96,7 +96,7 @@ class Archive:
     Raises
     ------
     ConfigError
-        If it is no archive, an entry would be unpacked outside, is a link, encrypted or there
+        If it is not an archive, an entry would be unpacked outside, is a link, encrypted or there
         twice, or there is no table of the name wanted.
     """
 
@@ -155,7 +155,7 @@ class Archive:
             self._refuse(reason.reason)
 
     def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
-        """Return where the file of each recording lies; its time is the archive's."""
+        """Return where the file of each recording is; its time is the archive's."""
         return [self._place(name, f"{self._base}{folder}/{name}.parquet") for name in recordings]
 
     def _place(self, recording: str, entry_name: str) -> Place:

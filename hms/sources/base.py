@@ -80,7 +80,7 @@ class SourceParams(Params):
 
     @property
     def reader(self) -> str:
-        """What samples depend on beside the bytes of a file and the settings above; part of keys.
+        """What samples depend on besides the bytes of a file and the settings above; part of keys.
 
         A source says here its own version of reading, raised when its numbers change, and settings
         of its own that change them. Empty: nothing.
@@ -95,7 +95,7 @@ class SourceParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording lies; size and time are None when it is not there, or not to be had."""
+    """Where a recording is; size and time are None when it is not there, or not to be had."""
 
     recording: str
     path: str
@@ -107,7 +107,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What stands behind some items: a file, or the part of a long one that is read for them."""
+    """What is behind some items: a file, or the part of a long one that is read for them."""
 
     place: Place
     part: str = ""
@@ -157,7 +157,7 @@ class Segment:
         (``Fp1-F7``) where the recording is bipolar already
     sfreq : sampling rate in Hz
     n_context : samples before the window, and after it
-    n_outside : samples of the window and its context that lie outside the recording,
+    n_outside : samples of the window and its context that are outside the recording,
         before it and after it
     block : the stretch of the recording that the window is part of, if windows share one
     first : samples from the start of the block to the start of the window
@@ -282,11 +282,11 @@ class Source(Protocol):
         ...
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
-        """Return where each recording lies, in the order asked for."""
+        """Return where each recording is, in the order asked for."""
         ...
 
     def part(self, start_s: float) -> str:
-        """Return which part of a recording stands behind a window, "" where it is read whole."""
+        """Return which part of a recording is behind a window, "" where it is read whole."""
         ...
 
     def watched(self) -> list[str] | None:
@@ -311,7 +311,7 @@ class Source(Protocol):
         ...
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
-        """Return, per item, where its companion file lies (None: it has none), and the start in it.
+        """Return, per item, where its companion file is (None: it has none), and the start in it.
 
         Raises
         ------
@@ -501,7 +501,7 @@ def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, 
     Raises
     ------
     Unusable
-        If the window does not lie in the recording, or is interrupted.
+        If the window is not in the recording, or is interrupted.
     """
     n_samples, sfreq = recording.n_samples, recording.sfreq
     if first < 0 or first + n_window > n_samples:

@@ -124,7 +124,7 @@ class Bucket:
             self._refuse(error)
 
     def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
-        """Return where the file of each recording lies, from one listing of the folder."""
+        """Return where the file of each recording is, from one listing of the folder."""
         try:
             listed = {info.base_name: info for info in self._list(folder) if info.is_file}
         except FileNotFoundError:
@@ -302,5 +302,5 @@ def bucket_at(address: Address) -> Bucket:
 
 
 def bucket_of(path: str | Address) -> Bucket:
-    """Return the bucket that an object lies in."""
+    """Return the bucket that an object is in."""
     return bucket_at(Address(*Address(path).parts[:2]))

@@ -2,7 +2,7 @@
 
 One place for all sources. ``EEG FP1-REF``, ``Fp1.``, ``fp1-le`` and ``POL Fp1`` all name
 the electrode Fp1; ``FP1-F7`` names a derivation that the file has formed already, and
-keeps both of its electrodes. A name that is no electrode stays as it is, so that a
+keeps both of its electrodes. A name that is not an electrode stays as it is, so that a
 montage of one's own can ask for it.
 
 What an electrode was recorded against is kept: the difference of two electrodes means
@@ -72,7 +72,7 @@ class Channel:
     name : an electrode (``Fp1``; an ear or mastoid, ``A1``), a derivation (``Fp1-F7``), ``EKG``,
         or the label itself
     reference : what an electrode was recorded against (``REF``, ``A1``, ``Cz``); empty where
-        the label does not say, and for what is no electrode
+        the label does not say, and for what is not an electrode
     place : number of the channel in the file
     """
 
@@ -105,7 +105,7 @@ class Channels:
     Attributes
     ----------
     keyed : each channel that is of use by a key of its own: its name, or, where an electrode
-        stands in the file against several references, ``T3-A1``
+        is in the file against several references, ``T3-A1``
     labels : all labels of the file, in its order
     is_private : whether labels that mean nothing here must not be told
     """
@@ -223,7 +223,7 @@ def find_channels(labels: Sequence[str], aliases: Mapping[str, str]) -> Channels
 
     Notes
     -----
-    Two labels may mean one channel (T3 beside an alias T7, or a pair that a file repeats, as
+    Two labels may mean one channel (T3 next to an alias T7, or a pair that a file repeats, as
     the CHB-MIT recordings repeat T8-P8). The one that is spelled as used here is taken, else
     the first; an electrode with two references is two channels. A label without a reference
     has that of the others, if these have one alone.
@@ -309,7 +309,7 @@ def _bare(label: str) -> str:
 
 
 def _parts(bare: str) -> list[str]:
-    """Split at the dash; the number of a repeated pair is no part."""
+    """Split at the dash; the number of a repeated pair is not part."""
     parts = [part.strip(" .") for part in re.split(r"\s*-\s*|(?<=\w)[_ ](?=\w)", bare)]
     return parts[:2] if len(parts) == 3 and parts[2].isdigit() else parts
 

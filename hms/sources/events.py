@@ -1,4 +1,4 @@
-"""Labels from events: what stands in a recording, or in a file beside it, becomes votes.
+"""Labels from events: what is in a recording, or in a file next to it, becomes votes.
 
 A kind of events is a registered function ``(origin, params) -> events``; it returns None
 where a recording has no such file. How events become votes is said in `hms.labels.events`.
@@ -91,7 +91,7 @@ class FolderParams(SourceParams):
         Raises
         ------
         ConfigError
-            If the background is no class.
+            If the background is not a class.
         """
         background = None
         if self.event_background is not None:
@@ -113,8 +113,8 @@ class Origin:
     Attributes
     ----------
     path : its file
-    own : returns the events that stand in the file itself
-    beside : returns the file beside it that has its name and an ending, None where there is none
+    own : returns the events that are in the file itself
+    beside : returns the file next to it that has its name and an ending, None where there is none
     """
 
     path: Path | Address
@@ -127,7 +127,7 @@ class Origin:
 
 @register("events", "annotations")
 def own_annotations(origin: Origin, params: FolderParams) -> list[Event] | None:
-    """Return what stands in the recording's own file: EDF+ annotations, or those that MNE reads."""
+    """Return what is in the recording's own file: EDF+ annotations, or those that MNE reads."""
     return origin.own()
 
 
@@ -251,7 +251,7 @@ def _read_table(path: Path | Address, params: FolderParams, labels: Sequence[str
 
 
 def _places(where: str, header: list[str], params: FolderParams, labels: Sequence[str]) -> dict[str, int]:
-    """Return where the columns stand that are needed, by what they are to us."""
+    """Return where the needed columns are, by what they mean here."""
     wanted: dict[str, Sequence[str]] = {**_COLUMNS, "label": labels}
     if params.event_column is not None:
         wanted["label"] = (params.event_column.lower(),)
@@ -457,7 +457,7 @@ def windows_of(
 ) -> dict[str, list[float]]:
     """Return where the sub-windows of each recording start, s: sliding, or one centred on each event.
 
-    Events of one class that touch or overlap are one; the background is no event.
+    Events of one class that touch or overlap are one; the background is not an event.
     """
     if marked is None or params.event_windows == "slide":
         return {one.name: _sliding(one, params.step_s) for one in recordings}

@@ -50,7 +50,7 @@ def read_extra(path: Path, votes: VotesTable, ballot: Ballot) -> VotesTable:
     Raises
     ------
     ConfigError
-        If the file is no such table, a row has no votes, a weight is negative or no number, or a
+        If the file is not such a table, a row has no votes, a weight is negative or no number, or a
         recording has another patient than in the votes table; ids and rows are named.
     """
     data, raw = _read(path)
@@ -71,7 +71,7 @@ def read_extra(path: Path, votes: VotesTable, ballot: Ballot) -> VotesTable:
 
 
 def add_rows(votes: VotesTable, extra: VotesTable, without_file: Sequence[str]) -> VotesTable:
-    """Return a votes table with the rows of a second one beside it.
+    """Return a votes table with the rows of a second one next to it.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ __all__ = ["Found", "base_anywhere", "base_of", "find_files", "folder_of", "refu
 
 @dataclass(frozen=True)
 class Found:
-    """What lies in a folder.
+    """What is in a folder.
 
     Attributes
     ----------
@@ -34,7 +34,7 @@ class Found:
     listed: dict[str, Listed] = field(default_factory=dict)
 
     def place(self, name: str) -> Place:
-        """Return where a recording lies."""
+        """Return where a recording is."""
         path = self.files[name]
         return Place(name, path, *self.listed[name]) if name in self.listed else place_of(name, path)
 
@@ -94,7 +94,7 @@ def find_files(
     """Return the recordings below a folder or an address, in the order of their names.
 
     Names that begin with a dot are left alone, as are the ``._`` files that a Mac leaves beside
-    others and what lies in hidden folders. Links to files are followed, links to folders are not.
+    others and what is in hidden folders. Links to files are followed, links to folders are not.
     A folder with one of the endings ``folders`` is a recording itself.
     """
     if isinstance(base, Address):
@@ -138,7 +138,7 @@ def _find_afar(base: Address, endings: Sequence[str], only: Path | Address | Non
 
 
 def _refuse(error: OSError) -> None:
-    """Raise what keeps a folder from being listed: what lies in it would be missed in silence."""
+    """Raise what keeps a folder from being listed: what is in it would be missed in silence."""
     if isinstance(error, FileNotFoundError):
         return
     raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from None

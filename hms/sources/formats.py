@@ -1,4 +1,4 @@
-"""What recordings lie in, by the endings of files, and the way in for each."""
+"""What recordings are in, by the endings of files, and the way in for each."""
 
 from __future__ import annotations
 

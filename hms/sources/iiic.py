@@ -134,7 +134,7 @@ class MatRecording:
 
     @property
     def eeg(self) -> NDArray[np.float32]:
-        """All samples, shape (20, n_samples), µV; raises `Unusable` where the file is no recording."""
+        """All samples, shape (20, n_samples), µV; raises `Unusable` where the file is not a recording."""
         if self._eeg is None:
             raise Unusable(self._reason)
         return self._eeg
@@ -159,7 +159,7 @@ def load_mat(data: bytes, name: str) -> Any:
     Raises
     ------
     ValueError
-        If the bytes are no such file, one of version 7.3, or lack the variable.
+        If the bytes are not such a file, one of version 7.3, or lack the variable.
     """
     from scipy.io import loadmat
 
@@ -191,7 +191,7 @@ def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
     Raises
     ------
     ConfigError
-        If the file is no such look-up table.
+        If the file is not such a look-up table.
     """
     try:
         table = load_mat(regular_bytes(path), TABLE_NAME)
@@ -211,7 +211,7 @@ def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
 
 
 def _entries(table: Any, path: Path) -> list[tuple[str, list[int]]]:
-    """Return name and votes of each row; the rows may stand in cells of cells."""
+    """Return name and votes of each row; the rows may be in cells of cells."""
     found = []
     for row in _rows(table):
         name, votes = _text(row[0]), np.asarray(row[1]).ravel()

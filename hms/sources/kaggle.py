@@ -1,4 +1,4 @@
-"""The competition's folder: train.csv beside train_eegs/<eeg_id>.parquet."""
+"""The competition's folder: train.csv next to train_eegs/<eeg_id>.parquet."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ class ParquetSource(WholeFiles):
         return votes if self.extra is None else self._with_extra(votes, self.extra, ballot)
 
     def _with_extra(self, votes: VotesTable, path: Path, ballot: Ballot) -> VotesTable:
-        """Return a votes table with the rows of a second one, whose recordings lie in the same folder."""
+        """Return a votes table with the rows of a second one, whose recordings are in the same folder."""
         from hms.sources.extra import add_rows, read_extra
 
         if not self.labelled:

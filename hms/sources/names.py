@@ -16,7 +16,7 @@ MAX_LENGTH = 180
 
 
 def text_of_path(path: str) -> str:
-    r"""Return a path as text that can be written anywhere: controls, and what is no UTF-8, as ``\x1b``."""
+    r"""Return a path as text that can be written anywhere: controls, and what is not UTF-8, as ``\x1b``."""
     text = os.fsencode(path).decode("utf-8", "backslashreplace")
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
@@ -67,7 +67,7 @@ def _digested(name: str) -> str:
 
 
 def _safe(text: str, limit: int | None = None) -> str:
-    """Return what of a text may stand in an id; empty if it is too long for one and no limit cuts it."""
+    """Return what of a text may be in an id; empty if it is too long for one and no limit cuts it."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_") if plain != text else plain
     if re.fullmatch(r"[A-Za-z0-9_-]*", safe) is None:

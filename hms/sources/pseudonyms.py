@@ -1,9 +1,9 @@
-"""Ids in place of names: a source whose recordings and patients go by keyed pseudonyms.
+"""Ids instead of names: a source whose recordings and patients go by keyed pseudonyms.
 
 A key is made once and kept apart from runs. An id is a keyed digest of a name: the same in
 every run of that key, and nothing to anybody who lacks it. No name, path or text of a header
 passes through: tables hold ids, and what goes wrong is told without the words that files and
-tables use. Which id stands for which name is written beside the key alone.
+tables use. Which id stands for which name is written next to the key alone.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ SHORTEST_KEY, LONGEST_KEY = 16, 65_536
 """Bytes of a key file; a key made as the message says has 64."""
 
 LARGEST_TABLE = 1 << 28
-"""Bytes; a larger table is none whose words could stand in a message."""
+"""Bytes; a larger table is none whose words could be in a message."""
 
 OWN_COLUMNS = frozenset(("recording", "patient_id", "start_s", *COMPETITION.vote_columns))
 
@@ -114,7 +114,7 @@ def open_pseudonyms(given: str, outputs_dir: Path) -> Pseudonyms:
     Raises
     ------
     ConfigError
-        If it is missing, too short to be a key, or lies inside the outputs.
+        If it is missing, too short to be a key, or inside the outputs.
     """
     path = Path(given).expanduser().absolute()
     if not path.is_file():
@@ -175,7 +175,7 @@ class Pseudonymised:
         return None
 
     def votes(self, ballot: Ballot) -> VotesTable:
-        """Return the source's table with ids in place of names."""
+        """Return the source's table with ids instead of names."""
         try:
             table = self.source.votes(ballot)
         except ConfigError as error:
@@ -206,7 +206,7 @@ class Pseudonymised:
         self.__dict__.update(state)
 
     def places(self, recordings: Iterable[str]) -> list[Place]:
-        """Return where each recording lies, under its id."""
+        """Return where each recording is, under its id."""
         ids = list(recordings)
         found = self.source.places([self.names["recording"][i] for i in ids])
         return [self._hidden(place, i) for place, i in zip(found, ids, strict=True)]
@@ -216,7 +216,7 @@ class Pseudonymised:
         return replace(place, recording=name, problem=problem)
 
     def part(self, start_s: float) -> str:
-        """Return which part of a recording stands behind a window."""
+        """Return which part of a recording is behind a window."""
         return self.source.part(start_s)
 
     def ahead(self, parts: Sequence[Part]) -> None:
@@ -231,7 +231,7 @@ class Pseudonymised:
             raise _hushed(reason, self.params) from None
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
-        """Return, per item, where its companion file lies, under the id of its name."""
+        """Return, per item, where its companion file is, under the id of its name."""
         names = {id_: name for of in self.names.values() for id_, name in of.items()}
         known = items.assign(
             recording=items["recording"].map(names), spectrogram_id=items["spectrogram_id"].map(names)
@@ -305,7 +305,7 @@ class PrivateRecording:
         return found
 
     def digest_of(self, part: str) -> str:
-        """Return the digest of what stands behind a part."""
+        """Return the digest of what is behind a part."""
         try:
             digest = self._recording.digest_of(part)
         except Unusable as reason:
@@ -364,11 +364,11 @@ def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str
     return told + [WITHHELD] * (len(told) < len(words))
 
 
-# --- beside the key ------------------------------------------------------------------------------
+# --- next to the key ------------------------------------------------------------------------------
 
 
 def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
-    """Return the names written beside a key, by kind and id.
+    """Return the names written next to a key, by kind and id.
 
     Raises
     ------
@@ -391,7 +391,7 @@ def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
 
 
 def write_names(source: Source) -> None:
-    """Write beside the key which id stands for which name; nothing for a source without pseudonyms."""
+    """Write next to the key which id stands for which name; nothing for a source without pseudonyms."""
     from hms.store.files import commit_files
 
     if not isinstance(source, Pseudonymised):
@@ -439,7 +439,7 @@ def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any]
     Raises
     ------
     ConfigError
-        If the key is not given, is that of another run, or has no names beside it.
+        If the key is not given, is that of another run, or has no names next to it.
     """
     mark = _MARK.fullmatch(params.pseudonyms or "")
     if mark is None:

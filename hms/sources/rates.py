@@ -47,7 +47,7 @@ def nominal_duration(text: str, n_samples: int, sfreq_out: float) -> Fraction:
     Raises
     ------
     ValueError
-        If the text is no positive number.
+        If the text is not a positive number.
     """
     stated = _fraction(text)
     if stated <= 0:
@@ -101,7 +101,7 @@ class Conversion:
     ratio: Ratio | None
 
     def length(self, n_samples: int) -> int:
-        """Return how many output samples lie within ``n_samples``."""
+        """Return how many output samples are within ``n_samples``."""
         return math.floor(n_samples / self.step)
 
     def source_range(self, start: int, stop: int) -> tuple[int, int]:

@@ -91,7 +91,7 @@ class FolderSource(WholeFiles):
         raise NotImplementedError
 
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return who is who, by rule or by the table of windows."""
+        """Return whose each recording is, by rule or by the table of windows."""
         raise NotImplementedError
 
     def refuse_empty(self) -> None:
@@ -103,7 +103,7 @@ class FolderSource(WholeFiles):
         return "" if self.params.block_s is None else str(math.floor(start_s / self.params.block_s))
 
     def place(self, name: str) -> Place:
-        """Return where a recording lies."""
+        """Return where a recording is."""
         if name in self.found.files:
             return self.found.place(name)
         return Place(name, os.path.join(self.root, "-"), None, None)
@@ -243,7 +243,7 @@ def _stretches_s(recording: FileRecording) -> tuple[tuple[float, float], ...]:
 def declared_patients(
     source: FolderSource, params: PatientParams, names: Sequence[str], windows: WindowRows | None
 ) -> Patients:
-    """Return who is who by ``data.patient``."""
+    """Return whose each recording is by ``data.patient``."""
     table = None if windows is None else windows.patients
     table_name = "" if windows is None else windows.path.name
     if params.patient_table is not None:

@@ -39,7 +39,7 @@ ROWS_TOGETHER = 256
 def source_range(start: int, stop: int, ratio: Ratio) -> tuple[int, int]:
     """Return the input samples that output samples start to stop depend on.
 
-    The first one stands at the same instant as an output sample, so that the result does
+    The first one is at the same instant as an output sample, so that the result does
     not depend on where a piece begins.
     """
     up, down = ratio
@@ -55,7 +55,7 @@ def resample(
 
     A zero-phase windowed-sinc low-pass (Kaiser, beta 10, 48 zero crossings a side) at half
     the lower rate, in polyphase form. Below 80 % of the output's Nyquist frequency (or the
-    input's, if lower) a sine is off by less than 1e-5 of its amplitude, and of what lies above
+    input's, if lower) a sine is off by less than 1e-5 of its amplitude, and of what is above
     120 % of it less than 1e-5 is left.
 
     Parameters
@@ -77,7 +77,7 @@ def resample(
 
     taps = _low_pass(ratio)
     half = (taps.size - 1) // 2
-    # Output n stands at n * down in the rate of the upsampled signal, whose zero is `first`;
+    # Output n is at n * down in the rate of the upsampled signal, whose zero is `first`;
     # leading zeros bring the filter's delay to a whole number of output samples.
     lead = -half % down
     offset = (half + lead) // down + start - first * up // down
@@ -112,7 +112,7 @@ def resample_anywhere(
 ) -> NDArray[np.float32]:
     """Return output samples start to stop of signals whose first given sample has the number ``first``.
 
-    Output n stands at ``n * step`` input samples, which need be no fraction of anything. The
+    Output n is at ``n * step`` input samples, which need be no fraction of anything. The
     low-pass is that of `resample`, evaluated around each output sample, with weights that sum to
     one; it is as exact. A sample does not depend on where a piece begins.
 

@@ -58,7 +58,7 @@ class FileFacts:
     mended : what a reader has to mend
     left_out : why a run with these settings would leave the whole recording out, empty if it would not
     fate : ``used``; ``fails``, which counts against ``max_failed_share``; ``left out``; or
-        ``passed over``, where it is no recording for this kind of data
+        ``passed over``, where it is not a recording for this kind of data
     """
 
     file: str

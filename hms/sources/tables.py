@@ -91,7 +91,7 @@ class VotesTable:
         ``label_id``, ``expert_consensus``: text as in the file, None where it has none;
         ``spectrogram_offset_s``: float64, NaN where the file has none; the vote columns of
         the classes: int32 counts, float32 where votes are shares, 0 where the table has none.
-        Where recordings have names that are no ids, a column ``item`` has an id for each,
+        Where recordings have names that are not ids, a column ``item`` has an id for each,
         unique like the name. Further columns of a CSV file are text, None where empty.
     digest : str
         xxh3-128 of the file's bytes, in hexadecimal.
@@ -102,7 +102,7 @@ class VotesTable:
     patients : str
         Where patient ids come from, in words; empty where the table has them as a matter of course.
     patients_declared : bool
-        Whether anybody has said who is who; otherwise each recording counts as a patient.
+        Whether anybody has said whose each recording is; otherwise each recording counts as a patient.
     extra : DataFrame or None
         Rows of a second table, to train on alone: columns as those of ``frame``, and ``label_weight``.
     """
@@ -142,7 +142,7 @@ def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) 
     Raises
     ------
     ConfigError
-        If the file is no such table; the text names the column and the first lines.
+        If the file is not such a table; the text names the column and the first lines.
     """
     return votes_from_csv(_read_bytes(Path(path)), Path(path), ballot, require_votes=require_votes)
 
@@ -212,7 +212,7 @@ class _Source:
 
     @cached_property
     def header(self) -> list[str]:
-        """The names of the columns; raises if the bytes are no table."""
+        """The names of the columns; raises if the bytes are not a table."""
         _check_text(self)
         try:
             start = [record for _, record in islice(self.records(), 2)]
@@ -356,7 +356,7 @@ def _check_text(source: _Source) -> None:
 
 
 def _first_not_utf8(data: bytes) -> int | None:
-    """Return where the first byte is that is no UTF-8; the text is never whole in memory."""
+    """Return where the first byte is that is not UTF-8; the text is never whole in memory."""
     decoder, start = codecs.getincrementaldecoder("utf-8")(), 0
     while start < len(data):
         held = len(decoder.getstate()[0])

@@ -1,6 +1,6 @@
 r"""Annotations of EDF+ and BDF+: lists of texts with a time, between the samples.
 
-A list stands in an annotation signal as ``+onset[\x15duration]\x14text\x14text\x14\0``. The
+A list is in an annotation signal as ``+onset[\x15duration]\x14text\x14text\x14\0``. The
 first list of a data record has no text: its onset says when the record starts.
 
 References

@@ -33,7 +33,7 @@ def scale_uv(unit: str) -> float:
     Raises
     ------
     ValueError
-        If it is no unit of voltage; the text names those that are known.
+        If it is not a unit of voltage; the text names those that are known.
     """
     found = _VOLTS.fullmatch(_with_plain_mu(unit.strip(" .")))
     if found is None:

@@ -75,12 +75,12 @@ def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
     """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
 
     Commas, semicolons or tabs stand between the fields, and column names may be in any letter
-    case; where it is no comma, a start may have a decimal comma.
+    case; where it is not a comma, a start may have a decimal comma.
 
     Raises
     ------
     ConfigError
-        If the file is no such table; the text names the column and the first lines.
+        If the file is not such a table; the text names the column and the first lines.
     """
     header, records, separator = _records(path)
     votes = (*ballot.classes.vote_columns, *(name for name in header if name.endswith("_vote")))
@@ -99,7 +99,7 @@ def read_patients(path: Path | Address) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        If the file is no such table, or gives a recording to two patients.
+        If the file is not such a table, or gives a recording to two patients.
     """
     header, records, _ = _records(path)
     kept = _columns(path, header, ("recording", PATIENT), ("recording", PATIENT))
@@ -118,7 +118,7 @@ def windows_of_files(table: WindowRows, files: Sequence[str]) -> WindowRows:
     Raises
     ------
     ConfigError
-        If a name may mean several files, or a window stands twice in the table.
+        If a name may mean several files, or a window appears twice in the table.
     """
     index = _Files(files, table.path)
     meant = {name: index.meant(name) for name in {row["recording"] for row in table.rows}}
@@ -187,7 +187,7 @@ def windows_from_rows(
     rows : one mapping a window
     path : what messages call the table
     ballot : what the votes may be
-    patients : who is who, in place of ``patient_id`` in the rows
+    patients : whose each recording is, instead of ``patient_id`` in the rows
 
     Raises
     ------
@@ -206,7 +206,7 @@ def windows_from_rows(
     frame["eeg_id"] = [ids[name] for name in names]
     frame[PATIENT] = who
     frame["eeg_sub_id"] = frame.groupby("eeg_id", sort=False).cumcount()
-    # What the competition's table cannot hold stands beside it, so that the digest covers it.
+    # What the competition's table cannot hold stands next to it, so that the digest covers it.
     if any(ids[name] != name for name in ids):
         frame["name"] = names
     if not all(map(_is_plain, who)):
@@ -243,7 +243,7 @@ def safe_numbers(texts: Sequence[str]) -> list[str]:
 
 
 def _records(path: Path | Address) -> tuple[list[str], list[tuple[int, list[str]]], str]:
-    """Return the header, each record with the number of its last line, and what stands between fields."""
+    """Return the header, each record with the number of its last line, and what is between fields."""
     try:
         text = content_of(path).decode("utf-8-sig")
     except OSError as error:
@@ -325,7 +325,7 @@ def _check_one_patient(path: Path | Address, lines: Iterable[_Line]) -> None:
 def sliding_starts(duration_s: float, step_s: float) -> list[float]:
     """Return where 50 s sub-windows start that slide over a recording.
 
-    A recording that is shorter lies in the middle of its one sub-window, which starts before it.
+    A recording that is shorter is in the middle of its one sub-window, which starts before it.
     """
     if duration_s < SUB_WINDOW_S:
         return [(duration_s - SUB_WINDOW_S) / 2]

@@ -5,7 +5,7 @@ sketches: one pass per recording, in this order. What looks at samples as record
 still in the processor's cache. spectrograms: from a companion file of the recording.
 quality -> meta -> packed and its like, labels, splits -> summary, baseline, report: tables of the whole run.
 
-A stage is thin: its fields, and calls of functions that stand in signal, labels, quality, training or
+A stage is thin: its fields, and calls of functions that are in signal, labels, quality, training or
 report, which with everything below them it may import.
 """
 

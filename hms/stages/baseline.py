@@ -70,7 +70,7 @@ class Baseline(TableStage):
         Raises
         ------
         ConfigError
-            If items are used, but all of them lie in one fold: there is nothing to train on for it.
+            If items are used, but all of them are in one fold: there is nothing to train on for it.
         """
         labels = tables.arrays(Labels.files[0])
         splits = splits_of(tables.arrays(Splits.files[0]))

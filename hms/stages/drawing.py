@@ -27,7 +27,7 @@ def output_names(scalograms: Scalograms) -> tuple[str, ...]:
 def draw_example(
     tables: View, scalograms: Scalograms, heart: Heart, row: int, about: str, flags: str
 ) -> Example:
-    """Return what is drawn of one item, prepared anew; the EKG where it is flagged in an electrode.
+    """Return what is drawn of one item, prepared again; the EKG where it is flagged in an electrode.
 
     Parameters
     ----------

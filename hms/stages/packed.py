@@ -23,7 +23,7 @@ from hms.store.shards import Place
 
 
 class PackedArray(TableStage):
-    """An array of what an item stage keeps of each used item, with the item_id of each row beside it.
+    """An array of what an item stage keeps of each used item, with the item_id of each row next to it.
 
     Attributes
     ----------

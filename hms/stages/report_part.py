@@ -34,7 +34,7 @@ class ReportPart(TableStage):
 
     @classmethod
     def placeholder(cls) -> bytes:
-        """Return what stands in the part's place where it is not made."""
+        """Return what is in the part's place where it is not made."""
         if not cls.absent:
             return b""
         return b"".join(

@@ -101,7 +101,7 @@ class Scalograms(ItemStage):
         return Scalogram(power, x.astype(self.cwt.dtype, copy=False), frequencies(self.cwt).copy())
 
     def arrays(self, result: Scalogram) -> Mapping[str, Any]:
-        """Return what the file holds beside the ids."""
+        """Return what the file has besides the ids."""
         return {"x": result.x, "freqs": result.freqs}
 
 

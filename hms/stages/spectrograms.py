@@ -59,5 +59,5 @@ class Spectrograms(ItemStage):
         return Spectrogram(np.asarray(x, np.float32), crop.freqs)
 
     def arrays(self, result: Spectrogram) -> Mapping[str, Any]:
-        """Return what the file holds beside the ids."""
+        """Return what the file has besides the ids."""
         return {"x": result.x, "freqs": result.freqs}

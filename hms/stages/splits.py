@@ -39,7 +39,7 @@ class Splits(TableStage):
     folds: Params
 
     def check(self, votes: VotesTable) -> None:
-        """Raise ConfigError where nobody said who is who, or patients are too few for the folds.
+        """Raise ConfigError where nobody said whose each recording is, or patients are too few for the folds.
 
         Folds that are not even are said.
         """
@@ -53,14 +53,14 @@ class Splits(TableStage):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Settings by path; of a file of folds its content stands in the key, not its place."""
+        """Settings by path; of a file of folds its content is in the key, not its place."""
         found = super().settings
         if isinstance(self.folds, FileFolds):
             return found | {"folds.path": content_of(self.folds)}
         return found
 
     def compute(self, tables: View) -> Mapping[str, Content]:
-        """Return splits.npz after checking that no patient stands on both sides of a fold."""
+        """Return splits.npz after checking that no patient is on both sides of a fold."""
         patients = tables.used["patient_id"].to_numpy(object)
         assignment = assign_folds(tables.votes.frame, self.folds)
         if isinstance(self.folds, FileFolds) and content_of(self.folds) != self.settings["folds.path"]:

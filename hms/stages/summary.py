@@ -58,7 +58,7 @@ class Summary(TableStage):
         Raises
         ------
         ConfigError
-            If the same window stands on both sides of a fold and ``qc.leak`` is error.
+            If the same window is on both sides of a fold and ``qc.leak`` is error.
         """
         splits, labels = tables.arrays(Splits.files[0]), tables.arrays(Labels.files[0])
         threshold = self.labels.high_confidence_votes

@@ -85,6 +85,6 @@ class Traces(ItemStage):
         return Trace(values.astype(self.dtype, copy=False), derived.alive, derived.n_context, derived.sfreq)
 
     def arrays(self, result: Trace) -> Mapping[str, Any]:
-        """Return what the file holds beside the ids."""
+        """Return what the file has besides the ids."""
         context_s = np.float64(result.n_context / result.sfreq)
         return {"x": result.x, "alive": result.alive, "fs": np.float64(result.sfreq), "context_s": context_s}

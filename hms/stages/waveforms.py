@@ -54,5 +54,5 @@ class Waveforms(ItemStage):
         return Waveform(x, derived.sfreq)
 
     def arrays(self, result: Waveform) -> Mapping[str, Any]:
-        """Return what the file holds beside the ids."""
+        """Return what the file has besides the ids."""
         return {"x": result.x, "fs": np.float64(result.sfreq)}

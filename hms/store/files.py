@@ -219,7 +219,7 @@ def make_folder(folder: Path) -> None:
     Raises
     ------
     ConfigError
-        If a link stands in its place: what is written would lie, and be removed, somewhere else.
+        If a link is in its place: what is written would be, and be removed, somewhere else.
     """
     try:
         os.mkdir(folder)

@@ -141,7 +141,7 @@ class StageFolder:
         self._apply(line)
 
     def compact(self) -> None:
-        """Write the journal anew from what is known, in one line; only under its lock."""
+        """Write the journal again from what is known, in one line; only under its lock."""
         commit_files(self.path, {JOURNAL: self._compacted()})
         self.load()
 

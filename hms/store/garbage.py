@@ -22,7 +22,7 @@ from hms.store.seen import FOLDER as SEEN
 from hms.terminal import say
 
 LEAST_SPARE = 4096
-"""Bytes that a journal must have to spare to be written anew."""
+"""Bytes that a journal must have to spare to be written again."""
 
 # --- forgetting ----------------------------------------------------------------------------------
 
@@ -67,7 +67,7 @@ class Garbage:
     folders: list[tuple[Path, int]] = field(default_factory=list)
     in_use: list[str] = field(default_factory=list)
     journals: list[tuple[Path, int]] = field(default_factory=list)
-    """Journals that are written anew, with the bytes that say what later ones say again."""
+    """Journals that are written again, with the bytes that say what later ones say again."""
 
     @property
     def size(self) -> int:
@@ -200,7 +200,7 @@ def _folders_of(note: Path) -> list[str]:
 def sweep_garbage(outputs: Path) -> Garbage:
     """Remove what no finished run points at; a run in progress keeps what it uses.
 
-    Journals that say the same many times over are written anew.
+    Journals that say the same many times over are written again.
     """
     places = Outputs(outputs)
     if not is_own_folder(places.store):

@@ -16,13 +16,13 @@ from typing import IO, Any
 from hms.errors import ConfigError, ManifestError
 
 STORE = "store"
-"""Folder beside a run's that links of the run lead into."""
+"""Folder next to a run's that links of the run lead into."""
 
 MOST_JSON = 1 << 28
 """Bytes of a manifest, journal line or note that are read at most: some two million files of a run."""
 
 BYTES_PER_BRACKET = 12
-"""Fewer bytes than these for each list or object are no text of hms's: short ones take twenty times their
+"""Fewer bytes than these for each list or object are not text of hms's: short ones take twenty times their
 length of memory."""
 
 SPARE_BRACKETS = 10_000
@@ -48,7 +48,7 @@ def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
 
 
 def find_inside(folder: Path, name: str) -> tuple[Path, os.stat_result]:
-    """Return where a file of a run lies, and its status: a regular file inside, or one that the store holds.
+    """Return where a file of a run is, and its status: a regular file inside, or one that the store holds.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def open_own(path: Path) -> IO[bytes]:
 
 
 def parse_json(data: bytes) -> Any:
-    """Return what a JSON text says; raises ValueError for one that is no text of hms's.
+    """Return what a JSON text says; raises ValueError for one that is not a text of hms's.
 
     One that is deep, or many times larger in memory than on disk, is not parsed.
     """

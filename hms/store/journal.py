@@ -52,7 +52,7 @@ def append_journal(path: Path, content: Mapping[str, Any]) -> None:
 def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     """Return the valid lines of a journal and the number of damaged ones.
 
-    A line shorter than it states was cut by a kill, which is no damage: what it would
+    A line shorter than it states was cut by a kill, which is not damage: what it would
     have recorded is computed again.
 
     Raises

@@ -1,7 +1,7 @@
 """The npz files that hms writes: uncompressed, without pickle, the same bytes on every day.
 
 NumPy reads them and writes ones that are read the same way. What takes NumPy most of its
-time, describing the same few shapes anew and seeking in a stream, is done once here.
+time, describing the same few shapes again and seeking in a stream, is done once here.
 """
 
 from __future__ import annotations

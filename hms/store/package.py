@@ -98,7 +98,7 @@ class PackageLabels:
 
 
 def _leaks(summary: Mapping[str, Any]) -> list[str]:
-    """Return what stands on both sides of a fold."""
+    """Return what is on both sides of a fold."""
     leakage = summary.get("leakage", {})
     if leakage.get("passed", True):
         return []
@@ -284,7 +284,7 @@ class Package:
             )
 
     def file(self, path: str) -> Path:
-        """Return where a file of the run lies.
+        """Return where a file of the run is.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""Where things lie under an outputs folder."""
+"""Where things are under an outputs folder."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """What a command found when it last ran, believed while everything that it looked at is as it was.
 
 Finding a run finished takes tables, journals and a manifest to be parsed. What came of it is kept
-beside the store, with the names, sizes and times of all files that it followed from: of hms itself,
+next to the store, with the names, sizes and times of all files that it followed from: of hms itself,
 of the recordings and their table, of the store's folders and of the run's. Where one of them
 differs, what was kept is thrown away, and the long way is taken.
 """

@@ -138,7 +138,7 @@ class Layout:
 
 @lru_cache(maxsize=64)
 def shard_header(kind: np.dtype[Any], count: int) -> bytes:
-    """Return what stands before the records."""
+    """Return what is before the records."""
     buffer = io.BytesIO()
     described = {"descr": np.lib.format.dtype_to_descr(kind), "fortran_order": False, "shape": (count,)}
     np.lib.format.write_array_header_2_0(buffer, described)
@@ -174,7 +174,7 @@ def read_record(path: Path, row: int) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is no shard, or ends before.
+        If it is not a shard, or ends before.
     """
     with open(path, "rb") as file:
         start, kind, count = _read_header(file)
@@ -194,7 +194,7 @@ def records_in(path: Path) -> NDArray[Any]:
     Raises
     ------
     ValueError
-        If it is no shard, or not as long as it says.
+        If it is not a shard, or not as long as it says.
     """
     with open(path, "rb") as file:
         _read_header(file)

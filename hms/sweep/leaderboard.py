@@ -45,7 +45,7 @@ class Row:
 
     Differences are those of the objective, item by item; below 0, the member is better. Their
     intervals of 95 % hold for all members at once. ``told_from_reference`` and ``told_from_best``
-    are ``better``, ``worse``, ``no`` or ``too few patients``. ``luck`` stands in the best member's line:
+    are ``better``, ``worse``, ``no`` or ``too few patients``. ``luck`` is in the best member's line:
     by how much it would beat the reference if all were equal. ``confirmed`` is the objective on
     patients set aside, where ``sweep.confirm`` is true. ``page`` is where the run's report, or
     its folder, lies, as seen from the leaderboard.
@@ -105,7 +105,7 @@ class Leaderboard:
     winner : the best, where it can be told from the reference; None where luck may have chosen it
     luck : by how much the best would beat the reference if all members were equal; None where unknown
     notes : what a reader must know about the comparison
-    machine_failed : whether the machine failed at a member, which the same command then goes on with
+    machine_failed : whether the machine failed at a member, which the same command then continues with
     """
 
     name: str
@@ -393,7 +393,7 @@ def _plain_row(member: Member, found: Comparison) -> Row:
 
 
 def _page_of(run: Package) -> str:
-    """Return where a run's report lies, seen from outputs/sweeps/<name>/; its folder without one."""
+    """Return where a run's report is, seen from outputs/sweeps/<name>/; its folder without one."""
     report = "qc/report.html"
     return f"../../{run.hash}/" + (report if report in run.manifest["files"] else "")
 

@@ -1,7 +1,7 @@
 """The page of a sweep: its members' scores with intervals, what can be told apart, and the whole table.
 
 Rows are text and boxes, not a picture: they wrap where the window is narrow, and a member's
-overrides stand in full.
+overrides are in full.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def write_leaderboard(board: Leaderboard, folder: Path) -> Path:
 
 
 def _cells(titles: Sequence[str], texts: Sequence[str], row: Row) -> list[tuple[str, str]]:
-    """Return each cell's title and HTML; runs are links, overrides stand one beside the other."""
+    """Return each cell's title and HTML; runs are links, overrides stand side by side."""
     made = []
     for title, text in zip(titles, texts, strict=True):
         cell = escape(text)

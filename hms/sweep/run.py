@@ -116,7 +116,7 @@ def _values(override: Any, folders: Sequence[Path]) -> list[str]:
 
 
 def uses_hydras_sweeper(overrides: Sequence[str], config_dir: str | Path | None = None) -> bool:
-    """Tell whether a command, or the experiment that it names, chooses a sweeper beside Hydra's basic one.
+    """Tell whether a command, or the experiment that it names, chooses a sweeper besides Hydra's basic one.
 
     Raises
     ------
@@ -152,7 +152,7 @@ def is_multirun(overrides: Sequence[str], config_dir: str | Path | None = None) 
 def with_params(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[str]:
     """Return overrides with the values that ``hydra.sweeper.params`` has vary, less Hydra's own.
 
-    What was typed stands in their place.
+    What was typed is in their place.
     """
     if not _names_hydra(overrides):
         return list(overrides)

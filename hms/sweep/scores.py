@@ -256,7 +256,7 @@ class Standings:
 
 
 def stand(values: Mapping[int, NDArray[np.float64]], reference: int, patients: NDArray[np.str_]) -> Standings:
-    """Return where members stand.
+    """Return where members are.
 
     Parameters
     ----------

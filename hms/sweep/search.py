@@ -27,7 +27,7 @@ __all__ = ["Search"]
 class Search:
     """Collects the jobs that a sweeper starts.
 
-    A member that fails has the objective infinity, so that the sweeper goes on and does
+    A member that fails has the objective infinity, so that the sweeper continues and does
     not come back to it.
     """
 

@@ -47,7 +47,7 @@ MIRRORED_CHAINS = tuple(CHAINS.index({"L": "R", "R": "L"}[name[0]] + name[1:]) f
 
 @dataclass(frozen=True)
 class Around:
-    """What a change may look at beside the sample itself.
+    """What a change may look at besides the sample itself.
 
     Attributes
     ----------

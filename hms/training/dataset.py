@@ -35,7 +35,7 @@ Sample = dict[str, Any]
 
 
 class DatasetChoices(TypedDict, total=False):
-    """What a dataset may be asked for beside a split: the arguments of `SpecDataset`."""
+    """What a dataset may be asked for besides a split: the arguments of `SpecDataset`."""
 
     fold: int | None
     stage: Literal[1, 2] | None
@@ -194,7 +194,7 @@ class SpecDataset:
         return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw windows and augmentation anew; call it before each epoch.
+        """Draw windows and augmentation again; call it before each epoch.
 
         Workers of a DataLoader see it, persistent ones as well.
         """

@@ -2,7 +2,7 @@
 
 A DataLoader with ``persistent_workers=True`` copies the dataset once, by fork or by pickling it.
 An attribute that is set afterwards reaches no copy: every epoch would draw the same, silently.
-So the number lies in a small file that all of them map into memory.
+So the number is in a small file that all of them map into memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class SharedEpoch:
 
     A copy, made by fork or by pickle, reads what the original has. Setting the number of a copy
     parts it from the original. Where the file is gone (another machine, or the original is no
-    more), a copy goes on with the number that it was pickled with.
+    more), a copy continues with the number that it was pickled with.
     """
 
     def __init__(self, value: int = 0) -> None:

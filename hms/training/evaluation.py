@@ -134,7 +134,7 @@ def compare(items: Judged, first: Floats, second: Floats) -> dict[str, dict[str,
 def groups_of(items: Judged) -> dict[str, dict[str, NDArray[np.bool_]]]:
     """Return the groups of items by kind, each with its mask; an item may have several flags.
 
-    Groups without an item are left out; an item without a grade or a fold stands in no group of it.
+    Groups without an item are left out; an item without a grade or a fold is in no group of it.
     """
     strata = stratum_names(items.vote_sum, items.threshold)
     consensus = np.asarray(items.classes)[items.target.argmax(axis=1)]
@@ -195,7 +195,7 @@ def decompose(target: Floats, share: Floats) -> dict[str, float]:
     """Return the mean squared error as miscalibration - discrimination + uncertainty.
 
     Miscalibration is what would be gained by the best monotonous correction of the shares,
-    discrimination what shares corrected so are worth beside the overall mean, and uncertainty the
+    discrimination how much better the corrected shares are than the overall mean, and uncertainty the
     variance of the targets. The first two are never below 0.
 
     Parameters

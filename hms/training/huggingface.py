@@ -1,6 +1,6 @@
 """A package as Hugging Face's ``datasets`` reads it: Parquet files in a folder, and a card.
 
-``datasets.load_dataset(FOLDER)`` reads it without code of ours: what a column holds stands in the
+``datasets.load_dataset(FOLDER)`` reads it without code of ours: what a column holds is in the
 card's head. The card says what was counted in the run, and what nobody told is said to be unknown.
 """
 

@@ -140,12 +140,12 @@ def _listed(names: Sequence[str]) -> str:
 
 
 def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
-    """Return where each wanted id stands among ``ids``; numbers and their text are the same id.
+    """Return where each wanted id is among ``ids``; numbers and their text are the same id.
 
     Raises
     ------
     ValueError
-        If an id stands twice, or one set has ids that the other lacks.
+        If an id appears twice, or one set has ids that the other lacks.
     """
     have, want = [str(name) for name in ids], [str(name) for name in wanted]
     for names, what in ((have, "predictions"), (want, "targets")):

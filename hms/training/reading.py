@@ -140,7 +140,7 @@ class SignalReader:
             )
 
     def read(self, sample: dict[str, Any], name: str, position: int) -> None:
-        """Put an item's signal into a sample, and ``alive`` beside derivations."""
+        """Put an item's signal into a sample, and ``alive`` next to derivations."""
         if self.is_packed:
             sample[name] = self._converted(self._pack[self._rows[position]], position)
             if self._alive is not None:
@@ -204,7 +204,7 @@ def readers_of(
 
 
 def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
-    """Return where each wanted item_id stands among ``ids``.
+    """Return where each wanted item_id is among ``ids``.
 
     Raises
     ------

@@ -138,7 +138,7 @@ def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> 
     Raises
     ------
     ValueError
-        If an id stands twice, or means no recording of the test table.
+        If an id appears twice, or means no recording of the test table.
     """
     twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:

@@ -429,7 +429,7 @@ class TorchDataset(torch.utils.data.Dataset):
         return tuple(sample["y"].argmax() if name == "target" else sample[name] for name in self.fields)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw anew; see `SpecDataset.set_epoch`."""
+        """Draw again; see `SpecDataset.set_epoch`."""
         self.dataset.set_epoch(epoch)
 
 

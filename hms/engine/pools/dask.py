@@ -60,7 +60,7 @@ def open_dask(params: Dask, setting: Setting) -> Pool:
     Raises
     ------
     ConfigError
-        If distributed is not installed, nobody answers at the address, or ``n_jobs`` is typed beside one.
+        If distributed is not installed, nobody answers at the address, or ``n_jobs`` is typed next to one.
     """
     if params.address is not None:
         refuse_n_jobs(setting, f"the cluster at {params.address} has its own workers")

@@ -97,14 +97,14 @@ def open_jobs(params: Jobs, setting: Setting) -> Pool:
 
 
 def _logs(setting: Setting) -> Path:
-    """Return the folder of what jobs print, beside the runs."""
+    """Return the folder of what jobs print, next to the runs."""
     return setting.store.parent.absolute() / "jobs"
 
 
 async def _settled(cluster: Any) -> None:
     """Wait until all jobs are handed in; raise what the batch system says against one.
 
-    The cluster itself logs that and goes on; handed in once more, the job says it.
+    The cluster itself logs that and continues; handed in once more, the job says it.
     """
     await cluster
     for job in cluster.workers.values():

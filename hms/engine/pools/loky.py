@@ -47,7 +47,7 @@ class ThisProcess:
 
 
 class LokyWorkers:
-    """Joblib's processes. A killed one takes the others down: those are started anew for what is left."""
+    """Joblib's processes. A killed one takes the others down: those are started again for what is left."""
 
     own_process = True
 

@@ -1,4 +1,4 @@
-"""Files of a BIDS data set: their names, the tables beside them, and which table belongs to which.
+"""Files of a BIDS data set: their names, the tables next to them, and which table belongs to which.
 
 References
 ----------
@@ -57,7 +57,7 @@ class BidsFile:
 
 
 def parse_name(name: str) -> tuple[dict[str, str], str] | None:
-    """Return entities and suffix of a file's name, its endings left out; None where it is no such name."""
+    """Return entities and suffix of a file's name, its endings left out; None where it is not such a name."""
     found = _NAME.fullmatch(name.partition(".")[0])
     if found is None:
         return None

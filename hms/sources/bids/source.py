@@ -1,4 +1,4 @@
-"""A BIDS data set of EEG: participants, sessions and runs, with the tables beside them.
+"""A BIDS data set of EEG: participants, sessions and runs, with the tables next to them.
 
 References
 ----------
@@ -63,7 +63,7 @@ class Bids(FolderParams):
 
     @property
     def reader(self) -> str:
-        """What samples depend on beside the bytes of a file and its table."""
+        """What samples depend on besides the bytes of a file and its table."""
         parts = [f"bids {READER}, mne {MNE_READER}, edf {EDF_READER}", self.unit]
         return ", ".join(filter(None, [*parts, "bad kept" if self.bad_channels == "keep" else ""]))
 
@@ -161,7 +161,7 @@ class BidsSource(FolderSource):
         return beside(file, ending) if ending.endswith(".tsv") else super().file_beside(name, ending)
 
     def place(self, name: str) -> Place:
-        """Return where a recording lies, with size and time of its files and its channels.tsv."""
+        """Return where a recording is, with size and time of its files and its channels.tsv."""
         files = self.recordings.get(name)
         if files is None:
             return place_of(name, os.path.join(self.root, "-"))
@@ -225,7 +225,7 @@ def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
     Raises
     ------
     Unusable
-        If it cannot be read, or is no such table.
+        If it cannot be read, or is not such a table.
     """
     if path is None:
         return b"", ()

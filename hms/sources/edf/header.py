@@ -43,7 +43,7 @@ Note = tuple[str, str]
 
 @dataclass(frozen=True)
 class Signal:
-    """One channel of a file: where its samples stand in a data record, and how they become µV.
+    """One channel of a file: where its samples are in a data record, and how they become µV.
 
     Attributes
     ----------
@@ -105,7 +105,7 @@ def n_header_bytes(start: bytes) -> int:
     Raises
     ------
     Unusable
-        If the file is no EDF or BDF.
+        If the file is not an EDF or BDF.
     """
     if not start:
         raise Unusable("the file is empty")
@@ -126,7 +126,7 @@ def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Cal
     ----------
     data : bytes from the file's start, as many as `n_header_bytes` says
     unit : of signals whose header states none
-    is_zero_from : tells whether nothing but zeros stands in the file from a place on
+    is_zero_from : tells whether nothing but zeros is in the file from a place on
 
     Raises
     ------
@@ -177,7 +177,7 @@ def patient_of(field: str, *, is_plus: bool) -> str:
 
 
 def _text(raw: bytes) -> str:
-    """Return a field's text; what stands behind a zero byte is not part of it."""
+    """Return a field's text; what is behind a zero byte is not part of it."""
     head = raw.split(b"\0", 1)[0]
     return (head if head.strip() else raw.replace(b"\0", b" ")).decode("latin-1").strip()
 

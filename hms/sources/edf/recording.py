@@ -185,10 +185,10 @@ class EdfRecording:
     # --- bytes -----------------------------------------------------------------------------------
 
     def digest_of(self, part: str) -> str:
-        """Return the digest of what stands behind a part, which is held in memory to be decoded.
+        """Return the digest of what is behind a part, which is held in memory to be decoded.
 
         That is the header, when the data records begin, the samples that offsets are taken from, and
-        the block of that number with the two beside it. Without blocks, and where the header cannot be
+        the block of that number with the two next to it. Without blocks, and where the header cannot be
         used, it is the whole file.
         """
         if self._digest is None or self._digest[0] != part:
@@ -208,7 +208,7 @@ class EdfRecording:
         return digest_of([digest_bytes(self._head), timeline, probed, held])
 
     def _records_near(self, number: int) -> list[tuple[int, int]]:
-        """Return the data records, in each stretch, of a block and the two beside it."""
+        """Return the data records, in each stretch, of a block and the two next to it."""
         assert self._block_s is not None, "a recording without blocks has no parts"
         block_s, record_s = Fraction(self._block_s), self.header.record_s
         found = []

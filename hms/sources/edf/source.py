@@ -47,7 +47,7 @@ class Edf(FolderParams, PatientParams):
 
     @property
     def reader(self) -> str:
-        """What samples depend on beside the bytes of a file."""
+        """What samples depend on besides the bytes of a file."""
         return f"edf {READER}" + (f", {self.unit}" if self.unit else "")
 
 
@@ -76,11 +76,11 @@ class EdfSource(FolderSource):
         refuse_empty(self.params.root, self.found, ENDINGS)
 
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return who is who by ``data.patient``."""
+        """Return whose each recording is by ``data.patient``."""
         return declared_patients(self, self.params, names, windows)
 
     def ahead(self, parts: Sequence[Part]) -> None:
-        """Begin to read what is opened next, where it lies in object storage."""
+        """Begin to read what is opened next, where it is in object storage."""
         if isinstance(self.root, Address):
             _ahead().expect(parts, self._read, HELD_BYTES)
 

@@ -60,7 +60,7 @@ def stretches_of(onsets: Sequence[Fraction], record_s: Fraction) -> tuple[Stretc
     Raises
     ------
     Unusable
-        If records overlap or stand in another order than that of time.
+        If records overlap or are in another order than that of time.
     """
     starts = [0]
     for number in range(1, len(onsets)):

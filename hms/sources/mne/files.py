@@ -25,7 +25,7 @@ FOLDERS = (".mff", ".mefd")
 
 
 def is_recording(path: str, names: Sequence[str]) -> bool:
-    """Tell whether a file, or folder, is one that is opened; ``names`` stand beside it.
+    """Tell whether a file, or folder, is one that is opened; ``names`` stand next to it.
 
     The data file of a BrainVision recording is not: its header is.
     """

@@ -49,7 +49,7 @@ class Mne(FolderParams, PatientParams):
 
     @property
     def reader(self) -> str:
-        """What samples depend on beside the bytes of a file."""
+        """What samples depend on besides the bytes of a file."""
         parts = [f"mne {READER}, edf {EDF_READER}", self.cnt_format, self.unit]
         return ", ".join(filter(None, [*parts, "bad kept" if self.bad_channels == "keep" else ""]))
 
@@ -92,11 +92,11 @@ class MneSource(FolderSource):
         refuse_empty(self.params.root, self.found, (*EDF_ENDINGS, *ENDINGS))
 
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return who is who by ``data.patient``."""
+        """Return whose each recording is by ``data.patient``."""
         return declared_patients(self, self.params, names, windows)
 
     def place(self, name: str) -> Place:
-        """Return where a recording lies, with size and time of all its files."""
+        """Return where a recording is, with size and time of all its files."""
         path = self.found.files.get(name, os.path.join(self.root, "-"))
         if ending_of(path) in EDF_ENDINGS or not is_there(path):
             return place_of(name, path)

@@ -22,7 +22,7 @@ CHAIN_PATHS = {
 SPECTROGRAM_STEP_S = 2
 SPECTROGRAM_S = 600
 LEAD_S = 275
-"""An EEG sub-window lies in the middle of its ten minutes."""
+"""An EEG sub-window is in the middle of its ten minutes."""
 
 N_FFT = 1024
 BINS = slice(3, 103)

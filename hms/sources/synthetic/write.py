@@ -36,7 +36,7 @@ def generate(
     """Write a data set in the competition's layout into a folder; train.csv is written last.
 
     The files are the same bytes for the same arguments whatever ``n_jobs``. ``truth/`` holds
-    what the votes were drawn from and is no part of the layout. ``report`` is told how many
+    what the votes were drawn from and is not part of the layout. ``report`` is told how many
     recordings were written since it was told last.
 
     Raises

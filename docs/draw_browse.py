@@ -20,7 +20,8 @@ sys.path.insert(0, str(ROOT / "tests"))
 
 from browser import Page, browser  # noqa: E402
 
-WIDE, PHONE = (1080, 675), (390, 844)
+WIDE, PHONE = (1440, 900), (390, 844)
+SHOWN_WIDTH = 1080
 DRAWN = "document.getElementById('traces').dataset.shown"
 SAVED = "document.documentElement.dataset.saving === '0'"
 
@@ -35,15 +36,17 @@ def visit(page: Page, viewer: Viewer, size: tuple[int, int]) -> None:
 def draw(page: Page, viewer: Viewer) -> None:
     """Draw the list, a recording, a stretch with its spectrum, a note, the small pictures, and a phone."""
     visit(page, viewer, WIDE)
+    page.press("l")
+    time.sleep(1)
     page.screenshot(IMAGES / "browse-1-list.png")
-    page.press("Enter", "j")
+    page.press("Enter")
     page.wait(DRAWN)
     time.sleep(1)  # pictures and pages fetched ahead arrive one after another
     page.screenshot(IMAGES / "browse-2-recording.png")
     page.press("a", ">", ">", "s")
     time.sleep(1)
     page.screenshot(IMAGES / "browse-3-spectrum.png", whole=True)
-    page.press("Escape", "Escape", "x")
+    page.press("Escape", "x")
     page.wait(SAVED)
     page.press("n")
     page.press(*"muscle over T4")
@@ -54,10 +57,19 @@ def draw(page: Page, viewer: Viewer) -> None:
     time.sleep(1)
     page.screenshot(IMAGES / "browse-5-pictures.png")
     visit(page, viewer, PHONE)
-    page.press("Enter")
     page.wait(DRAWN)
     time.sleep(1)
     page.screenshot(IMAGES / "browse-phone.png")
+
+
+def shrink(path: Path) -> None:
+    """Make a wide picture as wide as pages show it, in 256 colours."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        height = round(picture.height * SHOWN_WIDTH / picture.width)
+        small = picture.convert("RGB").resize((SHOWN_WIDTH, height), Image.Resampling.LANCZOS)
+    small.quantize(256).save(path, optimize=True)
 
 
 def main() -> None:
@@ -68,11 +80,15 @@ def main() -> None:
     run = hms.run(
         hms.compose(f"outputs_dir={outputs}", "data.n_recordings=60", "data.n_patients=24", "baseline=logreg")
     )
+    usable = run.qc[run.qc["grade"] == "usable"].set_index("item_id")["raised"]
+    item = str(usable.str.count(";").idxmax())
     with tempfile.TemporaryDirectory() as folder:
-        viewer = start(run, marks=Path(folder) / "marks.csv", who="ab")
+        viewer = start(run, marks=Path(folder) / "marks.csv", who="ab", item=item)
         with browser(offline=False) as page:
             draw(page, viewer)
         viewer.stop()
+    for path in IMAGES.glob("browse-[1-5]-*.png"):
+        shrink(path)
 
 
 if __name__ == "__main__":

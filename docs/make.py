@@ -19,7 +19,9 @@ import re
 import subprocess
 import sys
 import tempfile
+import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -131,7 +133,37 @@ def study_page() -> str:
     return re.sub(r"(\| option \|.*?\n\|---.*?\n)(?:\|.*?\n)+", lambda found: found[1] + table, page, count=1)
 
 
+def badge(name: str, value: str) -> str:
+    """Return a badge as SVG: a name and a value, side by side, that need nothing from elsewhere."""
+    left, right = (round(6.6 * len(text)) + 14 for text in (name, value))
+    label = f'<text x="{left / 2:g}" y="14">{name}</text><text x="{left + right / 2:g}" y="14">{value}</text>'
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + right}" height="20" role="img" '
+        f'aria-label="{name}: {value}"><rect width="{left + right}" height="20" rx="3" fill="#455a64"/>'
+        f'<path d="M{left} 0h{right - 3}a3 3 0 0 1 3 3v14a3 3 0 0 1-3 3H{left}z" fill="#00695c"/>'
+        f'<g fill="#fff" font-family="Verdana,DejaVu Sans,sans-serif" font-size="11" text-anchor="middle">'
+        f"{label}</g></svg>\n"
+    )
+
+
+def badge_of(name: str) -> str:
+    """Return a badge of what pyproject.toml states."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    pythons = [
+        found[1] for c in project["classifiers"] if (found := re.fullmatch(r".*Python :: (3\.\d+)", c))
+    ]
+    return {
+        "python": lambda: badge("python", f"{pythons[0]} to {pythons[-1]}"),
+        "licence": lambda: badge("licence", project["license"]),
+        "version": lambda: badge("version", project["version"]),
+    }[name]()
+
+
 PAGES = {
+    **{
+        f"badge-{n}": (f"docs/images/badge-{n}.svg", partial(badge_of, n))
+        for n in ("python", "licence", "version")
+    },
     "help": ("docs/help.md", help_page),
     "decisions": ("docs/decisions/index.md", decisions_page),
     "study": ("docs/study.md", study_page),

@@ -27,7 +27,6 @@ __all__ = [
     "Mixture",
     "Noise",
     "dirichlet_multinomial_log",
-    "fit_concentration",
     "fit_mixture",
     "fit_noise",
     "mixture_log",
@@ -66,32 +65,6 @@ def dirichlet_multinomial_log(votes: ArrayLike, alpha: ArrayLike) -> Floats:
     return np.asarray(
         orders + gammaln(whole) - gammaln(n + whole) + (gammaln(v + a) - gammaln(a)).sum(axis=-1)
     )
-
-
-def fit_concentration(votes: ArrayLike, shares: ArrayLike) -> float:
-    """Return the concentration of greatest likelihood for votes around given shares.
-
-    Parameters
-    ----------
-    votes : counts, shape (n_items, n_classes)
-    shares : above 0, shape (n_classes,) or (n_items, n_classes), rows sum to 1
-
-    Returns
-    -------
-    float
-        0.01 to 10,000; an end of that range where votes are of one mind, or as even as dice.
-    """
-    from scipy import optimize
-
-    v, p = np.asarray(votes, dtype=np.float64), np.asarray(shares, dtype=np.float64)
-
-    def loss(log_size: float) -> float:
-        return -float(dirichlet_multinomial_log(v, np.exp(log_size) * p).sum())
-
-    ends = (np.log(1e-2), np.log(1e4))
-    found: Any = optimize.minimize_scalar(loss, bounds=ends, method="bounded", options={"xatol": 1e-6})
-    best = min((*ends, float(found.x)), key=loss)
-    return float(np.exp(best))
 
 
 # --- how improbable ------------------------------------------------------------------------------

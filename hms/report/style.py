@@ -15,7 +15,6 @@ from functools import lru_cache
 __all__ = [
     "CLASS_COLOURS",
     "GRADE_COLOURS",
-    "GRID_LINE",
     "INK",
     "MARK",
     "MUTED",
@@ -44,7 +43,6 @@ GRADE_COLOURS = ("#b8dcee", "#5aa6cf", "#e69f00", "#9c3a00")
 
 INK = "#1c2733"
 MUTED = "#5b6875"
-GRID_LINE = "#d9dee3"
 MARK = "#b3261e"
 
 RAMP = (

@@ -87,11 +87,6 @@ class Montage(Params):
         return all_derivations(self.chains)
 
     @property
-    def chain_of(self) -> tuple[str, ...]:
-        """Name of the chain of each derivation."""
-        return tuple(chain for chain, pairs in self.chains for _ in pairs)
-
-    @property
     def channels(self) -> tuple[str, ...]:
         """Electrodes the derivations need, in the order of the competition's files."""
         return electrodes(self.chains)

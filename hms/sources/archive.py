@@ -28,7 +28,6 @@ __all__ = ["Archive", "Files", "Folder", "files_of"]
 MOST_TIMES, MOST_SPARE = 100, 1 << 24
 """How many times its packed bytes a file may have, and how many bytes more; signals are far below."""
 
-_ERRORS = (OSError, EOFError, zlib.error, zipfile.BadZipFile, NotImplementedError, RuntimeError)
 _SHOWN = 8
 
 

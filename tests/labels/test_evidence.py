@@ -12,7 +12,6 @@ from hms.labels.evidence import (
     Mixture,
     Noise,
     dirichlet_multinomial_log,
-    fit_concentration,
     fit_mixture,
     fit_noise,
     posterior_mean,
@@ -37,19 +36,6 @@ def test_likelihood_agrees_with_scipy():
 def test_probabilities_of_all_panels_sum_to_1():
     every = [row for row in itertools.product(range(5), repeat=4) if sum(row) == 4]
     assert np.exp(dirichlet_multinomial_log(every, ALPHA)).sum() == pytest.approx(1)
-
-
-@pytest.mark.parametrize("size", [0.6, 1.5, 20.0])
-def test_concentration_is_found_again(size):
-    shares = np.array([0.4, 0.3, 0.2, 0.1])
-    votes = panels(size * shares, 12, 6000, seed=3)
-    assert fit_concentration(votes, shares) == pytest.approx(size, rel=0.08)
-
-
-def test_concentration_ends_at_its_limits():
-    """Panels of one mind have the least, panels more even than dice the largest."""
-    assert fit_concentration([[5, 0], [0, 5]] * 20, [0.5, 0.5]) == pytest.approx(0.01)
-    assert fit_concentration([[3, 3]] * 40, [0.5, 0.5]) == pytest.approx(1e4)
 
 
 def test_noise_finds_concentration_and_how_far_a_model_is_too_sure():

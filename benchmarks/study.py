@@ -132,6 +132,7 @@ def main() -> None:
         for suffix in ("csv", "html", "json"):
             source = outputs / "sweeps" / "study-to-report" / f"leaderboard.{suffix}"
             text = source.read_text(encoding="utf-8").replace(f"{ROOT}/", "").replace(str(outputs), "outputs")
+            text = re.sub(r'<a href="[./]*[0-9a-f]{16}/[^"]*">(.*?)</a>', r"\1", text)  # runs that stay here
             (options.write / source.name).write_text(text, encoding="utf-8")
 
 

@@ -11,6 +11,7 @@ both draws and the real recordings do not point the other way. Typed again, noth
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from collections.abc import Mapping

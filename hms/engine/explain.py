@@ -81,7 +81,7 @@ def _table_row(
     folder = StageFolder(plan.outputs.stage(stage)).load()
     pace = seconds_per_item(plan, stage)
     if items_due and folder.computed:
-        return _row(stage, "may change", "1 table", pace, "the items come first")
+        return _row(stage, "may change", "1 table", pace, "depends on the items")
     why = _why(plan, stage, done, earlier, some_done=folder.computed > 0)
     return _row(stage, "done" if done else "missing", "" if done else "1 table", None if done else pace, why)
 
@@ -91,7 +91,7 @@ def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done
     if done:
         return ""
     if some_done:
-        return "what it reads is new or changed, or was not finished"
+        return "its inputs are new, changed or unfinished"
     note = None if run is None else run.manifest["stages"].get(stage.name)
     nearest = None if note else nearest_earlier(plan, stage)
     if note is None and nearest is None:

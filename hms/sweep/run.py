@@ -457,7 +457,7 @@ def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str
         return ["nothing is left to compute"] if members else []
     known = [due.seconds for due in dues if due.seconds is not None]
     unknown = sorted({due.name for due in dues if due.seconds is None})
-    how_long = about(sum(known)) if known else "how long is not known"
+    how_long = about(sum(known)) if known else "the duration is not known"
     if not unknown:
         return [f"{how_long} in all"]
     return [f"{how_long}{', and what was' if known else ':'} never computed here: {', '.join(unknown)}"]

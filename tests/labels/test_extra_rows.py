@@ -125,7 +125,7 @@ def test_a_baseline_learns_from_pseudo_rows_and_is_not_judged_by_them(own_set, t
             {"patient_id": ["nobody"]},
             "belongs to patient .* in the votes table; recordings with two patients: 1",
         ),
-        ({"weight": ["heavy"]}, "column 'weight' must hold numbers, 0 or more, but row 0 has others"),
+        ({"weight": ["heavy"]}, "column 'weight' must hold numbers, 0 or more, but row 0 has other values"),
         ({"weight": [-1]}, "column 'weight' must hold numbers"),
         ({"seizure_vote": 0.0, "lpd_vote": 0.0}, "votes must not sum to 0, but do in row 0"),
         ({"seizure_vote": -0.5}, "column 'seizure_vote' must hold"),

@@ -180,7 +180,7 @@ def test_a_test_set_has_signals_and_ids_and_neither_labels_nor_weights(
         if "labels_from" in choices:
             assert set(test.dataset(**choices)[0]) == {"x", "y", "weight", "item_id"}
             continue
-        with pytest.raises(ConfigError, match=r"has no labels, so it has no splits and stages; for its items alone"):
+        with pytest.raises(ConfigError, match=r"so it has no splits and stages; for its items alone"):
             test.dataset(**choices)
     with pytest.raises(ConfigError, match="has no labels to train on; leave augment out"):
         test.dataset(augment="light")

@@ -145,7 +145,7 @@ def test_an_export_of_another_run_changes_nothing(finished: Run, storage: Any) -
 
 def test_a_prefix_with_something_else_is_refused_and_left_as_it_is(finished: Run, storage: Any) -> None:
     storage.put_object(Bucket="exports", Key="eeg/first/notes.txt", Body=b"x")
-    with pytest.raises(ConfigError, match=r"is not empty, it holds notes\.txt; name another prefix"):
+    with pytest.raises(ConfigError, match=r"is not empty, it has notes\.txt; name another prefix"):
         upload_run(finished, PREFIX)
     assert keys(storage) == ["notes.txt"]
 

@@ -87,9 +87,9 @@ def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, err
 
 
-def here(capfd: pytest.CaptureFixture[str], root: Path, outputs: Path) -> tuple[int, str]:
+def here(capfd: pytest.CaptureFixture[str], root: Path, outputs: Path, *overrides: str) -> tuple[int, str]:
     """Give the command in this process; return its exit status and what it said."""
-    code = main(["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1"])
+    code = main(["data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", "n_jobs=1", *overrides])
     return code, capfd.readouterr().err
 
 
@@ -306,7 +306,7 @@ class TestMounted:
         assert code == 4, err
         assert "MB to write" in err
         assert not list((mounted / "outputs").glob("store/*-*"))
-        code, err = finish(start(small_set, mounted / "outputs", "n_jobs=2", "disk_check=false"))
+        code, err = here(capfd, small_set, mounted / "outputs", "disk_check=false")
         assert code == 4, err
         assert "disk is full" in err
         assert "MB" in err

@@ -515,7 +515,7 @@ def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, output
 def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, outputs: Path) -> None:
     typed = [
         "experiment=search", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
-        "hydra.sweeper.n_trials=3", "cwt=morlet", "filter=bandpass", TABLES, *FAST,
+        "hydra.sweeper.n_trials=2", "cwt=morlet", "filter=bandpass", TABLES, *FAST,
     ]  # fmt: skip
     tables = []
     for _ in range(2):

@@ -149,7 +149,7 @@ def test_an_item_is_described_by_its_votes_its_prediction_and_how_improbable_tha
     row = pd.Series({**votes, **shares, "vote_sum": 14, "tail_probability": 0.0003})
     assert about_issue(row, COMPETITION) == (
         "Votes: GPD 14. Predicted: Seizure 70%, LPD 20%, GPD 4%. "
-        "Of 10,000 panels of 14, 3 would agree no better."
+        "Of 10,000 panels of 14 experts, 3 would agree no better."
     )
 
 

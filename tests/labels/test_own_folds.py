@@ -187,7 +187,7 @@ def frame_of(seed: int, n_patients: int = 60) -> pd.DataFrame:
     names = ("seizure", "lpd", "gpd", "lrda", "grda", "other")
     return pd.DataFrame(
         {
-            "recording": [f"r{i}" for i in range(who.size)],
+            "eeg_id": [f"r{i}" for i in range(who.size)],
             "patient_id": [f"p{i}" for i in who],
             "eeg_sub_id": 0,
             "offset_s": 0.0,

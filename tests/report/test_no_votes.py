@@ -54,7 +54,7 @@ def test_page_draws_what_needs_no_votes_and_says_what_is_absent(tmp_path: Path) 
         "so there are no totals, disagreement or entropy to draw",
         "so there are no labels, and no weights or folds to draw",
         "so all items are drawn together",
-        "No other item has votes that differ",
+        "No other item has disputed votes.",
         "folds are made of items with votes",
     ):
         assert said in words
@@ -183,7 +183,7 @@ def test_two_runs_without_votes_are_compared(
     assert cli(["--outputs", str(outputs), "diff", a.hash, b.hash, "--html"]) == 0
     words = words_of(Path(capsys.readouterr().out.strip()).read_bytes())
     assert "Neither run made labels." in words
-    assert f"All {len(a.meta)} scalograms are the same bytes." in words
+    assert f"All {len(a.meta)} scalograms are identical." in words
 
 
 def test_a_run_with_votes_is_compared_with_one_without(finished: Run, on_test: Callable[..., Run]) -> None:
@@ -191,5 +191,5 @@ def test_a_run_with_votes_is_compared_with_one_without(finished: Run, on_test: C
     words = words_of(difference_page(finished, run))
     assert "Run b made no labels." in words
     assert "labels – not in both" in words
-    assert f"All {len(run.meta)} scalograms are the same bytes." in words
+    assert f"All {len(run.meta)} scalograms are identical." in words
     assert "Run a made no labels." in words_of(difference_page(run, finished))

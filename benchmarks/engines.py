@@ -1,8 +1,9 @@
 """The same recordings by every engine and from object storage: every byte compared, rates as ratios.
 
-Contestants take turns, round after round, each into an empty store: loky with one worker and with two, Dask's
-local workers, SLURM's jobs where SLURM is installed, and loky from a server of objects without latency and
-with 30 ms before every answer. What differs in a byte from loky ends the program.
+Contestants take turns, round after round, each into an empty store: loky and Dask with two workers and with
+one, Dask's workers at an address, which stand ready, SLURM's jobs where SLURM is installed, and loky from a
+server of objects without latency and with 30 ms before every answer. The pass of loky includes the start of
+its workers, that of the others does not; the command includes all. What differs in a byte ends the program.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ import hms
 from hms.sources.synthetic import generate
 
 STAGES = "stages=[scalograms,waveforms,labels,splits]"
+TESTS = str(Path(__file__).parents[1] / "tests")
 SLURM = ("engine=slurm", "engine.jobs=2", "engine.memory=400MB", "engine.interface=lo")
 LATENCY_MS = 30
 PATIENTS = 150
@@ -60,7 +62,7 @@ def object_server(folder: Path, latency_ms: float) -> Iterator[dict[str, str]]:
 @contextmanager
 def slurm(folder: Path) -> Iterator[dict[str, str] | None]:
     """Start the tests' SLURM of one machine; yield what reaches it, None where it cannot be started."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, TESTS)
     import clusters
 
     if problem := clusters.why_no_slurm():
@@ -69,6 +71,17 @@ def slurm(folder: Path) -> Iterator[dict[str, str] | None]:
         return
     with clusters.slurm(folder) as env:
         yield env
+
+
+@contextmanager
+def standing_cluster() -> Iterator[str]:
+    """Start a scheduler and two workers that stand ready; yield the scheduler's address."""
+    sys.path.insert(0, TESTS)
+    import clusters
+
+    env = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    with clusters.cluster("--nanny", env=env) as (address, _):
+        yield address
 
 
 def prepare(root: str, outputs: Path, overrides: tuple[str, ...], env: dict[str, str]) -> Seconds:
@@ -99,6 +112,7 @@ def main() -> None:
     parser.add_argument("--recordings", type=int, default=400)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--only", default="", help="names of contestants, with '; ' between; default: all")
+    parser.add_argument("--format", default="files", choices=("files", "shards"))
     parser.add_argument("--work", type=Path, help="folder to work in; default: a temporary one")
     given = parser.parse_args()
     with ExitStack() as stack:
@@ -117,6 +131,12 @@ def main() -> None:
             "loky, 2 workers": (folder, ("n_jobs=2",), {}),
             "loky, 1 worker": (folder, ("n_jobs=1",), {}),
             "dask, 2 workers": (folder, ("engine=dask", "n_jobs=2"), {}),
+            "dask, 1 worker": (folder, ("engine=dask", "n_jobs=1"), {}),
+            "dask, 2 at an address": (
+                folder,
+                ("engine=dask", f"engine.address={stack.enter_context(standing_cluster())}"),
+                {},
+            ),
             "s3, no latency": ("s3://bucket/set", ("n_jobs=2",), near),
             f"s3, {LATENCY_MS} ms": ("s3://bucket/set", ("n_jobs=2",), far),
         }
@@ -125,7 +145,10 @@ def main() -> None:
             if env is not None:
                 contestants["slurm, 2 jobs"] = (folder, SLURM, env)
         names = [name for name in contestants if not given.only or name in given.only.split("; ")]
-        report(given.recordings, measured(contestants, names, work / "outputs", given.rounds))
+        form = f"package.format={given.format}"
+        taken = measured(contestants, names, work / "outputs", given.rounds, form)
+        report(given.recordings, taken)
+        efficiency(taken)
 
 
 def measured(
@@ -133,6 +156,7 @@ def measured(
     names: list[str],
     outputs: Path,
     rounds: int,
+    form: str,
 ) -> dict[str, list[Seconds]]:
     """Return what each contestant took, round by round; every run has the same bytes."""
     taken: dict[str, list[Seconds]] = {name: [] for name in names}
@@ -140,7 +164,7 @@ def measured(
     for _ in range(rounds):
         for name in names:
             root, overrides, env = contestants[name]
-            taken[name].append(prepare(root, outputs, overrides, env))
+            taken[name].append(prepare(root, outputs, (form, *overrides), env))
             print(name, *(f"{seconds:.2f}" for seconds in taken[name][-1]), file=sys.stderr, flush=True)
             found = tree((outputs / "latest").resolve())
             expected = expected or found
@@ -165,6 +189,19 @@ def report(n_recordings: int, taken: dict[str, list[Seconds]]) -> None:
             each = ", ".join(f"{ratio:.2f}" for ratio in ratios)
             cells += [f"{seconds:.1f}", f"{statistics.median(ratios):.2f} ({each})"]
         print(f"| {name} | {' | '.join(cells)} |")
+
+
+def efficiency(taken: dict[str, list[Seconds]]) -> None:
+    """Print how much of twice the rate of one worker two have, by the pass and by the command."""
+    for engine in ("loky", "dask"):
+        one, two = taken.get(f"{engine}, 1 worker"), taken.get(f"{engine}, 2 workers")
+        if one is None or two is None:
+            continue
+        shares = (
+            statistics.median(1 / 2 * a[part] / b[part] for a, b in zip(one, two, strict=True))
+            for part in (0, 1)
+        )
+        print(f"{engine}: efficiency of two workers over one, {' and '.join(f'{s:.2f}' for s in shares)}")
 
 
 if __name__ == "__main__":

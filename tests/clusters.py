@@ -15,7 +15,14 @@ from pathlib import Path
 
 from conftest import ROOT
 
-STAGES = "stages=[scalograms,waveforms,labels,splits]"
+FORMAT = os.environ.get("HMS_TEST_FORMAT", "files")
+"""Of the packages that are made: with ``shards``, every test of engines is about those."""
+
+
+def overrides_of(form: str = FORMAT) -> list[str]:
+    """Return what is prepared of every set, in a format."""
+    return ["stages=[scalograms,waveforms,labels,splits]", f"package.format={form}"]
+
 
 PLUGIN = '''
 import os, pathlib, signal, time
@@ -50,13 +57,18 @@ def environment(tmp_path: Path, **more: str) -> dict[str, str]:
 
 
 def start(
-    root: Path, outputs: Path, *overrides: str, env: dict[str, str], before: str = "pass"
+    root: Path,
+    outputs: Path,
+    *overrides: str,
+    env: dict[str, str],
+    before: str = "pass",
+    form: str = FORMAT,
 ) -> subprocess.Popen[str]:
     """Start run.py on a set, after a statement of Python."""
     program = f"import runpy; {before}; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
     arguments = [
         sys.executable, "-c", program, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
-        STAGES, *overrides,
+        *overrides_of(form), *overrides,
     ]  # fmt: skip
     return subprocess.Popen(
         arguments, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True

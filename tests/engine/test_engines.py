@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from clusters import STAGES, cluster, environment, finish, paced_plugin, start, tree, wait_for
+from clusters import cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
 from conftest import ROOT, Prepared
 
 import hms
@@ -42,8 +42,8 @@ def paced(tmp_path: Path) -> list[str]:
 def plain(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Finish the run that every engine is compared with, by loky."""
     folder = tmp_path_factory.mktemp("plain")
-    arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={folder}", "n_jobs=1", STAGES)
-    return hms.run(hms.compose(*arguments))
+    arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={folder}", "n_jobs=1")
+    return hms.run(hms.compose(*arguments, *overrides_of()))
 
 
 @pytest.fixture(scope="module")
@@ -67,6 +67,20 @@ def test_local_dask_workers_give_the_bytes_of_loky(
     assert re.search(r"dask: scheduler tcp://127\.0\.0\.1:\d+, dashboard http", err)
     assert hms.load(outputs=outputs).hash == plain.hash
     assert tree(outputs / "latest") == tree(plain.path)
+
+
+def test_shards_that_dask_workers_fill_together_are_those_of_loky(
+    small_set: Path, outputs: Path, tmp_path: Path
+) -> None:
+    """Workers write rows of one file at a time, and the client seals it."""
+    arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / 'plain'}", "n_jobs=1")
+    plain = hms.run(hms.compose(*arguments, *overrides_of("shards")))
+    more = ("engine=dask", "n_jobs=2")
+    code, err = finish(start(small_set, outputs, *more, env=environment(tmp_path), form="shards"))
+    assert code == 0, err
+    assert hms.load(outputs=outputs).hash == plain.hash
+    assert tree(outputs / "latest") == tree(plain.path)
+    assert not list(outputs.glob("store/*/open-*"))
 
 
 def test_local_dask_workers_keep_memory_from_their_start(
@@ -189,7 +203,7 @@ def test_two_clients_on_one_store_take_turns_and_compute_once(
 
 def test_an_address_where_nobody_listens_is_refused(command: Command, small_set: Path) -> None:
     ended = command(
-        "data=kaggle", f"data.root={small_set}", STAGES, "engine=dask", "engine.address=tcp://127.0.0.1:9",
+        "data=kaggle", f"data.root={small_set}", *overrides_of(), "engine=dask", "engine.address=tcp://127.0.0.1:9",
         "engine.timeout_s=1", n_jobs=-1,
     )  # fmt: skip
     assert ended.code == 2
@@ -198,7 +212,7 @@ def test_an_address_where_nobody_listens_is_refused(command: Command, small_set:
 
 
 def test_an_address_that_is_none_is_refused_at_once(command: Command, small_set: Path) -> None:
-    base = ("data=kaggle", f"data.root={small_set}", STAGES, "engine=dask")
+    base = ("data=kaggle", f"data.root={small_set}", *overrides_of(), "engine=dask")
     ended = command(*base, "engine.address=nonsense", n_jobs=-1)
     assert ended.code == 2
     assert "engine.address=nonsense is not an address like tcp://HOST:8786" in ended.err
@@ -208,7 +222,7 @@ def test_an_address_that_is_none_is_refused_at_once(command: Command, small_set:
 def test_workers_that_are_counted_elsewhere_are_not_counted_here(
     command: Command, small_set: Path, engine: list[str]
 ) -> None:
-    ended = command("data=kaggle", f"data.root={small_set}", STAGES, *engine, n_jobs=2)
+    ended = command("data=kaggle", f"data.root={small_set}", *overrides_of(), *engine, n_jobs=2)
     assert ended.code == 2
     assert "n_jobs=2 counts workers of this machine" in ended.err
 

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 from clusters import (
-    STAGES,
     environment,
     finish,
     jobs_of,
+    overrides_of,
     paced_plugin,
     slurm,
     start,
@@ -60,7 +60,7 @@ def test_jobs_give_the_bytes_of_loky_and_are_gone_afterwards(
     code, err = finish(start(small_set, outputs, *SLURM, env=env))
     assert code == 0, err
     arguments = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path / 'plain'}", "n_jobs=1")
-    assert tree(outputs / "latest") == tree(hms.run(hms.compose(*arguments, STAGES)).path)
+    assert tree(outputs / "latest") == tree(hms.run(hms.compose(*arguments, *overrides_of())).path)
     wait_for(lambda: jobs_of(env) == [])
 
 

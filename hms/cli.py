@@ -185,7 +185,9 @@ def make_parser() -> argparse.ArgumentParser:
         _scan,
         "say which recordings a folder has, and what would be left out and why",
     )
-    scan.add_argument("folder", metavar="DIR", help="a folder or s3:// address, searched with its sub-folders; or one file")
+    scan.add_argument(
+        "folder", metavar="DIR", help="a folder or s3:// address, with its sub-folders; or one file"
+    )
     scan.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
     scan.add_argument("--csv", type=Path, metavar="FILE", help="also write a row for each file")
     marks = command(

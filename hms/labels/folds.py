@@ -1,6 +1,6 @@
 """Folds that keep every patient whole, the same for every configuration of a data set.
 
-Patients, not items, are given folds, and from the whole votes table: the unit, the
+Patients, not items, are given folds, and from all recordings with votes: the unit, the
 labels, an exclusion or the order of rows move nobody. The two ways to balance are
 scikit-learn's ideas in exact arithmetic and with stated ties, so that no version of a
 library changes a fold. A kind of your own is a registered function of
@@ -123,10 +123,11 @@ def _fold_of(patients: pd.DataFrame, frame: pd.DataFrame, params: Params) -> pd.
 
 
 def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
-    """Return how many recordings each patient has, in all and by class.
+    """Return how many recordings with votes each patient has, in all and by class.
 
     The class of a recording is the consensus of its row with most votes. A recording
-    without votes counts in ``recordings`` only.
+    without votes is in no fold and does not count: of many files, few of them labelled, the
+    labelled ones are balanced.
 
     Returns
     -------
@@ -139,7 +140,7 @@ def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
     rows = row_with_most_votes(frame)
     names, patient = np.unique(frame["patient_id"].to_numpy(dtype=object)[rows], return_inverse=True)
     label = consensus(vote_array(frame.iloc[rows]))
-    counts = {"recordings": np.bincount(patient, minlength=names.size)}
+    counts = {"recordings": np.bincount(patient[label >= 0], minlength=names.size)}
     for number, name in enumerate(Classes.of_columns(frame.columns).names):
         counts[name] = np.bincount(patient[label == number], minlength=names.size)
     return pd.DataFrame(counts, index=pd.Index(names, dtype=object, name="patient_id"), dtype=np.int64)
@@ -234,10 +235,11 @@ def _worth_of_one(totals: NDArray[np.int64]) -> list[int]:
 
 
 def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
-    if len(patients) < n_splits:
+    n_voted = int((patients["recordings"] > 0).sum())
+    if n_voted < n_splits:
         raise ConfigError(
-            f"folds.n_splits={n_splits} needs at least {n_splits} patients, but the votes table has "
-            f"{len(patients)}; lower folds.n_splits or choose folds=none"
+            f"folds.n_splits={n_splits} needs at least {n_splits} patients with votes, but the votes table "
+            f"has {n_voted}; lower folds.n_splits or choose folds=none"
         )
 
 

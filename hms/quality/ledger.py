@@ -138,6 +138,10 @@ def write_ledger(
     return WrittenLedger(items_csv, channels_parquet(channels), used)
 
 
+NOT_LOOKED_AT = ("votes", "marks")
+"""What leaves items out before their signal is read, so that it has no grade."""
+
+
 @register("qc", "limits", QualityControl)
 def make_ledger(
     items: pd.DataFrame,
@@ -162,8 +166,9 @@ def make_ledger(
     Returns
     -------
     Ledger
-        Measures are empty where an item was left out before it was measured; its grade is
-        unusable. A measure of a channel stands with its worst value over the EEG channels.
+        Measures are empty where an item was left out before it was measured. Its grade is unusable,
+        or empty where nobody looked at the signal (`NOT_LOOKED_AT`). A measure of a channel stands
+        with its worst value over the EEG channels.
     """
     needed = np.array([name in electrodes for name in CHANNELS])
     known = _with_combined(measures)
@@ -272,6 +277,7 @@ def _item_table(
         values = known[name] if known[name].ndim == 1 else _worst(known[name][:, :N_EEG], _WORST[name])
         columns[name] = _as_column(values, rows, n)
     table = pd.DataFrame(columns)
+    table.loc[[bool(reason) and reason.stage in NOT_LOOKED_AT for reason in reasons], "grade"] = ""
     texts = [reason.text if reason else "" for reason in reasons]
     texts = [text or _grade_reason(*row, qc) for text, row in zip(texts, _graded(table), strict=True)]
     table.insert(0, "reason", texts)

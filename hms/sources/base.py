@@ -504,9 +504,10 @@ def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, 
         If the window is not in the recording, or is interrupted.
     """
     n_samples, sfreq = recording.n_samples, recording.sfreq
-    if first < 0 or first + n_window > n_samples:
-        raise Unusable(_outside_text(start_s, window_s, n_samples / sfreq))
     stretches: Sequence[Stretch] = getattr(recording, "stretches", ()) or ((0, n_samples),)
+    if first < 0 or first + n_window > n_samples:
+        longest_s = max(stop - start for start, stop in stretches) / sfreq
+        raise Unusable(_outside_text(start_s, window_s, n_samples / sfreq, longest_s))
     for stretch in stretches:
         if stretch[0] <= first and first + n_window <= stretch[1]:
             return stretch
@@ -520,10 +521,12 @@ def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, 
     )
 
 
-def _outside_text(start_s: float, window_s: float, length_s: float) -> str:
+def _outside_text(start_s: float, window_s: float, length_s: float, longest_s: float) -> str:
     text = f"the window ends at {start_s + window_s:g} s but the recording lasts {length_s:g} s"
     if start_s < 0:
         text = f"a window of {window_s:g} s does not fit into the recording, which lasts {length_s:g} s"
+        if longest_s < length_s:
+            text += f" but at most {longest_s:g} s without interruption"
     if start_s < 0 and length_s < SUB_WINDOW_S:
         text += "; window.start_s and window.length_s say what of 50 s it is"
     return text

@@ -433,9 +433,25 @@ def _check_present(source: _Source, columns: dict[str, Any], classes: Classes, r
     required = (*(_WITH_VOTES if require_votes else _ALWAYS), *(votes if has_votes else ()))
     missing = [name for name in required if name not in columns]
     if missing:
+        _refuse_some_classes(source, missing, [name for name in votes if name in columns], classes)
         _refuse_missing(source, missing)
     _speak_of_other_votes(source, classes, has_votes=has_votes)
     return has_votes
+
+
+def _refuse_some_classes(source: _Source, missing: list[str], there: list[str], classes: Classes) -> None:
+    """Raise if nothing but the votes of some classes is missing."""
+    others = [name for name in source.header if name not in {*_KNOWN, *there}]
+    if (
+        there
+        and set(missing) <= set(classes.vote_columns)
+        and not any(did_you_mean(n, others) for n in missing)
+    ):
+        lacking, has = (", ".join(n.removesuffix("_vote") for n in names) for names in (missing, there))
+        source.refuse(
+            f"has votes for {has}, but none for {lacking}; "
+            f"labels.classes=[{has.replace(' ', '')}] takes what it has"
+        )
 
 
 def _speak_of_other_votes(source: _Source, classes: Classes, *, has_votes: bool) -> None:

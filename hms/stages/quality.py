@@ -35,7 +35,7 @@ class Quality(TableStage):
     """Flags and grades of all items, those left out included; may leave out the worst."""
 
     name = "quality"
-    version = 7
+    version = 8
     inputs: ClassVar[tuple[str, ...]] = ("items", "reasons", "recordings", "file_flags", "rows:measures")
     files: ClassVar[tuple[str, ...]] = ("qc/qc.csv", "qc/channels.parquet", "qc/duplicates.csv")
 

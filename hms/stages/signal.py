@@ -56,7 +56,7 @@ class Signal(ItemStage):
         """Fill gaps, filter, clip; in that order, so that no gap or offset rings and no ringing is kept."""
         channels, absent = find_sources(segment.channels, self.derivations, segment.references)
         lacking = tuple(name for name in absent if name not in self.optional)
-        if lacking and self.reading.missing == "exclude":
+        if lacking and (self.reading.missing == "exclude" or not channels):
             has, against, unknown = segment.channels, segment.references, segment.unknown
             raise Unusable(what_lacks(lacking, self.derivations, has, against, unknown))
         rows = _rows(channels, segment.channels)

@@ -27,10 +27,10 @@ from hms.terminal import say
 @register_stage
 @dataclass(frozen=True)
 class Splits(TableStage):
-    """Rows of meta_use.csv with a label per fold; patients are assigned from the whole votes table."""
+    """Rows of meta_use.csv with a label per fold; patients are assigned from all recordings with votes."""
 
     name = "splits"
-    version = 1
+    version = 2
     inputs: ClassVar[tuple[str, ...]] = ("votes", "used")
     files: ClassVar[tuple[str, ...]] = ("data_package/splits.npz",)
     needs_votes: ClassVar[bool] = True

@@ -69,17 +69,25 @@ SMALL = votes_table(
 def test_patients_are_counted_by_recordings_not_rows():
     table = patient_table(SMALL)
     assert list(table.index) == ["10", "9", "ann", "bob", "cy", "di", "ed"]
-    assert list(table["recordings"]) == [1, 1, 4, 3, 3, 1, 1]
+    assert list(table["recordings"]) == [1, 0, 4, 3, 3, 1, 1]
     assert list(table["seizure"]) == [1, 0, 4, 2, 0, 1, 0]
     assert list(table["lpd"]) == [0, 0, 0, 1, 3, 0, 1]
     assert table[list(CLASSES)].to_numpy().sum() == 13
 
 
 def test_group_folds_by_hand():
-    """4 | 3 | 3 recordings first; then 10, 9, di, ed in the order of their text to the smallest."""
+    """4 | 3 | 3 recordings first; then 10, di, ed in the order of their text; 9 has no votes."""
     fold = assign_folds(SMALL, GROUP3)
-    assert fold.to_dict() == {"ann": 0, "bob": 1, "cy": 2, "10": 1, "9": 2, "di": 0, "ed": 1}
+    assert fold.to_dict() == {"ann": 0, "bob": 1, "cy": 2, "10": 1, "di": 2, "ed": 0, "9": 1}
     assert fold.dtype == np.int64
+
+
+@pytest.mark.parametrize("kind", ["group", "stratified"])
+def test_few_labelled_recordings_among_many_are_spread_over_the_folds(kind):
+    """Three of twelve patients have votes: each of three folds validates one, not one fold all."""
+    table = votes_table(*((f"r{i:02}", f"p{i:02}", 0 if i in (0, 3, 6) else None) for i in range(12)))
+    fold = assign_folds(table, Folds(kind, 3, None))
+    assert sorted(fold[["p00", "p03", "p06"]]) == [0, 1, 2]
 
 
 def test_stratified_folds_by_hand():
@@ -167,8 +175,8 @@ def test_no_folds_train_on_everything():
 def test_rows_follow_their_patients():
     used = ["cy", "ann", "cy", "10", "di"]
     splits = split_rows(used, assign_folds(SMALL, GROUP3))
-    assert [v.tolist() for _, v in splits] == [[1, 4], [3], [0, 2]]
-    assert [t.tolist() for t, _ in splits] == [[0, 2, 3], [0, 1, 2, 4], [1, 3, 4]]
+    assert [v.tolist() for _, v in splits] == [[1], [3], [0, 2, 4]]
+    assert [t.tolist() for t, _ in splits] == [[0, 2, 3, 4], [0, 1, 2, 4], [1, 3]]
     assert {part.dtype for split in splits for part in split} == {np.dtype("int64")}
     check_no_leak(splits, used)
 
@@ -205,7 +213,7 @@ def test_leaks_and_losses_are_found(splits, text):
 @pytest.mark.parametrize("kind", ["group", "stratified"])
 def test_fewer_patients_than_folds_are_refused_with_both_numbers(kind):
     with pytest.raises(
-        ConfigError, match=r"folds.n_splits=8 needs at least 8 patients, but the .* has 7; lower"
+        ConfigError, match=r"folds.n_splits=8 needs at least 8 patients with votes, but the .* has 6; lower"
     ):
         assign_folds(SMALL, Folds(kind, 8, None))
 
@@ -334,7 +342,7 @@ def tables(draw):
     patients = draw(st.lists(st.text("ab19_", min_size=1, max_size=3), min_size=6, max_size=15, unique=True))
     rows = []
     for patient in patients:
-        for label in draw(st.lists(st.sampled_from([0, 1, None]), min_size=1, max_size=5)):
+        for label in [0, *draw(st.lists(st.sampled_from([0, 1, None]), max_size=4))]:
             rows.append((f"r{len(rows)}", patient, label))
     return votes_table(*rows)
 

@@ -332,11 +332,11 @@ def test_a_grade_and_all_worse_ones_are_left_out(exclude_from: Any, used: list[b
 
 
 def test_no_measured_item_gives_empty_measures_and_no_channels():
-    items = pd.DataFrame({"item_id": ["a"], "eeg_id": [1]})
-    found = make_ledger(
-        items, [Reason("votes", "no votes", failure=False)], {"row": np.empty(0, int)}, control()
-    )
-    assert found.items["grade"].tolist() == ["unusable"]
+    """Nobody looked at what has no votes or a mark: it has no grade; what cannot be read is unusable."""
+    items = pd.DataFrame({"item_id": ["a", "b", "c"], "eeg_id": [1, 2, 3]})
+    reasons = [Reason(stage, "why", failure=False) for stage in ("votes", "marks", "read")]
+    found = make_ledger(items, reasons, {"row": np.empty(0, int)}, control())
+    assert found.items["grade"].tolist() == ["", "", "unusable"]
     assert found.items[list(ITEM_MEASURES)].isna().all().all()
     assert len(found.channels) == 0
     assert channels_parquet([found.channels_table()])[:4] == b"PAR1"

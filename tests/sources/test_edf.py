@@ -181,6 +181,15 @@ def test_missing_dead_excludes_a_chain_without_any_pair(tmp_path, prepare_edf):
     assert "chain RL has no pair of live channels" in reasons(run)["a_0"]
 
 
+def test_missing_dead_names_what_a_recording_of_other_labels_lacks(tmp_path, prepare_edf):
+    """Its samples are fine: names are what it lacks, as without ``dead``."""
+    signals = noise(N_60_S, names=EEG_CHANNELS)
+    write_edf(tmp_path / "whole.edf", signals)
+    write_edf(tmp_path / "biosemi.edf", {f"C{n}": signal for n, signal in enumerate(signals.values(), 10)})
+    run = prepare_edf(tmp_path, "data.missing=dead")
+    assert "any of its 18 pairs" in reasons(run)["biosemi_0"]
+
+
 # --- windows -------------------------------------------------------------------------------------
 
 
@@ -241,7 +250,10 @@ def test_labels_alone_are_refused_without_votes(tmp_path, prepare_edf):
         ("recording,patient_id,start_s\na,p,0\na,q,50\n", "recording 'a' belongs to patient 'p'"),
         ("recording,patient_id,start_s\na,,0\n", "column 'patient_id' is empty in line 2"),
         ("recording,patient_id,start_s\na,p\n", "the header has 3 columns, but line 2 has 2"),
-        ("recording,patient_id,start_s,seizure_vote\na,p,0,1\n", "lacks columns 'lpd_vote'"),
+        (
+            "recording,patient_id,start_s,seizure_vote,other_vote\na,p,0,1,2\n",
+            r"has votes for seizure, other, but none for lpd, gpd, lrda, grda; labels.classes=\[seizure,ot",
+        ),
         ("recording,recording,patient_id,start_s\na,a,p,0\n", "column 'recording' appears 2 times"),
     ],
 )

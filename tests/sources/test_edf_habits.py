@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hms.competition import EEG_CHANNELS
 from hms.errors import Unusable
-from hms.sources.base import Reader
+from hms.sources.base import Reader, stretch_of
 from hms.sources.edf import EdfRecording
 from hms.sources.files import place_of
 
@@ -278,6 +278,13 @@ def test_an_uninterrupted_file_is_one_stretch_wherever_its_annotations_stand(
 def interrupted(tmp_path: Path) -> EdfRecording:
     """Return 60 s, 300 s of nothing, and 60 s; the signals go on where they were."""
     return made(tmp_path, eeg=tones(120), reserved="EDF+D", onset=lambda n: 0.25 + (n if n < 60 else n + 300))
+
+
+def test_a_window_longer_than_every_stretch_is_told_the_longest(tmp_path):
+    """The recording lasts 130 s, 60 of them without interruption."""
+    recording = made(tmp_path, eeg=tones(80), reserved="EDF+D", onset=lambda n: n if n < 60 else n + 50)
+    with pytest.raises(Unusable, match="lasts 130 s but at most 60 s without interruption"):
+        stretch_of(recording, -10.0, -2000, 14_000, 70.0)
 
 
 def test_an_interruption_is_where_the_onsets_say(tmp_path):

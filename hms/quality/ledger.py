@@ -276,8 +276,11 @@ def _item_table(
     for name in (*ITEM_MEASURES, *COMBINED_MEASURES, *CHANNEL_MEASURES, *COMBINED_OF_CHANNELS):
         values = known[name] if known[name].ndim == 1 else _worst(known[name][:, :N_EEG], _WORST[name])
         columns[name] = _as_column(values, rows, n)
+    stages = [reason.stage if reason else "" for reason in reasons]
+    columns["grade"] = [
+        "" if stage in NOT_LOOKED_AT else g for stage, g in zip(stages, columns["grade"], strict=True)
+    ]
     table = pd.DataFrame(columns)
-    table.loc[[bool(reason) and reason.stage in NOT_LOOKED_AT for reason in reasons], "grade"] = ""
     texts = [reason.text if reason else "" for reason in reasons]
     texts = [text or _grade_reason(*row, qc) for text, row in zip(texts, _graded(table), strict=True)]
     table.insert(0, "reason", texts)

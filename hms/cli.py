@@ -276,13 +276,23 @@ def _show(given: argparse.Namespace) -> None:
     m = run.manifest
     show(f"run {m['run']}, finished {local_time(m['finished'])}, by: {m['command']}")
     of_sweep = members_of_sweeps(Outputs(run.path.parent)).get(m["run"])
-    chosen = [text for text in data_overrides(m["execution"]["data"]) if '="$' not in text]
+    chosen = [
+        text
+        for text in data_overrides(m["execution"]["data"])
+        if '="$' not in text and text != "data=synthetic"
+    ]
     different = " ".join(overrides_of(m["config"], default_stages(), chosen))
     computed = [name for name, stage in m["stages"].items() if stage["computed"]]
     facts = [("member of", f"sweep {of_sweep}")] if of_sweep else []
-    facts += [*run.overview(), ("settings", f"the defaults, but for: {different}")]
+    facts += [
+        *run.overview(),
+        ("settings", "the defaults" + (f", but for: {different}" if different else "")),
+    ]
     facts += [("made", ", ".join(stages_of(run)))]
-    facts += [("computed", f"{len(computed)} of its {len(m['stages'])} stages; the others were there")]
+    n_stages, found = len(m["stages"]), len(m["stages"]) - len(computed)
+    facts += [
+        ("computed", f"{len(computed)} of its {n_stages} stages" + ("; the others were there" * bool(found)))
+    ]
     show(columns([(f"  {name}", value) for name, value in facts]))
     if not given.all:
         show("hms show RUN --all shows every setting, stage and version")

@@ -1,6 +1,6 @@
-"""Recordings per second, end to end: the pipeline, the same without its guarantees, a notebook, the floor.
+"""How quick the pipeline is, end to end: with files and with shards, beside a notebook and a floor.
 
-    python benchmarks/throughput.py [--work DIR] [--rounds 3]
+    python benchmarks/throughput.py [--work DIR] [--rounds 3] [--copies 10]
 
 Everything happens in one program, two workers, warm files, round after round so that a busy
 machine slows all of them; ratios are medians over rounds. The recordings are made up with the
@@ -9,8 +9,10 @@ lengths of the competition's, 400 files each under ten names.
 pipeline           `hms.run` with its default stages: plan, pass, quality rows, digests, syncs,
                    records, tables, report, manifest
 pass               the part of it in which workers prepare recordings
-without guarantees the same with every digest, sync and record replaced by nothing
-floor              read, digest, decode and write as many bytes, synced as the pipeline does
+shards             the same with package.format=shards
+without guarantees the pass with every digest, sync and record replaced by nothing
+floor              read, digest, decode and write as many bytes, synced as the pipeline does: two files
+                   a recording, or rows of two files that all share
 notebook           `notebook_style.py`, with PyWavelets' fft method and with its default one
 """
 
@@ -96,17 +98,11 @@ def bare() -> Iterator[tuple[str, ...]]:
 
 def floor(paths: list[str], out: str, sizes: tuple[int, ...]) -> None:
     """Read, digest, decode, and write files of the given sizes: one chunk."""
-    from pyarrow import BufferReader
-    from pyarrow.parquet import ParquetFile
-
     content = [bytes(size) for size in sizes]
     with ThreadPoolExecutor(1) as writer:
         names: list[str] = []
         for path in paths:
-            data = Path(path).read_bytes()
-            digest_bytes(data)
-            table = ParquetFile(BufferReader(data)).read(columns=list(CHANNELS), use_threads=False)
-            np.stack([column.to_numpy()[:6000] for column in table.columns])
+            _decode(path)
             names.append(f"{out}/{Path(path).stem}")
             if len(names) == TOGETHER or path == paths[-1]:
                 writer.submit(_write, names, content)
@@ -114,6 +110,37 @@ def floor(paths: list[str], out: str, sizes: tuple[int, ...]) -> None:
     descriptor = os.open(out, os.O_RDONLY)
     os.fsync(descriptor)
     os.close(descriptor)
+
+
+def floor_of_shards(rows: list[tuple[int, str]], out: str, sizes: tuple[int, ...]) -> None:
+    """Read, digest, decode, and write rows of the given sizes into files that all share: one chunk."""
+    content = [bytes(size) for size in sizes]
+    shards = [os.open(f"{out}/{number}", os.O_WRONLY | os.O_CREAT, 0o666) for number in range(len(sizes))]
+    with ThreadPoolExecutor(1) as writer:
+        for first in range(0, len(rows), TOGETHER):
+            some = rows[first : first + TOGETHER]
+            for _, path in some:
+                _decode(path)
+            writer.submit(_write_rows, shards, [row for row, _ in some], content)
+    for descriptor in shards:
+        os.close(descriptor)
+
+
+def _write_rows(shards: list[int], rows: list[int], contents: list[bytes]) -> None:
+    for descriptor, content in zip(shards, contents, strict=True):
+        for row in rows:
+            os.pwrite(descriptor, content, row * len(content))
+        os.fsync(descriptor)
+
+
+def _decode(path: str) -> None:
+    from pyarrow import BufferReader
+    from pyarrow.parquet import ParquetFile
+
+    data = Path(path).read_bytes()
+    digest_bytes(data)
+    table = ParquetFile(BufferReader(data)).read(columns=list(CHANNELS), use_threads=False)
+    np.stack([column.to_numpy()[:6000] for column in table.columns])
 
 
 def _write(names: Iterable[str], contents: list[bytes]) -> None:
@@ -236,14 +263,14 @@ def _write_one(name: str, content: bytes) -> None:
 # --- the tables ----------------------------------------------------------------------------------
 
 
-def measure(work: Path, outputs: Path, rounds: int) -> dict[str, list[float]]:
+def measure(work: Path, outputs: Path, rounds: int, copies: int) -> dict[str, list[float]]:
     """Return rates in recordings per second, one per round, of everything compared.
 
     Everybody writes into new folders, which stay until the program ends: a file system may not give
     the inodes of deleted files away again at once, and looking for others slows whoever comes next.
     """
     base = make_recordings(work, n_recordings=FILES)
-    n_items = FILES * COPIES
+    n_items = FILES * copies
     data = make_linked(work, base, n_recordings=n_items, n_rows=n_items)
     paths = sorted(str(path) for path in (data / "train_eegs").iterdir())
     table = pd.read_csv(base / "train.csv").groupby("eeg_id", sort=False).head(1)
@@ -270,6 +297,10 @@ def measure(work: Path, outputs: Path, rounds: int) -> dict[str, list[float]]:
             for name in ("spec_hr_out", "wave_hr_out")
         )
         note("floor", n_items, in_chunks(floor, paths, 64, str(_made(next(folders))), sizes))
+        note("shards", n_items, pipeline(data, next(folders), "package.format=shards")["all"])
+        numbered = list(enumerate(paths))
+        seconds_of_shards = in_chunks(floor_of_shards, numbered, 64, str(_made(next(folders))), sizes)
+        note("floor of shards", n_items, seconds_of_shards)
         some = rows[number * NOTEBOOK :][:NOTEBOOK]
         for name, chosen, method in (
             ("notebook, fft method", some, "fft"),
@@ -288,21 +319,21 @@ def _made(folder: Path) -> Path:
 
 
 def show(rates: dict[str, list[float]]) -> None:
-    """Print ratios first, then rates."""
-    print("| ratio (median of rounds) | | goal |\n|---|---|---|")
+    """Print ratios."""
+    print("| ratio | median of rounds | range | goal |\n|---|---|---|---|")
     pairs = [
-        ("pipeline", "notebook, fft method", "25"),
+        ("pipeline", "notebook, fft method", "35"),
         ("pipeline", "notebook, default method", ""),
-        ("pipeline", "floor", "0.50"),
+        ("pipeline", "floor", "0.45"),
+        ("shards", "floor of shards", "0.6"),
+        ("shards", "pipeline", ""),
         ("pass", "floor", ""),
         ("pass", "pass without guarantees", "0.85"),
     ]
     for first, second, goal in pairs:
         ratios = [a / b for a, b in zip(rates[first], rates[second], strict=True)]
-        print(f"| {first} / {second} | {statistics.median(ratios):.2f} | {goal} |")
-    print("\n| | recordings/s, median | each round |\n|---|---|---|")
-    for name, values in rates.items():
-        print(f"| {name} | {statistics.median(values):.1f} | {', '.join(f'{v:.1f}' for v in values)} |")
+        spread = f"{min(ratios):.3g} - {max(ratios):.3g}"
+        print(f"| {first} / {second} | {statistics.median(ratios):.3g} | {spread} | {goal} |")
 
 
 def machine() -> str:
@@ -314,16 +345,17 @@ def machine() -> str:
 
 def main() -> None:
     """Measure and print."""
-    arguments = parse(__doc__, rounds={"type": int, "default": 3})
+    arguments = parse(__doc__, rounds={"type": int, "default": 3}, copies={"type": int, "default": COPIES})
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=arguments.work) as outputs:
-        show(measure(arguments.work, Path(outputs), arguments.rounds))
+        show(measure(arguments.work, Path(outputs), arguments.rounds, arguments.copies))
         spent = steps(
             make_recordings(arguments.work, n_recordings=FILES), _made(Path(outputs) / "steps"), 100
         )
-    print("\n| step | CPU ms per recording |\n|---|---|")
-    for name, value in {**spent, "all": sum(spent.values())}.items():
-        print(f"| {name} | {value:.2f} |")
+    whole = sum(spent.values())
+    print("\n| step, one thread | share |\n|---|---|")
+    for name, value in spent.items():
+        print(f"| {name} | {100 * value / whole:.0f} % |")
     print(f"\n{machine()}\n{time.perf_counter() - began:.0f} s in all")
 
 

@@ -18,7 +18,7 @@ from hms.store.files import commit_files, digest_bytes, storage_error, sync_fold
 from hms.store.inside import are_plain, parse_json, read_file
 
 NAME = "manifest.json"
-NUMERIC = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "scikit-learn", "xxhash")
+NUMERIC = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "xxhash")
 """Libraries whose version can change numbers."""
 
 OTHERS = ("hydra-core", "omegaconf", "joblib", "filelock", "matplotlib", "Jinja2")

@@ -11,6 +11,7 @@ import pytest
 import hms
 from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
+from hms.results.diff import diff_text
 from hms.results.run import Run
 from hms.store.garbage import sweep_garbage
 from hms.store.npz import npz_bytes
@@ -269,3 +270,29 @@ def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(make, monkeypatch):
         with pytest.raises(StorageError, match="the disk is full"):
             make("shards")
     assert len(make("shards").meta) == 10
+
+
+@pytest.mark.slow
+def test_inference_differences_and_garbage_see_no_difference(
+    make, own_set: Path, test_set: Path, outputs: Path, tmp_path: Path
+):
+    files, shards = make("files"), make("shards")
+    text = diff_text(files, shards)
+    assert "spec_hr_out: 0 of 10 differ" in text
+    assert "wave_hr_out: 0 of 10 differ" in text
+    made = {}
+    for run in (files, shards):
+        base = (
+            "data=kaggle",
+            "data.subset=test",
+            f"data.root={test_set}",
+            f"from_run={run.path}",
+            "n_jobs=1",
+        )
+        for form in ("files", "shards"):
+            given = (*base, f"outputs_dir={tmp_path / 'test' / run.hash}", f"package.format={form}")
+            test = hms.run(hms.compose(*given))
+            made[run.hash, form] = [test.spec(item).tobytes() for item in test.meta["item_id"]]
+    assert len(set(map(tuple, made.values()))) == 1
+    sweep_garbage(outputs)
+    assert [verify(run.path).findings for run in (files, shards)] == [[], []]

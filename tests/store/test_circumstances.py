@@ -117,6 +117,17 @@ def failing(monkeypatch: pytest.MonkeyPatch, victims: list[str], error: Exceptio
     return seen
 
 
+SIGNALS = "stages=[scalograms,waveforms,labels,splits]"
+
+
+@pytest.fixture(scope="module")
+def plain(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Finish a run without measures and report, once; tests compare with it."""
+    outputs = tmp_path_factory.mktemp("plain")
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    return hms.run(hms.compose(*base, SIGNALS))
+
+
 FAULTS = [
     MemoryError(),
     pa.lib.ArrowMemoryError("malloc of size 64 failed"),
@@ -129,12 +140,12 @@ FAULTS = [
 @pytest.mark.slow
 @pytest.mark.parametrize("error", FAULTS, ids=str)
 def test_a_recording_that_the_machine_failed_at_is_tried_again_alone(
-    small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
+    small_set: Path, prepare: Prepare, plain: Run, monkeypatch: pytest.MonkeyPatch, error: Exception
 ) -> None:
-    victims = finished.meta["item_id"].tolist()[2:4]
+    victims = plain.meta["item_id"].tolist()[2:4]
     seen = failing(monkeypatch, victims, error, times=1)
-    run = prepare(small_set)
-    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    run = prepare(small_set, SIGNALS)
+    assert tree_bytes(run.path) == tree_bytes(plain.path)
     assert seen[10:12] == victims
 
 
@@ -144,15 +155,15 @@ def test_a_fault_that_stays_ends_the_run_naming_the_recording_and_nothing_is_kep
     small_set: Path,
     prepare: Prepare,
     command: Command,
-    finished: Run,
+    plain: Run,
     outputs: Path,
     monkeypatch: pytest.MonkeyPatch,
     error: Exception,
 ) -> None:
-    victim = finished.meta["item_id"].iloc[4]
+    victim = plain.meta["item_id"].iloc[4]
     with monkeypatch.context() as patch:
         failing(patch, [victim], error, times=9)
-        ended = command("data=kaggle", f"data.root={small_set}")
+        ended = command("data=kaggle", f"data.root={small_set}", SIGNALS)
     assert ended.code == 4
     assert f"\n  {victim}: " in ended.err
     assert "machine failed at 1 recordings" in ended.err
@@ -162,7 +173,7 @@ def test_a_fault_that_stays_ends_the_run_naming_the_recording_and_nothing_is_kep
         assert not [r for r in StageFolder(folder).load().records.values() if r.reason]
     (stored,) = outputs.glob("store/scalograms-*")
     assert len(StageFolder(stored).load().records) == 9
-    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+    assert tree_bytes(prepare(small_set, SIGNALS).path) == tree_bytes(plain.path)
 
 
 class Odd(Exception):
@@ -330,7 +341,7 @@ def refusing(monkeypatch: pytest.MonkeyPatch, *ways: str) -> None:
 def test_a_disk_without_symbolic_links_is_served(
     small_set: Path,
     prepare: Prepare,
-    finished: Run,
+    plain: Run,
     outputs: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -339,11 +350,11 @@ def test_a_disk_without_symbolic_links_is_served(
     is_asked: bool,
 ) -> None:
     refusing(monkeypatch, "symlink", *(["hardlink"] if way == "copy" else []))
-    asked = (f"package.link={way}",) if is_asked else ()
+    asked = (SIGNALS, f"package.link={way}") if is_asked else (SIGNALS,)
     run = prepare(small_set, *asked)
     assert ("no symbolic links" in capfd.readouterr().err) != is_asked
     assert not [path for path in run.path.rglob("*") if path.is_symlink()]
-    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    assert tree_bytes(run.path) == tree_bytes(plain.path)
     assert hms.load("latest", outputs=outputs).hash == run.hash
     inode = next((run.path / "spec_hr_out").iterdir()).stat().st_ino
     stored = {path.stat().st_ino for path in outputs.glob("store/scalograms-*/*.npz")}

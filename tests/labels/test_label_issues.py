@@ -93,9 +93,9 @@ def test_strange_tables_give_probabilities(votes: np.ndarray) -> None:
 
 
 @pytest.fixture
-def run(small_set: Path, prepare: Callable[..., Run]) -> Run:
+def run(small_set: Path, ready: Callable[..., Run]) -> Run:
     """Return a run with a baseline and a page."""
-    return prepare(small_set, *FAST, "stages=[labels,splits,report]")
+    return ready(small_set, *FAST, "stages=[labels,splits,report]")
 
 
 def test_a_run_ranks_every_predicted_item_and_leaves_none_out(run: Run) -> None:

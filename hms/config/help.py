@@ -36,7 +36,7 @@ def contents(manual: Manual) -> str:
     rows = [("group", "what it decides", "options, the default first")]
     for group, meaning in manual.groups.items():
         names = ", ".join(option.name for option in manual.options[group])
-        lines = textwrap.wrap(names, 48) or [""]
+        lines = textwrap.wrap(names, 41) or [""]
         rows += [(f"  {group}", meaning, lines[0]), *(("", "", line) for line in lines[1:])]
     top = filled("outside the groups: " + ", ".join(manual.outside_groups()), indent=2)
     return f"{_USAGE}\n{columns(rows)}\n\n{top}\n\n{_MORE}"

@@ -19,8 +19,9 @@ import io
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,7 +33,7 @@ from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event, Mark, Rule, cast_votes, clipped, name_classes, overlapping_s
 from hms.registry import PositiveFloat, Share, lookup, register
-from hms.sources.afar import content_of, names_beside
+from hms.sources.afar import all_of, content_of, names_beside
 from hms.sources.base import SourceParams
 from hms.sources.windows import sliding_starts
 from hms.terminal import listed, say
@@ -121,6 +122,9 @@ class Origin:
     own: Callable[[], list[Event]]
     beside: Callable[[str], Path | Address | None]
 
+
+Read = Callable[[Origin, "FolderParams"], "list[Event] | None"]
+"""A kind of events."""
 
 # --- kinds of events -----------------------------------------------------------------------------
 
@@ -341,7 +345,7 @@ class Marked:
     marks: Mapping[str, Sequence[Mark]]
 
 
-def read_marks(recordings: Iterable[Timed], params: FolderParams, ballot: Ballot) -> Marked:
+def read_marks(recordings: Sequence[Timed], params: FolderParams, ballot: Ballot) -> Marked:
     """Read the events of recordings, and say what of them means nothing here.
 
     Raises
@@ -353,11 +357,9 @@ def read_marks(recordings: Iterable[Timed], params: FolderParams, ballot: Ballot
     mapping = _mapping(params, ballot)
     report = _Report(params)
     marks: dict[str, Sequence[Mark]] = {}
-    for recording in recordings:
-        try:
-            events = read(recording.origin, params)
-        except Unusable:  # the recording says so itself when it is prepared
-            events = None
+    origins = [recording.origin for recording in recordings]
+    found = all_of(partial(_events_of, read, params), origins, origins[0].path if origins else Path())
+    for recording, events in zip(recordings, found, strict=True):
         if events is None:
             report.without_file.append(recording.name)
             continue
@@ -373,7 +375,14 @@ def read_marks(recordings: Iterable[Timed], params: FolderParams, ballot: Ballot
     return Marked(marks)
 
 
-def _reader_of(params: FolderParams) -> Callable[[Origin, FolderParams], list[Event] | None]:
+def _events_of(read: Read, params: FolderParams, origin: Origin) -> list[Event] | None:
+    try:
+        return read(origin, params)
+    except Unusable:  # the recording says so itself when it is prepared
+        return None
+
+
+def _reader_of(params: FolderParams) -> Read:
     try:
         return lookup("events", str(params.events)).function
     except ConfigError as error:

@@ -25,7 +25,7 @@ CHOICES = (
 )
 """What a message says of the rules there are."""
 
-PatientOf = Callable[[str], str | None]
+PatientsOf = Callable[[Sequence[str]], list[str | None]]
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def patients_of(
     recordings: Sequence[str],
     params: PatientParams,
     *,
-    header: PatientOf,
+    headers: PatientsOf,
     table: Mapping[str, str] | None = None,
     table_name: str = "",
 ) -> Patients:
@@ -92,7 +92,7 @@ def patients_of(
     Parameters
     ----------
     recordings : relative paths
-    header : returns what a recording's header calls its patient, empty if it names nobody, None if
+    headers : returns what each recording's header calls its patient, empty if it names nobody, None if
         there is no header to be read: such a recording will be left out, and counts as a patient
     table : patient by recording, where a table says it
     table_name : what messages call the table
@@ -114,7 +114,7 @@ def patients_of(
         found: dict[str, str | None] = {name: table.get(name) or "" for name in recordings}
         source = f"column patient_id of {'a table' if params.pseudonyms is not None else table_name}"
     elif params.patient == "header":
-        found = {name: header(name) for name in recordings}
+        found = dict(zip(recordings, headers(recordings), strict=True))
         source = "the files' headers (data.patient=header)"
     elif params.patient == "folder":
         found = {name: _first_folder(name) for name in recordings}

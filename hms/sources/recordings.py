@@ -19,7 +19,7 @@ from hms.config.paths import Address, located
 from hms.errors import ConfigError, Unusable
 from hms.labels.classes import Ballot
 from hms.labels.events import Event
-from hms.sources.afar import all_of, is_afar, names_beside
+from hms.sources.afar import all_of, is_afar
 from hms.sources.base import Place, Recording, WholeFiles
 from hms.sources.channels import Channels
 from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
@@ -117,8 +117,13 @@ class FolderSource(WholeFiles):
         path = self.path_of(name)
         beside = path.with_name(path.stem + ending)
         if isinstance(beside, Address):
-            return beside if beside.name in names_beside(beside) else None
+            is_there = os.path.splitext(name)[0] + ending in self._others
+            return beside if is_there else None
         return beside if beside.is_file() else None
+
+    @cached_property
+    def _others(self) -> frozenset[str]:
+        return frozenset(self.found.others)
 
     def path_of(self, name: str) -> Path | Address:
         """Return the path or address of a recording."""
@@ -249,4 +254,10 @@ def declared_patients(
     if params.patient_table is not None:
         path = source.beside_root(params.patient_table)
         table, table_name = of_files(read_patients(path), names, path), path.name
-    return patients_of(names, params, header=source.patient_of, table=table, table_name=table_name)
+    return patients_of(
+        names,
+        params,
+        headers=lambda names: all_of(source.patient_of, names, source.root),
+        table=table,
+        table_name=table_name,
+    )

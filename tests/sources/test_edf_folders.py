@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -360,3 +361,19 @@ def test_an_unreadable_file_is_one_reason(tmp_path, prepare_folder):
     run = prepare_folder(tmp_path / "d")
     assert run.meta["recording"].tolist() == ["a.edf"]
     assert "cannot be read: Too many levels of symbolic links" in run.excluded["reason"][0]
+
+
+# --- many files ----------------------------------------------------------------------------------
+
+
+def test_what_a_worker_is_sent_does_not_grow_with_the_folder(tmp_path):
+    from hms.config.schema import build_config
+    from hms.engine.plan import open_source
+    from hms.store.places import Outputs
+
+    EdfFile(eeg=tones(1)).write(tmp_path / "set/a.edf")
+    cfg = build_config(hms.compose("data=edf", f"data.root={tmp_path / 'set'}", "stages=[waveforms]"))
+    source = open_source(cfg, Outputs(tmp_path / "outputs"))
+    before = len(pickle.dumps(source))
+    assert source.places(["a.edf"])[0].size is not None
+    assert len(pickle.dumps(source)) == before

@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from hms.config.paths import Address
 from hms.errors import Unusable
@@ -70,6 +70,10 @@ class EdfSource(FolderSource):
     def found(self) -> Found:
         """Files of the folder when it was first looked at."""
         return find_files(self.root, ENDINGS, only=self.only)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # A worker is told where a recording lies; names of a hundred thousand others are not sent to it.
+        return {name: value for name, value in self.__dict__.items() if name not in ("found", "_others")}
 
     def refuse_empty(self) -> None:
         """Raise `ConfigError`, saying what is there instead, if there is no recording."""

@@ -54,13 +54,13 @@ __all__ = [
 
 
 class Split(NamedTuple):
-    """Rows of a package to train on and to validate on."""
+    """Training and validation rows of a package."""
 
     train: NDArray[np.int64]
     valid: NDArray[np.int64]
 
     def __repr__(self) -> str:
-        return f"<Split: {len(self.train)} items to train on, {len(self.valid)} to validate on>"
+        return f"<Split: {len(self.train)} training items, {len(self.valid)} validation items>"
 
 
 @dataclass(frozen=True)
@@ -376,7 +376,7 @@ def _remedy(patients: pd.DataFrame, params: Params, n_splits: int) -> str:
 def split_rows(
     patient_id: ArrayLike, patient_fold: pd.Series, extra: NDArray[np.bool_] | None = None
 ) -> list[Split]:
-    """Return, for each fold, the rows to train on and the rows to validate on.
+    """Return the training and the validation rows of each fold.
 
     Parameters
     ----------

@@ -1,6 +1,6 @@
 """Figures about labels: class mix, imbalance, entropy and disagreement, by stratum and by fold.
 
-All take soft labels, float of shape (n_items, n_classes). What is undefined for want of items
+All take soft labels, float of shape (n_items, n_classes). What is undefined because there are no items
 is NaN in arrays and None in `summarise_labels`.
 """
 
@@ -126,7 +126,7 @@ def summarise_labels(
     vote_sum, weights, patient_id : shape (n_items,)
     classes : names of the columns
     threshold : number of votes from which an item is high-confidence
-    splits : rows to train on and to validate on, per fold
+    splits : training and validation rows, per fold
     """
     y, n, w = (
         np.asarray(y_soft, dtype=np.float64),

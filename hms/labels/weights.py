@@ -118,7 +118,7 @@ def class_weights(y_soft: ArrayLike, splits: Sequence[Split], params: Weight) ->
     Parameters
     ----------
     y_soft : shape (n_items, n_classes), rows sum to 1
-    splits : rows to train on and to validate on, per fold
+    splits : training and validation rows, per fold
 
     Returns
     -------

@@ -88,7 +88,7 @@ def say_of_empty_classes(votes: VotesTable) -> None:
 def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStage], list[TableStage]]:
     """Return the stages that make what ``stages`` asks for, each kind in running order.
 
-    Without votes those that need them are left out, and with them what others can do without.
+    Without votes, the stages that need them are left out, and optional stages of others with them.
     """
     if not cfg.stages:
         raise ConfigError("stages=[] makes nothing; name at least one stage")

@@ -1,9 +1,9 @@
 """Stages: frozen dataclasses whose fields are their whole configuration.
 
 A field is either a setting, found in the configuration under the field's own name (or
-the path given by `setting`), or another stage that this one reads; one that may be None
-is a stage that it can do without. From both follows the stage's key: two stages with equal
-keys compute the same numbers.
+the path given by `setting`), or another stage that this one reads. A stage of type ``X | None``
+is optional. The stage's key is computed from both: two stages with equal keys compute the same
+numbers.
 
 There are two kinds. An *item stage* maps the arrays of one recording to arrays; a
 *table stage* maps tables to files. Neither opens a file, takes a lock or logs: that
@@ -80,9 +80,9 @@ class Stage:
         return cls(**values)
 
     def without_votes(self) -> Self | None:
-        """Return the stage as it is where the table of windows has no votes, or None where it makes nothing.
+        """Return the stage for a table of windows without votes, or None if it makes nothing then.
 
-        What it reads is changed alike; a stage that it can do without becomes None.
+        The stages that it reads are changed in the same way; an optional one becomes None.
         """
         if self.needs_votes:
             return None

@@ -52,10 +52,10 @@ def find_duplicates(
 ) -> pd.DataFrame:
     """Return each item that repeats one of another recording, with the first that it repeats.
 
-    Items used come before those left out, whatever their order in the table: two copies of an
-    item that is left out are then named as copies of each other. What repeats two items that
-    do not repeat each other has a line for each. So all items used that are linked by repeats are
-    linked by lines of items used: if no line has its items on both sides of a fold, nothing leaks.
+    Items in use come before those left out, whatever their order in the table, so two copies of an
+    item that is left out are listed as copies of each other. An item that repeats two items which
+    differ from each other has a line for each. Therefore lines of items in use link all items in
+    use that repeat each other: if no line has its items on both sides of a fold, nothing leaks.
 
     Parameters
     ----------
@@ -214,7 +214,7 @@ def pairs_across_folds(
     ----------
     duplicates : from `find_duplicates`
     item_ids : items used, in the order that ``splits`` count
-    splits : rows to train on and to validate on, per fold
+    splits : training and validation rows, per fold
     """
     row_of = {item_id: row for row, item_id in enumerate(item_ids)}
     validated = np.zeros((len(splits), len(item_ids)), bool)

@@ -97,7 +97,7 @@ def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
     ----------
     duplicates : duplicates.csv
     used : items used, with ``item_id`` and ``patient_id``
-    splits : rows of ``used`` to train on and to validate on, per fold
+    splits : training and validation rows of ``used``, per fold
     """
     patients = used["patient_id"].to_numpy(object)
     shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
@@ -137,7 +137,7 @@ def summarise_quality(
     ledger : qc.csv, one row per item
     duplicates : duplicates.csv
     used : items used, with ``item_id`` and ``patient_id``
-    splits : rows of ``used`` to train on and to validate on, per fold
+    splits : training and validation rows of ``used``, per fold
     graded : the items that a grade can leave out
     exclude_from : the grade from which on items are left out, None for none
 

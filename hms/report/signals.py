@@ -234,7 +234,7 @@ def _scalogram_tile(
 
 
 def _octave_ticks(cwt_hz: tuple[float, float]) -> list[float]:
-    """Return two or three frequencies that a reader of EEG knows."""
+    """Return two or three frequencies that EEG readers know."""
     return [hz for hz in (1.0, 4.0, 16.0, 64.0) if cwt_hz[0] * 1.1 <= hz <= cwt_hz[1] / 1.1]
 
 

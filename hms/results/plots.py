@@ -38,7 +38,7 @@ class ItemFigure(Figure):
 
 
 def plot_item(run: Package, item_id: str) -> Figure:
-    """Draw an item as a reader of EEG looks at it: traces of all derivations next to its scalograms.
+    """Draw an item as EEG readers look at it: traces of all derivations next to its scalograms.
 
     The derivations are computed again from the recording. Where that is not there any more,
     the stored waveforms are drawn, and the title says so. Negative is up.

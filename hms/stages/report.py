@@ -71,7 +71,7 @@ THREADS = 2
 
 
 def read_splits(tables: View) -> list[Split]:
-    """Return the rows to train on and to validate on, per fold."""
+    """Return the training and the validation rows, per fold."""
     return splits_of(tables.arrays(Splits.files[0]))
 
 

@@ -272,11 +272,11 @@ def out_of_fold(
     target : shape (n_items, n_classes), rows sum to 1
     weight : shape (n_items,), or (n_folds, n_items) where each fold weighs classes by its own part;
         the model of what is not set aside then takes the mean of the folds
-    splits : rows to train on and rows to validate on, per fold
+    splits : training and validation rows, per fold
     aside : shape (n_items,), items that no fold learns from or predicts; a model of all others does
     extra : shape (n_items,), items that may be learned from and are never predicted
 
-    A fold without a row to validate on has nothing to predict and is not fitted.
+    A fold without a validation row has nothing to predict and is not fitted.
 
     Raises
     ------

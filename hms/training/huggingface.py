@@ -327,7 +327,7 @@ def _folds(run: Package) -> str:
     if not len(run.splits):
         return "The run has no folds.\n"
     rows = [(number, int((fold == number).sum())) for number in range(len(run.splits))]
-    return _table_text(("fold", "items to validate"), rows)
+    return _table_text(("fold", "validation items"), rows)
 
 
 def _settings(run: Package) -> list[tuple[str, str]]:

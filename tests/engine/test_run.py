@@ -231,7 +231,7 @@ def test_the_run_object_reads_everything_back(finished: Run) -> None:
 def test_what_a_user_prints_is_told_in_a_line(finished: Run) -> None:
     """Arrays by their shape, splits by how many items they have, a configuration by its choices."""
     n_train, n_valid = len(finished.splits[0].train), len(finished.splits[0].valid)
-    assert repr(finished.splits[0]) == f"<Split: {n_train} items to train on, {n_valid} to validate on>"
+    assert repr(finished.splits[0]) == f"<Split: {n_train} training items, {n_valid} validation items>"
     assert f"y_soft=float32 ({len(finished.meta)}, 6)" in repr(finished.labels)
     assert "cwt=morlet" in repr(finished.config)
     for shown in (finished, finished.splits[0], finished.labels, finished.config, finished.dataset()):

@@ -135,11 +135,6 @@ class Page:
         data = self.ask("Page.captureScreenshot", **options)["data"]
         path.write_bytes(base64.b64decode(data))
 
-    def pdf(self, path: Path) -> None:
-        """Print the page."""
-        data = self.ask("Page.printToPDF", printBackground=True)["data"]
-        path.write_bytes(base64.b64decode(data))
-
 
 @contextlib.contextmanager
 def browser(*, offline: bool = True) -> Iterator[Page]:

@@ -28,7 +28,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 MADE = ROOT / "docs" / "images" / "made.json"
 MEASURED = {
-    "benchmarks/README.md": ("cwt", "throughput", "scale", "latency", "engines", "reads"),
+    "benchmarks/README.md": ("cwt", "throughput", "scale", "plan", "latency", "engines", "reads"),
     "benchmarks/public.md": ("public", "quality"),
     "docs/cluster.md": ("engines",),
     "docs/quality_proof.md": ("quality", "agreement", "tables"),
@@ -39,6 +39,7 @@ MEASURED = {
     "docs/decisions/browse.md": ("viewers",),
     "docs/decisions/gaps.md": ("gaps",),
     "docs/decisions/intervals.md": ("coverage",),
+    "docs/decisions/plan.md": ("plan",),
     "docs/decisions/smoothing.md": ("votes",),
     "docs/decisions/synthetic.md": ("likeness", "leak"),
     "docs/decisions/waveform.md": ("waveforms",),

@@ -106,11 +106,27 @@ def transform(
     spectrogram: Any = None,
     spectrogram_offset_s: float = 0.0,
 ) -> Any:
-    """Prepare a recording (DataFrame, array or path), and its spectrogram, as a run does, bit for bit.
+    """Prepare a recording, or a list of recordings, exactly as a run does, bit for bit.
 
-    A `Prepared`; of a list of recordings a list of them, as quick a recording as a run.
+    Parameters
+    ----------
+    recording : DataFrame, array or path; or a list of these
+        A table with a column per channel and a row per sample; an array of shape (n_channels, n_samples)
+        with ``channels``; or a parquet file. µV; NaN is a gap.
+    cfg_or_run : Config or Run
+        The settings to use.
+    channels : names of the array's rows
+    sfreq : sampling rate in Hz
+    offset_s : start of the 50 s sub-window in the recording
+        For a list of recordings, one for all or one each.
+    spectrogram : DataFrame or path, optional
+        The competition's spectrogram of the recording, for ``spectrograms=kaggle``.
+    spectrogram_offset_s : start of the ten minutes in the spectrogram
 
-    See `hms.engine.inference.transform`.
+    Returns
+    -------
+    Prepared, or a list of them
+        ``spec``, ``freqs``, ``wave`` and ``fs``; see `hms.engine.inference.Prepared`.
     """
     from hms.engine.inference import transform as transform_recording
 

@@ -220,6 +220,8 @@ def notebook(path: Path) -> None:
         nbclient.NotebookClient(content, timeout=300, kernel_name="python3", resources=resources).execute()
     for cell in content.cells:
         cell.metadata.pop("execution", None)  # times of this machine
+        if "outputs" in cell:
+            cell.outputs = [output for output in cell.outputs if not is_progress(output)]
         for output in cell.get("outputs", []):
             data = output.get("data", {})
             if "image/png" in data:
@@ -227,6 +229,12 @@ def notebook(path: Path) -> None:
             if len(data.get("text/html", "")) > LARGEST_HTML:
                 data["text/html"] = "<p>A page of its own opens here when the notebook is run.</p>"
     path.write_text(nbformat.writes(content).replace(f"{folder}/", "").replace(folder, ".") + "\n")
+
+
+def is_progress(output: dict[str, Any]) -> bool:
+    """Tell whether an output only shows how far something is."""
+    text = output.get("text", "")
+    return output.get("name") == "stderr" and (not text.strip() or "%|" in text)
 
 
 def smaller(picture: str) -> str:

@@ -17,6 +17,8 @@ from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parents[2]
 OUTSIDE = re.compile(r"\[([^\]]+)\]\((\.\./)+((?!notebooks/)[^)#]+)(#[^)]*)?\)")
+RUN_LINK = re.compile(r'<a [^>]*href="outputs/[^"]*"[^>]*>(.*?)</a>', re.S)
+"""A link to a file of the run that a notebook made, which is not part of the documentation."""
 FETCHED = "https://unpkg.com/iframe-worker/shim"
 COMMANDS = (
     "scan", "ls", "show", "explain", "diff", "verify", "gc", "rm", "export", "report", "evaluate", "browse",
@@ -61,6 +63,7 @@ def pages_of(notebook: Path) -> dict[str, str | bytes]:
     options = Config({"NbConvertBase": {"display_data_priority": ["text/html", "image/png", "text/plain"]}})
     resources = {"output_files_dir": folder, "unique_key": notebook.stem}
     text, made = MarkdownExporter(config=options).from_filename(str(notebook), resources=resources)
+    text = RUN_LINK.sub(r"\1", text)
     return {f"{notebook.stem}.md": text, **made["outputs"]}
 
 

@@ -18,7 +18,13 @@ from hms.config.schema import Config, build_config
 from hms.engine.evaluate import evaluate, evaluate_together, one_thread, row_of, steps_of
 from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, StorageError, Unusable
-from hms.pipeline.selection import block_seconds, choose_stages, needed_channels, needed_context_s
+from hms.pipeline.selection import (
+    block_margins_s,
+    block_seconds,
+    choose_stages,
+    needed_channels,
+    needed_context_s,
+)
 from hms.pipeline.stage import ItemStage, registered_order, registered_stage
 from hms.registry import did_you_mean, lookup
 from hms.sources.base import RECORDING, Part, Reader, Recording, Segment, open_part
@@ -149,10 +155,11 @@ def transform(
     starts = lookup("window", cfg.window.kind).function(offsets, cfg.window)
     aliases = dict(cfg.at("data.aliases"))
     window_s, channels_read, block_s = cfg.at("window.length_s"), needed_channels(stages), block_seconds(cfg)
+    margins_s = block_margins_s(cfg)
 
     def segment(number: int) -> Segment:
         opened = _open(recordings[number], aliases, channels, sfreq)
-        reader = Reader(opened, window_s, needed_context_s(stages), channels_read, block_s)
+        reader = Reader(opened, window_s, needed_context_s(stages), channels_read, block_s, margins_s)
         return reader.segment(float(starts[number]))
 
     named = (lambda number: f"recording {number}") if is_list else (lambda _: "the recording")
@@ -366,7 +373,8 @@ def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[A
     if kind == RECORDING:
         context_s = needed_context_s(stages)
         window_s = float(plan.items["window_length_s"].iloc[row])
-        opened = Reader(opened, window_s, context_s, needed_channels(stages), block_seconds(plan.cfg))
+        channels, block_s = needed_channels(stages), block_seconds(plan.cfg)
+        opened = Reader(opened, window_s, context_s, channels, block_s, block_margins_s(plan.cfg))
     segment = opened.segment(float(plan.origins[kind].starts[row]))
     return _results(stages, segment), part, digest
 

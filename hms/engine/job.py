@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 from sys import intern
-from typing import Any, cast, overload
+from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import canonical_json, digest_of
 from hms.pipeline.stage import ItemStage
-from hms.sources.base import RECORDING, Openable, Part, Reader, Source
+from hms.sources.base import RECORDING, Margins, Openable, Part, Reader, Source
 from hms.store.files import Stored
 from hms.store.folders import Reason, Record
 from hms.store.shards import Layout
@@ -74,6 +74,18 @@ class Tasks(Sequence[Task]):
         return list, (list(self),)
 
 
+class Read(Protocol):
+    """An item whose samples, or whose crop of a companion file, are in memory."""
+
+    @property
+    def segment(self) -> Any:
+        """What was read."""
+        ...
+
+
+I = TypeVar("I", bound=Read)  # noqa: E741 - the items are the caller's own
+
+
 @dataclass(frozen=True)
 class Job:
     """What all tasks of a pass share."""
@@ -85,6 +97,7 @@ class Job:
     window_s: float
     context_s: float
     block_s: float | None
+    margins_s: Margins | None
     plugins: tuple[str, ...]
     look_up: str
     """A name of this pass if items may be in the store although their recordings' digests
@@ -94,17 +107,29 @@ class Job:
     layouts: dict[str, Layout] = field(default_factory=dict)
     """By the key of a stage whose results go into shards, where each item's row is."""
 
-    @property
-    def items_together(self) -> int:
-        """Items that are prepared together, see `SECONDS_TOGETHER`; each may be of another block."""
-        seconds = max(self.window_s + 2 * self.context_s, self.block_s or 0.0)
-        return max(1, int(SECONDS_TOGETHER / seconds))
+    def batches(self, items: Iterable[I]) -> Iterator[list[I]]:
+        """Yield items that are prepared together, see `SECONDS_TOGETHER`; a block counts once."""
+        alone_s = max(self.window_s + 2 * self.context_s, self.block_s or 0.0)
+        batch: list[I] = []
+        seconds, block = 0.0, None
+        for item in items:
+            own = getattr(item.segment, "block", None)
+            more = self.window_s if own is not None and own is block else alone_s
+            if batch and seconds + more > SECONDS_TOGETHER:
+                yield batch
+                batch, seconds, more = [], 0.0, alone_s
+            batch.append(item)
+            seconds, block = seconds + more, own
+        if batch:
+            yield batch
 
     def reader(self, opened: Openable, kind: str) -> Any:
         """Return what reads items from an open file: from a recording, with the context that stages need."""
         if kind != RECORDING:
             return opened
-        return Reader(cast(Any, opened), self.window_s, self.context_s, self.channels, self.block_s)
+        return Reader(
+            cast(Any, opened), self.window_s, self.context_s, self.channels, self.block_s, self.margins_s
+        )
 
 
 @dataclass

@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 from hms.engine.digests import RecordingDigests
 from hms.engine.origins import Origins, find_origins
 from hms.pipeline.selection import (
+    block_margins_s,
     block_seconds,
     choose_stages,
     demand_of,
@@ -272,6 +273,7 @@ class Plan:
             window_s=self.cfg.at("window.length_s"),
             context_s=needed_context_s(stages),
             block_s=block_seconds(self.cfg),
+            margins_s=block_margins_s(self.cfg),
             plugins=self.cfg.plugins,
             look_up=token if any(folder.records for folder in folders) else "",
             own_process=own_process,

@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from functools import cache, lru_cache, partial
-from itertools import groupby, islice
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +57,7 @@ def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> 
         _prepare_process()
     chunk = _Chunk(job, _syncers(os.getpid()))
     try:
-        items = chunk.open(tasks)
-        while batch := list(islice(items, job.items_together)):
+        for batch in job.batches(chunk.open(tasks)):
             # What float32 cannot hold is infinite or NaN then, which scaling refuses and measures count.
             with np.errstate(over="ignore", invalid="ignore"):
                 chunk.prepare(batch)
@@ -170,7 +169,7 @@ class _Chunk:
         if task.part.kind == RECORDING:
             self._note(task.part.place.recording, opened)
         reader = self.job.reader(opened, task.part.kind)
-        for work in task.items:
+        for work in sorted(task.items, key=lambda work: work.start_s):
             key = item_key(digest, work.start_s, work.eeg_id, work.patient_id)
             due = tuple(s for s in self.job.stages if s.key in work.due and not self._known(s, key))
             if not due:

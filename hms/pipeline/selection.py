@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from hms.competition import CHANNELS
+import numpy as np
+
+from hms.competition import CHANNELS, SUB_WINDOW_S
 from hms.config.identity import plain
 from hms.config.schema import Config
 from hms.errors import ConfigError
@@ -18,10 +20,10 @@ from hms.pipeline.stage import (
     stage_class,
     stage_names,
 )
-from hms.registry import is_in_use
+from hms.registry import is_in_use, lookup
 from hms.signal.montage import Chains
 from hms.signal.referential import Referential
-from hms.sources.base import SourceParams
+from hms.sources.base import Margins, SourceParams
 from hms.sources.usable import Demand
 from hms.terminal import say
 
@@ -51,10 +53,35 @@ def needed_context_s(stages: Iterable[ItemStage]) -> float:
     return max((stage.needed_context_s() for stage in stages), default=0.0)
 
 
+BLOCK_S = 120.0
+"""Length of the blocks of windows that share a transform, where no setting gives one."""
+
+TRANSFORM_S = 20.0
+"""Length of the stretches that overlapping windows share a transform of (docs/decisions/stretches.md)."""
+
+
+def transform_seconds(cfg: Config) -> float:
+    """Return the length of the stretches that windows share a wavelet transform of, 0 for windows alone."""
+    data: SourceParams = cfg.at("data")
+    if data.transform_s is not None:
+        return data.transform_s
+    pays = cfg.at("unit.kind") == "per_row" and data.overlaps(cfg.at("window.length_s"))
+    return TRANSFORM_S if pays else 0.0
+
+
 def block_seconds(cfg: Config) -> float | None:
     """Return the length of the blocks in which recordings are read and filtered, None for windows alone."""
     data: SourceParams = cfg.at("data")
-    return data.block_s
+    return BLOCK_S if data.block_s is None and transform_seconds(cfg) else data.block_s
+
+
+def block_margins_s(cfg: Config) -> Margins | None:
+    """Return the seconds of a sub-window on either side of the window; None where they are of no matter."""
+    if not transform_seconds(cfg):
+        return None
+    starts = lookup("window", cfg.window.kind).function(np.zeros(1), cfg.window)
+    before_s = min(max(0.0, float(starts[0])), SUB_WINDOW_S)
+    return before_s, max(0.0, SUB_WINDOW_S - before_s - float(cfg.at("window.length_s")))
 
 
 def say_what_needs_votes(cfg: Config) -> None:
@@ -144,5 +171,6 @@ def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        node[name] = plain(cfg.at(path))
+        # What follows from the unit is written out: a run is opened without its unit.
+        node[name] = transform_seconds(cfg) if path == "data.transform_s" else plain(cfg.at(path))
     return tree

@@ -2,11 +2,58 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """A stretch of a recording that several windows share, and what was computed of it once.
+
+    Which stretch it is follows from the recording and a window's start alone, so a window's
+    result does not depend on which other windows are prepared with it.
+
+    Attributes
+    ----------
+    values : float32, shape (n_rows, n_context + n_samples + n_context), µV
+    n_context : samples before the stretch, and after it
+    results : what was computed of it, by what identifies the function
+    """
+
+    values: NDArray[np.float32]
+    n_context: int
+    results: dict[Hashable, Any] = field(default_factory=dict)
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the stretch."""
+        return int(self.values.shape[1]) - 2 * self.n_context
+
+    def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """Return what is made, the first time that it is asked for by this key."""
+        if key not in self.results:
+            self.results[key] = make()
+        return self.results[key]
+
+    def then(
+        self,
+        key: Hashable,
+        function: Callable[[NDArray[np.float32]], NDArray[np.float32]],
+        n_context: int | None = None,
+    ) -> Block:
+        """Return the block of what a function makes of as many samples, computed once per ``key``.
+
+        With less context where ``n_context`` says so.
+        """
+        n_left = self.n_context if n_context is None else n_context
+        cut = self.n_context - n_left
+        return self.once(  # type: ignore[no-any-return]
+            key, lambda: Block(function(self.values[:, cut : self.values.shape[1] - cut]), n_left)
+        )
 
 
 @dataclass(frozen=True)
@@ -20,6 +67,8 @@ class Cleaned:
     dead : bool, shape (n_channels,); no usable or no changing sample over what was read
     reaches_limit : whether any sample may be at the limit that the electrodes were clipped to
     references : what each row was recorded against; empty where all have the same
+    block : the stretch that ``eeg`` is cut from, if windows share one
+    first : samples from the start of the block to the start of the window
     """
 
     eeg: NDArray[np.float32]
@@ -29,6 +78,8 @@ class Cleaned:
     sfreq: float
     reaches_limit: bool = True
     references: tuple[str, ...] = ()
+    block: Block | None = None
+    first: int = 0
 
 
 @dataclass(frozen=True)
@@ -39,12 +90,15 @@ class Derived:
     ----------
     values : float32, shape (n_derivations, n_context + n_window + n_context), µV
     alive : bool, shape (n_derivations,); False where an electrode of the pair is dead
+    block, first : as those of `Cleaned`
     """
 
     values: NDArray[np.float32]
     alive: NDArray[np.bool_]
     n_context: int
     sfreq: float
+    block: Block | None = None
+    first: int = 0
 
     @property
     def n_window(self) -> int:

@@ -65,16 +65,18 @@ class CwtPlan(ABC):
         """Frames of the output; frame k is at sample ``k * hop`` of the window."""
         return -(-self.n_window // self.params.hop)
 
-    def power(self, derivations: Array, groups: Groups) -> Array:
+    def power(self, derivations: Array, groups: Groups, *, is_cut: bool = False) -> Array:
         """Return the wavelet power of a window, averaged over the derivations of each group.
 
         Parameters
         ----------
         derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
             A NaN makes the groups it takes part in NaN. The mean of each derivation over
-            what is given is taken off before zeros are put beyond it.
+            what is given is taken off before zeros are put beyond it. With float64 the
+            transforms are in double precision.
         groups : tuple of tuples of int
             Derivations averaged in each row of the output. An empty group gives zeros.
+        is_cut : whether windows are cut from the result, any of which may be quiet beside the rest
 
         Returns
         -------
@@ -96,7 +98,7 @@ class CwtPlan(ABC):
         if not rows:
             return np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
         total = self._total_power(
-            derivations if rows == list(range(len(derivations))) else derivations[rows], sizes
+            derivations if rows == list(range(len(derivations))) else derivations[rows], sizes, is_cut
         )
         total /= np.array(sizes, np.float32)[:, np.newaxis, np.newaxis]
         if len(sizes) == len(groups):
@@ -106,7 +108,7 @@ class CwtPlan(ABC):
         return power
 
     @abstractmethod
-    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
+    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
         """Return the sum of power of consecutive rows, the members of groups of the given sizes."""
 
 
@@ -149,7 +151,7 @@ def _group_sums(power: Array, sizes: Sequence[int]) -> Array:
     if len(set(sizes)) == 1:
         together: Array = power.reshape(len(sizes), sizes[0], *power.shape[1:])
         return np.asarray(together.sum(axis=1))
-    sums = np.empty((len(sizes), *power.shape[1:]), np.float32)
+    sums = np.empty((len(sizes), *power.shape[1:]), power.dtype)
     first = 0
     for size, out in zip(sizes, sums, strict=True):
         np.add.reduce(power[first : first + size], axis=0, out=out)
@@ -180,11 +182,11 @@ class _Segment:
     n_negative: int = 0
 
     def spectra(self, derivations: Array, offset: Array) -> Array:
-        """Return the bins of each derivation as float32 pairs (re, im): (n, 2 * n_bins)."""
+        """Return the bins of each derivation as pairs (re, im) of its type: (n, 2 * n_bins)."""
         from scipy.fft import rfft
 
         piece = derivations[:, self.source]
-        padded = np.empty((len(piece), self.n_fft), np.float32)
+        padded = np.empty((len(piece), self.n_fft), piece.dtype)
         stop = self.start + piece.shape[1]
         padded[:, : self.start] = 0
         np.subtract(piece, offset, out=padded[:, self.start : stop])
@@ -192,7 +194,7 @@ class _Segment:
         bins = rfft(padded, overwrite_x=True, workers=1)
         if self.n_negative:
             bins = np.concatenate([bins[:, self.n_negative : 0 : -1].conj(), bins], axis=1)
-        spectra: Array = bins.view(np.float32)
+        spectra: Array = bins.view(piece.dtype)
         return spectra
 
 
@@ -250,13 +252,14 @@ class _Block:
     first: int
     is_real: bool
 
-    def power(self, spectra: Array, sizes: Sequence[int], n_frames: int) -> Array:
+    def power(self, spectra: Array, sizes: Sequence[int], n_frames: int, *, is_cut: bool) -> Array:
         """Return the power at the window's frames, summed over groups of rows.
 
         Parameters
         ----------
         spectra : float32, shape (n, 2 * n_bins); the segment's bins
         sizes : sizes of the groups of consecutive rows, n in all
+        is_cut : whether windows are cut from the frames
 
         Returns
         -------
@@ -266,30 +269,34 @@ class _Block:
         window = slice(self.first, self.first + n_frames)
         if self.n_harmonics:
             power = self._magnitude(_group_sums(np.square(values, out=values), sizes))
-            return self._interpolated(power, window)
+            return self._interpolated(power, window, is_cut=is_cut)
         values = values[..., 2 * window.start : 2 * window.stop]
         return self._magnitude(_group_sums(np.square(values), sizes))
 
     def _transform(self, spectra: Array) -> Array:
-        """Return the wavelet transform as float32 pairs (re, im): (n, n_components, 2 * n_inverse)."""
+        """Return the wavelet transform as pairs (re, im): (n, n_components, 2 * n_inverse)."""
         from scipy.fft import ifft
 
-        buffer = np.empty((len(spectra), len(self.rows), 2 * self.n_inverse), np.float32)
+        buffer = np.empty((len(spectra), len(self.rows), 2 * self.n_inverse), spectra.dtype)
         first, *others = self.pieces
         buffer[..., : first.target.start] = 0
         np.multiply(spectra[:, np.newaxis, first.source], first.gains, out=buffer[..., first.target])
         buffer[..., first.target.stop :] = 0
         for piece in others:
             buffer[..., piece.target] += spectra[:, np.newaxis, piece.source] * piece.gains
-        values: Array = ifft(buffer.view(np.complex64), overwrite_x=True, workers=1).view(np.float32)
+        pairs = buffer.view(np.result_type(spectra.dtype, np.complex64))
+        values: Array = ifft(pairs, overwrite_x=True, workers=1).view(spectra.dtype)
         return values
 
-    def _interpolated(self, power: Array, window: slice) -> Array:
+    def _interpolated(self, power: Array, window: slice, *, is_cut: bool) -> Array:
         """Return the power at the window's frames, from fewer samples of the segment that hold its bandwidth.
 
         An artifact in the context has a thousand times the power of a quiet window, and float32 would
         round the whole segment by what the artifact is rounded by: such rows are taken to float64.
+        So are all rows of a stretch from which windows are cut.
         """
+        if is_cut:
+            return np.asarray(self._at_the_hop(power.astype(np.float64))[..., window])
         found = self._at_the_hop(power)[..., window]
         per_frame = self.n_inverse / self.n_hops
         inside = power[..., math.floor(window.start * per_frame) : math.ceil(window.stop * per_frame) + 1]
@@ -328,22 +335,23 @@ class FftPlan(CwtPlan):
         forward = sum(segment.n_fft for segment in self.segments)
         return forward + sum(len(block.rows) * block.n_inverse for block in self.blocks)
 
-    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
+    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
         offset = channel_means(members)
         spectra = [segment.spectra(members, offset) for segment in self.segments]
         if self.is_product:
-            return _group_sums(self._product(spectra), sizes)
+            return _group_sums(self._product(spectra, is_cut), sizes)
         power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
         for block in self.blocks:
-            power[:, block.rows] = block.power(spectra[block.segment], sizes, self.n_frames)
+            found = block.power(spectra[block.segment], sizes, self.n_frames, is_cut=is_cut)
+            power[:, block.rows] = found
         return power
 
-    def _product(self, spectra: Sequence[Array]) -> Array:
+    def _product(self, spectra: Sequence[Array], is_cut: bool) -> Array:
         """Return the weighted geometric mean of the components' powers, per derivation."""
         logarithm = np.zeros((len(spectra[0]), self.params.n_freqs, self.n_frames), np.float32)
         alone = [1] * len(spectra[0])
         for block in self.blocks:
-            power = block.power(spectra[block.segment], alone, self.n_frames)
+            power = block.power(spectra[block.segment], alone, self.n_frames, is_cut=is_cut)
             with np.errstate(divide="ignore"):
                 logarithm[:, block.rows] += block.exponents * np.log(power)
         return np.exp(logarithm, out=logarithm)
@@ -507,7 +515,7 @@ class PywtPlan(CwtPlan):
     4 % of a row's maximum. What is given is handed over as it is, its mean included.
     """
 
-    def _total_power(self, members: Array, sizes: Sequence[int]) -> Array:
+    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
         import pywt
 
         freqs = frequencies(self.params).astype(np.float64).tolist()

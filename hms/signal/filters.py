@@ -18,7 +18,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -198,7 +198,7 @@ def _fast_even_length(n_samples: int) -> int:
     return 2 * int(next_fast_len(math.ceil(n_samples / 2), real=True))
 
 
-def apply_filter(eeg: Array, gain: Array) -> Array:
+def apply_filter(eeg: NDArray[Any], gain: Array) -> NDArray[Any]:
     """Return the recording filtered with zero phase.
 
     The mean of each channel is taken off before the transform, so that an offset of
@@ -209,14 +209,14 @@ def apply_filter(eeg: Array, gain: Array) -> Array:
 
     Parameters
     ----------
-    eeg : float32, shape (n_channels, n_samples), µV, finite
+    eeg : float32 or float64, shape (n_channels, n_samples), µV, finite
         A NaN makes its whole channel NaN: fill gaps first.
     gain : float32, shape (n_padded / 2 + 1,)
         From `design_filter` for the same ``n_samples``.
 
     Returns
     -------
-    float32, shape (n_channels, n_samples), µV
+    shape (n_channels, n_samples), µV, of the type given
         The array given, not a copy, where every gain is 1 (filter ``none``).
 
     Raises
@@ -234,19 +234,19 @@ def apply_filter(eeg: Array, gain: Array) -> Array:
     offset = channel_means(eeg)
     spectrum = rfft(_closed_loop(eeg, offset, n_padded), overwrite_x=True, workers=1)
     spectrum *= gain
-    filtered: Array = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[: len(eeg), :n_samples]
+    filtered: NDArray[Any] = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[: len(eeg), :n_samples]
     if gain[0] != 0:
         filtered += offset * gain[0]
     return filtered
 
 
-def _closed_loop(eeg: Array, offset: Array, n_padded: int) -> Array:
+def _closed_loop(eeg: NDArray[Any], offset: NDArray[Any], n_padded: int) -> NDArray[Any]:
     """Return the recording less its offset, with a smooth way from its end back to its start.
 
     Rows of zeros make their number a multiple of `FFT_ROWS`.
     """
     n_rows, n_samples = eeg.shape
-    loop = np.empty((-(-n_rows // FFT_ROWS) * FFT_ROWS, n_padded), np.float32)
+    loop = np.empty((-(-n_rows // FFT_ROWS) * FFT_ROWS, n_padded), eeg.dtype)
     np.subtract(eeg, offset, out=loop[:n_rows, :n_samples])
     first, last = loop[:n_rows, :1], loop[:n_rows, n_samples - 1 : n_samples]
     loop[:n_rows, n_samples:] = last + (first - last) * _half_cosine(n_padded - n_samples)

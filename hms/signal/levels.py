@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["channel_means", "extremes"]
+__all__ = ["channel_means", "extremes", "is_uneven"]
 
 Array = NDArray[np.float32]
+
+UNEVEN = 64
+"""Range of a channel over that of its quietest second beyond which float32 is too coarse for that second."""
 
 
 def extremes(eeg: Array, n_block: int) -> Array:
@@ -30,6 +33,21 @@ def extremes(eeg: Array, n_block: int) -> Array:
     np.maximum.reduceat(eeg, starts, axis=1, out=found[0])
     np.minimum.reduceat(eeg, starts, axis=1, out=found[1])
     return found
+
+
+def is_uneven(eeg: Array, *, sfreq: float) -> bool:
+    """Tell whether the range of any channel is over `UNEVEN` times that of one of its seconds.
+
+    A Fourier transform in float32 rounds all of a stretch by what its loudest part is rounded by.
+
+    Parameters
+    ----------
+    eeg : float32, shape (n_channels, n_samples), µV; a second or more
+    sfreq : sampling rate in Hz
+    """
+    n_second = max(1, round(sfreq))
+    high, low = extremes(eeg, n_second)[..., : eeg.shape[1] // n_second]
+    return bool((high.max(axis=1) - low.min(axis=1) > UNEVEN * (high - low).min(axis=1)).any())
 
 
 def channel_means(eeg: Array) -> Array:

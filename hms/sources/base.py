@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from hms.competition import SUB_WINDOW_S
 from hms.config.paths import Address
 from hms.errors import ConfigError, StorageError, Unusable, machine_fault
-from hms.registry import Params, PositiveFloat, settings_of
+from hms.registry import NonNegativeFloat, Params, PositiveFloat, settings_of
+from hms.signal.arrays import Block
 from hms.signal.levels import extremes
 from hms.sources.channels import Channels, View
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RECORDING",
-    "Block",
     "Openable",
     "Part",
     "Place",
@@ -52,6 +52,9 @@ Array = NDArray[np.float32]
 Stretch = tuple[int, int]
 """First sample of a stretch, and the first after it."""
 
+Margins = tuple[float, float]
+"""Seconds of a sub-window before the window and after it: no window lies nearer to a recording's ends."""
+
 RECORDING = "recording"
 """Kind of the files that items come from; other kinds are companions of a recording."""
 
@@ -67,7 +70,9 @@ class SourceParams(Params):
     missing : what happens to an item whose recording lacks a channel of the montage: it is left out, or the
         pairs that need the channel are treated like those of a dead one
     block_s : length of the blocks in which recordings are filtered; windows that start in a block share it.
-        None filters every window alone
+        None filters every window alone, or in blocks of 120 s where windows share a transform
+    transform_s : length of the stretches whose wavelet transform overlapping windows share; 0: each window
+        has its own; None: 20 where every row is an item and windows overlap, else 0
     pseudonyms : file with a key, kept outside the runs, that turns names of recordings and patients into ids
         (`hms.sources.pseudonyms`); None: names stay as they are
     """
@@ -76,7 +81,12 @@ class SourceParams(Params):
     missing: Literal["exclude", "dead"]
     block_s: PositiveFloat | None
     # Not `added(...)`: a checker would take that for a default, which no setting has.
+    transform_s: NonNegativeFloat | None = field(metadata={"before": 0.0})
     pseudonyms: str | None = field(metadata={"before": None})
+
+    def overlaps(self, window_s: float) -> bool:
+        """Tell whether windows of so many seconds overlap, as far as settings tell, where each is an item."""
+        return False
 
     @property
     def reader(self) -> str:
@@ -118,31 +128,6 @@ class Part:
         """What journals call it; ids hold neither '#' nor ':'."""
         kind = "" if self.kind == RECORDING else f"{self.kind}:"
         return f"{kind}{self.place.recording}" + (f"#{self.part}" if self.part else "")
-
-
-@dataclass(frozen=True, eq=False)
-class Block:
-    """A stretch of a recording that several windows share, and what was computed of it once.
-
-    Which stretch it is follows from the recording and a window's start alone, so a window's
-    result does not depend on which other windows are prepared with it.
-
-    Attributes
-    ----------
-    eeg : float32, shape (n_channels, n_context + n_samples + n_context), µV
-    n_context : samples before the stretch, and after it
-    """
-
-    eeg: Array
-    n_context: int
-    results: dict[str, Array] = field(default_factory=dict)
-
-    def once(self, key: str, function: Callable[[Array], Array], n_context: int) -> Array:
-        """Return a function of the stretch with ``n_context`` around it, computed once per ``key``."""
-        if key not in self.results:
-            cut = self.n_context - n_context
-            self.results[key] = function(self.eeg[:, cut : self.eeg.shape[1] - cut])
-        return self.results[key]
 
 
 @dataclass(frozen=True)
@@ -200,6 +185,10 @@ class Segment:
         """Whether every sample of window and context is there and finite."""
         return self.is_finite_inside and not any(self.n_outside)
 
+    def cut_of(self, block: Block) -> Array:
+        """Return the window with its context from what was made of its block."""
+        return block.values[:, self.first : self.first + self.eeg.shape[1]]
+
     def narrowed(self, n_context: int) -> Segment:
         """Return the segment with less context around the same window."""
         cut = self.n_context - n_context
@@ -219,21 +208,6 @@ class Segment:
             self.references,
             self.unknown,
         )
-
-    def processed(self, key: str, function: Callable[[Array], Array]) -> Array:
-        """Return ``function(eeg)``; where windows share a block, cut from the block's own result.
-
-        Parameters
-        ----------
-        key : str
-            What identifies the function.
-        function : callable
-            From samples with all channels to as many samples.
-        """
-        if self.block is None:
-            return function(self.eeg)
-        whole = self.block.once(key, function, self.n_context)
-        return whole[:, self.first : self.first + self.eeg.shape[1]]
 
 
 class Openable(Protocol):
@@ -397,14 +371,18 @@ def current_digest(source: Source, part: Part) -> str | None:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads windows of an open recording, and keeps the block that the last one was part of."""
+    """Reads windows of an open recording, and keeps the block that the last one was part of.
+
+    Where ``margins_s`` are given, a block leaves out what no window of a whole sub-window can hold.
+    """
 
     recording: Recording
     window_s: float
     context_s: float
     channels: tuple[str, ...]
     block_s: float | None
-    _blocks: dict[tuple[int, int], Block] = field(default_factory=dict)
+    margins_s: Margins | None = None
+    _blocks: dict[Stretch, Block] = field(default_factory=dict)
 
     def segment(self, start_s: float) -> Segment:
         """Return a window with its context, see `read_segment`."""
@@ -424,24 +402,30 @@ class Reader:
         n_window, n_context = round(self.window_s * sfreq), round(self.context_s * sfreq)
         first = round(start_s * sfreq)
         stretch = stretch_of(self.recording, start_s, first, n_window, self.window_s)
-        n_block = round(block_s * sfreq)
-        number, offset = divmod(first, n_block)
-        block = self._block(number, n_block, n_window, n_context, stretch)
-        eeg = block.eeg[:, offset : offset + n_window + 2 * n_context]
+        start, stop = self._around(first, n_window, round(block_s * sfreq), stretch)
+        block = self._block(start, stop, n_context, stretch)
+        offset = first - start
+        eeg = block.values[:, offset : offset + n_window + 2 * n_context]
         n_outside = _outside(first - n_context, first + n_window + n_context, stretch)
         return _segment(self.recording, self.channels, eeg, n_context, n_outside, block, offset)
 
-    def _block(self, number: int, n_block: int, n_window: int, n_context: int, stretch: Stretch) -> Block:
-        """Read a block: from its start to the end of the last window that can start in it."""
-        key = number, stretch[0]
-        if key not in self._blocks:
+    def _around(self, first: int, n_window: int, n_block: int, stretch: Stretch) -> Stretch:
+        """Return where the block of a window lies: to the end of the last window that can start in it."""
+        start = first // n_block * n_block
+        stop = min(start + n_block + n_window, stretch[1])
+        if self.margins_s is None:
+            return start, stop
+        before, after = (round(margin_s * self.recording.sfreq) for margin_s in self.margins_s)
+        inner = max(start, stretch[0] + before), min(stop, stretch[1] - after)
+        return inner if inner[0] <= first and first + n_window <= inner[1] else (start, stop)
+
+    def _block(self, start: int, stop: int, n_context: int, stretch: Stretch) -> Block:
+        if (start, stop) not in self._blocks:
             self._blocks.clear()
-            start = number * n_block
-            stop = min(start + n_block + n_window, stretch[1])
             keys = present(self.recording, self.channels).keys
             eeg = _read(self.recording, start - n_context, stop + n_context, keys, stretch)
-            self._blocks[key] = Block(eeg, n_context)
-        return self._blocks[key]
+            self._blocks[start, stop] = Block(eeg, n_context)
+        return self._blocks[start, stop]
 
 
 def read_segment(

@@ -81,6 +81,11 @@ class FolderParams(SourceParams):
     event_duration_s: PositiveFloat | None = field(metadata={"before": None})
     event_background: str | None = field(metadata={"before": None})
 
+    def overlaps(self, window_s: float) -> bool:
+        """Tell whether windows slide by less than their length; what a table holds is not known."""
+        slides = self.windows is None and (self.events is None or self.event_windows == "slide")
+        return slides and self.block_s is not None and self.step_s < window_s
+
     @property
     def part_s(self) -> tuple[float, float]:
         """Start and length, s, of the judged part of a sub-window."""

@@ -60,6 +60,10 @@ class Kaggle(SourceParams):
     # Not `added(...)`: a checker would take that for a default, which no setting has.
     extra: str | None = field(metadata={"before": None})
 
+    def overlaps(self, window_s: float) -> bool:
+        """Tell that they do: sub-windows of 50 s follow each other by a few seconds."""
+        return True
+
     @property
     def answers_every_row(self) -> bool:
         """A test set is answered row by row, whatever its recordings are like."""

@@ -59,7 +59,13 @@ class Derivations(ItemStage):
         names = all_derivations(self.chains)
         alive = alive_derivations(cleaned.dead, cleaned.channels, names, cleaned.references)
         self._refuse_empty_chain(alive, cleaned)
-        return Derived(self.form(cleaned), alive, cleaned.n_context, cleaned.sfreq)
+        if cleaned.block is None:
+            return Derived(self.form(cleaned), alive, cleaned.n_context, cleaned.sfreq)
+        block = cleaned.block.then(
+            (self.key, cleaned.dead.tobytes()), lambda eeg: self.form(replace(cleaned, eeg=eeg))
+        )
+        values = block.values[:, cleaned.first : cleaned.first + cleaned.eeg.shape[1]]
+        return Derived(values, alive, cleaned.n_context, cleaned.sfreq, block, cleaned.first)
 
     def form(self, cleaned: Cleaned) -> NDArray[np.float32]:
         """Return the values of the derivations, shape (n_derivations, n_samples).

@@ -9,10 +9,12 @@ from typing import Self
 from hms.competition import SFREQ_HZ
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.pipeline.selection import block_margins_s, block_seconds, transform_seconds
 from hms.pipeline.stage import ItemStage, derived, register_stage, setting
+from hms.registry import added
 from hms.signal.filters import filter_reach_s
 from hms.signal.wavelets import wavelet_reach_s
-from hms.sources.base import Segment, SourceParams
+from hms.sources.base import Margins, Segment, SourceParams
 
 SPARE_S = 2.0
 """Beyond the context, a source that resamples reaches this much further at most."""
@@ -32,8 +34,10 @@ class Reading(ItemStage):
     aliases: tuple[tuple[str, str], ...] = setting("data.aliases")
     missing: str = setting("data.missing")
     block_s: float | None = setting("data.block_s")
+    transform_s: float = added(before=0.0, path="data.transform_s")
     window_s: float = setting("window.length_s")
     context_s: float = derived("context_s", follows=("filter",))
+    margins_s: Margins | None = derived("margins_s", follows=("window",), before=None)
     reader: str = derived(
         "reader", follows=("data.kind", "data.unit", "data.bad_channels", "data.cnt_format"), before=""
     )
@@ -57,13 +61,28 @@ class Reading(ItemStage):
                 "can be read; raise cwt.min_hz or choose shorter wavelets"
             )
         window_s, context_s = cfg.at("window.length_s"), float(math.ceil(reach_s)) + more_s
+        block_s, transform_s = block_seconds(cfg), transform_seconds(cfg)
+        if block_s is not None and transform_s > block_s:
+            raise ConfigError(
+                f"data.transform_s={transform_s:g} is longer than the blocks that windows are cut from; "
+                f"it must be at most data.block_s={block_s:g}"
+            )
         if data.block_s is not None and data.block_s < window_s + context_s + 2 * SPARE_S:
             raise ConfigError(
                 f"data.block_s={data.block_s:g} is too short for windows of {window_s:g} s with "
                 f"{context_s:g} s on each side; it must be at least {window_s + context_s + 2 * SPARE_S:g}"
             )
         aliases = tuple(sorted(data.aliases))
-        return cls(aliases, data.missing, data.block_s, window_s, context_s, data.reader)
+        return cls(
+            aliases,
+            data.missing,
+            block_s,
+            transform_s,
+            window_s,
+            context_s,
+            block_margins_s(cfg),
+            data.reader,
+        )
 
     def needed_context_s(self) -> float:
         """Return the seconds that are read on each side of the window."""

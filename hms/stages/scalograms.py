@@ -17,6 +17,7 @@ from hms.signal.arrays import Derived, Scalogram
 from hms.signal.cwt import Groups, frequencies, plan_cwt
 from hms.signal.filters import FFT_ROWS
 from hms.signal.montage import output_groups
+from hms.signal.stretches import shared_power
 from hms.signal.wavelets import Cwt
 from hms.stages.derivations import Derivations
 
@@ -61,7 +62,9 @@ class Scalograms(ItemStage):
 
     def compute(self, derived: Derived) -> Scalogram:
         """Average **power**, not the signals: the mean of a chain's signals is the same for both chains."""
-        return self._scaled(self._power(derived.values, derived, self._groups(derived)))
+        groups, transform_s = self._groups(derived), self.derivations.signal.reading.transform_s
+        shared = shared_power(derived, groups, self.cwt, transform_s=transform_s)
+        return self._scaled(self._power(derived.values, derived, groups) if shared is None else shared)
 
     def compute_together(self, inputs: Sequence[tuple[Derived]]) -> list[Scalogram]:
         """Transform the derivations of several recordings as if one recording had them all."""
@@ -69,7 +72,8 @@ class Scalograms(ItemStage):
         alike: dict[tuple[Any, ...], list[int]] = {}
         for number, (derived,) in enumerate(inputs):
             # Rows that are left over when an FFT takes several at once may be rounded otherwise.
-            if derived.alive.all() and len(derived.values) % FFT_ROWS == 0:
+            is_whole = derived.alive.all() and len(derived.values) % FFT_ROWS == 0
+            if is_whole and not self.derivations.signal.reading.transform_s:
                 kind = derived.values.shape, derived.n_context, derived.sfreq
                 alike.setdefault(kind, []).append(number)
             else:

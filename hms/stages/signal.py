@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Self
 
 import numpy as np
@@ -15,9 +15,12 @@ from hms.pipeline.stage import ItemStage, derived, register_stage
 from hms.signal.arrays import Cleaned
 from hms.signal.filters import FilterParams, apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
+from hms.signal.levels import is_uneven
 from hms.signal.montage import all_derivations, electrodes_of, find_sources, what_lacks
 from hms.sources.base import Segment
 from hms.stages.reading import Reading
+
+Array = NDArray[np.float32]
 
 
 @register_stage
@@ -63,28 +66,40 @@ class Signal(ItemStage):
         dead = np.concatenate([_dead_rows(segment, rows), np.ones(len(lacking), np.bool_)])
         if dead.all():
             raise Unusable("no channel has a usable sample", failure=False)
-        # What is known of the window alone says nothing of a block that it shares with others.
-        is_finite = segment.block is None and segment.is_finite
-        filtered = segment.processed(
-            self.key, lambda eeg: self._filtered(eeg[rows], segment.sfreq, is_finite=is_finite)
-        )
-        cleaned = clip(filtered, self.filter.clip_uv)
-        nothing = np.zeros((len(lacking), cleaned.shape[1]), np.float32)
-        eeg = np.concatenate([cleaned, nothing]) if lacking else cleaned
+        clean = partial(self._cleaned, rows=rows, n_lacking=len(lacking), sfreq=segment.sfreq)
+        if segment.block is None:
+            block, (eeg, is_clipped) = None, clean(segment.eeg, is_finite=segment.is_finite)
+        else:
+            block = segment.block.then(self.key, lambda eeg: clean(eeg)[0], segment.n_context)
+            # Another window of the block may be the one that was clipped.
+            eeg, is_clipped = segment.cut_of(block), True
         return Cleaned(
             eeg,
             (*channels, *lacking),
             dead,
             segment.n_context,
             segment.sfreq,
-            cleaned is not filtered,
+            is_clipped,
             _references(channels, len(lacking), segment),
+            block,
+            segment.first,
         )
 
-    def _filtered(self, eeg: NDArray[np.float32], sfreq: float, *, is_finite: bool) -> NDArray[np.float32]:
+    def _cleaned(
+        self, eeg: Array, *, rows: slice | list[int], n_lacking: int, sfreq: float, is_finite: bool = False
+    ) -> tuple[Array, bool]:
+        """Return some rows cleaned, with zeros for pairs that are lacking, and whether any was clipped."""
+        filtered = self._filtered(eeg[rows], sfreq, is_finite=is_finite)
+        cleaned = clip(filtered, self.filter.clip_uv)
+        nothing = np.zeros((n_lacking, cleaned.shape[1]), np.float32)
+        return np.concatenate([cleaned, nothing]) if n_lacking else cleaned, cleaned is not filtered
+
+    def _filtered(self, eeg: Array, sfreq: float, *, is_finite: bool) -> Array:
         params = self.filter
         filled = eeg if is_finite else fill_gaps(eeg, params.gaps, sfreq=sfreq)
         gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
+        if self.reading.transform_s and is_uneven(filled, sfreq=sfreq):
+            return apply_filter(filled.astype(np.float64), gain).astype(np.float32)
         return apply_filter(filled, gain)
 
 

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -111,15 +112,35 @@ def test_a_slow_disk_is_waited_for_before_too_many_files_are_open(
     assert most[0] <= before + 3 + 5
 
 
+@dataclass
+class Windows:
+    """What stands for an item here: its segment is itself, and holds its block."""
+
+    block: object = None
+
+    @property
+    def segment(self) -> Windows:
+        return self
+
+
 @pytest.mark.parametrize(
-    ("overrides", "expected"), [((), 17), (("data.block_s=300",), 2), (("data.block_s=3600",), 1)]
+    ("overrides", "n_of_a_block", "expected"),
+    [
+        ((), 0, [17, 17, 16]),
+        (("data.block_s=300",), 1, [2] * 25),
+        (("data.block_s=3600",), 1, [1] * 50),
+        (("data.block_s=120",), 30, [38, 12]),  # 120 + 29 * 10 s, then 120 + 7 * 10 s
+    ],
 )
 def test_what_is_in_memory_together_does_not_grow_with_windows_or_blocks(
-    overrides: tuple[str, ...], expected: int, small_set: Path, outputs: Path
+    overrides: tuple[str, ...], n_of_a_block: int, expected: list[int], small_set: Path, outputs: Path
 ) -> None:
+    """A block counts once, and each further window of it as its own 10 s, up to 600 s in all."""
     cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", *overrides)
-    plan = make_plan(build_config(cfg))
-    assert plan.job(plan.due(), token="", own_process=False).items_together == expected
+    job = (plan := make_plan(build_config(cfg))).job(plan.due(), token="", own_process=False)
+    blocks = [object() for _ in range(50)]
+    items = [Windows(blocks[n // n_of_a_block] if n_of_a_block else None) for n in range(50)]
+    assert [len(batch) for batch in job.batches(items)] == expected
 
 
 @pytest.mark.parametrize("overrides", [("filter=none",), ("filter.clip_uv=null",)])

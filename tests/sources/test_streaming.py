@@ -15,7 +15,8 @@ from recordings import noise, patched, write_edf
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.results.run import Run
-from hms.sources.base import Block, Reader
+from hms.sources.base import Reader
+from hms.stages.signal import Signal
 
 pytestmark = pytest.mark.slow
 
@@ -72,16 +73,15 @@ def test_a_window_does_not_depend_on_which_others_are_due(long_set, prepare_long
 def test_a_block_is_filtered_once(long_set, prepare_long, monkeypatch):
     """56 windows start in 5 blocks of 120 s: 5 results, not 56."""
     made = []
-    real = Block.once
+    real = Signal._cleaned
 
-    def counted(block, key, function, n_context):
-        made.append(key not in block.results)
-        return real(block, key, function, n_context)
+    def counted(*args, **settings):
+        made.append(args)
+        return real(*args, **settings)
 
-    monkeypatch.setattr(Block, "once", counted)
-    prepare_long(long_set, "counted", "data.step_s=10", "stages=[scalograms]")
-    assert len(made) == 56
-    assert sum(made) == 5
+    monkeypatch.setattr(Signal, "_cleaned", counted)
+    assert len(prepare_long(long_set, "counted", "data.step_s=10", "stages=[scalograms]").meta) == 56
+    assert len(made) == 5
 
 
 def test_a_change_makes_only_the_windows_near_it_due(long_set, prepare_long, tmp_path):
@@ -129,7 +129,8 @@ def test_a_reader_reads_a_block_once_and_cuts_windows_from_it():
     reader.segment(239.9)
     assert recording.reads == [(24_000 - 400, 48_000 + 2_000 + 400)]
     narrow = reader.segment(130.0).narrowed(100)
-    assert narrow.processed("key", lambda eeg: eeg * 2)[0, [0, -1]].tolist() == [2 * 25_900, 2 * 28_099]
+    doubled = narrow.block.then("key", lambda eeg: eeg * 2, narrow.n_context)
+    assert narrow.cut_of(doubled)[0, [0, -1]].tolist() == [2 * 25_900, 2 * 28_099]
 
 
 MEASURE = """

@@ -1,0 +1,65 @@
+"""Wavelet power of overlapping windows, cut from transforms of stretches that they share.
+
+A block is parted into stretches of one length. A stretch is transformed once, with the context that a
+window would have. Where it lies, and so what comes out, follows from the block alone.
+"""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hms.signal.arrays import Block, Derived
+from hms.signal.cwt import Groups, plan_cwt
+from hms.signal.levels import is_uneven
+from hms.signal.wavelets import Cwt
+
+__all__ = ["shared_power"]
+
+Array = NDArray[np.float32]
+
+
+def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: float) -> Array | None:
+    """Return the wavelet power of a window, cut from the stretches of its block that it lies in.
+
+    Parameters
+    ----------
+    derived : derivations of the window
+    groups : derivations averaged in each row of the output
+    params : settings of the wavelet
+    transform_s : length of a stretch, rounded down to whole frames; 0: windows share none
+
+    Returns
+    -------
+    float32, shape (n_groups, n_freqs, n_frames), µV²
+        As `hms.signal.cwt.CwtPlan.power` gives it for the window, which sees less of what lies beyond
+        its context. None for a window that is transformed alone: one without a block, in a block that is
+        shorter than a stretch, or that begins or ends between two frames of the block.
+    """
+    block, hop = derived.block, params.hop
+    if block is None or derived.first % hop or derived.n_window % hop:
+        return None
+    n_stretch, n_frames = int(transform_s * derived.sfreq) // hop, block.n_samples // hop
+    if not 0 < n_stretch <= n_frames:
+        return None
+    first, stop = derived.first // hop, (derived.first + derived.n_window) // hop
+    parts = []
+    for number in range(first // n_stretch, -(-stop // n_stretch)):
+        # The last stretch ends with the block, and so begins within the one before.
+        start = min(number * n_stretch, n_frames - n_stretch)
+        make = partial(_power, block, groups, params, start, n_stretch, derived.sfreq)
+        power = block.once((params, groups, start), make)
+        inside = max(first, number * n_stretch), min(stop, (number + 1) * n_stretch)
+        parts.append(power[..., inside[0] - start : inside[1] - start])
+    return np.concatenate(parts, axis=-1)
+
+
+def _power(block: Block, groups: Groups, params: Cwt, start: int, n_frames: int, sfreq: float) -> Array:
+    """Return the power of a stretch that begins at a frame of a block."""
+    plan = plan_cwt(params, sfreq=sfreq, n_context=block.n_context, n_window=n_frames * params.hop)
+    values = block.values[:, start * params.hop : (start + n_frames) * params.hop + 2 * block.n_context]
+    if is_uneven(values, sfreq=sfreq):
+        values = values.astype(np.float64)
+    return plan.power(values, groups, is_cut=True)

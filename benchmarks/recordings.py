@@ -71,23 +71,38 @@ def make_recordings(work: Path, *, n_recordings: int, seed: int = 0) -> Path:
     return folder
 
 
-def make_linked(work: Path, base: Path, *, n_recordings: int, n_rows: int) -> Path:
-    """Return a folder of ``n_recordings`` links to those of ``base``, with ``n_rows`` rows in all."""
-    folder = work / f"linked-{n_recordings}-{n_rows}"
+def make_linked(work: Path, base: Path, *, n_recordings: int, n_rows: int | None) -> Path:
+    """Return a folder of ``n_recordings`` links to those of ``base``, with ``n_rows`` rows in all.
+
+    These are all of one window a recording; None: the rows that each has there, which overlap.
+    """
+    folder = work / f"linked-{n_recordings}-{n_rows or 'own'}"
     if (folder / "train.csv").exists():
         return folder
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "train_eegs").mkdir(parents=True)
-    first = pd.read_csv(base / "train.csv").groupby("eeg_id", sort=False).head(1).reset_index(drop=True)
+    every = pd.read_csv(base / "train.csv")
+    first = every.groupby("eeg_id", sort=False).head(1).reset_index(drop=True)
     place = np.arange(n_recordings) % len(first)
     ids = 10_000_000 + np.arange(n_recordings)
     for new, old in zip(ids.tolist(), first["eeg_id"].to_numpy()[place].tolist(), strict=True):
         os.symlink(base / "train_eegs" / f"{old}.parquet", folder / "train_eegs" / f"{new}.parquet")
     table = first.iloc[place].assign(eeg_id=ids, patient_id=ids // 9)
-    table = _with_rows(table, n_rows)
+    table = _with_own_rows(table, every, first, place) if n_rows is None else _with_rows(table, n_rows)
     table.to_csv(folder / "train.csv.part", index=False)
     (folder / "train.csv.part").rename(folder / "train.csv")
     return folder
+
+
+def _with_own_rows(
+    table: pd.DataFrame, every: pd.DataFrame, first: pd.DataFrame, place: np.ndarray
+) -> pd.DataFrame:
+    """Return the rows of the recording that each links to, under its own ids."""
+    of = dict(iter(every.groupby("eeg_id", sort=False)))
+    ids = zip(table["eeg_id"], table["patient_id"], first["eeg_id"].to_numpy()[place], strict=True)
+    parts = [of[old].assign(eeg_id=new, patient_id=who, spectrogram_id=new) for new, who, old in ids]
+    rows = pd.concat(parts, ignore_index=True)
+    return rows.assign(label_id=np.arange(len(rows)))
 
 
 def _with_rows(table: pd.DataFrame, n_rows: int) -> pd.DataFrame:

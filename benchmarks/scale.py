@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import statistics
 import subprocess
 import sys
 import time
@@ -23,7 +24,7 @@ sys.path[:0] = [str(HERE.parent), str(HERE)]
 from recordings import make_linked, make_recordings, parse  # noqa: E402
 from throughput import machine  # noqa: E402
 
-RECORDINGS, ROWS, FEW = 17_089, 106_800, 400
+RECORDINGS, ROWS, FEW, OVERLAPPING = 17_089, 106_800, 400, 1_600
 DEFAULT = "stages=[scalograms,waveforms,labels,splits,quality,summary]"
 
 
@@ -123,6 +124,26 @@ def rows(work: Path, base: Path) -> None:
     shutil.rmtree(out)
 
 
+def overlapping(work: Path, base: Path) -> None:
+    """Measure every row against one window a recording, sharing stretches and window by window, in turn."""
+    data = make_linked(work, base, n_recordings=OVERLAPPING, n_rows=None)
+    out, per_row = work / "scale", "unit=per_row"
+    for form in ("files", "shards"):
+        cases = {"once": (), "shared": (per_row,), "alone": (per_row, "data.transform_s=0")}
+        passes: dict[str, list[float]] = {name: [] for name in cases}
+        for name in (*cases, *reversed(cases)):
+            shutil.rmtree(out, ignore_errors=True)
+            passes[name].append(
+                prepare(data, out, DEFAULT, f"package.format={form}", *cases[name])[1]["pass"]
+            )
+        seconds = {name: statistics.mean(values) for name, values in passes.items()}
+        line(
+            f"{form}: every row over one a recording", f"{seconds['shared'] / seconds['once']:.2f}", "3.5; 3"
+        )
+        line(f"{form}: window by window", f"{seconds['alone'] / seconds['once']:.2f}")
+    shutil.rmtree(out)
+
+
 def start_up(work: Path) -> None:
     """Measure short commands, the best of five each."""
     run, out = str(HERE.parent / "run.py"), work / "start"
@@ -139,7 +160,7 @@ def start_up(work: Path) -> None:
 
 def main() -> None:
     """Measure and print."""
-    arguments = parse(__doc__, only={"choices": ("recordings", "rows", "start_up")})
+    arguments = parse(__doc__, only={"choices": ("recordings", "rows", "overlapping", "start_up")})
     base = make_recordings(arguments.work, n_recordings=FEW)
     print("| | measured | goal |\n|---|---|---|")
     if arguments.only in (None, "start_up"):
@@ -148,6 +169,8 @@ def main() -> None:
         recordings(arguments.work, base)
     if arguments.only in (None, "rows"):
         rows(arguments.work, base)
+    if arguments.only in (None, "overlapping"):
+        overlapping(arguments.work, base)
     print(f"\n{machine()}")
 
 

@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 __all__ = ["guarded", "main", "run_configuration"]
 
+SHOW_THE_WAY = "HMS_TRACEBACK"
+"""Variable of the environment that shows the traceback of a plugin's error."""
+
 DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE = 0, 2, 3, 4
 
 
@@ -75,6 +78,10 @@ def _code_of(error: Exception) -> int | None:
         return _fail(
             f"the machine failed: {fault}; finished results are kept, and the same command continues", STORAGE
         )
+    from hms.registry import fault_of_plugin
+
+    if not os.environ.get(SHOW_THE_WAY) and (told := fault_of_plugin(error)):
+        return _fail(f"{told}; with {SHOW_THE_WAY}=1 the whole traceback is shown", BAD_INPUT)
     return None
 
 

@@ -22,7 +22,8 @@ import inspect
 import os
 import pkgutil
 import sys
-from collections.abc import Callable, Iterable
+import traceback
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
@@ -194,7 +195,8 @@ def lookup(group: str, kind: str) -> Entry:
     if kind not in options:
         raise ConfigError(
             f"{group}.kind '{kind}' is not known{did_you_mean(kind, options)}; "
-            f"the kinds of {group} are {', '.join(sorted(options)) or 'none'}{why_unknown()}"
+            f"the kinds of {group} are {', '.join(sorted(options)) or 'none'}; "
+            f"plugins=[MODULE] imports one of your own{why_unknown()}"
         )
     return options[kind]
 
@@ -226,7 +228,34 @@ def import_plugins(names: Iterable[str]) -> None:
         except ConfigError:
             raise
         except Exception as error:
-            raise ConfigError(f"plugins: module '{name}' cannot be imported: {error}") from error
+            told = fault_of_plugin(error, [name]) or str(error)
+            raise ConfigError(f"plugins: module '{name}' cannot be imported: {told}") from error
+        if name not in _imported:
+            _imported.append(name)
+
+
+def fault_of_plugin(error: BaseException, names: Sequence[str] = ()) -> str:
+    """Return what failed and in which line, where an error comes from a plugin's code, else an empty text.
+
+    Parameters
+    ----------
+    names : modules that count as plugins, beside those that were imported as such
+    """
+    modules = (*names, *_imported, *_installed)
+    own = [
+        (frame, line)
+        for frame, line in traceback.walk_tb(error.__traceback__)
+        if any(f"{frame.f_globals.get('__name__')}.".startswith(f"{name}.") for name in modules)
+    ]
+    if not own:
+        return ""
+    frame, line = own[-1]
+    codes = {frame.f_code for frame, _ in own}
+    entries = (entry for options in _entries.values() for entry in options.values() if entry.is_plugin)
+    options = [f"{e.group} '{e.kind}'" for e in entries if getattr(e.function, "__code__", None) in codes]
+    place = f"{os.path.basename(frame.f_code.co_filename)}:{line}"
+    said = f"{type(error).__name__}: {error}".rstrip(": ")
+    return f"{options[-1]} ({place}) failed: {said}" if options else f"{place}: {said}"
 
 
 def needs_trust(names: Iterable[str]) -> list[str]:
@@ -255,6 +284,9 @@ _NEED_AN_EXTRA = ("hms.training.torch", "hms.training.device")
 
 ENTRY_POINTS = "hms.plugins"
 """Group of entry points under which an installed package names modules to be imported."""
+
+_imported: list[str] = []
+"""Modules that ``plugins`` named and that this process imported."""
 
 _installed: list[str] = []
 """Modules that entry points name."""

@@ -13,6 +13,7 @@ from conftest import ROOT
 from recordings import noise, write_edf
 
 import hms
+from hms import registry
 from hms.cli import main
 from hms.competition import EEG_CHANNELS
 
@@ -81,10 +82,10 @@ def test_the_filter_of_the_engineers_page_runs_and_its_test_passes(
     page = (ROOT / "docs" / "start" / "engineer.md").read_text()
     python, test = re.findall(r"```python\n# (?:test_)?my_filters.py\n(.*?)```", page, re.S)
     (tmp_path / "my_filters.py").write_text(python)
-    (tmp_path / "conf" / "filter").mkdir(parents=True)
+    (tmp_path / "my_conf" / "filter").mkdir(parents=True)
     yaml = re.search(r"```yaml\n(.*?)```", page, re.S)
     assert yaml is not None
-    (tmp_path / "conf" / "filter" / "gaussian.yaml").write_text(yaml[1])
+    (tmp_path / "my_conf" / "filter" / "gaussian.yaml").write_text(yaml[1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     command = re.search(r"`hms (run plugins=\[my_filters\][^`]*)`", page)
@@ -94,6 +95,29 @@ def test_the_filter_of_the_engineers_page_runs_and_its_test_passes(
     names: dict[str, Callable[[], None]] = {}
     exec(test, names)
     names["test_one_standard_deviation_off_the_centre_passes_61_percent"]()
+
+
+def test_the_options_of_the_readme_work_as_they_stand_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ours = {
+        group: {kind: entry for kind, entry in entries.items() if not entry.is_plugin}
+        for group, entries in registry._entries.items()
+    }
+    monkeypatch.setattr(registry, "_entries", ours)
+    page = (ROOT / "README.md").read_text()
+    for name, text in re.findall(r"```(?:python|yaml)\n# (my_\S+)\n(.*?)```", page, re.S):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    command = re.search(r"python run.py (weight=stepped .*) --config-dir my_conf", page)
+    assert command is not None
+    cfg = hms.compose(*command[1].split(), "montage=midline", config_dir=tmp_path / "my_conf")
+    assert [cfg.weight.kind, cfg.filter.kind, cfg.cwt.kind] == ["stepped", "gaussian", "bump"]
+    seconds = np.arange(10_000) / 200
+    noise = np.random.default_rng(0).normal(size=(3, seconds.size)).cumsum(axis=1)
+    prepared = hms.transform(noise, cfg, channels=["Fz", "Cz", "Pz"], sfreq=200.0)
+    assert np.isfinite(prepared.spec).all()
 
 
 def test_marks_become_votes_and_votes_a_labelled_run(

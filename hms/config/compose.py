@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, get_origin, get_type_hints
 
 from hms.config.convert import first_lines
 from hms.config.overrides import parse_overrides
@@ -19,7 +19,7 @@ from hms.config.paths import with_quoted_paths
 from hms.config.reading import names_in, walked
 from hms.config.schema import Config, build_tree, resolved
 from hms.errors import ConfigError
-from hms.registry import did_you_mean
+from hms.registry import did_you_mean, discover, kinds, lookup
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -272,6 +272,7 @@ def _refuse_unknown_key(path: str, tree: Any) -> None:
             raise ConfigError(f"{path} is not a setting; {above} is a value, not a section")
         if part not in node:
             near = did_you_mean(part, node).replace("'", f"'{above}." if above else "'", 1)
+            near = near or did_you_mean(part, tree)
             raise ConfigError(
                 f"{path} is not a setting{near}; {above or 'the top level'} has {', '.join(map(str, node))}"
             )
@@ -279,11 +280,15 @@ def _refuse_unknown_key(path: str, tree: Any) -> None:
 
 
 def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
-    """Return every config group with its options, over several config folders."""
+    """Return every config group with its options, over several config folders.
+
+    A file whose name begins with ``_`` is none: it holds what options have in common.
+    """
     found: dict[str, set[str]] = {}
     for folder in folders:
         for group in names_in(folder):
-            files = [Path(name) for name in names_in(folder / group) if name.endswith(".yaml")]
+            names = names_in(folder / group)
+            files = [Path(name) for name in names if name.endswith(".yaml") and not name.startswith("_")]
             if files:
                 found.setdefault(group, set()).update(file.stem for file in files)
     return {group: sorted(options) for group, options in sorted(found.items())}
@@ -310,9 +315,18 @@ def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
             raise ConfigError(f"{key} is given twice: '{seen[key]}' and '{text}'")
         seen[key] = text
         if override.is_sweep_override():
-            raise ConfigError(f"'{text}' names several values; that is a sweep, add -m")
+            raise ConfigError(f"'{text}' names several values; {_meant_by_several(key, text)}")
         if key in groups:
             _check_option(key, override.value(), groups)
+
+
+def _meant_by_several(key: str, text: str) -> str:
+    """Return how several values of a setting are written: of a list in brackets, otherwise as a sweep."""
+    discover()
+    section, _, name = key.rpartition(".")
+    classes = [lookup(section, kind).params for kind in kinds(section)] if section else [Config]
+    is_list = any(get_origin(get_type_hints(cls).get(name)) is tuple for cls in classes)
+    return f"a list is written {key}=[{text.partition('=')[2]}]" if is_list else "that is a sweep, add -m"
 
 
 def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> None:
@@ -328,7 +342,8 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
         if str(name) not in groups[group]:
             raise ConfigError(
                 f"{group}={name} is not an option{did_you_mean(str(name), groups[group])}; "
-                f"the options of {group} are {', '.join(groups[group])}"
+                f"the options of {group} are {', '.join(groups[group])}; "
+                f"one of your own is DIR/{group}/{name}.yaml with --config-dir DIR"
             )
 
 

@@ -13,6 +13,9 @@ from hms.registry import Group, Limits, Params, check_extends, did_you_mean, loo
 
 T = TypeVar("T")
 
+COMMON, WITH_COMMON = "_common", ("cwt", "filter")
+"""File of a group with what its options have in common, for an option of one's own to inherit."""
+
 
 def first_lines(error: BaseException) -> str:
     """Return an error's text without Hydra's advice to append a key, and why an override failed."""
@@ -45,7 +48,7 @@ def build(cls: type[T], tree: Any, path: str) -> T:
     tree = {f.name: f.metadata["before"] for f in fields(cls) if "before" in f.metadata} | dict(tree)  # type: ignore[arg-type]
     missing = [name for name in names if name not in tree]
     if missing:
-        raise ConfigError(f"{path or 'the configuration'} lacks {', '.join(missing)}")
+        raise ConfigError(f"{path or 'the configuration'} lacks {', '.join(missing)}{_inherited(path)}")
     values = {name: convert(tree[name], hints[name], f"{path}.{name}" if path else name) for name in names}
     try:
         return cls(**values)
@@ -53,6 +56,16 @@ def build(cls: type[T], tree: Any, path: str) -> T:
         raise
     except ValueError as error:
         raise ConfigError(f"{path}.{error}" if path else str(error)) from None
+
+
+def _inherited(group: str) -> str:
+    """Return how an option of one's own gets what all options of a group have."""
+    has_common = group in WITH_COMMON
+    return (
+        f"; as the first line of its YAML, 'defaults: [{COMMON}]' gives the usual values"
+        if has_common
+        else ""
+    )
 
 
 def convert(value: Any, annotation: Any, path: str) -> Any:
@@ -104,7 +117,8 @@ def _convert_tuple(value: Any, arguments: tuple[Any, ...], path: str) -> tuple[A
     if isinstance(value, Mapping):
         value = [[key, item] for key, item in value.items()]
     if not isinstance(value, (list, tuple)):
-        raise ConfigError(f"{path} is a list, not {value!r}")
+        shown = value if isinstance(value, str) else "A,B"
+        raise ConfigError(f"{path} is a list, not {value!r}; write {path}=[{shown}]")
     if len(arguments) == 2 and arguments[1] is Ellipsis:
         return tuple(convert(item, arguments[0], f"{path}[{i}]") for i, item in enumerate(value))
     if len(value) != len(arguments):

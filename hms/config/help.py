@@ -100,8 +100,8 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
 
 def _of_option(option: Option) -> str:
     lacks = option.kind and option.params is None and option.kind != EXPERIMENT
-    note = f" (of a plugin: plugins=[MODULE] tells what its kind '{option.kind}' has)" if lacks else ""
-    return filled(f"  {option.name:<18} {option.meaning}{note}", indent=21)
+    note = f"(of a plugin: plugins=[MODULE] tells what its kind '{option.kind}' has)" if lacks else ""
+    return filled(f"  {option.name:<18} {f'{option.meaning} {note}'.strip()}", indent=21)
 
 
 def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: Sequence[Option]) -> str:
@@ -111,7 +111,8 @@ def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: 
     for line, setting in zip(facts[1:], settings, strict=True):
         own = list(setting.defaults) if len(setting.defaults) < len(options) else []
         only = f" (of {', '.join(own)})" if own else ""
-        lines += [filled(line, indent=4), filled(f"      {setting.meaning}{only}", indent=6)]
+        meaning = f"{setting.meaning}{only}".strip()
+        lines += [filled(line, indent=4), *([filled(f"      {meaning}", indent=6)] if meaning else [])]
     return "\n".join(lines)
 
 

@@ -38,6 +38,7 @@ EXPERIMENT = "experiment"
 
 _SUFFIXES = {"_s": "s", "_hz": "Hz", "_uv": "µV", "_percent": "%", "_share": "share, 0 to 1"}
 _LEADING_UNIT = re.compile(r"(µV|dB|Hz|samples|votes|radians|s)\b")
+_FILE_NAME = re.compile(r"^\S+\.ya?ml\b:? *")
 _KEY = re.compile(r"( *)(?:- )?([\w-]+):(?: |$)")
 
 
@@ -233,7 +234,8 @@ class _Page:
         text = path.read_text(encoding="utf-8")
         lines = text.splitlines()
         first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        head = " ".join(line.lstrip("# ") for line in lines[:first] if "@package" not in line)
+        told = (_FILE_NAME.sub("", line.lstrip("# ")) for line in lines[:first] if "@package" not in line)
+        head = " ".join(filter(None, told))
         values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
         assert isinstance(values, dict)
         return cls(head, {str(key): value for key, value in values.items()}, _comments(lines))
@@ -259,8 +261,17 @@ def notes_of(group: str, option: str) -> dict[str, str]:
 
 
 def _find(folders: Sequence[Path], group: str, name: str) -> _Page:
-    """Return the page of an option; of several folders the first that has it, as Hydra takes it."""
-    return _Page.read(next(path for folder in folders if (path := folder / group / f"{name}.yaml").is_file()))
+    """Return the page of an option, with what it inherits.
+
+    Of several folders the first that has it counts, as Hydra takes it.
+    """
+    found = (path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
+    page = _Page.read(next(found))
+    for base in page.values.pop("defaults", ()):
+        if isinstance(base, str) and base != "_self_":
+            below = _find(folders, group, base.removesuffix(".yaml"))
+            page = _Page(page.head, {**below.values, **page.values}, {**below.comments, **page.comments})
+    return page
 
 
 def _option(group: str, name: str, page: _Page) -> Option:

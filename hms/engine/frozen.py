@@ -7,6 +7,7 @@ contradicts the run is refused, because its results would not be what a model wa
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,11 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     ConfigError
         If something in it is not allowed, or contradicts the run that it names.
     """
+    given: Sequence[Any] = overrides
+    for override in given:
+        if isinstance(override, (list, tuple)):
+            one_by_one = ", ".join(json.dumps(str(text)) for text in override)
+            raise ConfigError(f"overrides are given one by one, not as a list: hms.compose({one_by_one})")
     texts = [str(override) for override in overrides]
     return with_frozen_settings(compose_config(*texts, config_dir=config_dir), texts)
 

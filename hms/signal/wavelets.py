@@ -66,6 +66,10 @@ LONGEST_CYCLES = 2**13
 Float = NDArray[np.float64]
 
 
+HIGHEST_PEAK = 1 + 1e-3
+"""What rounding may leave of a peak of 1; between the frequencies of a grid a lower one can hide."""
+
+
 @dataclass(frozen=True)
 class Component:
     """One transform of a wavelet and the exponent its power has in the product.
@@ -505,7 +509,7 @@ def components(params: Cwt, freqs_hz: Float, centre_hz: float) -> tuple[Componen
     Raises
     ------
     ValueError
-        If a response has the wrong shape, is complex, not finite or zero throughout, or if
+        If a response has the wrong shape, is complex, not finite, zero throughout or above 1, or if
         the exponents do not sum to 1.
     """
     found = lookup("cwt", params.kind).function(freqs_hz, centre_hz, params)
@@ -528,6 +532,10 @@ def _check_response(response: Float, freqs_hz: Float, kind: str) -> None:
         )
     if not np.isfinite(response).all() or not np.any(response):
         raise ValueError(f"cwt '{kind}' must return finite gains that are not all zero")
+    if (peak := np.abs(response).max()) > HIGHEST_PEAK:
+        raise ValueError(
+            f"cwt '{kind}' returns gains up to {peak:.3g}; its peak must be 1, cwt.norm scales it"
+        )
 
 
 @lru_cache(maxsize=4096)

@@ -21,6 +21,7 @@ from hms.config.paths import with_quoted_paths
 from hms.config.schema import Config
 from hms.engine.frozen import compose
 from hms.errors import ConfigError
+from hms.registry import fault_of_plugin
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
@@ -253,7 +254,8 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     Raises
     ------
     ConfigError
-        If the command as a whole cannot be read, or names a reference that no member is.
+        If the command as a whole cannot be read, is refused for every member with the same words, or names
+        a reference that no member is.
     """
     overrides = with_params(overrides, config_dir)
     settings = _settings(overrides, config_dir)
@@ -262,6 +264,9 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     for number, own in enumerate(texts, start=1):
         apart = tuple(text for text in own if text.partition("=")[0] in keys)
         members.append(_composed(Member(number, apart), own, config_dir, confirm=settings.sweep.confirm))
+    refused = {member.error for member in members if member.cfg is None}
+    if len(refused) == 1 and all(member.cfg is None for member in members):
+        raise ConfigError(refused.pop())
     if settings.sweep.combine == "one_at_a_time":
         members = _named_by_difference(members)
     return Sweep(
@@ -377,7 +382,7 @@ def _text(error: Exception) -> str:
     from hms.errors import StorageError, TooManyFailures
 
     known = isinstance(error, (ConfigError, TooManyFailures, StorageError))
-    text = str(error) if known else f"{type(error).__name__}: {error}"
+    text = str(error) if known else fault_of_plugin(error) or f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 
 

@@ -8,6 +8,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+from omegaconf import OmegaConf
 
 import hms
 from hms.config import compose
@@ -171,3 +172,45 @@ def test_a_configuration_has_a_readable_html_form() -> None:
 def test_a_missing_config_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="does not exist"):
         hms.compose(config_dir=tmp_path / "nowhere")
+
+
+@pytest.mark.parametrize(
+    ("group", "default"), [("cwt", "morlet"), ("filter", "bandpass")], ids=["wavelets", "filters"]
+)
+def test_what_options_of_ones_own_inherit_is_as_in_the_default(group: str, default: str) -> None:
+    common, whole = (
+        OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"))
+        for name in ("_common", default)
+    )
+    assert isinstance(common, dict)
+    assert isinstance(whole, dict)
+    assert common == {name: value for name, value in whole.items() if name in common}
+    assert "_common" not in group_options([conf_dir()])[group]
+
+
+def test_an_option_of_ones_own_inherits_another(tmp_path: Path) -> None:
+    (tmp_path / "filter").mkdir()
+    (tmp_path / "filter" / "to30.yaml").write_text("defaults: [bandpass]\nhigh_hz: 30\n")
+    ours = hms.compose("filter=to30", config_dir=tmp_path).filter
+    assert ours == hms.compose("filter.high_hz=30").filter
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("stages=labels,splits", r"stages=\[labels,splits\]"),
+        ("labels.classes=a,b", r"labels.classes=\[a,b\]"),
+        ("cwt=morlet,gmw", "add -m"),
+        ("plugins=my_wave", r"plugins=\[my_wave\]"),
+        ("engine.n_jobs=2", "did you mean 'n_jobs'"),
+        ("cwt=bump", r"DIR/cwt/bump.yaml with --config-dir DIR"),
+    ],
+)
+def test_what_was_meant_is_shown_as_it_is_typed(override: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        hms.compose(override)
+
+
+def test_a_list_of_overrides_is_shown_one_by_one() -> None:
+    with pytest.raises(ConfigError, match=r'hms.compose\("cwt=gmw", "weight=log"\)'):
+        hms.compose(["cwt=gmw", "weight=log"])  # type: ignore[arg-type]

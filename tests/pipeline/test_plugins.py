@@ -13,6 +13,7 @@ from conftest import ROOT
 
 import hms
 from hms.errors import ConfigError
+from hms.main import main
 from hms.results.run import Run
 
 WEIGHT = """
@@ -61,8 +62,66 @@ def test_a_weight_of_ones_own_is_chosen_like_any_other(
 
 def test_an_option_without_its_plugin_is_explained(tmp_path: Path) -> None:
     conf = write_plugin(tmp_path, "stepped_b", "weight", WEIGHT, "step: 4\n")
-    with pytest.raises(ConfigError, match=r"weight\.kind 'stepped_b' is not known"):
+    with pytest.raises(ConfigError, match=r"weight\.kind 'stepped_b' is not known.*plugins=\[MODULE\]"):
         hms.compose("weight=stepped_b", config_dir=conf)
+
+
+FAULTY = """
+from dataclasses import dataclass
+import numpy as np
+from hms.registry import PositiveFloat, register
+from hms.signal.wavelets import Cwt
+
+@dataclass(frozen=True)
+class Bell(Cwt):
+    width: PositiveFloat
+
+@register("cwt", "{name}", Bell)
+def bell(freqs_hz, centre_hz, params):
+    return {what}
+"""
+
+
+def write_wavelet(folder: Path, name: str, what: str) -> list[str]:
+    """Write a wavelet and a YAML that inherits what every wavelet has; return the words that choose it."""
+    source = FAULTY.replace("{what}", what)
+    conf = write_plugin(folder, name, "cwt", source, "width: 0.2\ndefaults: [_common]\n")
+    return [f"plugins=[{name}]", f"cwt={name}", "--config-dir", str(conf)]
+
+
+@pytest.mark.parametrize(
+    ("name", "what", "said"),
+    [
+        ("bell_f", "nosuch.exp(0)", "cwt 'bell_f' (bell_f.py:13) failed: NameError: name 'nosuch'"),
+        ("bell_g", "5 * np.exp(-(((freqs_hz / centre_hz - 1) / params.width) ** 2))", "gains up to 5;"),
+    ],
+)
+def test_a_faulty_function_ends_in_one_line_that_names_its_option(
+    name: str,
+    what: str,
+    said: str,
+    small_set: Path,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = write_wavelet(tmp_path, name, what)
+    words += ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "stages=[scalograms]"]
+    assert main(words) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+
+
+def test_a_module_that_fails_on_import_is_named_with_its_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "plugin_h.py").write_text("x = 1\ny = nosuch\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(ConfigError, match=r"'plugin_h' cannot be imported: plugin_h.py:2: NameError"):
+        hms.compose("plugins=[plugin_h]")
 
 
 @pytest.mark.slow

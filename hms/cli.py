@@ -228,6 +228,9 @@ def make_parser() -> argparse.ArgumentParser:
 
 LS_WIDTH = 100
 
+PLACES = ("outputs_dir=", "n_jobs=", "data.root=")
+"""Settings of a command that say where and how, not what."""
+
 
 def _ls(given: argparse.Namespace) -> None:
     from hms.errors import ConfigError
@@ -259,13 +262,13 @@ def _ls(given: argparse.Namespace) -> None:
 
 def _without_places(command: str) -> str:
     """Return the overrides of a command that say what was made, not where."""
-    words = command.split()[1:]
-    return " ".join(w for w in words if not w.startswith(("outputs_dir=", "n_jobs="))) or "the defaults"
+    words = [word for word in command.split()[1:] if word != "run"]
+    return " ".join(w for w in words if not w.startswith(PLACES)) or "the defaults"
 
 
 def _show(given: argparse.Namespace) -> None:
     from hms.config.compose import default_stages
-    from hms.engine.frozen import stages_of
+    from hms.pipeline.selection import asked_names
     from hms.report.reproduce import data_overrides, overrides_of
     from hms.results.run import find_run
     from hms.store.places import Outputs
@@ -288,7 +291,8 @@ def _show(given: argparse.Namespace) -> None:
         *run.overview(),
         ("settings", "the defaults" + (f", but for: {different}" if different else "")),
     ]
-    facts += [("made", ", ".join(stages_of(run)))]
+    made = asked_names(m["stages"])
+    facts += [("made", ", ".join(name for name in made if name not in ("meta", "agreement")))]
     n_stages, found = len(m["stages"]), len(m["stages"]) - len(computed)
     facts += [
         ("computed", f"{len(computed)} of its {n_stages} stages" + ("; the others were there" * bool(found)))
@@ -391,7 +395,8 @@ def _verify(given: argparse.Namespace) -> int:
         unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs, trust=given.trust).path
     )
     report = verify(path, trust=given.trust)
-    show(f"{path.name}: {report.checked} files read, {report.bytes_read / 1e6:.1f} MB")
+    read = f"{counted(report.checked, 'file')} read, {report.bytes_read / 1e6:.1f} MB"
+    show(f"{path.name}: {read}: of the run, of the store behind it, and its recordings")
     for note in report.notes:
         show(f"  note: {note}")
     for finding in report.findings:
@@ -420,13 +425,16 @@ def _gc(given: argparse.Namespace) -> None:
     for path, size in found.files:
         by_folder.setdefault(path.parent, []).append(size)
     for path, sizes in by_folder.items():
-        show(f"  {sum(sizes) / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: {len(sizes)} files")
+        show(
+            f"  {sum(sizes) / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: {counted(len(sizes), 'file')}"
+        )
     for path, size in found.journals:
         show(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: lines that later ones replace")
     for name in found.in_use:
         show(f"  in use by a run in progress, left alone: {name}")
     verb = "removed" if given.yes else "no run uses (remove with --yes)"
-    show(f"{verb}: {len(found.folders)} folders and {len(found.files)} files, {found.size / 1e6:.2f} MB")
+    what = f"{counted(len(found.folders), 'folder')} and {counted(len(found.files), 'file')}"
+    show(f"{verb}: {what}, {found.size / 1e6:.2f} MB")
 
 
 def _scan(given: argparse.Namespace) -> None:
@@ -504,10 +512,10 @@ def _marks(given: argparse.Namespace) -> None:
 
 
 def _help(given: argparse.Namespace) -> None:
-    from hms.config.help import index, page_of_group, page_of_setting
+    from hms.config.help import index, page_of_group, page_of_setting, page_of_stages
     from hms.config.manual import SAYS_WHAT_THERE_IS, manual_of
     from hms.errors import ConfigError
-    from hms.pipeline.stage import stages_of_setting
+    from hms.pipeline.stage import meanings, stage_names, stages_of_setting
 
     names = [word for word in given.words if not word.startswith(SAYS_WHAT_THERE_IS)]
     if len(names) > 1:
@@ -524,6 +532,8 @@ def _help(given: argparse.Namespace) -> None:
         print(page_of_group(manual, name, stages_of_setting(name)))
     else:
         print(page_of_setting(manual.settings[name], stages_of_setting(name)))
+        if name == "stages":
+            print(page_of_stages(meanings(), stage_names()))
 
 
 def _write_schema(manual: Manual, name: str | None, file: Path) -> None:

@@ -12,6 +12,7 @@ from hms.labels.classes import Classes
 from hms.labels.marks import COLUMNS, MARKS, Mark, parse_votes, read_marks, write_marks
 from hms.store.files import commit_files
 from hms.store.locks import lock
+from hms.terminal import counted
 
 __all__ = ["LONGEST_NOTE", "Book"]
 
@@ -55,8 +56,8 @@ class Book:
         unknown = [item for item, _ in self._marks if item not in known]
         if unknown:
             raise ConfigError(
-                f"{path} marks {len(unknown)} items that the run lacks: {', '.join(unknown[:SHOWN])}; "
-                "marks belong to a run of the same data and unit"
+                f"{path} marks {counted(len(unknown), 'item')} that the run lacks: "
+                f"{', '.join(unknown[:SHOWN])}; marks belong to a run of the same data and unit"
             )
 
     def all(self) -> list[Mark]:

@@ -5,12 +5,20 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
 from hms.terminal import columns, filled, narrowed
 
-__all__ = ["computed_again", "contents", "index", "page_of_group", "page_of_setting", "shown_default"]
+__all__ = [
+    "computed_again",
+    "contents",
+    "index",
+    "page_of_group",
+    "page_of_setting",
+    "page_of_stages",
+    "shown_default",
+]
 
 CHANGE_ITEMS = ("data", "marks", "unit", EXPERIMENT)
 """Groups that decide which items there are."""
@@ -96,6 +104,24 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
     width = max(len(name) for name, _ in rows)
     told = [filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
     return "\n".join([head, *told, computed_again(stages, setting.path)])
+
+
+def page_of_stages(meanings: Mapping[str, str], asked: Sequence[str]) -> str:
+    """Return what each stage makes: first those that can be asked for, then what others are made from.
+
+    Parameters
+    ----------
+    asked : names that ``stages=[...]`` takes
+    """
+    parts = []
+    for head, is_asked in (
+        ("stages=[...] takes", True),
+        ("comes with them, and is named where it is made", False),
+    ):
+        told = [(name, text) for name, text in meanings.items() if (name in asked) == is_asked]
+        lines = (filled(f"  {name:<19} {text.replace('``', '')}", indent=22) for name, text in told)
+        parts.append("\n".join([head, *lines]))
+    return "\n".join(parts)
 
 
 def _of_option(option: Option) -> str:

@@ -88,7 +88,7 @@ def _with_remedy(text: str, before: str, error: str) -> str:
         return f"'{text}': a quote is not closed; write {_quoted(key, value)}, with both kinds of quotes"
     if value.startswith(",") or value.endswith(","):
         return f"'{text}': a value is missing next to a comma; write {key}={value.strip(',') or 'VALUE'}"
-    return f"'{text}' cannot be read ({told}); write {_quoted(key, value)}, with both kinds of quotes"
+    return f"'{text}' needs quotes: write {_quoted(key, value)}, with both kinds of quotes ({told})"
 
 
 def _open_brackets(text: str) -> bool:

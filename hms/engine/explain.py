@@ -23,7 +23,7 @@ from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.inside import read_file
 from hms.store.package import Package, list_packages
 from hms.store.places import KEY_LENGTH
-from hms.terminal import columns, shortened
+from hms.terminal import columns, counted, shortened
 
 __all__ = ["changes", "explain", "explain_finished", "flat_content", "nearest_earlier", "stale_sources"]
 
@@ -32,8 +32,8 @@ _ABSENT = "(absent)"
 SEARCHED_RUNS = 50
 """Finished runs, the last first, among which the one to compare with is looked for."""
 
-SHOWN_CHANGES = 6
-"""Changes named per stage; a stage whose earlier key differs in more was made otherwise altogether."""
+SHOWN_CHANGES, LONGEST_WHY = 6, 100
+"""Changes named per stage, and characters of them; the first is always named."""
 
 
 def explain(plan: Plan) -> str:
@@ -50,11 +50,11 @@ def explain(plan: Plan) -> str:
         about = left * pace / n_workers(plan.cfg.n_jobs) if left and pace is not None else None
         seconds += about or 0.0
         why = _why(plan, state.stage, left == 0, earlier, some_done=state.done > 0)
-        rows.append(_row(state.stage, state.label, f"{left} items" if left else "", about, why))
+        rows.append(_row(state.stage, state.label, counted(left, "item") if left else "", about, why))
     known = {} if items_due else known_table_files(plan)
     for stage in plan.tables:
         rows.append(_table_row(plan, stage, items_due, earlier, done=stage.name in known))
-    head = f"run {plan.run_hash}: not finished, {len(plan.items)} items"
+    head = f"run {plan.run_hash}: not finished, {counted(len(plan.items), 'item')}"
     notes = [f"  {text}" for text in (*_compared_with(earlier, rows), *_notes(plan))]
     if seconds:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
@@ -67,7 +67,9 @@ def explain_finished(plan: Plan) -> str:
     """Return the table of a plan whose run is finished and whole."""
     rows = [HEADINGS, *(_row(stage, "done", "", None, "") for stage in plan.products)]
     notes = [f"  {text}" for text in _notes(plan)]
-    return "\n".join([f"run {plan.run_hash}: finished, {len(plan.items)} items", columns(rows), *notes])
+    return "\n".join(
+        [f"run {plan.run_hash}: finished, {counted(len(plan.items), 'item')}", columns(rows), *notes]
+    )
 
 
 def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> tuple[str, ...]:
@@ -98,11 +100,11 @@ def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done
         return "never computed here"
     before = flat_content(note["content"]) if note else nearest.content if nearest else {}
     found = _that_matter(changes(before, flat_content(stage.key_content)))
-    more = f"; and {len(found) - SHOWN_CHANGES} more" if len(found) > SHOWN_CHANGES else ""
-    return (
-        "; ".join(found[:SHOWN_CHANGES]) + more
-        or "the same settings; these items are new, or their files gone"
-    )
+    shown = found[:SHOWN_CHANGES]
+    while len(shown) > 1 and len("; ".join(shown)) > LONGEST_WHY:
+        shown = shown[:-1]
+    more = f"; and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
+    return "; ".join(shown) + more or "the same settings; these items are new, or their files gone"
 
 
 def _nearest_run(plan: Plan) -> Package | None:
@@ -208,7 +210,7 @@ def changes(earlier: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _text(value: Any, limit: int = 60) -> str:
+def _text(value: Any, limit: int = 40) -> str:
     if isinstance(value, float):
         text = format(value, ".6g")
     elif isinstance(value, list):
@@ -223,7 +225,7 @@ def _notes(plan: Plan) -> list[str]:
     unread: dict[str, int] = {}
     for reason in plan.unread.values():
         unread[reason.text] = unread.get(reason.text, 0) + 1
-    notes += [f"{count} items are left out: {text}" for text, count in unread.items()]
+    notes += [f"left out {counted(count, 'item')}: {text}" for text, count in unread.items()]
     notes += [f"warning: {text}"] if (text := forecast(plan)) else []
     return notes + stale_sources(plan)
 

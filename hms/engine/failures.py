@@ -70,9 +70,11 @@ def refuse_nothing(plan: Plan, reasons: Reasons) -> None:
     """Raise `TooManyFailures` if no item is left to use; inference answers every row all the same."""
     if any(reason is None for reason in reasons) or _answers_every_row(plan):
         return
+    n = len(reasons)
     _end(
         plan,
-        f"none of the {len(reasons)} items can be used; no run is marked finished; "
+        f"{'the only item cannot' if n == 1 else f'none of the {n} items can'} be used; "
+        "no run is marked finished; "
         f"{_told(plan)}{_grouped(plan.items['recording'].tolist(), reasons)}",
         reasons,
     )

@@ -30,7 +30,7 @@ from hms.sources.pseudonyms import write_names
 from hms.store.files import commit_files, make_folder, storage_error
 from hms.store.links import Way, usable_way
 from hms.store.locks import lock
-from hms.terminal import Progress, gentle_interrupts, say
+from hms.terminal import Progress, counted, gentle_interrupts, say
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -189,7 +189,7 @@ def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account)
     take = partial(_take, plan, account=account, progress=progress, failures=failures)
     try:
         if again := take(run_tasks(pool, job, tasks_due, alone=alone, say=say)):
-            say(f"{next(iter(again.values()))}; trying {len(again)} recordings again, each alone")
+            say(f"{next(iter(again.values()))}; trying {counted(len(again), 'recording')} again, each alone")
             if left := take(run_again(pool, job, list(again), alone=alone)):
                 raise StorageError(_fault_text(left))
     except StorageError as error:
@@ -234,8 +234,9 @@ def _fault_text(undone: Mapping[Task, str], shown: int = 10) -> str:
     lines = [f"\n  {task.part.place.recording}: {fault}" for task, fault in list(undone.items())[:shown]]
     more = f"\n  and {len(undone) - shown} more" if len(undone) > shown else ""
     return (
-        f"the machine failed at {len(undone)} recordings, also when each was tried again alone; no run is "
-        f"marked finished, finished results are kept, and the same command continues{''.join(lines)}{more}"
+        f"the machine failed at {counted(len(undone), 'recording')}, also when each was tried again alone; "
+        "no run is marked finished, finished results are kept, and the same command continues"
+        f"{''.join(lines)}{more}"
     )
 
 
@@ -246,7 +247,7 @@ def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
     free = shutil.disk_usage(plan.outputs.root).free
     needed = error.n_bytes / error.n_files * items_left
     return (
-        f"; about {needed / 1e6:.1f} MB are needed for the {items_left} items left, "
+        f"; about {needed / 1e6:.1f} MB are needed for {counted(items_left, 'item')} left, "
         f"{free / 1e6:.1f} MB are free. Finished results are kept; the same command continues"
     )
 

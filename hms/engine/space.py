@@ -107,6 +107,6 @@ def check_space(needs: Iterable[Need], root: Path) -> None:
         raise StorageError(f"{root}: {space_text(needs, root)}; {remedy}")
     if free.n_names is not None and need.n_names > free.n_names:
         raise StorageError(
-            f"{root}: about {need.n_names} files and links to write, and the disk has room for "
+            f"{root}: about {need.n_names:,} files and links to write, and the disk has room for "
             f"{free.n_names} more; {remedy}"
         )

@@ -29,6 +29,7 @@ from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.labels.votes import consensus
 from hms.registry import Params, did_you_mean, register
+from hms.terminal import counted
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -300,7 +301,8 @@ def resolve(marks: Sequence[Mark], how: str | None) -> dict[str, Decision]:
     if split and how is None:
         shown = ", ".join(split[:SHOWN])
         raise ConfigError(
-            f"readers disagree about {len(split)} items: {shown}; set marks.resolve=latest, any or majority"
+            f"readers disagree about {counted(len(split), 'item')}: {shown}; "
+            "set marks.resolve=latest, any or majority"
         )
     return {item: _decided(group, how or "latest") for item, group in by_item.items()}
 

@@ -12,6 +12,7 @@ belongs to the runner and the store.
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
@@ -360,6 +361,12 @@ def stages_of_setting(path: str) -> tuple[str, ...]:
     """
     shown = (n for n in registered_order() if _is_shown(_stages[n]))
     return tuple(name for name in shown if any(_meet(path, used) for used in _paths_of(_stages[name])))
+
+
+def meanings() -> dict[str, str]:
+    """Return what every stage is that ``stages=[...]`` takes or a page of help names, by name."""
+    shown = [name for name in registered_order() if _is_shown(_stages[name])]
+    return {name: (inspect.getdoc(_stages[name]) or "").partition("\n")[0] for name in shown}
 
 
 def _is_shown(cls: type[Stage]) -> bool:

@@ -20,7 +20,7 @@ from hms.report.evaluation import evaluation_page, plain_table
 from hms.report.examples import Example, scalogram_picture, trace_picture
 from hms.signal.filters import described
 from hms.store.files import commit_files
-from hms.terminal import columns
+from hms.terminal import columns, counted
 from hms.training.evaluation import Judged, Scores, compare, plain_groups, score
 from hms.training.metric import row_divergence
 from hms.training.predictions import Predictions, read_predictions
@@ -67,10 +67,10 @@ class Judgement:
 
     @cached_property
     def yardsticks(self) -> dict[str, float]:
-        """Divergence of what anybody can predict of these items: their mean label; and of the baseline."""
+        """Divergence of what anybody can predict of these items: their class prior; and of the baseline."""
         target = self.items.target
         even = np.broadcast_to(target.mean(axis=0), target.shape)
-        found = {"the mean label of these items": float(row_divergence(target, even).mean())}
+        found = {"the class prior of these items": float(row_divergence(target, even).mean())}
         if BASELINE in self.run.manifest["files"]:
             arrays = self.run.arrays(BASELINE)
             row = {
@@ -151,10 +151,17 @@ class Judgement:
         lines = ["KL divergence of predictions from votes, mean of the items: lower is better, 0 is perfect"]
         lines += [columns(rows)]
         lines += ["for comparison: " + "; ".join(f"{v:.3f} by {name}" for name, v in self.yardsticks.items())]
-        holds = [each.holds for each in groups[0]["all"].values()]
-        lines += [] if all(holds) else [f"(no interval: fewer than {HOLDS_FROM} patients' worth of items)"]
+        kinds = [kind for kind in groups[0] if all_groups or kind in SHOWN]
+        holds = [each.holds for kind in kinds for each in groups[0][kind].values()]
+        lines += (
+            [] if all(holds) else [f"without an interval: fewer than {HOLDS_FROM} patients' worth of items"]
+        )
         lines += [f"expected calibration error, mean of the classes, 0 is perfect: {said}"]
-        lines += [f"{self.n_unpredicted} items of the run have no prediction"] if self.n_unpredicted else []
+        lines += (
+            [f"no prediction for {counted(self.n_unpredicted, 'item')} of the run"]
+            if self.n_unpredicted
+            else []
+        )
         lines += [] if all_groups else ["--all prints folds, grades and flags too, as the page does"]
         return "\n".join(lines)
 
@@ -174,6 +181,10 @@ def judge(run: Package, predictions: str | Path, other: str | Path | None = None
     ConfigError
         If a file cannot be read, is not of this run's items, or two have no item in common.
     """
+    if "data_package/labels.npz" not in run.manifest["files"]:
+        raise ConfigError(
+            f"run {run.hash} has no votes to judge predictions by; data.votes or data.events gives some"
+        )
     labels = run.labels
     classes = tuple(str(name) for name in labels.classes.tolist())
     ids, eegs = labels.item_id.tolist(), run.meta["eeg_id"].astype(str).tolist()

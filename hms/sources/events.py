@@ -36,7 +36,7 @@ from hms.registry import PositiveFloat, Share, lookup, register
 from hms.sources.afar import all_of, content_of, names_beside
 from hms.sources.base import SourceParams
 from hms.sources.windows import sliding_starts
-from hms.terminal import listed, say
+from hms.terminal import counted, listed, say
 
 __all__ = ["FolderParams", "Marked", "Origin", "Timed", "label_windows", "read_marks", "windows_of"]
 
@@ -449,16 +449,17 @@ class _Report:
                 f"are {labels}. data.event_classes={{LABEL: CLASS}} says what they mean"
             )
         if self.unknown:
-            number = f"{sum(self.unknown.values())} events with labels that mean no class are ignored"
+            number = f"ignored {counted(sum(self.unknown.values()), 'event')} whose label means no class"
             self._say(f"{number} (data.event_classes can map them)", labels)
         if self.without_file:
-            number = f"{len(self.without_file)} recordings have no events of data.events={self.params.events}"
+            whose = counted(len(self.without_file), "recording")
+            number = f"no events of data.events={self.params.events} for {whose}"
             self._say(f"{number}, and so no votes", listed(self.without_file, _SHOWN))
         if self.outside:
-            number = f"{len(self.outside)} events outside their recording are left out"
+            number = f"left out {counted(len(self.outside), 'event')} outside the recording"
             self._say(number, listed(self.outside, _SHOWN))
         if self.overlap:
-            number = f"events of different classes overlap in {len(self.overlap)} recordings"
+            number = f"events of different classes overlap in {counted(len(self.overlap), 'recording')}"
             rule = "the class with the most seconds gets the vote, and shares are divided"
             self._say(f"{number}; {rule}", listed(self.overlap, _SHOWN))
 

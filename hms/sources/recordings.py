@@ -35,7 +35,7 @@ from hms.sources.windows import (
     windows_from_rows,
     windows_of_files,
 )
-from hms.terminal import listed, say
+from hms.terminal import counted, listed, say
 
 __all__ = ["FileRecording", "FolderSource", "declared_patients"]
 
@@ -198,7 +198,7 @@ class FolderSource(WholeFiles):
         passed_over = [name for name, timed in found.items() if timed is None]
         if passed_over:
             shown = "" if self.params.pseudonyms is not None else f": {listed(passed_over)}"
-            say(f"ignored {len(passed_over)} files with annotations only{shown}")
+            say(f"ignored {counted(len(passed_over), 'file')} with annotations only{shown}")
         return [timed for timed in found.values() if timed is not None]
 
     def _timed_one(self, name: str) -> Timed | None:

@@ -31,11 +31,11 @@ from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
-from hms.terminal import columns, counted, listed, shortened
+from hms.terminal import columns, counted, listed
 
 __all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
 
-SHOWN_LABELS, SHOWN_REASONS, SHOWN_REASON = 40, 20, 300
+SHOWN_LABELS, SHOWN_ENDINGS, SHOWN_REASONS, SHOWN_REASON = 40, 12, 20, 300
 
 
 @dataclass(frozen=True)
@@ -119,12 +119,16 @@ class Inventory:
         rows += [("interrupted", text) for text in _grouped(gaps)]
         rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files if f.mended)]
         rows += [("patients", self._patients(read))]
-        out = [(shortened(f.left_out, SHOWN_REASON), f.file) for f in self.files if f.left_out]
+        out = [(_with_its_end(f.left_out), f.file) for f in self.files if f.left_out]
         rows += [("left out", text) for text in _grouped(out)]
         rows += [("would be used", f"{sum(f.fate == 'used' for f in self.files)} of {len(self.files)}")]
         rows += [("warning", self.forecast)]
-        pace = self.seconds * 1000 / max(len(self.files), 1)
-        rows += [("time taken", f"{self.seconds:.1f} s, {pace:.1f} s per thousand files")]
+        pace = (
+            f", {self.seconds * 1000 / len(self.files):.1f} s per thousand files"
+            if len(self.files) >= 100
+            else ""
+        )
+        rows += [("time taken", f"{self.seconds:.1f} s{pace}")]
         return [(name, text) for name, text in rows if text]
 
     def __repr__(self) -> str:
@@ -134,6 +138,10 @@ class Inventory:
     def forecast(self) -> str:
         """That a run of these recordings would stop because too many fail, empty if it would not."""
         fates = Counter(f.fate for f in self.files)
+        if fates["fails"] and not fates["used"]:
+            return (
+                f"a run would stop: no recording can be used, and {fates['fails']} of {len(self.files)} fail"
+            )
         return too_many(fates["fails"], len(self.files) - fates["passed over"], self.max_failed_share)
 
     @staticmethod
@@ -313,7 +321,13 @@ def _rates(recording: Any) -> str:
 
 
 def _counted(texts: Iterable[str]) -> str:
-    return listed([f"{n} {text}" for text, n in Counter(texts).most_common()], SHOWN_LABELS)
+    return listed([f"{n} {text}" for text, n in Counter(texts).most_common()], SHOWN_ENDINGS)
+
+
+def _with_its_end(text: str) -> str:
+    """Return a long reason with dots in its middle: its end says what to do."""
+    half = SHOWN_REASON // 2
+    return text if len(text) <= SHOWN_REASON else f"{text[:half]} … {text[-half:]}"
 
 
 def _by_value(texts: Iterable[str]) -> str:

@@ -100,10 +100,19 @@ class PackageLabels:
 def _leaks(summary: Mapping[str, Any]) -> list[str]:
     """Return what is on both sides of a fold."""
     leakage = summary.get("leakage", {})
-    if leakage.get("passed", True):
+    if leakage.get("passed") is not False:  # None: there was nothing to check
         return []
     pairs, patients = leakage["duplicates_on_both_sides"], leakage["patients_on_both_sides"]
-    return [f"leakage: {pairs} pairs of copies and {patients} patients are on both sides of a fold"]
+    found = [(pairs, f"{counted(pairs, 'pair')} of copies"), (patients, counted(patients, "patient"))]
+    return [f"leakage: on both sides of a fold: {' and '.join(text for n, text in found if n)}"]
+
+
+BASELINE_SCORES = "baseline/metrics.json"
+
+
+def _divergence(score: Mapping[str, Any]) -> str:
+    interval = "" if score["low"] is None else f" ({score['low']:.3f} to {score['high']:.3f})"
+    return f"{score['value']:.3f}{interval}"
 
 
 SHOWN_ITEMS, SHOWN_REASONS = 3, 6
@@ -432,11 +441,16 @@ class Package:
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
             facts.append(("folds", f"{len(self.splits)}; validation sets of {sizes} items"))
+        if BASELINE_SCORES in files:
+            facts.append(("baseline", self._baseline()))
         facts += [("quality", line) for line in self._said_of_quality()]
         if not self.reused:
             facts.append(("time taken", f"{self.manifest['seconds']:.1f} s"))
         facts.append(
-            ("space", f"{sum(size for size, _ in files.values()) / 1e6:,.1f} MB, {len(files)} files")
+            (
+                "space",
+                f"{sum(size for size, _ in files.values()) / 1e6:,.1f} MB, {counted(len(files), 'file')}",
+            )
         )
         facts.append(("folder", str(self.path)))
         if "qc/report.html" in files:
@@ -468,12 +482,29 @@ class Package:
         """Whether names of recordings or patients are inside, not plain numbers or pseudonyms alone."""
         return names_inside(self.meta)
 
+    def _baseline(self) -> str:
+        """Return the divergence of baseline and class prior, at many votes where items have them."""
+        try:
+            found = parse_json(self._content(BASELINE_SCORES))
+            name = next(reversed(found["gain"]))
+            scores = [
+                found[who]["stratum"].get(name) or found[who]["all"]["all"] for who in ("model", "prior")
+            ]
+            model, prior = map(_divergence, scores)
+            where = f"{name} votes" if name in found["model"]["stratum"] else "all items"
+        except (ValueError, KeyError, TypeError, StopIteration) as error:
+            raise self._damaged(BASELINE_SCORES, error) from None
+        return f"KL divergence {model}, class prior {prior}, {where}"
+
     def _said_of_quality(self) -> list[str]:
         """Return what must not go unseen: whom an exclusion costs, and what is used though unusable."""
         files, lines = self.manifest["files"], []
         if "qc/summary.json" in files:
             lines += [*_grades_and_selection(self.summary), *_leaks(self.summary)]
         if "qc/qc.csv" in files:
+            if "qc/summary.json" not in files:
+                grades = self.qc["grade"].value_counts()
+                lines.append(", ".join(f"{name} {count}" for name, count in grades.items()))
             bad = self._unusable_but_used()
             if bad:
                 said = f"{len(bad)} used though graded unusable ({listed(bad, SHOWN_ITEMS)})"

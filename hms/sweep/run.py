@@ -25,7 +25,7 @@ from hms.registry import fault_of_plugin
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import about, gentle_interrupts, said_once, say, show
+from hms.terminal import about, counted, gentle_interrupts, said_once, say, show
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
@@ -410,7 +410,7 @@ def plan_text(planned: Sweep) -> str:
 
     good = [p for p in planned.members if not p.member.error]
     finished = sum(p.finished for p in good)
-    head = f"sweep {planned.name}: {len(planned.members)} members"
+    head = f"sweep {planned.name}: {counted(len(planned.members), 'member')}"
     notes = [f"{finished} finished"] if finished else []
     notes += [f"{len(planned.members) - len(good)} cannot run"] if len(good) < len(planned.members) else []
     unique = _unique(good)
@@ -447,7 +447,7 @@ def _stage_row(name: str, dues: Sequence[Due], members: Sequence[Planned]) -> tu
     wanting = sum(any(due.name == name for due in planned.stages) for planned in members)
     left = [due for due in dues if due.to_do]
     items = sum(due.to_do for due in left if due.total > 1)
-    work = f"{len(left)}" + (f" ({items} items)" if items else "") if left else "none"
+    work = f"{len(left)}" + (f" ({counted(items, 'item')})" if items else "") if left else "none"
     return (f"  {name}", str(len(dues)), str(wanting), work, _duration(dues) if left else "")
 
 

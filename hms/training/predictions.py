@@ -141,7 +141,12 @@ def _read_table(data: bytes) -> pd.DataFrame:
         if twice:
             raise ConfigError(f"column {', '.join(twice)} appears more than once")
         return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+    except UnicodeDecodeError:
+        raise ConfigError(
+            "it is neither a csv in UTF-8 nor an npz, which predictions are read from; of an array p in the "
+            "run's order, np.savez('p.npz', item_id=run.labels.item_id, prediction=p) makes one"
+        ) from None
+    except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"it is not a CSV table: {str(error).splitlines()[0]}") from None
 
 

@@ -84,7 +84,7 @@ def test_a_file_of_another_run_or_with_columns_to_lose_or_damaged_meanwhile_is_l
 ) -> None:
     path = tmp_path / "m.csv"
     path.write_text("item_id,mark\n1,keep\n77,keep\n")
-    with pytest.raises(ConfigError, match="marks 1 items that the run lacks: 77"):
+    with pytest.raises(ConfigError, match="marks 1 item that the run lacks: 77"):
         book(path)
     path.write_text("item_id,mark,colour\n1,keep,red\n")
     with pytest.raises(ConfigError, match="column colour, which would be lost"):

@@ -203,6 +203,8 @@ def test_an_option_of_ones_own_inherits_another(tmp_path: Path) -> None:
         ("cwt=morlet,gmw", "add -m"),
         ("plugins=my_wave", r"plugins=\[my_wave\]"),
         ("engine.n_jobs=2", "did you mean 'n_jobs'"),
+        (r"data.patient_regex=pat(\d+)", "needs quotes: write"),
+        ("data.n_recordings=12", "add data.n_patients=5"),
         ("cwt=bump", r"DIR/cwt/bump.yaml with --config-dir DIR"),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +24,7 @@ from hms.config.json_schema import schema_of_experiments, schema_of_group
 from hms.config.manual import EXPERIMENT, Manual, read_manual
 from hms.config.schema import Config
 from hms.pipeline.selection import choose_stages
-from hms.pipeline.stage import stages_of_setting
+from hms.pipeline.stage import registered_stage, stage_names, stages_of_setting
 from hms.registry import register
 
 Capture = pytest.CaptureFixture[str]
@@ -345,3 +346,11 @@ def test_help_starts_without_tables_signals_and_hydra(arguments: list[str]) -> N
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "loaded []"
+
+
+def test_help_says_of_every_stage_what_it_makes(capsys: Capture) -> None:
+    assert main(["help", "stages"]) == 0
+    told = capsys.readouterr().out
+    for name in (*stage_names(), "sketches", "features"):
+        shown = registered_stage(name).part_of is None
+        assert bool(re.search(rf"^  {name} +\S", told, re.M)) == shown

@@ -133,7 +133,7 @@ def test_proposed_votes_replace_the_table_s_only_when_applied(
         ("{0},,lpdd=1,,1,a\n", "name the class 'lpdd' (did you mean 'lpd'?)"),
         ("{0},,lpd=-1,,1,a\n", "the count of lpd must be a positive number, not '-1'"),
         (",exclude,,,1,a\n", "line 2: item_id is empty"),
-        ("{0},exclude,,,1,a\n{0},keep,,,2,b\n", "readers disagree about 1 items: {0}; set marks.resolve="),
+        ("{0},exclude,,,1,a\n{0},keep,,,2,b\n", "readers disagree about 1 item: {0}; set marks.resolve="),
     ],
 )
 def test_a_wrong_mark_is_refused_by_name(
@@ -159,7 +159,7 @@ def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_p
 def test_readers_who_differ_are_resolved_as_asked() -> None:
     marks = [mark("1", "exclude", "lpd", "1", "a", "off"), mark("1", "keep", "gpd", "3", "b"),
              mark("1", "keep", "lpd", "2", "c")]  # fmt: skip
-    with pytest.raises(ConfigError, match="readers disagree about 1 items: 1"):
+    with pytest.raises(ConfigError, match="readers disagree about 1 item: 1"):
         resolve(marks, None)
     latest = resolve(marks, "latest")["1"]
     assert (latest.excluded, latest.votes) == (False, (("gpd", 1.0),))

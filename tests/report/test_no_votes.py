@@ -180,6 +180,7 @@ def test_two_runs_without_votes_are_compared(
     on_test: Callable[..., Run], outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     a, b = on_test(), on_test("stages=[scalograms,report]")
+    assert re.match(r"(good|usable|poor|unusable) \d", dict(a.overview())["quality"])
     assert cli(["--outputs", str(outputs), "diff", a.hash, b.hash, "--html"]) == 0
     words = words_of(Path(capsys.readouterr().out.strip()).read_bytes())
     assert "Neither run made labels." in words

@@ -114,13 +114,20 @@ def test_two_files_stand_side_by_side_with_their_paired_difference(
     assert "lower is better" in out.splitlines()[0]
     assert out.splitlines()[1].split() == ["items", "n", "good.csv", "even.csv", "difference"]
     even_ones = kl_divergence(y[:7], np.broadcast_to(y[:7].mean(axis=0), (7, 6)))
-    assert f"for comparison: {even_ones:.3f} by the mean label of these items; " in out
+    assert f"for comparison: {even_ones:.3f} by the class prior of these items; " in out
     assert " by the run's baseline, out of fold" in out
     assert "fold 0" not in out
     assert re.search(r"^fold 0 +\d", found.text(all_groups=True), re.MULTILINE)
-    assert "3 items of the run have no prediction" in out
+    assert "no prediction for 3 items of the run" in out
     page = Path(out.splitlines()[-1]).read_text()
     assert "Difference a − b, item by item" in page
+
+
+def test_the_facts_of_a_run_name_the_score_of_its_baseline(judged_run: Run) -> None:
+    metrics = json.loads(judged_run.text("baseline/metrics.json"))
+    name = next(reversed(metrics["gain"]))
+    value = (metrics["model"]["stratum"].get(name) or metrics["model"]["all"]["all"])["value"]
+    assert dict(judged_run.overview())["baseline"].startswith(f"KL divergence {value:.3f}")
 
 
 def test_flags_and_grades_are_those_of_the_ledger(judged_run: Run, tmp_path: Path) -> None:

@@ -94,7 +94,7 @@ def test_one_object_may_be_named(served, tmp_path) -> None:
 
 
 def timeless(inventory: str) -> list[str]:
-    return [line for line in inventory.splitlines() if "per thousand" not in line]
+    return [line for line in inventory.splitlines() if "time taken" not in line]
 
 
 def test_an_inventory_of_a_bucket_is_that_of_the_folder(served, command: Command, capfd) -> None:
@@ -104,7 +104,7 @@ def test_an_inventory_of_a_bucket_is_that_of_the_folder(served, command: Command
     expected = capfd.readouterr().out
     assert main(["scan", ROOT]) == 0
     timeless = [
-        [r for r in out.splitlines() if "per thousand" not in r] for out in (capfd.readouterr().out, expected)
+        [r for r in out.splitlines() if "time taken" not in r] for out in (capfd.readouterr().out, expected)
     ]
     assert timeless[0] == timeless[1]
     shown = command(*EDF, FOLDERS, f"data.root={ROOT}", "plan=true")

@@ -115,7 +115,7 @@ def test_hidden_files_and_annotations_alone_are_passed_over_with_one_line(
     ended = command("data=edf", f"data.root={root}", *WAVES)
     assert ended.code == 0
     assert ended.err.count("ignored") == 1
-    assert "ignored 1 files with annotations only: S1-Hypnogram.edf" in ended.err
+    assert "ignored 1 file with annotations only: S1-Hypnogram.edf" in ended.err
     assert hms.load(outputs=outputs).meta["recording"].tolist() == ["S1-PSG.edf"]
 
 

@@ -72,7 +72,7 @@ def test_a_recording_without_a_file_of_events_has_no_votes(folder, label, capsys
     table = label("data.events=csv", *TWO)
     assert set(table["patient_id"]) == {"ann"}
     err = capsys.readouterr().err
-    assert "1 recordings have no events of data.events=csv, and so no votes: bob/bob_1.edf" in err
+    assert "no events of data.events=csv for 1 recording, and so no votes: bob/bob_1.edf" in err
 
 
 def test_annotators_become_votes(folder, label):
@@ -219,10 +219,10 @@ def test_what_is_passed_over_is_said_with_counts(folder, label, capsys):
     )
     label("data.events=csv", "labels.classes=[seizure,other]")
     err = capsys.readouterr().err
-    assert "3 events with labels that mean no class are ignored" in err
+    assert "ignored 3 events whose label means no class" in err
     assert "'blink' (2), 'chew' (1)" in err
-    assert "1 events outside their recording are left out: ann/ann_1.edf at 500 s" in err
-    assert "overlap in 1 recordings" in err
+    assert "left out 1 event outside the recording: ann/ann_1.edf at 500 s" in err
+    assert "overlap in 1 recording" in err
     assert "ann/ann_1.edf for 5 s from 85 s" in err
 
 

@@ -17,6 +17,7 @@ from hms.cli import main as hms_main
 from hms.competition import EEG_CHANNELS
 from hms.sources.formats import FORMATS
 from hms.sources.mne.files import ENDINGS as MNE_ENDINGS
+from hms.sources.scan import _with_its_end
 
 Command = Callable[..., Prepared]
 
@@ -66,7 +67,7 @@ def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path,
         "headers name 2 in 2 of", "zero bytes for spaces", "interrupted", "gap.edf",
         "F7-T3 (F7 against A2 and T3 against A1)", "lasts 8 s, and a window 10 s",
         "its unit is 'degC'", "the file is empty", "not EDF or BDF", "annotations alone",
-        "per thousand files", "a\\nb.edf", "a run would stop: ",
+        "time taken", "a\\nb.edf", "a run would stop: ",
     ):  # fmt: skip
         assert text in out, text
     with (tmp_path / "scan.csv").open(newline="", encoding="utf-8") as file:
@@ -89,7 +90,7 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     run = ("data=edf", f"data.root={folder}", "stages=[waveforms]", "unit=per_row")
     foretold = command(*run, "max_failed_share=0.5", "plan=true").out
     assert "a run would stop: 8 of 13 recordings fail, more than the 6 that" in foretold
-    assert "; max_failed_share=0.62 lets it continue" in foretold
+    assert "; max_failed_share=1 lets it continue" in foretold
     stopped = command(*run, "max_failed_share=0.5")
     assert stopped.code == 3
     assert "add max_failed_share=1: then they are left out" in stopped.err
@@ -98,7 +99,7 @@ def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Co
     assert ended.code == 0, ended.err
     used = hms.load(outputs=tmp_path / "outputs").meta["recording"]
     assert set(used) == set(rows["file"][rows["left_out"] == ""])
-    assert "ignored 1 files with annotations only: hypnogram.edf" in ended.err
+    assert "ignored 1 file with annotations only: hypnogram.edf" in ended.err
 
 
 def test_every_format_that_is_read_has_a_name_and_a_way_in():
@@ -227,3 +228,20 @@ def test_export_says_nothing_where_ids_are_numbers(finished, tmp_path, capsys):
     assert hms_main(["--outputs", str(outputs), "export", finished.hash, str(tmp_path / "copy")]) == 0
     assert capsys.readouterr().err == ""
     assert "are inside" not in finished.report().path.read_text()
+
+
+def test_a_scan_says_that_a_run_would_stop_where_nothing_can_be_used(tmp_path, capsys):
+    """Two of two are fewer than always may fail, and still nothing is left."""
+    for name in ("a.edf", "b.edf"):
+        (tmp_path / name).write_bytes(b"")
+    assert hms_main(["scan", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "a run would stop: no recording can be used, and 2 of 2 fail" in out
+    assert "per thousand" not in out
+
+
+def test_a_long_reason_keeps_its_end():
+    text = "a" * 400 + "; choose data.reference=average"
+    shown = _with_its_end(text)
+    assert shown.endswith("; choose data.reference=average")
+    assert len(shown) <= 303

@@ -14,6 +14,7 @@ from typing import Protocol
 
 from hms.config.paths import Address
 from hms.engine.job import ChunkResult, Job, Task, Tasks
+from hms.terminal import counted
 
 __all__ = ["Chunks", "Lost", "Pool", "Setting", "run_again", "run_tasks"]
 
@@ -102,7 +103,7 @@ def run_tasks(
             yield chunks[number], result
             continue
         again = [task for number in found.chunks for task in chunks[number]]
-        say(f"a worker was lost; trying {len(again)} recordings again, each alone")
+        say(f"a worker was lost; trying {counted(len(again), 'recording')} again, each alone")
         for task in again:
             yield [task], alone(job, task)
 

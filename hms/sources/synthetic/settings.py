@@ -51,9 +51,10 @@ def check_sizes(n_recordings: int, n_patients: int) -> None:
         Naming both numbers.
     """
     if n_patients > n_recordings:
+        fitting = max(n_recordings * 2 // 5, min(n_recordings, 5))
         raise ValueError(
-            f"n_patients {n_patients} is more than n_recordings {n_recordings}; "
-            "every patient needs at least one recording"
+            f"n_patients {n_patients} is more than n_recordings {n_recordings}; every patient has at least "
+            f"one recording; add data.n_patients={fitting}"
         )
     if n_recordings > MAX_RECORDINGS:
         raise ValueError(f"n_recordings {n_recordings} is more than {MAX_RECORDINGS}, the largest number")

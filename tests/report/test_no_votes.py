@@ -14,6 +14,7 @@ from report_data import fabricate, make_items
 
 import hms
 from hms.cli import main as cli
+from hms.errors import ConfigError
 from hms.results.difference import difference_page
 from hms.results.run import Run
 from hms.stages.labels import Labels
@@ -181,6 +182,8 @@ def test_two_runs_without_votes_are_compared(
 ) -> None:
     a, b = on_test(), on_test("stages=[scalograms,report]")
     assert re.match(r"(good|usable|poor|unusable) \d", dict(a.overview())["quality"])
+    with pytest.raises(ConfigError, match="has no votes to judge predictions by"):
+        a.judge("predictions.csv")
     assert cli(["--outputs", str(outputs), "diff", a.hash, b.hash, "--html"]) == 0
     words = words_of(Path(capsys.readouterr().out.strip()).read_bytes())
     assert "Neither run made labels." in words

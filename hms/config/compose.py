@@ -324,7 +324,7 @@ def _meant_by_several(key: str, text: str) -> str:
     """Return how several values of a setting are written: of a list in brackets, otherwise as a sweep."""
     discover()
     section, _, name = key.rpartition(".")
-    classes = [lookup(section, kind).params for kind in kinds(section)] if section else [Config]
+    classes: list[type[Any]] = [lookup(section, kind).params for kind in kinds(section)] or [Config]
     is_list = any(get_origin(get_type_hints(cls).get(name)) is tuple for cls in classes)
     return f"a list is written {key}=[{text.partition('=')[2]}]" if is_list else "that is a sweep, add -m"
 

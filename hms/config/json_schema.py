@@ -34,7 +34,7 @@ def schema_of_group(manual: Manual, group: str) -> Schema:
         return schema_of_experiments(manual)
     by_kind = {option.kind: option for option in reversed(manual.options[group]) if option.params is not None}
     kinds = [_of_option(manual, group, option) for option in by_kind.values()]
-    return {"$schema": DIALECT, "title": f"hms: an option of {group}", "oneOf": kinds}
+    return {"$schema": DIALECT, "title": f"hms: an option of {group}", "anyOf": kinds}
 
 
 def _of_option(manual: Manual, group: str, option: Option) -> Schema:
@@ -43,8 +43,8 @@ def _of_option(manual: Manual, group: str, option: Option) -> Schema:
     names = [name for name in option.params.__dataclass_fields__ if name in section["properties"]]
     properties = {name: section["properties"][name] for name in names}
     return section | {
-        "properties": properties | {"kind": {"const": option.kind}},
-        "required": ["kind"],
+        "properties": properties | {"kind": {"const": option.kind}, "defaults": {"type": "array"}},
+        "anyOf": [{"required": ["kind"]}, {"required": ["defaults"]}],
     }
 
 

@@ -174,7 +174,7 @@ def test_the_schema_of_everything_has_meanings_defaults_and_ranges(manual: Manua
 def test_the_schema_is_printed_or_written(tmp_path: Path, capsys: Capture) -> None:
     assert main(["help", "cwt", "--schema"]) == 0
     assert {"morlet", "gmw"} <= {
-        s["properties"]["kind"]["const"] for s in json.loads(capsys.readouterr().out)["oneOf"]
+        s["properties"]["kind"]["const"] for s in json.loads(capsys.readouterr().out)["anyOf"]
     }
     assert main(["help", "--schema", str(tmp_path / "hms.json")]) == 0
     assert json.loads((tmp_path / "hms.json").read_text())["title"] == "hms: settings"
@@ -354,3 +354,11 @@ def test_help_says_of_every_stage_what_it_makes(capsys: Capture) -> None:
     for name in (*stage_names(), "sketches", "features"):
         shown = registered_stage(name).part_of is None
         assert bool(re.search(rf"^  {name} +\S", told, re.M)) == shown
+
+
+def test_the_schema_of_a_group_takes_an_option_that_inherits() -> None:
+    check = jsonschema.Draft202012Validator(schema_of_group(read_manual(), "filter"))
+    assert check.is_valid({"defaults": ["bandpass"], "high_hz": 30})
+    assert check.is_valid({"kind": "none", "clip_uv": None})
+    assert not check.is_valid({"high_hz": 30})
+    assert not check.is_valid({"kind": "none", "high_hz": 30})

@@ -236,7 +236,7 @@ def _worth_of_one(totals: NDArray[np.int64]) -> list[int]:
 
 def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
     n_voted = int((patients["recordings"] > 0).sum())
-    if n_voted < n_splits:
+    if 0 < n_voted < n_splits:
         raise ConfigError(
             f"folds.n_splits={n_splits} needs at least {n_splits} patients with votes, but the votes table "
             f"has {n_voted}; lower folds.n_splits or choose folds=none"

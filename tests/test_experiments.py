@@ -40,7 +40,7 @@ def test_an_experiment_prepares_recordings(name, n_rows, frames, small_set: Path
     assert x.shape == (n_rows, 48, frames)
     assert np.isfinite(x).all()
     head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
-    assert "Differs:" in head
+    assert "# Differences:" in head
 
 
 def test_rows_of_a_mel_picture_are_nearly_even_in_hz() -> None:

@@ -16,7 +16,7 @@ from hms.config.compose import compose as compose_config
 from hms.config.identity import plain
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError
-from hms.pipeline.selection import asked_stages
+from hms.pipeline.selection import WRITTEN_OUT, asked_stages
 from hms.store.package import Package, find_package
 
 __all__ = ["check_frozen", "compose", "stages_of", "with_frozen_settings"]
@@ -143,6 +143,8 @@ def _refuse_contradictions(cfg: Config, run: Package, typed: Iterable[str]) -> N
     for key in typed:
         for path, value in frozen.items():
             inside = path == key or path.startswith(f"{key}.")
+            if path in WRITTEN_OUT and now.get(path) is None:
+                continue
             if inside and now.get(path, _ABSENT) != value:
                 given = f"is {now[path]}" if path in now else "is not there"
                 raise ConfigError(

@@ -162,6 +162,10 @@ def asked_stages(cfg: Config, made: Iterable[str]) -> list[str]:
     return [name for name in asked_names(made) if name not in implied]
 
 
+WRITTEN_OUT = {"data.transform_s": transform_seconds}
+"""Settings that follow from others where they are null; a run, opened without those, has the value."""
+
+
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
     """Return the part of a configuration that the stages' results depend on."""
     paths = {path for stage in stages for path in stage.paths()}
@@ -171,6 +175,5 @@ def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
         node = tree
         for parent in parents:
             node = node.setdefault(parent, {})
-        # What follows from the unit is written out: a run is opened without its unit.
-        node[name] = transform_seconds(cfg) if path == "data.transform_s" else plain(cfg.at(path))
+        node[name] = WRITTEN_OUT[path](cfg) if path in WRITTEN_OUT else plain(cfg.at(path))
     return tree

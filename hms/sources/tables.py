@@ -442,16 +442,11 @@ def _check_present(source: _Source, columns: dict[str, Any], classes: Classes, r
 def _refuse_some_classes(source: _Source, missing: list[str], there: list[str], classes: Classes) -> None:
     """Raise if nothing but the votes of some classes is missing."""
     others = [name for name in source.header if name not in {*_KNOWN, *there}]
-    if (
-        there
-        and set(missing) <= set(classes.vote_columns)
-        and not any(did_you_mean(n, others) for n in missing)
-    ):
-        lacking, has = (", ".join(n.removesuffix("_vote") for n in names) for names in (missing, there))
-        source.refuse(
-            f"has votes for {has}, but none for {lacking}; "
-            f"labels.classes=[{has.replace(' ', '')}] takes what it has"
-        )
+    is_typo = any(did_you_mean(name, others) for name in missing)
+    if len(there) > 1 and set(missing) <= set(classes.vote_columns) and not is_typo:
+        named, has = ", ".join(map(repr, missing)), ",".join(name.removesuffix("_vote") for name in there)
+        plural = "s" * (len(missing) > 1)
+        source.refuse(f"lacks column{plural} {named}; labels.classes=[{has}] takes the votes that it has")
 
 
 def _speak_of_other_votes(source: _Source, classes: Classes, *, has_votes: bool) -> None:

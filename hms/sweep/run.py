@@ -254,8 +254,7 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     Raises
     ------
     ConfigError
-        If the command as a whole cannot be read, is refused for every member with the same words, or names
-        a reference that no member is.
+        If the command as a whole cannot be read, or names a reference that no member is.
     """
     overrides = with_params(overrides, config_dir)
     settings = _settings(overrides, config_dir)
@@ -264,9 +263,6 @@ def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -
     for number, own in enumerate(texts, start=1):
         apart = tuple(text for text in own if text.partition("=")[0] in keys)
         members.append(_composed(Member(number, apart), own, config_dir, confirm=settings.sweep.confirm))
-    refused = {member.error for member in members if member.cfg is None}
-    if len(refused) == 1 and all(member.cfg is None for member in members):
-        raise ConfigError(refused.pop())
     if settings.sweep.combine == "one_at_a_time":
         members = _named_by_difference(members)
     return Sweep(

@@ -109,7 +109,7 @@ def test_a_recording_that_cannot_be_prepared_is_refused_with_the_reason(
         (frame.to_numpy(), {"channels": list(frame)}, r"shape \(n_channels, n_samples\); got"),
         (frame, {"sfreq": 256.0}, "sfreq=256 Hz, but recordings are prepared at 200 Hz"),
         (Path("nowhere.parquet"), {}, "nowhere.parquet does not exist"),
-        (Path("x.csv"), {}, "x.csv is no parquet file"),
+        (Path("x.csv"), {}, "x.csv is not a parquet file"),
     ]
     for given, settings, text in cases:
         with pytest.raises(ValueError, match=text):

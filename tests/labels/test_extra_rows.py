@@ -120,7 +120,7 @@ def test_a_baseline_learns_from_pseudo_rows_and_is_not_judged_by_them(own_set, t
     ("columns", "text"),
     [
         ({"eeg_id": ["12345"]}, r"column 'patient_id' is needed for 12345, not in the votes table"),
-        ({"eeg_id": ["12345"], "patient_id": ["x"]}, r"12345 stand neither in train.csv nor as files"),
+        ({"eeg_id": ["12345"], "patient_id": ["x"]}, r"12345 are neither in train.csv nor files"),
         (
             {"patient_id": ["nobody"]},
             "belongs to patient .* in the votes table; recordings with two patients: 1",

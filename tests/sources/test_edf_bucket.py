@@ -210,7 +210,7 @@ def test_a_connection_that_ends_halfway_is_no_fact_about_a_recording(served, tmp
     ("root", "says"),
     [
         ("s3://nobody/set", "s3://nobody cannot be read: AWS Error NO_SUCH_BUCKET"),
-        ("s3://bucket/elsewhere", "data.root=s3://bucket/elsewhere holds no .edf or .bdf file"),
+        ("s3://bucket/elsewhere", "data.root=s3://bucket/elsewhere has no .edf or .bdf file"),
     ],
 )
 def test_an_address_with_nothing_to_read_is_one_line(served, command: Command, root: str, says: str) -> None:

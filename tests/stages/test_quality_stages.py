@@ -247,7 +247,8 @@ def test_an_exclusion_of_all_recordings_ends_with_exit_code_3(
     folder = write_set(tmp_path / "d", [with_bad_electrodes(i) for i in range(n)], list(range(n)), [0] * n)
     done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
     assert done.code == 3
-    assert f"none of the {n} items can be used" in done.err
+    said = "the only item cannot be used" if n == 1 else f"none of the {n} items can be used"
+    assert said in done.err
     assert "grade poor" in done.err or "grade unusable" in done.err
     assert "Traceback" not in done.err
 

@@ -166,7 +166,7 @@ def test_a_fault_that_stays_ends_the_run_naming_the_recording_and_nothing_is_kep
         ended = command("data=kaggle", f"data.root={small_set}", SIGNALS)
     assert ended.code == 4
     assert f"\n  {victim}: " in ended.err
-    assert "machine failed at 1 recordings" in ended.err
+    assert "machine failed at 1 recording" in ended.err
     assert "Traceback" not in ended.err
     assert not list(outputs.glob("*/manifest.json"))
     for folder in outputs.glob("store/*-*"):

@@ -420,7 +420,7 @@ def test_json_that_is_deep_or_blown_up_is_not_parsed() -> None:
         parse_json(b"[" + b"[]," * 1_000_000 + b"[]]")
     with pytest.raises(ValueError, match="nested too deep"):
         parse_json(b'{"a": ' * 5000 + b"1" + b"}" * 5000)
-    with pytest.raises(ValueError, match="no number"):
+    with pytest.raises(ValueError, match="not a number"):
         parse_json(b"[NaN]")
     assert parse_json(b'{"a": [1, 2.5, "x"]}') == {"a": [1, 2.5, "x"]}
 

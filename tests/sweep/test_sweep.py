@@ -117,8 +117,8 @@ def test_every_finite_list_of_values_is_expanded(override: str, values: list[str
     [
         ("cwt.w0=interval(4,8)", "is not a list of values"),
         ("weight=glob(x*)", "gives no value"),
-        ("n_jobs=1,2", "n_jobs is one for the whole sweep"),
-        ("sweep.name=a,b", "sweep.name is one for the whole sweep"),
+        ("n_jobs=1,2", "n_jobs applies to the whole sweep"),
+        ("sweep.name=a,b", "sweep.name applies to the whole sweep"),
         ("weight = log", "there must be no space around '='; write weight=log"),
     ],
 )

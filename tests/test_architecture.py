@@ -120,6 +120,7 @@ def test_no_look_at_a_path_takes_a_fault_of_the_machine_for_an_absence() -> None
     assert found == []
 
 
+@pytest.mark.slow
 def test_no_modules_import_each_other_in_a_circle() -> None:
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
@@ -155,6 +156,7 @@ def test_importing_hms_is_light() -> None:
     assert done.stdout.strip() == "[]"
 
 
+@pytest.mark.slow
 def test_a_plan_needs_no_learning_plotting_or_torch_library() -> None:
     code = (
         "import sys, hms, hms.engine.plan, hms.engine.runner; hms.compose();"

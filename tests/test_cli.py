@@ -174,6 +174,7 @@ def test_explain_names_the_setting_that_invalidated_each_stage(
     assert cli("explain", *base, "cwt=nothing").code == 2
 
 
+@pytest.mark.slow
 def test_explain_says_what_changed_since_the_nearest_run_and_names_it(
     small_set: Path, prepare: Prepare, cli: Cli
 ) -> None:

@@ -28,6 +28,7 @@ def test_weights_are_those_of_the_solution(name: str, weights: np.ndarray) -> No
     np.testing.assert_allclose(confidence_weights(VOTES, cfg.weight), weights, rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "n_rows", "frames"),
     [("published", 4, 250), ("third", 16, 1250), ("fourth", 16, 1250), ("seventh", 18, 1250),

@@ -112,6 +112,7 @@ for i in ids:
 """
 
 
+@pytest.mark.slow
 def test_what_was_confirmed_survives_a_kill_while_saving(tmp_path: Path) -> None:
     path = tmp_path / "m.csv"
     for after in (1, 17, 40):

@@ -67,6 +67,7 @@ def pixels(page: Page, canvas: str = "traces") -> Any:
     return page.run(f"document.getElementById('{canvas}').toDataURL()")
 
 
+@pytest.mark.slow
 def test_the_loop_from_looking_to_a_run_with_the_marks_by_keyboard_alone(
     opened: tuple[Page, Viewer, Path],
     finished: Run,
@@ -106,6 +107,7 @@ def test_the_loop_from_looking_to_a_run_with_the_marks_by_keyboard_alone(
     assert again.labels.y_soft[again.meta["item_id"].tolist().index(ids[3])].tolist() == [0, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.slow
 def test_keys_change_how_signals_are_shown_and_it_stays_from_item_to_item(
     opened: tuple[Page, Viewer, Path], finished: Run
 ) -> None:
@@ -133,6 +135,7 @@ def test_keys_change_how_signals_are_shown_and_it_stays_from_item_to_item(
     assert "The run's pairs · 10 µV/mm" in stated
 
 
+@pytest.mark.slow
 def test_the_cursor_reads_what_the_run_computed(opened: tuple[Page, Viewer, Path], finished: Run) -> None:
     page, _, _ = opened
     item = finished.meta.iloc[0]
@@ -159,6 +162,7 @@ def test_the_cursor_reads_what_the_run_computed(opened: tuple[Page, Viewer, Path
     assert not page.run("document.getElementById('list').hidden")
 
 
+@pytest.mark.slow
 def test_filters_sort_and_jump(opened: tuple[Page, Viewer, Path], finished: Run) -> None:
     page, _, _ = opened
     ids = finished.meta["item_id"].tolist()
@@ -189,6 +193,7 @@ def test_filters_sort_and_jump(opened: tuple[Page, Viewer, Path], finished: Run)
     assert text(page, "count") == "1 of 10 items"
 
 
+@pytest.mark.slow
 def test_marks_by_another_reader_or_by_hand_appear(opened: tuple[Page, Viewer, Path], finished: Run) -> None:
     page, _, marks = opened
     item = finished.meta["item_id"].iloc[0]
@@ -198,6 +203,7 @@ def test_marks_by_another_reader_or_by_hand_appear(opened: tuple[Page, Viewer, P
     page.wait("document.getElementById('about').innerText.includes('cd: doubt · by hand')")
 
 
+@pytest.mark.slow
 def test_a_mark_that_cannot_be_saved_is_said_and_taken_back(
     opened: tuple[Page, Viewer, Path], finished: Run
 ) -> None:
@@ -212,6 +218,7 @@ def test_a_mark_that_cannot_be_saved_is_said_and_taken_back(
     page.errors[:] = [e for e in page.errors if "422" not in e]  # Chromium logs the refusal itself
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "mobile"), SIZES)
 def test_every_view_fits_and_every_control_has_a_name(
     opened: tuple[Page, Viewer, Path], finished: Run, width: int, mobile: bool
@@ -237,6 +244,7 @@ def test_every_view_fits_and_every_control_has_a_name(
     ] == []
 
 
+@pytest.mark.slow
 def test_pictures_are_drawn_and_open(opened: tuple[Page, Viewer, Path], finished: Run) -> None:
     page, _, _ = opened
     page.press("p")
@@ -245,6 +253,7 @@ def test_pictures_are_drawn_and_open(opened: tuple[Page, Viewer, Path], finished
     shown(page, finished.meta["item_id"].iloc[1])
 
 
+@pytest.mark.slow
 def test_a_blind_page_shows_no_votes(finished: Run, page: Page, tmp_path: Path) -> None:
     viewer = start(finished, marks=tmp_path / "m.csv", blind=True)
     try:

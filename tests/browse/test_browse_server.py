@@ -217,6 +217,7 @@ def test_a_blind_reader_is_told_no_votes_grades_flags_or_marks_of_others(finishe
         started.stop()
 
 
+@pytest.mark.slow
 def test_pseudonyms_are_kept_in_every_answer(
     tmp_path: Path, command: Callable[..., Prepared], outputs: Path
 ) -> None:
@@ -261,6 +262,7 @@ def test_a_port_in_use_a_folder_inside_and_an_item_that_is_none_end_with_2(
     assert "no finished run '0123'" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_damaged_file_of_an_item_is_told_in_its_place(own_set: Path, outputs: Path) -> None:
     base = ("data=kaggle", f"data.root={own_set}", f"outputs_dir={outputs}", "n_jobs=1")
     run = hms.run(hms.compose(*base, "stages=[scalograms,labels,splits]"))

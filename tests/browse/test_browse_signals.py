@@ -63,6 +63,7 @@ def test_a_page_reaches_beyond_the_window_and_ends_with_the_recording(finished: 
     assert np.isfinite(before.values[:, 600:]).all()
 
 
+@pytest.mark.slow
 def test_gaps_are_told_and_left_open_as_recorded_but_filled_as_prepared(
     tmp_path: Path, outputs: Path
 ) -> None:
@@ -79,6 +80,7 @@ def test_gaps_are_told_and_left_open_as_recorded_but_filled_as_prepared(
     assert np.isfinite(signals.page(item, WINDOW).values).all()
 
 
+@pytest.mark.slow
 def test_a_notch_takes_out_the_mains_alone(tmp_path: Path, outputs: Path) -> None:
     eeg = np.tile(sine(60, 50) + sine(9, 20), (20, 1)) * np.linspace(1, 2, 20)[:, np.newaxis]
     run = prepared(write_set(tmp_path / "d", [eeg, noise(1)], [0, 1], [0, 1]), outputs, "folds=none")
@@ -96,6 +98,7 @@ def test_an_average_reference_sums_to_nothing_and_ears_that_lack_are_said(finish
         signals.page(item, replace(WINDOW, montage="ears"))
 
 
+@pytest.mark.slow
 def test_a_dead_electrode_strikes_its_pairs(tmp_path: Path, outputs: Path) -> None:
     eeg = noise(0)
     eeg[5] = 7.0  # T3
@@ -104,6 +107,7 @@ def test_a_dead_electrode_strikes_its_pairs(tmp_path: Path, outputs: Path) -> No
     assert [name for name, dead in zip(page.names, page.dead, strict=True) if dead] == ["F7-T3", "T3-T5"]
 
 
+@pytest.mark.slow
 def test_a_bipolar_recording_shows_its_pairs_and_says_which_it_lacks(tmp_path: Path, outputs: Path) -> None:
     run = prepared(bipolar_set(tmp_path / "d", 2), outputs, "folds=none")
     signals, item = Signals(run), run.meta["item_id"].iloc[0]
@@ -114,6 +118,7 @@ def test_a_bipolar_recording_shows_its_pairs_and_says_which_it_lacks(tmp_path: P
         signals.page(item, replace(WINDOW, montage="average"))
 
 
+@pytest.mark.slow
 def test_without_recordings_the_package_is_shown_and_what_is_lacking_is_said(
     own_set: Path, outputs: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +134,7 @@ def test_without_recordings_the_package_is_shown_and_what_is_lacking_is_said(
     assert "the rest of the recording and the signal as recorded cannot be" in page.missing
 
 
+@pytest.mark.slow
 def test_a_left_out_item_is_found_in_the_source(small_set: Path, outputs: Path, tmp_path: Path) -> None:
     first = prepared(small_set, outputs)
     item = first.meta["item_id"].iloc[1]

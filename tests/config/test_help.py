@@ -171,6 +171,7 @@ def test_the_schema_of_everything_has_meanings_defaults_and_ranges(manual: Manua
     assert jsonschema.Draft7Validator(schema).is_valid(main_page)
 
 
+@pytest.mark.slow
 def test_the_schema_is_printed_or_written(tmp_path: Path, capsys: Capture) -> None:
     assert main(["help", "cwt", "--schema"]) == 0
     assert {"morlet", "gmw"} <= {

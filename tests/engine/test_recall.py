@@ -36,6 +36,7 @@ def again(
     return call
 
 
+@pytest.mark.slow
 def test_the_same_command_parses_nothing_and_says_the_same(again, outputs: Path):
     short = again()
     assert "found finished, nothing computed" in short.out
@@ -54,6 +55,7 @@ def _without_seconds(text: str) -> str:
     return re.sub(r"nothing computed in \d+\.\d s", "", text)
 
 
+@pytest.mark.slow
 def test_a_plan_that_is_looked_up_keeps_nothing(again, outputs: Path):
     kept = outputs / "store" / FOLDER
     for path in kept.iterdir():
@@ -123,6 +125,7 @@ CHANGES = (
 )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_any_change_is_looked_into(again, own_set: Path, outputs: Path):
     for change in CHANGES:
         change(own_set, outputs)
@@ -130,6 +133,7 @@ def test_any_change_is_looked_into(again, own_set: Path, outputs: Path):
         assert again().code == 0, f"{change.__name__} is kept"
 
 
+@pytest.mark.slow
 def test_a_file_that_a_setting_names_is_one_of_those_looked_at(command, own_set: Path, tmp_path: Path):
     marks = tmp_path / "marks.csv"
     marks.write_text("item_id,mark,votes,note,when,who\n")
@@ -142,6 +146,7 @@ def test_a_file_that_a_setting_names_is_one_of_those_looked_at(command, own_set:
     assert "items used  9 of 10" in done.out
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_finished_run_imports_neither_numpy_nor_pandas(again, own_set: Path, outputs: Path):
     program = (
         "import sys; from hms.main import main; code = main(sys.argv[1:]);"
@@ -155,6 +160,7 @@ def test_a_plan_of_a_finished_run_imports_neither_numpy_nor_pandas(again, own_se
     assert done.stdout.splitlines()[-1] == "0 []"
 
 
+@pytest.mark.slow
 def test_fingerprints_of_another_source_are_not_believed(again, outputs: Path, monkeypatch):
     store = outputs / "store"
     assert known_fingerprints(store)

@@ -176,6 +176,7 @@ VARIANTS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("overrides", "shape"), VARIANTS, ids=[" ".join(o) for o, _ in VARIANTS])
 def test_other_choices_change_the_shape_as_stated(
     small_set: Path, prepare: Prepare, overrides: list[str], shape: tuple[int, ...]
@@ -187,6 +188,7 @@ def test_other_choices_change_the_shape_as_stated(
     assert np.isfinite(x).all()
 
 
+@pytest.mark.slow
 def test_float16_halves_the_files_and_keeps_three_digits(
     small_set: Path, prepare: Prepare, finished: Run
 ) -> None:
@@ -246,6 +248,7 @@ def test_latest_and_prefixes_find_runs(finished: Run) -> None:
         hms.load("zzz", outputs=outputs)
 
 
+@pytest.mark.slow
 def test_the_end_of_a_run_is_a_short_table(own_set: Path, command: Callable[..., Prepared]) -> None:
     (next((own_set / "train_eegs").iterdir())).unlink()
     ended = command("data=kaggle", f"data.root={own_set}")
@@ -266,6 +269,7 @@ def test_the_real_recordings_are_all_used_and_none_is_flat(real_set: Path, prepa
     assert np.median(correlations) < 0.9
 
 
+@pytest.mark.slow
 def test_kinds_without_settings_of_their_own_are_known_in_workers(small_set: Path, prepare: Prepare) -> None:
     run = prepare(small_set, "stages=[scalograms]", "scaling=none", "filter.gaps.kind=interpolate", n_jobs=2)
     assert run.spec(run.meta["item_id"].iloc[0]).max() > 1

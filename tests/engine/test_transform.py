@@ -191,6 +191,7 @@ def test_a_run_that_is_not_there_is_named(command: Callable[..., Prepared]) -> N
     assert "from_run: no finished run 'abcdef'" in done.err
 
 
+@pytest.mark.slow
 def test_a_test_table_without_a_run_makes_what_needs_no_votes(
     test_set: Path, command: Callable[..., Prepared]
 ) -> None:

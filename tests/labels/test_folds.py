@@ -317,6 +317,7 @@ def unevenness(fold, label, n_splits):
     return (counts[:, present] / counts.sum(axis=0)[present]).std(axis=0).mean()
 
 
+@pytest.mark.slow
 def test_stratified_folds_are_more_even_than_scikit_learns():
     """Over 30 tables of 120 patients: in the mean, and in most of them."""
     own, theirs = [], []
@@ -354,6 +355,7 @@ def folds_or_refusal(frame, params):
         return str(error)
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(tables(), st.sampled_from(["group", "stratified"]), st.integers(2, 6), st.randoms())
 def test_row_order_moves_nobody(frame, kind, n_splits, random):
@@ -378,6 +380,7 @@ def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_
     assert sorted(np.concatenate([valid for _, valid in splits])) == list(range(len(used)))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(tables(), st.sampled_from(["group", "stratified"]), st.integers(2, 6))
 def test_every_fold_has_a_patient(frame, kind, n_splits):

@@ -171,6 +171,7 @@ def test_one_difference_is_not_widened():
     assert (got.intervals[0].low, got.intervals[0].high) == pytest.approx((alone.low, alone.high))
 
 
+@pytest.mark.slow
 def test_differences_of_unrelated_members_are_widened_as_dunnett_does():
     """Seven independent groups against one: Dunnett's factor over the single quantile."""
     values = np.random.default_rng(2).normal(size=(8, 4000))

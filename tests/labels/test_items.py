@@ -229,6 +229,7 @@ def slow_choice(frame, unit):
     return sorted(chosen, key=lambda row: (order.index(frame["recording"].iloc[row]), row))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(frames(), st.sampled_from(sorted(UNITS)))
 def test_units_equal_a_group_by_group_reading_of_the_rules(frame, unit):
@@ -238,6 +239,7 @@ def test_units_equal_a_group_by_group_reading_of_the_rules(frame, unit):
         assert list(items[name]) == list(chosen[name])
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=30)
 @given(frames(), st.sampled_from(sorted(UNITS)), st.sampled_from(["window", "sum", "mean"]), st.randoms())
 def test_row_order_changes_only_the_order_of_items(frame, unit, labels, random):

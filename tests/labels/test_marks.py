@@ -46,6 +46,7 @@ def written(tmp_path: Path) -> Callable[[str], str]:
     return write
 
 
+@pytest.mark.slow
 def test_a_mark_leaves_an_item_out_with_its_note_and_computes_no_signal_again(
     small_set: Path, outputs: Path, finished: Run, written: Callable[[str], str]
 ) -> None:
@@ -64,6 +65,7 @@ def test_a_mark_leaves_an_item_out_with_its_note_and_computes_no_signal_again(
         assert fold == of_before[item_id]
 
 
+@pytest.mark.slow
 def test_the_report_says_whom_marks_cost(
     small_set: Path, outputs: Path, finished: Run, written: Callable[[str], str]
 ) -> None:

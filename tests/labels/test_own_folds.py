@@ -161,9 +161,7 @@ def test_a_column_named_as_one_of_ours_is_refused(name, own_set, table, prepare)
 
 
 def test_a_column_that_holds_no_folds_is_refused(own_set, table, patients, prepare):
-    with pytest.raises(
-        ConfigError, match=r"folds.column=fold is not a column of the votes table; it has"
-    ):
+    with pytest.raises(ConfigError, match=r"folds.column=fold is not a column of the votes table; it has"):
         prepare(own_set, *FAST, "folds=column")
     rows = np.arange(len(table))
     cases = {

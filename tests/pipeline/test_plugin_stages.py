@@ -131,6 +131,7 @@ def test_each_kind_of_stage_is_made_explained_verified_and_taken_over(
     assert hms.run(copied).hash == run.hash
 
 
+@pytest.mark.slow
 def test_a_plugin_of_another_configuration_is_none_of_this_one_s(
     base: list[str], finished: Run, tmp_path: Path
 ) -> None:
@@ -216,6 +217,7 @@ def test_the_walk_above_leaves_out_no_table_stage() -> None:
     assert others <= {"baseline", "report_baseline", "label_issues", "report_label_issues"}
 
 
+@pytest.mark.slow
 def test_a_broken_entry_point_stops_only_what_needs_it(tmp_path: Path) -> None:
     (tmp_path / "brokenplugin.py").write_text("raise RuntimeError('no such luck')\n")
     info = tmp_path / "brokenplugin-1.0.dist-info"
@@ -236,6 +238,7 @@ def test_a_broken_entry_point_stops_only_what_needs_it(tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.slow
 def test_an_entry_point_registers_without_being_named(tmp_path: Path) -> None:
     (tmp_path / "goodplugin.py").write_text(
         "from hms.registry import register\n@register('weight', 'lucky')\n"

@@ -199,6 +199,7 @@ def test_a_kind_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> 
     assert "impostor" not in str(_entries["weight"]["log"])
 
 
+@pytest.mark.slow
 def test_a_montage_of_ones_own_is_only_a_yaml(small_set: Path, outputs: Path, tmp_path: Path) -> None:
     (tmp_path / "montage").mkdir()
     (tmp_path / "montage" / "midline.yaml").write_text(

@@ -70,6 +70,7 @@ def test_within_patients_items_are_compared_with_each_other():
     assert selection(classes, [True, False] * 10 + [False, True] * 10, patients).test[0] > 0.5
 
 
+@pytest.mark.slow
 def test_p_is_even_where_exclusions_do_not_know_the_class():
     """Of 40 sets at random, with patients of up to six items, few are below 0.05."""
     rng = np.random.default_rng(0)

@@ -244,6 +244,7 @@ def test_plot_without_the_recording_says_what_it_shows(own_set: Path, outputs: P
         run.plot("nobody")
 
 
+@pytest.mark.slow
 def test_command_gives_the_configuration_back() -> None:
     """The shortest overrides: the nearest option of a group, then what differs from it."""
     changed = ["cwt=gmw", "cwt.n_freqs=32", "weight=log", "folds.n_splits=7", "filter.notch_hz=60"]
@@ -281,6 +282,7 @@ def test_the_command_chooses_the_recordings_and_names_no_place(
     assert data_overrides(compose(*overrides).to_dict()["data"]) == expected
 
 
+@pytest.mark.slow
 def test_the_page_s_command_gives_the_run_back_in_a_shell(small_set: Path, outputs: Path) -> None:
     cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
                       "weight=log", "montage=bipolar16")  # fmt: skip

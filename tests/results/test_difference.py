@@ -48,6 +48,7 @@ def test_page_tells_what_changed_and_draws_it(prepare: Prepare) -> None:
     assert page == difference_page(a, b)
 
 
+@pytest.mark.slow
 def test_page_of_a_run_and_itself_says_that_nothing_differs(prepare: Prepare) -> None:
     run = prepare(*SMALL)
     words = words_of(difference_page(run, run))
@@ -78,6 +79,7 @@ def test_command_writes_the_page(prepare: Prepare, outputs: Path, capsys: pytest
     assert written.read_bytes() == difference_page(a, b)
 
 
+@pytest.mark.slow
 def test_report_of_a_run_made_without_one(
     prepare: Prepare, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -52,6 +52,7 @@ def test_the_baselines_own_predictions_have_the_divergence_of_its_metrics(judged
     assert found["scores"][0]["confusion"] == metrics["confusion"]["counts"]
 
 
+@pytest.mark.slow
 def test_the_command_prints_figures_and_writes_page_and_json(
     judged_run: Run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -80,6 +80,7 @@ def test_an_item_of_a_run_carries_the_flags_of_its_ledger(finished: Run):
         assert notes.ch_names[stated[name]] == tuple(channels.split(","))
 
 
+@pytest.mark.slow
 def test_flags_of_an_item_are_annotated_without_channels(prepare: Callable[..., Run], tmp_path: Path):
     """A recording of derivations has them as channels, and the flag of the item over all of it."""
     pytest.importorskip("mne")

@@ -27,6 +27,7 @@ def pairs_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 # --- torch ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_torch_gets_a_dataset_of_its_own_kind_with_tensors(pairs_run: Run) -> None:
     torch = pytest.importorskip("torch", reason="torch is not installed: to_torch is NOT tested")
     view = pairs_run.to_torch("train", fold=0)

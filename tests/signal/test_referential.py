@@ -143,6 +143,7 @@ def test_differences_of_electrodes_are_the_derivations_whatever_the_reference(sm
             np.testing.assert_allclose(wave[anode] - wave[cathode], pair, atol=2e-3)
 
 
+@pytest.mark.slow
 def test_groups_of_electrodes_average_their_power(small_set, prepare):
     run = prepare(small_set, "montage=referential", "montage.output=chains", "stages=[scalograms,waveforms]")
     assert run.spec(run.meta["item_id"].iloc[0]).shape == (1, 48, 250)

@@ -82,12 +82,14 @@ def dense(eeg: np.ndarray, starts: Sequence[float], cfg: Config) -> list[np.ndar
     return list(found)
 
 
+@pytest.mark.slow
 def test_windows_cut_from_stretches_have_the_power_of_a_transform_of_the_whole_recording():
     """300 s; windows across stretches, across the blocks' border at 120 s, and the last one there is."""
     eeg, cfg, starts = slow_noise(300), composed(), (20.0, 28.0, 34.0, 110.0, 138.0, 140.0, 250.0, 270.0)
     assert worst(powers(cfg, recording(eeg), starts), dense(eeg, starts, cfg)) < 2e-5
 
 
+@pytest.mark.slow
 def test_a_quiet_window_is_as_exact_beside_an_artifact_in_its_stretch():
     """1 µV of noise, and 4 mV from 5 s to 10 s after the last window; in float32 it is off by 5e-4."""
     eeg, cfg, starts = slow_noise(200) / 30, composed("cwt.min_hz=1"), (40.0, 44.0, 60.0)
@@ -222,6 +224,7 @@ def prepare_rows(tmp_path: Path) -> Callable[..., hms.results.run.Run]:
     return call
 
 
+@pytest.mark.slow
 def test_every_row_of_a_run_has_the_bits_that_it_has_in_any_other(prepare_rows, tmp_path):
     """Rows out of order, some of them in the store before the others, shards, and `hms.transform`."""
     rows = {1: (0.0, 64.0, 6.0, 30.0, 34.0), 2: (10.0, 2.0, 50.0)}

@@ -94,6 +94,7 @@ def test_verify_reads_the_archive_again(small_set, tmp_path, prepare):
     assert found.path.endswith(f"a.zip/train_eegs/{victim.name}")
 
 
+@pytest.mark.slow
 def test_the_download_in_the_working_folder_is_found_by_itself(small_set, tmp_path, monkeypatch):
     """`kaggle competitions download` leaves it there."""
     monkeypatch.chdir(tmp_path)

@@ -115,6 +115,7 @@ def test_channels_are_read_in_any_order_of_columns(tmp_path):
 # --- a run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_participants_sessions_and_formats_become_one_table(run_bids, capsys):
     run = run_bids()
     assert len(run.meta) == 8
@@ -127,6 +128,7 @@ def test_participants_sessions_and_formats_become_one_table(run_bids, capsys):
     assert run.meta["item_id"].iloc[0] == "sub-01_ses-1_task-rest_eeg_0"
 
 
+@pytest.mark.slow
 def test_every_format_gives_the_numbers_of_edf(run_bids, dataset, tmp_path):
     run = run_bids()
     plain = tmp_path / "plain"
@@ -147,6 +149,7 @@ def test_every_format_gives_the_numbers_of_edf(run_bids, dataset, tmp_path):
     np.testing.assert_allclose(wave(run, SET), alone.wave(alone.meta["item_id"].iloc[0]), atol=4 * step)
 
 
+@pytest.mark.slow
 def test_one_task_can_be_chosen(run_bids):
     assert set(run_bids("data.tasks=[rest]").meta["patient_id"]) == {"sub-01"}
     with pytest.raises(ConfigError, match=r"no recording has the task play; there are rest, sleep"):
@@ -170,6 +173,7 @@ def test_bad_channels_are_dead_and_come_back_when_the_table_changes(run_bids, da
     assert (bad.path / f"wave_hr_out/{other}_hr.npz").samefile(good.path / f"wave_hr_out/{other}_hr.npz")
 
 
+@pytest.mark.slow
 def test_a_channel_of_another_type_is_no_electrode(run_bids, dataset):
     names = list(noise(1))
     table = dataset / "sub-01" / "ses-1" / "eeg" / "sub-01_ses-1_task-rest_channels.tsv"
@@ -189,6 +193,7 @@ def test_units_of_the_table_count_where_the_file_states_none(run_bids, dataset):
     assert np.abs(wave(run_bids(), EDF)).max() < 500
 
 
+@pytest.mark.slow
 def test_references_of_the_table_are_kept_where_they_differ(run_bids, dataset):
     names = list(noise(1))
     rows = [f"{n}\tEEG\tuV\tgood\t{'A1' if n in ('C3', 'F3') else 'A2'}" for n in names]
@@ -249,6 +254,7 @@ def test_a_missing_list_of_participants_is_said(run_bids, dataset, capsys):
     assert "has no participants.tsv" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_two_formats_of_one_recording_leave_it_out_with_both_names(run_bids, dataset):
     folder = dataset / "sub-01" / "ses-1" / "eeg"
     write_brainvision(folder / "sub-01_ses-1_task-rest_eeg.vhdr", noise(200 * 100))

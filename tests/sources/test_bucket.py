@@ -141,6 +141,7 @@ def test_an_object_replaced_by_one_of_the_same_size_while_it_is_read_is_noticed(
         bucket().read(place)
 
 
+@pytest.mark.slow
 def test_a_run_leaves_out_what_changed_and_takes_it_the_next_time(served, tmp_path, command: Command):
     victim = served.recordings[0]
 
@@ -216,6 +217,7 @@ def test_a_bucket_that_denies_is_one_line(served, command: Command) -> None:
     assert "s3://bucket/set cannot be read: AWS Error ACCESS_DENIED" in line
 
 
+@pytest.mark.slow
 def test_an_object_that_is_denied_is_the_reason_of_one_recording(served, tmp_path, command: Command) -> None:
     victim = served.recordings[2]
     served.behaviour.before = lambda method, key: 403 if key.endswith(victim.name) else None

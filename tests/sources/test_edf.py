@@ -200,6 +200,7 @@ def test_windows_slide_over_a_recording():
     assert sliding_starts(50, 0.1) == [0]
 
 
+@pytest.mark.slow
 def test_a_table_of_windows_with_votes_gives_labels(tmp_path, prepare_edf):
     """Votes of one's own in the six columns; the recording's name stays beside its number."""
     write_edf(tmp_path / "night-1.edf", noise(150 * 200))

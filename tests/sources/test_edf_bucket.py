@@ -58,6 +58,7 @@ def prepared(root: Path | str, outputs: Path, *more: str, patient: str = FOLDERS
     return hms.run(hms.compose(*EDF, *base, *more))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("block", ["120", "null"])
 def test_a_run_from_a_bucket_is_the_run_from_the_folder(served, tmp_path, block: str) -> None:
     """Hash and every byte, whole files or blocks; a second run asks for no recording again."""
@@ -76,6 +77,7 @@ def names(served: SimpleNamespace) -> list[str]:
     return [str(path.relative_to(served.folder)) for path in served.folder.rglob("*.?df")]
 
 
+@pytest.mark.slow
 def test_marks_and_tables_beside_recordings_are_read_from_the_bucket(served, tmp_path) -> None:
     rows = "recording,patient_id,start_s\np1/long one.edf,a,0\np1/long one.edf,a,50\n"
     (served.folder / "windows.csv").write_text(rows)
@@ -88,6 +90,7 @@ def test_marks_and_tables_beside_recordings_are_read_from_the_bucket(served, tmp
     assert tree_bytes(found[1].path) == tree_bytes(found[0].path)
 
 
+@pytest.mark.slow
 def test_one_object_may_be_named(served, tmp_path) -> None:
     run = prepared(f"{ROOT}/p1/long one.edf", tmp_path / "a", patient="data.patient=file")
     assert run.meta["recording"].unique().tolist() == ["long one.edf"]
@@ -220,6 +223,7 @@ def test_an_address_with_nothing_to_read_is_one_line(served, command: Command, r
     assert "Traceback" not in ended.err
 
 
+@pytest.mark.slow
 def test_an_object_that_is_denied_is_the_reason_of_one_recording(served, tmp_path) -> None:
     served.behaviour.before = lambda method, key: 403 if key.endswith("wide.bdf") else None
     reasons = prepared(ROOT, tmp_path / "a").excluded["reason"].tolist()

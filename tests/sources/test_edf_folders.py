@@ -51,6 +51,7 @@ def check_pairs(run: Run, item_id: str, start_s: float, *, atol: float = 2 * STE
 # --- names ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_files_may_have_any_name(tmp_path, prepare_folder):
     """Items get ids that are safe and unique; the column `recording` keeps the relative path."""
     names = [
@@ -161,6 +162,7 @@ def labelled(root: Path) -> tuple[str, ...]:
             "stages=[waveforms,labels,splits]")  # fmt: skip
 
 
+@pytest.mark.slow
 def test_folds_are_refused_while_nobody_has_said_who_is_who(ward, command: Command):
     ended = command(*labelled(ward))
     assert ended.code == 2
@@ -267,6 +269,7 @@ def test_pairs_within_a_side_are_right_whatever_the_other_sides_ear(tmp_path, pr
     check_pairs(prepare_folder(tmp_path / "d"), "a_0", 20)
 
 
+@pytest.mark.slow
 def test_pairs_across_references_are_left_out_by_name(tmp_path, command: Command, prepare_folder):
     """T3 against the other ear: its two pairs are not formed; with data.missing=dead others stay right."""
     with_references(lambda _, name: "A1" if name == "T3" else "A2").write(tmp_path / "d" / "a.edf")
@@ -288,6 +291,7 @@ def test_of_two_copies_that_with_its_partners_reference_is_read(tmp_path, prepar
     check_pairs(prepare_folder(tmp_path / "d"), "a_0", 20)
 
 
+@pytest.mark.slow
 def test_a_common_electrode_as_reference_is_no_set_of_pairs(tmp_path, command: Command, outputs):
     """X-Cz in all channels: F3-C3 is a difference, Fz-Cz the channel, Cz-Pz the channel turned over."""
     cz = EEG_CHANNELS.index("Cz")
@@ -304,6 +308,7 @@ def test_a_common_electrode_as_reference_is_no_set_of_pairs(tmp_path, command: C
 # --- lengths -------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_short_clip_is_taken_by_its_middle(tmp_path, prepare_folder):
     """Of 24 s, the ten from 7 s on; of 8 s nothing, and the message names the setting."""
     EdfFile(eeg=tones(24)).write(tmp_path / "d" / "a.edf")
@@ -339,6 +344,7 @@ def test_windows_slide_over_each_stretch_of_an_interrupted_recording(tmp_path, p
 # --- failures ------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_failures_are_counted_by_recording_and_told_in_groups(tmp_path, command: Command):
     """A foreign recording of ten minutes has twelve windows and fails once."""
     for number in range(3):

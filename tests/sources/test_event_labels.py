@@ -249,6 +249,7 @@ def test_classes_that_no_window_has_are_said(folder, label, capsys):
     )
 
 
+@pytest.mark.slow
 def test_changed_events_change_labels_and_no_signal(folder, tmp_path):
     """The events are in the identity of the table, not in that of the recording."""
     write_csv(folder, "start,stop,label\n60,90,seizure\n")

@@ -83,6 +83,7 @@ def test_votes_come_in_our_order(samples):
     }  # fmt: skip
 
 
+@pytest.mark.slow
 def test_samples_give_labels_and_their_names_are_kept(samples, prepare_iiic, capfd):
     """item_id is the sample's name; votes for a sample that is not there are named and left out."""
     run = prepare_iiic(samples)
@@ -92,6 +93,7 @@ def test_samples_give_labels_and_their_names_are_kept(samples, prepare_iiic, cap
     assert "votes for 1 recordings" in capfd.readouterr().err
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_same_scalograms(samples, prepare_iiic, prepare, tmp_path):
     """The same samples as .mat and as parquet in the competition's layout: equal within 1e-4."""
     folder = tmp_path / "parquet"

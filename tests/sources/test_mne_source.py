@@ -51,6 +51,7 @@ def test_every_format_gives_what_edf_gives(tmp_path, sfreq):
         assert np.isnan(found[:, :50]).all()
 
 
+@pytest.mark.slow
 def test_a_run_of_brainvision_files_equals_one_of_edf(tmp_path):
     signals = quantised(noise(60 * 200))
     waves = []

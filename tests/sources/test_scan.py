@@ -120,6 +120,7 @@ def test_a_scan_of_nothing_and_of_one_file(tmp_path, capsys):
     assert "1 of 1" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_names_can_be_given_on_the_command_line(tmp_path, command: Command):
     """They add to those there are; a scan takes them too."""
     labels = ["X1", "X 2", *EEG_CHANNELS[2:]]
@@ -133,6 +134,7 @@ def test_names_can_be_given_on_the_command_line(tmp_path, command: Command):
     assert dict(cfg.at("data.aliases")) == {"T7": "T3", "T8": "T4", "P7": "T5", "P8": "T6", "X1": "Fp1"}
 
 
+@pytest.mark.slow
 def test_what_was_mended_is_in_the_manifest_and_told(tmp_path, command: Command, outputs: Path):
     """Also in a later run that computes nothing of the recording."""
     path = EdfFile(fill=b"\0").write(tmp_path / "d" / "a.edf")
@@ -149,6 +151,7 @@ def test_what_was_mended_is_in_the_manifest_and_told(tmp_path, command: Command,
     assert hms.load(outputs=outputs).manifest["recordings"]["mended"] == mended
 
 
+@pytest.mark.slow
 def test_what_was_mended_of_a_file_stands_by_item(tmp_path, command: Command, outputs: Path):
     """It costs no grade, is counted, and goes when the file is put right."""
     root, whole = tmp_path / "d", EdfFile(eeg=tones(120)).to_bytes()
@@ -168,6 +171,7 @@ def test_what_was_mended_of_a_file_stands_by_item(tmp_path, command: Command, ou
     assert pd.read_csv(run.path / "qc" / "qc.csv")["file_flags"].isna().all()
 
 
+@pytest.mark.slow
 def test_a_recording_that_cannot_be_used_is_one_item_whatever_its_length(
     tmp_path, command: Command, outputs: Path
 ):
@@ -186,6 +190,7 @@ def test_a_recording_that_cannot_be_used_is_one_item_whatever_its_length(
     assert len(hms.load(outputs=outputs).meta) == 6
 
 
+@pytest.mark.slow
 def test_a_plan_of_a_folder_begins_with_what_is_in_it(folder, tmp_path, command: Command):
     """Before folds ask who is who; nothing is written, and behind pseudonyms no name is told."""
     ended = command("data=edf", f"data.root={folder}", "plan=true", "unit=per_row", "folds=group5")
@@ -223,6 +228,7 @@ def test_export_and_report_say_that_names_are_inside(tmp_path, command: Command,
     assert "Patients: not declared, each recording counts as one." in page
 
 
+@pytest.mark.slow
 def test_export_says_nothing_where_ids_are_numbers(finished, tmp_path, capsys):
     outputs = finished.path.parent
     assert hms_main(["--outputs", str(outputs), "export", finished.hash, str(tmp_path / "copy")]) == 0

@@ -135,6 +135,7 @@ def test_a_spectrogram_without_gaps_is_not_copied():
 # --- a run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_writes_one_file_per_item_scaled_like_the_scalograms(made, prepare):
     """X is log1p of the crop between its own 1st and 99th percentile."""
     run = prepare(made, *FAST)
@@ -156,6 +157,7 @@ def test_a_run_writes_one_file_per_item_scaled_like_the_scalograms(made, prepare
         assert str(file["eeg_id"]) == item_id
 
 
+@pytest.mark.slow
 def test_a_dataset_gives_spectrograms_beside_scalograms(made, prepare):
     """spec_lr is the item's own file; runs without the files are refused."""
     run = prepare(made, *FAST)
@@ -175,6 +177,7 @@ def test_without_the_option_there_are_no_files(made, prepare):
     assert not [name for name in run.manifest["files"] if name.startswith("spec_lr_out")]
 
 
+@pytest.mark.slow
 def test_a_changed_spectrogram_makes_only_its_own_items_due(own_made, prepare):
     """Neither the scalograms nor other spectrograms are made again."""
     first = prepare(own_made, *FAST)
@@ -190,6 +193,7 @@ def test_a_changed_spectrogram_makes_only_its_own_items_due(own_made, prepare):
     assert not np.array_equal(lr(first, item["item_id"])["x"], lr(second, item["item_id"])["x"])
 
 
+@pytest.mark.slow
 def test_a_changed_recording_makes_no_spectrogram_due(own_made, prepare):
     """What comes from the spectrogram's file does not depend on the recording."""
     run = prepare(own_made, *FAST)
@@ -200,6 +204,7 @@ def test_a_changed_recording_makes_no_spectrogram_due(own_made, prepare):
     assert again.manifest["stages"]["scalograms"]["computed"] == 1
 
 
+@pytest.mark.slow
 def test_a_missing_spectrogram_is_one_row_with_the_reason(own_made, prepare):
     """The items of the other files go on."""
     table = pd.read_csv(own_made / "train.csv", dtype=str)
@@ -211,6 +216,7 @@ def test_a_missing_spectrogram_is_one_row_with_the_reason(own_made, prepare):
     assert set(excluded["reason"]) == {"the spectrogram's file is missing"}
 
 
+@pytest.mark.slow
 def test_an_item_without_a_spectrogram_in_the_table_is_one_row(own_made, prepare):
     """The table lacks the id."""
     table = pd.read_csv(own_made / "train.csv", dtype=str)
@@ -221,6 +227,7 @@ def test_an_item_without_a_spectrogram_in_the_table_is_one_row(own_made, prepare
     assert excluded["reason"].tolist() == ["the table names no spectrogram for it"]
 
 
+@pytest.mark.slow
 def test_a_spectrogram_without_any_value_is_one_row(own_made, prepare):
     """All NaN: nothing to scale."""
     table = pd.read_csv(own_made / "train.csv", dtype=str)

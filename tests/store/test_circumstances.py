@@ -194,6 +194,7 @@ def test_any_other_error_while_one_recording_is_read_is_its_reason(
     assert run.excluded["stage"].tolist() == ["read"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("offset", [1e308, 1e19, 4e15])
 def test_an_offset_beyond_all_numbers_leaves_one_item_out(
     own_set: Path, prepare: Prepare, offset: float
@@ -290,6 +291,7 @@ def everything(outputs: Path) -> dict[str, tuple[int, bytes]]:
     }
 
 
+@pytest.mark.slow
 def test_a_look_for_garbage_changes_nothing_not_even_the_note_of_a_run_that_starts(
     small_set: Path, ready: Prepare, outputs: Path
 ) -> None:
@@ -401,6 +403,7 @@ def test_a_way_of_linking_that_a_disk_lacks_is_told_before_any_work(
     assert usable_way(outputs / "store", "auto") == "symlink"
 
 
+@pytest.mark.slow
 def test_a_folder_that_cannot_be_synced_is_no_error(
     small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:

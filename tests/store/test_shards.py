@@ -114,6 +114,7 @@ def test_a_row_that_is_not_what_was_written_is_not_sealed(tmp_path: Path):
 # --- a run ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_both_forms_hold_the_same_and_become_each_other_without_computing(make, tmp_path: Path):
     files, shards = make("files"), make("shards")
     assert files.hash != shards.hash
@@ -136,6 +137,7 @@ def test_both_forms_hold_the_same_and_become_each_other_without_computing(make, 
     assert [verify(run.path).findings for run in (files, shards, fresh, back)] == [[], [], [], []]
 
 
+@pytest.mark.slow
 def test_readers_see_no_difference(make, tmp_path: Path):
     files, shards = make("files", "package.pack=true"), make("shards", "package.pack=true")
     packed = "data_package/spec_pack.npy"
@@ -155,6 +157,7 @@ def test_readers_see_no_difference(make, tmp_path: Path):
     assert verify(copy).findings == []
 
 
+@pytest.mark.slow
 def test_an_item_left_out_is_an_empty_row(make, own_set: Path):
     broken = sorted((own_set / "train_eegs").iterdir())[4]
     pd.read_parquet(broken).iloc[:1000].to_parquet(broken)
@@ -171,6 +174,7 @@ def test_an_item_left_out_is_an_empty_row(make, own_set: Path):
 # --- faults --------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_run_stopped_before_sealing_goes_on_with_what_is_written(make, tmp_path: Path, monkeypatch):
     whole = make("shards", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -182,6 +186,7 @@ def test_a_run_stopped_before_sealing_goes_on_with_what_is_written(make, tmp_pat
     assert _content(run) == _content(whole)
 
 
+@pytest.mark.slow
 def test_a_row_torn_by_a_kill_is_computed_again_alone(make, outputs: Path, tmp_path: Path, monkeypatch):
     whole = make("shards", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -219,6 +224,7 @@ def _one_bit(path: Path, other: Path) -> None:
     _flip(path, path.stat().st_size - 100)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "files", "items"), [(_one_bit, 1, 1), (_cut, 1, 2), (_swap, 2, 6), (_lose, 1, 3)]
 )
@@ -236,6 +242,7 @@ def test_damage_is_found_and_mended_by_item(make, damage, files: int, items: int
     assert verify(run.path).findings == []
 
 
+@pytest.mark.slow
 def test_a_corrected_recording_leaves_earlier_shards_as_they_are(make, own_set: Path, outputs: Path):
     first = make("shards")
     before = _stored(outputs, "scalograms-*/shard-*")
@@ -253,6 +260,7 @@ def test_a_corrected_recording_leaves_earlier_shards_as_they_are(make, own_set: 
     assert verify(second.path).findings == []
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(make, monkeypatch):
     import errno
     import os

@@ -104,6 +104,7 @@ def test_no_command_imports_what_a_manifest_names_unless_the_user_says_so(
     assert spy.exists()
 
 
+@pytest.mark.slow
 def test_verify_says_what_it_could_not_check_without_a_plugin_and_finds_the_rest_whole(
     theirs: Run, spy: Path, outputs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

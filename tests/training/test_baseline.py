@@ -296,6 +296,7 @@ def recordings(folder: Path, usable: Sequence[bool]) -> Path:
     return write_set(folder, eegs, list(range(len(eegs))), [i % 6 for i in range(len(eegs))])
 
 
+@pytest.mark.slow
 def test_a_run_that_leaves_out_every_item_has_no_baseline_and_does_not_finish(prepare, tmp_path: Path):
     """There is nothing to predict, whether nothing was prepared or qc.exclude_from leaves it all out."""
     with pytest.raises(TooManyFailures, match="none of the 2 items can be used"):
@@ -305,6 +306,7 @@ def test_a_run_that_leaves_out_every_item_has_no_baseline_and_does_not_finish(pr
         prepare(recordings(tmp_path / "e", [True, True]), "folds.n_splits=2", "baseline=logreg", *bad)
 
 
+@pytest.mark.slow
 def test_items_of_one_fold_alone_are_refused_in_one_line(command: Callable[..., Prepared], tmp_path: Path):
     """One of two patients is left: its fold has an item to predict and none to train on."""
     folder = recordings(tmp_path / "d", [True, False])

@@ -37,6 +37,7 @@ def label_of(run: Run, item_id: str) -> np.ndarray:
 # --- what an item is -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_items_are_what_torch_collates(packed_run: Run) -> None:
     item = packed_run.dataset()[0]
     assert list(item) == ["x", "y", "weight", "item_id"]
@@ -75,6 +76,7 @@ def test_a_subset_in_any_order_gives_the_same_pairs(packed_run: Run) -> None:
             )
 
 
+@pytest.mark.slow
 def test_waveforms_alone_are_x(packed_run: Run) -> None:
     item = packed_run.dataset(signal="wave")[1]
     assert item["x"].shape == (4, 2000)
@@ -314,6 +316,7 @@ def test_every_signal_is_read_from_one_array_or_from_files(everything: Run, choi
             np.testing.assert_array_equal(item["alive"], other["alive"])
 
 
+@pytest.mark.slow
 def test_derivations_of_an_item_are_its_window_with_the_context(everything: Run) -> None:
     item = everything.labels.item_id[0]
     found = everything.derivations(item)
@@ -390,6 +393,7 @@ print(json.dumps(found))
 """
 
 
+@pytest.mark.slow
 def test_a_torch_loader_gives_the_same_with_0_1_and_4_workers(packed_run: Run) -> None:
     pytest.importorskip("torch", reason="torch is not installed: the DataLoader is NOT tested")
     done = subprocess.run(

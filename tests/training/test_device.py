@@ -85,6 +85,7 @@ def test_a_batch_is_changed_as_its_items_are_by_the_dataset(
     assert found["item_id"] == batch["item_id"]
 
 
+@pytest.mark.slow
 def test_noise_has_the_spread_that_was_drawn(run: Run, batch: dict[str, Any]) -> None:
     """Half of the largest share; the same generator gives the same noise."""
     params = only("gaussian_noise")

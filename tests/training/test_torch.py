@@ -50,6 +50,7 @@ def eeg(n_items: int, n_derivations: int, seed: int = 0) -> np.ndarray:
 # --- the run's numbers ---------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_derivations_of_a_package_become_the_x_of_the_run(with_derivations: Run) -> None:
     derivations, alive, x = batch(with_derivations)
     made = Scalogram(with_derivations)(derivations, alive)
@@ -289,6 +290,7 @@ def test_what_half_precision_made_infinite_is_refused_unless_it_is_dead(with_der
     assert not module(derivations, alive).any()
 
 
+@pytest.mark.slow
 def test_a_run_that_torch_cannot_repeat_is_refused(small_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     tables = hms.run(hms.compose(*base, "stages=[labels,splits]"))

@@ -7,12 +7,15 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from conftest import ROOT, Prepared
 
 from hms.cli import main
 from hms.engine.explain import _that_matter
+from hms.engine.manifest import _command
 from hms.results.run import Run
 
 Cli = Callable[..., Prepared]
@@ -335,3 +338,17 @@ def test_output_into_a_closed_pipe_is_no_error(small_set: Path, ready: Prepare, 
     script = f"{sys.executable} -m hms.cli --outputs {outputs} show latest | head -1; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("program", "command"),
+    [
+        ("/x/bin/hms", "hms run cwt=gmw"),
+        ("/x/hms/__main__.py", "hms run cwt=gmw"),
+        ("/x/pytest/__main__.py", "hms.run, from Python"),
+    ],
+)
+def test_a_run_says_the_command_that_made_it(program: str, command: str, monkeypatch: pytest.MonkeyPatch):
+    plan: Any = SimpleNamespace(source=None)
+    monkeypatch.setattr(sys, "argv", [program, "run", "cwt=gmw"])
+    assert _command(plan) == command

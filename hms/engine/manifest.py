@@ -113,9 +113,10 @@ def _command(plan: Plan) -> str:
 
     Behind pseudonyms only what names no place and nothing of the data is told.
     """
-    program = Path(sys.argv[0]).name
+    path = Path(sys.argv[0])
+    program = "hms" if path.parts[-2:] == ("hms", "__main__.py") else path.name
     words = told_words(sys.argv[1:], private=_pseudonyms(plan) is not None)
-    return " ".join([program, *words]) if program in ("run.py", "hms", "cli.py") else "hms.run, from Python"
+    return " ".join([program, *words]) if program in ("run.py", "hms") else "hms.run, from Python"
 
 
 def _absolute_root(plan: Plan) -> str | None:

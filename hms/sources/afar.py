@@ -13,13 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
-import xxhash
-
 from hms.config.paths import Address
 from hms.config.reading import names_in, regular_bytes
 from hms.sources.base import Place
 from hms.sources.bucket import IN_FLIGHT, NotRead, bucket_of
-from hms.sources.steady import PIECE_BYTES, SteadyFile
+from hms.sources.steady import PIECE_BYTES, Steady, SteadyFile
 
 __all__ = ["SteadyObject", "all_of", "content_of", "is_afar", "names_beside", "steady"]
 
@@ -71,7 +69,7 @@ def all_of(function: Callable[[S], T], things: Iterable[S], root: Path | Address
         return list(pool.map(function, things))
 
 
-class SteadyObject:
+class SteadyObject(Steady):
     """An object, read in ranges; see `SteadyFile`, which it stands for.
 
     Raises
@@ -116,18 +114,6 @@ class SteadyObject:
             if len(data) != stop - start:
                 raise NotRead(f"ended after {start + len(data)} of {self.size} bytes")
         return data
-
-    def digest(self) -> str:
-        """Return the xxh3-128 of the whole object, read in pieces."""
-        digest = xxhash.xxh3_128()
-        for start in range(0, self.size, PIECE_BYTES):
-            digest.update(self.read(start, PIECE_BYTES))
-        return digest.hexdigest()
-
-    def is_zero_from(self, start: int) -> bool:
-        """Tell whether nothing but zeros stands from a place to the end."""
-        pieces = (self.read(at, PIECE_BYTES) for at in range(start, self.size, PIECE_BYTES))
-        return not any(any(piece) for piece in pieces)
 
     def close(self) -> None:
         """Close the object; nothing of it is held in the storage."""

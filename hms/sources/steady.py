@@ -10,18 +10,41 @@ from __future__ import annotations
 import os
 import stat
 import weakref
+from abc import ABC, abstractmethod
 
 import xxhash
 
 from hms.errors import Unusable, machine_fault
 from hms.sources.base import Place
 
-__all__ = ["SteadyFile"]
+__all__ = ["Steady", "SteadyFile"]
 
 PIECE_BYTES = 1 << 22
 
 
-class SteadyFile:
+class Steady(ABC):
+    """What is opened once and read in pieces; ``size`` is in bytes."""
+
+    size: int
+
+    @abstractmethod
+    def read(self, start: int, size: int) -> bytes:
+        """Return the bytes from a place on, fewer at the end; raises `Unusable` if they changed."""
+
+    def digest(self) -> str:
+        """Return the xxh3-128 of everything, read in pieces."""
+        digest = xxhash.xxh3_128()
+        for start in range(0, self.size, PIECE_BYTES):
+            digest.update(self.read(start, PIECE_BYTES))
+        return digest.hexdigest()
+
+    def is_zero_from(self, start: int) -> bool:
+        """Tell whether nothing but zeros stands from a place to the end."""
+        pieces = (self.read(at, PIECE_BYTES) for at in range(start, self.size, PIECE_BYTES))
+        return not any(any(piece) for piece in pieces)
+
+
+class SteadyFile(Steady):
     """A regular file, open for reading until it is forgotten.
 
     Raises
@@ -66,18 +89,6 @@ class SteadyFile:
         if left > 0 or _state(status) != self._known:
             raise Unusable("the file changed while it was read", permanent=False)
         return b"".join(parts)
-
-    def digest(self) -> str:
-        """Return the xxh3-128 of the whole file, read in pieces."""
-        digest = xxhash.xxh3_128()
-        for start in range(0, self.size, PIECE_BYTES):
-            digest.update(self.read(start, PIECE_BYTES))
-        return digest.hexdigest()
-
-    def is_zero_from(self, start: int) -> bool:
-        """Tell whether nothing but zeros stands from a place to the end."""
-        pieces = (self.read(at, PIECE_BYTES) for at in range(start, self.size, PIECE_BYTES))
-        return not any(any(piece) for piece in pieces)
 
     def close(self) -> None:
         """Close the file; it is closed too when nobody holds it any more."""

@@ -29,8 +29,6 @@ from hms.quality.grading import GRADES
 from hms.report.style import GRADE_COLOURS, RAMP, class_colours
 from hms.signal.filters import described
 
-__all__ = ["Desk", "Guard", "make_app", "pack"]
-
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]

@@ -14,8 +14,6 @@ from hms.store.files import commit_files
 from hms.store.locks import lock
 from hms.terminal import counted
 
-__all__ = ["LONGEST_NOTE", "Book"]
-
 LONGEST_NOTE = 1000
 """Characters; a note is in meta_excluded.csv and in the report."""
 

@@ -27,8 +27,6 @@ from hms.training.predictions import Predictions, read_predictions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Listing"]
-
 LABELS, SPLITS = "data_package/labels.npz", "data_package/splits.npz"
 LEDGER, CHANNELS, ISSUES = "qc/qc.csv", "qc/channels.parquet", "qc/label_issues.csv"
 OUT_OF_FOLD = "baseline/oof.npz"

@@ -20,8 +20,6 @@ from hms.config.schema import Config
 from hms.signal.montage import Chains, alive_derivations, all_derivations, derive, find_sources
 from hms.signal.referential import Referential, rereference
 
-__all__ = ["EARS", "View", "views_of"]
-
 Array = NDArray[np.float32]
 
 _LL = ("Fp1-F7", "F7-T3", "T3-T5", "T5-O1")

@@ -20,8 +20,6 @@ from hms.terminal import gentle_interrupts
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Viewer", "start"]
-
 STARTS_WITHIN_S = 20.0
 
 

@@ -27,8 +27,6 @@ from hms.store.places import Outputs
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["BANDS", "LONGEST_S", "Signals", "Spectrum", "Traces", "Wanted", "spectrum_of"]
-
 Array = NDArray[np.float32]
 
 BANDS = ("prepared", "recorded")

@@ -15,8 +15,6 @@ from functools import cache
 from hashlib import blake2b
 from typing import Any
 
-__all__ = ["METHOD", "comparable", "source_fingerprint"]
-
 METHOD = "definitions-1"
 """Stands before the digest; digests by different methods say nothing of each other."""
 

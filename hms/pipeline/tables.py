@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from hms.sources.tables import VotesTable
 
-__all__ = ["Tables", "UndeclaredInput", "View", "frame_digest"]
-
 T = TypeVar("T")
 
 

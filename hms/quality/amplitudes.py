@@ -12,20 +12,6 @@ from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant, fill
 from hms.quality.electrodes import FAR, N_BESIDE
 from hms.signal.gaps import bridge, gap_patterns
 
-__all__ = [
-    "AMPLITUDE_BLOCK_S",
-    "FLAT_BLOCKS",
-    "FLAT_UV",
-    "ObservedAmplitudes",
-    "ObservedSteps",
-    "bridged",
-    "derive_amplitudes",
-    "flat_shares",
-    "gap_measures",
-    "observe_amplitudes",
-    "observe_steps",
-]
-
 AMPLITUDE_BLOCK_S = 1.0
 FLAT_BLOCKS = 4
 """Whole seconds that any stretch of 5 s contains at least, wherever it starts."""

@@ -9,8 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["QUIET", "Array", "Mask", "Row", "Rows", "blocks_of", "constant", "field_names", "filled_up"]
-
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Row = dict[str, Any]

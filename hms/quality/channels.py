@@ -11,8 +11,6 @@ from hms.quality.coherence import derive_coherence, observe_coherence
 from hms.quality.inspection import inspect
 from hms.quality.spectra import derive_spectra
 
-__all__ = ["CHANNEL_MEASURES", "channel_measures", "derive_channels"]
-
 CHANNEL_MEASURES = (
     "gap_share", "window_gap_share", "window_flat_share", "longest_gap_s", "max_abs_uv", "offset_uv",
     "peak_uv", "drift_uv", "ptp_uv", "flat_ptp_uv", "extreme_samples", "jump_uv", "sd_uv", "line50_db",

@@ -19,16 +19,6 @@ from hms.competition import CHANNELS
 from hms.quality.blocks import Array, Row, Rows, constant
 from hms.quality.electrodes import BESIDE, IS_EKG, N_EEG, NEIGHBOUR_ROWS, NOT_BESIDE, OTHER
 
-__all__ = [
-    "SILENT_UV",
-    "THINNED",
-    "ObservedCoherence",
-    "derive_coherence",
-    "ekg_correlation",
-    "observe_coherence",
-    "quietest_difference",
-]
-
 SILENT_UV = 1e-3
 """What a transform in float32 leaves of a channel that does not change, at any offset, is less."""
 

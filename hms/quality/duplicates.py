@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
     from hms.labels.folds import Split
 
-__all__ = ["COLUMNS", "find_duplicates", "pairs_across_folds", "same_windows"]
-
 COLUMNS = ("item_id", "same_as", "kind", "correlation")
 N_DIRECTIONS = 6
 """Of a signature's 256 dimensions, in how many candidates are looked for: with 12 there are fewer

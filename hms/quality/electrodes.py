@@ -10,20 +10,6 @@ from numpy.typing import NDArray
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.quality.blocks import Mask
 
-__all__ = [
-    "BESIDE",
-    "FAR",
-    "IS_EKG",
-    "IS_LEFT",
-    "IS_RIGHT",
-    "NEIGHBOURS",
-    "NEIGHBOUR_ROWS",
-    "NOT_BESIDE",
-    "N_BESIDE",
-    "N_EEG",
-    "OTHER",
-]
-
 _GRID = (
     (None, "Fp1", None, "Fp2", None),
     ("F7", "F3", "Fz", "F4", "F8"),

@@ -31,21 +31,6 @@ from hms.registry import (
     settings_of,
 )
 
-__all__ = [
-    "CHANNEL_FLAGS",
-    "FLAGS",
-    "GRADES",
-    "ITEM_FLAGS",
-    "ChannelLimits",
-    "Grading",
-    "ItemLimits",
-    "Measured",
-    "QualityControl",
-    "grade",
-    "measures_of_flags",
-    "raised",
-]
-
 Measured = Mapping[str, NDArray[Any]]
 
 Correlation = Annotated[float, Limits(at_least=-1, at_most=1)]

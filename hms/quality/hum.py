@@ -24,17 +24,6 @@ from hms.quality.blocks import Array, Rows
 from hms.quality.spectra import BLOCK_S
 from hms.signal.filters import FilterParams, design_filter
 
-__all__ = [
-    "LOWEST_HZ",
-    "STEADY",
-    "ObservedLines",
-    "block_gain",
-    "hum_shares",
-    "line_bins",
-    "lines",
-    "observe_lines",
-]
-
 FIRST_HZ, BEYOND_TOP = 1.0, 1.2
 """Power counts from there to this times the highest frequency of x, whose wavelet reaches as far."""
 

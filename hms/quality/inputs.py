@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from hms.signal.arrays import Cleaned
     from hms.sources.base import Segment
 
-__all__ = ["INPUT_OBSERVATIONS", "ObservedInput", "derive_input", "observe_input"]
-
 
 class ObservedInput(TypedDict):
     """What else the measures of the input follow from, of one item.

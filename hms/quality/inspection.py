@@ -25,8 +25,6 @@ from hms.signal.levels import extremes
 if TYPE_CHECKING:
     from hms.sources.base import Segment
 
-__all__ = ["SPECTRAL_CONTEXT_S", "Inspection", "inspect", "inspect_segment"]
-
 SPECTRAL_CONTEXT_S = 3.0
 """Spectra are taken of the window and this much on either side."""
 

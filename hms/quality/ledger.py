@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
 
-__all__ = ["Ledger", "likeness", "loudness_db", "make_ledger", "write_ledger"]
-
-
 TOGETHER = 2048
 """Items whose rows are in memory as tables at the same time."""
 

@@ -23,16 +23,6 @@ from hms.signal.wavelets import Cwt, reaches_s
 if TYPE_CHECKING:
     from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
 
-__all__ = [
-    "OUTPUT_OBSERVATIONS",
-    "ObservedOutput",
-    "correlations",
-    "covariances",
-    "derive_output",
-    "edge_share",
-    "observe_output",
-]
-
 BURST_TIMES, BURST_DERIVATIONS = 3.0, 4
 """Movement is not a matter of one electrode, whose two neighbours in a chain are two derivations or three."""
 

@@ -22,8 +22,6 @@ from hms.quality.grading import GRADES
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["N_DRAWS", "UNEQUAL_P", "Graded", "Selection", "graded_from", "wilson"]
-
 Mask = NDArray[np.bool_]
 
 N_DRAWS = 1999

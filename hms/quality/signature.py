@@ -13,8 +13,6 @@ from hms.quality.blocks import Array
 if TYPE_CHECKING:
     from hms.signal.arrays import Cleaned
 
-__all__ = ["signatures", "window_samples"]
-
 SIGNATURE_CHANNELS = 8
 SIGNATURE_SAMPLES = 32
 

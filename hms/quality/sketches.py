@@ -15,15 +15,6 @@ from numpy.typing import NDArray
 from hms.quality.blocks import QUIET
 from hms.quality.inspection import Inspection
 
-__all__ = [
-    "HISTOGRAM_BINS",
-    "RASTER_BINS",
-    "gap_raster",
-    "histogram",
-    "shrink_power",
-    "spectrum",
-]
-
 Array = NDArray[np.float32]
 
 RASTER_BINS = 64

@@ -13,18 +13,6 @@ from hms.quality.blocks import Array, Mask, Row, Rows, constant, filled_up
 from hms.quality.coherence import SILENT_UV, ekg_correlation, quietest_difference
 from hms.quality.electrodes import IS_EKG
 
-__all__ = [
-    "BLOCK_S",
-    "Bands",
-    "ObservedSpectra",
-    "bands_of",
-    "derive_spectra",
-    "mean_power",
-    "observe_spectra",
-    "spectrum_freqs",
-    "tapered_blocks",
-]
-
 BLOCK_S = 2.0
 """Length of a Fourier transform: 0.5 Hz between bins, and the 2 s in which a page shows an amplitude."""
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-__all__ = ["Leaks", "count_unusable_used", "find_leaks", "summarise", "summarise_quality"]
-
 SHOWN = 10
 """Examples that a summary lists."""
 

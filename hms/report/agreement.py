@@ -11,8 +11,6 @@ from hms.report.labels import class_legend
 from hms.report.style import INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, drawing, legend, line, rect, text
 
-__all__ = ["agreement_cards"]
-
 WIDTH = 480.0
 TITLES = ("Agreement beyond chance", "Agreement by number of votes")
 MARKS = (INK, MUTED)

@@ -13,8 +13,6 @@ from hms.report.labels import class_legend
 from hms.report.style import INK, MUTED, class_colours
 from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text
 
-__all__ = ["baseline_cards", "confusion_card", "reliability_card"]
-
 WIDTH = 480.0
 TITLES = ("Divergence out of fold", "Predicted class by consensus", "Predicted and observed shares")
 MODEL, PRIOR = INK, MUTED

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 
-__all__ = ["Card", "absent_classes", "section", "spoken"]
-
 
 @dataclass(frozen=True)
 class Card:

@@ -18,8 +18,6 @@ from hms.report.svg import Axis, Frame, axes, drawing, legend, line, rect
 from hms.terminal import counted
 from hms.training.evaluation import Judged, Scores
 
-__all__ = ["about_prediction", "evaluation_page"]
-
 WIDTH = 760.0
 ROW_HEIGHT = 22.0
 COLOURS = (INK, CLASS_COLOURS[1])

@@ -24,18 +24,6 @@ from hms.signal.wavelets import is_log_spaced
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Example",
-    "Step",
-    "choose_examples",
-    "choose_shown_steps",
-    "contact_sheet",
-    "example_card",
-    "scalogram_picture",
-    "steps_card",
-    "trace_picture",
-]
-
 Rows = NDArray[np.int64]
 
 KINDS = {

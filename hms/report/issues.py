@@ -13,8 +13,6 @@ from hms.report.examples import Example, example_card
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["about_issue", "issue_cards"]
-
 TITLE = "Votes to look at again"
 
 

@@ -29,8 +29,6 @@ from hms.terminal import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["class_legend", "nobody", "vote_cards", "weight_cards"]
-
 WIDTH = 480.0
 
 

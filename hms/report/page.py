@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
     from hms.store.folders import Reason
 
-__all__ = ["Headline", "embedded_json", "headlines", "item_table", "numbered", "render", "render_page"]
-
 NOBODY = "no item is used"
 MOST_IDS = 40
 """Ids listed per reason; all of them are in the table and in meta_excluded.csv."""

@@ -24,8 +24,6 @@ from hms.terminal import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["flag_counts", "grade_counts", "quality_cards"]
-
 WIDTH = 480.0
 TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings", "Grades by class")
 

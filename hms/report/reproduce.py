@@ -12,9 +12,6 @@ from typing import Any
 
 from hms.config.compose import conf_dir, group_options
 
-__all__ = ["command_of", "data_overrides", "overrides_of", "yaml_text"]
-
-
 PLACES = {
     "root": "DATA",
     "windows": "WINDOWS",

@@ -15,8 +15,6 @@ from hms.report.style import CLASS_COLOURS, INK, MARK, class_colours
 from hms.report.svg import Axis, Frame, area, axes, colour_bar, drawing, image, line, png, rect, text, ticks
 from hms.terminal import counted
 
-__all__ = ["signal_cards"]
-
 TITLES = ("Spectra per class", "Mean scalograms", "Values of x")
 NO_CLASSES = "The table of windows has no votes, so all items are drawn together."
 MAINS_HZ = (50.0, 60.0)

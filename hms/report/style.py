@@ -12,16 +12,6 @@ from __future__ import annotations
 import colorsys
 from functools import lru_cache
 
-__all__ = [
-    "CLASS_COLOURS",
-    "GRADE_COLOURS",
-    "INK",
-    "MARK",
-    "MUTED",
-    "RAMP",
-    "class_colours",
-]
-
 CLASS_COLOURS = ("#d55e00", "#0072b2", "#56b4e9", "#009e73", "#e69f00", "#8a8a8a")
 """Of the competition's six classes, in their order; two of them also draw what belongs to no class."""
 

@@ -21,24 +21,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms.report.style import RAMP
 
-__all__ = [
-    "Axis",
-    "Frame",
-    "area",
-    "axes",
-    "colour_bar",
-    "drawing",
-    "image",
-    "legend",
-    "line",
-    "number",
-    "path",
-    "png",
-    "rect",
-    "text",
-    "ticks",
-]
-
 
 def number(value: float, decimals: int = 2) -> str:
     """Return a number in as few characters as a drawing needs."""

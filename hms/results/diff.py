@@ -13,8 +13,6 @@ from hms.errors import ConfigError
 from hms.store.package import Package
 from hms.terminal import columns
 
-__all__ = ["FolderDifference", "RunDifference", "compare", "diff_text"]
-
 
 @dataclass(frozen=True)
 class FolderDifference:

@@ -34,8 +34,6 @@ from hms.store.files import commit_files
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["difference_page", "write_difference"]
-
 MOST_ITEMS = 6
 MOST_IDS = 40
 MOST_OUTPUTS = 4

@@ -29,8 +29,6 @@ from hms.training.selection import folds_of
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Judgement", "judge", "pictures"]
-
 SHOWN = ("all", "stratum", "class")
 """Kinds of groups that a short text shows."""
 

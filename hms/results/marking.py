@@ -14,8 +14,6 @@ from hms.labels.marks import Agreement, Mark, agreement, read_marks
 from hms.store.package import Package
 from hms.terminal import columns
 
-__all__ = ["agreement_text", "read_readers", "votes_table"]
-
 _SHOWN = 5
 
 

@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 
     from hms.store.package import Package
 
-__all__ = ["ItemFigure", "plot_item"]
-
 Chains = Sequence[tuple[str, Sequence[str]]]
 INK = "#1c2733"
 ROUND_UV = (10, 20, 50, 100, 200, 500, 1000)

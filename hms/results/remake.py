@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["report_of"]
-
 
 def report_of(run: Package) -> Path:
     """Return where a run's report is, after making it if need be.

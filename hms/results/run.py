@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from hms.results.evaluation import Judgement
     from hms.training.dataset import DatasetChoices, SpecDataset
 
-__all__ = ["Run", "Shown", "find_run", "list_runs", "load"]
-
 
 @dataclass(frozen=True)
 class Shown:

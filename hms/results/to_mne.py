@@ -20,8 +20,6 @@ from hms.store.parquet import read_table
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["item_to_mne", "segment_to_mne"]
-
 LEDGER = "qc/channels.parquet"
 Note = tuple[float, float, str, tuple[str, ...]]
 """Onset and duration in s, description, channels (none: all)."""

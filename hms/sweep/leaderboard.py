@@ -36,8 +36,6 @@ from hms.sweep.scores import (
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Leaderboard", "Row", "make_leaderboard", "told_apart"]
-
 
 @dataclass(frozen=True)
 class Row:

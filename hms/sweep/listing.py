@@ -10,8 +10,6 @@ from hms.errors import ManifestError
 from hms.store.inside import read_file
 from hms.store.places import Outputs
 
-__all__ = ["members_of_sweeps"]
-
 
 def members_of_sweeps(outputs: Outputs) -> dict[str, str]:
     """Return, by run, the sweep that it is a member of and what sets it apart there."""

@@ -11,8 +11,6 @@ from hms.errors import ConfigError
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["SET_ASIDE_SHARE", "Member", "with_patients_aside"]
-
 SET_ASIDE_SHARE = 0.3
 """Share of patients that ``sweep.confirm=true`` sets aside."""
 

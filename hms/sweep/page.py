@@ -15,8 +15,6 @@ from hms.report.page import render
 from hms.store.files import commit_files
 from hms.sweep.leaderboard import Leaderboard, Row, told_apart
 
-__all__ = ["sweep_page", "write_leaderboard"]
-
 OBJECTIVE_NAMES = {
     "kl_high": "items with many votes",
     "kl_low": "items with few votes",

@@ -31,20 +31,6 @@ if TYPE_CHECKING:
     from hms.engine.plan import Plan
     from hms.engine.space import Need
 
-__all__ = [
-    "Sweep",
-    "expand",
-    "finish",
-    "is_multirun",
-    "plan_sweep",
-    "plan_text",
-    "run_member",
-    "run_sweep",
-    "sweep",
-    "uses_hydras_sweeper",
-    "with_params",
-]
-
 FOLDER = "sweeps"
 SHARED = ("outputs_dir", "plan", "sweep", "n_jobs", "max_failed_share", "disk_check", "plugins")
 """What a sweep has one of: settings that say where and how, not what."""

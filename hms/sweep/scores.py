@@ -31,25 +31,6 @@ from hms.training.metric import row_divergence
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = [
-    "OBJECTIVES",
-    "OOF",
-    "Comparison",
-    "Confirmation",
-    "Scored",
-    "Standings",
-    "WindowVotes",
-    "compare",
-    "confirm",
-    "divergences",
-    "masks_of",
-    "objective_of",
-    "patients_of",
-    "read_scored",
-    "stand",
-    "window_votes",
-]
-
 OBJECTIVES = ("kl_all", "kl_high", "kl_low")
 """Divergence of all items, of those with at least `labels.high_confidence_votes`, and of the others."""
 

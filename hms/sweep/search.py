@@ -21,8 +21,6 @@ from hms.sweep.page import write_leaderboard
 from hms.sweep.scores import objective_of
 from hms.terminal import say
 
-__all__ = ["Search"]
-
 
 class Search:
     """Collects the jobs that a sweeper starts.

@@ -31,8 +31,6 @@ from hms.competition import CHAINS, SFREQ_HZ
 from hms.registry import Group, Limits, Params, PositiveFloat, PositiveInt, Share, lookup, register
 from hms.training.draw import shifted
 
-__all__ = ["Around", "Augmentation", "Change", "augment_sample", "no_augmentation", "sequence"]
-
 Sample = dict[str, Any]
 Rng = np.random.Generator
 Array = NDArray[np.float32]

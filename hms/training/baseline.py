@@ -17,22 +17,6 @@ from hms.labels.intervals import paired_interval
 from hms.registry import Limits, Params, PositiveFloat, PositiveInt, register, settings_of
 from hms.training.metric import reliability, row_divergence, scores
 
-__all__ = [
-    "SET_ASIDE",
-    "Fitted",
-    "Logreg",
-    "NothingToTrainOn",
-    "OutOfFold",
-    "class_prior",
-    "confusion",
-    "fit_softmax",
-    "logreg",
-    "no_baseline",
-    "out_of_fold",
-    "report_scores",
-    "summarise_scalogram",
-]
-
 Floats = NDArray[np.float64]
 Fitter = Callable[[Floats, Floats, Floats, Floats], Floats]
 """(features, targets, weights) to fit, features to predict -> predictions."""

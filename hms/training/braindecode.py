@@ -18,8 +18,6 @@ if TYPE_CHECKING:
 
     from hms.store.package import Package
 
-__all__ = ["windows_of"]
-
 VOLT = 1e6
 """µV in a volt, MNE's unit."""
 

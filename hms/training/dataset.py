@@ -28,8 +28,6 @@ from hms.training.selection import check_choice, select_items
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["DatasetChoices", "Sample", "SpecDataset", "context_samples", "find_augmentation"]
-
 Sample = dict[str, Any]
 """``x`` (and ``wave``, ``spec_lr``, ``alive``), ``y``, ``weight`` and ``item_id`` of one item."""
 

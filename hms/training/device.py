@@ -26,8 +26,6 @@ with needs_extra("this needs PyTorch", "torch"):
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Changes", "register_change"]
-
 Batch = dict[str, Tensor]
 Rng = np.random.Generator
 Form = Callable[[Batch, Rng, Any, "Changes"], Batch]

@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Draw", "draw_window", "group_by_recording", "shifted"]
-
 _STREAM = 0x77696E64
 """Sets these random numbers apart from those of augmentation, which has the same seed and epoch."""
 

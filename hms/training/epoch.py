@@ -14,8 +14,6 @@ import tempfile
 import weakref
 from pathlib import Path
 
-__all__ = ["SharedEpoch"]
-
 _NUMBER = struct.Struct("<q")
 
 

@@ -22,17 +22,6 @@ from numpy.typing import NDArray
 from hms.labels.intervals import Interval, mean_interval, paired_interval
 from hms.training.metric import row_divergence, stratum_names
 
-__all__ = [
-    "Judged",
-    "Scores",
-    "calibration",
-    "compare",
-    "confusion_counts",
-    "decompose",
-    "groups_of",
-    "score",
-]
-
 Floats = NDArray[np.float64]
 N_BINS = 10
 N_EXAMPLES = 6

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
 
     from hms.store.package import Package
 
-__all__ = ["write_huggingface"]
-
 SIGNALS: dict[str, SignalKind] = {"x": SCALOGRAMS, "wave": WAVEFORMS, "spec_lr": SPECTROGRAMS}
 SHARD_BYTES = 400e6
 """Of the signals in one Parquet file; the hub advises files of some hundred megabytes."""

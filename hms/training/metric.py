@@ -20,17 +20,6 @@ from numpy.typing import ArrayLike, NDArray
 from hms.competition import HIGH_CONFIDENCE_VOTES
 from hms.labels.intervals import Interval, mean_interval
 
-__all__ = [
-    "EPSILON",
-    "align",
-    "check_distributions",
-    "kl_divergence",
-    "reliability",
-    "row_divergence",
-    "scores",
-    "stratum_names",
-]
-
 EPSILON = 1e-15
 """Predictions are clipped to EPSILON ... 1 - EPSILON, targets are not."""
 

@@ -9,8 +9,6 @@ from numpy.typing import NDArray
 
 from hms.signal.montage import Chains
 
-__all__ = ["mirrored_electrode", "mirrored_outputs"]
-
 
 def mirrored_electrode(name: str) -> str:
     """Return the electrode across the midline: odd numbers are left, even ones right, z is the middle.

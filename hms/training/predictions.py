@@ -21,8 +21,6 @@ from hms.training.metric import check_distributions
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Predictions", "read_predictions"]
-
 VALUES = ("prediction", "predictions", "p", "y_pred")
 """Names under which an npz file may hold the class shares; the baseline's oof.npz has the first."""
 

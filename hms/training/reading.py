@@ -20,17 +20,6 @@ from hms.store.shards import records_in
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = [
-    "DERIVATIONS",
-    "SCALOGRAMS",
-    "SPECTROGRAMS",
-    "WAVEFORMS",
-    "SignalReader",
-    "from_float16",
-    "places",
-    "readers_of",
-]
-
 LARGEST_HALF = float(np.finfo(np.float16).max)
 _SHOWN = 5
 _SIGN_EXPONENT_MANTISSA = 0x8FFFE000 - 2**32

@@ -16,8 +16,6 @@ from hms.training.reading import places
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-__all__ = ["Selected", "check_choice", "check_same_items", "folds_of", "select_items", "select_rows"]
-
 LABELS = "data_package/labels.npz"
 _SHOWN = 5
 

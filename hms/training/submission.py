@@ -27,8 +27,6 @@ if TYPE_CHECKING:
 
     from hms.store.package import Package
 
-__all__ = ["class_prior", "submission"]
-
 _SHOWN = 5
 
 

@@ -28,8 +28,6 @@ if TYPE_CHECKING:
     from hms.store.package import Package
     from hms.training.dataset import SpecDataset
 
-__all__ = ["Scalogram", "TorchDataset", "WaveletPower", "register_scaling", "turns"]
-
 Scaling = Callable[[Tensor, Any], Tensor]
 Bounds = tuple[tuple[int, int], ...]
 """First and last-but-one derivation of each output."""

@@ -38,8 +38,8 @@ from numpy.typing import NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from hms.signal.cwt import frequencies, plan_cwt
-from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Superlet
+from hms.signal.cwt import plan_cwt
+from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Superlet, frequencies
 
 SFREQ = 200.0
 N_PAIRS, N_WINDOW = 16, 2000

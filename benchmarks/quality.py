@@ -45,8 +45,8 @@ from hms.quality.grading import FLAGS, ITEM_FLAGS
 from hms.quality.hum import lines
 from hms.quality.inspection import SPECTRAL_CONTEXT_S
 from hms.quality.ledger import Ledger, make_ledger
-from hms.signal.cwt import frequencies
 from hms.signal.montage import electrodes
+from hms.signal.wavelets import frequencies
 from hms.sources.base import Segment, read_segment
 from hms.sources.synthetic import draft_recordings, simulate
 from hms.sources.synthetic.artifacts import heartbeat

@@ -169,7 +169,7 @@ def steps(data: Path, out: Path, n_recordings: int) -> dict[str, float]:
     from hms.pipeline.selection import choose_stages, needed_channels
     from hms.pipeline.stage import registered_order, section_function
     from hms.signal.arrays import Scalogram
-    from hms.signal.cwt import frequencies
+    from hms.signal.wavelets import frequencies
     from hms.sources.base import Reader
     from hms.stages.scalograms import Scalograms
 

@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 
 from hms.terminal import counted, printable, say, show, watch_interrupts
 
-__all__ = ["main"]
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the ``hms`` command and return the exit code."""

@@ -18,8 +18,6 @@ if TYPE_CHECKING:
     from hms.store.package import Package
     from hms.sweep.search import Search
 
-__all__ = ["guarded", "main", "run_configuration"]
-
 SHOW_THE_WAY = "HMS_TRACEBACK"
 """Variable of the environment that shows the traceback of a plugin's error."""
 

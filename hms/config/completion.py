@@ -6,8 +6,6 @@ from collections.abc import Iterable
 
 from hms.config.manual import EXPERIMENT, Manual
 
-__all__ = ["SCRIPTS", "complete", "words_of"]
-
 _BASH = r"""
 _hms_words() {
     local line="${COMP_LINE:0:COMP_POINT}" word head

@@ -10,16 +10,6 @@ from collections.abc import Mapping, Sequence
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
 from hms.terminal import columns, filled, narrowed
 
-__all__ = [
-    "computed_again",
-    "contents",
-    "index",
-    "page_of_group",
-    "page_of_setting",
-    "page_of_stages",
-    "shown_default",
-]
-
 CHANGE_ITEMS = ("data", "marks", "unit", EXPERIMENT)
 """Groups that decide which items there are."""
 

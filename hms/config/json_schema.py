@@ -6,8 +6,6 @@ from typing import Any
 
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting, Shape
 
-__all__ = ["schema_of_experiments", "schema_of_group"]
-
 DIALECT = "http://json-schema.org/draft-07/schema#"
 """What the YAML plug-ins of editors know best."""
 

@@ -21,18 +21,6 @@ from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, Params, did_you_mean, discover, import_plugins, kinds, lookup
 
-__all__ = [
-    "EXPERIMENT",
-    "Manual",
-    "Option",
-    "Setting",
-    "Shape",
-    "manual_of",
-    "notes_of",
-    "read_manual",
-    "shape_of",
-]
-
 EXPERIMENT = "experiment"
 """The one group whose options are lists of differences, and no section of their own."""
 

@@ -8,8 +8,6 @@ from typing import Any
 from hms.config.convert import first_lines
 from hms.errors import ConfigError
 
-__all__ = ["parse_overrides", "refuse_flag"]
-
 _FLAGS = (
     "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r",
     "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn",

@@ -25,8 +25,6 @@ from hms.store.package import Package, list_packages
 from hms.store.places import KEY_LENGTH
 from hms.terminal import columns, counted, shortened
 
-__all__ = ["changes", "explain", "explain_finished", "flat_content", "nearest_earlier", "stale_sources"]
-
 HEADINGS = ("stage", "key", "state", "to do", "about", "why")
 _ABSENT = "(absent)"
 SEARCHED_RUNS = 50

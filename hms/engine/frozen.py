@@ -19,8 +19,6 @@ from hms.errors import ConfigError
 from hms.pipeline.selection import WRITTEN_OUT, asked_stages
 from hms.store.package import Package, find_package
 
-__all__ = ["check_frozen", "compose", "stages_of", "with_frozen_settings"]
-
 OWN_SECTIONS = ("baseline",)
 """Sections of a run that say nothing of how a recording is prepared."""
 

@@ -38,9 +38,6 @@ if TYPE_CHECKING:
 
     from hms.store.package import Package
 
-__all__ = ["Prepared", "evaluate_item", "evaluate_row", "transform"]
-
-
 TOGETHER = 17
 """Recordings of a list that are in memory together: the code of a stage stays in the processor's cache."""
 

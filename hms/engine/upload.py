@@ -26,8 +26,6 @@ from hms.store.manifests import NAME, manifest_bytes
 from hms.store.package import Package
 from hms.terminal import gentle_interrupts
 
-__all__ = ["upload_run"]
-
 CLAIM = "exporting.json"
 IN_FLIGHT = 16
 LARGE = 64 << 20

@@ -22,8 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms.labels.intervals import Groups, Interval, effective_number, group_codes, jackknife_interval
 
-__all__ = ["PairCounts", "agreement", "count_pairs", "gwet_ac1", "krippendorff_alpha", "votes_in_groups"]
-
 VOTE_GROUPS = (2, 3, 4, 6, 8, 10, 15, 20, 30)
 """Smallest number of votes of each group in which disagreement is shown."""
 

@@ -20,8 +20,6 @@ from hms.competition import CLASS_NAMES, CLASSES
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
 
-__all__ = ["COMPETITION", "SIX", "Ballot", "Classes"]
-
 _NAME = re.compile(r"(?!recordings$)[A-Za-z0-9][A-Za-z0-9_-]{0,39}")
 """``recordings`` is a column next to the classes in `hms.labels.folds.patient_table`."""
 

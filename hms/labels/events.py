@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 
 from hms.labels.classes import Classes
 
-__all__ = ["Event", "Mark", "Rule", "cast_votes", "clipped", "name_classes", "overlapping_s"]
-
 Floats = NDArray[np.float64]
 _ROUNDING_S = 1e-6
 """Seconds are sums of decimals; a share that misses its limit by less than this reaches it."""

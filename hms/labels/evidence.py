@@ -23,17 +23,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "Mixture",
-    "Noise",
-    "dirichlet_multinomial_log",
-    "fit_mixture",
-    "fit_noise",
-    "mixture_log",
-    "posterior_mean",
-    "tail_probability",
-]
-
 Floats = NDArray[np.float64]
 
 SMALLEST_SHARE = 1e-6

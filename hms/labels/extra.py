@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ENDING", "EXTRA", "SOURCE", "VOTES", "WEIGHT", "extra_mask", "with_given_weights"]
-
 SOURCE, WEIGHT = "label_source", "label_weight"
 VOTES, EXTRA = "votes", "extra"
 

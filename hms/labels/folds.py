@@ -33,25 +33,6 @@ from hms.registry import Limits, Params, added, lookup, register
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "Folds",
-    "OwnFolds",
-    "Split",
-    "Uneven",
-    "assign_folds",
-    "check_no_leak",
-    "far_from_even",
-    "fold_warnings",
-    "group_folds",
-    "items_in_folds",
-    "no_folds",
-    "patient_table",
-    "set_aside",
-    "split_rows",
-    "splits_of",
-    "stratified_folds",
-]
-
 
 class Split(NamedTuple):
     """Training and validation rows of a package."""

@@ -27,22 +27,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = [
-    "HOLDS_FROM",
-    "LEVEL",
-    "REFITTED",
-    "Groups",
-    "Interval",
-    "Simultaneous",
-    "effective_number",
-    "group_codes",
-    "jackknife_interval",
-    "luck_of_the_best",
-    "mean_interval",
-    "paired_interval",
-    "simultaneous_intervals",
-]
-
 LEVEL = 0.95
 
 HOLDS_FROM = 20

@@ -29,8 +29,6 @@ from hms.labels.evidence import (
 )
 from hms.labels.smoothing import LEAST_FOR_MIXTURE
 
-__all__ = ["Doubts", "doubt", "false_discovery_rate"]
-
 LEAST_TO_FIT = 50
 """Items of a stratum from which its noise is fitted to it alone; with fewer, to all items."""
 

@@ -40,28 +40,6 @@ if TYPE_CHECKING:
 
 P = TypeVar("P", bound=Params)
 
-__all__ = [
-    "ITEM_COLUMNS",
-    "TABLE_ONLY",
-    "Labels",
-    "Unit",
-    "Window",
-    "choose_items",
-    "keeps_unlabelled",
-    "mean_votes",
-    "own_columns",
-    "per_eeg",
-    "per_pattern",
-    "per_row",
-    "recording_codes",
-    "row_with_most_votes",
-    "sum_votes",
-    "vote_array",
-    "votes_cast",
-    "window_votes",
-    "within",
-]
-
 ITEM_COLUMNS = (
     "item_id", "recording", "eeg_id", "patient_id", "spectrogram_id", "eeg_sub_id", "label_id",
     "offset_s", "spectrogram_offset_s", "window_start_s", "window_length_s", "vote_sum",

@@ -34,22 +34,6 @@ from hms.terminal import counted
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "COLUMNS",
-    "MARKS",
-    "Decision",
-    "Mark",
-    "Marked",
-    "MarksFile",
-    "agreement",
-    "format_votes",
-    "marked_items",
-    "parse_votes",
-    "read_marks",
-    "resolve",
-    "write_marks",
-]
-
 COLUMNS = ("item_id", "mark", "votes", "note", "when", "who")
 MARKS = ("keep", "exclude", "doubt", "")
 SHOWN = 5

@@ -26,8 +26,6 @@ from hms.registry import did_you_mean, register
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["ColumnFolds", "FileFolds", "column_folds", "content_of", "file_folds", "folds_of_csv"]
-
 FOLD = "fold"
 _NAMED_BY = (("item_id",), ("eeg_id", "eeg_sub_id"), ("eeg_id",), ("patient_id",))
 """What the rows of a file may be of, the finest first."""

@@ -21,8 +21,6 @@ from hms.registry import register
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["fit_stratum", "smoothed_votes"]
-
 LEAST_FOR_ONE = 40
 """Sets of votes from which one Dirichlet foretold held-back votes better than adding 1/2."""
 

@@ -17,20 +17,6 @@ from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.votes import consensus, high_confidence
 
-__all__ = [
-    "class_agreement",
-    "class_counts",
-    "class_proportions",
-    "disagreement_matrix",
-    "entropy_by_class",
-    "entropy_nats",
-    "imbalance_ratio",
-    "per_patient",
-    "summarise_labels",
-    "vote_strata",
-    "vote_sum_counts",
-]
-
 
 def class_proportions(y_soft: ArrayLike, weights: ArrayLike | None = None) -> NDArray[np.float64]:
     """Return the mean soft label, weighted if weights are given: float64, shape (n_classes,), sum 1.

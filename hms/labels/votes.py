@@ -8,8 +8,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["consensus", "has_label", "high_confidence", "kept_soft_labels", "only_labelled", "soft_labels"]
-
 _TIE = 1e-9
 """Averaged votes that differ by less than this share of the largest are equal but for rounding."""
 

@@ -18,8 +18,6 @@ from hms.errors import ConfigError
 from hms.labels.folds import Split
 from hms.registry import Limits, Params, PositiveFloat, added, lookup, register
 
-__all__ = ["Weight", "balance_of", "class_weights", "confidence_weights", "constant", "linear", "log", "sqrt"]
-
 
 @dataclass(frozen=True)
 class Weight(Params):

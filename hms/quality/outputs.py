@@ -14,11 +14,10 @@ from hms.quality.coherence import THINNED
 from hms.quality.hum import ObservedLines, hum_shares, line_bins, observe_lines
 from hms.quality.inspection import Inspection
 from hms.quality.spectra import BLOCK_S
-from hms.signal.cwt import frequencies
 from hms.signal.filters import FilterParams
 from hms.signal.levels import extremes
 from hms.signal.montage import Chains, pair_rows
-from hms.signal.wavelets import Cwt, reaches_s
+from hms.signal.wavelets import Cwt, frequencies, reaches_s
 
 if TYPE_CHECKING:
     from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform

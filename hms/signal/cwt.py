@@ -31,9 +31,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.signal.levels import channel_means
-from hms.signal.wavelets import Cwt, components, frequencies, reaches_s, wavelet_reach_s
-
-__all__ = ["CwtPlan", "frequencies", "plan_cwt", "wavelet_reach_s"]
+from hms.signal.wavelets import Cwt, components, frequencies, reaches_s
 
 NEGLIGIBLE = 1e-7
 """Share of a response's peak below which a bin is left out."""

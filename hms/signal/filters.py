@@ -27,19 +27,6 @@ from hms.competition import SFREQ_HZ
 from hms.registry import Group, Limits, Params, PositiveFloat, lookup, register, settings_of
 from hms.signal.levels import channel_means
 
-__all__ = [
-    "Butterworth",
-    "FilterParams",
-    "apply_filter",
-    "butterworth",
-    "clip",
-    "described",
-    "design_filter",
-    "filter_reach_s",
-    "none",
-    "notch",
-]
-
 NOTCH_Q = 30.0
 """Centre frequency over -3 dB width of the notch: 2 Hz wide at 60 Hz, as in SciPy's example."""
 

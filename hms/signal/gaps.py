@@ -25,16 +25,6 @@ from numpy.typing import NDArray
 
 from hms.registry import Limits, NonNegativeFloat, Params, PositiveFloat, added, lookup, register
 
-__all__ = [
-    "FillGaps",
-    "bridge",
-    "fill_gaps",
-    "gap_patterns",
-    "has_gaps",
-    "interpolate",
-    "median",
-]
-
 Array = NDArray[np.float32]
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]

@@ -22,22 +22,6 @@ from hms.competition import EEG_CHANNELS
 from hms.registry import Group, Params, register
 from hms.terminal import listed
 
-__all__ = [
-    "Chains",
-    "Montage",
-    "alive_derivations",
-    "all_derivations",
-    "bipolar",
-    "check_names",
-    "derive",
-    "electrodes",
-    "electrodes_of",
-    "find_sources",
-    "output_groups",
-    "pair_rows",
-    "what_lacks",
-]
-
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Chains = tuple[tuple[str, tuple[str, ...]], ...]

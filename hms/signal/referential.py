@@ -22,8 +22,6 @@ from numpy.typing import NDArray
 from hms.registry import register
 from hms.signal.montage import Chains, Montage, check_names
 
-__all__ = ["LINKED", "Reference", "Referential", "referential", "rereference"]
-
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Reference = Literal["average", "linked_ears", "as_recorded"]

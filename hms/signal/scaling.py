@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from hms.registry import Limits, Params, register
 
-__all__ = ["Log1pPercentile", "log1p_percentile", "none"]
-
 Array = NDArray[np.float32]
 RESOLUTION = float(np.finfo(np.float32).eps)
 SMALLEST = float(np.finfo(np.float32).tiny)

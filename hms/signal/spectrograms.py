@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 
 from hms.registry import Params, register
 
-__all__ = ["KaggleSpectrograms", "fill_spectrogram"]
-
 Array = NDArray[np.float32]
 
 

@@ -16,8 +16,6 @@ from hms.signal.cwt import Groups, plan_cwt
 from hms.signal.levels import is_uneven
 from hms.signal.wavelets import Cwt
 
-__all__ = ["shared_power"]
-
 Array = NDArray[np.float32]
 
 

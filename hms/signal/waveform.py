@@ -15,8 +15,6 @@ from numpy.typing import NDArray
 from hms.registry import Params, lookup, register
 from hms.signal.montage import Chains, output_groups
 
-__all__ = ["anterior", "curvature", "mean", "posterior", "principal", "reduce_waveforms"]
-
 Array = NDArray[np.float32]
 
 

@@ -31,26 +31,6 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ
 from hms.registry import Limits, Params, PositiveFloat, PositiveInt, lookup, register, settings_of
 
-__all__ = [
-    "Component",
-    "Cwt",
-    "Gmw",
-    "Morlet",
-    "Ricker",
-    "Stft",
-    "Superlet",
-    "components",
-    "frequencies",
-    "gmw",
-    "is_log_spaced",
-    "morlet",
-    "reaches_s",
-    "ricker",
-    "stft",
-    "superlet",
-    "wavelet_reach_s",
-]
-
 TAIL = 1e-6
 """Norm of what a wavelet has beyond its reach, relative to the whole: a Gaussian's 5.04 sigma."""
 

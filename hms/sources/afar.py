@@ -19,8 +19,6 @@ from hms.sources.base import Place
 from hms.sources.bucket import IN_FLIGHT, NotRead, bucket_of
 from hms.sources.steady import PIECE_BYTES, Steady, SteadyFile
 
-__all__ = ["SteadyObject", "all_of", "content_of", "is_afar", "names_beside", "steady"]
-
 HEAD_BYTES = 1 << 15
 """Bytes that are read first: an EDF header of 127 signals."""
 

@@ -23,8 +23,6 @@ from hms.sources.base import RECORDING, Part, Place
 from hms.sources.bucket import bucket_at
 from hms.sources.files import LARGEST_FILE, one_line, place_of, read_bytes
 
-__all__ = ["Archive", "Files", "Folder", "files_of"]
-
 MOST_TIMES, MOST_SPARE = 100, 1 << 24
 """How many times its packed bytes a file may have, and how many bytes more; signals are far below."""
 

@@ -27,27 +27,6 @@ if TYPE_CHECKING:
     from hms.labels.classes import Ballot
     from hms.sources.tables import VotesTable
 
-__all__ = [
-    "RECORDING",
-    "Openable",
-    "Part",
-    "Place",
-    "Reader",
-    "Recording",
-    "Segment",
-    "Source",
-    "SourceParams",
-    "Stretch",
-    "WholeFiles",
-    "check_making",
-    "current_digest",
-    "making",
-    "open_part",
-    "present",
-    "read_segment",
-    "stretch_of",
-]
-
 Array = NDArray[np.float32]
 Stretch = tuple[int, int]
 """First sample of a stretch, and the first after it."""

@@ -26,8 +26,6 @@ from hms.sources.files import LARGEST_FILE
 if TYPE_CHECKING:
     import pyarrow as pa
 
-__all__ = ["Ahead", "Bucket", "Listed", "NotRead", "Version", "bucket_at", "bucket_of"]
-
 T = TypeVar("T")
 
 IN_FLIGHT = 32

@@ -25,16 +25,6 @@ from functools import cached_property, lru_cache
 
 from hms.competition import EKG_CHANNEL
 
-__all__ = [
-    "Channel",
-    "Channels",
-    "View",
-    "canonical_name",
-    "find_channels",
-    "is_derivation",
-    "is_electrode",
-]
-
 UNSTATED = ""
 """Reference of a channel whose label states none."""
 

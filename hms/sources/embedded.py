@@ -22,8 +22,6 @@ from hms.store.files import commit_files, make_folder, storage_error, sync_files
 from hms.store.locks import lock
 from hms.terminal import Progress, say
 
-__all__ = ["open_synthetic"]
-
 GENERATOR_VERSION = 3
 """Raised when the generated numbers change."""
 

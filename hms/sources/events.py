@@ -38,8 +38,6 @@ from hms.sources.base import SourceParams
 from hms.sources.windows import sliding_starts
 from hms.terminal import counted, listed, say
 
-__all__ = ["FolderParams", "Marked", "Origin", "Timed", "label_windows", "read_marks", "windows_of"]
-
 _SHOWN = 8
 
 

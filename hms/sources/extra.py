@@ -28,8 +28,6 @@ from hms.store.files import digest_bytes
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["add_rows", "read_extra"]
-
 _COLUMN = "weight"
 _FILLED = {
     "eeg_label_offset_seconds": "offset_s",

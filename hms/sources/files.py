@@ -18,17 +18,6 @@ if TYPE_CHECKING:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-__all__ = [
-    "check_decoded_size",
-    "float32_rows",
-    "one_batch",
-    "one_line",
-    "open_parquet",
-    "open_regular",
-    "place_of",
-    "read_bytes",
-]
-
 
 def place_of(recording: str, path: str) -> Place:
     """Return a file's place, with size and time where it is there.

@@ -15,8 +15,6 @@ from hms.sources.files import place_of
 from hms.sources.formats import described, ending_of
 from hms.sources.names import text_of_path
 
-__all__ = ["Found", "base_anywhere", "base_of", "find_files", "folder_of", "refuse_empty"]
-
 
 @dataclass(frozen=True)
 class Found:

@@ -6,8 +6,6 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 
-__all__ = ["FORMATS", "described", "ending_of"]
-
 FORMATS = {
     ".edf": ("EDF", "data=edf"),
     ".bdf": ("BDF", "data=edf"),

@@ -36,8 +36,6 @@ from hms.sources.windows import windows_from_rows
 from hms.store.files import digest_bytes
 from hms.terminal import say
 
-__all__ = ["Iiic", "IiicSource", "MatRecording", "open_iiic"]
-
 LUT_CLASSES = ("other", "seizure", "lpd", "gpd", "lrda", "grda")
 """Order of the votes in the look-up table."""
 

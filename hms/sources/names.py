@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Sequence
 from hashlib import blake2b
 
-__all__ = ["safe_ids", "text_of_path"]
-
 MAX_LENGTH = 180
 """Of an id; file systems allow names of 255 bytes, and an item's file adds a number and an ending."""
 

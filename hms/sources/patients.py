@@ -17,8 +17,6 @@ from hms.sources.base import SourceParams
 from hms.sources.names import safe_ids
 from hms.terminal import listed
 
-__all__ = ["CHOICES", "PatientParams", "Patients", "patients_of"]
-
 CHOICES = (
     "data.patient=header (the file's header names the patient), folder (the first folder below data.root), "
     "regex (data.patient_regex finds it in the path), table (a column patient_id) or file (each file is one)"

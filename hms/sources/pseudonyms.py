@@ -36,18 +36,6 @@ from hms.sources.tables import VotesTable, eeg_number
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = [
-    "ENVIRONMENT",
-    "WITHHELD",
-    "Pseudonymised",
-    "Pseudonyms",
-    "hidden_settings",
-    "open_pseudonyms",
-    "pseudonymised",
-    "restored_settings",
-    "write_names",
-]
-
 WITHHELD = "(withheld)"
 """What stands in messages and manifests for a name, a path or a text of a file."""
 

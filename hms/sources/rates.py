@@ -23,8 +23,6 @@ from hms.sources.resample import (
     source_range_anywhere,
 )
 
-__all__ = ["Conversion", "conversion", "nominal_duration", "simplest_between"]
-
 SIMPLE_FACTOR = 2_000
 """Up to this factor a stated duration is taken at its word, though it may be rounded."""
 

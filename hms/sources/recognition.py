@@ -9,8 +9,6 @@ from pathlib import Path
 
 from hms.errors import reraise_fault
 
-__all__ = ["kind_of", "looks_like"]
-
 _MOST_NAMES = 5_000
 _BY_NAME = {"train.csv": "kaggle", "test.csv": "kaggle", "dataset_description.json": "bids"}
 _BY_SUFFIX = {

@@ -37,8 +37,6 @@ from hms.sources.windows import (
 )
 from hms.terminal import counted, listed, say
 
-__all__ = ["FileRecording", "FolderSource", "declared_patients"]
-
 
 class FileRecording(Recording, Protocol):
     """An open recording of a file, which also says what is in it."""

@@ -8,15 +8,6 @@ from functools import lru_cache
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = [
-    "MAX_FACTOR",
-    "Ratio",
-    "resample",
-    "resample_anywhere",
-    "source_range",
-    "source_range_anywhere",
-]
-
 Ratio = tuple[int, int]
 """Factors up and down: output rate = input rate x up / down."""
 

@@ -33,8 +33,6 @@ from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
 from hms.terminal import columns, counted, listed
 
-__all__ = ["FileFacts", "Inventory", "scan_folder", "scan_source"]
-
 SHOWN_LABELS, SHOWN_ENDINGS, SHOWN_REASONS, SHOWN_REASON = 40, 12, 20, 300
 
 

@@ -13,8 +13,6 @@ from hms.errors import Unusable
 from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
 from hms.store.files import digest_bytes
 
-__all__ = ["SPECTROGRAM", "SPECTROGRAM_S", "STEP_S", "Crop", "SpectrogramFile"]
-
 SPECTROGRAM = "spectrogram"
 """Kind of these files among the companions of a recording."""
 

@@ -17,8 +17,6 @@ import xxhash
 from hms.errors import Unusable, machine_fault
 from hms.sources.base import Place
 
-__all__ = ["Steady", "SteadyFile"]
-
 PIECE_BYTES = 1 << 22
 
 

@@ -35,8 +35,6 @@ from hms.terminal import say
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["FRAME_COLUMNS", "VotesTable", "eeg_number", "read_votes", "votes_from_csv", "votes_from_frame"]
-
 FRAME_COLUMNS = (
     "recording", "eeg_id", "patient_id", "eeg_sub_id", "offset_s",
     "spectrogram_id", "spectrogram_sub_id", "spectrogram_offset_s",

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import re
 
-__all__ = ["UNITS", "scale_uv", "unit_text"]
-
 UNITS = ("nV", "uV", "mV", "V")
 """Units as messages and settings spell them."""
 

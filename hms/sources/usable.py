@@ -13,8 +13,6 @@ from hms.signal.montage import Chains, all_derivations, electrodes, find_sources
 from hms.signal.referential import rereference
 from hms.sources.base import Recording, present
 
-__all__ = ["MINIMUM_FAILURES", "Demand", "failures_allowed", "too_many"]
-
 MINIMUM_FAILURES = 3
 """Recordings that may fail in a set of any size."""
 

@@ -24,17 +24,6 @@ from hms.terminal import listed
 if TYPE_CHECKING:
     from hms.sources.tables import VotesTable
 
-__all__ = [
-    "COLUMNS",
-    "WindowRows",
-    "of_files",
-    "read_patients",
-    "read_windows",
-    "sliding_starts",
-    "windows_from_rows",
-    "windows_of_files",
-]
-
 COLUMNS = ("recording", "start_s")
 """What a table of windows needs; patient_id unless data.patient says it; the vote columns all or none."""
 

@@ -13,8 +13,6 @@ from hms.stages.scalograms import Scalograms
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["draw_example", "flags_of", "output_names"]
-
 
 def output_names(scalograms: Scalograms) -> tuple[str, ...]:
     """Return the names of a scalogram's rows: chains or derivations."""

@@ -14,8 +14,8 @@ from hms.quality.inputs import INPUT_OBSERVATIONS, derive_input, observe_input
 from hms.quality.inspection import Inspection
 from hms.quality.outputs import OUTPUT_OBSERVATIONS, derive_output, edge_share, observe_output
 from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
-from hms.signal.cwt import frequencies
 from hms.signal.montage import all_derivations
+from hms.signal.wavelets import frequencies
 from hms.sources.base import Segment
 from hms.stages.derivations import Derivations
 from hms.stages.inspections import Inspections

@@ -45,10 +45,9 @@ from hms.report.quality import quality_cards
 from hms.report.reproduce import data_overrides
 from hms.report.signals import signal_cards
 from hms.signal.arrays import Cleaned, Derived, Scalogram
-from hms.signal.cwt import frequencies
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
-from hms.signal.wavelets import is_log_spaced
+from hms.signal.wavelets import frequencies, is_log_spaced
 from hms.stages.derivations import Derivations
 from hms.stages.drawing import draw_example, flags_of, output_names
 from hms.stages.heart import Heart

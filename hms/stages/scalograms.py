@@ -14,11 +14,11 @@ from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage, section_function, setting
 from hms.registry import Params
 from hms.signal.arrays import Derived, Scalogram
-from hms.signal.cwt import Groups, frequencies, plan_cwt
+from hms.signal.cwt import Groups, plan_cwt
 from hms.signal.filters import FFT_ROWS
 from hms.signal.montage import output_groups
 from hms.signal.stretches import shared_power
-from hms.signal.wavelets import Cwt
+from hms.signal.wavelets import Cwt, frequencies
 from hms.stages.derivations import Derivations
 
 TOGETHER = 4

@@ -18,8 +18,6 @@ from zipfile import BadZipFile, ZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["npz_bytes", "read_npz"]
-
 _ZIP64, _UNIX, _UTF8 = 45, 3, 0x800
 _DATE = 33
 """The first day of 1980, so that bytes do not depend on the day."""

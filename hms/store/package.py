@@ -33,9 +33,6 @@ from hms.terminal import counted, listed, outlined, shortened
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Package", "PackageLabels", "find_package", "list_packages"]
-
-
 MENDED = {
     "cut": "the end was cut, the whole records are used",
     "mended": "the header was mended",

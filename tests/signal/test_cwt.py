@@ -11,8 +11,8 @@ import pywt
 
 from hms import registry
 from hms.registry import PositiveFloat, register
-from hms.signal.cwt import frequencies, plan_cwt, wavelet_reach_s
-from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Stft, Superlet
+from hms.signal.cwt import plan_cwt
+from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Stft, Superlet, frequencies, wavelet_reach_s
 
 SFREQ = 200.0
 COMMON = {

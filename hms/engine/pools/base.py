@@ -16,8 +16,6 @@ from hms.config.paths import Address
 from hms.engine.job import ChunkResult, Job, Task, Tasks
 from hms.terminal import counted
 
-__all__ = ["Chunks", "Lost", "Pool", "Setting", "run_again", "run_tasks"]
-
 CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
 AFAR = 4

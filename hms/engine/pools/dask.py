@@ -30,8 +30,6 @@ from hms.store.files import Stored, commit_files
 from hms.store.locks import lock
 from hms.terminal import interrupts_held
 
-__all__ = ["Dask", "DaskWorkers", "open_dask"]
-
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(32 << 20)}
 """In a worker's environment, so that it keeps memory before its first task, see `keep_memory`."""
 

@@ -14,8 +14,6 @@ from hms.engine.pools.dask import KEEP_MEMORY, DaskWorkers, import_distributed, 
 from hms.errors import ConfigError, EngineError, needs_extra
 from hms.registry import Params, PositiveFloat, PositiveInt, register
 
-__all__ = ["Jobs", "open_jobs"]
-
 LOOK_S = (2.0, 30.0)
 """How long until jobs are looked at first, doubled each time up to the second.
 

@@ -15,8 +15,6 @@ from hms.registry import Params, register
 from hms.store.folders import Reason
 from hms.terminal import interrupts_held
 
-__all__ = ["alone", "open_loky", "stop_workers"]
-
 
 @register("engine", "loky")
 def open_loky(params: Params, setting: Setting) -> Pool:

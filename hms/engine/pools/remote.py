@@ -21,8 +21,6 @@ from hms.store.files import digest_bytes
 from hms.store.locks import is_held
 from hms.store.manifests import NUMERIC, versions
 
-__all__ = ["Refused", "Request", "Shared", "Stamp", "check_worker", "run_chunk", "stamp_here"]
-
 
 @dataclass(frozen=True)
 class Stamp:

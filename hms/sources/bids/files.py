@@ -18,8 +18,6 @@ from pathlib import Path
 
 from hms.errors import ConfigError
 
-__all__ = ["ENDINGS", "BidsChannel", "BidsFile", "beside", "channels_of", "find_recordings", "parse_name"]
-
 ENDINGS = (".edf", ".bdf", ".vhdr", ".set")
 """Formats that EEG-BIDS allows, by the file that is opened."""
 

@@ -17,8 +17,6 @@ from hms.sources.channels import Channels, canonical_name, find_channels
 from hms.sources.recordings import FileRecording
 from hms.sources.units import scale_uv
 
-__all__ = ["BidsRecording", "unit_of"]
-
 _OF_USE = ("", "EEG", "ECG", "EKG", "REF")
 """Types of channels that are looked at; an electrode's name on any other is that of something else."""
 

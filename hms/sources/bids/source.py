@@ -39,8 +39,6 @@ from hms.sources.units import scale_uv
 from hms.sources.windows import WindowRows
 from hms.terminal import listed, say
 
-__all__ = ["Bids", "BidsSource", "open_bids"]
-
 READER = 1
 """Raised when the numbers read from a recording change."""
 

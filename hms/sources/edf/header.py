@@ -25,8 +25,6 @@ from hms.errors import Unusable
 from hms.sources.rates import nominal_duration
 from hms.sources.units import scale_uv, unit_text
 
-__all__ = ["FIXED_BYTES", "SIGNAL_BYTES", "Header", "Note", "Signal", "n_header_bytes", "read_header"]
-
 FIXED_BYTES, SIGNAL_BYTES = 256, 256
 """Bytes of the header's first part, and of the part that each signal adds."""
 

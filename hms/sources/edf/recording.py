@@ -26,8 +26,6 @@ from hms.sources.rates import conversion
 from hms.sources.tals import parse_tals
 from hms.store.files import digest_bytes
 
-__all__ = ["EdfRecording"]
-
 HELD_BYTES = 1 << 25
 """A file up to this size, 32 MB, is held in memory where it is read whole."""
 

@@ -26,8 +26,6 @@ from hms.sources.patients import PatientParams, Patients
 from hms.sources.recordings import FolderSource, declared_patients
 from hms.sources.windows import WindowRows
 
-__all__ = ["ENDINGS", "Edf", "EdfSource", "open_edf"]
-
 ENDINGS = (".edf", ".bdf")
 
 READER = 2

@@ -17,8 +17,6 @@ from fractions import Fraction
 from hms.competition import SFREQ_HZ
 from hms.errors import Unusable
 
-__all__ = ["Stretch", "onset_of", "stretches_of"]
-
 TOLERANCE_S = Fraction(1, 2) / Fraction(SFREQ_HZ)
 """Half a sample: what two records may lie apart and still follow each other."""
 

@@ -11,8 +11,6 @@ from hms.errors import reraise_fault
 from hms.sources.base import Place
 from hms.sources.formats import ending_of
 
-__all__ = ["ENDINGS", "FOLDERS", "files_of", "is_recording", "place_of_files"]
-
 ENDINGS = (
     ".ahdr", ".cdt", ".cnt", ".data", ".eeg", ".fif", ".fif.gz", ".gdf", ".lay", ".mefd", ".mff",
     ".nedf", ".nxe", ".raw", ".set", ".vhdr",

@@ -33,8 +33,6 @@ from hms.sources.files import one_line
 from hms.sources.formats import ending_of
 from hms.sources.rates import conversion
 
-__all__ = ["MneRecording", "import_mne", "open_raw", "quietly"]
-
 _VOLT = 107
 """FIFF_UNIT_V of the FIF constants: MNE gives such a channel in volts."""
 

@@ -25,8 +25,6 @@ from hms.sources.patients import PatientParams, Patients
 from hms.sources.recordings import FileRecording, FolderSource, declared_patients
 from hms.sources.windows import WindowRows
 
-__all__ = ["Mne", "MneSource", "open_mne"]
-
 READER = 1
 """Raised when the numbers read from a file change."""
 

@@ -9,8 +9,6 @@ from hms.competition import EEG_CHANNELS, SFREQ_HZ
 from hms.sources.synthetic.draws import Array, Rng, slow_noise
 from hms.sources.synthetic.patients import Patient
 
-__all__ = ["digitise", "drift", "interference", "lose_samples", "white_noise"]
-
 P_MAINS = 0.72
 MAINS_UV, MAINS_SPREAD = 13.0, 2.0
 """Median amplitude of 60 Hz where it was not filtered away, and SD of its logarithm: 20 dB over its

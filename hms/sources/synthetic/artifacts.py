@@ -12,8 +12,6 @@ from hms.sources.synthetic.draws import Array, Rng, band, shaped_noise
 from hms.sources.synthetic.head import FRONTOPOLAR, field, somewhere
 from hms.sources.synthetic.patterns import discharges, lobes
 
-__all__ = ["artifacts", "blinks", "heartbeat", "heartbeat_on_scalp", "movement", "muscle"]
-
 N_EEG = len(EEG_CHANNELS)
 
 

@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from hms.sources.synthetic.draws import Array, Rng, Shape, band, shaped_noise
 from hms.sources.synthetic.head import OCCIPITAL, field, somewhere
 
-__all__ = ["background"]
-
 N_SOURCES = 24
 FIELD_SIGMA = 0.34
 STRENGTH_SPREAD = 0.5

@@ -14,8 +14,6 @@ from hms.sources.synthetic.votes import Row, draw_offsets, draw_opinions, draw_r
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Draft", "draft_recordings", "truth_table", "votes_table"]
-
 P_SHARED_SPECTROGRAM = 0.35
 MAX_ID = 4_000_000_000
 

@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 
 from hms.competition import SFREQ_HZ
 
-__all__ = ["Array", "Rng", "Stream", "band", "shaped_noise", "slow_noise", "stream", "unique_ids"]
-
 Array = NDArray[np.float32]
 Rng = np.random.Generator
 Shape = Callable[[NDArray[Any]], NDArray[Any]]

@@ -6,17 +6,6 @@ import numpy as np
 
 from hms.sources.synthetic.draws import Array, Rng
 
-__all__ = [
-    "FRONTOPOLAR",
-    "OCCIPITAL",
-    "POSITIONS",
-    "field",
-    "generalised",
-    "one_side",
-    "peak_one",
-    "somewhere",
-]
-
 POSITIONS = np.array(
     [
         (-0.31, 0.95), (-0.41, 0.52), (-0.5, 0.0), (-0.41, -0.52), (-0.81, 0.59), (-1.0, 0.0), (-0.81, -0.59),

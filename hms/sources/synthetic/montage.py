@@ -15,8 +15,6 @@ from hms.sources.synthetic.draws import Array, Rng, band, shaped_noise
 from hms.sources.synthetic.head import POSITIONS
 from hms.sources.synthetic.patients import Patient
 
-__all__ = ["Montage", "bridge_electrodes", "draw_montage", "loosen", "pops", "switch_off"]
-
 P_DEAD, P_BRIDGED, P_LOOSE, P_EKG_OFF, P_POPS = 0.05, 0.03, 0.10, 0.15, 0.10
 
 P_SEEN = 0.8

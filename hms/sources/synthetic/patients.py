@@ -10,8 +10,6 @@ from numpy.typing import NDArray
 from hms.competition import CLASSES
 from hms.sources.synthetic.draws import Rng, Stream, stream
 
-__all__ = ["Patient", "draw_patient", "owners"]
-
 SPREAD = 1.7
 """SD of the logarithm of a patient's share of the recordings."""
 

@@ -24,8 +24,6 @@ from hms.sources.synthetic.drafts import Draft
 from hms.sources.synthetic.draws import Array, Rng, band, shaped_noise
 from hms.sources.synthetic.head import POSITIONS, field, generalised, one_side, peak_one
 
-__all__ = ["PATTERNS", "Pattern", "discharges", "gpd", "grda", "lobes", "lpd", "lrda", "patterns", "seizure"]
-
 RATE_SPREAD = 0.08
 """SD of the logarithm of a recording's rate about the patient's."""
 

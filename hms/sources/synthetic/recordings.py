@@ -13,8 +13,6 @@ from hms.sources.synthetic.draws import Array, Stream, stream
 from hms.sources.synthetic.montage import bridge_electrodes, draw_montage, loosen, pops, switch_off
 from hms.sources.synthetic.patterns import patterns
 
-__all__ = ["lost", "simulate"]
-
 BACKGROUND_UV = 18.5
 """Median over recordings of the background's SD at an electrode."""
 RECORDING_SPREAD = 0.25

@@ -8,8 +8,6 @@ from typing import Annotated
 from hms.registry import Limits, PositiveInt
 from hms.sources.base import SourceParams
 
-__all__ = ["Synthetic", "check_sizes"]
-
 MAX_PATIENTS = 60_000
 MAX_RECORDINGS = 1_000_000
 """More would not fit on a disk: each takes about a megabyte."""

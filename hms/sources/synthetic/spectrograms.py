@@ -9,8 +9,6 @@ from hms.competition import CHANNELS, SFREQ_HZ
 from hms.sources.synthetic.drafts import Draft
 from hms.sources.synthetic.draws import Array, Stream, stream
 
-__all__ = ["CHAIN_PATHS", "SPECTROGRAM_HZ", "SPECTROGRAM_STEP_S", "chain_power", "spectrogram"]
-
 CHAIN_PATHS = {
     "LL": ("Fp1", "F7", "T3", "T5", "O1"),
     "RL": ("Fp2", "F8", "T4", "T6", "O2"),

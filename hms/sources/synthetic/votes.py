@@ -16,8 +16,6 @@ from numpy.typing import NDArray
 from hms.sources.synthetic.draws import Rng
 from hms.sources.synthetic.patients import Patient, draw_class, draw_stratum
 
-__all__ = ["Opinions", "Row", "draw_offsets", "draw_opinions", "draw_rows"]
-
 DIRICHLET = np.array(
     [
         (4.6, 0.8, 0.8, 0.5, 0.3, 0.7),

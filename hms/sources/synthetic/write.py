@@ -15,8 +15,6 @@ from hms.sources.synthetic.recordings import lost, simulate
 from hms.sources.synthetic.spectrograms import CHAIN_PATHS, SPECTROGRAM_HZ, SPECTROGRAM_STEP_S, spectrogram
 from hms.terminal import interrupts_held
 
-__all__ = ["generate"]
-
 README = (
     "What the generator drew, for checking models and the generator itself. Not an input.\n"
     "latent.csv: for each row of train.csv, the distribution over classes that its votes were drawn from.\n"

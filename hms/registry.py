@@ -186,10 +186,7 @@ def _place(function: Callable[..., Any]) -> str:
 def lookup(group: str, kind: str) -> Entry:
     """Return the entry of a kind.
 
-    Raises
-    ------
-    ConfigError
-        If the group has no such kind; the text lists those it has.
+    Raises `ConfigError` if the group has no such kind; the text lists those it has.
     """
     options = _entries.get(group, {})
     if kind not in options:
@@ -215,10 +212,7 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 def import_plugins(names: Iterable[str]) -> None:
     """Import the modules with a user's own registered functions.
 
-    Raises
-    ------
-    ConfigError
-        If a module cannot be imported.
+    Raises `ConfigError` if a module cannot be imported.
     """
     for name in names:
         if os.getcwd() not in sys.path and "" not in sys.path:

@@ -155,11 +155,11 @@ def counted(number: float, noun: str) -> str:
     return f"{number:,g} {noun}{'' if number == 1 else 's'}" if number < 1e6 else f"{number:,.0f} {noun}s"
 
 
-def listed(texts: Iterable[str], count: int = 5) -> str:
-    """Return the first of many texts, and how many more there are."""
-    found = list(texts)
-    more = f" and {len(found) - count} more" if len(found) > count else ""
-    return ", ".join(found[:count]) + more
+def listed(things: Iterable[object], count: int = 5) -> str:
+    """Return the first of many things, and how many more there are."""
+    texts = [str(thing) for thing in things]
+    more = f" and {len(texts) - count} more" if len(texts) > count else ""
+    return ", ".join(texts[:count]) + more
 
 
 def outlined(thing: Any) -> str:
@@ -173,8 +173,9 @@ def outlined(thing: Any) -> str:
     return f"{type(thing).__name__}({', '.join(texts)})"
 
 
-def shortened(text: str, limit: int = 160) -> str:
-    """Return a text that fits a line or two, with dots where it was cut."""
+def shortened(thing: object, limit: int = 160) -> str:
+    """Return a text, or what an error says, in one line, with dots where it was cut."""
+    text = " ".join(str(thing).split())
     return text if len(text) <= limit else text[: limit - 1] + "…"
 
 

@@ -41,10 +41,7 @@ def conf_dir() -> Path:
 def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     """Compose and validate a configuration as the command line would; see `composed_tree`.
 
-    Raises
-    ------
-    ConfigError
-        If an option, a key, a type or a value is not allowed; the text says what is.
+    Raises `ConfigError` if an option, a key, a type or a value is not allowed; the text says what is.
     """
     return build_tree(composed_tree(*overrides, config_dir=config_dir))
 
@@ -94,12 +91,8 @@ _MOST_KEPT = 64
 def _with_values(texts: Sequence[str], folder: Path) -> Any:
     """Set the single values in what Hydra made of the chosen options, now or earlier in this process.
 
-    None where one cannot be set: composing the whole then says why.
-
-    Raises
-    ------
-    ConfigError
-        If one names no setting.
+    None where one cannot be set: composing the whole then says why. Raises `ConfigError` if one names no
+    setting.
     """
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
@@ -156,10 +149,7 @@ def _with_new_names(text: str) -> str:
 def config_folders(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[Path]:
     """Return the folders that hold config groups: our own, those of ``hydra.searchpath``, ``config_dir``.
 
-    Raises
-    ------
-    ConfigError
-        If one does not exist.
+    Raises `ConfigError` if one does not exist.
     """
     folders = [conf_dir()]
     for override in parse_overrides(overrides):

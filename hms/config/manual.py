@@ -166,10 +166,7 @@ SAYS_WHAT_THERE_IS = ("plugins=", f"{SEARCH_PATH}=")
 def manual_of(overrides: Sequence[str], config_dir: str | Path | None = None) -> Manual:
     """Return the manual with what the plugins and folders that a command names add to it.
 
-    Raises
-    ------
-    ConfigError
-        If a plugin cannot be imported, or a folder does not exist.
+    Raises `ConfigError` if a plugin cannot be imported, or a folder does not exist.
     """
     told = [text for text in overrides if text.lstrip("+").startswith(SAYS_WHAT_THERE_IS)]
     for override in parse_overrides(told):

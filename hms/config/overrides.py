@@ -40,10 +40,7 @@ def refuse_flag(text: str) -> None:
 def parse_overrides(texts: Sequence[str]) -> list[Any]:
     """Return overrides as Hydra's grammar reads them.
 
-    Raises
-    ------
-    ConfigError
-        If one cannot be read; the text says how to write it.
+    Raises `ConfigError` if one cannot be read; the text says how to write it.
     """
     if not texts:
         return []

@@ -49,14 +49,17 @@ class Address(PurePosixPath):
         """What kind of storage it is."""
         return self.parts[0].rstrip(":")
 
+    @property
+    def key(self) -> str:
+        """What stands behind the bucket: ``prefix/name``."""
+        return "/".join(self.parts[2:])
+
 
 def located(text: str | os.PathLike[str]) -> Path | Address:
     """Return the path or the address that a text names.
 
-    Raises
-    ------
-    ConfigError
-        If it is an address that holds credentials, names no bucket, or of a kind that is not read.
+    Raises `ConfigError` if it is an address that holds credentials, names no bucket, or of a kind that is not
+    read.
     """
     found = _ADDRESS.fullmatch(os.fspath(text))
     if found is None:

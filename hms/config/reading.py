@@ -20,13 +20,8 @@ MOST_BYTES = 1 << 30
 def regular_bytes(path: str | os.PathLike[str]) -> bytes:
     """Return the bytes of a file, read once.
 
-    A configuration may come with a run folder from somebody else: a pipe is not waited for, a device
-    not read without end.
-
-    Raises
-    ------
-    OSError
-        If it cannot be read, is not a regular file or too large.
+    A configuration may come with a run folder from somebody else: a pipe is not waited for, a device not read
+    without end. Raises `OSError` if it cannot be read, is not a regular file or too large.
     """
     descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK)
     with os.fdopen(descriptor, "rb") as file:
@@ -48,10 +43,7 @@ _Path = str | os.PathLike[str]
 def looked_at(path: _Path) -> os.stat_result | None:
     """Return the status of what a path leads to, None where nothing is there or may be seen.
 
-    Raises
-    ------
-    OSError
-        If the machine fails, which says nothing of what is there.
+    Raises `OSError` if the machine fails, which says nothing of what is there.
     """
     try:
         return os.stat(path)

@@ -16,6 +16,7 @@ from hms.config.convert import build, convert, first_lines
 from hms.config.identity import plain
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, NonNegativeFloat, Params, Share, added, discover, import_plugins
+from hms.terminal import shortened
 
 JOBS = Annotated[int, Limits(at_least=-1)]
 
@@ -151,15 +152,12 @@ _ABSENT = object()
 
 def _html_value(value: Any) -> str:
     if isinstance(value, dict):
-        return "<br>".join(
-            f"{html.escape(k)}: <code>{html.escape(_short(v))}</code>" for k, v in value.items()
-        )
-    return f"<code>{html.escape(_short(value))}</code>"
+        return "<br>".join(f"{html.escape(k)}: <code>{_in_short(v)}</code>" for k, v in value.items())
+    return f"<code>{_in_short(value)}</code>"
 
 
-def _short(value: Any, limit: int = 90) -> str:
-    text = json.dumps(value) if isinstance(value, (dict, list)) else str(value)
-    return text if len(text) <= limit else text[: limit - 1] + "…"
+def _in_short(value: Any) -> str:
+    return html.escape(shortened(json.dumps(value) if isinstance(value, (dict, list)) else value, 90))
 
 
 # --- validating ----------------------------------------------------------------------------------
@@ -193,10 +191,7 @@ def build_tree(tree: dict[str, Any]) -> Config:
 def plain_tree(raw: Any) -> dict[str, Any]:
     """Return a configuration as plain nested dictionaries, what refers to other values resolved.
 
-    Raises
-    ------
-    ConfigError
-        If it is not a mapping, or refers to what is not there.
+    Raises `ConfigError` if it is not a mapping, or refers to what is not there.
     """
     from omegaconf import OmegaConf
 

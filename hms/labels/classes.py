@@ -81,10 +81,7 @@ class Classes:
     def index(self, name: str) -> int:
         """Return the place of a class.
 
-        Raises
-        ------
-        ConfigError
-            If there is no such class; the text lists those there are.
+        Raises `ConfigError` if there is no such class; the text lists those there are.
         """
         if name not in self.names:
             raise ConfigError(

@@ -27,6 +27,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hms.terminal import listed
+
 LEVEL = 0.95
 
 HOLDS_FROM = 20
@@ -44,7 +46,6 @@ N_DRAWS = 4000
 
 Floats = NDArray[np.float64]
 Groups = Sequence[Any] | NDArray[Any]
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -228,8 +229,7 @@ def _sums(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple
         )
     bad = np.flatnonzero(~np.isfinite(np.atleast_2d(numbers)).all(axis=0))
     if bad.size:
-        more = f" and {bad.size - _SHOWN} more" if bad.size > _SHOWN else ""
-        raise ValueError(f"values must be finite (rows {', '.join(map(str, bad[:_SHOWN]))}{more})")
+        raise ValueError(f"values must be finite (rows {listed(bad)})")
     codes = group_codes(groups)
     n = int(codes.max(initial=-1)) + 1
     totals = [np.bincount(codes, weights=row * factors, minlength=n) for row in np.atleast_2d(numbers)]

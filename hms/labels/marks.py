@@ -29,14 +29,13 @@ from hms.errors import ConfigError
 from hms.labels.classes import Classes
 from hms.labels.votes import consensus
 from hms.registry import Params, did_you_mean, register
-from hms.terminal import counted
+from hms.terminal import counted, listed
 
 if TYPE_CHECKING:
     import pandas as pd
 
 COLUMNS = ("item_id", "mark", "votes", "note", "when", "who")
 MARKS = ("keep", "exclude", "doubt", "")
-SHOWN = 5
 Votes = tuple[tuple[str, float], ...]
 
 
@@ -113,10 +112,8 @@ def no_marks(params: Params, items: pd.DataFrame) -> Marked:
 def marks_of_file(params: MarksFile, items: pd.DataFrame) -> Marked:
     """Return the items with what a file says of them.
 
-    Raises
-    ------
-    ConfigError
-        If the file cannot be worked with, names items that there are not, or readers differ unresolved.
+    Raises `ConfigError` if the file cannot be worked with, names items that there are not, or readers differ
+    unresolved.
     """
     if params.path is None:
         raise ConfigError("marks=file needs the csv of marks; give marks.path=FILE")
@@ -132,12 +129,10 @@ def marked_items(
     row_of = {item: row for row, item in enumerate(items["item_id"].tolist())}
     unknown = [item for item in decisions if item not in row_of]
     if unknown:
-        shown = ", ".join(unknown[:SHOWN]) + (
-            f" and {len(unknown) - SHOWN} more" if len(unknown) > SHOWN else ""
-        )
         raise ConfigError(
-            f"marks.path: {len(unknown)} of {len(decisions)} item_ids are not among the items: {shown}"
-            f"{did_you_mean(unknown[0], row_of)}; marks belong to a run of the same data and unit"
+            f"marks.path: {len(unknown)} of {len(decisions)} item_ids are not among the items: "
+            f"{listed(unknown)}{did_you_mean(unknown[0], row_of)}; "
+            "marks belong to a run of the same data and unit"
         )
     excluded = {row_of[item]: _reason(d) for item, d in decisions.items() if d.excluded}
     proposed = {row_of[item]: d.votes for item, d in decisions.items() if d.votes and apply_votes}
@@ -224,10 +219,7 @@ def _mark(row: Mapping[str, Any], where: str, classes: Classes) -> Mark:
 def parse_votes(text: str, classes: Classes) -> Votes:
     """Return the votes that a text proposes: ``lpd=2;other`` is two for lpd and one for other.
 
-    Raises
-    ------
-    ValueError
-        If a class is not known, or a count is not a positive number.
+    Raises `ValueError` if a class is not known, or a count is not a positive number.
     """
     found: Counter[str] = Counter()
     for part in filter(None, (piece.strip() for piece in text.split(";"))):
@@ -273,19 +265,16 @@ def _plain(text: str) -> str:
 def resolve(marks: Sequence[Mark], how: str | None) -> dict[str, Decision]:
     """Return what counts for each item that somebody marked.
 
-    Raises
-    ------
-    ConfigError
-        If readers disagree about an item and ``how`` is None; keep, doubt and an empty mark do not differ.
+    Raises `ConfigError` if readers disagree about an item and ``how`` is None; keep, doubt and an empty mark
+    do not differ.
     """
     by_item: dict[str, list[Mark]] = {}
     for mark in marks:
         by_item.setdefault(mark.item_id, []).append(mark)
     split = [item for item, group in by_item.items() if _differ(group)]
     if split and how is None:
-        shown = ", ".join(split[:SHOWN])
         raise ConfigError(
-            f"readers disagree about {counted(len(split), 'item')}: {shown}; "
+            f"readers disagree about {counted(len(split), 'item')}: {listed(split)}; "
             "set marks.resolve=latest, any or majority"
         )
     return {item: _decided(group, how or "latest") for item, group in by_item.items()}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
@@ -22,6 +22,7 @@ from hms.errors import ConfigError, reraise_fault
 from hms.labels.folds import OwnFolds
 from hms.labels.items import own_columns
 from hms.registry import did_you_mean, register
+from hms.terminal import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,8 +30,6 @@ if TYPE_CHECKING:
 FOLD = "fold"
 _NAMED_BY = (("item_id",), ("eeg_id", "eeg_sub_id"), ("eeg_id",), ("patient_id",))
 """What the rows of a file may be of, the finest first."""
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -89,10 +88,7 @@ def _path_of(params: FileFolds) -> str:
 def column_folds(frame: pd.DataFrame, params: ColumnFolds) -> NDArray[np.int64]:
     """Return the fold of each patient that a column of the votes table gives.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such column, or its values are not folds of whole patients.
+    Raises `ConfigError` if there is no such column, or its values are not folds of whole patients.
     """
     name = params.column
     columns = own_columns(frame)
@@ -133,7 +129,7 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
     patient_of = _known(frame, keys)
     unknown = [name for name in folds if name not in patient_of]
     if unknown:
-        _refuse(source, f"{_many(unknown, keys[0])} not in the votes table: {_listed(unknown)}")
+        _refuse(source, f"{_many(unknown, keys[0])} not in the votes table: {listed(unknown)}")
     _check_whole(frame, folds, keys, source)
     return _of_patients(_numbers(folds, source), patient_of, source)
 
@@ -175,7 +171,7 @@ def _check_whole(frame: pd.DataFrame, folds: Mapping[str, str], keys: Sequence[s
         missing = [name for name in dict.fromkeys(frame["recording"].tolist()) if name not in found]
     if missing:
         what = "patient_id" if keys == ("patient_id",) else "eeg_id"
-        _refuse(source, f"{_many(missing, what)} of the votes table without a fold: {_listed(missing)}")
+        _refuse(source, f"{_many(missing, what)} of the votes table without a fold: {listed(missing)}")
 
 
 def _numbers(folds: Mapping[str, str], source: str) -> dict[str, int]:
@@ -191,7 +187,7 @@ def _numbers(folds: Mapping[str, str], source: str) -> dict[str, int]:
         _refuse(
             source,
             "folds are numbered 0, 1, ... without a gap, and there must be at least two; it "
-            f"has {_listed(present)}",
+            f"has {listed(present)}",
         )
     return numbers
 
@@ -213,12 +209,6 @@ def _of_patients(folds: Mapping[str, int], patient_of: Mapping[str, str], source
 
 def _many(names: Sequence[str], what: str) -> str:
     return f"{len(names)} {what}{'s are' if len(names) > 1 else ' is'}"
-
-
-def _listed(names: Iterable[object]) -> str:
-    texts = [str(name) for name in names]
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
 
 
 def _refuse(source: str, problem: str) -> NoReturn:

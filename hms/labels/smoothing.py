@@ -34,13 +34,9 @@ Floats = NDArray[np.float64]
 def smoothed_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> Floats:
     """Return the votes of the chosen rows as expected of further experts, each row's total kept.
 
-    Rows with many votes and with few are kinds of their own, parted by ``high_confidence_votes``:
-    each is fitted to its rows of the whole table, a patient's equal votes counting once.
-
-    Raises
-    ------
-    ConfigError
-        If a kind has rows, but too few different ones to learn from.
+    Rows with many votes and with few are kinds of their own, parted by ``high_confidence_votes``: each is
+    fitted to its rows of the whole table, a patient's equal votes counting once. Raises `ConfigError` if a
+    kind has rows, but too few different ones to learn from.
     """
     votes = vote_array(frame).astype(np.float64)
     total = votes.sum(axis=1)

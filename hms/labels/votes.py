@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hms.terminal import listed
+
 _TIE = 1e-9
 """Averaged votes that differ by less than this share of the largest are equal but for rounding."""
 
@@ -59,11 +61,11 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
     counts = _as_votes(votes)
     bad: NDArray[np.bool_] = ~np.all(np.isfinite(counts) & (counts >= 0), axis=1)
     if bad.any():
-        raise ValueError(f"votes must be finite and not negative; {_rows(bad)}")
+        raise ValueError(f"votes must be finite and not negative; rows {listed(np.flatnonzero(bad))}")
     total = counts.sum(axis=1, keepdims=True)
     empty = total[:, 0] == 0
     if empty.any():
-        raise ValueError(f"rows without votes have no soft label; {_rows(empty)}")
+        raise ValueError(f"rows without votes have no soft label; rows {listed(np.flatnonzero(empty))}")
     return np.asarray(counts / total, dtype=np.float32)
 
 
@@ -100,9 +102,3 @@ def _as_votes(votes: ArrayLike) -> NDArray[np.float64]:
     if counts.ndim != 2:
         raise ValueError(f"votes have the shape (n_items, n_classes), not {counts.shape}")
     return counts
-
-
-def _rows(mask: NDArray[np.bool_]) -> str:
-    rows = np.flatnonzero(mask)
-    more = f" and {rows.size - 5} more" if rows.size > 5 else ""
-    return f"rows {', '.join(map(str, rows[:5]))}{more}"

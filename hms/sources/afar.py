@@ -39,14 +39,11 @@ def steady(place: Place) -> SteadyFile | SteadyObject:
 def content_of(path: Path | Address) -> bytes:
     """Return the bytes of a small file, wherever it lies.
 
-    Raises
-    ------
-    OSError
-        If it is not there or cannot be read.
+    Raises `OSError` if it is not there or cannot be read.
     """
     if isinstance(path, Path):
         return regular_bytes(path)
-    data = bucket_of(path).table("/".join(path.parts[2:]))
+    data = bucket_of(path).table(path.key)
     if data is None:
         raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
     return data
@@ -56,7 +53,7 @@ def names_beside(path: Path | Address) -> list[str]:
     """Return the names in the folder of a file, sorted."""
     if isinstance(path, Path):
         return names_in(path.parent)
-    return bucket_of(path).names("/".join(path.parent.parts[2:]))
+    return bucket_of(path).names(path.parent.key)
 
 
 def all_of(function: Callable[[S], T], things: Iterable[S], root: Path | Address) -> list[T]:
@@ -112,7 +109,3 @@ class SteadyObject(Steady):
             if len(data) != stop - start:
                 raise NotRead(f"ended after {start + len(data)} of {self.size} bytes")
         return data
-
-    def close(self) -> None:
-        """Close the object; nothing of it is held in the storage."""
-        self._file.close()

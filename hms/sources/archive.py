@@ -21,12 +21,11 @@ from hms.config.reading import is_folder, looked_at, regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Part, Place
 from hms.sources.bucket import bucket_at
-from hms.sources.files import LARGEST_FILE, one_line, place_of, read_bytes
+from hms.sources.files import LARGEST_FILE, place_of, read_bytes
+from hms.terminal import listed, shortened
 
 MOST_TIMES, MOST_SPARE = 100, 1 << 24
 """How many times its packed bytes a file may have, and how many bytes more; signals are far below."""
-
-_SHOWN = 8
 
 
 class Files(Protocol):
@@ -90,11 +89,8 @@ class Folder:
 class Archive:
     """Files in a zip archive, stored or deflated, in any one folder of it.
 
-    Raises
-    ------
-    ConfigError
-        If it is not an archive, an entry would be unpacked outside, is a link, encrypted or there
-        twice, or there is no table of the name wanted.
+    Raises `ConfigError` if it is not an archive, an entry would be unpacked outside, is a link, encrypted or
+    there twice, or there is no table of the name wanted.
     """
 
     def __init__(self, root: str, table: str) -> None:
@@ -103,7 +99,7 @@ class Archive:
             self._zip = zipfile.ZipFile(root)
         except (OSError, zipfile.BadZipFile) as error:
             raise ConfigError(
-                f"{root} is not a complete zip archive ({one_line(error)}); download it again"
+                f"{root} is not a complete zip archive ({shortened(error)}); download it again"
             ) from None
         self._mtime_ns = os.stat(root).st_mtime_ns
         self._entries: dict[str, zipfile.ZipInfo] = {}
@@ -130,8 +126,7 @@ class Archive:
         found = [name for name in found if not name.startswith("__MACOSX/")]
         if not found:
             names = sorted({name.partition("/")[0] for name in self._entries})
-            more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-            self._refuse(f"it has no {table}, but {', '.join(names[:_SHOWN]) or 'nothing'}{more}")
+            self._refuse(f"it has no {table}, but {listed(names, 8) or 'nothing'}")
         return min(found, key=lambda name: (name.count("/"), name))[: -len(table)]
 
     def _refuse(self, problem: str) -> NoReturn:
@@ -185,7 +180,7 @@ class Archive:
             NotImplementedError,
             RuntimeError,
         ) as error:
-            problem = f"the {kind}'s file cannot be read from the archive: {one_line(error)}"
+            problem = f"the {kind}'s file cannot be read from the archive: {shortened(error)}"
             raise Unusable(problem, permanent=False) from None
 
 

@@ -254,22 +254,13 @@ class Source(Protocol):
         ...
 
     def open(self, place: Place) -> Recording:
-        """Open a recording.
-
-        Raises
-        ------
-        Unusable
-            If it is missing or cannot be read.
-        """
+        """Open a recording; raise `Unusable` if it is missing or cannot be read."""
         ...
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Return, per item, where its companion file is (None: it has none), and the start in it.
 
-        Raises
-        ------
-        ConfigError
-            If the source has no such files.
+        Raises `ConfigError` if the source has no such files.
         """
         ...
 
@@ -335,10 +326,7 @@ def open_part(source: Source, part: Part) -> Openable:
 def current_digest(source: Source, part: Part) -> str | None:
     """Return the digest of a part as it is now, None if it cannot be read.
 
-    Raises
-    ------
-    StorageError
-        If the machine fails, so that nothing is known of the part.
+    Raises `StorageError` if the machine fails, so that nothing is known of the part.
     """
     try:
         return open_part(source, part).digest_of(part.part)
@@ -412,13 +400,9 @@ def read_segment(
 ) -> Segment:
     """Return a window of a recording with ``context_s`` on each side.
 
-    Where the recording does not reach, the samples are NaN. Channels that the recording
-    lacks are left out; the stages that need one say so.
-
-    Raises
-    ------
-    Unusable
-        If the recording ends before the window does, or is interrupted in it.
+    Where the recording does not reach, the samples are NaN. Channels that the recording lacks are left out;
+    the stages that need one say so. Raises `Unusable` if the recording ends before the window does, or is
+    interrupted in it.
     """
     sfreq = recording.sfreq
     n_window, n_context = round(window_s * sfreq), round(context_s * sfreq)
@@ -461,10 +445,7 @@ def _present(wanted: tuple[str, ...], channels: tuple[str, ...]) -> View:
 def stretch_of(recording: Recording, start_s: float, first: int, n_window: int, window_s: float) -> Stretch:
     """Return the samples from start to stop around a window without an interruption.
 
-    Raises
-    ------
-    Unusable
-        If the window is not in the recording, or is interrupted.
+    Raises `Unusable` if the window is not in the recording, or is interrupted.
     """
     n_samples, sfreq = recording.n_samples, recording.sfreq
     stretches: Sequence[Stretch] = getattr(recording, "stretches", ()) or ((0, n_samples),)

@@ -32,12 +32,8 @@ COMPLETE = "complete.json"
 def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> ParquetSource:
     """Open the data set of these settings, made first if it is not there whole.
 
-    It is in its own folder below ``data.root``, or below ``synthetic`` in the outputs.
-
-    Raises
-    ------
-    ConfigError
-        If ``data.root`` holds recordings or a table of votes: nothing made up is put next to them.
+    It is in its own folder below ``data.root``, or below ``synthetic`` in the outputs. Raises `ConfigError`
+    if ``data.root`` holds recordings or a table of votes: nothing made up is put next to them.
     """
     if params.root:
         _refuse_real_data(folder_of(params.root, "for the embedded recordings"))

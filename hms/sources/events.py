@@ -90,13 +90,7 @@ class FolderParams(SourceParams):
         return (JUDGED_START_S, JUDGED_LENGTH_S) if self.event_part == "middle" else (0.0, SUB_WINDOW_S)
 
     def rule(self, ballot: Ballot) -> Rule:
-        """Return how marks become votes.
-
-        Raises
-        ------
-        ConfigError
-            If the background is not a class.
-        """
+        """Return how marks become votes; raise `ConfigError` if the background is not a class."""
         background = None
         if self.event_background is not None:
             background = _class_of(self.event_background, "data.event_background", ballot)
@@ -351,10 +345,7 @@ class Marked:
 def read_marks(recordings: Sequence[Timed], params: FolderParams, ballot: Ballot) -> Marked:
     """Read the events of recordings, and say what of them means nothing here.
 
-    Raises
-    ------
-    ConfigError
-        If no label means a class, an event has no duration, or a file cannot be read.
+    Raises `ConfigError` if no label means a class, an event has no duration, or a file cannot be read.
     """
     read = _reader_of(params)
     mapping = _mapping(params, ballot)

@@ -24,6 +24,7 @@ from hms.labels.extra import SOURCE, WEIGHT
 from hms.labels.items import own_columns, row_with_most_votes, vote_array
 from hms.sources.tables import VotesTable, votes_from_frame
 from hms.store.files import digest_bytes
+from hms.terminal import listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -39,17 +40,12 @@ _FILLED = {
 }
 """Columns that a row may lack, and where the votes table has them."""
 
-_SHOWN = 5
-
 
 def read_extra(path: Path, votes: VotesTable, ballot: Ballot) -> VotesTable:
     """Return the checked table of a CSV file with more rows, filled up from the votes table.
 
-    Raises
-    ------
-    ConfigError
-        If the file is not such a table, a row has no votes, a weight is negative or no number, or a
-        recording has another patient than in the votes table; ids and rows are named.
+    Raises `ConfigError` if the file is not such a table, a row has no votes, a weight is negative or no
+    number, or a recording has another patient than in the votes table; ids and rows are named.
     """
     data, raw = _read(path)
     filled = _filled(raw, votes, path)
@@ -83,7 +79,7 @@ def add_rows(votes: VotesTable, extra: VotesTable, without_file: Sequence[str]) 
     if without_file:
         _refuse(
             extra.path,
-            f"column 'eeg_id': {_listed(without_file)} are neither in {votes.path.name} nor files next to "
+            f"column 'eeg_id': {listed(without_file)} are neither in {votes.path.name} nor files next to "
             "its recordings",
         )
     return replace(votes, extra=extra.frame, digest=extra.digest)
@@ -145,7 +141,10 @@ def _texts(column: pd.Series) -> list[str]:
 def _check_patients(filled: pd.DataFrame, patient_of: dict[str, str], path: Path) -> None:
     lacking = filled.loc[filled["patient_id"] == "", "eeg_id"]
     if len(lacking):
-        _refuse(path, f"column 'patient_id' is needed for {_listed(lacking)}, not in the votes table")
+        _refuse(
+            path,
+            f"column 'patient_id' is needed for {listed(dict.fromkeys(lacking))}, not in the votes table",
+        )
     rows = zip(filled["eeg_id"], filled["patient_id"], strict=True)
     other = [name for name, patient in rows if patient_of.get(name, patient) != patient]
     if other:
@@ -176,13 +175,7 @@ def _check_names(path: Path, votes: VotesTable, own: Sequence[str]) -> None:
 
 
 def _rows(rows: np.ndarray[Any, Any]) -> str:
-    return f"row{'s' * (rows.size > 1)} {_listed(rows.tolist())}"
-
-
-def _listed(names: Any) -> str:
-    texts = list(dict.fromkeys(str(name) for name in names))
-    more = f" and {len(texts) - _SHOWN} more" if len(texts) > _SHOWN else ""
-    return ", ".join(texts[:_SHOWN]) + more
+    return f"row{'s' * (rows.size > 1)} {listed(rows)}"
 
 
 def _refuse(path: Path | Address, problem: str) -> NoReturn:

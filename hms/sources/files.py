@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms.errors import Unusable, reraise_fault
 from hms.sources.base import RECORDING, Place
+from hms.terminal import shortened
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -22,10 +23,7 @@ if TYPE_CHECKING:
 def place_of(recording: str, path: str) -> Place:
     """Return a file's place, with size and time where it is there.
 
-    Raises
-    ------
-    OSError
-        If the machine fails, so that nothing is known of the file.
+    Raises `OSError` if the machine fails, so that nothing is known of the file.
     """
     try:
         status = os.stat(path)
@@ -106,7 +104,7 @@ def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
         return pq.ParquetFile(pa.BufferReader(data)), ""
     except (pa.ArrowException, OSError, ValueError) as error:
         reraise_fault(error)
-        return None, f"file is truncated or not parquet: {one_line(error)}"
+        return None, f"file is truncated or not parquet: {shortened(error)}"
 
 
 MOST_DECODED = 1 << 31
@@ -162,10 +160,7 @@ def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:
 def float32_rows(batch: pa.RecordBatch) -> NDArray[np.float32]:
     """Return the numbers of a batch, a row for each column, read-only; missing ones are NaN.
 
-    Raises
-    ------
-    ValueError
-        If a column, which is named, holds no numbers.
+    Raises `ValueError` if a column, which is named, holds no numbers.
     """
     import pyarrow as pa
 
@@ -187,9 +182,3 @@ def _to_float32(column: pa.Array, name: str) -> NDArray[np.float32]:
         raise ValueError(f"column '{name}' holds {column.type}, not numbers")
     with np.errstate(over="ignore"):  # beyond float32 is infinite: a gap, as any sample that is not finite
         return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.float32)
-
-
-def one_line(error: BaseException, limit: int = 160) -> str:
-    """Return an error's text in one line."""
-    text = " ".join(str(error).split())
-    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -38,13 +38,7 @@ class Found:
 
 
 def folder_of(root: str | None, what: str) -> Path:
-    """Return the path that ``data.root`` names.
-
-    Raises
-    ------
-    ConfigError
-        If it is not given, or an address.
-    """
+    """Return the path that ``data.root`` names; raise `ConfigError` if it is not given, or an address."""
     if root is None:
         raise ConfigError(f"data.root is needed: the folder {what}")
     path = located(root)
@@ -59,10 +53,7 @@ def folder_of(root: str | None, what: str) -> Path:
 def base_of(root: str | None, what: str) -> tuple[Path, Path | None]:
     """Return the folder that ``data.root`` names and, where it names a file, that file.
 
-    Raises
-    ------
-    ConfigError
-        If it is not given, or not there.
+    Raises `ConfigError` if it is not given, or not there.
     """
     path = folder_of(root, f"with {what}, or one file")
     if path.is_dir():
@@ -77,7 +68,7 @@ def base_anywhere(root: str | None, what: str) -> tuple[Path | Address, Path | A
     path = None if root is None else located(root)
     if not isinstance(path, Address):
         return base_of(root, what)
-    if len(path.parts) > 2 and bucket_of(path).listed("/".join(path.parts[2:])) is not None:
+    if path.key and bucket_of(path).listed(path.key) is not None:
         return path.parent, path
     return path, None
 
@@ -96,7 +87,7 @@ def find_files(
     A folder with one of the endings ``folders`` is a recording itself.
     """
     if isinstance(base, Address):
-        return _find_afar(base, endings, only)
+        return _find_afar(base, endings, only if isinstance(only, Address) else None)
     if only is not None:
         return Found({text_of_path(only.name): os.path.abspath(only)})
     found = Found()
@@ -116,12 +107,12 @@ def find_files(
     return found
 
 
-def _find_afar(base: Address, endings: Sequence[str], only: Path | Address | None) -> Found:
-    bucket, folder = bucket_of(base), "/".join(base.parts[2:])
+def _find_afar(base: Address, endings: Sequence[str], only: Address | None) -> Found:
+    bucket = bucket_of(base)
     if only is None:
-        there = bucket.walked(folder)
+        there = bucket.walked(base.key)
     else:
-        listed = bucket.listed("/".join(only.parts[2:]))
+        listed = bucket.listed(only.key)
         there = {} if listed is None else {only.name: listed}
     found = Found()
     for relative, listed in sorted(there.items()):

@@ -29,12 +29,12 @@ from hms.labels.classes import Ballot
 from hms.registry import register
 from hms.sources.base import Place, SourceParams, WholeFiles
 from hms.sources.channels import find_channels
-from hms.sources.files import one_line, place_of, read_bytes
+from hms.sources.files import place_of, read_bytes
 from hms.sources.folder import folder_of
 from hms.sources.tables import VotesTable
 from hms.sources.windows import windows_from_rows
 from hms.store.files import digest_bytes
-from hms.terminal import say
+from hms.terminal import say, shortened
 
 LUT_CLASSES = ("other", "seizure", "lpd", "gpd", "lrda", "grda")
 """Order of the votes in the look-up table."""
@@ -154,10 +154,7 @@ class MatRecording:
 def load_mat(data: bytes, name: str) -> Any:
     """Return a variable of a MATLAB file.
 
-    Raises
-    ------
-    ValueError
-        If the bytes are not such a file, one of version 7.3, or lack the variable.
+    Raises `ValueError` if the bytes are not such a file, one of version 7.3, or lack the variable.
     """
     from scipy.io import loadmat
 
@@ -167,7 +164,7 @@ def load_mat(data: bytes, name: str) -> Any:
         found = loadmat(cast(Any, io.BytesIO(data)), variable_names=[name])
     except Exception as error:  # scipy raises whatever damaged bytes lead to
         reraise_fault(error)
-        raise ValueError(f"the file is damaged or no MATLAB file: {one_line(error)}") from None
+        raise ValueError(f"the file is damaged or no MATLAB file: {shortened(error)}") from None
     if name not in found:
         raise ValueError(f"the MATLAB file has no variable '{name}'")
     return found[name]
@@ -186,10 +183,7 @@ def _signals(seg: Any) -> NDArray[np.float32]:
 def read_votes_table(path: Path) -> dict[str, dict[str, int]]:
     """Return the votes of each sample by vote column.
 
-    Raises
-    ------
-    ConfigError
-        If the file is not such a look-up table.
+    Raises `ConfigError` if the file is not such a look-up table.
     """
     try:
         table = load_mat(regular_bytes(path), TABLE_NAME)

@@ -22,9 +22,10 @@ from hms.sources.archive import Files, files_of
 from hms.sources.base import Openable, Part, Place, SourceParams, WholeFiles
 from hms.sources.bucket import bucket_at
 from hms.sources.channels import Channels, find_channels
-from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
+from hms.sources.files import check_decoded_size, float32_rows, one_batch, open_parquet
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
+from hms.terminal import shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -87,10 +88,7 @@ def open_kaggle(params: Kaggle, *, outputs_dir: Path, n_jobs: int) -> ParquetSou
 def find_root(root: str | None) -> Path | Address:
     """Return the folder, archive or address that was named, or the first of the usual places that exists.
 
-    Raises
-    ------
-    ConfigError
-        If the folder is not there; the text says how to get the data.
+    Raises `ConfigError` if the folder is not there; the text says how to get the data.
     """
     for setting, named in (("data.root", root), ("HMS_DATA", os.environ.get("HMS_DATA") or None)):
         if named is None:
@@ -313,7 +311,7 @@ class ParquetRecording:
         try:
             yield
         except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-            raise Unusable(f"the file is damaged: {one_line(error)}") from None
+            raise Unusable(f"the file is damaged: {shortened(error)}") from None
 
 
 @dataclass(frozen=True)

@@ -97,13 +97,7 @@ class Pseudonyms:
 
 
 def open_pseudonyms(given: str, outputs_dir: Path) -> Pseudonyms:
-    """Read a key file.
-
-    Raises
-    ------
-    ConfigError
-        If it is missing, too short to be a key, or inside the outputs.
-    """
+    """Read a key file; raise `ConfigError` if it is missing, too short to be a key, or inside the outputs."""
     path = Path(given).expanduser().absolute()
     if not path.is_file():
         raise ConfigError(f"data.pseudonyms: the key file does not exist; {MAKE_A_KEY}")
@@ -358,10 +352,7 @@ def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str
 def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
     """Return the names written next to a key, by kind and id.
 
-    Raises
-    ------
-    ConfigError
-        If they were written with another key: the key file was changed.
+    Raises `ConfigError` if they were written with another key: the key file was changed.
     """
     try:
         text = regular_bytes(pseudonyms.names_path).decode("utf-8")
@@ -424,10 +415,7 @@ def hidden_settings(params: SourceParams, pseudonyms: Pseudonyms) -> dict[str, A
 def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any] | None:
     """Return the section ``data`` that a run of pseudonyms was made with; None where nothing is hidden.
 
-    Raises
-    ------
-    ConfigError
-        If the key is not given, is that of another run, or has no names next to it.
+    Raises `ConfigError` if the key is not given, is that of another run, or has no names next to it.
     """
     mark = _MARK.fullmatch(params.pseudonyms or "")
     if mark is None:

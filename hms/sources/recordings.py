@@ -131,10 +131,8 @@ class FolderSource(WholeFiles):
     def votes(self, ballot: Ballot) -> VotesTable:
         """Return the table of windows: the one given, or windows of all recordings; with votes of events.
 
-        Raises
-        ------
-        ConfigError
-            If there is no recording, a table or file of events cannot be read, or nobody is who.
+        Raises `ConfigError` if there is no recording, a table or file of events cannot be read, or nothing
+        says whose a recording is.
         """
         if self.params.windows is not None:
             return self._given(ballot)

@@ -22,7 +22,7 @@ from hms.sources.bucket import bucket_of
 from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
-from hms.sources.files import one_line, read_bytes
+from hms.sources.files import read_bytes
 from hms.sources.folder import Found, base_anywhere, find_files
 from hms.sources.formats import FORMATS, ending_of
 from hms.sources.kaggle import ParquetRecording
@@ -31,7 +31,7 @@ from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
-from hms.terminal import columns, counted, listed
+from hms.terminal import columns, counted, listed, shortened
 
 SHOWN_LABELS, SHOWN_ENDINGS, SHOWN_REASONS, SHOWN_REASON = 40, 12, 20, 300
 
@@ -278,7 +278,7 @@ class _Look:
             known |= {"left_out": reason.reason, "fate": "fails" if reason.failure else "left out"}
         except Exception as error:  # a foreign file may raise anything, and the next one is to be looked at
             reraise_fault(error)
-            known |= {"left_out": f"{type(error).__name__}: {one_line(error)}", "fate": "fails"}
+            known |= {"left_out": f"{type(error).__name__}: {shortened(error)}", "fate": "fails"}
         return FileFacts(**known)
 
     def _check(self, recording: Any) -> None:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from hms.competition import CHAINS
 from hms.errors import Unusable
-from hms.sources.files import check_decoded_size, float32_rows, one_batch, one_line, open_parquet
+from hms.sources.files import check_decoded_size, float32_rows, one_batch, open_parquet
 from hms.store.files import digest_bytes
+from hms.terminal import shortened
 
 SPECTROGRAM = "spectrogram"
 """Kind of these files among the companions of a recording."""
@@ -53,13 +54,8 @@ class SpectrogramFile:
     def segment(self, start_s: float) -> Crop:
         """Return the ten minutes from ``start_s``.
 
-        Rows are counted, their ``time`` is not read: in some files it is stored in 16 bits
-        and wraps.
-
-        Raises
-        ------
-        Unusable
-            If the file is damaged, has other columns or ends before.
+        Rows are counted, their ``time`` is not read: in some files it is stored in 16 bits and wraps. Raises
+        `Unusable` if the file is damaged, has other columns or ends before.
         """
         whole = self._decode()
         n_rows, first = round(SPECTROGRAM_S / STEP_S), round(start_s / STEP_S)
@@ -85,7 +81,7 @@ class SpectrogramFile:
                 batches = table.to_batches() or [pa.RecordBatch.from_pylist([], schema=table.schema)]
                 rows = float32_rows(one_batch(batches))
             except (pa.ArrowException, KeyError, OSError, ValueError) as error:
-                raise Unusable(f"the spectrogram's file is damaged: {one_line(error)}") from None
+                raise Unusable(f"the spectrogram's file is damaged: {shortened(error)}") from None
             power = rows.reshape(len(CHAINS), freqs.size, -1)
             self._decoded = Crop(power, freqs)
         return self._decoded

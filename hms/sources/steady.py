@@ -62,7 +62,7 @@ class SteadyFile(Steady):
         except OSError as error:
             raise _unreadable(error, place) from None
         self._place = place
-        self._close = weakref.finalize(self, os.close, self._descriptor)
+        weakref.finalize(self, os.close, self._descriptor)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise Unusable("the recording is no file but a folder, a pipe or a device")
@@ -87,10 +87,6 @@ class SteadyFile(Steady):
         if left > 0 or _state(status) != self._known:
             raise Unusable("the file changed while it was read", permanent=False)
         return b"".join(parts)
-
-    def close(self) -> None:
-        """Close the file; it is closed too when nobody holds it any more."""
-        self._close()
 
 
 def _state(status: os.stat_result) -> tuple[int, int, int]:

@@ -30,7 +30,7 @@ from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
 from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY, repeated_pairs
 from hms.registry import did_you_mean
-from hms.terminal import say
+from hms.terminal import listed, say, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -223,7 +223,7 @@ class _Source:
         header = start[0]
         for name, count in Counter(header).items():
             if name and count > 1:
-                self.refuse(f"column '{_short(name)}' appears {count} times in the header")
+                self.refuse(f"column '{shortened(name, 40)}' appears {count} times in the header")
         return header
 
     def records(self) -> Iterator[tuple[int, list[str]]]:
@@ -373,18 +373,13 @@ def _refuse_ragged(source: _Source, width: int, reason: str) -> NoReturn:
     except csv.Error as error:
         source.refuse(f"is no table ({error})")
     if not wrong:
-        source.refuse(f"is no table ({_short(reason, 200)})")
-    shown = ", ".join(f"line {line} has {n}" for line, n in wrong[:_SHOWN])
-    source.refuse(f"the header has {width} columns, but {shown}{_and_more(len(wrong))}")
+        source.refuse(f"is no table ({shortened(reason, 200)})")
+    shown = listed((f"line {line} has {n}" for line, n in wrong), _SHOWN)
+    source.refuse(f"the header has {width} columns, but {shown}")
 
 
 def _and_more(count: int) -> str:
     return f" and {count - _SHOWN} more" if count > _SHOWN else ""
-
-
-def _short(text: str, limit: int = 40) -> str:
-    first = " ".join(text.split())
-    return first if len(first) <= limit else f"{first[: limit - 1]}…"
 
 
 # --- checks --------------------------------------------------------------------------------------
@@ -465,7 +460,7 @@ def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
     header = source.header
     others = [name for name in header if name not in _KNOWN]
     named = ", ".join(f"'{name}'{did_you_mean(name, others)}" for name in missing)
-    found = _short(", ".join(header), 200)
+    found = shortened(", ".join(header), 200)
     mark = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
     hint = f"; its fields seem to be separated by {mark!r}, use commas" if mark else ""
     source.refuse(f"lacks column{'s' * (len(missing) > 1)} {named}; the header has {found}{hint}")
@@ -480,7 +475,7 @@ def _refuse_values(
     rows = np.flatnonzero(bad[column.codes])
     first = [int(row) for row in rows[:_SHOWN]]
     shown = ", ".join(
-        f"{place} has '{_short(column.words[column.codes[row]].as_py())}'"
+        f"{place} has '{shortened(column.words[column.codes[row]].as_py(), 40)}'"
         for place, row in zip(source.places(first), first, strict=True)
     )
     source.refuse(f"column '{name}' must hold {rule}, but {shown}{_and_more(rows.size)}{hint}")

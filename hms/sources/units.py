@@ -28,10 +28,7 @@ def unit_text(raw: bytes) -> str:
 def scale_uv(unit: str) -> float:
     """Return what one of a unit is in µV: 1000 for mV; letter case does not matter.
 
-    Raises
-    ------
-    ValueError
-        If it is not a unit of voltage; the text names those that are known.
+    Raises `ValueError` if it is not a unit of voltage; the text names those that are known.
     """
     found = _VOLTS.fullmatch(_with_plain_mu(unit.strip(" .")))
     if found is None:

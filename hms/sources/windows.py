@@ -63,13 +63,9 @@ class WindowRows:
 def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
     """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
 
-    Commas, semicolons or tabs stand between the fields, and column names may be in any letter
-    case; where it is not a comma, a start may have a decimal comma.
-
-    Raises
-    ------
-    ConfigError
-        If the file is not such a table; the text names the column and the first lines.
+    Commas, semicolons or tabs stand between the fields, and column names may be in any letter case; where it
+    is not a comma, a start may have a decimal comma. Raises `ConfigError` if the file is not such a table;
+    the text names the column and the first lines.
     """
     header, records, separator = _records(path)
     votes = (*ballot.classes.vote_columns, *(name for name in header if name.endswith("_vote")))
@@ -85,10 +81,7 @@ def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
 def read_patients(path: Path | Address) -> dict[str, str]:
     """Return the patient of each recording from a CSV file with columns ``recording,patient_id``.
 
-    Raises
-    ------
-    ConfigError
-        If the file is not such a table, or gives a recording to two patients.
+    Raises `ConfigError` if the file is not such a table, or gives a recording to two patients.
     """
     header, records, _ = _records(path)
     kept = _columns(path, header, ("recording", PATIENT), ("recording", PATIENT))
@@ -101,13 +94,9 @@ def read_patients(path: Path | Address) -> dict[str, str]:
 def windows_of_files(table: WindowRows, files: Sequence[str]) -> WindowRows:
     """Return a table whose recordings are the files meant, duplicates refused.
 
-    A recording is meant by its relative path or by its file's name, with its ending or without, in
-    any letter case. What means no file stays as it is, and becomes an item that says so.
-
-    Raises
-    ------
-    ConfigError
-        If a name may mean several files, or a window appears twice in the table.
+    A recording is meant by its relative path or by its file's name, with its ending or without, in any letter
+    case. What means no file stays as it is, and becomes an item that says so. Raises `ConfigError` if a name
+    may mean several files, or a window appears twice in the table.
     """
     index = _Files(files, table.path)
     meant = {name: index.meant(name) for name in {row["recording"] for row in table.rows}}

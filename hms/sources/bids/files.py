@@ -66,13 +66,8 @@ def parse_name(name: str) -> tuple[dict[str, str], str] | None:
 def find_recordings(root: Path) -> list[BidsFile]:
     """Return the EEG recordings of a data set, in the order of participants, sessions and names.
 
-    ``sub-<label>/[ses-<label>/]eeg/`` is searched and nothing else, so that ``derivatives``,
-    ``sourcedata`` and ``code`` are left alone.
-
-    Raises
-    ------
-    ConfigError
-        If the folder has no participants.
+    ``sub-<label>/[ses-<label>/]eeg/`` is searched and nothing else, so that ``derivatives``, ``sourcedata``
+    and ``code`` are left alone. Raises `ConfigError` if the folder has no participants.
     """
     subjects = _folders(root, _SUBJECT)
     if not subjects:
@@ -148,13 +143,7 @@ class BidsChannel:
 
 
 def channels_of(data: bytes, path: Path) -> tuple[BidsChannel, ...]:
-    """Return the rows of a channels.tsv.
-
-    Raises
-    ------
-    ConfigError
-        If it has no column ``name``.
-    """
+    """Return the rows of a channels.tsv; raise `ConfigError` if it has no column ``name``."""
     lines = data.decode("utf-8-sig", errors="replace").splitlines()
     rows = [line.split("\t") for line in lines if line.strip()]
     header = [name.strip().lower() for name in rows[0]] if rows else []

@@ -70,10 +70,7 @@ class Bids(FolderParams):
 def open_bids(params: Bids, *, outputs_dir: Path, n_jobs: int) -> BidsSource:
     """Open a data set.
 
-    Raises
-    ------
-    ConfigError
-        If the folder is not there, or a format in it needs MNE, which is not installed.
+    Raises `ConfigError` if the folder is not there, or a format in it needs MNE, which is not installed.
     """
     root = folder_of(params.root, "of the data set, which holds sub-<label>")
     if not root.is_dir():
@@ -97,10 +94,7 @@ class BidsSource(FolderSource):
     def recordings(self) -> dict[str, list[BidsFile]]:
         """Files of each recording by the path of the first; more than one are formats of the same.
 
-        Raises
-        ------
-        ConfigError
-            If there are no participants, or no recording of the tasks asked for.
+        Raises `ConfigError` if there are no participants, or no recording of the tasks asked for.
         """
         by_stem: dict[str, list[BidsFile]] = {}
         found = find_recordings(Path(os.path.abspath(self.root)))
@@ -220,10 +214,7 @@ def _place(name: str, path: str, channels: Path | None) -> Place:
 def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
     """Return the bytes and the rows of a channels.tsv; none where the file does not exist.
 
-    Raises
-    ------
-    Unusable
-        If it cannot be read, or is not such a table.
+    Raises `Unusable` if it cannot be read, or is not such a table.
     """
     if path is None:
         return b"", ()

@@ -100,10 +100,7 @@ class Header:
 def n_header_bytes(start: bytes) -> int:
     """Return how long the header is of a file that begins with ``start``, 256 bytes or more.
 
-    Raises
-    ------
-    Unusable
-        If the file is not an EDF or BDF.
+    Raises `Unusable` if the file is not an EDF or BDF.
     """
     if not start:
         raise Unusable("the file is empty")
@@ -227,13 +224,7 @@ class _Fields:
         return number
 
     def whole(self, raw: bytes, what: str) -> int:
-        """Return a whole number.
-
-        Raises
-        ------
-        Unusable
-            If it is none.
-        """
+        """Return a whole number; raise `Unusable` if it is none."""
         try:
             number = self.number(raw, what)
             if not number.is_integer():

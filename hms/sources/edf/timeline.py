@@ -41,10 +41,7 @@ class Stretch:
 def onset_of(tal: bytes) -> Fraction:
     """Return the onset that a data record's annotations begin with, s.
 
-    Raises
-    ------
-    Unusable
-        If they begin with none.
+    Raises `Unusable` if they begin with none.
     """
     found = _ONSET.match(tal)
     if found is None:
@@ -55,10 +52,7 @@ def onset_of(tal: bytes) -> Fraction:
 def stretches_of(onsets: Sequence[Fraction], record_s: Fraction) -> tuple[Stretch, ...]:
     """Return the stretches of data records that follow each other, from the onset of each.
 
-    Raises
-    ------
-    Unusable
-        If records overlap or are in another order than that of time.
+    Raises `Unusable` if records overlap or are in another order than that of time.
     """
     starts = [0]
     for number in range(1, len(onsets)):

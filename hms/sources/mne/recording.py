@@ -29,9 +29,9 @@ from hms.errors import Unusable, needs_extra
 from hms.labels.events import Event
 from hms.sources.base import Place, Stretch
 from hms.sources.channels import Channels, find_channels
-from hms.sources.files import one_line
 from hms.sources.formats import ending_of
 from hms.sources.rates import conversion
+from hms.terminal import shortened
 
 _VOLT = 107
 """FIFF_UNIT_V of the FIF constants: MNE gives such a channel in volts."""
@@ -52,10 +52,7 @@ Stamp = tuple[tuple[str, int, int, int, int], ...]
 def import_mne() -> Any:
     """Return MNE.
 
-    Raises
-    ------
-    ConfigError
-        If it is not installed; the text names the extra that installs it.
+    Raises `ConfigError` if it is not installed; the text names the extra that installs it.
     """
     with needs_extra("formats other than EDF and BDF are read with MNE", "mne"):
         import mne
@@ -84,17 +81,14 @@ def quietly() -> Iterator[None]:
 def open_raw(path: str, cnt_format: str | None = None) -> Any:
     """Return MNE's view of a recording, samples not loaded where the format allows.
 
-    Raises
-    ------
-    Unusable
-        If MNE cannot read it; the text has MNE's reason.
+    Raises `Unusable` if MNE cannot read it; the text has MNE's reason.
     """
     mne = import_mne()
     try:
         with quietly():
             return _reader(path, mne, cnt_format)(path)
     except FileNotFoundError as error:
-        name = os.path.basename(str(error.filename or "")) or one_line(error)
+        name = os.path.basename(str(error.filename or "")) or shortened(error)
         raise Unusable(f"a file of the recording is missing: '{name}'", permanent=False) from None
     except OSError as error:
         raise Unusable(f"the recording cannot be read: {_told(error)}", permanent=False) from None
@@ -129,7 +123,7 @@ def _told(error: Exception) -> str:
     last = next((line for line in reversed(lines) if re.match(r"\w*Error: ", line)), " ".join(lines))
     text = re.sub(r"^\w*Error: ", "", last)
     hint = "; data.cnt_format=int16 or int32 says it" if "data_format" in text else ""
-    return one_line(ValueError(text)) + hint
+    return shortened(text) + hint
 
 
 @lru_cache(maxsize=256)

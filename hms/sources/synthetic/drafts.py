@@ -48,10 +48,7 @@ class Draft:
 def draft_recordings(*, n_recordings: int, n_patients: int, seed: int) -> list[Draft]:
     """Return who was recorded, where the labelled sub-windows lie and how experts voted.
 
-    Raises
-    ------
-    ValueError
-        If there are more patients than recordings, or too many of either.
+    Raises `ValueError` if there are more patients than recordings, or too many of either.
     """
     check_sizes(n_recordings, n_patients)
     rng = stream(seed, Stream.TABLE)

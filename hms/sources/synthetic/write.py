@@ -33,14 +33,10 @@ def generate(
 ) -> None:
     """Write a data set in the competition's layout into a folder; train.csv is written last.
 
-    The files are the same bytes for the same arguments whatever ``n_jobs``. ``truth/`` holds
-    what the votes were drawn from and is not part of the layout. ``report`` is told how many
-    recordings were written since it was told last.
-
-    Raises
-    ------
-    ValueError
-        If there are more patients than recordings, or the folder is not empty.
+    The files are the same bytes for the same arguments whatever ``n_jobs``. ``truth/`` holds what the votes
+    were drawn from and is not part of the layout. ``report`` is told how many recordings were written since
+    it was told last. Raises `ValueError` if there are more patients than recordings, or the folder is not
+    empty.
     """
     drafts = draft_recordings(n_recordings=n_recordings, n_patients=n_patients, seed=seed)
     if folder.exists() and any(folder.iterdir()):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -28,20 +26,9 @@ def test_weights_are_those_of_the_solution(name: str, weights: np.ndarray) -> No
     np.testing.assert_allclose(confidence_weights(VOTES, cfg.weight), weights, rtol=1e-6)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "n_rows", "frames"),
-    [("published", 4, 250), ("third", 16, 1250), ("fourth", 16, 1250), ("seventh", 18, 1250),
-     ("fifteenth", 18, 1250)],
-)  # fmt: skip
-def test_an_experiment_prepares_recordings(name, n_rows, frames, small_set: Path, prepare) -> None:
-    """Rows of the montage, frames of the window, and a head that says what differs."""
-    run = prepare(small_set, f"experiment={name}", "stages=[scalograms,waveforms]", "folds=none")
-    x = run.spec(run.meta["item_id"].iloc[0])
-    assert x.shape == (n_rows, 48, frames)
-    assert np.isfinite(x).all()
-    head = (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
-    assert "# Differences:" in head
+@pytest.mark.parametrize("name", ["published", "third", "fourth", "seventh", "fifteenth"])
+def test_the_head_of_an_experiment_says_what_differs_from_the_solution(name: str) -> None:
+    assert "# Differences:" in (ROOT / "conf" / "experiment" / f"{name}.yaml").read_text()
 
 
 def test_rows_of_a_mel_picture_are_nearly_even_in_hz() -> None:

@@ -1,4 +1,4 @@
-"""Every recipe of docs/recipes.md, as it is written there, on a few recordings."""
+"""Every recipe of docs/recipes.md, as it is written there, on five recordings."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from conftest import ROOT
 from recordings import noise, write_edf
 
@@ -21,19 +22,21 @@ pytestmark = pytest.mark.slow
 
 PAGE = (ROOT / "docs" / "recipes.md").read_text()
 RECIPES = dict(re.findall(r"<!-- recipe:(\w+) -->\n```\n(.*?)```", PAGE, re.S))
+SHAPES = {name: [*map(int, x.split(","))] for name, x in re.findall(r"\| `(\w+)` \| \[([\d, ]+)\]", PAGE)}
+"""What the page says of the arrays of an experiment."""
 LOOK = "hms browse"
 """Opens a page and waits; what is done there is tested in test_browse.py."""
 
 
 @pytest.fixture
-def folder_of(small_set: Path, tmp_path: Path) -> Callable[[str], Path]:
+def folder_of(tiny_set: Path, tmp_path: Path) -> Callable[[str], Path]:
     """Return a function that makes the kind of folder that a command reads."""
     names = {"edf": "p{0}/night.edf", "bids": "sub-0{0}/eeg/sub-0{0}_task-rest_eeg.edf"}
 
     def make(kind: str) -> Path:
         folder = tmp_path / "recordings"
         if kind == "kaggle":
-            return small_set
+            return tiny_set
         if folder.exists():
             return folder
         for patient in range(5):
@@ -48,9 +51,24 @@ def folder_of(small_set: Path, tmp_path: Path) -> Callable[[str], Path]:
     return make
 
 
+def test_every_recipe_has_an_experiment_and_every_experiment_a_recipe() -> None:
+    named = set(re.findall(r"experiment=([a-z]\w*)", " ".join(RECIPES.values())))
+    ours = {path.stem for path in (ROOT / "conf" / "experiment").glob("*.yaml")}
+    assert all("experiment=" in recipe for recipe in RECIPES.values())
+    assert ours - {"search"} <= named <= ours | {"bump"}
+    table = PAGE[: PAGE.index("##")]
+    assert all(f"`{name}`" in table for name in (*ours, "bump"))
+
+
+def test_the_sweep_on_the_page_is_that_of_its_experiment() -> None:
+    shown = re.search(r"```yaml\n(.*?)```", PAGE, re.S)
+    assert shown is not None
+    assert yaml.safe_load(shown[1]) == yaml.safe_load((ROOT / "conf/experiment/band.yaml").read_text())
+
+
 def words_of(line: str, folder_of: Callable[[str], Path], key: Path) -> list[str]:
     """Return the words of a command, with folders of the tests, after ``hms``."""
-    kind = re.search(r"data=(\w+)", line)
+    kind = re.search(r"(?:data|experiment)=(kaggle|bids)", line)
     folder = str(folder_of(kind[1] if kind else "edf"))
     line = line.replace("DIR/night", f"{folder}/p0/night").replace("DIR", folder)
     name, *words = shlex.split(line.replace("KEYFILE", str(key)))
@@ -72,8 +90,13 @@ def test_a_recipe_runs_as_it_is_written(
     for line in RECIPES[recipe].splitlines():
         words = words_of(line, folder_of, tmp_path / "key")
         assert main([*words, f"outputs_dir={outputs}", "n_jobs=1"]) == 0
-    run = hms.load(outputs=outputs)
-    assert len(run.meta) > 0
+        run = hms.load(outputs=outputs)
+        name = re.sub(r".*experiment=(\w+).*", r"\1", line)
+        if arrays := [stage for stage in ("scalograms", "waveforms") if stage in run.manifest["stages"]]:
+            first = run.meta["item_id"].iloc[0]
+            array = run.spec(first) if "scalograms" in arrays else run.wave(first)
+            assert list(array.shape) == SHAPES.get(name, list(array.shape))
+            assert np.isfinite(array).all()
 
 
 def test_the_filter_of_the_engineers_page_runs_and_its_test_passes(
@@ -83,9 +106,9 @@ def test_the_filter_of_the_engineers_page_runs_and_its_test_passes(
     python, test = re.findall(r"```python\n# (?:test_)?my_filters.py\n(.*?)```", page, re.S)
     (tmp_path / "my_filters.py").write_text(python)
     (tmp_path / "my_conf" / "filter").mkdir(parents=True)
-    yaml = re.search(r"```yaml\n(.*?)```", page, re.S)
-    assert yaml is not None
-    (tmp_path / "my_conf" / "filter" / "gaussian.yaml").write_text(yaml[1])
+    option = re.search(r"```yaml\n(.*?)```", page, re.S)
+    assert option is not None
+    (tmp_path / "my_conf" / "filter" / "gaussian.yaml").write_text(option[1])
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
     command = re.search(r"`hms (run plugins=\[my_filters\][^`]*)`", page)

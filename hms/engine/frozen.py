@@ -65,12 +65,17 @@ def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
     Raises
     ------
     ConfigError
-        If there is no such run, or an override contradicts it.
+        If there is no such run, or an override contradicts it, or an experiment is named beside it.
     """
     if cfg.from_run is None:
         return cfg
     run = _run_of(cfg)
     typed = [override.partition("=")[0] for override in overrides]
+    if "experiment" in typed:
+        raise ConfigError(
+            f"from_run={cfg.from_run} takes its settings from that run, and an experiment has its own; "
+            "leave one of them out"
+        )
     _refuse_contradictions(cfg, run, [key for key in typed if key != "from_run" and not _may_differ(key)])
     tree = cfg.to_dict()
     own = {key: cfg.at(key) for key in typed if _may_differ(key)}

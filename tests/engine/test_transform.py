@@ -192,6 +192,14 @@ def test_a_run_that_is_not_there_is_named(command: Callable[..., Prepared]) -> N
 
 
 @pytest.mark.slow
+def test_an_experiment_beside_a_run_is_refused_and_not_quietly_replaced(
+    finished: Run, test_set: Path
+) -> None:
+    with pytest.raises(ConfigError, match="an experiment has its own; leave one of them out"):
+        hms.compose(*on_test(test_set, finished, "experiment=published"))
+
+
+@pytest.mark.slow
 def test_a_test_table_without_a_run_makes_what_needs_no_votes(
     test_set: Path, command: Callable[..., Prepared]
 ) -> None:

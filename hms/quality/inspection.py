@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -20,6 +20,7 @@ from hms.quality.amplitudes import (
 )
 from hms.quality.blocks import QUIET, Array, Mask, Row, blocks_of
 from hms.quality.spectra import BLOCK_S, Bands, bands_of, mean_power, observe_spectra, tapered_blocks
+from hms.signal.filters import FFT_ROWS
 from hms.signal.levels import extremes
 
 if TYPE_CHECKING:
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 SPECTRAL_CONTEXT_S = 3.0
 """Spectra are taken of the window and this much on either side."""
+
+BLOCKS_TOGETHER = 2
+"""Blocks of 2 s that overlapping windows share the transforms of, made in one call."""
 
 STEP_CONTEXT_S = 1.0
 """Steps are looked for in the window and this much on either side."""
@@ -71,7 +75,9 @@ def inspect_segment(segment: Segment) -> Inspection:
     """Inspect what was read of a recording."""
     eeg, present, names = _all_channels(segment)
     window, spectral = _spans(segment)
-    known = segment.extremes if segment.is_finite_inside and _is_usual(segment) else None
+    is_whole = segment.is_finite_inside and _is_usual(segment)
+    known = segment.extremes if is_whole else None
+    shared = _shared_spectra(segment, spectral) if is_whole else None
     n_samples = segment.eeg.shape[1]
     return inspect(
         eeg,
@@ -82,7 +88,47 @@ def inspect_segment(segment: Segment) -> Inspection:
         names=names,
         known=known,
         n_samples=n_samples,
+        spectra=shared,
     )
+
+
+def _shared_spectra(segment: Segment, spectral: slice) -> NDArray[np.complex64] | None:
+    """Return the transforms of a window's blocks of 2 s, each made once for all windows that it is part of.
+
+    They are made `BLOCKS_TOGETHER` at a time from the start of the samples that windows share, with the bits
+    that they have alone. None where windows share no samples, or others.
+    """
+    shared, n_block = segment.block, round(BLOCK_S * segment.sfreq)
+    if shared is None or (BLOCKS_TOGETHER * len(shared.values)) % FFT_ROWS:
+        return None
+    phase = (shared.n_context - round(SPECTRAL_CONTEXT_S * segment.sfreq)) % n_block
+    first, rest = divmod(segment.place + spectral.start - phase, n_block)
+    n_inside = segment.inside.stop - segment.inside.start
+    stop = first + (min(spectral.stop, n_inside) - spectral.start) // n_block
+    n_together = BLOCKS_TOGETHER * n_block
+    n_parts = (shared.values.shape[1] - phase) // n_together
+    parts = range(first // BLOCKS_TOGETHER, -(-stop // BLOCKS_TOGETHER))
+    if rest or not 0 <= first < stop <= n_parts * BLOCKS_TOGETHER:
+        return None
+    shape = len(shared.values), n_parts * BLOCKS_TOGETHER, n_block // 2 + 1
+    spectra: NDArray[np.complex64] = shared.once("spectra", partial(np.empty, shape, np.complex64))
+
+    def make(number: int) -> None:
+        start = phase + number * n_together
+        at = slice(number * BLOCKS_TOGETHER, (number + 1) * BLOCKS_TOGETHER)
+        spectra[:, at] = _transformed(shared.values[:, start : start + n_together], n_block)
+
+    for number in parts:
+        shared.once(("spectra", number), partial(make, number))
+    return spectra[:, first:stop]
+
+
+def _transformed(eeg: Array, n_block: int) -> NDArray[np.complex64]:
+    """Return the transforms of tapered blocks, shape (n_channels, n_blocks, n_freqs)."""
+    from scipy.fft import rfft
+
+    with np.errstate(**QUIET):
+        return np.asarray(rfft(tapered_blocks(eeg, n_block), overwrite_x=True, workers=1))
 
 
 def inspect(
@@ -95,6 +141,7 @@ def inspect(
     names: tuple[str, ...] = CHANNELS,
     known: Array | None = None,
     n_samples: int | None = None,
+    spectra: NDArray[np.complex64] | None = None,
 ) -> Inspection:
     """Look at the samples of 20 channels, and perhaps others after them.
 
@@ -107,9 +154,8 @@ def inspect(
     names : of the channels
     known : the extremes of each second of a recording without gaps, where somebody has looked already
     n_samples : samples that may be read of an item, of which a recording need not reach all
+    spectra : the transforms of `tapered_blocks`, where somebody has made them already
     """
-    from scipy.fft import rfft
-
     n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
     window = slice(*window.indices(eeg.shape[1])[:2])
     n_samples = eeg.shape[1] if n_samples is None else n_samples
@@ -124,7 +170,8 @@ def inspect(
             known = extremes(eeg, n_block)
         n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)
         bands = bands_of(n_spectrum, sfreq)
-        spectra = rfft(tapered_blocks(eeg[:, spectral], n_spectrum), overwrite_x=True, workers=1)
+        if spectra is None:
+            spectra = _transformed(eeg[:, spectral], n_spectrum)
         power = mean_power(spectra)
         n = len(CHANNELS)
         known = known[:, :, : max(1, eeg.shape[1] // n_block)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -152,7 +152,18 @@ class Segment:
     @cached_property
     def extremes(self) -> Array:
         """Highest and lowest sample of each channel in each second inside, as `hms.signal.levels` gives."""
-        return extremes(self.eeg[:, self.inside], max(1, round(self.sfreq)))
+        n_second, n_samples = max(1, round(self.sfreq)), self.inside.stop - self.inside.start
+        if self.block is None or self.place % n_second or n_samples % n_second:
+            return extremes(self.eeg[:, self.inside], n_second)
+        of_block = self.block.once("extremes", partial(extremes, self.block.values, n_second))
+        first, n = self.place // n_second, n_samples // n_second
+        return np.asarray(of_block[:, :, first : first + n])
+
+    @property
+    def place(self) -> int:
+        """Where in the samples of its block, with their context, the first one inside is."""
+        assert self.block is not None, "a window alone is in no block"
+        return self.first + self.block.n_context - self.n_context + int(self.inside.start)
 
     @cached_property
     def is_finite_inside(self) -> bool:

@@ -38,8 +38,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown:
         said = f"hms {given.name} takes no {' '.join(unknown)}"
         parser.exit(2, f"hms: {said}; hms {given.name} --help says what it takes\n")
-    return guarded(lambda: int(given.do(given) or 0))
+    return guarded(lambda: _do(given))
 
+
+def _do(given: argparse.Namespace) -> int:
+    """Carry out a command, unless the ``--outputs`` that was typed is no folder."""
+    from hms.config.paths import fault_of_outputs
+    from hms.errors import ConfigError
+
+    if given.outputs is not OUTPUTS and (fault := fault_of_outputs(given.outputs)):
+        raise ConfigError(f"--outputs {given.outputs} {fault}")
+    return int(given.do(given) or 0)
+
+
+OUTPUTS = Path("outputs")
 
 RUN_HELP = "a run's hash, the beginning of one, a path, or 'latest'"
 TRUST_HELP = "import code that the run's folder names, and make recordings for it: for runs that you know"
@@ -90,11 +102,11 @@ def make_parser() -> argparse.ArgumentParser:
         epilog=f"RUN is {RUN_HELP}. hms COMMAND --help says more.",
     )
     outputs: dict[str, Any] = {
-        "type": Path,
+        "type": lambda text: Path(text) if text else text,
         "metavar": "DIR",
         "help": "folder of the runs (default: outputs)",
     }
-    parser.add_argument("--outputs", default=Path("outputs"), **outputs)
+    parser.add_argument("--outputs", default=OUTPUTS, **outputs)
     parser.add_argument("--version", action="version", version=f"hms {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hms import __version__
 from hms.terminal import BEGAN, INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
 
 if TYPE_CHECKING:
+    from hms.config.overrides import Words
     from hms.config.schema import Config
     from hms.store.package import Package
     from hms.sweep.search import Search
@@ -152,24 +154,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _carry_out(texts: Sequence[str]) -> int:
     """Run one configuration, a sweep, or what Hydra answers."""
-    if any(text in ("--help", "-h") for text in texts):
-        return _contents(texts)
-    flags, overrides = _split(texts)
-    if flags is None:
-        return _through_hydra(texts)
-    config_dir = flags.get("config_dir")
-    if flags.get("multirun") or _asks_for_a_sweep(overrides, config_dir):
-        return _multirun(texts, overrides, config_dir)
-    return _direct(overrides, config_dir)
+    from hms.config.compose import composed_tree
+    from hms.config.overrides import split_words
+
+    asks_for_help = any(text in ("--help", "-h") for text in texts)
+    if not asks_for_help and "--version" in texts:
+        print(f"hms {__version__}")
+        return DONE
+    words = split_words([text for text in texts if text not in ("--help", "-h")])
+    if asks_for_help:
+        return _contents(words)
+    if words.hydra:
+        if "--cfg" in words.hydra and not words.multirun:
+            composed_tree(*words.overrides, config_dir=words.config_dir)  # says better what is wrong
+        return _through_hydra(words)
+    if words.multirun or _asks_for_a_sweep(words.overrides, words.config_dir):
+        return _multirun(words)
+    return _direct(words.overrides, words.config_dir)
 
 
-def _contents(texts: Sequence[str]) -> int:
+def _contents(words: Words) -> int:
     """Print the table of contents: groups and options, those of a folder that the command names too."""
     from hms.config.help import contents
     from hms.config.manual import manual_of
 
-    flags, overrides = _split([text for text in texts if text not in ("--help", "-h")])
-    print(contents(manual_of(overrides, (flags or {}).get("config_dir"))))
+    print(contents(manual_of(words.overrides, words.config_dir)))
     return DONE
 
 
@@ -196,35 +205,14 @@ def _say_what_has_no_effect(overrides: Sequence[str]) -> None:
             say(f"{key} has no effect: outputs_dir and sweep.name say where hms writes; leave it out")
 
 
-def _split(texts: Sequence[str]) -> tuple[dict[str, Any] | None, list[str]]:
-    """Return our flags and the overrides; None where a flag is Hydra's to answer."""
-    from hms.config.overrides import refuse_flag
-
-    flags: dict[str, Any] = {}
-    overrides: list[str] = []
-    rest = iter(texts)
-    for text in rest:
-        if text in ("-m", "--multirun"):
-            flags["multirun"] = True
-        elif text in ("--config-dir", "-cd"):
-            flags["config_dir"] = next(rest, "")
-        elif text.startswith("--config-dir="):
-            flags["config_dir"] = text.partition("=")[2]
-        elif text.startswith("-"):
-            refuse_flag(text)
-            return None, []
-        else:
-            overrides.append(text)
-    return flags, overrides
-
-
 def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
     from hms.config.compose import composed_tree
+    from hms.config.paths import fault_of_outputs
     from hms.store.seen import question_of
 
     _say_what_has_no_effect(overrides)
     tree = composed_tree(*overrides, config_dir=config_dir)
-    question = question_of(tree)
+    question = None if fault_of_outputs(tree["outputs_dir"]) else question_of(tree)
     if question is not None and _answered(tree, question):
         return DONE
     from hms.config.schema import build_config
@@ -251,17 +239,17 @@ def _answered(tree: Mapping[str, Any], question: str) -> bool:
     return True
 
 
-def _multirun(texts: Sequence[str], overrides: Sequence[str], config_dir: str | None) -> int:
+def _multirun(words: Words) -> int:
     """Run a sweep of our own, or let Hydra do it where another sweeper or launcher of its is chosen."""
     from hms.sweep.run import run_sweep, uses_hydras_sweeper
 
-    if uses_hydras_sweeper(overrides, config_dir):
-        return _through_hydra(texts)
-    _say_what_has_no_effect(overrides)
-    return run_sweep(overrides, config_dir)
+    if uses_hydras_sweeper(words.overrides, words.config_dir):
+        return _through_hydra(words)
+    _say_what_has_no_effect(words.overrides)
+    return run_sweep(words.overrides, words.config_dir)
 
 
-def _through_hydra(texts: Sequence[str]) -> int:
+def _through_hydra(words: Words) -> int:
     """Let Hydra read the command line, with its errors raised to us instead of printed.
 
     In a search, every job returns its objective to the sweeper, and the jobs end in a leaderboard.
@@ -274,6 +262,8 @@ def _through_hydra(texts: Sequence[str]) -> int:
     from hms.config.convert import first_lines
     from hms.errors import ConfigError
 
+    texts = [*(["-m"] if words.multirun else []), *words.overrides, *words.hydra]
+    texts += ["--config-dir", words.config_dir] if words.config_dir else []
     codes: list[int] = []
     searches: list[Search] = []
 

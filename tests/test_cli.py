@@ -119,6 +119,15 @@ def test_what_a_command_cannot_take_is_told_by_its_name(
     assert told in capfd.readouterr().err
 
 
+def test_outputs_that_are_no_folder_are_exit_code_2(capfd: pytest.CaptureFixture[str]) -> None:
+    for outputs, told in (
+        (__file__, f"--outputs {__file__} needs a folder"),
+        ("", "--outputs  names no folder"),
+    ):
+        assert main(["ls", "--outputs", outputs]) == 2
+        assert told in capfd.readouterr().err
+
+
 def test_a_run_that_is_not_there_is_exit_code_2(cli: Cli) -> None:
     for command in (
         ["show", "abc"],

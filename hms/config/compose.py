@@ -13,7 +13,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from hms.config.convert import first_lines
+from hms.config.convert import as_typed, first_lines
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
 from hms.config.reading import names_in, walked
@@ -36,6 +36,10 @@ def conf_dir() -> Path:
         if (candidate / "config.yaml").is_file():
             return candidate
     raise ConfigError(f"conf/config.yaml is neither in {here} nor next to it; install hms-eeg again")
+
+
+NO_EXPERIMENT = "experiment=null"
+"""What holds where no experiment is chosen."""
 
 
 def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
@@ -69,6 +73,7 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
     folders = config_folders(typed, config_dir)
     texts, extra = _without_search_path(typed), _search_path(folders[1:])
     _check_overrides(texts, folders)
+    texts = [text for text in texts if text != NO_EXPERIMENT]  # Hydra takes no null here
     if not extra and (kept := _with_values(texts, folders[0])) is not None:
         return resolved(kept)
     with _own_hydra(folders[0]):
@@ -331,9 +336,9 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
             continue
         if str(name) not in groups[group]:
             raise ConfigError(
-                f"{group}={name} is not an option{did_you_mean(str(name), groups[group])}; "
+                f"{group}={as_typed(name)} is not an option{did_you_mean(str(name), groups[group])}; "
                 f"the options of {group} are {', '.join(groups[group])}; "
-                f"one of your own is DIR/{group}/{name}.yaml with --config-dir DIR"
+                f"one of your own is DIR/{group}/{name or 'NAME'}.yaml with --config-dir DIR"
             )
 
 

@@ -31,6 +31,11 @@ def first_lines(error: BaseException) -> str:
     return "; ".join(kept) or type(error).__name__
 
 
+def as_typed(value: Any) -> str:
+    """Return a value as it is typed in an override."""
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
 def build(cls: type[T], tree: Any, path: str) -> T:
     """Build a dataclass from a mapping; unknown and missing keys are errors."""
     if not isinstance(tree, Mapping):
@@ -80,7 +85,7 @@ def convert(value: Any, annotation: Any, path: str) -> Any:
         if value not in arguments:
             options = [str(a) for a in arguments]
             raise ConfigError(
-                f"{path}={value} is not allowed{did_you_mean(str(value), options)}; "
+                f"{path}={as_typed(value)} is not allowed{did_you_mean(str(value), options)}; "
                 f"it is one of {', '.join(options)}"
             )
         return value
@@ -98,7 +103,7 @@ def _convert_annotated(value: Any, inner: Any, marks: tuple[Any, ...], path: str
     result = convert(value, inner, path)
     for mark in marks:
         if isinstance(mark, Limits) and result is not None and not mark.admit(result):
-            raise ConfigError(f"{path}={value} is out of range; it must be {mark}")
+            raise ConfigError(f"{path}={as_typed(value)} is out of range; it must be {mark}")
     return result
 
 
@@ -142,7 +147,7 @@ def _convert_scalar(value: Any, kind: Any, path: str) -> Any:
         assert kind in (int, float), f"{path} is annotated with {kind}, which is not supported"
     if result is None:
         article = {bool: "true or false", str: "a text", int: "a whole number", float: "a number"}[kind]
-        raise ConfigError(f"{path}={value} is not {article}")
+        raise ConfigError(f"{path}={as_typed(value)} is not {article}")
     return result
 
 

@@ -2,32 +2,105 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
 from hms.config.convert import first_lines
 from hms.errors import ConfigError
 
-_FLAGS = (
-    "--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--resolve", "--package", "-p", "--run", "-r",
-    "--multirun", "-m", "--shell-completion", "-sc", "--config-path", "-cp", "--config-name", "-cn",
-    "--config-dir", "-cd", "--experimental-rerun", "--info", "-i",
-)  # fmt: skip
-"""Hydra's own."""
+__all__ = ["Words", "parse_overrides", "split_words"]
+
+_LONG = {
+    "-c": "--cfg",
+    "-i": "--info",
+    "-p": "--package",
+    "-sc": "--shell-completion",
+    "-cp": "--config-path",
+    "-cn": "--config-name",
+}
+
+_ALLOWED: dict[str, tuple[str, ...]] = {
+    "--hydra-help": (),
+    "--resolve": (),
+    "--cfg": ("job", "hydra", "all"),
+    "--info": ("all", "config", "defaults", "defaults-tree", "plugins", "searchpath"),
+    "--shell-completion": (),
+    "--package": ("PACKAGE",),
+    "--config-path": ("DIR",),
+    "--config-name": ("NAME",),
+}
+"""Flags that Hydra answers, with the values that they take."""
 
 _PAIRS = ("[]", "{}", "()")
 
 
-def refuse_flag(text: str) -> None:
-    """Raise if a word with dashes is none of Hydra's flags, with what was meant.
+@dataclass(frozen=True)
+class Words:
+    """A command line of run.py, taken apart.
+
+    Attributes
+    ----------
+    overrides : what sets something
+    config_dir : folder with options of one's own
+    multirun : whether it is a sweep
+    hydra : flags that Hydra answers, with their values
+    """
+
+    overrides: list[str]
+    config_dir: str | None
+    multirun: bool
+    hydra: list[str]
+
+
+def split_words(texts: Sequence[str]) -> Words:
+    """Take a command line apart; overrides and flags may stand in any order.
 
     Raises
     ------
     ConfigError
+        If a flag is none, or lacks its value.
     """
+    overrides: list[str] = []
+    hydra: list[str] = []
+    config_dir, multirun = None, False
+    rest = iter(texts)
+    for text in rest:
+        name, sign, value = text.partition("=")
+        if text in ("-m", "--multirun"):
+            multirun = True
+        elif name in ("-cd", "--config-dir"):
+            config_dir = value if sign else next(rest, "")
+            if not config_dir:
+                raise ConfigError("--config-dir is followed by nothing; write --config-dir DIR")
+        elif not text.startswith("-"):
+            overrides.append(text)
+        elif text not in ("-r", "--run"):  # what happens anyway
+            hydra += _hydras_flag(text, rest)
+    for name in ("--resolve", "--package"):
+        if name in hydra and "--cfg" not in hydra:
+            raise ConfigError(f"{name} changes what --cfg shows; write --cfg job {name}")
+    return Words(overrides, config_dir, multirun, hydra)
+
+
+def _hydras_flag(text: str, rest: Iterator[str]) -> list[str]:
+    """Return a flag that Hydra answers, spelled out and with its value, taken from the words after it."""
     name, sign, value = text.partition("=")
-    if name in _FLAGS:
-        return
+    name = _LONG.get(name, name)
+    if name not in _ALLOWED:
+        _refuse_flag(text)
+    allowed = _ALLOWED[name]
+    if not allowed:
+        return [name]
+    value = (value if sign else next(rest, "")) or ("all" if name == "--info" else "")
+    if not value or (len(allowed) > 1 and value not in allowed):
+        told = f"'{value}'" if value else "nothing"
+        raise ConfigError(f"{name} is followed by {told}; write {name} {'|'.join(allowed)}")
+    return [name, value]
+
+
+def _refuse_flag(text: str) -> NoReturn:
+    name, sign, value = text.partition("=")
     bare = name.lstrip("-").replace("-", "_")
     bare = "outputs_dir" if bare == "outputs" else bare
     if sign:

@@ -82,6 +82,15 @@ def refuse_credentials(text: str) -> None:
         )
 
 
+def fault_of_outputs(place: object) -> str | None:
+    """Return why a value cannot be the folder of the runs, None where it can."""
+    if place is None or not str(place).strip():
+        return "names no folder"
+    path = Path(str(place))
+    above = next((folder for folder in (path, *path.parents) if is_there(folder)), None)
+    return f"needs a folder, but {above} is a file" if above is not None and not is_folder(above) else None
+
+
 def with_quoted_paths(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
     """Return overrides in which paths with characters that mean something else are quoted.
 

@@ -14,6 +14,7 @@ from typing import Annotated, Any, Literal
 
 from hms.config.convert import build, convert, first_lines
 from hms.config.identity import plain
+from hms.config.paths import fault_of_outputs
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, NonNegativeFloat, Params, Share, added, discover, import_plugins
 from hms.terminal import shortened
@@ -103,6 +104,8 @@ class Config:
     def __post_init__(self) -> None:
         if self.n_jobs == 0:
             raise ValueError("n_jobs=0 starts no worker; give -1 for all cores or a positive number")
+        if fault := fault_of_outputs(self.outputs_dir):
+            raise ValueError(f"outputs_dir={self.outputs_dir} {fault}")
 
     def at(self, path: str) -> Any:
         """Return the value at a dotted path such as ``montage.waveform``."""

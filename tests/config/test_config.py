@@ -52,6 +52,11 @@ REFUSED = [
     ("cwt.n_freqs=1,2", "that is a sweep, add -m"),
     ("cwt", "'cwt' gives no value; write cwt=VALUE"),
     ("cwt.hop.x=1", "cwt.hop is a value, not a section"),
+    ("cwt=null", "cwt=null is not an option"),
+    ("n_jobs=null", "n_jobs=null is not a whole number"),
+    ("outputs_dir=null", "outputs_dir=null is not a text"),
+    ("outputs_dir=", "outputs_dir= names no folder"),
+    (f"outputs_dir={__file__}/x", f"needs a folder, but {__file__} is a file"),
 ]
 
 
@@ -61,6 +66,10 @@ def test_a_wrong_override_is_refused_with_what_is_allowed(override: str, text: s
         hms.compose(override)
     assert text in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+def test_no_experiment_is_what_holds_anyway() -> None:
+    assert hms.compose("experiment=null", "weight=log") == hms.compose("weight=log")
 
 
 def test_the_same_key_twice_is_refused() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 import hms
 from hms.cli import main as hms_main
-from hms.config.overrides import parse_overrides
+from hms.config.overrides import Words, parse_overrides, split_words
 from hms.errors import ConfigError
 from hms.main import main
 
@@ -69,6 +69,30 @@ def test_what_the_remedy_writes_is_read_as_it_stands(value: str) -> None:
 def test_dashes_before_a_setting_are_answered_by_what_was_meant(argument, text, capfd) -> None:
     assert main([argument]) == 2
     assert text in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        (["--config-dir"], "--config-dir is followed by nothing"),
+        (["--config-dir=", "cwt=gmw"], "--config-dir is followed by nothing"),
+        (["--cfg", "cwt=gmw"], "--cfg is followed by 'cwt=gmw'; write --cfg job|hydra|all"),
+        (["-p", "plan=true"], "--package changes what --cfg shows"),
+        (["--resolve"], "--resolve changes what --cfg shows"),
+        (["--experimental-rerun", "x"], "'--experimental-rerun' is not a flag"),
+        (["--cfg", "job", "cwt.nfreqs=3"], "did you mean 'cwt.n_freqs'?"),
+    ],
+)
+def test_a_flag_without_what_it_needs_starts_nothing(words, text, capfd) -> None:
+    assert main(words) == 2
+    told = capfd.readouterr().err
+    assert text in told
+    assert told.count("\n") == 1
+
+
+def test_overrides_and_flags_stand_in_any_order() -> None:
+    words = split_words(["cwt=gmw", "-c", "job", "weight=log", "-m", "--config-dir", "mine", "seed=1"])
+    assert words == Words(["cwt=gmw", "weight=log", "seed=1"], "mine", True, ["--cfg", "job"])
 
 
 @pytest.mark.parametrize(

@@ -22,14 +22,13 @@ from hms.report.page import numbered
 from hms.store.package import Package
 from hms.store.parquet import read_table
 from hms.training.metric import row_divergence
-from hms.training.predictions import Predictions, read_predictions
+from hms.training.predictions import Predictions, out_of_fold, read_predictions
+from hms.training.selection import LABELS, folds_of
 
 if TYPE_CHECKING:
     import pandas as pd
 
-LABELS, SPLITS = "data_package/labels.npz", "data_package/splits.npz"
 LEDGER, CHANNELS, ISSUES = "qc/qc.csv", "qc/channels.parquet", "qc/label_issues.csv"
-OUT_OF_FOLD = "baseline/oof.npz"
 
 UNITS = (("_uv", "µV"), ("_db", "dB"), ("_s", "s"))
 """Endings of measures and their units; shares are told in percent."""
@@ -103,13 +102,7 @@ class Listing:
                 eeg_ids=meta["eeg_id"].astype(str).tolist(),
                 classes=self.classes.names,
             )
-        if OUT_OF_FOLD not in self.run.manifest["files"]:
-            return None
-        oof = self.run.arrays(OUT_OF_FOLD)
-        known = {name: row for row, name in enumerate(meta["item_id"])}
-        told = [i for i, name in enumerate(oof["item_id"].tolist()) if oof["fold"][i] >= 0 and name in known]
-        rows = np.array([known[oof["item_id"][i]] for i in told], np.int64)
-        return Predictions("baseline", rows, np.asarray(oof["prediction"])[told])
+        return out_of_fold(self.run)
 
     # --- all items -------------------------------------------------------------------------------
 
@@ -118,7 +111,7 @@ class Listing:
         told: dict[str, Any] = {
             "id": self.item_ids,
             "patient": numbered(self._patients),
-            "fold": self._folds().tolist(),
+            "fold": self._folds(),
         }
         if self.blind:
             return told
@@ -165,12 +158,10 @@ class Listing:
     def _totals(self) -> list[float]:
         return [0.0 if math.isnan(v) else v for v in map(float, self._of_used("vote_sum", 0.0))]
 
-    def _folds(self) -> NDArray[np.int64]:
+    def _folds(self) -> list[int]:
         fold = np.full(len(self.item_ids), -1)
-        if SPLITS in self.run.manifest["files"]:
-            for number, split in enumerate(self.run.splits):
-                fold[self.used[split.valid]] = number
-        return fold
+        fold[self.used] = folds_of(self.run)
+        return fold.tolist()
 
     @cached_property
     def _divergence(self) -> NDArray[np.float64]:

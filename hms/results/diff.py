@@ -12,6 +12,7 @@ from hms.engine.explain import changes, flat_content
 from hms.errors import ConfigError
 from hms.store.package import Package
 from hms.terminal import columns
+from hms.training.selection import SPLITS, folds_of
 
 
 @dataclass(frozen=True)
@@ -165,14 +166,6 @@ def _changed(
 
 
 def _moved(a: Package, b: Package, rows_a: NDArray[np.int64], rows_b: NDArray[np.int64]) -> int | None:
-    if not all("data_package/splits.npz" in run.manifest["files"] for run in (a, b)):
+    if not all(SPLITS in run.manifest["files"] for run in (a, b)):
         return None
-    return int((_fold_of(a)[rows_a] != _fold_of(b)[rows_b]).sum())
-
-
-def _fold_of(run: Package) -> NDArray[np.int64]:
-    """Return the fold in which each item is validated on, -1 for none."""
-    fold = np.full(len(run.meta), -1, dtype=np.int64)
-    for number, split in enumerate(run.splits):
-        fold[split.valid] = number
-    return fold
+    return int((folds_of(a)[rows_a] != folds_of(b)[rows_b]).sum())

@@ -30,6 +30,7 @@ from hms.report.svg import (
 )
 from hms.results.diff import RunDifference, compare
 from hms.store.files import commit_files
+from hms.training.selection import folds_of
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -197,27 +198,13 @@ def _folds(found: RunDifference) -> Card:
 
 def _fold_pairs(found: RunDifference) -> tuple[NDArray[np.float64], list[str], list[str]]:
     """Return how many common items each pair of folds has, and the names of the folds of a and of b."""
-    of_a, of_b = (_fold_names(run) for run in (found.a, found.b))
-    common = [item for item in of_a if item in of_b]
-    rows = sorted({of_a[item] for item in common}, key=_fold_order)
-    columns = sorted({of_b[item] for item in common}, key=_fold_order)
-    pairs = np.zeros((len(rows), len(columns)))
-    for item in common:
-        pairs[rows.index(of_a[item]), columns.index(of_b[item])] += 1
-    return pairs, rows, columns
+    import pandas as pd
 
-
-def _fold_names(run: Package) -> dict[str, str]:
-    """Return for each item the fold that validates it, or ``none``."""
-    ids = run.meta["item_id"].to_numpy(object)
-    names = dict.fromkeys(ids.tolist(), "none")
-    for number, split in enumerate(run.splits):
-        names |= dict.fromkeys(ids[split.valid].tolist(), str(number))
-    return names
-
-
-def _fold_order(name: str) -> int:
-    return -1 if name == "none" else int(name)
+    of_a, of_b = (pd.Series(folds_of(run), run.meta["item_id"]) for run in (found.a, found.b))
+    pairs = pd.crosstab(*of_a.align(of_b, join="inner"))
+    numbers = (pairs.index.to_numpy(np.int64), pairs.columns.to_numpy(np.int64))
+    rows, columns = (["none" if n < 0 else str(n) for n in side.tolist()] for side in numbers)
+    return pairs.to_numpy(np.float64), rows, columns
 
 
 # --- images --------------------------------------------------------------------------------------

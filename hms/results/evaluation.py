@@ -21,9 +21,9 @@ from hms.report.examples import Example, scalogram_picture, trace_picture
 from hms.signal.filters import described
 from hms.store.files import commit_files
 from hms.terminal import columns, counted
-from hms.training.evaluation import Judged, Scores, compare, plain_groups, score
-from hms.training.metric import row_divergence
-from hms.training.predictions import Predictions, read_predictions
+from hms.training.evaluation import Judged, Scores, compare, score
+from hms.training.metric import plain_groups, row_divergence
+from hms.training.predictions import Predictions, out_of_fold, read_predictions
 from hms.training.selection import folds_of
 
 if TYPE_CHECKING:
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 SHOWN = ("all", "stratum", "class")
 """Kinds of groups that a short text shows."""
-
-BASELINE = "baseline/oof.npz"
 
 
 @dataclass(frozen=True)
@@ -69,14 +67,12 @@ class Judgement:
         target = self.items.target
         even = np.broadcast_to(target.mean(axis=0), target.shape)
         found = {"the class prior of these items": float(row_divergence(target, even).mean())}
-        if BASELINE in self.run.manifest["files"]:
-            arrays = self.run.arrays(BASELINE)
-            row = {
-                str(item): n for n, item in enumerate(arrays["item_id"].tolist()) if arrays["fold"][n] >= 0
-            }
-            rows = [row[item] for item in self.items.item_id.tolist() if item in row]
-            if len(rows) == len(self.items):
-                own = row_divergence(target, arrays["prediction"][rows])
+        baseline = out_of_fold(self.run)
+        if baseline is not None:
+            shares = dict(zip(self.run.labels.item_id[baseline.rows].tolist(), baseline.shares, strict=True))
+            ids = self.items.item_id.tolist()
+            if all(item in shares for item in ids):
+                own = row_divergence(target, np.array([shares[item] for item in ids]))
                 found["the run's baseline, out of fold"] = float(own.mean())
         return found
 
@@ -213,7 +209,7 @@ def _judged(run: Package, rows: NDArray[np.int64], classes: tuple[str, ...]) -> 
     labels = run.labels
     ids = labels.item_id[rows]
     patients = run.meta.set_index("item_id")["patient_id"].astype(str)
-    fold = [str(number) if number >= 0 else "none" for number in _folds(run)[rows].tolist()]
+    fold = [str(number) if number >= 0 else "none" for number in folds_of(run)[rows].tolist()]
     grade, flags = _quality(run, ids.tolist())
     return Judged(
         item_id=ids,
@@ -231,12 +227,6 @@ def _judged(run: Package, rows: NDArray[np.int64], classes: tuple[str, ...]) -> 
 def _normal(target: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return rows that sum to 1 in float64, where they did in float32."""
     return np.asarray(target / target.sum(axis=1, keepdims=True))
-
-
-def _folds(run: Package) -> NDArray[np.int64]:
-    if "data_package/splits.npz" in run.manifest["files"]:
-        return folds_of(run)
-    return np.full(len(run.labels.item_id), -1, dtype=np.int64)
 
 
 def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[list[str]]]:

@@ -17,7 +17,6 @@ from hms.store.csvs import harmless_cell, rows_text
 from hms.sweep.members import Member
 from hms.sweep.scores import (
     OBJECTIVES,
-    OOF,
     Comparison,
     Confirmation,
     Scored,
@@ -32,6 +31,7 @@ from hms.sweep.scores import (
     stand,
     window_votes,
 )
+from hms.training.predictions import OOF
 
 if TYPE_CHECKING:
     from hms.store.package import Package

@@ -27,14 +27,13 @@ from hms.labels.intervals import (
 )
 from hms.training.baseline import SET_ASIDE
 from hms.training.metric import row_divergence
+from hms.training.predictions import OOF
 
 if TYPE_CHECKING:
     from hms.store.package import Package
 
 OBJECTIVES = ("kl_all", "kl_high", "kl_low")
 """Divergence of all items, of those with at least `labels.high_confidence_votes`, and of the others."""
-
-OOF = "baseline/oof.npz"
 
 
 # --- divergences ---------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ one?" in seconds, out of fold and by the package's own splits.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms.labels.intervals import paired_interval
 from hms.registry import Limits, Params, PositiveFloat, PositiveInt, register, settings_of
-from hms.training.metric import reliability, row_divergence, scores
+from hms.training.metric import confusion_counts, plain_groups, reliability, row_divergence, scores
 
 Floats = NDArray[np.float64]
 Fitter = Callable[[Floats, Floats, Floats, Floats], Floats]
@@ -144,6 +144,8 @@ def logreg(train: Floats, target: Floats, weight: Floats, valid: Floats, params:
     -------
     float64, shape (n_valid, n_classes), rows sum to 1
     """
+    from scipy.special import softmax
+
     centre = np.average(train, axis=0, weights=weight)
     spread = np.sqrt(np.average((train - centre) ** 2, axis=0, weights=weight))
     varies = spread > _EVEN * np.maximum(np.abs(centre), 1.0)
@@ -151,7 +153,7 @@ def logreg(train: Floats, target: Floats, weight: Floats, valid: Floats, params:
     coefficients, intercept = fit_softmax(
         (train - centre) / scale, target, weight, l2=params.l2, max_iterations=params.max_iterations
     )
-    return softmax(((valid - centre) / scale) @ coefficients + intercept)
+    return np.asarray(softmax(((valid - centre) / scale) @ coefficients + intercept, axis=1))
 
 
 def fit_softmax(
@@ -192,12 +194,6 @@ def fit_softmax(
         found = minimise(loss, start, jac=True, method="L-BFGS-B", options=options)
     table = np.asarray(found.x).reshape(n_features + 1, n_classes)
     return table[:-1], table[-1] - table[-1].mean()
-
-
-def softmax(logits: Floats) -> Floats:
-    """Return class shares, rows sum to 1."""
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    return np.asarray(powers / powers.sum(axis=1, keepdims=True))
 
 
 def class_prior(train: Floats, target: Floats, weight: Floats, valid: Floats) -> Floats:
@@ -304,57 +300,27 @@ def report_scores(
         ``gain`` (model minus prior, paired; below 0 the model is better) by stratum,
         ``confusion``, ``reliability``, ``n_items``, ``n_set_aside`` and ``n_without_prediction``.
     """
-    rows = model.covered
+    rows, patients = model.covered, patient_id[model.covered]
     groups: dict[str, Any] = {
         "vote_sum": vote_sum[rows],
-        "patient_id": patient_id[rows],
+        "patient_id": patients,
         "fold": model.fold[rows],
         "classes": classes,
         "threshold": threshold,
     }
     y, p, q = target[rows], model.prediction[rows], prior.prediction[rows]
+    of_model, of_prior = row_divergence(y, p), row_divergence(y, q)
+    masks = {"all": np.ones(len(y), bool), f"{threshold}+": vote_sum[rows] >= threshold}
     return {
         "n_items": int(rows.sum()),
         "n_set_aside": int(model.set_aside.sum()),
         "n_without_prediction": int((~rows & ~model.set_aside).sum()),
-        "model": _plain(scores(y, p, **groups)),
-        "prior": _plain(scores(y, q, **groups)),
-        "gain": _gain(y, p, q, vote_sum[rows], patient_id[rows], threshold),
-        "confusion": confusion(y, p, classes),
+        "model": plain_groups(scores(y, p, **groups)),
+        "prior": plain_groups(scores(y, q, **groups)),
+        "gain": {
+            name: paired_interval(of_model[mask], of_prior[mask], patients[mask]).to_dict()
+            for name, mask in masks.items()
+        },
+        "confusion": {"classes": list(classes), "counts": confusion_counts(y, p).tolist()},
         "reliability": reliability(y, p, classes),
     }
-
-
-def _plain(table: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    return {kind: {name: found.to_dict() for name, found in by.items()} for kind, by in table.items()}
-
-
-def _gain(
-    y: Floats,
-    p: Floats,
-    q: Floats,
-    vote_sum: NDArray[Any],
-    patient_id: NDArray[Any],
-    threshold: int,
-) -> dict[str, Any]:
-    model, prior = row_divergence(y, p), row_divergence(y, q)
-    masks = {"all": np.ones(len(y), bool), f"{threshold}+": vote_sum >= threshold}
-    return {
-        name: paired_interval(model[mask], prior[mask], patient_id[mask]).to_dict()
-        for name, mask in masks.items()
-    }
-
-
-def confusion(target: ArrayLike, prediction: ArrayLike, classes: Sequence[str]) -> dict[str, Any]:
-    """Return how many items of each consensus class were given to each class.
-
-    Returns
-    -------
-    dict
-        ``classes``, and ``counts`` with a row per consensus class and a column per
-        predicted class; ties go to the first class.
-    """
-    n = len(classes)
-    truth, guess = np.asarray(target).argmax(axis=1), np.asarray(prediction).argmax(axis=1)
-    counts = np.bincount(truth * n + guess, minlength=n * n).reshape(n, n)
-    return {"classes": list(classes), "counts": counts.tolist()}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -52,10 +51,8 @@ def windows_of(run: Package, split: Any = None, *, fold: int | None = None, stag
     ids = run.labels.item_id[chosen].tolist()
     reader = SignalReader(run, WAVEFORMS, ids, packed=None, dtype="float32")
     table = _metadata(run, chosen)
-    places: dict[tuple[str, int], list[int]] = {}
-    for place, key in enumerate(zip(table["patient_id"].tolist(), table["fold"].tolist(), strict=True)):
-        places.setdefault(key, []).append(place)
-    return BaseConcatDataset([_record(run, reader, table, rows, *key) for key, rows in places.items()])
+    groups = table.groupby(["patient_id", "fold"], sort=False)
+    return BaseConcatDataset([_record(run, reader, rows) for _, rows in groups])
 
 
 def _metadata(run: Package, rows: NDArray[np.int64]) -> pd.DataFrame:
@@ -79,20 +76,13 @@ def _metadata(run: Package, rows: NDArray[np.int64]) -> pd.DataFrame:
     return pd.DataFrame(known | soft)
 
 
-def _record(
-    run: Package,
-    reader: SignalReader,
-    table: pd.DataFrame,
-    places: Sequence[int],
-    patient: str,
-    fold: int,
-) -> Any:
-    """Return the windows of one patient as a WindowsDataset."""
+def _record(run: Package, reader: SignalReader, rows: pd.DataFrame) -> Any:
+    """Return some windows of one patient, by their places in the reader, as a WindowsDataset."""
     import mne
     from braindecode.datasets import WindowsDataset
 
-    values = np.stack([_waveform(reader, place) for place in places])
-    metadata = table.iloc[list(places)].reset_index(drop=True)
+    values = np.stack([reader.signal(place) for place in rows.index])
+    metadata = rows.reset_index(drop=True)
     metadata["i_window_in_trial"] = np.arange(len(metadata))
     metadata["i_stop_in_trial"] = values.shape[2]
     events = np.stack([np.arange(len(metadata)), np.zeros(len(metadata), int), metadata["target"]], axis=1)
@@ -102,15 +92,8 @@ def _record(
     epochs = mne.EpochsArray(
         values.astype(np.float64) / VOLT, info, events, event_id=present, metadata=metadata, verbose="error"
     )
-    description = {"patient": patient, "fold": int(fold)}
+    description = {"patient": metadata["patient_id"][0], "fold": int(metadata["fold"][0])}
     return WindowsDataset(epochs, description, transform=_in_microvolts)
-
-
-def _waveform(reader: SignalReader, place: int) -> NDArray[np.float32]:
-    sample: dict[str, Any] = {}
-    reader.read(sample, "x", place)
-    waveform: NDArray[np.float32] = sample["x"]
-    return waveform
 
 
 def _in_microvolts(values: NDArray[np.float32]) -> NDArray[np.float32]:

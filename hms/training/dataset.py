@@ -22,7 +22,7 @@ from hms.training.augment import Around, augment_sample
 from hms.training.draw import draw_window, group_by_recording, shifted
 from hms.training.epoch import SharedEpoch
 from hms.training.mirror import mirrored_outputs
-from hms.training.reading import SIGNALS, SignalReader, readers_of
+from hms.training.reading import SIGNALS, SPECTROGRAMS, SignalReader
 from hms.training.selection import check_choice, select_items
 
 if TYPE_CHECKING:
@@ -133,14 +133,19 @@ class SpecDataset:
         if self.augment.kind != "none" and self.y is None:
             raise ConfigError(f"run {run.hash} has no labels to train on; leave augment out")
         self.dtype = _checked_dtype(dtype, self.augment)
-        self._readers = readers_of(
-            run, signal, self.item_ids, spectrogram=spectrogram, packed=packed, dtype=self.dtype
-        )
+        wanted = SIGNALS[signal] | ({"spec_lr": SPECTROGRAMS} if spectrogram else {})
+        self._readers = {
+            name: SignalReader(run, kind, self.item_ids, packed=packed, dtype=self.dtype)
+            for name, kind in wanted.items()
+        }
         output = "derivations" if signal == "derivations" else run.config.at("montage.output")
         self.mirror: NDArray[np.int64] = mirrored_outputs(run.config.at("montage.chains"), output)
         self.n_context, self._n_spare = context_samples(run) if signal == "derivations" else (0, 0)
         self._most_shift = _checked_shift(shift_s, draw, signal, self.n_context + self._n_spare)
-        self._recordings = group_by_recording(_recordings(run, self.item_ids)) if draw == "window" else {}
+        self._recordings: dict[str, list[int]] = {}
+        if draw == "window":
+            recordings = run.meta.set_index("item_id")["eeg_id"].astype(str)
+            self._recordings = group_by_recording(recordings[self.item_ids].tolist())
         self._names = list(self._recordings)
         self._freqs_hz = _frequencies(self._readers) if self.augment.kind != "none" else {}
 
@@ -215,12 +220,6 @@ class SpecDataset:
         source = "packed array" if packed else "one file per item"
         what = f"{len(self)} recordings" if self.draw == "window" else f"{len(self)} items"
         return f"<SpecDataset: {what}, {self.signal}, {source}, augment {self.augment.kind}>"
-
-
-def _recordings(run: Package, item_ids: Sequence[str]) -> list[str]:
-    """Return the recording of each item, by its id."""
-    eeg_of = dict(zip(run.meta["item_id"].tolist(), run.meta["eeg_id"].astype(str).tolist(), strict=True))
-    return [eeg_of[name] for name in item_ids]
 
 
 def context_samples(run: Package) -> tuple[int, int]:

@@ -12,7 +12,7 @@ binning", AAAI (2015): expected calibration error.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,10 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.labels.intervals import Interval, mean_interval, paired_interval
-from hms.training.metric import row_divergence, stratum_names
+from hms.training.metric import confusion_counts, row_divergence, share_bins, stratum_names
 
 Floats = NDArray[np.float64]
-N_BINS = 10
 N_EXAMPLES = 6
 
 
@@ -159,23 +158,10 @@ def calibration(target: Floats, share: Floats) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``bins`` of a tenth (low, high, n, predicted, observed; empty ones left out),
-        ``expected_calibration_error`` (mean distance of predicted and observed, by items), and
-        the mean squared error with its parts, see `decompose`.
+        ``bins``, see `share_bins`, ``expected_calibration_error`` (mean distance of predicted and
+        observed, by items), and the mean squared error with its parts, see `decompose`.
     """
-    number = np.minimum((share * N_BINS).astype(int), N_BINS - 1)
-    bins = []
-    for place in np.unique(number).tolist():
-        inside = number == place
-        bins.append(
-            {
-                "low": place / N_BINS,
-                "high": (place + 1) / N_BINS,
-                "n": int(inside.sum()),
-                "predicted": float(share[inside].mean()),
-                "observed": float(target[inside].mean()),
-            }
-        )
+    bins = share_bins(target, share)
     error = sum(row["n"] * abs(row["predicted"] - row["observed"]) for row in bins) / max(len(share), 1)
     return {"bins": bins, "expected_calibration_error": float(error), **decompose(target, share)}
 
@@ -204,18 +190,3 @@ def decompose(target: Floats, share: Floats) -> dict[str, float]:
         "discrimination": max(uncertainty - best, 0.0),
         "uncertainty": uncertainty,
     }
-
-
-def confusion_counts(target: Floats, shares: Floats) -> NDArray[np.int64]:
-    """Return how many items of each consensus class (rows) have their largest share in each class."""
-    n = target.shape[1]
-    code = target.argmax(axis=1) * n + shares.argmax(axis=1)
-    return np.bincount(code, minlength=n * n).reshape(n, n)
-
-
-# --- for JSON ------------------------------------------------------------------------------------
-
-
-def plain_groups(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
-    """Return intervals by group as JSON takes them."""
-    return {kind: {name: found.to_dict() for name, found in by.items()} for kind, by in groups.items()}

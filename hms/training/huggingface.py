@@ -9,15 +9,16 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.errors import ConfigError
+from hms.labels.votes import consensus
+from hms.quality.grading import GRADES
 from hms.store.files import commit_files, storage_error
 from hms.training.metric import stratum_names
 from hms.training.reading import SCALOGRAMS, SPECTROGRAMS, WAVEFORMS, SignalKind, SignalReader
@@ -34,18 +35,15 @@ SHARD_BYTES = 400e6
 
 ROW_GROUP = 64
 UNKNOWN_LICENCE = "unknown"
-GRADES = ("good", "usable", "poor", "unusable")
 SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
 
-@dataclass(frozen=True)
-class _Signal:
-    """A signal that is exported, with the shape of one item."""
+class _Signal(NamedTuple):
+    """A signal that is exported, as float32, with the shape of one item."""
 
     name: str
     reader: SignalReader
     shape: tuple[int, ...]
-    dtype: str
 
 
 def write_huggingface(run: Package, destination: str | Path, *, licence: str = UNKNOWN_LICENCE) -> int:
@@ -71,7 +69,7 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise ConfigError(f"{folder} already exists and is not empty; name a new folder")
     signals = _signals(run)
-    size = sum(int(np.prod(signal.shape)) * np.dtype(signal.dtype).itemsize for signal in signals)
+    size = sum(4 * int(np.prod(signal.shape)) for signal in signals)
     n_items = len(run.labels.item_id)
     per_file = max(1, int(SHARD_BYTES / size))
     starts = range(0, n_items, per_file)
@@ -91,16 +89,14 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
 
 def _signals(run: Package) -> list[_Signal]:
     """Return the signals that the run has."""
-    files = run.manifest["files"]
     ids = run.labels.item_id.tolist()
     if not ids:
         raise ConfigError(f"run {run.hash} uses no item, so there is nothing to export")
     found = []
     for name, kind in SIGNALS.items():
-        if kind.file(ids[0]) in files:
+        if run.has_item(kind.folder, ids[0], kind.suffix):
             reader = SignalReader(run, kind, ids, packed=False, dtype="float32")
-            x = reader.arrays(0)["x"]
-            found.append(_Signal(name, reader, x.shape, "float32"))
+            found.append(_Signal(name, reader, reader.signal(0).shape))
     if not found:
         raise ConfigError(
             f"run {run.hash} has no signal to export; run it again with scalograms or waveforms in stages"
@@ -144,11 +140,12 @@ def _table(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64]) ->
     import pyarrow as pa
 
     labels, ids = run.labels, run.labels.item_id[rows].tolist()
+    label = consensus(labels.y_soft[rows])
     meta = run.meta.set_index("item_id").loc[ids]
     columns: dict[str, Any] = {
         "item_id": ids,
         "patient_id": meta["patient_id"].astype(str).tolist(),
-        "label": pa.array(labels.y_soft[rows].argmax(axis=1), pa.int64(), mask=~labels.has_label[rows]),
+        "label": pa.array(label, pa.int64(), mask=label < 0),
         "y": _nested(labels.y_soft[rows].astype(np.float32)),
         "weight": labels.w_conf[rows].astype(np.float32),
         "vote_sum": labels.vote_sum[rows].astype(np.float32),
@@ -157,15 +154,8 @@ def _table(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64]) ->
         "grade": _grades(run, ids),
     }
     for signal in signals:
-        columns[signal.name] = _nested(np.stack([_read(signal.reader, row) for row in rows.tolist()]))
+        columns[signal.name] = _nested(np.stack([signal.reader.signal(row) for row in rows.tolist()]))
     return pa.table(columns)
-
-
-def _read(reader: SignalReader, row: int) -> NDArray[Any]:
-    sample: dict[str, Any] = {}
-    reader.read(sample, "x", row)
-    x: NDArray[Any] = sample["x"]
-    return x
 
 
 def _nested(values: NDArray[Any]) -> pa.Array:
@@ -211,10 +201,8 @@ def _head(run: Package, signals: Sequence[_Signal], licence: str) -> str:
         {"name": "grade", "dtype": "string"},
     ]
     for signal in signals:
-        kind = f"array{len(signal.shape)}_d"
-        features.append(
-            {"name": signal.name, "dtype": {kind: {"shape": list(signal.shape), "dtype": signal.dtype}}}
-        )
+        described = {"shape": list(signal.shape), "dtype": "float32"}
+        features.append({"name": signal.name, "dtype": {f"array{len(signal.shape)}_d": described}})
     head = {
         "pretty_name": f"EEG package {run.hash}",
         "license": licence,
@@ -286,15 +274,14 @@ def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
 
 
 def _classes(run: Package) -> str:
-    labels = run.labels
-    consensus = np.where(labels.has_label, labels.y_soft.argmax(axis=1), -1)
-    strata = stratum_names(labels.vote_sum, _threshold(run))
+    labels, label = run.labels, consensus(run.labels.y_soft)
+    strata = stratum_names(labels.vote_sum, run.config.at("labels.high_confidence_votes"))
     names = sorted(set(strata.tolist()), reverse=True)
     rows = [
         (
             name,
-            int((consensus == column).sum()),
-            *(int(((consensus == column) & (strata == stratum)).sum()) for stratum in names),
+            int((label == column).sum()),
+            *(int(((label == column) & (strata == stratum)).sum()) for stratum in names),
             f"{labels.y_soft[labels.has_label, column].mean():.3f}",
         )
         for column, name in enumerate(labels.classes.tolist())
@@ -303,18 +290,13 @@ def _classes(run: Package) -> str:
     return _table_text(head, rows)
 
 
-def _threshold(run: Package) -> int:
-    threshold: int = run.config.at("labels.high_confidence_votes")
-    return threshold
-
-
 def _quality(run: Package) -> str:
     if "qc/qc.csv" not in run.manifest["files"]:
         return "The run has no quality control.\n"
     grades = np.array(_grades(run, run.labels.item_id.tolist()))
-    consensus = np.where(run.labels.has_label, run.labels.y_soft.argmax(axis=1), -1)
+    label = consensus(run.labels.y_soft)
     rows = [
-        (name, *(int(((consensus == column) & (grades == grade)).sum()) for grade in GRADES))
+        (name, *(int(((label == column) & (grades == grade)).sum()) for grade in GRADES))
         for column, name in enumerate(run.labels.classes.tolist())
     ]
     return _table_text(("class", *GRADES), rows)
@@ -322,7 +304,7 @@ def _quality(run: Package) -> str:
 
 def _folds(run: Package) -> str:
     fold = folds_of(run)
-    if not len(run.splits):
+    if fold.max(initial=-1) < 0:
         return "The run has no folds.\n"
     rows = [(number, int((fold == number).sum())) for number in range(len(run.splits))]
     return _table_text(("fold", "validation items"), rows)

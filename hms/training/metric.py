@@ -11,7 +11,7 @@ metric's source (kaggle_kl_div): clipping, averaging, and what a submission may 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,12 +19,15 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import HIGH_CONFIDENCE_VOTES
 from hms.labels.intervals import Interval, mean_interval
+from hms.terminal import listed
 
 EPSILON = 1e-15
 """Predictions are clipped to EPSILON ... 1 - EPSILON, targets are not."""
 
+N_BINS = 10
+"""Bins of the predicted share, of a tenth each."""
+
 Floats = NDArray[np.float64]
-_SHOWN = 5
 
 
 # --- the metric ----------------------------------------------------------------------------------
@@ -118,14 +121,8 @@ def check_distributions(
 def _refuse(bad: NDArray[np.bool_], problem: str, ids: Sequence[Any] | NDArray[Any] | None) -> None:
     if bad.any():
         rows = np.flatnonzero(bad).tolist()
-        named = [str(ids[row]) for row in rows] if ids is not None else [str(row) for row in rows]
-        what = "items" if ids is not None else "rows"
-        raise ValueError(f"{problem} ({what} {_listed(named)})")
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
+        what, names = ("rows", rows) if ids is None else ("items", [ids[row] for row in rows])
+        raise ValueError(f"{problem} ({what} {listed(map(str, names))})")
 
 
 def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any]) -> NDArray[np.int64]:
@@ -140,13 +137,13 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     for names, what in ((have, "predictions"), (want, "targets")):
         if len(set(names)) < len(names):
             twice = sorted({name for name in names if names.count(name) > 1})
-            raise ValueError(f"the {what} have repeated ids: {_listed(twice)}")
+            raise ValueError(f"the {what} have repeated ids: {listed(twice)}")
     place = {name: row for row, name in enumerate(have)}
     missing = [name for name in want if name not in place]
     extra = [name for name in have if name not in set(want)] if len(have) > len(want) - len(missing) else []
     if missing or extra:
-        parts = [f"{len(missing)} ids have no prediction: {_listed(missing)}"] if missing else []
-        parts += [f"{len(extra)} predictions have unknown ids: {_listed(extra)}"] if extra else []
+        parts = [f"{len(missing)} ids have no prediction: {listed(missing)}"] if missing else []
+        parts += [f"{len(extra)} predictions have unknown ids: {listed(extra)}"] if extra else []
         raise ValueError("; ".join(parts))
     return np.array([place[name] for name in want], dtype=np.int64)
 
@@ -203,31 +200,49 @@ def scores(
     }
 
 
-def reliability(
-    target: ArrayLike, prediction: ArrayLike, classes: Sequence[str], *, n_bins: int = 10
-) -> list[dict[str, Any]]:
-    """Return, by class and bin of the predicted share, what was predicted and what experts said.
+def plain_groups(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
+    """Return intervals by group as JSON takes them."""
+    return {kind: {name: found.to_dict() for name, found in by.items()} for kind, by in groups.items()}
+
+
+def confusion_counts(target: Floats, shares: Floats) -> NDArray[np.int64]:
+    """Return how many items of each consensus class (rows) have their largest share in each class.
+
+    Of equal shares the first counts.
+    """
+    n = target.shape[1]
+    code = target.argmax(axis=1) * n + shares.argmax(axis=1)
+    return np.bincount(code, minlength=n * n).reshape(n, n)
+
+
+def reliability(target: ArrayLike, prediction: ArrayLike, classes: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the bins of every class, see `share_bins`, each with its ``class``."""
+    y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
+    return [
+        {"class": name, **row}
+        for column, name in enumerate(classes)
+        for row in share_bins(y[:, column], p[:, column])
+    ]
+
+
+def share_bins(target: Floats, share: Floats) -> list[dict[str, Any]]:
+    """Return, by bin of the predicted share of one class, what was predicted and what experts said.
 
     Returns
     -------
     list of dict
-        ``class``, ``low`` and ``high`` of the bin, ``n``, mean ``predicted`` and mean
-        ``observed`` share; empty bins are left out.
+        ``low`` and ``high`` of the bin, ``n``, mean ``predicted`` and mean ``observed`` share; empty
+        bins are left out.
     """
-    y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
-    bins = np.minimum((p * n_bins).astype(int), n_bins - 1)
-    found = []
-    for column, name in enumerate(classes):
-        for number in np.unique(bins[:, column]).tolist():
-            rows = bins[:, column] == number
-            found.append(
-                {
-                    "class": name,
-                    "low": number / n_bins,
-                    "high": (number + 1) / n_bins,
-                    "n": int(rows.sum()),
-                    "predicted": float(p[rows, column].mean()),
-                    "observed": float(y[rows, column].mean()),
-                }
-            )
-    return found
+    bins = np.minimum((share * N_BINS).astype(int), N_BINS - 1)
+    inside = {number: bins == number for number in np.unique(bins).tolist()}
+    return [
+        {
+            "low": number / N_BINS,
+            "high": (number + 1) / N_BINS,
+            "n": int(rows.sum()),
+            "predicted": float(share[rows].mean()),
+            "observed": float(target[rows].mean()),
+        }
+        for number, rows in inside.items()
+    ]

@@ -16,19 +16,21 @@ from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
 from hms.store.npz import read_npz
+from hms.terminal import listed
 from hms.training.metric import check_distributions
 
 if TYPE_CHECKING:
     import pandas as pd
 
+    from hms.store.package import Package
+
 VALUES = ("prediction", "predictions", "p", "y_pred")
 """Names under which an npz file may hold the class shares; the baseline's oof.npz has the first."""
 
+OOF = "baseline/oof.npz"
 IDS = ("item_id", "eeg_id")
 NOT_PREDICTED = -1
 """``fold`` in the baseline's oof.npz of an item that no model predicts."""
-
-_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -86,6 +88,17 @@ def read_predictions(
     return Predictions(file.name, rows[order], shares[order])
 
 
+def out_of_fold(run: Package) -> Predictions | None:
+    """Return the baseline's predictions of the items that a fold validates; None without a baseline."""
+    if OOF not in run.manifest["files"]:
+        return None
+    arrays = run.arrays(OOF)
+    known = {name: row for row, name in enumerate(run.meta["item_id"].tolist())}
+    place = [known.get(name, -1) for name in arrays["item_id"].tolist()]
+    rows = np.where(arrays["fold"] >= 0, place, -1).astype(np.int64)
+    return Predictions("baseline", rows[rows >= 0], arrays["prediction"][rows >= 0])
+
+
 def _unique(eeg_ids: Sequence[str], file: Path) -> Sequence[str]:
     if len(set(eeg_ids)) < len(eeg_ids):
         raise ConfigError("the run has several items of one eeg_id; give item_id instead")
@@ -99,20 +112,15 @@ def _rows(ids: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.i
     seen: set[str] = set()
     twice = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
     if twice:
-        raise ConfigError(f"{column} appears more than once: {_listed(twice)}")
+        raise ConfigError(f"{column} appears more than once: {listed(twice)}")
     place = {name: row for row, name in enumerate(known)}
     foreign = [name for name in ids if name not in place]
     if foreign:
         raise ConfigError(
-            f"{len(foreign)} of {len(ids)} predictions are for unknown items: {_listed(foreign)}"
+            f"{len(foreign)} of {len(ids)} predictions are for unknown items: {listed(foreign)}"
             f"{did_you_mean(foreign[0], known)}"
         )
     return np.array([place[name] for name in ids], dtype=np.int64)
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 # --- csv -----------------------------------------------------------------------------------------
@@ -124,7 +132,7 @@ def _from_csv(data: bytes, classes: Sequence[str]) -> tuple[list[str], str, NDAr
     names = _class_columns(list(frame.columns), classes)
     lacking = frame.index[frame[column].isna() | (frame[column].astype(str).str.strip() == "")].tolist()
     if lacking:
-        raise ConfigError(f"{column} is empty in lines {_listed([str(row + 2) for row in lacking])}")
+        raise ConfigError(f"{column} is empty in lines {listed(str(row + 2) for row in lacking)}")
     ids = [str(name).strip() for name in frame[column].tolist()]
     return ids, column, np.stack([_numbers(frame[name], ids) for name in names], axis=1)
 
@@ -182,7 +190,7 @@ def _numbers(column: pd.Series, ids: Sequence[str]) -> NDArray[np.float64]:
         if np.isnan(value) and text.strip().lower() not in ("", "nan")
     ]
     if wrong:
-        raise ConfigError(f"column {column.name} has values that are not numbers: {_listed(wrong)}")
+        raise ConfigError(f"column {column.name} has values that are not numbers: {listed(wrong)}")
     return values
 
 

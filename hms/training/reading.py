@@ -16,12 +16,12 @@ from hms.registry import did_you_mean
 from hms.store.inside import find_inside
 from hms.store.npz import read_npz
 from hms.store.shards import records_in
+from hms.terminal import listed
 
 if TYPE_CHECKING:
     from hms.store.package import Package
 
 LARGEST_HALF = float(np.finfo(np.float16).max)
-_SHOWN = 5
 _SIGN_EXPONENT_MANTISSA = 0x8FFFE000 - 2**32
 """Bits of a float16 in the places of a float32, without the copies of its sign; as int32."""
 
@@ -103,6 +103,7 @@ class SignalReader:
         self._entries = ("x", "alive") if kind is DERIVATIONS else ("x",)
         self._alive: NDArray[np.bool_] | None = None
         self._rows: list[int] = []
+        self._shards: dict[Path, NDArray[Any]] = {}
         files = run.manifest["files"]
         self._check_files(run)
         shards = run.shards(kind.folder)
@@ -130,20 +131,22 @@ class SignalReader:
 
     def read(self, sample: dict[str, Any], name: str, position: int) -> None:
         """Put an item's signal into a sample, and ``alive`` next to derivations."""
+        x, alive = self._found(position)
+        sample[name] = self._converted(x, position)
+        if alive is not None:
+            sample["alive"] = alive.copy()
+
+    def signal(self, position: int) -> NDArray[Any]:
+        """Return an item's signal."""
+        return self._converted(self._found(position)[0], position)
+
+    def _found(self, position: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+        """Return an item's signal as it is kept, and which of its derivations are alive."""
         if self.is_packed:
-            sample[name] = self._converted(self._pack[self._rows[position]], position)
-            if self._alive is not None:
-                sample["alive"] = self._alive[position].copy()
-        elif self._places is not None:
-            record = self._records(position)
-            sample[name] = self._converted(record["x"], position)
-            if "alive" in self._entries:
-                sample["alive"] = record["alive"].copy()
-        else:
-            found = self.arrays(position, *self._entries)
-            sample[name] = self._converted(found["x"], position)
-            if "alive" in found:
-                sample["alive"] = found["alive"]
+            alive = None if self._alive is None else self._alive[position]
+            return self._pack[self._rows[position]], alive
+        found = self.arrays(position, *self._entries) if self._places is None else self._record(position)
+        return found["x"], found["alive"] if "alive" in self._entries else None
 
     def arrays(self, position: int, *names: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of an item's own file, all of them or those named."""
@@ -154,17 +157,13 @@ class SignalReader:
         with open(path, "rb") as file:
             return read_npz(file.read(), *names)
 
-    def _records(self, position: int) -> Any:
+    def _record(self, position: int) -> Any:
         """Return an item's record in its shard, which stays open."""
         assert self._places is not None
         place = self._places[position]
         if place.path not in self._shards:
             self._shards[place.path] = records_in(place.path)
         return self._shards[place.path][place.row]
-
-    @cached_property
-    def _shards(self) -> dict[Path, NDArray[Any]]:
-        return {}
 
     def _converted(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         """Return a copy in the dtype asked for."""
@@ -179,17 +178,8 @@ class SignalReader:
         return array.view(np.ndarray)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_pack", "_shards")}
-
-
-def readers_of(
-    run: Package, signal: str, item_ids: Sequence[str], *, spectrogram: bool, packed: bool | None, dtype: str
-) -> dict[str, SignalReader]:
-    """Return what reads each entry of a sample that holds a signal."""
-    wanted = SIGNALS[signal] | ({"spec_lr": SPECTROGRAMS} if spectrogram else {})
-    return {
-        name: SignalReader(run, kind, item_ids, packed=packed, dtype=dtype) for name, kind in wanted.items()
-    }
+        kept = {name: value for name, value in self.__dict__.items() if name != "_pack"}
+        return kept | {"_shards": {}}
 
 
 def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
@@ -203,9 +193,8 @@ def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
     place = {name: row for row, name in enumerate(ids)}
     missing = [name for name in wanted if name not in place]
     if missing:
-        shown = ", ".join(missing[:_SHOWN])
         raise ConfigError(
-            f"{len(missing)} items are not in this split and stage: {shown}"
+            f"{len(missing)} items are not in this split and stage: {listed(missing)}"
             f"{did_you_mean(missing[0], ids)}; there are {len(ids)}"
         )
     return np.array([place[name] for name in wanted], dtype=np.int64)

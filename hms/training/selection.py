@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.errors import ConfigError
 from hms.registry import did_you_mean
+from hms.terminal import listed
 from hms.training.reading import places
 
 if TYPE_CHECKING:
     from hms.store.package import Package
 
-LABELS = "data_package/labels.npz"
-_SHOWN = 5
+LABELS, SPLITS = "data_package/labels.npz", "data_package/splits.npz"
 
 
-@dataclass(frozen=True)
-class Selected:
+class Selected(NamedTuple):
     """Items of a dataset.
 
     Attributes
@@ -58,32 +56,24 @@ def select_items(
     ConfigError
         If there is no such part or item, or the run has no labels and a part of it is asked for.
     """
-    if LABELS not in owner.manifest["files"]:
-        return _without_labels(run, owner, split, stage, items)
-    labels = owner.labels
-    check_same_items(run, labels.item_id.tolist(), owner)
-    rows = select_rows(owner, split, fold, stage, stage_order)
-    ids = labels.item_id[rows].tolist()
-    order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
-    chosen = rows[np.asarray(order, dtype=np.int64)]
-    return Selected(
-        [ids[place] for place in order],
-        labels.y_soft[chosen].astype(np.float32),
-        labels.weights(fold)[chosen].astype(np.float32),
-    )
-
-
-def _without_labels(
-    run: Package, owner: Package, split: str | None, stage: int | None, items: Sequence[Any] | None
-) -> Selected:
-    if split is not None or stage is not None or owner is not run:
+    has_labels = LABELS in owner.manifest["files"]
+    if has_labels:
+        check_same_items(run, owner.labels.item_id.tolist(), owner)
+        rows = select_rows(owner, split, fold, stage, stage_order)
+        ids = owner.labels.item_id[rows].tolist()
+    elif split is not None or stage is not None or owner is not run:
         raise ConfigError(
             f"run {owner.hash} has no labels, so it has no splits and stages; "
             "for its items alone, as with a test set, leave out split, fold, stage and labels_from"
         )
-    ids = run.meta["item_id"].tolist()
-    order = range(len(ids)) if items is None else places(ids, [str(name) for name in items])
-    return Selected([ids[place] for place in order], None, None)
+    else:
+        ids = run.meta["item_id"].tolist()
+    order = np.arange(len(ids)) if items is None else places(ids, [str(name) for name in items])
+    item_ids = [ids[place] for place in order.tolist()]
+    if not has_labels:
+        return Selected(item_ids, None, None)
+    labels, chosen = owner.labels, rows[order]
+    return Selected(item_ids, labels.y_soft[chosen], labels.weights(fold)[chosen])
 
 
 def select_rows(
@@ -102,8 +92,8 @@ def select_rows(
 
 def folds_of(run: Package) -> NDArray[np.int64]:
     """Return for each item the fold that validates it, -1 where none does."""
-    fold = np.full(len(run.labels.item_id), -1, dtype=np.int64)
-    for number, split in enumerate(run.splits):
+    fold = np.full(len(run.meta), -1, dtype=np.int64)
+    for number, split in enumerate(run.splits if SPLITS in run.manifest["files"] else ()):
         fold[split.valid] = number
     return fold
 
@@ -117,8 +107,8 @@ def check_same_items(run: Package, label_ids: list[str], owner: Package) -> None
     extra = [name for name in label_ids if name not in set(meta_ids)]
     raise ConfigError(
         f"the signals of run {run.hash} and the labels of run {owner.hash} have different items: "
-        f"{len(lacking)} have no label ({', '.join(lacking[:_SHOWN])}), "
-        f"{len(extra)} have no signal ({', '.join(extra[:_SHOWN])}); use one run for both"
+        f"{len(lacking)} have no label ({listed(lacking)}), "
+        f"{len(extra)} have no signal ({listed(extra)}); use one run for both"
     )
 
 

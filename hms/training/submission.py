@@ -19,15 +19,13 @@ from numpy.typing import NDArray
 from hms.labels.classes import COMPETITION
 from hms.registry import did_you_mean
 from hms.store.files import commit_files
-from hms.terminal import say
+from hms.terminal import listed, say
 from hms.training.metric import check_distributions
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from hms.store.package import Package
-
-_SHOWN = 5
 
 
 def submission(
@@ -82,7 +80,7 @@ def submission(
     elif lacking.any():
         missing = [str(due[row]) for row in np.flatnonzero(lacking)]
         raise ValueError(
-            f"{len(missing)} ids have no prediction: {_listed(missing)}; "
+            f"{len(missing)} ids have no prediction: {listed(missing)}; "
             'fill="prior", run=RUN gives them the class prior of a run'
         )
     frame = pd.DataFrame({"eeg_id": due, **dict(zip(COMPETITION.vote_columns, rows.T, strict=True))})
@@ -140,7 +138,7 @@ def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> 
     """
     twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:
-        raise ValueError(f"the predictions have repeated ids: {_listed(twice)}")
+        raise ValueError(f"the predictions have repeated ids: {listed(twice)}")
     said = ids
     if not isinstance(predictions, Mapping) and {"item_id", "eeg_id"} <= set(predictions.columns):
         said = [str(name) for name in predictions["eeg_id"].tolist()]
@@ -149,7 +147,7 @@ def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> 
     unknown = [name for name, recording in zip(ids, meant, strict=True) if recording is None]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} predictions have unknown ids: {_listed(unknown)}"
+            f"{len(unknown)} predictions have unknown ids: {listed(unknown)}"
             f"{did_you_mean(unknown[0], due)}; ids are eeg_id, or item_id: eeg_id_eeg_sub_id"
         )
     return [name for name in meant if name is not None]
@@ -161,11 +159,6 @@ def _recording_of(name: str, known: set[str]) -> str | None:
         return name
     recording, _, sub_window = name.rpartition("_")
     return recording if recording in known and sub_window.isdecimal() else None
-
-
-def _listed(names: Sequence[str]) -> str:
-    more = f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else ""
-    return ", ".join(names[:_SHOWN]) + more
 
 
 def _read_table(path: Path) -> pd.DataFrame:

@@ -19,6 +19,7 @@ from hms.signal.cwt import FftPlan, plan_cwt
 from hms.signal.montage import Chains, all_derivations
 from hms.signal.scaling import RESOLUTION, SMALLEST, Log1pPercentile
 from hms.signal.wavelets import Cwt
+from hms.terminal import listed
 
 with needs_extra("this needs PyTorch", "torch"):
     import torch
@@ -35,7 +36,6 @@ Bounds = tuple[tuple[int, int], ...]
 FEW = 8
 """Percentiles this near the ends, as a part of all values, are found without sorting them all."""
 
-_SHOWN = 5
 _scalings: dict[str, Scaling] = {}
 
 
@@ -183,7 +183,7 @@ def _refuse_not_finite(values: Tensor, alive: Tensor | None) -> None:
     if not bool(finite.all()):
         bad = torch.nonzero(~finite).flatten().tolist()
         raise ValueError(
-            f"derivations have NaN or Inf (items {', '.join(map(str, bad[:_SHOWN]))} of the batch); float16 "
+            f"derivations have NaN or Inf (items {listed(map(str, bad))} of the batch); float16 "
             "ends at 65504 µV: give float32, or take the derivation out with alive"
         )
 

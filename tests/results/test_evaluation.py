@@ -12,11 +12,11 @@ from hms.training.evaluation import (
     Judged,
     calibration,
     compare,
-    confusion_counts,
     decompose,
     groups_of,
     score,
 )
+from hms.training.metric import confusion_counts
 from hms.training.predictions import read_predictions
 
 CLASSES = ("seizure", "lpd", "other")

@@ -216,6 +216,24 @@ def test_a_licence_that_nobody_stated_is_unknown(finished: Run, tmp_path: Path) 
     assert "The licence of the recordings was not stated" in text
 
 
+def test_a_package_in_shards_is_exported_as_one_in_files(small_set: Path, tmp_path: Path) -> None:
+    from pyarrow import parquet
+
+    base = (
+        "data=kaggle",
+        f"data.root={small_set}",
+        f"outputs_dir={tmp_path}",
+        "n_jobs=1",
+        "stages=[waveforms,labels]",
+    )
+    for form in ("files", "shards"):
+        hms.run(hms.compose(*base, f"package.format={form}")).to_huggingface(tmp_path / form)
+    files, shards = (parquet.read_table(tmp_path / form / "data") for form in ("files", "shards"))
+    assert set(files["fold"].to_pylist()) == {-1}
+    assert "wave" in files.column_names
+    assert shards.equals(files)
+
+
 def test_the_command_exports_for_hugging_face(
     finished: Run, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

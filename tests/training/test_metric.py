@@ -149,7 +149,5 @@ def test_scores_by_stratum_class_and_fold_are_the_means_of_their_items():
 def test_reliability_compares_predicted_and_observed_shares_bin_by_bin():
     target = [one(0), one(0), one(1), one(1)]
     prediction = [[0.75, 0.25, 0, 0, 0, 0]] * 4
-    rows = [row for row in reliability(target, prediction, CLASSES, n_bins=4) if row["class"] == "seizure"]
-    assert rows == [
-        {"class": "seizure", "low": 0.75, "high": 1.0, "n": 4, "predicted": 0.75, "observed": 0.5}
-    ]
+    rows = [row for row in reliability(target, prediction, CLASSES) if row["class"] == "seizure"]
+    assert rows == [{"class": "seizure", "low": 0.7, "high": 0.8, "n": 4, "predicted": 0.75, "observed": 0.5}]

@@ -539,9 +539,9 @@ def _help(given: argparse.Namespace) -> None:
     elif name is None:
         print(index(manual))
     elif manual.below(name) or name in manual.groups:
-        print(page_of_group(manual, name, stages_of_setting(name)))
+        print(page_of_group(manual, name, stages_of_setting))
     else:
-        print(page_of_setting(manual.settings[name], stages_of_setting(name)))
+        print(page_of_setting(manual, name, stages_of_setting(name)))
         if name == "stages":
             print(page_of_stages(meanings(), stage_names()))
 

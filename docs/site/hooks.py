@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Sequence
 from contextlib import redirect_stdout, suppress
 from pathlib import Path
 from typing import Any
@@ -95,15 +96,20 @@ def _is_page(found: re.Match[str], page: Any, files: Files) -> bool:
 
 def settings() -> str:
     """Return every setting with meaning, unit, what is allowed, default and what a change recomputes."""
-    from hms.config.help import computed_again, shown_default
+    from hms.config.help import shown_default
     from hms.config.manual import EXPERIMENT, read_manual
-    from hms.pipeline.stage import stages_of_setting
+    from hms.pipeline.stage import made_from, meanings
 
     manual = read_manual()
     parts = [
         "# Settings",
         "Every setting of every group, from the YAML files and the classes that check them. "
         "`hms help NAME` says the same in a terminal, `hms help --schema FILE` to an editor.",
+        "A change of a setting recomputes the stages that its row names, and what is made from those:",
+        "| stage | what it is | made from it |\n|---|---|---|\n"
+        + "\n".join(f"| `{n}` | {_cell(said)} | {_code(made_from(n))} |" for n, said in meanings().items()),
+        "*Items*: the setting decides which recordings, windows or votes there are. What is new is computed, "
+        "what stays is kept. *Nothing*: no result depends on it.",
     ]
     for group in (*manual.groups, *manual.outside_groups()):
         parts.append(f"## {group}")
@@ -117,18 +123,34 @@ def settings() -> str:
         rows = [single] if single else manual.below(group)
         if not rows:
             continue
-        lines = ["| setting | default | unit | allowed | meaning |", "|---|---|---|---|---|"]
+        lines = ["| setting | meaning | default | unit | allowed | a change recomputes |"]
+        lines.append("|---|---|---|---|---|---|")
         for s in rows:
-            cells = (f"`{s.path}`", f"`{shown_default(s)}`", s.unit, str(s.shape), s.meaning)
+            follow = "".join(f"; `{other}` follows it" for other in manual.that_follow(s.path))
+            default, again = shown_default(s, longest=80), recomputed(s.path) + follow
+            cells = (f"`{s.path}`", s.meaning, f"`{default}`", s.unit, str(s.shape), again)
             lines.append("| " + " | ".join(map(_cell, cells)) + " |")
         parts.append("\n".join(lines))
-        again = " ".join(computed_again(stages_of_setting(group), group).split())
-        parts.append(f"{again[:1].upper()}{again[1:]}.")
     return "\n\n".join(parts) + "\n"
 
 
+def recomputed(path: str) -> str:
+    """Return what a change of a setting computes again: the first stages, as all others follow from them."""
+    from hms.config.help import gives_other_items
+    from hms.pipeline.stage import first_of, stages_of_setting
+
+    stages = stages_of_setting(path)
+    if gives_other_items(stages, path):
+        return "*items*"
+    return _code(first_of(stages)) if stages else "*nothing*"
+
+
+def _code(names: Sequence[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
 def _cell(text: str) -> str:
-    return " ".join(str(text).split()).replace("|", "\\|").replace("<", "&lt;")
+    return " ".join(str(text).split()).replace("|", "\\|").replace("``", "`").replace("<", "&lt;")
 
 
 def commands() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
 from hms.terminal import columns, filled, narrowed
@@ -60,13 +60,13 @@ def index(manual: Manual) -> str:
     return f"{columns(narrowed(rows))}\n\n{more}"
 
 
-def page_of_group(manual: Manual, path: str, stages: Sequence[str]) -> str:
+def page_of_group(manual: Manual, path: str, stages_of: Callable[[str], Sequence[str]]) -> str:
     """Return the page of a group or section.
 
     Parameters
     ----------
     path : its name
-    stages : whose keys it can change
+    stages_of : returns the stages whose keys a setting can change
     """
     parts = [f"{path}: {manual.groups.get(path) or 'a section'}"]
     options = manual.options.get(path, ())
@@ -77,12 +77,25 @@ def page_of_group(manual: Manual, path: str, stages: Sequence[str]) -> str:
         rows = [("setting", "default", "unit", "allowed", "meaning")]
         rows += [(f"  {s.path}", shown_default(s), s.unit, str(s.shape), s.meaning) for s in settings]
         parts.append(_table(rows, settings, options))
-    parts.append(computed_again(stages, path))
+    parts.append(_changes(settings, path, stages_of))
     return "\n\n".join(parts)
 
 
-def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
+def _changes(settings: Sequence[Setting], path: str, stages_of: Callable[[str], Sequence[str]]) -> str:
+    """Return what a change of each setting of a section computes again; equal ones are told together."""
+    by_text: dict[str, list[str]] = {}
+    for name in [setting.path for setting in settings] or [path]:
+        by_text.setdefault(computed_again(stages_of(name), name), []).append(name)
+    if len(by_text) == 1:
+        return next(iter(by_text))
+    return "\n".join(
+        filled(f"{', '.join(names)}: {' '.join(text.split())}", indent=2) for text, names in by_text.items()
+    )
+
+
+def page_of_setting(manual: Manual, path: str, stages: Sequence[str]) -> str:
     """Return the page of one setting; ``stages`` are those whose keys it can change."""
+    setting = manual.settings[path]
     rows = [("allowed", str(setting.shape))]
     if setting.unit:
         rows.append(("unit", setting.unit))
@@ -93,7 +106,9 @@ def page_of_setting(setting: Setting, stages: Sequence[str]) -> str:
     head = filled(f"{setting.path}: {setting.meaning}", indent=2)
     width = max(len(name) for name, _ in rows)
     told = [filled(f"  {name:<{width}}  {text}", indent=width + 4) for name, text in rows]
-    return "\n".join([head, *told, computed_again(stages, setting.path)])
+    follow = ", ".join(manual.that_follow(path))
+    more = [f"{follow} follows it, unless it is set"] if follow else []
+    return "\n".join([head, *told, computed_again(stages, path), *more])
 
 
 def page_of_stages(meanings: Mapping[str, str], asked: Sequence[str]) -> str:
@@ -141,11 +156,11 @@ def _defaults(setting: Setting) -> list[str]:
     return [v if names == [""] else f"{v} ({group}={','.join(names)})" for v, names in by_value.items()]
 
 
-def shown_default(setting: Setting) -> str:
+def shown_default(setting: Setting, longest: int = 16) -> str:
     """Return the value of the default option as it is typed, or dots where that is long."""
     value = next((value for value in setting.defaults.values()), "")
     text = _text(value)
-    return text if len(text) <= 16 else "..."
+    return text if len(text) <= longest else "..."
 
 
 def _text(value: object) -> str:
@@ -155,10 +170,17 @@ def _text(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
 
 
+def gives_other_items(stages: Sequence[str], path: str) -> bool:
+    """Tell whether a setting, or a group, decides which items there are, and not how they are read."""
+    group, _, name = path.partition(".")
+    is_read = group == "data" and name not in ("", "kind") and len(stages) > 1  # more than the report's list
+    return group in CHANGE_ITEMS and not is_read
+
+
 def computed_again(stages: Sequence[str], path: str) -> str:
     """Return the sentence that says what a change of a setting computes again."""
-    if path.partition(".")[0] in CHANGE_ITEMS:
-        return "a change can give other items, and then everything made from them"
+    if gives_other_items(stages, path):
+        return "a change can give other items; what is made from them is computed, the rest is kept"
     if stages:
         return filled(f"a change recomputes {', '.join(stages)}; everything else is kept", indent=2)
     return "a change recomputes nothing: no result depends on it"

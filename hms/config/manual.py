@@ -153,6 +153,10 @@ class Manual:
         there = inside or [*self.groups, *self.outside_groups()]
         raise ConfigError(f"'{path}' is not a setting{near}; there are {', '.join(there)}")
 
+    def that_follow(self, path: str) -> list[str]:
+        """Return the settings whose default is that of another setting."""
+        return [s.path for s in self.settings.values() if f"${{{path}}}" in s.defaults.values()]
+
     def outside_groups(self) -> list[str]:
         """Return the names at the top level that are not groups: single settings and sections."""
         heads = dict.fromkeys(name.partition(".")[0] for name in self.settings)

@@ -363,6 +363,18 @@ def stages_of_setting(path: str) -> tuple[str, ...]:
     return tuple(name for name in shown if any(_meet(path, used) for used in _paths_of(_stages[name])))
 
 
+def first_of(names: Sequence[str]) -> tuple[str, ...]:
+    """Return the stages among ``names`` that read none of the others: the rest is made from them."""
+    classes = {_stages[name] for name in names}
+    return tuple(name for name in names if _made_of(_stages[name]) & classes == {_stages[name]})
+
+
+def made_from(name: str) -> tuple[str, ...]:
+    """Return the stages that read a stage, or read what is made from it, in running order."""
+    shown = (n for n in registered_order() if n != name and _is_shown(_stages[n]))
+    return tuple(n for n in shown if _stages[name] in _made_of(_stages[n]))
+
+
 def meanings() -> dict[str, str]:
     """Return what every stage is that ``stages=[...]`` takes or a page of help names, by name."""
     shown = [name for name in registered_order() if _is_shown(_stages[name])]
@@ -375,14 +387,20 @@ def _is_shown(cls: type[Stage]) -> bool:
 
 def _paths_of(cls: type[Stage]) -> set[str]:
     """Return the paths of settings and sections that the key of a class can depend on."""
-    stages = _stage_fields(cls)
-    found = {path for read in stages.values() for path in _paths_of(read.kind)}
-    parts = [part for part in _stages.values() if part.part_of == cls.name]
-    found |= {path for part in parts for path in _paths_of(part)} | set(cls.follows)
-    for f in fields(cls):
-        if f.name not in stages:
-            found |= set(f.metadata.get("follows", (f.metadata.get("path", f.name),)))
+    found: set[str] = set()
+    for made in _made_of(cls):
+        found |= set(made.follows)
+        for f in fields(made):
+            if f.name not in _stage_fields(made):
+                found |= set(f.metadata.get("follows", (f.metadata.get("path", f.name),)))
     return found
+
+
+def _made_of(cls: type[Stage]) -> set[type[Stage]]:
+    """Return a class, its parts, and the classes of all that they read."""
+    below = [read.kind for read in _stage_fields(cls).values()]
+    below += [part for part in _stages.values() if part.part_of == cls.name]
+    return {cls}.union(*map(_made_of, below))
 
 
 def _meet(a: str, b: str) -> bool:

@@ -24,7 +24,14 @@ from hms.config.json_schema import schema_of_experiments, schema_of_group
 from hms.config.manual import EXPERIMENT, Manual, read_manual
 from hms.config.schema import Config
 from hms.pipeline.selection import choose_stages
-from hms.pipeline.stage import registered_stage, stage_names, stages_of_setting
+from hms.pipeline.stage import (
+    first_of,
+    made_from,
+    meanings,
+    registered_stage,
+    stage_names,
+    stages_of_setting,
+)
 from hms.registry import register
 
 Capture = pytest.CaptureFixture[str]
@@ -141,6 +148,26 @@ def test_no_key_changes_that_the_manual_does_not_name(override: str) -> None:
     named = set(stages_of_setting(path))
     assert {name for name in changed - hidden if not name.startswith("report_")} <= named
     assert bool(changed) == bool(named)
+
+
+def test_what_is_made_from_the_first_stages_is_what_a_change_recomputes(manual: Manual) -> None:
+    """The site names the first stages of each setting; with what is made from them they are all."""
+    after = {name: {name, *made_from(name)} for name in meanings()}
+    sets = {stages_of_setting(path) for path in manual.settings}
+    assert len(sets) > 15
+    for stages in sets:
+        assert set(stages) == set().union(*(after[name] for name in first_of(stages)))
+
+
+def test_a_group_tells_of_each_setting_what_a_change_recomputes(capsys: Capture) -> None:
+    assert main(["help", "montage"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "montage.waveform.kind: a change recomputes waveforms, measures, quality" in told
+    assert "montage.allow_degenerate: a change recomputes nothing" in told
+    assert main(["help", "data.aliases"]) == 0
+    assert "a change recomputes scalograms" in capsys.readouterr().out
+    assert main(["help", "seed"]) == 0
+    assert "data.seed follows it" in capsys.readouterr().out
 
 
 def _option_files() -> list[tuple[str, str]]:

@@ -121,6 +121,20 @@ def test_no_look_at_a_path_takes_a_fault_of_the_machine_for_an_absence() -> None
 
 
 @pytest.mark.slow
+def test_texts_are_read_and_written_as_utf_8_whatever_the_locale() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{call.lineno}"
+        for path in sorted((ROOT / "hms").rglob("*.py"))
+        for call in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(call, ast.Call)
+        and isinstance(call.func, ast.Attribute)
+        and call.func.attr in ("read_text", "write_text")
+        and len(call.args) < 1 + (call.func.attr == "write_text")
+        and not any(word.arg == "encoding" for word in call.keywords)
+    ]
+    assert found == [], "say encoding='utf-8'"
+
+
 def test_no_modules_import_each_other_in_a_circle() -> None:
     paths = {
         ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path

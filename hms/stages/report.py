@@ -402,4 +402,4 @@ class Report(TableStage):
     def _part(self, part: type[ReportPart], tables: View) -> str:
         """Return a part's HTML, or what is said in its place."""
         (path,) = part.files
-        return tables.file(path).read_text() if tables.has(path) else part.placeholder().decode()
+        return tables.file(path).read_text("utf-8") if tables.has(path) else part.placeholder().decode()

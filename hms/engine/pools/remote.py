@@ -88,7 +88,7 @@ def check_worker(stamp: Stamp, shared: Shared) -> Refused | None:
 
 def _store_problem(shared: Shared) -> str | None:
     try:
-        nonce = Path(shared.file).read_text()
+        nonce = Path(shared.file).read_text("utf-8")
     except OSError as error:
         return f"the worker cannot read {shared.file}, which the client wrote: {error.strerror}"
     if nonce != shared.nonce:

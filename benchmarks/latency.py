@@ -19,10 +19,10 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
 from recordings import make_recordings, parse  # noqa: E402
+from scale import IMPORTS  # noqa: E402
 
 N = 136
 STAGES = "stages=[scalograms,waveforms]"
-IMPORTS = "import numpy, pandas, pyarrow.parquet, hydra, omegaconf"
 
 
 def timed(function: Callable[[], object]) -> float:

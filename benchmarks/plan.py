@@ -4,7 +4,7 @@
 
 The table has a row for each 10 s of recordings of an hour (360 windows), one item a row. The recordings
 are links to one made-up file: a plan asks for their size and time and opens none. Each figure is of a
-process of its own, start-up included; bare imports are those of ``benchmarks/scale.py``.
+process of its own, start-up included, in times of the bare imports of ``benchmarks/scale.py``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np  # noqa: E402
 import pyarrow as pa  # noqa: E402
 from pyarrow import csv as arrow_csv  # noqa: E402
 from recordings import make_recordings, parse  # noqa: E402
-from scale import watch  # noqa: E402
+from scale import bare_imports, watch  # noqa: E402
 from throughput import machine  # noqa: E402
 
 WINDOWS = 360
@@ -64,20 +64,15 @@ def make_table(work: Path, n_rows: int) -> Path:
 def main() -> None:
     """Measure and print."""
     arguments = parse(__doc__, most={"type": int, "default": 1_000_000})
-    imports = [sys.executable, "-c", "import numpy, pandas, pyarrow.parquet, hydra, omegaconf"]
-    bare = min(watch(imports).seconds for _ in range(3))
-    print(f"bare imports: {bare:.2f} s\n\n| items | s | µs an item | peak MB |\n|---|---|---|---|")
+    bare = bare_imports()
+    print(f"| items | in bare imports, of {bare.seconds:.2f} s | peak MB |\n|---|---|---|")
     n_rows = 10_000
     while n_rows <= arguments.most:
         data, out = make_table(arguments.work, n_rows), arguments.work / "plan"
         command = [sys.executable, str(HERE.parent / "run.py"), "plan=true", "data=kaggle", "unit=per_row"]
         command += [f"data.root={data}", f"outputs_dir={out}"]
         seen = watch(command)
-        print(
-            f"| {n_rows:,} | {seen.seconds:.1f} | {1e6 * (seen.seconds - bare) / n_rows:.1f} "
-            f"| {seen.parent_mb:.0f} |",
-            flush=True,
-        )
+        print(f"| {n_rows:,} | {seen.over(bare)} | {seen.parent_mb:.0f} |", flush=True)
         n_rows *= 10
     print(f"\n{machine()}")
 

@@ -1,46 +1,57 @@
-"""The whole competition in size: rates, memory, bookkeeping and start-up, each in a process of its own.
+"""The whole competition in size, and a day: growth, memory, bookkeeping and start-up, all as ratios.
 
     python benchmarks/scale.py [--work DIR] [--only start_up]
 
-17,089 recordings are links to 400 made-up ones; they take 4.5 GB of outputs. Peak memory is the
-largest resident size that the kernel noted for the process and for each of its workers.
+17,089 recordings are links to 400 made-up ones; files take 4.5 GB of outputs, the 106,800 rows that
+overlap 24 GB, the day 10 GB. Every row is of processes of their own. A ratio is of seconds, and in
+brackets of processor time, workers included; whole processes are given in times of the bare imports.
+Peak memory is the largest resident size that the kernel noted for the process and for each of its workers.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
-import statistics
 import subprocess
 import sys
 import time
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
-from recordings import make_linked, make_recordings, parse  # noqa: E402
+from recordings import make_day, make_linked, make_recordings, parse  # noqa: E402
 from throughput import machine  # noqa: E402
 
-RECORDINGS, ROWS, FEW, OVERLAPPING = 17_089, 106_800, 400, 1_600
+RECORDINGS, ROWS, FEW = 17_089, 106_800, 400
 DEFAULT = "stages=[scalograms,waveforms,labels,splits,quality,summary]"
+IMPORTS = "import numpy, pandas, pyarrow.parquet, hydra, omegaconf"
+JOBS = os.environ.get("HMS_BENCHMARK_JOBS", "-1")
+"""Workers: 1 where others are at work, and only processor time compares."""
 
 
 @dataclass
 class Measured:
-    """A process that ended: its seconds, and peak resident MB of it and of its workers."""
+    """A process that ended: seconds, its own and its workers' processor time, and peak resident MB."""
 
     seconds: float
+    cpu: float
     parent_mb: float
     workers_mb: list[float] = field(default_factory=list)
+
+    def over(self, other: Measured) -> str:
+        """Return how many times another's seconds it took, in brackets of processor time."""
+        return f"{self.seconds / other.seconds:.2f} ({self.cpu / other.cpu:.2f})"
 
 
 def watch(command: list[str]) -> Measured:
     """Run a command to its end and note the memory of it and its children five times a second."""
     path = os.pathsep.join([str(HERE.parent), str(HERE)])
-    began = time.perf_counter()
+    began, cpu = time.perf_counter(), _cpu_of_children()
     process = subprocess.Popen(
         command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
@@ -55,7 +66,13 @@ def watch(command: list[str]) -> Measured:
     if process.returncode:
         raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}: {errors[-2000:]}")
     parent = peaks.pop(process.pid, 0.0)
-    return Measured(seconds, parent, sorted(value for value in peaks.values() if value > 60))
+    workers = sorted(value for value in peaks.values() if value > 60)
+    return Measured(seconds, _cpu_of_children() - cpu, parent, workers)
+
+
+def _cpu_of_children() -> float:
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 def _children(pid: int) -> list[int]:
@@ -73,11 +90,22 @@ def _peak_mb(pid: int) -> float:
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), 0.0)
 
 
-def prepare(data: Path, out: Path, *settings: str) -> tuple[Measured, dict[str, float]]:
-    """Run the pipeline in a process of its own; return what was measured and the manifest's times."""
-    run = [sys.executable, str(HERE.parent / "run.py"), "data=kaggle", f"data.root={data}"]
-    measured = watch([*run, f"outputs_dir={out}", *settings])
-    return measured, json.loads((out / "latest" / "manifest.json").read_bytes())["times"]
+@cache
+def bare_imports() -> Measured:
+    """Return what it costs to import what any command needs, the best of five."""
+    return quickest([sys.executable, "-c", IMPORTS])
+
+
+def quickest(command: list[str]) -> Measured:
+    """Return the quickest of five runs of a command."""
+    return min((watch(command) for _ in range(5)), key=lambda measured: measured.seconds)
+
+
+def prepare(data: Path, out: Path, *settings: str, source: str = "kaggle") -> tuple[Measured, float]:
+    """Run the pipeline in a process of its own; return what was measured and the seconds of the pass."""
+    run = [sys.executable, str(HERE.parent / "run.py"), f"data={source}", f"data.root={data}"]
+    measured = watch([*run, f"outputs_dir={out}", f"n_jobs={JOBS}", *settings])
+    return measured, json.loads((out / "latest" / "manifest.json").read_bytes())["times"].get("pass", 0.0)
 
 
 def line(what: str, value: str, goal: str = "") -> None:
@@ -95,82 +123,108 @@ def recordings(work: Path, base: Path) -> None:
     """Measure all recordings against a few, and what runs again cost."""
     few = make_linked(work, base, n_recordings=FEW, n_rows=FEW)
     every = make_linked(work, base, n_recordings=RECORDINGS, n_rows=RECORDINGS)
-    out = work / "scale"
+    out, bare = work / "scale", bare_imports()
     rates = {}
     for data, count in ((few, FEW), (every, RECORDINGS)):
         shutil.rmtree(out, ignore_errors=True)
-        measured, times = prepare(data, out, DEFAULT)
-        rates[count] = count / times["pass"]
-        line(f"{count} recordings: the pass", f"{rates[count]:.0f} recordings/s")
-        line(f"{count} recordings: whole process", f"{measured.seconds:.1f} s")
+        measured, pass_s = prepare(data, out, DEFAULT)
+        rates[count] = count / pass_s
         line(f"{count} recordings: peak memory", memory(measured), "workers < 600 MB, flat")
-    line("rate of all over that of a few", f"{rates[RECORDINGS] / rates[FEW]:.2f}", "0.90")
-    line("the same command again", f"{prepare(every, out, DEFAULT)[0].seconds:.2f} s", "2 s")
-    line("weight=log on top", f"{prepare(every, out, DEFAULT, 'weight=log')[0].seconds:.2f} s", "3 s")
-    line("with the report on top", f"{prepare(every, out)[0].seconds:.2f} s")
+    line("rate of the pass, all over a few", f"{rates[RECORDINGS] / rates[FEW]:.2f}", "0.90")
+    line("the same command again, in bare imports", prepare(every, out, DEFAULT)[0].over(bare), "2.0")
+    line("weight=log on top", prepare(every, out, DEFAULT, "weight=log")[0].over(bare))
+    line("with the report on top", prepare(every, out)[0].over(bare))
+    line("another weight with its part of the report", prepare(every, out, "weight=log")[0].over(bare), "3.0")
     shutil.rmtree(out)
 
 
 def rows(work: Path, base: Path) -> None:
     """Measure what is not the pass for one item per row: planning, records, links, tables, manifest."""
     data = make_linked(work, base, n_recordings=RECORDINGS, n_rows=ROWS)
-    out = work / "scale"
-    settings = ("unit=per_row", "plugins=[one_number]", "stages=[one_number,labels,splits]")
-    measured, times = prepare(data, out, *settings)
-    bookkeeping = measured.seconds - times["pass"]
-    line(f"{ROWS} items (unit=per_row): all but the pass", f"{bookkeeping:.1f} s", "10 s")
-    line(f"{ROWS} items: peak memory", memory(measured))
-    line(f"{ROWS} items: the same command again", f"{prepare(data, out, *settings)[0].seconds:.2f} s")
+    out, bare = work / "scale", bare_imports()
+    stages = ("plugins=[one_number]", "stages=[one_number,labels,splits]")
+    measured, pass_s = prepare(data, out, "unit=per_row", *stages)
+    again = prepare(data, out, "unit=per_row", *stages)[0]
+    line(
+        f"{ROWS} items: all but the pass, in bare imports",
+        f"{(measured.seconds - pass_s) / bare.seconds:.1f}",
+    )
+    line(f"{ROWS} items: peak memory", memory(measured), "parent 350 MB")
+    line(f"{ROWS} items: the same command again, in bare imports", again.over(bare))
+    prepare(data, out, *stages)
+    line("over that of one item a recording", again.over(prepare(data, out, *stages)[0]), "2")
     shutil.rmtree(out)
 
 
-def overlapping(work: Path, base: Path) -> None:
-    """Measure every row against one window a recording, sharing stretches and window by window, in turn."""
-    data = make_linked(work, base, n_recordings=OVERLAPPING, n_rows=None)
-    out, per_row = work / "scale", "unit=per_row"
-    for form in ("files", "shards"):
-        cases = {"once": (), "shared": (per_row,), "alone": (per_row, "data.transform_s=0")}
-        passes: dict[str, list[float]] = {name: [] for name in cases}
-        for name in (*cases, *reversed(cases)):
+def overlapping(work: Path, base: Path, forms: tuple[str, ...] = ("shards", "files")) -> None:
+    """Measure the competition's rows, which overlap, against one window a recording, in either form."""
+    data = make_linked(work, base, n_recordings=RECORDINGS, n_rows=ROWS, overlapping=True)
+    out = work / "scale"
+    for form in forms:
+        made = {}
+        for unit in ("per_eeg", "per_row"):
             shutil.rmtree(out, ignore_errors=True)
-            passes[name].append(
-                prepare(data, out, DEFAULT, f"package.format={form}", *cases[name])[1]["pass"]
-            )
-        seconds = {name: statistics.mean(values) for name, values in passes.items()}
-        line(
-            f"{form}: every row over one a recording", f"{seconds['shared'] / seconds['once']:.2f}", "3.5; 3"
-        )
-        line(f"{form}: window by window", f"{seconds['alone'] / seconds['once']:.2f}")
+            made[unit] = prepare(data, out, DEFAULT, f"package.format={form}", f"unit={unit}")
+        (once, once_pass), (each, each_pass) = made["per_eeg"], made["per_row"]
+        goal = "3.0" if form == "shards" else "3.5"
+        line(f"{form}: {ROWS} rows over {RECORDINGS} recordings", each.over(once), goal)
+        line(f"{form}: of the pass alone", f"{each_pass / once_pass:.2f}", goal)
+        line(f"{form}: peak memory", memory(each))
+        line(f"{form}: files, folders and links; GB", "{}; {:.1f}".format(*size(out)))
+        verify = [sys.executable, "-m", "hms", "--outputs", str(out), "verify", "latest"]
+        line(f"{form}: hms verify over preparing", watch(verify).over(each))
+    shutil.rmtree(out)
+
+
+def size(folder: Path) -> tuple[int, float]:
+    """Return how many entries a folder has, those of its folders included, and the GB of its files."""
+    found = list(folder.rglob("*"))
+    n_bytes = sum(path.lstat().st_blocks * 512 for path in found if path.is_file() and not path.is_symlink())
+    return len(found), n_bytes / 1e9
+
+
+def day(work: Path) -> None:
+    """Measure a day at a step of 2 s, sharing blocks and stretches, against window by window."""
+    data, out = make_day(work, hours=24), work / "scale"
+    made = []
+    for alone in ((), ("data.transform_s=0", "data.block_s=null")):
+        shutil.rmtree(out, ignore_errors=True)
+        settings = ("unit=per_row", "data.step_s=2", "stages=[scalograms,waveforms,quality]", *alone)
+        made.append(prepare(data, out, *settings, source="edf"))
+    (shared, shared_pass), (alone_whole, alone_pass) = made
+    line("24 h at a step of 2 s, over window by window", shared.over(alone_whole), "0.45")
+    line("24 h: of the pass alone", f"{shared_pass / alone_pass:.2f}", "0.45")
+    line("24 h: peak memory", memory(shared))
     shutil.rmtree(out)
 
 
 def start_up(work: Path) -> None:
     """Measure short commands, the best of five each."""
-    run, out = str(HERE.parent / "run.py"), work / "start"
+    run, out, bare = str(HERE.parent / "run.py"), work / "start", bare_imports()
     plan = [sys.executable, run, "plan=true", f"outputs_dir={out}"]
     watch(plan)
+    line("`import numpy, pandas, pyarrow.parquet, hydra, omegaconf`", f"1 ({bare.seconds:.2f} s)")
     for what, command, goal in (
-        ("`import hms`", [sys.executable, "-c", "import hms"], "0.3 s"),
-        ("`run.py --help`", [sys.executable, run, "--help"], "1.5 s"),
-        ("`run.py plan=true`, embedded set", plan, "1.5 s"),
+        ("`import hms`", [sys.executable, "-c", "import hms"], ""),
+        ("`run.py --help`", [sys.executable, run, "--help"], "1.2"),
+        ("`run.py plan=true`, embedded set", plan, "1.3"),
     ):
-        line(what, f"{min(watch(command).seconds for _ in range(5)):.2f} s", goal)
+        line(what, quickest(command).over(bare), goal)
     shutil.rmtree(out)
+
+
+PARTS = ("start_up", "recordings", "rows", "overlapping", "day")
 
 
 def main() -> None:
     """Measure and print."""
-    arguments = parse(__doc__, only={"choices": ("recordings", "rows", "overlapping", "start_up")})
-    base = make_recordings(arguments.work, n_recordings=FEW)
+    arguments = parse(__doc__, only={"choices": PARTS})
     print("| | measured | goal |\n|---|---|---|")
-    if arguments.only in (None, "start_up"):
-        start_up(arguments.work)
-    if arguments.only in (None, "recordings"):
-        recordings(arguments.work, base)
-    if arguments.only in (None, "rows"):
-        rows(arguments.work, base)
-    if arguments.only in (None, "overlapping"):
-        overlapping(arguments.work, base)
+    for part in PARTS if arguments.only is None else (arguments.only,):
+        if part in ("start_up", "day"):
+            globals()[part](arguments.work)
+        else:
+            globals()[part](arguments.work, make_recordings(arguments.work, n_recordings=FEW))
     print(f"\n{machine()}")
 
 

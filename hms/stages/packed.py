@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import IO, Any, ClassVar, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,11 @@ from hms.stages.traces import Traces
 from hms.stages.waveforms import Waveforms
 from hms.store.files import Content
 from hms.store.npz import npz_bytes
-from hms.store.shards import Place
+from hms.store.shards import Place, write_rows
 
 
 class PackedArray(TableStage):
-    """An array of what an item stage keeps of each used item, with the item_id of each row next to it.
+    """A shard of one array of each used item, without the rows of others, and the item_id of each row.
 
     Attributes
     ----------
@@ -35,6 +35,11 @@ class PackedArray(TableStage):
     of: ClassVar[str]
     asked_by: ClassVar[str]
     remedy: ClassVar[str]
+
+    def __init_subclass__(cls, *, of: str, array: str, asked_by: str) -> None:
+        super().__init_subclass__()
+        cls.of, cls.asked_by, cls.inputs = of, asked_by, ("used", f"rows:{of}")
+        cls.files = (f"data_package/{array}.npy", f"data_package/{array}_ids.npz")
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -54,26 +59,47 @@ class PackedArray(TableStage):
         return "<f2"
 
     def table_bytes(self, n_items: int) -> int:
-        """Return the bytes of the array, which has two for each float32 of an item."""
-        return int(n_items * getattr(self, self.of).item_bytes() // 2)
+        """Return the bytes of the array."""
+        return int(n_items * getattr(self, self.of).n_values() * np.dtype(self.dtype).itemsize)
 
     def compute(self, tables: View) -> Mapping[str, Content]:
-        """Return the array, written item by item so that it is never whole in memory, and its ids."""
-        remedy = f"{self.remedy}, or choose {self.asked_by}=false"
-        return _files(tables, self.of, self.files, dtype=self.dtype, remedy=remedy)
+        """Return the array, written item by item so that it is never whole in memory, and its ids.
+
+        With ``alive`` of each row where rows of an item can be dead.
+        """
+        places = tables.item_places(self.of)
+        described: dict[str, NDArray[Any]] = {"item_id": np.array(tables.used["item_id"].tolist(), np.str_)}
+        first = places[0].read() if places else {"x": np.zeros((0, 0, 0), self.dtype)}
+        if "alive" in first:
+            described["alive"] = np.stack([place.read("alive")["alive"] for place in places])
+        kind = np.dtype((self.dtype, first["x"].shape))
+        array, ids = self.files
+        return {
+            array: lambda file: write_rows(file, kind, len(places), self._values(places)),
+            ids: npz_bytes(described),
+        }
+
+    def _values(self, places: list[Place]) -> Iterator[NDArray[Any]]:
+        """Yield the items' values in the type of the array."""
+        for place in places:
+            x = place.read("x")["x"]
+            with np.errstate(over="ignore"):
+                cast = x.astype(self.dtype, copy=False)
+            if not np.isfinite(cast).all():
+                raise ConfigError(
+                    f"the packed array stores float16, which ends at 65504, but {place.name} has values up "
+                    f"to {np.abs(x).max():g}; {self.remedy}, or choose {self.asked_by}=false"
+                )
+            yield cast
 
 
 @register_stage
 @dataclass(frozen=True)
-class Packed(PackedArray):
+class Packed(PackedArray, of="scalograms", array="spec_pack", asked_by="package.pack"):
     """One memory-mapped array of all scalograms."""
 
     name = "packed"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("used", "rows:scalograms")
-    files: ClassVar[tuple[str, ...]] = ("data_package/spec_pack.npy", "data_package/spec_pack_ids.npz")
-    of = "scalograms"
-    asked_by = "package.pack"
     remedy = "choose a scaling that ends below 65504"
 
     scalograms: Scalograms
@@ -89,22 +115,14 @@ class Packed(PackedArray):
             )
         return super().from_config(cfg)
 
-    def table_bytes(self, n_items: int) -> int:
-        """Return the bytes of the array."""
-        return n_items * self.scalograms.n_values() * np.dtype(np.float16).itemsize
-
 
 @register_stage
 @dataclass(frozen=True)
-class PackedWaveforms(PackedArray):
+class PackedWaveforms(PackedArray, of="waveforms", array="wave_pack", asked_by="package.waveforms"):
     """One memory-mapped array of all waveforms."""
 
     name = "packed_waveforms"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("used", "rows:waveforms")
-    files: ClassVar[tuple[str, ...]] = ("data_package/wave_pack.npy", "data_package/wave_pack_ids.npz")
-    of = "waveforms"
-    asked_by = "package.waveforms"
     remedy = "limit electrodes with filter.clip_uv"
 
     waveforms: Waveforms
@@ -113,15 +131,11 @@ class PackedWaveforms(PackedArray):
 
 @register_stage
 @dataclass(frozen=True)
-class PackedSpectrograms(PackedArray):
+class PackedSpectrograms(PackedArray, of="spectrograms", array="lr_pack", asked_by="package.spectrograms"):
     """One memory-mapped array of all the competition's spectrograms."""
 
     name = "packed_spectrograms"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("used", "rows:spectrograms")
-    files: ClassVar[tuple[str, ...]] = ("data_package/lr_pack.npy", "data_package/lr_pack_ids.npz")
-    of = "spectrograms"
-    asked_by = "package.spectrograms"
     remedy = "choose a scaling that ends below 65504"
 
     spectrograms: Spectrograms
@@ -130,15 +144,11 @@ class PackedSpectrograms(PackedArray):
 
 @register_stage
 @dataclass(frozen=True)
-class PackedTraces(PackedArray):
+class PackedTraces(PackedArray, of="traces", array="deriv_pack", asked_by="package.derivations"):
     """One memory-mapped array of all derivations with their context, and which are alive in each row."""
 
     name = "packed_traces"
     version = 1
-    inputs: ClassVar[tuple[str, ...]] = ("used", "rows:traces")
-    files: ClassVar[tuple[str, ...]] = ("data_package/deriv_pack.npy", "data_package/deriv_pack_ids.npz")
-    of = "traces"
-    asked_by = "package.derivations"
     remedy = "choose package.derivations_dtype=float32"
 
     traces: Traces
@@ -148,47 +158,3 @@ class PackedTraces(PackedArray):
     def dtype(self) -> str:
         """Type of the array, that of the derivations."""
         return np.dtype(self.traces.dtype).str
-
-    def table_bytes(self, n_items: int) -> int:
-        """Return the bytes of the array."""
-        return n_items * self.traces.item_bytes()
-
-
-def _files(
-    tables: View, stage: str, files: tuple[str, ...], *, dtype: str, remedy: str
-) -> dict[str, Content]:
-    """Return a packed array of what a stage keeps of each used item, and what belongs to its rows.
-
-    Parameters
-    ----------
-    stage : name of an item stage whose files hold ``x``, and ``alive`` where rows can be dead
-    files : paths of the array and of its ids
-    dtype : of the array
-    remedy : what to do where ``dtype`` cannot hold a value
-    """
-    places = tables.item_places(stage)
-    described: dict[str, NDArray[Any]] = {"item_id": np.array(tables.used["item_id"].tolist(), np.str_)}
-    if places and "alive" in places[0].read():
-        described["alive"] = np.stack([place.read("alive")["alive"] for place in places])
-    array, ids = files
-    return {array: lambda file: _write_array(file, places, dtype, remedy), ids: npz_bytes(described)}
-
-
-def _write_array(file: IO[bytes], places: list[Place], dtype: str, remedy: str) -> None:
-    """Write one .npy array, an item a row."""
-    shape = places[0].read("x")["x"].shape if places else (0, 0, 0)
-    header = {"descr": dtype, "fortran_order": False, "shape": (len(places), *shape)}
-    np.lib.format.write_array_header_1_0(file, header)
-    for place in places:
-        file.write(np.ascontiguousarray(_as_dtype(place.read("x")["x"], dtype, place, remedy)).data)
-
-
-def _as_dtype(x: NDArray[Any], dtype: str, place: Place, remedy: str) -> NDArray[Any]:
-    with np.errstate(over="ignore"):
-        cast = x.astype(dtype, copy=False)
-    if not np.isfinite(cast).all():
-        raise ConfigError(
-            f"the packed array stores float16, which ends at 65504, but {place.name} has values up to "
-            f"{np.abs(x).max():g}; {remedy}"
-        )
-    return cast

@@ -46,9 +46,13 @@ class Spectrograms(ItemStage):
             raise ConfigError("stages: 'spectrograms' needs a source of them; choose spectrograms=kaggle")
         return cls(cfg.at("spectrograms"), cfg.scaling)
 
+    def n_values(self) -> int:
+        """Return the values of an item's spectrograms."""
+        return N_VALUES
+
     def item_bytes(self) -> int:
         """Return the bytes of an item's array."""
-        return N_VALUES * np.dtype(np.float32).itemsize
+        return self.n_values() * np.dtype(np.float32).itemsize
 
     def compute(self, crop: Crop) -> Spectrogram:
         """Fill gaps, then scale."""

@@ -188,19 +188,17 @@ def read_record(path: Path, row: int) -> NDArray[Any]:
     return record
 
 
-def records_in(path: Path) -> NDArray[Any]:
-    """Return the records of a sealed shard, from disk as they are asked for, shape (n_rows,).
+def rows_in(path: Path) -> NDArray[Any]:
+    """Return the rows of a sealed shard, or of what `write_rows` wrote, from disk as they are asked for.
 
     Raises
     ------
     ValueError
-        If it is not a shard, or not as long as it says.
+        If it is no such file, or not as long as it says.
     """
-    with open(path, "rb") as file:
-        _read_header(file)
     found = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER)
-    records: NDArray[Any] = found.view(np.ndarray)  # NumPy's memmap class costs microseconds per index
-    return records
+    rows: NDArray[Any] = found.view(np.ndarray)  # NumPy's memmap class costs microseconds per index
+    return rows
 
 
 def whole_rows(path: Path, wanted: Iterable[tuple[int, str]]) -> set[tuple[int, str]]:
@@ -298,6 +296,14 @@ class Records:
         for descriptor in self._open.values():
             os.close(descriptor)
         self._open = {}
+
+
+def write_rows(file: IO[bytes], kind: np.dtype[Any], count: int, rows: Iterable[NDArray[Any]]) -> None:
+    """Write a NumPy file of one array a row, row after row; `rows_in` reads it as it reads a shard."""
+    described = {"descr": kind.base.str, "fortran_order": False, "shape": (count, *kind.shape)}
+    np.lib.format.write_array_header_1_0(file, described)
+    for row in rows:
+        file.write(np.ascontiguousarray(row).data)
 
 
 def seal(folder: Path, name: str, keys: Sequence[str | None], digests: Mapping[int, str]) -> Stored:

@@ -216,8 +216,7 @@ class SpecDataset:
         return [float(weights[members].mean()) for members in self._recordings.values()]
 
     def __repr__(self) -> str:
-        packed = all(reader.is_packed for reader in self._readers.values())
-        source = "packed array" if packed else "one file per item"
+        source = " and ".join(dict.fromkeys(reader.source for reader in self._readers.values()))
         what = f"{len(self)} recordings" if self.draw == "window" else f"{len(self)} items"
         return f"<SpecDataset: {what}, {self.signal}, {source}, augment {self.augment.kind}>"
 

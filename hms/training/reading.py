@@ -1,4 +1,4 @@
-"""Reading a package's signals in training: from one packed array, or from a file per item."""
+"""Reading a package's signals in training: from rows of files that items share, or from a file per item."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from hms.errors import ConfigError
 from hms.registry import did_you_mean
 from hms.store.inside import find_inside
 from hms.store.npz import read_npz
-from hms.store.shards import records_in
+from hms.store.shards import rows_in
 from hms.terminal import listed
 
 if TYPE_CHECKING:
@@ -101,25 +101,33 @@ class SignalReader:
         self._run_path = run.path
         self._item_ids = item_ids
         self._entries = ("x", "alive") if kind is DERIVATIONS else ("x",)
-        self._alive: NDArray[np.bool_] | None = None
-        self._rows: list[int] = []
-        self._shards: dict[Path, NDArray[Any]] = {}
-        files = run.manifest["files"]
         self._check_files(run)
         shards = run.shards(kind.folder)
         self._places = None if shards is None else [shards[item_id] for item_id in item_ids]
-        self.is_packed = packed is not False and kind.array in files
+        self.is_packed = packed is not False and kind.array in run.manifest["files"]
         if packed and not self.is_packed:
             raise ConfigError(
                 f"run {run.hash} has no packed array {kind.array}; run it again with {kind.packed_by}"
             )
+        self._beside: dict[str, NDArray[Any]] = {}
+        self._files: list[Path] = []
+        self._rows: list[tuple[int, Any]] | None = None
         if self.is_packed:
-            self._path = find_inside(run.path, kind.array)[0]
-            described = run.arrays(kind.ids)
-            rows = places(described["item_id"].tolist(), item_ids)
-            self._rows = rows.tolist()
-            if "alive" in described:
-                self._alive = described["alive"][rows]
+            self._beside = run.arrays(kind.ids)
+            self._files = [find_inside(run.path, kind.array)[0]]
+            rows = places(self._beside["item_id"].tolist(), item_ids)
+            self._rows = [(0, row) for row in rows.tolist()]
+        elif self._places is not None:
+            self._files = list(dict.fromkeys(place.path for place in self._places))
+            numbers = {path: number for number, path in enumerate(self._files)}
+            self._rows = [(numbers[place.path], place.row) for place in self._places]
+
+    @property
+    def source(self) -> str:
+        """Where it reads, in words."""
+        if self.is_packed:
+            return "packed array"
+        return "one file per item" if self._rows is None else "shards"
 
     def _check_files(self, run: Package) -> None:
         missing = [i for i in self._item_ids if not run.has_item(self.kind.folder, i, self.kind.suffix)]
@@ -131,22 +139,21 @@ class SignalReader:
 
     def read(self, sample: dict[str, Any], name: str, position: int) -> None:
         """Put an item's signal into a sample, and ``alive`` next to derivations."""
-        x, alive = self._found(position)
-        sample[name] = self._converted(x, position)
-        if alive is not None:
-            sample["alive"] = alive.copy()
+        found = self._found(position)
+        sample[name] = self._converted(found["x"], position)
+        if "alive" in found:
+            sample["alive"] = found["alive"].copy()
 
     def signal(self, position: int) -> NDArray[Any]:
         """Return an item's signal."""
-        return self._converted(self._found(position)[0], position)
+        return self._converted(self._found(position)["x"], position)
 
-    def _found(self, position: int) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
+    def _found(self, position: int) -> dict[str, NDArray[Any]]:
         """Return an item's signal as it is kept, and which of its derivations are alive."""
-        if self.is_packed:
-            alive = None if self._alive is None else self._alive[position]
-            return self._pack[self._rows[position]], alive
-        found = self.arrays(position, *self._entries) if self._places is None else self._record(position)
-        return found["x"], found["alive"] if "alive" in self._entries else None
+        if self._rows is None:
+            return self.arrays(position, *self._entries)
+        file, row = self._rows[position]
+        return {entry: values[row] for entry, values in (self._open.get(file) or self._opened(file))}
 
     def arrays(self, position: int, *names: str) -> dict[str, NDArray[Any]]:
         """Return the arrays of an item's own file, all of them or those named."""
@@ -157,13 +164,16 @@ class SignalReader:
         with open(path, "rb") as file:
             return read_npz(file.read(), *names)
 
-    def _record(self, position: int) -> Any:
-        """Return an item's record in its shard, which stays open."""
-        assert self._places is not None
-        place = self._places[position]
-        if place.path not in self._shards:
-            self._shards[place.path] = records_in(place.path)
-        return self._shards[place.path][place.row]
+    def _opened(self, number: int) -> list[tuple[str, NDArray[Any]]]:
+        """Return what the rows of a file hold, which stays open."""
+        rows = rows_in(self._files[number])
+        of = {"x": rows, **self._beside} if self.is_packed else rows
+        self._open[number] = [(entry, of[entry]) for entry in self._entries]
+        return self._open[number]
+
+    @cached_property
+    def _open(self) -> dict[int, list[tuple[str, NDArray[Any]]]]:
+        return {}
 
     def _converted(self, x: NDArray[Any], position: int) -> NDArray[Any]:
         """Return a copy in the dtype asked for."""
@@ -171,15 +181,8 @@ class SignalReader:
             return x.copy()
         return from_float16(x) if self.dtype == "float32" else as_float16(x, self._item_ids[position])
 
-    @cached_property
-    def _pack(self) -> NDArray[Any]:
-        array: NDArray[Any] = np.load(self._path, mmap_mode="r", allow_pickle=False)
-        # A plain array over the same memory: numpy's memmap class costs microseconds per index.
-        return array.view(np.ndarray)
-
     def __getstate__(self) -> dict[str, Any]:
-        kept = {name: value for name, value in self.__dict__.items() if name != "_pack"}
-        return kept | {"_shards": {}}
+        return {name: value for name, value in self.__dict__.items() if name != "_open"}
 
 
 def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ from hms.store.shards import (
     arrays_of,
     record_of,
     record_type,
-    records_in,
+    rows_in,
     seal,
     sealed_name,
     whole_rows,
@@ -95,7 +95,7 @@ def test_rows_written_in_any_order_give_the_same_file(tmp_path: Path):
         sealed = seal(tmp_path / name, stored.name, keys, own)
         assert sealed.name == sealed_name(keys)
         digests[name] = sealed.digest
-        records = records_in(tmp_path / name / sealed.name)
+        records = rows_in(tmp_path / name / sealed.name)
         assert records["n"].tolist() == [1, 2, 0, 4, 0]
         assert np.load(tmp_path / name / sealed.name, allow_pickle=False)["x"][3].tolist() == [4.0] * 4
     assert digests["a"] == digests["b"]

@@ -65,19 +65,16 @@ def make_items(
     return items
 
 
-def make_ledger(
-    items: pd.DataFrame, reasons: Sequence[Reason | None], *, graded: bool = True
-) -> pd.DataFrame:
+def make_ledger(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> pd.DataFrame:
     """Return a ledger with grades, flags and a few measures."""
     rng = np.random.default_rng(1)
     n = len(items)
     ledger = items[["item_id", "eeg_id"]].copy()
     ledger["used"] = [r is None for r in reasons]
     ledger["reason"] = ["" if r is None else r.text for r in reasons]
-    if graded:
-        flags = rng.choice(FLAGS, n) if n else np.array([], str)
-        ledger["grade"] = [GRADES[min(len([p for p in f.split(";") if p]), 3)] for f in flags]
-        ledger["raised"] = flags
+    flags = rng.choice(FLAGS, n) if n else np.array([], str)
+    ledger["grade"] = [GRADES[min(len([p for p in f.split(";") if p]), 3)] for f in flags]
+    ledger["raised"] = flags
     ledger["nan_share"] = np.where(rng.random(n) < 0.05, rng.random(n) * 0.1, 0)
     ledger["max_abs_uv"] = rng.lognormal(5, 0.6, n)
     ledger["x_share_0"], ledger["x_share_1"] = 0.01, 0.0125
@@ -109,7 +106,6 @@ def fabricate(
     overrides: Sequence[str] = (),
     reasons: Sequence[Reason | None] | None = None,
     prepared: bool = True,
-    graded: bool = True,
     has_votes: bool = True,
 ) -> dict[str, bytes]:
     """Return the files of the report's stages, by their paths in a run."""
@@ -117,7 +113,7 @@ def fabricate(
     why = list(reasons) if reasons is not None else [None] * len(items)
     rows = np.flatnonzero([prepared and (r is None or r.stage == "quality") for r in why])
     tables = MadeUp(cfg, items, why, rows)
-    ledger = make_ledger(items, why, graded=graded).to_csv(index=False).encode()
+    ledger = make_ledger(items, why).to_csv(index=False).encode()
     _add(folder, tables, {"qc/qc.csv": ledger, "qc/duplicates.csv": b"item_id,same_as,kind,correlation\n"})
     _add(
         folder, tables, {path: _channels(items) for path in ReportQuality.inputs if path.endswith(".parquet")}

@@ -124,24 +124,23 @@ class Desk:
 
     def _scalograms(self, item_id: str, arrays: dict[str, NDArray[Any]]) -> dict[str, Any]:
         """Add an item's scalograms to arrays, and return what is said of them."""
-        path = f"spec_hr_out/{item_id}_hr.npz"
-        if path not in self.listing.run.manifest["files"]:
+        if not self.listing.run.has_item("spec_hr_out", item_id):
             return {}
-        stored = self.listing.run.arrays(path)
+        stored = self.listing.run.item("spec_hr_out", item_id)
         arrays["x"], low, high = _levels(stored["x"].astype(np.float32))
         freqs = [round(v, 4) for v in stored["freqs"].tolist()]
         return {"outputs": self.listing.run.outputs, "freqs": freqs, "low": low, "high": high}
 
     def thumbs(self, rows: Sequence[int]) -> bytes:
         """Return small pictures of items, from the package alone: scalograms, and outlines of waveforms."""
-        files, run = self.listing.run.manifest["files"], self.listing.run
+        run = self.listing.run
         arrays: dict[str, NDArray[Any]] = {}
         for row in rows:
             item_id = self.listing.item_ids[row]
-            if f"spec_hr_out/{item_id}_hr.npz" in files:
+            if run.has_item("spec_hr_out", item_id):
                 x = _shrunk(run.spec(item_id).astype(np.float32))
                 arrays[f"x{row}"] = _levels(x)[0]
-            if f"wave_hr_out/{item_id}_hr.npz" in files:
+            if run.has_item("wave_hr_out", item_id):
                 arrays[f"w{row}"] = _outline(run.wave(item_id))
         return pack({}, arrays)
 

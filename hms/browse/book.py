@@ -12,15 +12,13 @@ from hms.labels.classes import Classes
 from hms.labels.marks import COLUMNS, MARKS, Mark, parse_votes, read_marks, write_marks
 from hms.store.files import commit_files
 from hms.store.locks import lock
-from hms.terminal import counted
+from hms.terminal import counted, listed
 
 LONGEST_NOTE = 1000
 """Characters; a note is in meta_excluded.csv and in the report."""
 
 WAIT_S = 10.0
 """Longest that a mark waits for another program that writes the file."""
-
-SHOWN = 5
 
 
 class Book:
@@ -55,7 +53,7 @@ class Book:
         if unknown:
             raise ConfigError(
                 f"{path} marks {counted(len(unknown), 'item')} that the run lacks: "
-                f"{', '.join(unknown[:SHOWN])}; marks belong to a run of the same data and unit"
+                f"{listed(unknown)}; marks belong to a run of the same data and unit"
             )
 
     def all(self) -> list[Mark]:

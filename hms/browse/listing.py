@@ -51,10 +51,9 @@ class Listing:
     @cached_property
     def item_ids(self) -> list[str]:
         """Ids of all items."""
-        if LEDGER in self.run.manifest["files"]:
-            return [str(name) for name in self.run.qc["item_id"].tolist()]
-        left_out = [str(name) for name in self.run.excluded["item_id"].tolist()]
-        return [*self.run.meta["item_id"].tolist(), *left_out]
+        if self._ledger is not None:
+            return self._ledger["item_id"].tolist()
+        return [*self.run.meta["item_id"].tolist(), *self.run.excluded["item_id"].tolist()]
 
     @cached_property
     def row_of(self) -> dict[str, int]:

@@ -235,12 +235,11 @@ class Signals:
 
     def _stored(self, item_id: str, wanted: Wanted, why: str) -> Traces:
         """Return what the package holds of an item, on the page's time axis."""
-        files = self.run.manifest["files"]
-        if f"deriv_hr_out/{item_id}_hr.npz" in files:
+        if self.run.has_item("deriv_hr_out", item_id):
             names, what = self.views["prepared"].rows, "the stored derivations"
             kept = self.run.derivations(item_id).astype(np.float32)
             reach_s = (kept.shape[1] / SFREQ_HZ - float(self.cfg.at("window.length_s"))) / 2
-        elif f"wave_hr_out/{item_id}_hr.npz" in files:
+        elif self.run.has_item("wave_hr_out", item_id):
             names, what = tuple(self.run.outputs), "the stored waveforms of the window"
             kept, reach_s = self.run.wave(item_id), 0.0
         else:
@@ -273,20 +272,14 @@ def _banded(eeg: Array, wanted: Wanted, params: FilterParams, sfreq: float) -> A
         return clip(_filtered(eeg, params, wanted, sfreq), params.clip_uv)
     if wanted.notch_hz is None:
         return eeg
-    return np.where(
-        np.isfinite(eeg), _filtered(eeg, _without_band(params), wanted, sfreq), np.float32(np.nan)
-    )
+    unfiltered = FilterParams("none", None, params.gaps)
+    return np.where(np.isfinite(eeg), _filtered(eeg, unfiltered, wanted, sfreq), np.float32(np.nan))
 
 
 def _less_median(eeg: Array) -> Array:
     """Return channels around zero; one without a sample stays as it is."""
     known = np.where(np.isfinite(eeg).any(axis=1, keepdims=True), eeg, 0)
     return np.asarray(eeg - np.nanmedian(known, axis=1, keepdims=True), np.float32)
-
-
-def _without_band(params: FilterParams) -> FilterParams:
-    """Return the filter ``none`` with the gap policy of another."""
-    return FilterParams("none", None, params.gaps)
 
 
 def _filtered(eeg: Array, params: FilterParams, wanted: Wanted, sfreq: float) -> Array:

@@ -239,12 +239,12 @@ class Graded:
         """
         kinds = Classes.of_columns(items.columns)
         classes = consensus(items[list(kinds.vote_columns)].to_numpy(np.float64))
-        rows = np.flatnonzero((classes >= 0) & ~by_others & ("grade" in ledger))
+        rows = np.flatnonzero((classes >= 0) & ~by_others)
         return cls(
             classes[rows],
             items["patient_id"].to_numpy(object)[rows],
-            ledger["grade"].fillna("").to_numpy(str)[rows] if rows.size else np.empty(0, np.str_),
-            ledger["used"].astype(str).str.lower().eq("true").to_numpy()[rows],
+            ledger["grade"].fillna("").to_numpy(str)[rows],
+            ledger["used"].to_numpy(bool)[rows],
             tuple(kinds.names),
         )
 

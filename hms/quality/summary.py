@@ -108,13 +108,15 @@ def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
 
 def count_unusable_used(ledger: pd.DataFrame) -> int:
     """Return how many items of a ledger are graded unusable and used all the same."""
-    if "grade" not in ledger:
-        return 0
-    used = ledger["used"].astype(str).str.lower() == "true"
-    return int((used & (ledger["grade"] == GRADES[-1])).sum())
+    return int((ledger["used"].to_numpy(bool) & (ledger["grade"] == GRADES[-1])).sum())
 
 
-def _counted(flags: pd.Series) -> Counter[str]:
+def grade_counts(ledger: pd.DataFrame) -> dict[str, int]:
+    """Return how many items have each grade."""
+    return {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES}
+
+
+def flag_counts(flags: pd.Series) -> Counter[str]:
     """Return how many items have each flag of a column such as ``flat;line``."""
     return Counter(name for text in flags.fillna("").tolist() for name in str(text).split(";") if name)
 
@@ -149,14 +151,14 @@ def summarise_quality(
         leakage : patients and duplicates that some fold has on both of its sides, and whether
             there are none; ``passed`` is None where no fold has items on both
     """
-    flags, of_files = (_counted(ledger[column]) for column in ("raised", "file_flags"))
+    flags, of_files = (flag_counts(ledger[column]) for column in ("raised", "file_flags"))
     leaks = find_leaks(duplicates, used, splits)
     kinds = Counter(duplicates.drop_duplicates("item_id")["kind"].tolist())
     return {
         "quality": {
             "items": len(ledger),
             "measured": int(ledger["outside_share"].notna().sum()),
-            "grades": {grade: int((ledger["grade"] == grade).sum()) for grade in GRADES},
+            "grades": grade_counts(ledger),
             "flags": {name: flags[name] for name in FLAGS},
             "file_flags": dict(sorted(of_files.items())),
             "unusable_but_used": count_unusable_used(ledger),

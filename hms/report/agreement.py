@@ -9,7 +9,7 @@ from hms.labels.classes import Classes
 from hms.report.cards import Card, spoken
 from hms.report.labels import class_legend
 from hms.report.style import INK, MUTED, class_colours
-from hms.report.svg import Axis, Frame, axes, drawing, legend, line, rect, text
+from hms.report.svg import Axis, Frame, axes, dotted, drawing, legend, text
 
 WIDTH = 480.0
 TITLES = ("Agreement beyond chance", "Agreement by number of votes")
@@ -64,13 +64,12 @@ def _said(figure: Mapping[str, Any]) -> str:
 def _mark(frame: Frame, place: float, figure: Mapping[str, Any], colour: str) -> list[str]:
     if figure["value"] is None:
         return []
-    x, y = frame.x(figure["value"]), frame.y(place)
-    tip = _said(figure) + (f", {figure['reason']}" if figure["low"] is None else "")
-    parts = [rect(x - 3, y - 3, 6, 6, colour, tip=tip, extra=' rx="3"')]
-    if figure["low"] is not None:
-        ends = [(frame.x(max(figure["low"], frame.across.low)), y), (frame.x(min(figure["high"], 1)), y)]
-        parts.append(line(ends, colour))
-    return parts
+    tip, ends = _said(figure), None
+    if figure["low"] is None:
+        tip += f", {figure['reason']}"
+    else:
+        ends = max(figure["low"], frame.across.low), min(figure["high"], 1)
+    return frame.dot(figure["value"], place, colour, tip=tip, ends=ends)
 
 
 def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
@@ -87,11 +86,7 @@ def _by_votes(groups: Sequence[Mapping[str, Any]], classes: Classes) -> Card:
             if figure["value"] is not None and figure["effective_patients"] >= LEAST_PATIENTS
         ]
         points = frame.points([at for at, _ in met], [share for _, share in met])
-        parts.append(line(points, colour, tip=title))
-        parts += [
-            rect(x - 2.5, y - 2.5, 5, 5, colour, tip=f"{title}: {share:.2f}")
-            for (x, y), (_, share) in zip(points, met, strict=True)
-        ]
+        parts += dotted(points, colour, tip=title, tips=(f"{title}: {share:.2f}" for _, share in met))
     for i, group in enumerate(groups):
         parts.append(text(frame.x(i + 0.5), frame.top + 10, f"{group['items']}", "m n"))
     note = "Given one vote for a class, the share of the item's other votes for it; above: items. "

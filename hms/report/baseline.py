@@ -9,9 +9,9 @@ import numpy as np
 
 from hms.labels.classes import Classes
 from hms.report.cards import Card, spoken
-from hms.report.labels import class_legend
+from hms.report.labels import class_legend, shaded_classes
 from hms.report.style import INK, MUTED, class_colours
-from hms.report.svg import Axis, Frame, axes, colour_bar, drawing, image, legend, line, png, rect, text
+from hms.report.svg import Axis, Frame, axes, dotted, drawing, legend, line
 
 WIDTH = 480.0
 TITLES = ("Divergence out of fold", "Predicted class by consensus", "Predicted and observed shares")
@@ -72,11 +72,8 @@ def _upper(found: Mapping[str, Any]) -> float:
 
 def _mark(frame: Frame, place: float, found: Mapping[str, Any], colour: str) -> list[str]:
     """Return a dot at the value and a line over its interval."""
-    x, y = frame.x(found["value"]), frame.y(place)
-    parts = [rect(x - 3, y - 3, 6, 6, colour, tip=f"{found['value']:.3f}", extra=' rx="3"')]
-    if found["low"] is not None:
-        parts.append(line([(frame.x(found["low"]), y), (frame.x(found["high"]), y)], colour))
-    return parts
+    ends = None if found["low"] is None else (found["low"], found["high"])
+    return frame.dot(found["value"], place, colour, tip=f"{found['value']:.3f}", ends=ends)
 
 
 def confusion_card(counts: Sequence[Sequence[int]], classes: Classes, title: str = TITLES[1]) -> Card:
@@ -84,18 +81,7 @@ def confusion_card(counts: Sequence[Sequence[int]], classes: Classes, title: str
     table = np.array(counts, dtype=float)
     sums = table.sum(axis=1, keepdims=True)
     share = np.divide(table, sums, out=np.full_like(table, np.nan), where=sums > 0)
-    n = len(classes)
-    left, top, cell_w, cell_h = 92.0, 38.0, 372.0 / n, 210.0 / n
-    parts = [image(left, top, cell_w * n, cell_h * n, png(share), crisp=True)]
-    for i, name in enumerate(classes.titles):
-        parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
-        parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, name, "e"))
-        for j, value in enumerate(share[i].tolist()):
-            css = "m white" if value < 0.65 else "m"
-            parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, counts[i][j], css))
-    parts.append(text(left + cell_w * n / 2, top - 25, "largest predicted share", "m n"))
-    parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
-    parts += colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
+    parts = shaded_classes(share, counts, classes, "largest predicted share")
     right = int(np.trace(table))
     note = f"{right} of {int(table.sum())} items have the largest predicted share in their consensus class."
     said = "; ".join(f"{name}: {row}" for name, row in zip(classes.titles, counts, strict=True))
@@ -118,11 +104,7 @@ def reliability_card(rows: Sequence[Mapping[str, Any]], classes: Classes, title:
     for key, name, colour in zip(classes.names, classes.titles, class_colours(len(classes)), strict=True):
         bins = [row for row in rows if row["class"] == key]
         points = frame.points([row["predicted"] for row in bins], [row["observed"] for row in bins])
-        parts.append(line(points, colour, tip=name))
-        parts += [
-            rect(x - 2.5, y - 2.5, 5, 5, colour, tip=f"{name}, {row['n']} items")
-            for (x, y), row in zip(points, bins, strict=True)
-        ]
+        parts += dotted(points, colour, tip=name, tips=(f"{name}, {row['n']} items" for row in bins))
     note = "Bins of a tenth. On the dashed line, predicted shares equal the experts' votes on average."
     alt = f"Observed against predicted share by class in bins of a tenth. {note}"
     return Card(title, drawing(WIDTH, 284, parts, alt=alt), note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from html import escape
 from typing import Any
 
@@ -14,17 +15,14 @@ from hms.report.baseline import confusion_card, reliability_card
 from hms.report.cards import Card, spoken
 from hms.report.page import Headline, render
 from hms.report.style import CLASS_COLOURS, INK, MUTED
-from hms.report.svg import Axis, Frame, axes, drawing, legend, line, rect
+from hms.report.svg import Axis, Frame, axes, drawing, legend, line
 from hms.terminal import counted
 from hms.training.evaluation import Judged, Scores
 
 WIDTH = 760.0
 ROW_HEIGHT = 22.0
 COLOURS = (INK, CLASS_COLOURS[1])
-SHEETS = {
-    "worst": "Largest divergence",
-    "surprising": "Most surprising votes",
-}
+SHEETS = {"worst": "Largest divergence", "surprising": "Most surprising votes"}
 NOTES = {
     "worst": "Items whose predicted shares are farthest from the votes.",
     "surprising": "Votes least likely if the prediction were right: divergence times the number of votes.",
@@ -142,8 +140,10 @@ def _forest(
     if zero:
         parts.append(line([(frame.x(0), frame.top), (frame.x(0), frame.bottom)], MUTED, dash="4 4", width=1))
     for (place, _), (name, found) in zip(places, rows, strict=True):
-        for shift, each, colour in zip(_shifts(len(found)), found, COLOURS, strict=False):
-            parts += _dot(frame, place + shift, each, colour, name)
+        shifts = (0.17, -0.17) if len(found) == 2 else (0.0,)
+        for shift, each, colour in zip(shifts, found, COLOURS, strict=False):
+            span = (each.low, each.high) if each.holds else None
+            parts += frame.dot(each.value, place + shift, colour, tip=f"{name}: {each}", ends=span)
     said = "; ".join(f"{name}: {', '.join(f'{each.value:.3f}' for each in found)}" for name, found in rows)
     note = "Dots without a line: too few patients for a valid interval."
     return Card(title, drawing(WIDTH, frame.bottom + 44, parts, alt=f"{title}. {said}."), note, "wide")
@@ -167,18 +167,6 @@ def _label(kind: str, name: str, items: Judged) -> str:
     return forms[kind]
 
 
-def _shifts(n: int) -> tuple[float, ...]:
-    return (0.17, -0.17) if n == 2 else (0.0,)
-
-
-def _dot(frame: Frame, place: float, found: Interval, colour: str, name: str) -> list[str]:
-    x, y = frame.x(found.value), frame.y(place)
-    parts = [rect(x - 3, y - 3, 6, 6, colour, tip=f"{name}: {found}", extra=' rx="3"')]
-    if found.holds:
-        parts.append(line([(frame.x(found.low), y), (frame.x(found.high), y)], colour))
-    return parts
-
-
 # --- calibration ---------------------------------------------------------------------------------
 
 
@@ -195,13 +183,8 @@ def _calibration(names: Sequence[str], scores: Sequence[Scores], classes: Classe
 def _error_table(scores: Scores, classes: Classes) -> list[tuple[str, ...]]:
     head = ("class", "squared error", "miscalibration", "discrimination", "uncertainty", "calibration error")
     keys = ("squared_error", "miscalibration", "discrimination", "uncertainty", "expected_calibration_error")
-    return [
-        head,
-        *(
-            (title, *(f"{scores.calibration[name][key]:.4f}" for key in keys))
-            for name, title in zip(classes.names, classes.titles, strict=True)
-        ),
-    ]
+    named = zip(classes.names, classes.titles, strict=True)
+    return [head, *((title, *(f"{scores.calibration[name][k]:.4f}" for k in keys)) for name, title in named)]
 
 
 # --- examples ------------------------------------------------------------------------------------
@@ -214,11 +197,10 @@ def _sheets(
     sheets = []
     for name, found in zip(names, scores, strict=True):
         for kind, title in SHEETS.items():
-            rows: Sequence[int] = getattr(found, kind)
-            cards = [_example(items, found, row, picture) for row in rows]
+            cards = [_example(items, found, row, picture) for row in getattr(found, kind)]
             cards = cards or [spoken(title, "No item stands out.")]
             of = f", {name}" if len(names) > 1 else ""
-            cards[0] = Card(cards[0].title, cards[0].body, NOTES[kind], cards[0].span)
+            cards[0] = replace(cards[0], note=NOTES[kind])
             sheets.append((f"{kind}-{name}", f"{title}{of}", [card.html() for card in cards]))
     return sheets
 

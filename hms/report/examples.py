@@ -26,11 +26,7 @@ if TYPE_CHECKING:
 
 Rows = NDArray[np.int64]
 
-KINDS = {
-    "worst": "Worst",
-    "cleanest": "Cleanest",
-    "disputed": "Most disputed",
-}
+KINDS = {"worst": "Worst", "cleanest": "Cleanest", "disputed": "Most disputed"}
 NONE_OF_A_KIND = {
     "worst": "No item is graded below good.",
     "cleanest": "No other item in use is graded good.",
@@ -108,10 +104,12 @@ def choose_examples(
     if not len(prepared):
         return {kind: [] for kind in KINDS}
     known = ledger.iloc[prepared]
-    grade = _grade_number(known)
-    flags = _flag_number(known)
+    number = {name: n for n, name in enumerate(GRADES)}
+    grade = np.array([number.get(name, 0) for name in known["grade"].tolist()], np.int64)
+    raised = known["raised"].fillna("").tolist()
+    flags = np.array([len(text.split(";")) if text else 0 for text in raised], np.int64)
     gaps, far = _column(known, "nan_share"), _distance(_column(known, "max_abs_uv"))
-    used = _is_true(known["used"])
+    used = known["used"].to_numpy(bool)
     columns = list(Classes.of_columns(items.columns).vote_columns)
     votes = items.iloc[prepared][columns].to_numpy(np.float64)
     totals = votes.sum(axis=1)
@@ -150,24 +148,6 @@ def _column(ledger: pd.DataFrame, name: str) -> NDArray[np.float64]:
     return np.asarray(pd.to_numeric(ledger[name], errors="coerce").to_numpy(np.float64, na_value=np.nan))
 
 
-def _is_true(values: pd.Series) -> NDArray[np.bool_]:
-    return np.asarray(values.astype(str).str.lower() == "true")
-
-
-def _grade_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
-    if "grade" not in ledger:
-        return np.zeros(len(ledger), np.int64)
-    order = {grade: i for i, grade in enumerate(GRADES)}
-    return np.array([order.get(str(grade), 0) for grade in ledger["grade"].tolist()], np.int64)
-
-
-def _flag_number(ledger: pd.DataFrame) -> NDArray[np.int64]:
-    if "raised" not in ledger:
-        return np.zeros(len(ledger), np.int64)
-    texts = ledger["raised"].fillna("").astype(str).tolist()
-    return np.asarray([len(t.split(";")) if t else 0 for t in texts], np.int64)
-
-
 def _distance(amplitude: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return how many times each amplitude is above or below the median, in logarithms."""
     good = np.isfinite(amplitude) & (amplitude > 0)
@@ -185,10 +165,7 @@ def contact_sheet(kind: str, examples: Sequence[Example], *, any_prepared: bool 
     if not examples:
         none_read = "No item could be prepared, so there is nothing to draw."
         return [spoken(KINDS[kind], NONE_OF_A_KIND[kind] if any_prepared else none_read)]
-    cards = []
-    for place, example in enumerate(examples, start=1):
-        cards.append(example_card(f"{KINDS[kind]} {place}", example))
-    return cards
+    return [example_card(f"{KINDS[kind]} {place}", one) for place, one in enumerate(examples, start=1)]
 
 
 def example_card(title: str, example: Example) -> Card:
@@ -206,15 +183,12 @@ def about_item(item: pd.Series, ledger_row: pd.Series, costly: Collection[str]) 
         if item[column] > 0
     ]
     parts = ["Votes: " + ", ".join(votes)] if votes else []
-    if "grade" in ledger_row and isinstance(ledger_row["grade"], str) and ledger_row["grade"]:
-        parts.append(f"Grade: {ledger_row['grade']}")
-    if "raised" in ledger_row and isinstance(ledger_row["raised"], str) and ledger_row["raised"]:
-        names = ledger_row["raised"].split(";")
-        for title, told in (("Flags", [n for n in names if n in costly]), ("Harmless", names)):
-            left = [name.replace("_", " ") for name in told if title == "Flags" or name not in costly]
-            parts += [f"{title}: {', '.join(left)}"] if left else []
-    if str(ledger_row["used"]).lower() != "true":
-        parts.append("Left out")
+    grade, flags = (text if isinstance(text, str) else "" for text in ledger_row[["grade", "raised"]])
+    parts += [f"Grade: {grade}"] if grade else []
+    for title, is_costly in (("Flags", True), ("Harmless", False)):
+        names = [name for name in flags.split(";") if name and (name in costly) == is_costly]
+        parts += [f"{title}: {', '.join(names)}".replace("_", " ")] if names else []
+    parts += [] if ledger_row["used"] else ["Left out"]
     return "".join(f"{part}. " for part in parts).rstrip()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from html import escape
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from hms.labels.classes import Classes
@@ -25,10 +25,8 @@ def issue_cards(examples: Sequence[Example], table: pd.DataFrame) -> list[Card]:
         "prediction that saw neither them nor their patient. The first are shown here. An improbable vote "
         "need not be wrong: look at the traces. No item is left out because of it."
     )
-    cards = [Card("What these are", f'<p class="empty">{escape(said)}</p>', "", "wide")]
-    for place, example in enumerate(examples, start=1):
-        cards.append(example_card(f"{place}", example))
-    return cards
+    first = replace(spoken("What these are", said), span="wide")
+    return [first, *(example_card(f"{place}", one) for place, one in enumerate(examples, start=1))]
 
 
 def about_issue(row: pd.Series, classes: Classes) -> str:

@@ -43,6 +43,31 @@ def class_legend(classes: Classes, y: float, left: float = 52) -> tuple[list[str
     return legend(left, y, entries, width=WIDTH - left - 8)
 
 
+def shaded_classes(
+    share: NDArray[np.float64], cells: Sequence[Sequence[object]], classes: Classes, name: str
+) -> list[str]:
+    """Draw a table of shades with a row for each consensus and a column for each class.
+
+    Parameters
+    ----------
+    share : shape (n_classes, n_classes), 0 to 1 or NaN; makes the shade
+    cells : what is written on them
+    name : of the columns
+    """
+    n = len(classes)
+    left, top, cell_w, cell_h = 92.0, 38.0, 372.0 / n, 210.0 / n
+    parts = [image(left, top, cell_w * n, cell_h * n, png(share), crisp=True)]
+    for i, title in enumerate(classes.titles):
+        parts.append(text(left + cell_w * (i + 0.5), top - 8, title, "m"))
+        parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, title, "e"))
+        for j, value in enumerate(share[i].tolist()):
+            css = "m white" if value < 0.65 else "m k"
+            parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, cells[i][j], css))
+    parts.append(text(left + cell_w * n / 2, top - 25, name, "m n"))
+    parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
+    return parts + colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
+
+
 # --- votes ---------------------------------------------------------------------------------------
 
 VOTE_TITLES = (
@@ -157,19 +182,8 @@ def _stack(
 
 def disagreement(matrix: NDArray[np.float64], counts: NDArray[np.int64], classes: Classes) -> Card:
     """Draw the mean vote shares of the items of each consensus as a table of shades."""
-    n = len(classes)
-    left, top, cell_w, cell_h = 92.0, 38.0, 372.0 / n, 210.0 / n
-    parts = [image(left, top, cell_w * n, cell_h * n, png(matrix), crisp=True)]
-    for i, name in enumerate(classes.titles):
-        parts.append(text(left + cell_w * (i + 0.5), top - 8, name, "m"))
-        parts.append(text(left - 8, top + cell_h * (i + 0.5) + 4, f"{name}", "e"))
-        for j, value in enumerate(matrix[i].tolist()):
-            shown = f"{100 * value:.0f}" if math.isfinite(value) else "–"
-            css = "m white" if value < 0.65 else "m k"
-            parts.append(text(left + cell_w * (j + 0.5), top + cell_h * (i + 0.5) + 5, shown, css))
-    parts.append(text(left + cell_w * n / 2, top - 25, "share of votes for, %", "m n"))
-    parts.append(text(13, top + cell_h * n / 2, "consensus", "m n", turn=True))
-    parts += colour_bar(left + 60, top + cell_h * n + 14, 160, "0", "100 %", "")
+    percent = [[f"{100 * v:.0f}" if math.isfinite(v) else "–" for v in row] for row in matrix.tolist()]
+    parts = shaded_classes(matrix, percent, classes, "share of votes for, %")
     note = "Each row is the mean vote of the items with that consensus. Off the diagonal, experts disagree."
     note += absent_classes(counts, classes)
     cells = "; ".join(

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +18,7 @@ from hms.labels.summary import class_proportions, imbalance_ratio
 from hms.labels.votes import only_labelled
 from hms.quality.grading import GRADES
 from hms.quality.selection import Graded, Selection
-from hms.quality.summary import count_unusable_used, find_leaks
-from hms.report.quality import flag_counts, grade_counts
+from hms.quality.summary import count_unusable_used, find_leaks, flag_counts, grade_counts
 from hms.report.reproduce import PLACES, command_of, yaml_text
 from hms.report.style import GRADE_COLOURS, class_colours
 from hms.terminal import counted
@@ -47,8 +45,7 @@ SOURCES = {
 """What recordings come from, by the option of ``data``."""
 
 
-@dataclass(frozen=True)
-class Headline:
+class Headline(NamedTuple):
     """A number with its name; ``state`` is "", "good" or "bad"."""
 
     name: str
@@ -174,10 +171,8 @@ def headlines(
 
 def _graded(ledger: pd.DataFrame) -> Headline:
     counts = grade_counts(ledger)
-    if counts is None:
-        return Headline("flagged", "unknown", "no item was graded")
     doubtful = counts["poor"] + counts["unusable"]
-    kinds = counted(len(flag_counts(ledger) or {}), "kind")
+    kinds = counted(len(flag_counts(ledger["raised"])), "kind")
     note = f"{counts['good']:,} good, {counts['usable']:,} usable; {kinds} of flag"
     if used := count_unusable_used(ledger):
         note += f"; {used:,} graded unusable, but used"
@@ -292,14 +287,10 @@ def item_table(
         "votes": numbered(votes),
         "weight": numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
         "fold": fold.tolist(),
-        "grade": numbered(_texts(ledger, "grade")),
-        "flags": numbered(_texts(ledger, "raised")),
+        "grade": numbered(ledger["grade"].fillna("").tolist()),
+        "flags": numbered(ledger["raised"].fillna("").tolist()),
         "reason": numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
     }
-
-
-def _texts(ledger: pd.DataFrame, name: str) -> list[str]:
-    return ledger[name].fillna("").astype(str).tolist() if name in ledger else [""] * len(ledger)
 
 
 def numbered(texts: Any) -> dict[str, Any]:

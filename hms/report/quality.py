@@ -16,6 +16,7 @@ from hms.competition import EEG_CHANNELS
 from hms.config.manual import notes_of
 from hms.quality.grading import CHANNEL_FLAGS, FLAGS, GRADES, QualityControl
 from hms.quality.selection import Graded, Selection, wilson
+from hms.quality.summary import flag_counts, grade_counts
 from hms.report.cards import Card, spoken
 from hms.report.style import CLASS_COLOURS, GRADE_COLOURS, INK
 from hms.report.svg import Axis, Frame, axes, drawing, image, legend, line, png_of, rect, text
@@ -39,22 +40,9 @@ MOST_ROWS = 200
 """Lines of the raster of gaps; more recordings share a line."""
 
 
-def grade_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
-    """Return how many items have each grade, or None where the ledger has none."""
-    if "grade" not in ledger:
-        return None
-    counts = ledger["grade"].fillna("").astype(str).value_counts()
-    return {grade: int(counts.get(grade, 0)) for grade in GRADES}
-
-
-def flag_counts(ledger: pd.DataFrame) -> dict[str, int] | None:
-    """Return how many items carry each flag, most first, or None where the ledger has none."""
-    if "raised" not in ledger:
-        return None
-    names = ledger["raised"].fillna("").astype(str).str.split(";").explode()
-    counts = names[names != ""].value_counts()
-    pairs = zip(counts.index.tolist(), counts.tolist(), strict=True)
-    return dict(sorted(pairs, key=lambda pair: (-pair[1], pair[0])))
+def flags_by_count(ledger: pd.DataFrame) -> dict[str, int]:
+    """Return how many items carry each flag, most first."""
+    return dict(sorted(flag_counts(ledger["raised"]).items(), key=lambda pair: (-pair[1], pair[0])))
 
 
 def quality_cards(
@@ -69,9 +57,10 @@ def quality_cards(
     context_s: float,
 ) -> list[Card]:
     """Return the pictures of grades, flags, classes, channels and gaps, of used items and others alike."""
-    grades = grades_and_flags(grade_counts(ledger), flag_counts(ledger), len(ledger))
+    flags = flags_by_count(ledger)
+    grades = grades_and_flags(grade_counts(ledger), flags, len(ledger))
     return [
-        replace(grades, body=f"{grades.body}{glossary(flag_counts(ledger) or {}, qc)}"),
+        replace(grades, body=f"{grades.body}{glossary(flags, qc)}"),
         grades_by_class(graded, qc.exclude_from),
         *([] if marked is None else [marks_by_class(marked)]),
         head(channels, qc.grading.costly),
@@ -79,12 +68,8 @@ def quality_cards(
     ]
 
 
-def grades_and_flags(
-    grades: Mapping[str, int] | None, flags: Mapping[str, int] | None, total: int, most: int = 12
-) -> Card:
+def grades_and_flags(grades: Mapping[str, int], flags: Mapping[str, int], total: int, most: int = 12) -> Card:
     """Draw the number of items of each grade, and below it the number with each flag."""
-    if grades is None or flags is None:
-        return spoken(TITLES[0], "The ledger of this run has no grades and no flags.")
     ungraded = total - sum(grades.values())
     bars = {**grades, **({"not graded": ungraded} if ungraded else {})}
     body = _bars("Items by grade", bars, total, [*GRADE_COLOURS, "#d0d4d8"])
@@ -168,43 +153,37 @@ def grades_by_class(graded: Graded, exclude_from: str | None) -> Card:
     if not graded.classes.size:
         return spoken(TITLES[3], "No item with votes was graded, so there is nothing to count by class.")
     taken = graded.exclusion(None if exclude_from else "poor")
-    counts = graded.by_class()
-    header = "".join(f'<th scope="col">{name}</th>' for name in ("class", *GRADES, "left out", "95 %"))
-    rows = "".join(_class_row(name, counts[name], *taken.counts[name]) for name in counts)
     verb = "leaves" if exclude_from else "would leave"
     said = f"qc.exclude_from={exclude_from or 'poor'} {verb} out {taken.sentence()}"
     p, _ = taken.test
     tested = "too few patients for a test" if p is None else _chance(p)
     note = f"Classes are the consensus of the votes. {said}; {tested}. Intervals are Wilson's."
-    table = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
-    body = f'<div class="wide">{table}</div>'
-    return Card(TITLES[3], body, note)
+    return Card(TITLES[3], f'<div class="wide">{_class_table(taken, graded.by_class(), GRADES)}</div>', note)
 
 
-def _class_row(name: str, grades: Mapping[str, int], out: int, n: int) -> str:
-    cells = [*(f"{grades[grade]:,}" for grade in GRADES), f"{out:,} of {n:,}", _interval(out, n)]
-    return f'<tr><th scope="row">{escape(name)}</th>{"".join(f"<td>{cell}</td>" for cell in cells)}</tr>'
-
-
-def _interval(out: int, n: int) -> str:
-    low, high = wilson(out, n)
-    return f"{100 * low:.0f}–{100 * high:.0f} %" if n else ""
+def _class_table(
+    taken: Selection, counts: Mapping[str, Mapping[str, int]], grades: Sequence[str] = ()
+) -> str:
+    """Return a row for each class: items by grade, and how many are left out with Wilson's interval."""
+    header = "".join(f'<th scope="col">{name}</th>' for name in ("class", *grades, "left out", "95 %"))
+    rows = []
+    for name, (out, n) in taken.counts.items():
+        low, high = wilson(out, n)
+        span = f"{100 * low:.0f}–{100 * high:.0f} %" if n else ""
+        cells = [*(f"{counts[name][grade]:,}" for grade in grades), f"{out:,} of {n:,}", span]
+        inner = "".join(f"<td>{cell}</td>" for cell in cells)
+        rows.append(f'<tr><th scope="row">{escape(name)}</th>{inner}</tr>')
+    return f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{"".join(rows)}</tbody></table>'
 
 
 def marks_by_class(marked: Selection) -> Card:
     """List what was left out by readers, of each class."""
-    header = "".join(f'<th scope="col">{name}</th>' for name in ("class", "left out", "95 %"))
-    rows = "".join(
-        f'<tr><th scope="row">{escape(name)}</th><td>{out:,} of {n:,}</td><td>{_interval(out, n)}</td></tr>'
-        for name, (out, n) in marked.counts.items()
-    )
     p, _ = marked.test
     note = f"marks=file leaves out {marked.sentence()}"
     note += "." if p is None else f"; {_chance(p)}."
     if marked.is_unequal:
         note += " That is more than chance: readers may have taken the look of a class for a fault."
-    body = f'<table class="plain"><thead><tr>{header}</tr></thead><tbody>{rows}</tbody></table>'
-    return Card("Left out by readers", body, note)
+    return Card("Left out by readers", _class_table(marked, {}), note)
 
 
 # --- channels ------------------------------------------------------------------------------------

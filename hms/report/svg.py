@@ -81,6 +81,12 @@ def area(points: Sequence[tuple[float, float]], fill: str, *, opacity: float = 0
     return f'<path d="{path(points, closed=True)}" fill="{fill}" fill-opacity="{number(opacity)}"/>'
 
 
+def dotted(points: Sequence[tuple[float, float]], colour: str, *, tip: str, tips: Iterable[str]) -> list[str]:
+    """Return a line through points with a dot at each."""
+    dots = (rect(x - 2.5, y - 2.5, 5, 5, colour, tip=own) for (x, y), own in zip(points, tips, strict=True))
+    return [line(points, colour, tip=tip), *dots]
+
+
 # --- axes ----------------------------------------------------------------------------------------
 
 
@@ -122,6 +128,14 @@ class Frame:
         """Return places of points; those that are not finite are left out."""
         pairs = zip(np.asarray(xs).tolist(), np.asarray(ys).tolist(), strict=True)
         return [(self.x(x), self.y(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+
+    def dot(
+        self, value: float, place: float, colour: str, *, tip: str, ends: tuple[float, float] | None
+    ) -> list[str]:
+        """Return a dot at a value and a line over its interval, if there is one."""
+        x, y = self.x(value), self.y(place)
+        parts = [rect(x - 3, y - 3, 6, 6, colour, tip=tip, extra=' rx="3"')]
+        return parts if ends is None else [*parts, line([(self.x(end), y) for end in ends], colour)]
 
     @property
     def bottom(self) -> float:

@@ -183,7 +183,7 @@ def _folds(found: RunDifference) -> Card:
     for i in range(pairs.shape[0]):
         parts.append(text(left - 6, top + size * (i + 0.5) + 4, rows[i], "e"))
         for j in range(pairs.shape[1]):
-            css = "m white" if pairs[i, j] < 0.65 * most else "m"
+            css = "m white" if pairs[i, j] < 0.65 * most else "m k"
             parts.append(text(left + size * (j + 0.5), top + size * (i + 0.5) + 4, int(pairs[i, j]), css))
     for j in range(pairs.shape[1]):
         parts.append(text(left + size * (j + 0.5), top - 6, columns[j], "m"))

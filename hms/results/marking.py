@@ -12,9 +12,7 @@ from hms.errors import ConfigError
 from hms.labels.classes import COMPETITION, Classes
 from hms.labels.marks import Agreement, Mark, agreement, read_marks
 from hms.store.package import Package
-from hms.terminal import columns
-
-_SHOWN = 5
+from hms.terminal import columns, listed
 
 
 def read_readers(paths: Sequence[Path], classes: Classes = COMPETITION) -> list[Mark]:
@@ -90,7 +88,7 @@ def votes_table(package: Package, marks: Sequence[Mark]) -> bytes:
     unknown = [item for item in proposed if item not in meta.index]
     if unknown:
         raise ConfigError(
-            f"run {package.hash} uses no item {', '.join(unknown[:_SHOWN])}; marks belong to a run of the "
+            f"run {package.hash} uses no item {listed(unknown)}; marks belong to a run of the "
             "same data and unit"
         )
     if not proposed:

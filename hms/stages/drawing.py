@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from hms.pipeline.tables import View
 from hms.report.examples import Example
 from hms.signal.filters import described
 from hms.stages.heart import Heart
 from hms.stages.scalograms import Scalograms
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def output_names(scalograms: Scalograms) -> tuple[str, ...]:
@@ -48,8 +45,3 @@ def draw_example(
         described(scalograms.derivations.signal.filter),
         ekg[0] if ekg else None,
     )
-
-
-def flags_of(ledger: pd.DataFrame) -> list[str]:
-    """Return the flags of each item, as the ledger has them; none where it has none."""
-    return ledger["raised"].tolist() if "raised" in ledger else [""] * len(ledger)

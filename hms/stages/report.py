@@ -49,7 +49,7 @@ from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.wavelets import frequencies, is_log_spaced
 from hms.stages.derivations import Derivations
-from hms.stages.drawing import draw_example, flags_of, output_names
+from hms.stages.drawing import draw_example, output_names
 from hms.stages.heart import Heart
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
@@ -221,7 +221,8 @@ class ReportExamples(ReportPart):
         with ThreadPoolExecutor(THREADS) as pool:
             costly = self.quality.qc.grading.costly
             about = {row: about_item(tables.items.iloc[row], ledger.iloc[row], costly) for row in rows}
-            draw, flags = partial(draw_example, tables, self.scalograms, self.heart), flags_of(ledger)
+            draw = partial(draw_example, tables, self.scalograms, self.heart)
+            flags = ledger["raised"].tolist()
             examples = pool.map(lambda row: draw(row, about[row], flags[row]), rows)
         shown = dict(zip(rows, examples, strict=True))
         cards: list[Card] = []

@@ -22,7 +22,7 @@ class ReportBaseline(ReportPart):
     """Divergence against the class prior, confusion and reliability."""
 
     name = "report_baseline"
-    version = 4
+    version = 5
     inputs: ClassVar[tuple[str, ...]] = (Baseline.files[1],)
     files: ClassVar[tuple[str, ...]] = ("qc/parts/baseline.html",)
     sections: ClassVar[Mapping[str, str]] = {"baseline": "Baseline"}

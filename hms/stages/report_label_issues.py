@@ -13,7 +13,7 @@ from hms.labels.classes import Classes
 from hms.pipeline.stage import register_stage
 from hms.pipeline.tables import View
 from hms.report.issues import about_issue, issue_cards
-from hms.stages.drawing import draw_example, flags_of
+from hms.stages.drawing import draw_example
 from hms.stages.heart import Heart
 from hms.stages.label_issues import LabelIssues
 from hms.stages.quality import Quality, read_ledger
@@ -60,6 +60,6 @@ class ReportLabelIssues(ReportPart):
         about = {place[row["item_id"]]: about_issue(row, classes) for _, row in first.iterrows()}
         with ThreadPoolExecutor(THREADS) as pool:
             draw = partial(draw_example, tables, self.scalograms, self.heart)
-            flags = flags_of(read_ledger(tables))
+            flags = read_ledger(tables)["raised"].tolist()
             examples = list(pool.map(lambda row: draw(row, about[row], flags[row]), about))
         return self.part(**{"label-issues": issue_cards(examples, table)})

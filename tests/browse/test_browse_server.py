@@ -281,6 +281,18 @@ def test_a_damaged_file_of_an_item_is_told_in_its_place(own_set: Path, outputs: 
         started.stop()
 
 
+def test_a_package_in_shards_has_its_pictures(small_set: Path, outputs: Path) -> None:
+    from hms.browse.app import Desk
+    from hms.browse.listing import Listing
+    from hms.browse.signals import Signals
+
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
+    run = hms.run(hms.compose(*base, "stages=[scalograms,waveforms,labels]", "package.format=shards"))
+    desk = Desk(Listing(run), Signals(run), None, b"", 0)
+    assert [about["name"] for about in unpacked(desk.item(0))["arrays"]] == ["x"]
+    assert [about["name"] for about in unpacked(desk.thumbs([1]))["arrays"]] == ["x1", "w1"]
+
+
 def test_a_run_shows_its_viewer_in_a_notebook_until_it_is_stopped(finished: Run) -> None:
     shown = finished.browse()
     try:

@@ -119,10 +119,11 @@ def test_a_bipolar_recording_shows_its_pairs_and_says_which_it_lacks(tmp_path: P
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("form", ["files", "shards"])
 def test_without_recordings_the_package_is_shown_and_what_is_lacking_is_said(
-    own_set: Path, outputs: Path, tmp_path: Path
+    form: str, own_set: Path, outputs: Path, tmp_path: Path
 ) -> None:
-    run = prepared(own_set, outputs)
+    run = prepared(own_set, outputs, f"package.format={form}")
     shutil.rmtree(own_set)
     signals, item = Signals(run), run.meta.iloc[2]
     start_s = float(item["window_start_s"])

@@ -127,6 +127,15 @@ def transform(
     -------
     Prepared, or a list of them
         ``spec``, ``freqs``, ``wave`` and ``fs``; see `hms.engine.inference.Prepared`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from hms.competition import EEG_CHANNELS
+    >>> noise = np.random.default_rng(0).normal(scale=20, size=(len(EEG_CHANNELS), 10_000))
+    >>> prepared = transform(noise, compose(), channels=EEG_CHANNELS)
+    >>> prepared.spec.shape
+    (4, 48, 250)
     """
     from hms.engine.inference import transform as transform_recording
 

@@ -168,7 +168,8 @@ def commands() -> str:
 
 PYTHON = """# Python
 
-The four functions of `hms`, and what they give.
+The four functions of `hms`, and what they give. In the examples, `run` is a finished run of four
+recordings and `item_id` one of its items; a test runs all of them.
 
 ::: hms.compose
 

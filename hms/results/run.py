@@ -45,13 +45,26 @@ class Run(Package):
 
     @classmethod
     def of(cls, package: Package) -> Run:
-        """Return a package as a run to act on."""
+        """Return a package as a run to act on.
+
+        Examples
+        --------
+        >>> Run.of(hms.load("latest")).hash == run.hash
+        True
+        """
         run = cls(package.path, reused=package.reused, trust=package.trust)
         run.__dict__.update(package.__dict__)  # what was read already, under a lock perhaps
         return run
 
     def evaluate(self, item_id: str | int, stage_name: str) -> Any:
-        """Compute what a stage gives for an item, again from its recording."""
+        """Compute what a stage gives for an item, again from its recording.
+
+        Examples
+        --------
+        >>> scalogram = run.evaluate(item_id, "scalograms")
+        >>> bool((scalogram.x == run.spec(item_id)).all())
+        True
+        """
         from hms.engine.inference import evaluate_item
 
         return evaluate_item(self, str(item_id), stage_name)
@@ -80,8 +93,8 @@ class Run(Package):
 
         Examples
         --------
-        >>> train = run.dataset("train", fold=0, stage=1)  # doctest: +SKIP
-        >>> train[0]["x"].shape  # doctest: +SKIP
+        >>> train = run.dataset("train", fold=0)
+        >>> train[0]["x"].shape
         (4, 48, 250)
         """
         from hms.training.dataset import SpecDataset
@@ -108,6 +121,15 @@ class Run(Package):
         """Judge a file of predictions by item_id, or two against each other.
 
         See `hms.results.evaluation.judge`; ``hms evaluate RUN PREDICTIONS`` also writes the page.
+
+        Examples
+        --------
+        >>> names = [f"{name}_vote" for name in run.labels.classes]
+        >>> table = pd.DataFrame(run.labels.y_soft, columns=names, index=run.labels.item_id)
+        >>> table.rename_axis("item_id").to_csv("predictions.csv")
+        >>> judged = run.judge("predictions.csv")
+        >>> len(judged.scores), judged.n_unpredicted
+        (1, 0)
         """
         from hms.results.evaluation import judge
 
@@ -124,6 +146,12 @@ class Run(Package):
 
         See `hms.training.torch.TorchDataset`. ``fields=("x", "y")`` gives pairs, as most libraries
         take them; the other arguments are those of `dataset`.
+
+        Examples
+        --------
+        >>> x, y = run.to_torch("train", fold=0, fields=("x", "y"))[0]
+        >>> x.shape, y.shape
+        (torch.Size([4, 48, 250]), torch.Size([6]))
         """
         from hms.training.torch import TorchDataset
 
@@ -133,6 +161,12 @@ class Run(Package):
         """Return the waveforms as braindecode's windows (extra ``braindecode``).
 
         See `hms.training.braindecode.windows_of`.
+
+        Examples
+        --------
+        >>> windows = run.to_braindecode("train", fold=0)
+        >>> len(windows) == len(run.splits[0].train)
+        True
         """
         from hms.training.braindecode import windows_of
 
@@ -142,6 +176,12 @@ class Run(Package):
         """Write a folder that `datasets.load_dataset` reads, with a card; return its bytes.
 
         See `hms.training.huggingface.write_huggingface`.
+
+        Examples
+        --------
+        >>> n_bytes = run.to_huggingface("for_upload")
+        >>> sorted(os.listdir("for_upload"))
+        ['README.md', 'data']
         """
         from hms.training.huggingface import write_huggingface
 
@@ -154,6 +194,11 @@ class Run(Package):
         ------
         ConfigError
             If the run did not make it; ``hms report RUN`` makes it.
+
+        Examples
+        --------
+        >>> run.report().path.name
+        'report.html'
         """
         path = "qc/report.html"
         if path not in self.manifest["files"]:
@@ -174,6 +219,13 @@ class Run(Package):
 
         The arguments are explained at `hms.browse.server.start`. It runs until ``stop()`` (extra
         ``browse``).
+
+        Examples
+        --------
+        >>> viewer = run.browse(marks="marks.csv", who="ab")
+        >>> viewer
+        <Viewer at http://127.0.0.1:.../; stop() ends it>
+        >>> viewer.stop()
         """
         from hms.browse.server import start
 
@@ -189,7 +241,13 @@ class Run(Package):
         )
 
     def plot(self, item_id: str | int) -> Figure:
-        """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure."""
+        """Draw an item's derivations and scalograms on real axes; returns a matplotlib Figure.
+
+        Examples
+        --------
+        >>> figure = run.plot(item_id)
+        >>> figure.savefig("item.png")
+        """
         from hms.results.plots import plot_item
 
         return plot_item(self, str(item_id))
@@ -199,6 +257,12 @@ class Run(Package):
 
         Volts, electrodes at the standard 10-20 places, and annotations for the window, for
         gaps and for the ledger's flags; see `hms.results.to_mne.item_to_mne`.
+
+        Examples
+        --------
+        >>> raw = run.to_mne(item_id)
+        >>> raw.info["sfreq"], len(raw.ch_names)
+        (200.0, 20)
         """
         from hms.results.to_mne import item_to_mne
 

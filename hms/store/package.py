@@ -81,7 +81,13 @@ class PackageLabels:
     __repr__ = outlined
 
     def weights(self, fold: int | None) -> NDArray[np.float32]:
-        """Return the items' weights in a fold: with its class weights, where classes are balanced."""
+        """Return the items' weights in a fold: with its class weights, where classes are balanced.
+
+        Examples
+        --------
+        >>> bool((run.labels.weights(fold=0) == run.labels.w_conf).all())
+        True
+        """
         if fold is None or self.w_conf_fold is None:
             return self.w_conf
         found: NDArray[np.float32] = self.w_conf_fold[fold]
@@ -141,14 +147,26 @@ class Package:
 
     @cached_property
     def manifest(self) -> dict[str, Any]:
-        """What the run was made from, by what, when, and the digest of every file."""
+        """What the run was made from, by what, when, and the digest of every file.
+
+        Examples
+        --------
+        >>> run.manifest["counts"]
+        {'items': 4, 'used': 4, 'excluded': 0}
+        """
         try:
             return read_manifest(self.path)
         except ManifestError as error:
             raise ConfigError(f"{error}; run it again with the same command") from None
 
     def as_found(self) -> Self:
-        """Return the run as it is when it is found finished."""
+        """Return the run as it is when it is found finished.
+
+        Examples
+        --------
+        >>> run.as_found().reused
+        True
+        """
         found = type(self)(self.path, trust=self.trust)
         found.__dict__.update(self.__dict__)
         found.reused = True
@@ -162,6 +180,11 @@ class Package:
         ------
         ConfigError
             As from `manifest`.
+
+        Examples
+        --------
+        >>> run.headlines["counts"] == run.manifest["counts"]
+        True
         """
         try:
             return self.__dict__.get("manifest") or read_manifest(self.path, files=False)
@@ -170,27 +193,59 @@ class Package:
 
     @property
     def hash(self) -> str:
-        """The run's hash."""
+        """The run's hash.
+
+        Examples
+        --------
+        >>> len(run.hash)
+        16
+        """
         return str(self.manifest["run"])
 
     @cached_property
     def meta(self) -> pd.DataFrame:
-        """One row per item used."""
+        """One row per item used.
+
+        Examples
+        --------
+        >>> run.meta.columns[:4].tolist(), len(run.meta)
+        (['item_id', 'recording', 'eeg_id', 'patient_id'], 4)
+
+        """
         return self.table("data_package/meta_use.csv", *NEEDED_COLUMNS)
 
     @cached_property
     def excluded(self) -> pd.DataFrame:
-        """One row per item left out, with the stage that found it and the reason."""
+        """One row per item left out, with the stage that found it and the reason.
+
+        Examples
+        --------
+        >>> run.excluded.columns.tolist()
+        ['item_id', 'eeg_id', 'stage', 'reason']
+        """
         return self.table("data_package/meta_excluded.csv")
 
     @cached_property
     def qc(self) -> pd.DataFrame:
-        """The ledger: one row per item with its measures."""
+        """The ledger: one row per item with its measures.
+
+        Examples
+        --------
+        >>> grades = run.qc["grade"].value_counts()
+        >>> int(grades.sum())
+        4
+        """
         return self.table("qc/qc.csv", "item_id", "used", "grade")
 
     @cached_property
     def summary(self) -> dict[str, Any]:
-        """Votes, agreement, classes, strata and folds in numbers."""
+        """Votes, agreement, classes, strata and folds in numbers.
+
+        Examples
+        --------
+        >>> run.summary["items_used"], run.summary["leakage"]["passed"]
+        (4, True)
+        """
         content = self._content("qc/summary.json")
         try:
             loaded = parse_json(content)
@@ -201,14 +256,28 @@ class Package:
 
     @property
     def agreement(self) -> dict[str, Any]:
-        """How far experts agree beyond chance: `hms.labels.agreement.agreement`, from summary.json."""
+        """How far experts agree beyond chance: `hms.labels.agreement.agreement`, from summary.json.
+
+        Examples
+        --------
+        >>> sorted(run.agreement)
+        ['by_votes', 'strata']
+        """
         found = self.summary["agreement"]
         assert isinstance(found, dict)
         return found
 
     @cached_property
     def labels(self) -> PackageLabels:
-        """Soft labels, weights and the high-confidence mask."""
+        """Soft labels, weights and the high-confidence mask.
+
+        Examples
+        --------
+        >>> run.labels.y_soft.shape, run.labels.w_conf.dtype
+        ((4, 6), dtype('float32'))
+        >>> run.labels.item_id.tolist() == run.meta["item_id"].tolist()
+        True
+        """
         path = "data_package/labels.npz"
         arrays = self.arrays(path)
         try:
@@ -218,7 +287,14 @@ class Package:
 
     @cached_property
     def splits(self) -> list[Split]:
-        """Rows of ``meta`` per fold."""
+        """Rows of ``meta`` per fold.
+
+        Examples
+        --------
+        >>> len(run.splits)
+        2
+        >>> train = run.meta.iloc[run.splits[0].train]
+        """
         path = "data_package/splits.npz"
         try:
             return splits_of(self.arrays(path))
@@ -226,32 +302,67 @@ class Package:
             raise self._damaged(path, error) from None
 
     def spec(self, item_id: str | int) -> NDArray[Any]:
-        """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames)."""
+        """Return an item's scaled scalograms, shape (n_outputs, n_freqs, n_frames).
+
+        Examples
+        --------
+        >>> run.spec(item_id).shape
+        (4, 48, 250)
+        """
         return self.item("spec_hr_out", item_id)["x"]
 
     def spec_lr(self, item_id: str | int) -> NDArray[np.float32]:
-        """Return an item's ten minutes of the competition's spectrogram, shape (4, n_freqs, 300)."""
+        """Return an item's ten minutes of the competition's spectrogram, shape (4, n_freqs, 300).
+
+        Examples
+        --------
+        >>> run.spec_lr(item_id).shape
+        (4, 100, 300)
+        """
         return self.item("spec_lr_out", item_id, "lr")["x"]
 
     def wave(self, item_id: str | int) -> NDArray[np.float32]:
-        """Return an item's waveforms, shape (n_outputs, n_samples), µV."""
+        """Return an item's waveforms, shape (n_outputs, n_samples), µV.
+
+        Examples
+        --------
+        >>> run.wave(item_id).shape
+        (4, 2000)
+        """
         return self.item("wave_hr_out", item_id)["x"]
 
     def derivations(self, item_id: str | int) -> NDArray[Any]:
         """Return an item's derivations with their context, shape (n_derivations, n_samples), µV.
 
         A run with ``package.derivations=true`` has them.
+
+        Examples
+        --------
+        >>> run.derivations(item_id).shape  # 10 s and 12 s on either side
+        (16, 6800)
         """
         return self.item("deriv_hr_out", item_id)["x"]
 
     @cached_property
     def freqs(self) -> NDArray[np.float32]:
-        """Frequencies of the scalograms in Hz, ascending."""
+        """Frequencies of the scalograms in Hz, ascending.
+
+        Examples
+        --------
+        >>> run.freqs[[0, -1]]
+        array([ 0.5, 20. ], dtype=float32)
+        """
         return self.item("spec_hr_out", self.meta["item_id"].iloc[0])["freqs"]
 
     @property
     def outputs(self) -> list[str]:
-        """Names of the rows of scalograms and waveforms: chains, or derivations."""
+        """Names of the rows of scalograms and waveforms: chains, or derivations.
+
+        Examples
+        --------
+        >>> run.outputs
+        ['LL', 'LP', 'RL', 'RP']
+        """
         return list(self.config.at("montage.outputs"))
 
     @cached_property
@@ -263,6 +374,11 @@ class Package:
         ConfigError
             If it takes a plugin that the user has not named: its code is not imported unless the run is
             trusted.
+
+        Examples
+        --------
+        >>> run.config.cwt.hop, run.config.at("filter.high_hz")
+        (8, 20.0)
         """
         self._check_trust()
         try:
@@ -297,6 +413,11 @@ class Package:
         ConfigError
             If the run did not make it; the text names the stage that does. If it is not there, has
             another size than recorded, or is anything but a regular file of the run or the store.
+
+        Examples
+        --------
+        >>> run.file("qc/qc.csv").name
+        'qc.csv'
         """
         if path not in self.manifest["files"]:
             raise ConfigError(f"run {self.hash} has no {path}; it made {', '.join(self.manifest['stages'])}")
@@ -315,7 +436,13 @@ class Package:
         return self.path / path
 
     def has_item(self, folder: str, item_id: str | int, suffix: str = "hr") -> bool:
-        """Tell whether a folder holds an item, in a file of its own or in a shard."""
+        """Tell whether a folder holds an item, in a file of its own or in a shard.
+
+        Examples
+        --------
+        >>> run.has_item("spec_hr_out", item_id)
+        True
+        """
         places = self.shards(folder)
         if places is not None:
             return str(item_id) in places
@@ -328,6 +455,11 @@ class Package:
         ------
         ConfigError
             If the index, or a shard, is damaged, missing or refused.
+
+        Examples
+        --------
+        >>> run.shards("spec_hr_out") is None  # a run with package.format=shards has places
+        True
         """
         if folder not in self._shards:
             path = f"{folder}/{INDEX}"
@@ -353,6 +485,11 @@ class Package:
         ------
         ConfigError
             If the run has no such folder or item, or what holds it is damaged.
+
+        Examples
+        --------
+        >>> sorted(run.item("wave_hr_out", item_id))
+        ['eeg_id', 'fs', 'patient_id', 'x']
         """
         path = f"{folder}/{item_id}_{suffix}.npz"
         if not self.has_item(folder, item_id, suffix):
@@ -372,7 +509,13 @@ class Package:
             raise self._damaged(f"{folder}/{place.path.name}", error) from None
 
     def arrays(self, path: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays of one of the run's npz files; raises ConfigError if it is none."""
+        """Return the arrays of one of the run's npz files; raises ConfigError if it is none.
+
+        Examples
+        --------
+        >>> sorted(run.arrays("data_package/splits.npz"))
+        ['train_0', 'train_1', 'valid_0', 'valid_1']
+        """
         content = self._content(path)
         try:
             return read_npz(content)
@@ -380,7 +523,13 @@ class Package:
             raise self._damaged(path, error) from None
 
     def text(self, path: str) -> str:
-        """Return one of the run's files as text; what is not UTF-8 in it is written out."""
+        """Return one of the run's files as text; what is not UTF-8 in it is written out.
+
+        Examples
+        --------
+        >>> run.text("qc/qc.csv").splitlines()[0][:7]
+        'item_id'
+        """
         return self._content(path).decode("utf-8", "backslashreplace")
 
     def _content(self, path: str) -> bytes:
@@ -397,7 +546,13 @@ class Package:
         )
 
     def table(self, path: str, *needed: str) -> pd.DataFrame:
-        """Return one of the run's csv files; raises ConfigError if it is none, or lacks a needed column."""
+        """Return one of the run's csv files; raises ConfigError if it is none, or lacks a needed column.
+
+        Examples
+        --------
+        >>> len(run.table("data_package/meta_use.csv", "item_id"))
+        4
+        """
         ids = dict.fromkeys(("item_id", "recording", "patient_id"), str)
         content = self._content(path)
         try:
@@ -414,7 +569,13 @@ class Package:
         return f"<{type(self).__name__} {self.hash}: {items}, in {self.path}>"
 
     def overview(self) -> list[tuple[str, str]]:
-        """Return the run's headline facts as names and texts."""
+        """Return the run's headline facts as names and texts.
+
+        Examples
+        --------
+        >>> run.overview()[1]
+        ('items used', '4 of 4')
+        """
         counts = self.manifest["counts"]
         facts = [("source", self._source()), ("items used", f"{counts['used']} of {counts['items']}")]
         if self.manifest.get("patients"):
@@ -476,7 +637,13 @@ class Package:
 
     @cached_property
     def tells_names(self) -> bool:
-        """Whether names of recordings or patients are inside, not plain numbers or pseudonyms alone."""
+        """Whether names of recordings or patients are inside, not plain numbers or pseudonyms alone.
+
+        Examples
+        --------
+        >>> run.tells_names
+        False
+        """
         return names_inside(self.meta)
 
     def _baseline(self) -> str:
@@ -524,7 +691,13 @@ class Package:
         return f"data={execution['data']['kind']}, {execution['root']}"
 
     def exclusions(self) -> dict[str, int]:
-        """Return how many items were left out for each reason, most first."""
+        """Return how many items were left out for each reason, most first.
+
+        Examples
+        --------
+        >>> run.exclusions()
+        {}
+        """
         counts: dict[str, int] = {}
         for entry in self.manifest["excluded"]:
             counts[entry["reason"]] = counts.get(entry["reason"], 0) + 1

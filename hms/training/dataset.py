@@ -100,6 +100,13 @@ class SpecDataset:
     ------
     ConfigError
         If the run lacks what is asked for, or signals and labels are not of the same items.
+
+    Examples
+    --------
+    >>> train = run.dataset("train", fold=0)
+    >>> sample = train[0]
+    >>> sample["x"].shape, sample["y"].shape, sample["item_id"] == train.item_ids[0]
+    ((4, 48, 250), (6,), True)
     """
 
     def __init__(
@@ -171,7 +178,13 @@ class SpecDataset:
         return sample
 
     def plain(self, position: int) -> Sample:
-        """Return an item, by its place in ``item_ids``, without augmentation; all that there is of it."""
+        """Return an item, by its place in ``item_ids``, without augmentation; all that there is of it.
+
+        Examples
+        --------
+        >>> run.dataset(augment="strong").plain(0)["x"].shape
+        (4, 48, 250)
+        """
         sample: Sample = {"x": None}
         for name, reader in self._readers.items():
             reader.read(sample, name, position)
@@ -193,13 +206,26 @@ class SpecDataset:
 
     @property
     def epoch(self) -> int:
-        """The epoch set last, in this process or in the one that this copy comes from."""
+        """The epoch set last, in this process or in the one that this copy comes from.
+
+        Examples
+        --------
+        >>> run.dataset().epoch
+        0
+        """
         return self._epoch.value
 
     def set_epoch(self, epoch: int) -> None:
         """Draw windows and augmentation again; call it before each epoch.
 
         Workers of a DataLoader see it, persistent ones as well.
+
+        Examples
+        --------
+        >>> train = run.dataset("train", fold=0, augment="strong")
+        >>> for epoch in range(2):
+        ...     train.set_epoch(epoch)
+        ...     batch = [train[i] for i in range(len(train))]
         """
         self._epoch.value = operator.index(epoch)
 
@@ -207,6 +233,12 @@ class SpecDataset:
         """Return the confidence weights as torch's WeightedRandomSampler takes them.
 
         With ``draw="window"`` one for each recording, the mean of its items'.
+
+        Examples
+        --------
+        >>> train = run.dataset("train", fold=0)
+        >>> len(train.weights_for_sampler()) == len(train)
+        True
         """
         if self.weights is None:
             raise ConfigError("items without labels have no weights")

@@ -61,6 +61,16 @@ def kl_divergence(
     References
     ----------
     Kaggle HMS, kaggle_kl_div with epsilon 1e-15 and micro_average=True.
+
+    Examples
+    --------
+    Votes split between two classes, and a prediction that is nearly sure of one of them:
+
+    >>> target, prediction = [[0.5, 0.5, 0]], [[0.9, 0.05, 0.05]]
+    >>> round(kl_divergence(target, prediction), 4)
+    0.8574
+    >>> kl_divergence(target, target)
+    0.0
     """
     if (target_ids is None) != (prediction_ids is None):
         raise ValueError("give target_ids and prediction_ids, or neither")
@@ -87,6 +97,11 @@ def row_divergence(target: ArrayLike, prediction: ArrayLike) -> Floats:
     ------
     ValueError
         As `kl_divergence`.
+
+    Examples
+    --------
+    >>> row_divergence([[1, 0], [0.5, 0.5]], [[0.5, 0.5], [0.5, 0.5]]).round(4)
+    array([0.6931, 0.    ])
     """
     y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
     if y.shape != p.shape:
@@ -105,6 +120,14 @@ def check_distributions(
     ------
     ValueError
         Naming the first bad rows, by id where ids are given.
+
+    Examples
+    --------
+    >>> check_distributions([[0.25, 0.75]], "the predictions")
+    array([[0.25, 0.75]])
+    >>> check_distributions([[0.25, 0.5]], "the predictions")
+    Traceback (most recent call last):
+    ValueError: the predictions must sum to 1 in every row; divide each row by its sum (rows 0)
     """
     rows = np.asarray(values, dtype=np.float64)
     if rows.ndim != 2:
@@ -132,6 +155,11 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     ------
     ValueError
         If an id appears twice, or one set has ids that the other lacks.
+
+    Examples
+    --------
+    >>> align(["b", "a"], wanted=["a", "b"])
+    array([1, 0])
     """
     have, want = [str(name) for name in ids], [str(name) for name in wanted]
     for names, what in ((have, "predictions"), (want, "targets")):
@@ -152,7 +180,13 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
 
 
 def stratum_names(vote_sum: ArrayLike, threshold: int = HIGH_CONFIDENCE_VOTES) -> NDArray[np.str_]:
-    """Return ``"10+"`` for items with at least ``threshold`` votes and ``"1-9"`` for the others."""
+    """Return ``"10+"`` for items with at least ``threshold`` votes and ``"1-9"`` for the others.
+
+    Examples
+    --------
+    >>> stratum_names([3, 14]).tolist()
+    ['1-9', '10+']
+    """
     low = "1" if threshold == 2 else f"1-{threshold - 1}"
     return np.where(np.asarray(vote_sum) >= threshold, f"{threshold}+", low)
 
@@ -181,6 +215,17 @@ def scores(
     dict
         ``all``, ``stratum``, ``class`` and ``fold``, each from a group's name to its
         interval; a stratum or class without items has the value NaN.
+
+    Examples
+    --------
+    >>> labels, meta = run.labels, run.meta
+    >>> prior = np.tile(labels.y_soft.mean(axis=0), (len(meta), 1))
+    >>> found = scores(
+    ...     labels.y_soft, prior, vote_sum=labels.vote_sum, patient_id=meta["patient_id"],
+    ...     fold=[0, 0, 1, 1], classes=labels.classes,
+    ... )
+    >>> sorted(found), round(found["all"]["all"].value, 2)
+    (['all', 'class', 'fold', 'stratum'], 0.52)
     """
     values = row_divergence(target, prediction)
     patients = np.asarray([str(name) for name in patient_id])
@@ -201,7 +246,13 @@ def scores(
 
 
 def plain_groups(groups: Mapping[str, Mapping[str, Interval]]) -> dict[str, Any]:
-    """Return intervals by group as JSON takes them."""
+    """Return intervals by group as JSON takes them.
+
+    Examples
+    --------
+    >>> plain_groups({})
+    {}
+    """
     return {kind: {name: found.to_dict() for name, found in by.items()} for kind, by in groups.items()}
 
 
@@ -209,6 +260,12 @@ def confusion_counts(target: Floats, shares: Floats) -> NDArray[np.int64]:
     """Return how many items of each consensus class (rows) have their largest share in each class.
 
     Of equal shares the first counts.
+
+    Examples
+    --------
+    >>> confusion_counts(np.array([[1, 0], [0, 1], [0, 1]]), np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8]]))
+    array([[1, 0],
+           [1, 1]])
     """
     n = target.shape[1]
     code = target.argmax(axis=1) * n + shares.argmax(axis=1)
@@ -216,7 +273,14 @@ def confusion_counts(target: Floats, shares: Floats) -> NDArray[np.int64]:
 
 
 def reliability(target: ArrayLike, prediction: ArrayLike, classes: Sequence[str]) -> list[dict[str, Any]]:
-    """Return the bins of every class, see `share_bins`, each with its ``class``."""
+    """Return the bins of every class, see `share_bins`, each with its ``class``.
+
+    Examples
+    --------
+    >>> bins = reliability([[1, 0], [0, 1]], [[0.95, 0.05], [0.95, 0.05]], ["lpd", "other"])
+    >>> bins[0]["class"], bins[0]["n"], bins[0]["predicted"], bins[0]["observed"]
+    ('lpd', 2, 0.95, 0.5)
+    """
     y, p = check_distributions(target, "target"), check_distributions(prediction, "prediction")
     return [
         {"class": name, **row}
@@ -233,6 +297,11 @@ def share_bins(target: Floats, share: Floats) -> list[dict[str, Any]]:
     list of dict
         ``low`` and ``high`` of the bin, ``n``, mean ``predicted`` and mean ``observed`` share; empty
         bins are left out.
+
+    Examples
+    --------
+    >>> share_bins(np.array([1.0, 0.0]), np.array([0.95, 0.95]))
+    [{'low': 0.9, 'high': 1.0, 'n': 2, 'predicted': 0.95, 'observed': 0.5}]
     """
     bins = np.minimum((share * N_BINS).astype(int), N_BINS - 1)
     inside = {number: bins == number for number in np.unique(bins).tolist()}

@@ -60,6 +60,13 @@ def submission(
         If an id is unknown or there twice, one is missing and nothing fills it, a value is NaN
         or outside 0 ... 1, or a row does not sum to 1 within `numpy.allclose`. Nothing is
         written then.
+
+    Examples
+    --------
+    >>> test = pd.DataFrame({"eeg_id": [3911565283]})
+    >>> frame = submission({3911565283: [0.1, 0.1, 0.2, 0.1, 0.1, 0.4]}, test, "submission.csv")
+    >>> frame.columns.tolist()[:2], len(frame)
+    (['eeg_id', 'seizure_vote'], 1)
     """
     import pandas as pd
 
@@ -101,6 +108,11 @@ def class_prior(run: Package) -> NDArray[np.float64]:
     ------
     ValueError
         If the run has no labels, as one of a test set, or no item.
+
+    Examples
+    --------
+    >>> class_prior(run).shape, float(class_prior(run).sum().round(6))
+    ((6,), 1.0)
     """
     if "data_package/labels.npz" not in run.manifest["files"] or not len(run.labels.y_soft):
         raise ValueError(f"run {run.hash} has no labels; give the run that the model was trained on")

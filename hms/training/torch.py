@@ -401,6 +401,13 @@ class TorchDataset(torch.utils.data.Dataset):
     ------
     ConfigError
         If a sample has no such entry.
+
+    Examples
+    --------
+    >>> dataset = TorchDataset(run.dataset("train", fold=0), fields=("x", "y", "weight"))
+    >>> x, y, weight = next(iter(torch.utils.data.DataLoader(dataset, batch_size=2)))
+    >>> x.shape
+    torch.Size([2, 4, 48, 250])
     """
 
     def __init__(self, dataset: SpecDataset, fields: Sequence[str] | None = None) -> None:
@@ -427,7 +434,13 @@ class TorchDataset(torch.utils.data.Dataset):
         return tuple(sample["y"].argmax() if name == "target" else sample[name] for name in self.fields)
 
     def set_epoch(self, epoch: int) -> None:
-        """Draw again; see `SpecDataset.set_epoch`."""
+        """Draw again; see `SpecDataset.set_epoch`.
+
+        Examples
+        --------
+        >>> dataset = TorchDataset(run.dataset("train", fold=0, augment="light"))
+        >>> dataset.set_epoch(1)
+        """
         self.dataset.set_epoch(epoch)
 
 

@@ -175,7 +175,7 @@ class Plan:
             digests,
             origins.part_of[rows].tolist(),
             origins.starts[rows].tolist(),
-            self.items["eeg_id"].to_numpy()[rows].tolist(),
+            self._eeg_ids[rows].tolist(),
             self._patients.of(rows),
         )
         if rows.size < len(keys):
@@ -201,6 +201,10 @@ class Plan:
             for row, key in enumerate(self.keys_of(stage_key))
             if key in records and row not in left_out
         }
+
+    @cached_property
+    def _eeg_ids(self) -> NDArray[np.int64]:
+        return np.asarray(self.items["eeg_id"], np.int64)
 
     @cached_property
     def _patients(self) -> _Patients:
@@ -257,8 +261,8 @@ class Plan:
 
     def works(self, kind: str, rows: NDArray[np.int64], due: Sequence[tuple[str, ...]]) -> tuple[Work, ...]:
         """Return what is to be prepared of items of one kind of origin."""
-        starts, eeg_ids = self.origins[kind].starts[rows].tolist(), self.items["eeg_id"].to_numpy()[rows]
-        return tuple(map(Work, rows.tolist(), starts, eeg_ids.tolist(), self._patients.of(rows), due))
+        starts, eeg_ids = self.origins[kind].starts[rows].tolist(), self._eeg_ids[rows].tolist()
+        return tuple(map(Work, rows.tolist(), starts, eeg_ids, self._patients.of(rows), due))
 
     def job(self, due: Mapping[str, NDArray[np.int64]], *, token: str, own_process: bool) -> Job:
         """Return what the tasks of a pass share."""

@@ -63,7 +63,7 @@ class CwtPlan(ABC):
         """Frames of the output; frame k is at sample ``k * hop`` of the window."""
         return -(-self.n_window // self.params.hop)
 
-    def power(self, derivations: Array, groups: Groups, *, is_cut: bool = False) -> Array:
+    def power(self, derivations: Array | Sequence[Array], groups: Groups, *, is_cut: bool = False) -> Array:
         """Return the wavelet power of a window, averaged over the derivations of each group.
 
         Parameters
@@ -71,7 +71,8 @@ class CwtPlan(ABC):
         derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
             A NaN makes the groups it takes part in NaN. The mean of each derivation over
             what is given is taken off before zeros are put beyond it. With float64 the
-            transforms are in double precision.
+            transforms are in double precision. Of several arrays, each row counts as if
+            they stood below each other.
         groups : tuple of tuples of int
             Derivations averaged in each row of the output. An empty group gives zeros.
         is_cut : whether windows are cut from the result, any of which may be quiet beside the rest
@@ -89,15 +90,17 @@ class CwtPlan(ABC):
             If the number of samples is not the plan's.
         """
         expected = self.n_window + 2 * self.n_context
-        if derivations.ndim != 2 or derivations.shape[1] != expected:
-            raise ValueError(f"derivations must have {expected} samples each; got shape {derivations.shape}")
+        parts = [derivations] if isinstance(derivations, np.ndarray) else list(derivations)
+        for part in parts:
+            if part.ndim != 2 or part.shape[1] != expected:
+                raise ValueError(f"derivations must have {expected} samples each; got shape {part.shape}")
         rows = [row for group in groups for row in group]
         sizes = [len(group) for group in groups if group]
         if not rows:
             return np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
-        total = self._total_power(
-            derivations if rows == list(range(len(derivations))) else derivations[rows], sizes, is_cut
-        )
+        if rows != list(range(sum(map(len, parts)))):
+            parts = [np.concatenate(parts)[rows]]
+        total = self._total_power(parts, sizes, is_cut)
         total /= np.array(sizes, np.float32)[:, np.newaxis, np.newaxis]
         if len(sizes) == len(groups):
             return total
@@ -106,7 +109,7 @@ class CwtPlan(ABC):
         return power
 
     @abstractmethod
-    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
+    def _total_power(self, parts: Sequence[Array], sizes: Sequence[int], is_cut: bool) -> Array:
         """Return the sum of power of consecutive rows, the members of groups of the given sizes."""
 
 
@@ -179,20 +182,22 @@ class _Segment:
     first: int
     n_negative: int = 0
 
-    def spectra(self, derivations: Array, offset: Array) -> Array:
-        """Return the bins of each derivation as pairs (re, im) of its type: (n, 2 * n_bins)."""
+    def spectra(self, parts: Sequence[Array], offsets: Sequence[Array]) -> Array:
+        """Return the bins of all derivations as pairs (re, im) of their type: (n, 2 * n_bins)."""
         from scipy.fft import rfft
 
-        piece = derivations[:, self.source]
-        padded = np.empty((len(piece), self.n_fft), piece.dtype)
-        stop = self.start + piece.shape[1]
-        padded[:, : self.start] = 0
-        np.subtract(piece, offset, out=padded[:, self.start : stop])
-        padded[:, stop:] = 0
+        padded = np.empty((sum(map(len, parts)), self.n_fft), parts[0].dtype)
+        inside = slice(self.start, self.start + self.source.stop - self.source.start)
+        padded[:, : inside.start] = 0
+        padded[:, inside.stop :] = 0
+        first = 0
+        for part, offset in zip(parts, offsets, strict=True):
+            np.subtract(part[:, self.source], offset, out=padded[first : first + len(part), inside])
+            first += len(part)
         bins = rfft(padded, overwrite_x=True, workers=1)
         if self.n_negative:
             bins = np.concatenate([bins[:, self.n_negative : 0 : -1].conj(), bins], axis=1)
-        spectra: Array = bins.view(piece.dtype)
+        spectra: Array = bins.view(padded.dtype)
         return spectra
 
 
@@ -333,9 +338,9 @@ class FftPlan(CwtPlan):
         forward = sum(segment.n_fft for segment in self.segments)
         return forward + sum(len(block.rows) * block.n_inverse for block in self.blocks)
 
-    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
-        offset = channel_means(members)
-        spectra = [segment.spectra(members, offset) for segment in self.segments]
+    def _total_power(self, parts: Sequence[Array], sizes: Sequence[int], is_cut: bool) -> Array:
+        offsets = [channel_means(part) for part in parts]
+        spectra = [segment.spectra(parts, offsets) for segment in self.segments]
         if self.is_product:
             return _group_sums(self._product(spectra, is_cut), sizes)
         power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
@@ -513,8 +518,10 @@ class PywtPlan(CwtPlan):
     4 % of a row's maximum. What is given is handed over as it is, its mean included.
     """
 
-    def _total_power(self, members: Array, sizes: Sequence[int], is_cut: bool) -> Array:
+    def _total_power(self, parts: Sequence[Array], sizes: Sequence[int], is_cut: bool) -> Array:
         import pywt
+
+        members = np.concatenate(parts)
 
         freqs = frequencies(self.params).astype(np.float64).tolist()
         scales = [self.params.scale(freq, sfreq=self.sfreq) for freq in freqs]

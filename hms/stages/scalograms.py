@@ -64,7 +64,7 @@ class Scalograms(ItemStage):
         """Average **power**, not the signals: the mean of a chain's signals is the same for both chains."""
         groups, transform_s = self._groups(derived), self.derivations.signal.reading.transform_s
         shared = shared_power(derived, groups, self.cwt, transform_s=transform_s)
-        return self._scaled(self._power(derived.values, derived, groups) if shared is None else shared)
+        return self._scaled(self._power([derived.values], derived, groups) if shared is None else shared)
 
     def compute_together(self, inputs: Sequence[tuple[Derived]]) -> list[Scalogram]:
         """Transform the derivations of several recordings as if one recording had them all."""
@@ -89,14 +89,16 @@ class Scalograms(ItemStage):
         """Return the scalograms of recordings whose derivations all live and are of one shape."""
         first, groups = derived[0], self._groups(derived[0])
         of_all = _repeated(groups, len(first.values), len(derived))
-        power = self._power(np.concatenate([d.values for d in derived]), first, of_all)
+        power = self._power([d.values for d in derived], first, of_all)
         by_item = power.reshape(len(derived), len(groups), *power.shape[1:])
         return [self._scaled(some) for some in by_item]
 
     def _groups(self, derived: Derived) -> Groups:
         return output_groups(self.derivations.chains, self.output, derived.alive)
 
-    def _power(self, values: NDArray[np.float32], like: Derived, groups: Groups) -> NDArray[np.float32]:
+    def _power(
+        self, values: Sequence[NDArray[np.float32]], like: Derived, groups: Groups
+    ) -> NDArray[np.float32]:
         plan = plan_cwt(self.cwt, sfreq=like.sfreq, n_context=like.n_context, n_window=like.n_window)
         return plan.power(values, groups)
 

@@ -162,7 +162,7 @@ class Stage:
         """Digest of the source of each plugin function among the settings, and of a plugin's stage."""
         found = {} if is_of_the_package(type(self)) else {"stage": _digest_of_source(type(self))}
         for section, kind in self._kinds():
-            entry = lookup(_group_of(self, section), kind)
+            entry = lookup(_group_of(section), kind)
             if entry.is_plugin:
                 found[section] = _digest_of_source(entry.function)
         return found
@@ -174,7 +174,7 @@ class Stage:
     @cached_property
     def fingerprint(self) -> str:
         """Digest of the package's source that computes this stage, with the method of digesting."""
-        functions = [lookup(_group_of(self, path), kind).function for path, kind in self._kinds()]
+        functions = [lookup(_group_of(path), kind).function for path, kind in self._kinds()]
         reads = [read.kind for read in _stage_fields(type(self)).values()]
         return source_fingerprint(type(self), *functions, without=reads)
 
@@ -213,7 +213,7 @@ def _stage_fields(cls: type[Stage]) -> dict[str, _Read]:
     return _read[cls]
 
 
-def _group_of(stage: Stage, section: str) -> str:
+def _group_of(section: str) -> str:
     """Return the config group of a section: the last part of its path."""
     return section.rpartition(".")[2]
 

@@ -92,6 +92,7 @@ class Tables:
         self._load_rows, self._rows_digest, self._item_places = load_rows, rows_digest, item_places
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
         self._files: dict[str, tuple[Path, str]] = {}
+        self._digests: dict[str, str] = {}
         self._read: dict[tuple[str, Callable[[Path], Any]], Any] = {}
 
     def exclude(self, rows: Mapping[int, Reason]) -> None:
@@ -195,43 +196,26 @@ class Tables:
             return self._files[name[:-1]][1] if self.has(name[:-1]) else ""
         if "/" in name:
             return self._files[name][1]
-        return str(getattr(self, f"_digest_of_{name}"))
+        if name not in self._digests:
+            self._digests[name] = _DIGESTS[name](self)
+        return self._digests[name]
 
     def view(self, stage: Declaring) -> View:
         """Return what a stage may read."""
         return View(self, stage)
 
-    @cached_property
-    def _digest_of_facts(self) -> str:
-        return digest_of(self.facts)
 
-    @cached_property
-    def _digest_of_votes(self) -> str:
-        return self.votes.digest
-
-    @cached_property
-    def _digest_of_items(self) -> str:
-        return frame_digest(self.items)
-
-    @cached_property
-    def _digest_of_used(self) -> str:
-        return frame_digest(self.used)
-
-    @cached_property
-    def _digest_of_reasons(self) -> str:
-        return digest_of([[r.stage, r.text] if r else None for r in self.reasons])
-
-    @cached_property
-    def _digest_of_recordings(self) -> str:
-        return digest_of(self.recording_digests)
-
-    @cached_property
-    def _digest_of_file_flags(self) -> str:
-        return digest_of(self.file_flags)
-
-    @cached_property
-    def _digest_of_excluded(self) -> str:
-        return frame_digest(self.excluded)
+_DIGESTS: Mapping[str, Callable[[Tables], str]] = {
+    "facts": lambda tables: digest_of(tables.facts),
+    "votes": lambda tables: tables.votes.digest,
+    "items": lambda tables: frame_digest(tables.items),
+    "used": lambda tables: frame_digest(tables.used),
+    "reasons": lambda tables: digest_of([[r.stage, r.text] if r else None for r in tables.reasons]),
+    "recordings": lambda tables: digest_of(tables.recording_digests),
+    "file_flags": lambda tables: digest_of(tables.file_flags),
+    "excluded": lambda tables: frame_digest(tables.excluded),
+}
+"""Digest of each table, by the word that a stage declares it by."""
 
 
 class View:

@@ -8,7 +8,7 @@ grade depends on what else is in the set.
 from __future__ import annotations
 
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -174,10 +174,7 @@ def make_ledger(
     grades = grade(channel_flags, item_flags, qc.grading, needed)
     table = _item_table(items, reasons, known, channel_flags, item_flags, grades, qc)
     table.insert(list(table).index("flagged_channels") + 1, "file_flags", list(file_flags) or "")
-    return Ledger(
-        table,
-        _channel_table(items["item_id"].to_numpy(object), known, channel_flags),
-    )
+    return Ledger(table, _channel_table(items["item_id"].to_numpy(object), known, channel_flags))
 
 
 def _with_combined(measures: Measured) -> dict[str, NDArray[Any]]:
@@ -279,15 +276,12 @@ def _item_table(
     ]
     table = pd.DataFrame(columns)
     texts = [reason.text if reason else "" for reason in reasons]
-    texts = [text or _grade_reason(*row, qc) for text, row in zip(texts, _graded(table), strict=True)]
+    graded = zip(texts, table["grade"], table["raised"], strict=True)
+    texts = [text or _grade_reason(of_item, flags, qc) for text, of_item, flags in graded]
     table.insert(0, "reason", texts)
     table.insert(0, "used", [not text for text in texts])
     ids = items[["item_id", "eeg_id"]].reset_index(drop=True)
     return pd.concat([ids, table], axis=1)
-
-
-def _graded(table: pd.DataFrame) -> Iterable[tuple[str, str]]:
-    return zip(table["grade"].tolist(), table["raised"].tolist(), strict=True)
 
 
 def _grade_reason(of_item: str, flags: str, qc: QualityControl) -> str:

@@ -91,7 +91,7 @@ class Selection:
             return None, None
         drawn = self._drawn()
         spread = drawn.std(axis=0)
-        deviation = self._deviation(self.taken.astype(float))
+        deviation = self.taken.astype(float) @ self._member
         is_known = spread > 0
         if not is_known.any():
             return 1.0, None
@@ -105,10 +105,6 @@ class Selection:
         """Membership in each class less its share of all items, shape (n, n_classes)."""
         member = (self.classes[:, np.newaxis] == np.arange(len(self.names))).astype(float)
         return np.asarray(member - member.mean(axis=0))
-
-    def _deviation(self, taken: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return how many more items of each class are left out than its share of all would be."""
-        return np.asarray(taken @ self._member)
 
     def _drawn(self) -> NDArray[np.float64]:
         """Return the deviations of `N_DRAWS` exclusions dealt out again, shape (n_draws, n_classes)."""

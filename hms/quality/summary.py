@@ -89,14 +89,7 @@ class Leaks:
 
 
 def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]) -> Leaks:
-    """Look for patients and duplicates that some fold has on both of its sides.
-
-    Parameters
-    ----------
-    duplicates : duplicates.csv
-    used : items used, with ``item_id`` and ``patient_id``
-    splits : training and validation rows of ``used``, per fold
-    """
+    """Look for patients and duplicates that some fold has on both of its sides."""
     patients = used["patient_id"].to_numpy(object)
     shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
     return Leaks(
@@ -131,15 +124,6 @@ def summarise_quality(
     exclude_from: str | None,
 ) -> dict[str, Any]:
     """Return grades, flags, whom exclusions cost, duplicates and the leakage check.
-
-    Parameters
-    ----------
-    ledger : qc.csv, one row per item
-    duplicates : duplicates.csv
-    used : items used, with ``item_id`` and ``patient_id``
-    splits : training and validation rows of ``used``, per fold
-    graded : the items that a grade can leave out
-    exclude_from : the grade from which on items are left out, None for none
 
     Returns
     -------

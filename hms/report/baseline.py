@@ -38,8 +38,8 @@ def _divergence(metrics: Mapping[str, Any], classes: Classes) -> Card:
         for kind, group, name in _groups(metrics["model"], classes)
         if metrics["model"][kind][group]["n_items"]
     ]
-    highest = max(_upper(found) for _, *both in rows for found in both)
-    frame = Frame(104, 34, WIDTH - 120, 24.0 * len(rows), Axis(0, 1.05 * highest), Axis(0, len(rows)))
+    ends = (found["value"] if found["high"] is None else found["high"] for _, *both in rows for found in both)
+    frame = Frame(104, 34, WIDTH - 120, 24.0 * len(rows), Axis(0, 1.05 * max(ends)), Axis(0, len(rows)))
     parts, _ = legend(104, 4, [(MODEL, "baseline"), (PRIOR, "class prior")], width=WIDTH)
     places = [(len(rows) - i - 0.5, f"{name}, {row['n_items']}") for i, (name, row, _) in enumerate(rows)]
     parts += axes(frame, xlabel="KL divergence, lower is better", yticks=places, grid=False)
@@ -64,10 +64,6 @@ def _groups(scores: Mapping[str, Any], classes: Classes) -> list[tuple[str, str,
     strata = [("stratum", name, f"{name} votes") for name in scores["stratum"]]
     by_class = [("class", key, name) for key, name in zip(classes.names, classes.titles, strict=True)]
     return [("all", "all", "all"), *strata, *by_class]
-
-
-def _upper(found: Mapping[str, Any]) -> float:
-    return float(found["value"] if found["high"] is None else found["high"])
 
 
 def _mark(frame: Frame, place: float, found: Mapping[str, Any], colour: str) -> list[str]:

@@ -52,7 +52,7 @@ def evaluation_page(
     n_unpredicted : items of the run without a prediction
     picture : row of ``items`` to its pictures as HTML, empty where there are none
     """
-    classes, names = Classes(items.classes), _names(files)
+    classes, names = Classes(items.classes), ("a", "b") if len(files) == 2 else ("predictions",)
     return render(
         "evaluate.html.j2",
         run=run,
@@ -63,10 +63,6 @@ def evaluation_page(
         tables=[(name, _error_table(found, classes)) for name, found in zip(names, scores, strict=True)],
         sheets=_sheets(names, items, scores, picture),
     )
-
-
-def _names(files: Sequence[str]) -> tuple[str, ...]:
-    return ("a", "b")[: len(files)] if len(files) > 1 else ("predictions",)
 
 
 def _headlines(

@@ -98,12 +98,7 @@ def render_page(
 
     Parameters
     ----------
-    items : one row per item, those left out included
-    reasons : per item, why it is left out, or None
-    ledger : qc.csv, one row per item
-    graded : the items that a grade can leave out
-    exclude_from : the grade from which on items are left out, None for none
-    duplicates : duplicates.csv
+    items, reasons, ledger : one row per item, those left out included
     labels, splits : of the items used; None and empty where the table of windows has no votes
     sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
@@ -164,7 +159,7 @@ def headlines(
         Headline("items used", f"{len(used):,}", f"of {n_items:,}; {counted(patients.nunique(), 'patient')}"),
         Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
         _graded(ledger),
-        *(_without_labels() if labels is None else _of_labels(labels)),
+        *_about_labels(labels),
         _leakage(used, duplicates, splits, has_labels=labels is not None),
     ]
 
@@ -208,31 +203,19 @@ def cost_of_marks(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list
     return [Headline("left out by readers", f"{n:,}", note, state)]
 
 
-def _without_labels() -> list[Headline]:
-    note = "the table of windows has no votes"
-    return [Headline("high confidence", "no votes", note), Headline("class imbalance", "no votes", note)]
-
-
-def _of_labels(labels: Mapping[str, NDArray[Any]]) -> list[Headline]:
+def _about_labels(labels: Mapping[str, NDArray[Any]] | None) -> list[Headline]:
+    """Return how many items have high confidence, and how far apart the classes are."""
+    names = ("high confidence", "class imbalance")
+    if labels is None:
+        return [Headline(name, "no votes", "the table of windows has no votes") for name in names]
     known = only_labelled(labels)
-    return [_high_confidence(known), _imbalance(known)]
-
-
-def _high_confidence(labels: Mapping[str, NDArray[Any]]) -> Headline:
-    mask = labels["hc_mask"]
-    note = _percent(int(mask.sum()), len(mask)) + " of used" if len(mask) else NOBODY
-    return Headline("high confidence", f"{int(mask.sum()):,}", note)
-
-
-def _imbalance(labels: Mapping[str, NDArray[Any]]) -> Headline:
-    raw = imbalance_ratio(class_proportions(labels["y_soft"]))
-    weighted = imbalance_ratio(class_proportions(labels["y_soft"], labels["w_conf"]))
+    confident, n, y = int(known["hc_mask"].sum()), len(known["hc_mask"]), known["y_soft"]
+    first = Headline(names[0], f"{confident:,}", _percent(confident, n) + " of used" if n else NOBODY)
+    raw, weighted = (imbalance_ratio(class_proportions(y, w)) for w in (None, known["w_conf"]))
     if not (math.isfinite(raw) and math.isfinite(weighted)):
-        return Headline(
-            "class imbalance", "undefined", "a class is absent" if len(labels["y_soft"]) else NOBODY
-        )
+        return [first, Headline(names[1], "undefined", "a class is absent" if n else NOBODY)]
     note = f"largest to smallest, weighted; raw {raw:.1f} : 1"
-    return Headline("class imbalance", f"{weighted:.1f} : 1", note)
+    return [first, Headline(names[1], f"{weighted:.1f} : 1", note)]
 
 
 def _leakage(

@@ -108,8 +108,7 @@ def _settings(run: Package) -> dict[str, Any]:
 
 def _stages(a: Package, b: Package) -> dict[str, str]:
     states = {}
-    keys_a = {name: stage["key"] for name, stage in a.manifest["stages"].items()}
-    keys_b = {name: stage["key"] for name, stage in b.manifest["stages"].items()}
+    keys_a, keys_b = ({n: stage["key"] for n, stage in run.manifest["stages"].items()} for run in (a, b))
     for name in dict.fromkeys([*keys_a, *keys_b]):
         if name not in keys_b:
             states[name] = "only in a"
@@ -143,9 +142,8 @@ def _folder(a: Package, b: Package, folder: str, common: list[str]) -> FolderDif
             continue
         by_item[item] = float(np.abs(x.astype(np.float64) - y).max(initial=0.0))
         differing += 1
-    values = list(by_item.values())
-    largest = max(values) if values else None
-    median = float(np.median(values)) if values else None
+    sizes = list(by_item.values())
+    largest, median = (max(sizes), float(np.median(sizes))) if sizes else (None, None)
     return FolderDifference(folder, len(common), differing, other_shape, largest, median, by_item)
 
 

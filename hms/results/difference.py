@@ -58,11 +58,7 @@ def difference_page(a: Package, b: Package) -> bytes:
         headlines=_headlines(found),
         settings=found.settings,
         stages=sorted(found.stages.items()),
-        only=[
-            (name, ids[:MOST_IDS], len(ids))
-            for name, ids in (("a", found.only_a), ("b", found.only_b))
-            if ids
-        ],
+        only=[(n, ids[:MOST_IDS], len(ids)) for n, ids in (("a", found.only_a), ("b", found.only_b)) if ids],
         cards=[card.html() for card in (*_label_cards(found), *_image_cards(found))],
         versions=_versions(a, b),
     )
@@ -70,26 +66,17 @@ def difference_page(a: Package, b: Package) -> bytes:
 
 def _headlines(found: RunDifference) -> list[tuple[str, str, str]]:
     """Return name, value and note of what is at the top."""
+    apart = f"{len(found.only_a):,} only in a, {len(found.only_b):,} only in b"
     lines = [
         ("settings", f"{len(found.settings)}", "differ"),
-        (
-            "items in both",
-            f"{found.common:,}",
-            f"{len(found.only_a):,} only in a, {len(found.only_b):,} only in b",
-        ),
+        ("items in both", f"{found.common:,}", apart),
     ]
     for folder in found.folders:
         kind = folder.folder.removesuffix("_out").replace("_", " ")
         size = "" if folder.largest is None else f"; largest difference {folder.largest:.3g}"
         lines.append((kind, f"{folder.differing:,}", f"of {folder.common:,} differ{size}"))
     for name, count in (("labels", found.labels), ("weights", found.weights), ("folds", found.folds)):
-        lines.append(
-            (
-                name,
-                "–" if count is None else f"{count:,}",
-                "not in both" if count is None else "items changed",
-            )
-        )
+        lines.append((name, "–", "not in both") if count is None else (name, f"{count:,}", "items changed"))
     return lines
 
 
@@ -107,9 +94,7 @@ def _label_cards(found: RunDifference) -> list[Card]:
     if found.labels is None:
         return [spoken("Labels", _lacking(found, "labels", "data_package/labels.npz"))]
     cards = [_proportions(found), _weights(found)]
-    if found.folds is not None:
-        cards.append(_folds(found))
-    return cards
+    return cards if found.folds is None else [*cards, _folds(found)]
 
 
 def _lacking(found: RunDifference, what: str, start: str) -> str:

@@ -147,16 +147,13 @@ class Judgement:
         lines += ["for comparison: " + "; ".join(f"{v:.3f} by {name}" for name, v in self.yardsticks.items())]
         kinds = [kind for kind in groups[0] if all_groups or kind in SHOWN]
         holds = [each.holds for kind in kinds for each in groups[0][kind].values()]
-        lines += (
-            [] if all(holds) else [f"without an interval: fewer than {HOLDS_FROM} patients' worth of items"]
-        )
-        lines += [f"expected calibration error, mean of the classes, 0 is perfect: {said}"]
-        lines += (
-            [f"no prediction for {counted(self.n_unpredicted, 'item')} of the run"]
-            if self.n_unpredicted
-            else []
-        )
-        lines += [] if all_groups else ["--all prints folds, grades and flags too, as the page does"]
+        if not all(holds):
+            lines.append(f"without an interval: fewer than {HOLDS_FROM} patients' worth of items")
+        lines.append(f"expected calibration error, mean of the classes, 0 is perfect: {said}")
+        if self.n_unpredicted:
+            lines.append(f"no prediction for {counted(self.n_unpredicted, 'item')} of the run")
+        if not all_groups:
+            lines.append("--all prints folds, grades and flags too, as the page does")
         return "\n".join(lines)
 
 
@@ -211,10 +208,11 @@ def _judged(run: Package, rows: NDArray[np.int64], classes: tuple[str, ...]) -> 
     patients = run.meta.set_index("item_id")["patient_id"].astype(str)
     fold = [str(number) if number >= 0 else "none" for number in folds_of(run)[rows].tolist()]
     grade, flags = _quality(run, ids.tolist())
+    target = labels.y_soft[rows].astype(np.float64)
     return Judged(
         item_id=ids,
         patient_id=np.array(patients.loc[ids.tolist()].tolist(), dtype=np.str_),
-        target=_normal(labels.y_soft[rows].astype(np.float64)),
+        target=target / target.sum(axis=1, keepdims=True),  # to 1 in float64 too
         vote_sum=labels.vote_sum[rows],
         fold=np.array(fold),
         grade=grade,
@@ -222,11 +220,6 @@ def _judged(run: Package, rows: NDArray[np.int64], classes: tuple[str, ...]) -> 
         classes=classes,
         threshold=run.config.at("labels.high_confidence_votes"),
     )
-
-
-def _normal(target: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return rows that sum to 1 in float64, where they did in float32."""
-    return np.asarray(target / target.sum(axis=1, keepdims=True))
 
 
 def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[list[str]]]:

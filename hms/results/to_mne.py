@@ -59,7 +59,8 @@ def segment_to_mne(
     flags : channels by flag, none for a flag of the item
     costly : flags that cost a grade; channels with one of them are ``info["bads"]``
     """
-    mne = _import_mne()
+    with needs_extra("to_mne needs MNE-Python", "mne"):
+        import mne
     inside = slice(segment.n_outside[0], segment.eeg.shape[1] - segment.n_outside[1])
     eeg = segment.eeg[:, inside]
     duration_s = eeg.shape[1] / segment.sfreq
@@ -80,12 +81,6 @@ def segment_to_mne(
     raw.info["bads"] = [name for name in segment.channels if name in bad and name != EKG_CHANNEL]
     raw.set_annotations(mne.Annotations(onsets, durations, texts, ch_names=channels), verbose="error")
     return raw
-
-
-def _import_mne() -> Any:
-    with needs_extra("to_mne needs MNE-Python", "mne"):
-        import mne
-    return mne
 
 
 def _gaps(eeg: NDArray[np.float32], sfreq: float) -> list[Note]:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -149,20 +149,22 @@ class Leaderboard:
 
     def table(self) -> list[tuple[str, ...]]:
         """Return the columns worth showing as texts, their names first."""
-        shown = [column for column in _SHOWN if any(name in self.used for name in column[1])]
-        head = tuple(title.format(objective=self.objective) for title, _, _ in shown)
-        return [head, *(tuple(write(row) for _, _, write in shown) for row in self.rows)]
+        return self._texts(self._with_content(_SHOWN))
+
+    def _with_content(self, columns: Iterable[Column]) -> list[Column]:
+        return [column for column in columns if any(name in self.used for name in column[1])]
+
+    def _texts(self, columns: Sequence[Column]) -> list[tuple[str, ...]]:
+        head = tuple(title.format(objective=self.objective) for title, _, _ in columns)
+        return [head, *(tuple(write(row) for _, _, write in columns) for row in self.rows)]
 
     def short_table(self) -> list[tuple[str, ...]]:
         """Return what a terminal has room for, the names of columns first: who is better, by how much."""
         unscored = [column for column in _SHOWN if column[0] in _OF_UNSCORED]
-        columns = unscored if self.best is None else _short_columns(self.objective)
-        shown = [column for column in columns if any(name in self.used for name in column[1])]
+        shown = self._with_content(unscored if self.best is None else _short_columns(self.objective))
         done = [row for row in self.rows if not row.error]
         same = {title for title, _, write in shown if title in _SAME and len({*map(write, done)}) == 1}
-        shown = [column for column in (*shown, _OVERRIDES) if column[0] not in same]
-        head = tuple(title.format(objective=self.objective) for title, _, _ in shown)
-        return [head, *(tuple(write(row) for _, _, write in shown) for row in self.rows)]
+        return self._texts([column for column in (*shown, _OVERRIDES) if column[0] not in same])
 
     def __str__(self) -> str:
         from hms.terminal import filled
@@ -232,6 +234,10 @@ def _interval(name: str, *, signed: bool = False) -> Callable[[Row], str]:
     return write
 
 
+def _count(name: str, row: Row) -> str:
+    return _number(getattr(row, name))
+
+
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.1f}"
 
@@ -239,37 +245,34 @@ def _seconds(value: float | None) -> str:
 Column = tuple[str, tuple[str, ...], Callable[[Row], str]]
 """Title, the fields it shows, and how."""
 
+_OVERRIDES: Column = ("overrides", ("overrides",), lambda row: row.overrides)
+
 _SHOWN: tuple[Column, ...] = (
     ("rank", ("rank",), lambda row: "" if row.rank is None else str(row.rank)),
     ("member", ("member",), lambda row: str(row.member)),
-    ("overrides", ("overrides",), lambda row: row.overrides),
+    _OVERRIDES,
     ("run", ("run",), lambda row: (row.run or "failed")[:8]),
-    ("items", ("n_items",), lambda row: _number(row.n_items)),
-    ("left out", ("n_left_out",), lambda row: _number(row.n_left_out)),
+    ("items", ("n_items",), partial(_count, "n_items")),
+    ("left out", ("n_left_out",), partial(_count, "n_left_out")),
     ("KL, many votes", ("kl_high",), _interval("kl_high")),
     ("KL, few votes", ("kl_low",), _interval("kl_low")),
     ("KL, all", ("kl_all",), _interval("kl_all")),
     ("{objective} minus reference", ("difference",), _interval("difference", signed=True)),
     ("told apart", ("told_from_reference", "told_from_best"), told_apart),
-    ("advantage of the best by chance", ("luck",), lambda row: _number(row.luck)),
+    ("advantage of the best by chance", ("luck",), partial(_count, "luck")),
     ("on patients set aside", ("confirmed",), _interval("confirmed")),
     ("minus reference there", ("confirmed_difference",), _interval("confirmed_difference", signed=True)),
     ("s computed", ("seconds_computed",), lambda row: _seconds(row.seconds_computed)),
     ("s reused", ("seconds_reused",), lambda row: _seconds(row.seconds_reused)),
-    ("good", ("good",), lambda row: _number(row.good)),
-    ("usable", ("usable",), lambda row: _number(row.usable)),
-    ("poor", ("poor",), lambda row: _number(row.poor)),
-    ("unusable", ("unusable",), lambda row: _number(row.unusable)),
+    *((grade, (grade,), partial(_count, grade)) for grade in GRADES),
 )
 """The columns of the page and of a notebook."""
 
-_OVERRIDES: Column = ("overrides", ("overrides",), lambda row: row.overrides)
-
-_OF_UNSCORED = ("member", "run", "items", "left out", "good", "usable", "poor", "unusable")
-"""Columns of a table without scores."""
-
-_SAME = ("items", "left out", "good", "usable", "poor", "unusable")
+_SAME = ("items", "left out", *GRADES)
 """Columns that say nothing in a terminal where all members have the same."""
+
+_OF_UNSCORED = ("member", "run", *_SAME)
+"""Columns of a table without scores."""
 
 
 def _short_columns(objective: str) -> list[Column]:
@@ -278,18 +281,14 @@ def _short_columns(objective: str) -> list[Column]:
     title = next(column[0] for column in _SHOWN if column[1] == (objective,))
     return [
         *(column for column in _SHOWN if column[0] in wanted),
-        (title, (objective,), lambda row: _number(getattr(row, objective))),
+        (title, (objective,), partial(_count, objective)),
         ("minus reference", ("difference",), _interval("difference", signed=True)),
-        ("verdict", ("told_from_reference",), lambda row: _VERDICTS.get(row.told_from_reference, "")),
+        ("verdict", ("told_from_reference",), _told_from_reference),
     ]
 
 
-_VERDICTS = {
-    "better": "better",
-    "worse": "worse",
-    "no": "not told apart",
-    "too few patients": "too few patients",
-}
+def _told_from_reference(row: Row) -> str:
+    return "not told apart" if row.told_from_reference == "no" else row.told_from_reference
 
 
 # --- from members to the table -------------------------------------------------------------------
@@ -309,7 +308,8 @@ def make_leaderboard(
     reference : number of the member that the others are compared with
     """
     scored = {m.number: s for m in members if m.run is not None and (s := read_scored(m.run)) is not None}
-    found = _comparison(members, scored, reference)
+    by_number = {member.number: member for member in members}
+    found = _comparison(by_number, scored, reference)
     rows = {m.number: _plain_row(m, found) for m in members}
     standings, confirmation, notes = None, None, _why_not_ranked(members)
     if found.target is not None and found.reference is not None:
@@ -319,7 +319,8 @@ def make_leaderboard(
         standings = _standings(found, found.target, objective)
     if standings is not None and found.target is not None and found.reference is not None:
         rows |= _with_standings(rows, standings)
-        aside = _set_aside(members, (standings.best, found.reference))
+        runs = {number: by_number[number].run for number in (standings.best, found.reference)}
+        aside = {n: read_scored(run, set_aside=True) for n, run in runs.items() if run is not None}
         confirmation = confirm(aside, found.target, objective, best=standings.best, reference=found.reference)
         rows |= _with_confirmation(rows, confirmation, standings.best)
         notes += _verdicts(standings, found.reference, confirmation)
@@ -331,35 +332,22 @@ def make_leaderboard(
         best=None if standings is None else standings.best,
         winner=None if standings is None else standings.winner,
         luck=None if standings is None else _known(standings.luck),
-        rows=tuple(sorted(rows.values(), key=_order)),
+        rows=tuple(
+            sorted(rows.values(), key=lambda r: (bool(r.error), r.rank is None, r.rank or 0, r.member))
+        ),
         notes=tuple(notes),
         machine_failed=any(member.machine_failed for member in members),
     )
 
 
-def _member(members: Sequence[Member], number: int) -> Member:
-    return next(member for member in members if member.number == number)
-
-
-def _order(row: Row) -> tuple[bool, bool, int, int]:
-    return (bool(row.error), row.rank is None, row.rank or 0, row.member)
-
-
-def _comparison(members: Sequence[Member], scored: Mapping[int, Scored], reference: int) -> Comparison:
+def _comparison(members: Mapping[int, Member], scored: Mapping[int, Scored], reference: int) -> Comparison:
     """Compare with the reference or, where it has no predictions, with the first member that has."""
     for number in dict.fromkeys([reference, *scored]):
         if number in scored:
-            cfg = _member(members, number).cfg
+            cfg = members[number].cfg
             assert cfg is not None
             return compare(scored, window_votes(cfg), number)
     return Comparison(None, (), {}, {}, None)
-
-
-def _set_aside(members: Sequence[Member], numbers: Sequence[int]) -> dict[int, Scored]:
-    """Return the predictions of patients set aside, of the members that have any."""
-    runs = {number: _member(members, number).run for number in numbers}
-    found = {n: read_scored(run, set_aside=True) for n, run in runs.items() if run is not None}
-    return {number: scored for number, scored in found.items() if scored is not None}
 
 
 # --- rows ----------------------------------------------------------------------------------------
@@ -465,15 +453,12 @@ def _verdict(difference: Interval) -> str:
 def _with_confirmation(
     rows: Mapping[int, Row], confirmation: Confirmation | None, best: int
 ) -> dict[int, Row]:
-    made = dict(rows)
     if confirmation is None:
-        return made
-    for number, score in confirmation.scores.items():
-        made[number] = replace(made[number], **_filled("confirmed", score))
+        return dict(rows)
+    filled = {number: _filled("confirmed", score) for number, score in confirmation.scores.items()}
     if confirmation.difference is not None:
-        filled = _filled("confirmed_difference", confirmation.difference)
-        made[best] = replace(made[best], **filled)
-    return made
+        filled[best] |= _filled("confirmed_difference", confirmation.difference)
+    return {number: replace(row, **filled.get(number, {})) for number, row in rows.items()}
 
 
 def _filled(name: str, found: Interval) -> dict[str, Any]:
@@ -557,9 +542,8 @@ def _verdicts(standings: Standings, reference: int, confirmation: Confirmation |
 def _confirmed(confirmation: Confirmation | None, best: int, reference: int) -> list[str]:
     if confirmation is None:
         return []
-    n_patients = confirmation.scores[reference].n_groups
-    said = f"on {n_patients} patients set aside before, member {reference} scores "
-    said += f"{confirmation.scores[reference]}"
+    own = confirmation.scores[reference]
+    said = f"on {own.n_groups} patients set aside before, member {reference} scores {own}"
     if confirmation.difference is None:
         return [said]
     return [f"{said} and member {best} {confirmation.scores[best]}; difference {confirmation.difference}"]

@@ -285,24 +285,30 @@ class Confirmation:
 
 
 def confirm(
-    scored: Mapping[int, Scored], target: WindowVotes, objective: str, *, best: int, reference: int
+    scored: Mapping[int, Scored | None],
+    target: WindowVotes,
+    objective: str,
+    *,
+    best: int,
+    reference: int,
 ) -> Confirmation | None:
     """Return how the best and the reference score on patients set aside; None where there are none.
 
     Parameters
     ----------
-    scored : predictions of patients set aside, of both members at least
+    scored : predictions of patients set aside, by the number of a member that has any
     target : the votes of the reference
     objective : one of `OBJECTIVES`
     """
-    if best not in scored or reference not in scored:
+    of_reference, of_best = scored.get(reference), scored.get(best)
+    if of_reference is None or of_best is None:
         return None
-    both = [scored[reference], scored[best]]
-    items = [name for name in both[0].prediction if name in both[1].prediction and name in target.row]
+    known = (of_reference.prediction, of_best.prediction, target.row)
+    items = [name for name in of_reference.prediction if all(name in table for table in known)]
     if not items:
         return None
     mask = masks_of(target, items)[objective]
     patients = patients_of(target, items)[mask]
-    first, second = (divergences(one, target, items)[mask] for one in both)
+    first, second = (divergences(one, target, items)[mask] for one in (of_reference, of_best))
     scores = {reference: mean_interval(first, patients), best: mean_interval(second, patients)}
     return Confirmation(scores, paired_interval(second, first, patients) if best != reference else None)

@@ -127,22 +127,19 @@ def groups_of(items: Judged) -> dict[str, dict[str, NDArray[np.bool_]]]:
     strata = stratum_names(items.vote_sum, items.threshold)
     consensus = np.asarray(items.classes)[items.target.argmax(axis=1)]
     upper, lower = stratum_names([items.threshold, 0], items.threshold).tolist()
+    folds = sorted(set(items.fold.tolist()), key=lambda fold: int(fold) if fold.isdigit() else -1)
     flagged = sorted({name for names in items.flags for name in names})
     masks: dict[str, dict[str, NDArray[np.bool_]]] = {
         "all": {"all": np.ones(len(items), np.bool_)},
         "stratum": {name: strata == name for name in (upper, lower)},
         "class": {name: consensus == name for name in items.classes},
-        "fold": {name: items.fold == name for name in sorted(set(items.fold.tolist()), key=_number)},
+        "fold": {name: items.fold == name for name in folds},
         "grade": {name: items.grade == name for name in ("good", "usable", "poor", "unusable")},
         "flag": {name: np.array([name in names for names in items.flags]) for name in flagged},
     }
     if flagged:
         masks["flag"]["no flag"] = np.array([not names for names in items.flags])
     return {kind: {name: mask for name, mask in by.items() if mask.any()} for kind, by in masks.items()}
-
-
-def _number(fold: str) -> int:
-    return int(fold) if fold.isdigit() else -1
 
 
 # --- calibration ---------------------------------------------------------------------------------

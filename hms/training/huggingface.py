@@ -80,7 +80,7 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
             name = f"train-{number:05d}-of-{len(starts):05d}.parquet"
             commit_files(folder / "data", {name: partial(_write_rows, run, signals, rows)})
             written += (folder / "data" / name).stat().st_size
-        card = _card(run, signals, licence)
+        card = f"---\n{_head(run, signals, licence)}---\n\n{_body(run, signals, licence)}"
         commit_files(folder, {"README.md": card.encode()})
     except OSError as error:
         raise storage_error(error, folder) from error
@@ -179,12 +179,8 @@ def _grades(run: Package, ids: Sequence[str]) -> list[str]:
 # --- the card ------------------------------------------------------------------------------------
 
 
-def _card(run: Package, signals: Sequence[_Signal], licence: str) -> str:
-    """Return the card: what the hub and `datasets` read, then what a person does."""
-    return f"---\n{_head(run, signals, licence)}---\n\n{_body(run, signals, licence)}"
-
-
 def _head(run: Package, signals: Sequence[_Signal], licence: str) -> str:
+    """Return what the hub and `datasets` read of the card."""
     from omegaconf import OmegaConf
 
     n_items, classes = len(run.labels.item_id), run.labels.classes.tolist()
@@ -217,12 +213,15 @@ def _head(run: Package, signals: Sequence[_Signal], licence: str) -> str:
 
 
 def _body(run: Package, signals: Sequence[_Signal], licence: str) -> str:
+    """Return what a person reads of the card."""
     counts = run.manifest["counts"]
     said = (
         "The licence of the recordings was not stated: find out before you share this folder."
         if licence == UNKNOWN_LICENCE
         else f"Licence of the recordings, as stated at export: {licence}."
     )
+    # What the run's numbers depend on, but not where its files lay.
+    settings = [(p, json.dumps(value)) for p, value in _leaves(run.manifest["config"]) if p != "data.root"]
     parts = [
         f"# EEG package {run.hash}\n",
         f"{counts['used']} windows of EEG with shares of experts' votes, prepared by hms "
@@ -238,7 +237,7 @@ def _body(run: Package, signals: Sequence[_Signal], licence: str) -> str:
         "## Folds\n",
         _folds(run),
         "## Preparation\n",
-        _table_text(("setting", "value"), _settings(run)),
+        _table_text(("setting", "value"), settings),
         "## Licence\n",
         f"{said}\n",
     ]
@@ -247,11 +246,8 @@ def _body(run: Package, signals: Sequence[_Signal], licence: str) -> str:
 
 def _table_text(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     lines = [head, ["---"] * len(head), *rows]
-    return "".join("| " + " | ".join(_cell(cell) for cell in line) + " |\n" for line in lines)
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    cells = [[str(cell).replace("|", "\\|").replace("\n", " ") for cell in line] for line in lines]
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
@@ -260,7 +256,6 @@ def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
         "wave": "waveforms in µV: output, sample at 200 Hz",
         "spec_lr": "the competition's ten minutes: chain, frequency, frame",
     }
-    outputs = ", ".join(run.outputs)
     return [
         ("item_id, patient_id", "ids; folds keep patients whole"),
         ("label", "class with the largest share of votes"),
@@ -269,7 +264,7 @@ def _columns(run: Package, signals: Sequence[_Signal]) -> list[tuple[str, str]]:
         ("fold", "fold that validates the item; -1: none"),
         ("grade", "quality of the recording"),
         *((signal.name, f"{texts[signal.name]}; shape {list(signal.shape)}") for signal in signals),
-        ("outputs", outputs),
+        ("outputs", ", ".join(run.outputs)),
     ]
 
 
@@ -308,13 +303,6 @@ def _folds(run: Package) -> str:
         return "The run has no folds.\n"
     rows = [(number, int((fold == number).sum())) for number in range(len(run.splits))]
     return _table_text(("fold", "validation items"), rows)
-
-
-def _settings(run: Package) -> list[tuple[str, str]]:
-    """Return the settings that the run's numbers depend on, but not where its files lay."""
-    return [
-        (path, json.dumps(value)) for path, value in _leaves(run.manifest["config"]) if path != "data.root"
-    ]
 
 
 def _leaves(tree: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:

@@ -66,12 +66,9 @@ def shape_of(annotation: Any) -> Shape:
     origin, arguments = get_origin(annotation), get_args(annotation)
     if origin is Annotated:
         inner, limits = shape_of(arguments[0]), tuple(m for m in arguments[1:] if isinstance(m, Limits))
-        return Shape(
-            inner.kind, (*inner.limits, *limits), inner.choices, inner.nullable, inner.items, inner.length
-        )
+        return replace(inner, limits=(*inner.limits, *limits))
     if origin in (Union, types.UnionType):
-        inner = shape_of(next(a for a in arguments if a is not type(None)))
-        return Shape(inner.kind, inner.limits, inner.choices, True, inner.items, inner.length)
+        return replace(shape_of(next(a for a in arguments if a is not type(None))), nullable=True)
     if origin is Literal:
         return Shape(str, choices=tuple(map(str, arguments)))
     if origin is tuple:

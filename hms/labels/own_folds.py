@@ -98,9 +98,8 @@ def column_folds(frame: pd.DataFrame, params: ColumnFolds) -> NDArray[np.int64]:
             f"folds.column={name} is not a column of the votes table{did_you_mean(name, columns)}; {have}"
         )
     source = f"column '{name}' of the votes table"
-    rows = zip(frame["recording"].tolist(), frame["eeg_sub_id"].tolist(), frame[name].tolist(), strict=True)
-    folds = {f"{recording}_{sub_id}": value or "" for recording, sub_id, value in rows}
     ids = [f"{r}_{s}" for r, s in zip(frame["recording"], frame["eeg_sub_id"], strict=True)]
+    folds = {i: value or "" for i, value in zip(ids, frame[name].tolist(), strict=True)}
     return _of_patients(_numbers(folds, source), dict(zip(ids, frame["patient_id"], strict=True)), source)
 
 

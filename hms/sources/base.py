@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
@@ -187,17 +187,7 @@ class Segment:
         assert cut > 0, "a segment cannot be given context that was not read"
         before, after = (max(0, n - cut) for n in self.n_outside)
         eeg = self.eeg[:, cut : self.eeg.shape[1] - cut]
-        return Segment(
-            eeg,
-            self.channels,
-            self.sfreq,
-            n_context,
-            (before, after),
-            self.block,
-            self.first,
-            self.references,
-            self.unknown,
-        )
+        return replace(self, eeg=eeg, n_context=n_context, n_outside=(before, after))
 
 
 class Openable(Protocol):

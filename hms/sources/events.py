@@ -223,12 +223,10 @@ _COLUMNS = {
 def _table_beside(
     origin: Origin, ending: str, params: FolderParams, labels: Sequence[str]
 ) -> list[Event] | None:
-    path = origin.beside(ending)
-    return None if path is None else _read_table(path, params, labels)
-
-
-def _read_table(path: Path | Address, params: FolderParams, labels: Sequence[str]) -> list[Event]:
     """Return the events of a table with a header; lines that begin with ``#`` are remarks."""
+    path = origin.beside(ending)
+    if path is None:
+        return None
     where = _where(path, params)
     lines = [(n, line) for n, line in enumerate(_read_text(path, where).splitlines(), 1) if line.strip()]
     lines = [(n, line) for n, line in lines if not line.startswith("#")]
@@ -335,11 +333,8 @@ class Timed:
     is_lost: bool = False
 
 
-@dataclass(frozen=True)
-class Marked:
-    """The marks of all recordings, by name; one that has no file of events is not there."""
-
-    marks: Mapping[str, Sequence[Mark]]
+Marked = Mapping[str, Sequence[Mark]]
+"""The marks of recordings by name; one that has no file of events is not there."""
 
 
 def read_marks(recordings: Sequence[Timed], params: FolderParams, ballot: Ballot) -> Marked:
@@ -366,7 +361,7 @@ def read_marks(recordings: Sequence[Timed], params: FolderParams, ballot: Ballot
         marks[recording.name] = [mark for mark in kept if mark is not None]
         report.note_overlap(recording.name, marks[recording.name])
     report.say(ballot)
-    return Marked(marks)
+    return marks
 
 
 def _events_of(read: Read, params: FolderParams, origin: Origin) -> list[Event] | None:
@@ -467,7 +462,7 @@ def windows_of(
         return {one.name: _sliding(one, params.step_s) for one in recordings}
     background = params.rule(ballot).background
     return {
-        one.name: _centred(marked.marks.get(one.name, ()), background, one.duration_s, params.part_s)
+        one.name: _centred(marked.get(one.name, ()), background, one.duration_s, params.part_s)
         for one in recordings
     }
 
@@ -523,9 +518,9 @@ def label_windows(
         by_recording.setdefault(str(row["recording"]), []).append(number)
     votes = np.zeros((len(rows), len(columns)))
     for name, numbers in by_recording.items():
-        if name in marked.marks:
+        if name in marked:
             starts = [float(rows[number]["start_s"]) for number in numbers]
-            votes[numbers] = cast_votes(starts, marked.marks[name], rule, len(columns))
+            votes[numbers] = cast_votes(starts, marked[name], rule, len(columns))
     without = int((votes.sum(axis=1) == 0).sum())
     if without:
         hint = "" if params.event_background else "; data.event_background=CLASS gives unmarked time a class"

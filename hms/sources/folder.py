@@ -12,7 +12,7 @@ from hms.errors import ConfigError
 from hms.sources.base import Place
 from hms.sources.bucket import Listed, bucket_of
 from hms.sources.files import place_of
-from hms.sources.formats import described, ending_of
+from hms.sources.formats import ending_of
 from hms.sources.names import text_of_path
 
 
@@ -131,11 +131,3 @@ def _refuse(error: OSError) -> None:
     if isinstance(error, FileNotFoundError):
         return
     raise ConfigError(f"{error.filename}: cannot be listed ({error.strerror})") from None
-
-
-def refuse_empty(root: str | None, found: Found, endings: Sequence[str]) -> None:
-    """Raise `ConfigError`, saying what else is there, if a folder holds no recording."""
-    if not found.files:
-        raise ConfigError(
-            f"data.root={root} has no {' or '.join(endings)} file; it has {described(found.others)}"
-        )

@@ -67,9 +67,8 @@ def _digested(name: str) -> str:
 def _safe(text: str, limit: int | None = None) -> str:
     """Return what of a text may be in an id; empty if it is too long for one and no limit cuts it."""
     plain = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    safe = re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_") if plain != text else plain
-    if re.fullmatch(r"[A-Za-z0-9_-]*", safe) is None:
-        safe = re.sub(r"[^A-Za-z0-9_-]+", "_", safe).strip("_")
+    is_safe = plain == text and re.fullmatch(r"[A-Za-z0-9_-]*", text)
+    safe = text if is_safe else re.sub(r"[^A-Za-z0-9_-]+", "_", plain).strip("_")
     if limit is not None:
         return safe[:limit]
     return safe if len(safe) <= MAX_LENGTH else ""

@@ -13,7 +13,8 @@ import io
 import json
 import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from hashlib import blake2b
@@ -207,10 +208,8 @@ class Pseudonymised:
 
     def open(self, place: Place) -> Recording:
         """Open a recording whose messages hold no words of its file."""
-        try:
+        with _hushed(self.params):
             return PrivateRecording(self.source.open(place), self.params)
-        except Unusable as reason:
-            raise _hushed(reason, self.params) from None
 
     def companions(self, kind: str, items: pd.DataFrame) -> tuple[list[Place | None], list[float]]:
         """Return, per item, where its companion file is, under the id of its name."""
@@ -269,10 +268,8 @@ class PrivateRecording:
     @property
     def n_samples(self) -> int:
         """Samples per channel."""
-        try:
+        with _hushed(self._params):
             return self._recording.n_samples
-        except Unusable as reason:
-            raise _hushed(reason, self._params) from None
 
     @property
     def notes(self) -> tuple[tuple[str, str], ...]:
@@ -288,23 +285,23 @@ class PrivateRecording:
 
     def digest_of(self, part: str) -> str:
         """Return the digest of what is behind a part."""
-        try:
-            digest = self._recording.digest_of(part)
-        except Unusable as reason:
-            raise _hushed(reason, self._params) from None
-        return digest
+        with _hushed(self._params):
+            return self._recording.digest_of(part)
 
     def read(self, start: int, stop: int, channels: tuple[str, ...]) -> NDArray[np.float32]:
         """Return samples start to stop in µV."""
-        try:
+        with _hushed(self._params):
             return self._recording.read(start, stop, channels)
-        except Unusable as reason:
-            raise _hushed(reason, self._params) from None
 
 
-def _hushed(reason: Unusable, params: SourceParams) -> Unusable:
-    text = without_words(reason.reason, params)
-    return Unusable(text, failure=reason.failure, permanent=reason.permanent)
+@contextmanager
+def _hushed(params: SourceParams) -> Iterator[None]:
+    """Take the words of files out of what makes a recording unusable."""
+    try:
+        yield
+    except Unusable as reason:
+        text = without_words(reason.reason, params)
+        raise Unusable(text, failure=reason.failure, permanent=reason.permanent) from None
 
 
 def without_words(text: str, params: SourceParams) -> str:

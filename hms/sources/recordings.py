@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from hms.competition import SUB_WINDOW_S
 from hms.config.paths import Address, located
@@ -24,6 +24,7 @@ from hms.sources.base import Place, Recording, WholeFiles
 from hms.sources.channels import Channels
 from hms.sources.events import FolderParams, Marked, Origin, Timed, label_windows, read_marks, windows_of
 from hms.sources.folder import Found
+from hms.sources.formats import described
 from hms.sources.patients import PatientParams, Patients, patients_of
 from hms.sources.tables import VotesTable
 from hms.sources.usable import Demand
@@ -79,6 +80,9 @@ class FolderSource(WholeFiles):
     only: Path | Address | None = None
     demand: Demand | None = None
 
+    endings: ClassVar[tuple[str, ...]]
+    """Endings of the files that are recordings."""
+
     @cached_property
     def found(self) -> Found:
         """Files of the folder when it was first looked at."""
@@ -89,12 +93,29 @@ class FolderSource(WholeFiles):
         raise NotImplementedError
 
     def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return whose each recording is, by rule or by the table of windows."""
-        raise NotImplementedError
+        """Return whose each recording is, by ``data.patient`` or by the table of windows."""
+        params = self.params
+        assert isinstance(params, PatientParams), "a source whose recordings name nobody has such settings"
+        table = None if windows is None else windows.patients
+        table_name = "" if windows is None else windows.path.name
+        if params.patient_table is not None:
+            path = self.beside_root(params.patient_table)
+            table, table_name = of_files(read_patients(path), names, path), path.name
+        return patients_of(
+            names,
+            params,
+            headers=lambda names: all_of(self.patient_of, names, self.root),
+            table=table,
+            table_name=table_name,
+        )
 
     def refuse_empty(self) -> None:
         """Raise `ConfigError`, saying what is there instead, if there is no recording."""
-        raise NotImplementedError
+        if not self.found.files:
+            raise ConfigError(
+                f"data.root={self.params.root} has no {' or '.join(self.endings)} file; "
+                f"it has {described(self.found.others)}"
+            )
 
     def part(self, start_s: float) -> str:
         """Return the number of the block in which a window starts, "" where there are no blocks."""
@@ -239,21 +260,3 @@ def _stretches_s(recording: FileRecording) -> tuple[tuple[float, float], ...]:
     if len(stretches) < 2:
         return ()
     return tuple((start / recording.sfreq, stop / recording.sfreq) for start, stop in stretches)
-
-
-def declared_patients(
-    source: FolderSource, params: PatientParams, names: Sequence[str], windows: WindowRows | None
-) -> Patients:
-    """Return whose each recording is by ``data.patient``."""
-    table = None if windows is None else windows.patients
-    table_name = "" if windows is None else windows.path.name
-    if params.patient_table is not None:
-        path = source.beside_root(params.patient_table)
-        table, table_name = of_files(read_patients(path), names, path), path.name
-    return patients_of(
-        names,
-        params,
-        headers=lambda names: all_of(source.patient_of, names, source.root),
-        table=table,
-        table_name=table_name,
-    )

@@ -5,11 +5,10 @@ Every file is opened as a run would open it; nothing that is wrong with one stop
 
 from __future__ import annotations
 
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import astuple, dataclass, field, fields, replace
+from dataclasses import astuple, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,10 @@ from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.files import read_bytes
-from hms.sources.folder import Found, base_anywhere, find_files
+from hms.sources.folder import base_anywhere, find_files
 from hms.sources.formats import FORMATS, ending_of
 from hms.sources.kaggle import ParquetRecording
-from hms.sources.mne.files import ENDINGS, FOLDERS, is_recording
+from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, without_parts
 from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
@@ -178,7 +177,7 @@ def scan_folder(
     """
     began = time.perf_counter()
     base, only = base_anywhere(root, "recordings")
-    found = _without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
+    found = without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
     places = [found.place(name) for name in found.files]
     like = (
         looks_like(base, made_here="") if isinstance(base, Path) else kind_of([*found.files, *found.others])
@@ -197,27 +196,12 @@ def scan_source(
     return look.at(places, source.found.others, source.name, source.root, began)
 
 
-def _without_parts(found: Found) -> Found:
-    """Return the files of a folder without those that are part of a recording, such as BrainVision's data."""
-    beside: dict[str, list[str]] = {}
-    for path in found.files.values():
-        beside.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
-    parts = {
-        name
-        for name, path in found.files.items()
-        if ending_of(path) in ENDINGS and not is_recording(path, beside[os.path.dirname(path)])
-    }
-    kept = {name: path for name, path in found.files.items() if name not in parts}
-    return replace(found, files=kept, others=[*found.others, *sorted(parts)])
-
-
 Opener = Callable[[str, Place], Any]
 """Opens a recording by its ending; gives None of a format that hms does not read itself."""
 
 
 def _opener(settings: Params) -> Opener:
     """Return what opens recordings of every format, those that MNE reads only where it is installed."""
-    from hms.sources.mne.files import files_of
     from hms.sources.mne.recording import MneRecording, import_mne
 
     aliases = dict(settings.aliases) if isinstance(settings, SourceParams) else {}

@@ -189,7 +189,7 @@ def windows_from_rows(
         frame["name"] = names
     if not all(map(_is_plain, who)):
         frame["patient"] = who
-        frame[PATIENT] = safe_numbers(who)
+        frame[PATIENT] = pd.factorize(pd.Series(who, dtype=object))[0]
     if min(starts, default=0.0) < 0:
         frame["start"] = starts
         frame["eeg_label_offset_seconds"] = 0.0
@@ -209,12 +209,6 @@ def windows_from_rows(
 
 def _is_plain(text: str) -> bool:
     return text.isascii() and text.replace("_", "").replace("-", "").isalnum() and len(text) <= 200
-
-
-def safe_numbers(texts: Sequence[str]) -> list[str]:
-    """Return a number for each distinct text, in order of appearance, as text."""
-    numbers = {text: str(number) for number, text in enumerate(dict.fromkeys(texts))}
-    return [numbers[text] for text in texts]
 
 
 # --- from bytes to rows --------------------------------------------------------------------------

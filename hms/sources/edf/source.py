@@ -21,10 +21,9 @@ from hms.sources.base import Part, Place
 from hms.sources.bucket import Ahead
 from hms.sources.edf.recording import HELD_BYTES, EdfRecording
 from hms.sources.events import FolderParams
-from hms.sources.folder import Found, base_anywhere, find_files, refuse_empty
-from hms.sources.patients import PatientParams, Patients
-from hms.sources.recordings import FolderSource, declared_patients
-from hms.sources.windows import WindowRows
+from hms.sources.folder import Found, base_anywhere, find_files
+from hms.sources.patients import PatientParams
+from hms.sources.recordings import FolderSource
 
 ENDINGS = (".edf", ".bdf")
 
@@ -61,6 +60,7 @@ class EdfSource(FolderSource):
     """A folder of EDF and BDF files."""
 
     name: ClassVar[str] = "edf"
+    endings: ClassVar[tuple[str, ...]] = ENDINGS
 
     params: Edf
 
@@ -72,14 +72,6 @@ class EdfSource(FolderSource):
     def __getstate__(self) -> dict[str, Any]:
         # A worker is told where a recording lies; names of a hundred thousand others are not sent to it.
         return {name: value for name, value in self.__dict__.items() if name not in ("found", "_others")}
-
-    def refuse_empty(self) -> None:
-        """Raise `ConfigError`, saying what is there instead, if there is no recording."""
-        refuse_empty(self.params.root, self.found, ENDINGS)
-
-    def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return whose each recording is by ``data.patient``."""
-        return declared_patients(self, self.params, names, windows)
 
     def ahead(self, parts: Sequence[Part]) -> None:
         """Begin to read what is opened next, where it is in object storage."""

@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from hms.config.reading import is_file, is_folder, walked
 from hms.errors import reraise_fault
 from hms.sources.base import Place
+from hms.sources.folder import Found
 from hms.sources.formats import ending_of
 
 ENDINGS = (
@@ -33,6 +35,20 @@ def is_recording(path: str, names: Sequence[str]) -> bool:
     stem = os.path.splitext(os.path.basename(path))[0].lower()
     headers = {f"{stem}.vhdr", f"{stem}.ahdr"}
     return ending != ".eeg" or not any(name.lower() in headers for name in names)
+
+
+def without_parts(found: Found) -> Found:
+    """Return the files of a folder without those that are part of a recording, such as BrainVision's data."""
+    beside: dict[str, list[str]] = {}
+    for path in found.files.values():
+        beside.setdefault(os.path.dirname(path), []).append(os.path.basename(path))
+    parts = {
+        name
+        for name, path in found.files.items()
+        if ending_of(path) in ENDINGS and not is_recording(path, beside[os.path.dirname(path)])
+    }
+    kept = {name: path for name, path in found.files.items() if name not in parts}
+    return replace(found, files=kept, others=[*found.others, *sorted(parts)])
 
 
 _NAMED_FILE = re.compile(rb"^(?:DataFile|MarkerFile|File)\s*=\s*(.+?)\s*$", re.MULTILINE)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,13 +16,12 @@ from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.edf.source import READER as EDF_READER
 from hms.sources.events import FolderParams
 from hms.sources.files import place_of
-from hms.sources.folder import Found, base_of, find_files, refuse_empty
+from hms.sources.folder import Found, base_of, find_files
 from hms.sources.formats import ending_of
-from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, is_recording, place_of_files
+from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, place_of_files, without_parts
 from hms.sources.mne.recording import MneRecording, import_mne
-from hms.sources.patients import PatientParams, Patients
-from hms.sources.recordings import FileRecording, FolderSource, declared_patients
-from hms.sources.windows import WindowRows
+from hms.sources.patients import PatientParams
+from hms.sources.recordings import FileRecording, FolderSource
 
 READER = 1
 """Raised when the numbers read from a file change."""
@@ -67,31 +65,14 @@ class MneSource(FolderSource):
     """A folder of recordings that MNE reads."""
 
     name: ClassVar[str] = "mne"
+    endings: ClassVar[tuple[str, ...]] = (*EDF_ENDINGS, *ENDINGS)
 
     params: Mne
 
     @cached_property
     def found(self) -> Found:
         """Files of the folder when it was first looked at."""
-        found = find_files(self.root, (*ENDINGS, *EDF_ENDINGS), only=self.only, folders=FOLDERS)
-        beside: dict[str, list[str]] = {}
-        for path in found.files.values():
-            folder, name = os.path.split(path)
-            beside.setdefault(folder, []).append(name)
-        kept = {
-            name: path
-            for name, path in found.files.items()
-            if ending_of(path) in EDF_ENDINGS or is_recording(path, beside[os.path.dirname(path)])
-        }
-        return Found(kept, found.others)
-
-    def refuse_empty(self) -> None:
-        """Raise `ConfigError`, saying what is there instead, if there is no recording."""
-        refuse_empty(self.params.root, self.found, (*EDF_ENDINGS, *ENDINGS))
-
-    def patients(self, names: Sequence[str], windows: WindowRows | None = None) -> Patients:
-        """Return whose each recording is by ``data.patient``."""
-        return declared_patients(self, self.params, names, windows)
+        return without_parts(find_files(self.root, self.endings, only=self.only, folders=FOLDERS))
 
     def place(self, name: str) -> Place:
         """Return where a recording is, with size and time of all its files."""

@@ -6,16 +6,16 @@ import argparse
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hms import __version__
+from hms.terminal import counted, printable, say, show, watch_interrupts
 
 if TYPE_CHECKING:
     from hms.config.manual import Manual
-
-from hms.terminal import counted, printable, say, show, watch_interrupts
+    from hms.results.run import Run
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -116,37 +116,35 @@ def make_parser() -> argparse.ArgumentParser:
         sub.set_defaults(do=do, name=name)
         return sub
 
-    def opening(do: object, name: str, text: str) -> argparse.ArgumentParser:
+    def of_run(do: object, name: str, text: str, *, latest: bool = False) -> argparse.ArgumentParser:
         sub = command(name, do, text)
         sub.add_argument("--trust", action="store_true", help=TRUST_HELP)
+        usual: dict[str, Any] = {"nargs": "?", "default": "latest"} if latest else {}
+        sub.add_argument(
+            "run", metavar="RUN", help=RUN_HELP + (" (default: latest)" if latest else ""), **usual
+        )
         return sub
 
     command("ls", _ls, "list the finished runs")
-    shown = opening(_show, "show", "show a run: what is in it, and what it was made with")
-    shown.add_argument("run", metavar="RUN", help=RUN_HELP)
+    shown = of_run(_show, "show", "show a run: what is in it, and what it was made with")
     shown.add_argument("--all", action="store_true", help="also every setting, stage and version")
     explain = command(
         "explain", _explain, "show what a run would compute, and why; takes overrides as run.py does"
     )
     explain.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
     explain.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR_HELP)
-    diff = opening(_diff, "diff", "compare two runs: settings, stages, numbers")
+    diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
+    diff.add_argument("--trust", action="store_true", help=TRUST_HELP)
     diff.add_argument("a", metavar="A", help=RUN_HELP)
     diff.add_argument("b", metavar="B", help="the run to compare it with")
     diff.add_argument(
         "--html", action="store_true", help="write a page with pictures into the folder of the runs"
     )
-    report = opening(_report, "report", "say where a run's report lies; make it if the run has none")
-    report.add_argument(
-        "run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)"
-    )
+    text = "say where a run's report lies; make it if the run has none"
+    report = of_run(_report, "report", text, latest=True)
     report.add_argument("--open", action="store_true", help="also open it in a browser")
-    evaluate = opening(
-        _evaluate,
-        "evaluate",
-        "score predictions of a run's items, or two files against each other; writes a page",
-    )
-    evaluate.add_argument("run", metavar="RUN", help=RUN_HELP)
+    text = "score predictions of a run's items, or two files against each other; writes a page"
+    evaluate = of_run(_evaluate, "evaluate", text)
     evaluate.add_argument(
         "predictions",
         metavar="PREDICTIONS",
@@ -156,30 +154,22 @@ def make_parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--all", action="store_true", help="print every group of items, as the page has them"
     )
-    browse = opening(_browse, "browse", "look at every recording of a run, and judge it, in a browser")
-    browse.add_argument(
-        "run", metavar="RUN", nargs="?", default="latest", help=f"{RUN_HELP} (default: latest)"
-    )
+    text = "look at every recording of a run, and judge it, in a browser"
+    browse = of_run(_browse, "browse", text, latest=True)
     browse.add_argument("--marks", metavar="FILE", help="csv that marks go to; without it nothing is written")
     browse.add_argument("--who", metavar="NAME", help="reader whose marks are set (default: the account)")
     browse.add_argument("--blind", action="store_true", help="hide votes, grades, flags and predictions")
     browse.add_argument("--predictions", metavar="FILE", help="show these instead of the baseline's")
     browse.add_argument("--item", metavar="ID", help="open this item first")
     browse.add_argument("--port", metavar="N", type=int, default=0, help="default: a free port")
-    check = opening(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
-    check.add_argument("run", metavar="RUN", help=RUN_HELP)
+    check = of_run(_verify, "verify", "read every file of a run again; exit 1 if one is damaged or missing")
     check.add_argument("--repair", action="store_true", help="recompute what is damaged or missing")
     check.add_argument("--force", action="store_true", help="repair even if library versions changed")
     gc = command("gc", _gc, "show results that no run uses; remove them with --yes")
     gc.add_argument("--yes", action="store_true", help="remove it")
     forget = command("rm", _rm, "remove a run; its results stay in the store until gc")
     forget.add_argument("run", metavar="RUN", help=RUN_HELP)
-    export = opening(
-        _export,
-        "export",
-        "copy a run, without links, for upload; the copy is checked",
-    )
-    export.add_argument("run", metavar="RUN", help=RUN_HELP)
+    export = of_run(_export, "export", "copy a run, without links, for upload; the copy is checked")
     export.add_argument("destination", metavar="DEST", help="a new folder, or s3://BUCKET/PREFIX")
     export.add_argument(
         "--to",
@@ -190,11 +180,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--licence", metavar="NAME", help="licence of the recordings, for the card: cc-by-4.0 and so on"
     )
-    scan = command(
-        "scan",
-        _scan,
-        "say which recordings a folder has, and what would be left out and why",
-    )
+    scan = command("scan", _scan, "say which recordings a folder has, and what would be left out and why")
     scan.add_argument(
         "folder", metavar="DIR", help="a folder or s3:// address, with its sub-folders; or one file"
     )
@@ -236,7 +222,11 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-LS_WIDTH = 100
+def _run_of(given: argparse.Namespace, name: str | None = None) -> Run:
+    from hms.results.run import find_run
+
+    return find_run(given.run if name is None else name, given.outputs, trust=given.trust)
+
 
 PLACES = ("outputs_dir=", "n_jobs=", "data.root=")
 """Settings of a command that say where and how, not what."""
@@ -247,7 +237,7 @@ def _ls(given: argparse.Namespace) -> None:
     from hms.results.run import list_runs
     from hms.store.places import Outputs, latest_run
     from hms.sweep.listing import members_of_sweeps
-    from hms.terminal import columns, local_time
+    from hms.terminal import WIDTH, columns, local_time
 
     outputs = Outputs(given.outputs)
     latest, members = latest_run(outputs), members_of_sweeps(outputs)
@@ -266,7 +256,7 @@ def _ls(given: argparse.Namespace) -> None:
         show(f"no finished run in {given.outputs}")
         return
     lines = columns(rows).splitlines()
-    show("\n".join(line if len(line) <= LS_WIDTH else line[: LS_WIDTH - 1] + "…" for line in lines))
+    show("\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines))
     show("* latest; hms show RUN says all of one")
 
 
@@ -280,12 +270,11 @@ def _show(given: argparse.Namespace) -> None:
     from hms.config.compose import default_stages
     from hms.pipeline.selection import asked_names
     from hms.report.reproduce import data_overrides, overrides_of
-    from hms.results.run import find_run
     from hms.store.places import Outputs
     from hms.sweep.listing import members_of_sweeps
     from hms.terminal import columns, local_time
 
-    run = find_run(given.run, given.outputs, trust=given.trust)
+    run = _run_of(given)
     m = run.manifest
     show(f"run {m['run']}, finished {local_time(m['finished'])}, by: {m['command']}")
     of_sweep = members_of_sweeps(Outputs(run.path.parent)).get(m["run"])
@@ -296,16 +285,15 @@ def _show(given: argparse.Namespace) -> None:
     ]
     different = " ".join(overrides_of(m["config"], default_stages(), chosen))
     computed = [name for name, stage in m["stages"].items() if stage["computed"]]
-    facts = [("member of", f"sweep {of_sweep}")] if of_sweep else []
-    facts += [
+    made = ", ".join(name for name in asked_names(m["stages"]) if name not in ("meta", "agreement"))
+    n_stages = len(m["stages"])
+    others = "; the others were there" if len(computed) < n_stages else ""
+    facts = [
+        *([("member of", f"sweep {of_sweep}")] if of_sweep else []),
         *run.overview(),
         ("settings", "the defaults" + (f", but for: {different}" if different else "")),
-    ]
-    made = asked_names(m["stages"])
-    facts += [("made", ", ".join(name for name in made if name not in ("meta", "agreement")))]
-    n_stages, found = len(m["stages"]), len(m["stages"]) - len(computed)
-    facts += [
-        ("computed", f"{len(computed)} of its {n_stages} stages" + ("; the others were there" * bool(found)))
+        ("made", made),
+        ("computed", f"{len(computed)} of its {n_stages} stages{others}"),
     ]
     show(columns([(f"  {name}", value) for name, value in facts]))
     if not given.all:
@@ -318,8 +306,7 @@ def _show(given: argparse.Namespace) -> None:
     ]
     show(columns(rows))
     show("\nconfig.yaml\n" + "".join(f"  {line}\n" for line in run.text("config.yaml").splitlines()))
-    versions = ", ".join(f"{name} {version}" for name, version in m["versions"].items())
-    show(f"versions: {versions}")
+    show("versions: " + ", ".join(f"{name} {version}" for name, version in m["versions"].items()))
 
 
 def _explain(given: argparse.Namespace) -> None:
@@ -335,9 +322,8 @@ def _explain(given: argparse.Namespace) -> None:
 
 def _diff(given: argparse.Namespace) -> None:
     from hms.results.diff import diff_text
-    from hms.results.run import find_run
 
-    a, b = (find_run(name, given.outputs, trust=given.trust) for name in (given.a, given.b))
+    a, b = (_run_of(given, name) for name in (given.a, given.b))
     if given.html:
         from hms.results.difference import write_difference
 
@@ -348,9 +334,8 @@ def _diff(given: argparse.Namespace) -> None:
 
 def _report(given: argparse.Namespace) -> None:
     from hms.results.remake import report_of
-    from hms.results.run import find_run
 
-    path = report_of(find_run(given.run, given.outputs, trust=given.trust))
+    path = report_of(_run_of(given))
     show(path)
     if given.open:
         from hms.terminal import open_browser
@@ -361,20 +346,18 @@ def _report(given: argparse.Namespace) -> None:
 
 def _evaluate(given: argparse.Namespace) -> None:
     from hms.results.evaluation import judge
-    from hms.results.run import find_run
 
-    found = judge(find_run(given.run, given.outputs, trust=given.trust), given.predictions, given.other)
+    found = judge(_run_of(given), given.predictions, given.other)
     show(found.text(all_groups=given.all))
     show(found.write(given.outputs))
 
 
 def _browse(given: argparse.Namespace) -> None:
     from hms.browse.server import start
-    from hms.results.run import find_run
     from hms.terminal import open_browser
 
     viewer = start(
-        find_run(given.run, given.outputs, trust=given.trust),
+        _run_of(given),
         marks=given.marks,
         who=given.who,
         blind=given.blind,
@@ -393,7 +376,6 @@ def _browse(given: argparse.Namespace) -> None:
 def _verify(given: argparse.Namespace) -> int:
     from hms.engine.verify import repair, verify
     from hms.errors import ConfigError
-    from hms.results.run import find_run
     from hms.store.inside import is_own_folder
     from hms.store.places import HASH_LENGTH
 
@@ -401,9 +383,7 @@ def _verify(given: argparse.Namespace) -> int:
         raise ConfigError("--force is for --repair: it repairs although library versions changed")
     unfinished = Path(given.outputs) / given.run
     is_unfinished = re.fullmatch(rf"[0-9a-f]{{{HASH_LENGTH}}}", given.run) and is_own_folder(unfinished)
-    path = (
-        unfinished.resolve() if is_unfinished else find_run(given.run, given.outputs, trust=given.trust).path
-    )
+    path = unfinished.resolve() if is_unfinished else _run_of(given).path
     report = verify(path, trust=given.trust)
     read = f"{counted(report.checked, 'file')} read, {report.bytes_read / 1e6:.1f} MB"
     show(f"{path.name}: {read}: of the run, of the store behind it, and its recordings")
@@ -485,10 +465,9 @@ def _export(given: argparse.Namespace) -> None:
     from hms.engine.upload import upload_run
     from hms.errors import ConfigError
     from hms.labels.items import NAMES_INSIDE
-    from hms.results.run import find_run
 
     destination = located(given.destination)
-    run = find_run(given.run, given.outputs, trust=given.trust)
+    run = _run_of(given)
     if run.tells_names:
         say(NAMES_INSIDE)
     if given.to == "huggingface" and isinstance(destination, Address):
@@ -583,7 +562,7 @@ def _endings(line: str) -> list[str]:
     from hms.config.completion import SCRIPTS, complete, words_of
 
     *before, word = words_of(line) or [""]
-    commands = _commands(make_parser())
+    commands = next(a.choices for a in make_parser()._actions if isinstance(a.choices, dict))
     command = next((name for name in before if name in commands), None)
     if command is None:
         found = list(commands)
@@ -600,12 +579,6 @@ def _endings(line: str) -> list[str]:
         manual = read_manual() if command == "help" else None
         found = [] if manual is None else [*manual.groups, *manual.settings]
     return [name for name in found if name.startswith(word)]
-
-
-def _commands(parser: argparse.ArgumentParser) -> Mapping[str, argparse.ArgumentParser]:
-    """Return the commands of a parser by name."""
-    found = (action.choices for action in parser._actions if isinstance(action.choices, dict))
-    return next(found)
 
 
 def _run_names(outputs: Path) -> list[str]:

@@ -74,8 +74,8 @@ def page_of_group(manual: Manual, path: str, stages_of: Callable[[str], Sequence
         parts.append("options, the default first\n" + "\n".join(map(_of_option, options)))
     settings = manual.below(path)
     if settings:
-        rows = [("setting", "default", "unit", "allowed", "meaning")]
-        rows += [(f"  {s.path}", shown_default(s), s.unit, str(s.shape), s.meaning) for s in settings]
+        rows = [("setting", "default", "unit", "allowed")]
+        rows += [(f"  {s.path}", shown_default(s), s.unit, str(s.shape)) for s in settings]
         parts.append(_table(rows, settings, options))
     parts.append(_changes(settings, path, stages_of))
     return "\n\n".join(parts)
@@ -137,7 +137,7 @@ def _of_option(option: Option) -> str:
 
 def _table(rows: Sequence[Sequence[str]], settings: Sequence[Setting], options: Sequence[Option]) -> str:
     """Return the settings of a section: one line of facts each, and the meaning below it."""
-    facts = columns([row[:4] for row in rows]).splitlines()
+    facts = columns(rows).splitlines()
     lines = [facts[0]]
     for line, setting in zip(facts[1:], settings, strict=True):
         own = list(setting.defaults) if len(setting.defaults) < len(options) else []

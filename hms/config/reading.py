@@ -17,7 +17,7 @@ MOST_BYTES = 1 << 30
 """Bytes of a table or a key that are read at most: 100 times those of the competition's votes."""
 
 
-def regular_bytes(path: str | os.PathLike[str]) -> bytes:
+def regular_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes:
     """Return the bytes of a file, read once.
 
     A configuration may come with a run folder from somebody else: a pipe is not waited for, a device not read
@@ -30,8 +30,9 @@ def regular_bytes(path: str | os.PathLike[str]) -> bytes:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
-        if status.st_size > MOST_BYTES:
-            raise OSError(errno.EFBIG, f"it has {status.st_size} bytes", str(path))
+        if status.st_size > most:
+            problem = f"it has {status.st_size} bytes, more than the {most} that are read whole"
+            raise OSError(errno.EFBIG, problem, str(path))
         return file.read()
 
 

@@ -174,13 +174,15 @@ def build_config(raw: Any) -> Config:
     ConfigError
         Naming the setting, the value received and what is allowed.
     """
+    from omegaconf import OmegaConf
+
     if isinstance(raw, Config):
         return raw
     if isinstance(raw, (str, list, tuple)):
         given = [raw] if isinstance(raw, str) else raw
         texts = ", ".join(json.dumps(text) for text in given if isinstance(text, str))
         raise ConfigError(f"a configuration is composed first: hms.run(hms.compose({texts}))")
-    return build_tree(plain_tree(raw))
+    return build_tree(resolved(OmegaConf.create(raw)))
 
 
 def build_tree(tree: dict[str, Any]) -> Config:
@@ -191,18 +193,11 @@ def build_tree(tree: dict[str, Any]) -> Config:
     return build(Config, tree, "")
 
 
-def plain_tree(raw: Any) -> dict[str, Any]:
-    """Return a configuration as plain nested dictionaries, what refers to other values resolved.
+def resolved(raw: Any) -> dict[str, Any]:
+    """Return a configuration of OmegaConf's as plain nested dictionaries, references resolved.
 
     Raises `ConfigError` if it is not a mapping, or refers to what is not there.
     """
-    from omegaconf import OmegaConf
-
-    return resolved(OmegaConf.create(raw))
-
-
-def resolved(raw: Any) -> dict[str, Any]:
-    """Return a configuration of OmegaConf's, which is its own root, as `plain_tree` does."""
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 

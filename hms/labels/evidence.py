@@ -16,6 +16,7 @@ J R Stat Soc B 39 (1977).
 from __future__ import annotations
 
 import itertools
+import math
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -32,6 +33,7 @@ MOST_ENUMERATED = 60_000
 """Possible panels up to which a tail probability is exact; beyond, panels are drawn."""
 
 N_DRAWS = 20_000
+LEAST_GAIN = 1e-7
 _TIE = 1e-9
 
 
@@ -103,7 +105,7 @@ def fit_noise(votes: ArrayLike, shares: ArrayLike) -> Noise:
     return Noise(float(np.exp(found.x[0])), float(np.exp(found.x[1])))
 
 
-def tail_probability(votes: ArrayLike, shares: ArrayLike, noise: Noise, *, seed: int = 0) -> Floats:
+def tail_probability(votes: ArrayLike, shares: ArrayLike, noise: Noise) -> Floats:
     """Return how often a panel of that size would agree no better with the prediction.
 
     Agreement is the mean log share that the votes give the prediction, so that among panels of one
@@ -115,7 +117,6 @@ def tail_probability(votes: ArrayLike, shares: ArrayLike, noise: Noise, *, seed:
     votes : counts, shape (n_items, n_classes), every row with a vote
     shares : predicted, shape (n_items, n_classes)
     noise : of such votes around such predictions
-    seed : of the panels that are drawn where there are more than `MOST_ENUMERATED` possible ones
 
     Returns
     -------
@@ -126,21 +127,15 @@ def tail_probability(votes: ArrayLike, shares: ArrayLike, noise: Noise, *, seed:
     sizes = np.maximum(np.rint(counts.sum(axis=1)), 1).astype(np.int64)
     found = np.empty(len(counts))
     for size in np.unique(sizes).tolist():
-        few = _n_panels(size, counts.shape[1]) <= MOST_ENUMERATED
+        few = math.comb(size + counts.shape[1] - 1, size) <= MOST_ENUMERATED
         for row in np.flatnonzero(sizes == size).tolist():
             alpha = noise.concentration * p[row]
             least = float(counts[row] @ np.log(p[row])) * size / counts[row].sum() + _TIE * size
             if few:
                 found[row] = _exact_tail(size, p[row], alpha, least)
             else:
-                found[row] = _drawn_tail(size, p[row], alpha, least, np.random.default_rng([seed, row]))
+                found[row] = _drawn_tail(size, p[row], alpha, least, np.random.default_rng([0, row]))
     return np.clip(found, np.finfo(float).tiny, 1)
-
-
-def _n_panels(size: int, n_classes: int) -> int:
-    from math import comb
-
-    return comb(size + n_classes - 1, n_classes - 1)
 
 
 @cache
@@ -188,9 +183,7 @@ class Mixture:
     alpha: Floats
 
 
-def fit_mixture(
-    votes: ArrayLike, n_components: int | None = None, *, n_rounds: int = 300, tolerance: float = 1e-7
-) -> Mixture:
+def fit_mixture(votes: ArrayLike, n_components: int | None = None, *, n_rounds: int = 300) -> Mixture:
     """Return the mixture of Dirichlets of greatest likelihood, by EM from one start.
 
     The start is one component per consensus class, so that the same votes in any order give the
@@ -200,8 +193,7 @@ def fit_mixture(
     ----------
     votes : counts, shape (n_items, n_classes), every row with a vote
     n_components : 1, or as many as classes (the default)
-    n_rounds, tolerance : EM stops after so many rounds, or where a round gains less log likelihood
-        per item
+    n_rounds : EM stops after so many, or where a round gains less log likelihood per item than `LEAST_GAIN`
 
     References
     ----------
@@ -212,7 +204,7 @@ def fit_mixture(
     rows = _count(np.asarray(votes, dtype=np.float64))
     # One thread: the order of sums, and with it the last digits, must not depend on the machine's load.
     with threadpool_limits(1):
-        return _em(rows, n_components or rows.votes.shape[1], n_rounds, tolerance)
+        return _em(rows, n_components or rows.votes.shape[1], n_rounds)
 
 
 @dataclass(frozen=True)
@@ -237,14 +229,14 @@ def _count(votes: Floats) -> _Rows:
     return _Rows(rows, times.astype(np.float64), values, place[:, :-1], place[:, -1])
 
 
-def _em(rows: _Rows, n_components: int, n_rounds: int, tolerance: float) -> Mixture:
+def _em(rows: _Rows, n_components: int, n_rounds: int) -> Mixture:
     mixture, before = _start(rows.votes, rows.times, n_components), -np.inf
     for _ in range(n_rounds):
         logs = _component_logs(rows, mixture)
         top = logs.max(axis=1, keepdims=True)
         part = np.exp(logs - top)
         likelihood = float(rows.times @ (top[:, 0] + np.log(part.sum(axis=1))) / rows.times.sum())
-        if likelihood - before < tolerance:
+        if likelihood - before < LEAST_GAIN:
             break
         before = likelihood
         mixture = _step(rows, rows.times[:, None] * part / part.sum(axis=1, keepdims=True), mixture)

@@ -132,13 +132,7 @@ def mean_interval(
 
 
 def paired_interval(
-    values: ArrayLike,
-    reference: ArrayLike,
-    groups: Groups,
-    *,
-    weights: ArrayLike | None = None,
-    level: float = LEVEL,
-    factor: float = REFITTED,
+    values: ArrayLike, reference: ArrayLike, groups: Groups, *, factor: float = REFITTED
 ) -> Interval:
     """Return the mean of ``values - reference``, item by item, with its interval over patients.
 
@@ -153,18 +147,10 @@ def paired_interval(
     first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if first.shape != second.shape:
         raise ValueError(f"paired values have one shape, not {first.shape} and {second.shape}")
-    return mean_interval(first - second, groups, weights=weights, level=level, factor=factor)
+    return mean_interval(first - second, groups, factor=factor)
 
 
-def jackknife_interval(
-    value: float,
-    without: ArrayLike,
-    masses: ArrayLike,
-    *,
-    n_items: int,
-    level: float = LEVEL,
-    factor: float = 1.0,
-) -> Interval:
+def jackknife_interval(value: float, without: ArrayLike, masses: ArrayLike, *, n_items: int) -> Interval:
     """Return the interval of any figure, from what it would be without each patient.
 
     Parameters
@@ -173,11 +159,10 @@ def jackknife_interval(
     without : shape (n_patients,), the figure without each patient
     masses : shape (n_patients,), how much each patient counts: items, votes or weights
     n_items : items in all
-    level, factor : as in `mean_interval`
     """
     pulls = value - np.asarray(without, dtype=np.float64)
     mass = np.asarray(masses, dtype=np.float64)
-    half = _half_widths(pulls[None], level, factor)[0]
+    half = _half_widths(pulls[None], LEVEL, factor=1.0)[0]
     return _interval(value, half, mass, n_items)
 
 
@@ -283,14 +268,10 @@ def simultaneous_intervals(
     values: ArrayLike,
     pairs: Sequence[tuple[int, int]],
     groups: Groups,
-    *,
-    level: float = LEVEL,
-    factor: float = REFITTED,
-    seed: int = 0,
 ) -> Simultaneous:
     """Return the mean of ``values[a] - values[b]`` for each pair, with intervals that hold all at once.
 
-    Where nothing differs, one pair or more of them excludes 0 in a share of 1 - ``level`` of data
+    Where nothing differs, one pair or more of them excludes 0 in a share of 1 - `LEVEL` of data
     sets. Every interval that would stand alone (`paired_interval`) is widened by one factor: the
     quantile of the largest of all studentised differences when patients are drawn, here by
     normal multipliers, as far as the members' own losses go together.
@@ -300,8 +281,6 @@ def simultaneous_intervals(
     values : shape (n_members, n_items), row k that of member k
     pairs : numbers of the members whose difference is asked for
     groups : n_items ids, those of the patients
-    level, factor : as in `mean_interval`
-    seed : of the multipliers; the same seed gives the same intervals
 
     Raises
     ------
@@ -313,8 +292,8 @@ def simultaneous_intervals(
     apart = totals[first] - totals[second]
     pulls = _pulls(apart, masses)
     means = apart.sum(axis=1) / (masses.sum() or np.nan)
-    halves = _half_widths(pulls, level, factor)
-    widening = _widening(pulls, level, seed) if _enough(masses) else 1.0
+    halves = _half_widths(pulls, LEVEL, REFITTED)
+    widening = _widening(pulls) if _enough(masses) else 1.0
     found = (
         _interval(mean, widening * half, masses, len(groups))
         for mean, half in zip(means, halves, strict=True)
@@ -322,7 +301,7 @@ def simultaneous_intervals(
     return Simultaneous(tuple(found), widening)
 
 
-def _widening(apart: Floats, level: float, seed: int) -> float:
+def _widening(apart: Floats) -> float:
     """Return by which factor single intervals are widened so that all hold at once, 1 or more."""
     from scipy.special import stdtrit
 
@@ -331,13 +310,13 @@ def _widening(apart: Floats, level: float, seed: int) -> float:
     if differs.sum() < 2:
         return 1.0
     freedom = _freedom(apart[differs])
-    single = stdtrit(freedom, (1 + level) / 2)
-    rng = np.random.default_rng(seed)
+    single = stdtrit(freedom, (1 + LEVEL) / 2)
+    rng = np.random.default_rng(0)
     drawn = rng.standard_normal((N_DRAWS, apart.shape[1])) @ (apart[differs] / error[differs, None]).T
     # The variance of each difference is itself uncertain: all of them high or low together.
     luck = rng.standard_normal((N_DRAWS, 1))
     largest = np.abs(drawn / _chi(luck, freedom) / single).max(axis=1)
-    return max(float(np.quantile(largest, level)), 1.0)
+    return max(float(np.quantile(largest, LEVEL)), 1.0)
 
 
 def _chi(normal: Floats, freedom: Floats) -> Floats:
@@ -353,9 +332,7 @@ def _chi(normal: Floats, freedom: Floats) -> Floats:
     return np.asarray(np.sqrt(cube**3))
 
 
-def luck_of_the_best(
-    values: ArrayLike, reference: int, groups: Groups, *, factor: float = REFITTED, seed: int = 0
-) -> float:
+def luck_of_the_best(values: ArrayLike, reference: int, groups: Groups, *, factor: float = REFITTED) -> float:
     """Return by how much the best of as many members would beat the reference if all were equal.
 
     Parameters
@@ -374,5 +351,5 @@ def luck_of_the_best(
         return float("nan")
     pulls = _pulls(totals, masses)
     apart = np.sqrt(factor) * (np.delete(pulls, reference, axis=0) - pulls[reference])
-    drawn = np.random.default_rng(seed).standard_normal((N_DRAWS, apart.shape[1])) @ apart.T
+    drawn = np.random.default_rng(0).standard_normal((N_DRAWS, apart.shape[1])) @ apart.T
     return float(np.maximum(-drawn.min(axis=1), 0).mean())

@@ -14,42 +14,18 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import NoReturn, Protocol
+from typing import NoReturn
 
 from hms.config.paths import Address
 from hms.config.reading import is_folder, looked_at, regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Part, Place
-from hms.sources.bucket import bucket_at
+from hms.sources.bucket import Bucket, bucket_at
 from hms.sources.files import LARGEST_FILE, place_of, read_bytes
 from hms.terminal import listed, shortened
 
 MOST_TIMES, MOST_SPARE = 100, 1 << 24
 """How many times its packed bytes a file may have, and how many bytes more; signals are far below."""
-
-
-class Files(Protocol):
-    """Files below a root, by relative names with '/' between folders."""
-
-    def has_folder(self, name: str) -> bool:
-        """Tell whether there is a folder of that name."""
-        ...
-
-    def table(self, name: str) -> bytes | None:
-        """Return the content of a table, None where there is none."""
-        ...
-
-    def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
-        """Return where each recording's parquet file is in a folder, with its size where it is there."""
-        ...
-
-    def ahead(self, parts: Sequence[Part]) -> None:
-        """Be told which files are read next, in their order."""
-        ...
-
-    def read(self, place: Place, kind: str = RECORDING) -> bytes:
-        """Return a file's content; raises `Unusable` if it cannot be read."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -182,6 +158,10 @@ class Archive:
         ) as error:
             problem = f"the {kind}'s file cannot be read from the archive: {shortened(error)}"
             raise Unusable(problem, permanent=False) from None
+
+
+Files = Folder | Archive | Bucket
+"""Files below a root, by relative names with '/' between folders."""
 
 
 def files_of(root: Path | Address, table: str) -> Files:

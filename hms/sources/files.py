@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import errno
 import os
-import stat
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.reading import regular_bytes
 from hms.errors import Unusable, reraise_fault
 from hms.sources.base import RECORDING, Place
 from hms.terminal import shortened
@@ -42,57 +41,20 @@ def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
     Raises
     ------
     Unusable
-        If it is missing or cannot be read; another time it may be there.
-    OSError
-        If the machine fails.
-    """
-    descriptor = open_regular(place, kind)
-    try:
-        return _read_all(descriptor)
-    except OSError as error:
-        raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
-    finally:
-        os.close(descriptor)
-
-
-def open_regular(place: Place, kind: str = RECORDING) -> int:
-    """Open a file to be read and return its descriptor; a pipe or a device is refused, not waited for.
-
-    Raises
-    ------
-    Unusable
-        If it is missing, cannot be opened or is not a regular file; another time it may be.
+        If it is missing, no regular file or cannot be read; another time it may be there.
     OSError
         If the machine fails.
     """
     try:
-        descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK)
+        return regular_bytes(place.path, LARGEST_FILE)
     except FileNotFoundError:
         raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
     except OSError as error:
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
-    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-        os.close(descriptor)
-        raise Unusable(f"the {kind}'s file is not a regular file", permanent=False)
-    return descriptor
 
 
 LARGEST_FILE = 1 << 32
 """Bytes that a file which is read whole may have: two weeks of 20 channels at 200 Hz, packed."""
-
-
-def _read_all(descriptor: int) -> bytes:
-    """Return the bytes of an open file: in one call, if it holds as many as it says."""
-    size = os.fstat(descriptor).st_size
-    if size > LARGEST_FILE:
-        raise OSError(errno.EFBIG, f"it has {size} bytes, more than the {LARGEST_FILE} that are read whole")
-    data = os.read(descriptor, size + 1)
-    if len(data) == size > 0:
-        return data
-    parts = [data]
-    while parts[-1]:
-        parts.append(os.read(descriptor, 1 << 20))
-    return b"".join(parts)
 
 
 def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:

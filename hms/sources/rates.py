@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -108,11 +109,22 @@ class Conversion:
             return source_range_anywhere(start, stop, float(self.step))
         return (start, stop) if self.ratio == (1, 1) else source_range(start, stop, self.ratio)
 
-    def apply(self, signals: NDArray[np.float64], first: int, start: int, stop: int) -> NDArray[np.float32]:
-        """Return output samples start to stop; see `hms.sources.resample.resample`."""
+    def resampled(
+        self, samples: Callable[[int, int], NDArray[np.float64]], n_there: int, start: int, stop: int
+    ) -> NDArray[np.float32]:
+        """Return output samples start to stop of signals that are read in part.
+
+        Parameters
+        ----------
+        samples : returns input samples from the first to before the second number: (n_channels, n_samples)
+        n_there : input samples there are; beyond, a signal is continued by its last one: no step, no ringing
+        """
+        first, last = self.source_range(start, stop)
+        inside = samples(max(first, 0), min(last, n_there))
+        padded = np.pad(inside, ((0, 0), (max(0, -first), max(0, last - n_there))), mode="edge")
         if self.ratio is None:
-            return resample_anywhere(signals, first, start, stop, float(self.step))
-        return resample(signals, first, start, stop, self.ratio)
+            return resample_anywhere(padded, first, start, stop, float(self.step))
+        return resample(padded, first, start, stop, self.ratio)
 
 
 def conversion(sfreq_in: float | Fraction, sfreq_out: float) -> Conversion:

@@ -25,7 +25,6 @@ from numpy.typing import NDArray
 
 from hms.config.memory import give_back
 from hms.config.paths import Address
-from hms.config.reading import regular_bytes
 from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
 from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY, repeated_pairs
@@ -119,34 +118,26 @@ class VotesTable:
         return Classes.of_columns(self.frame.columns)
 
 
-def read_votes(path: Path, ballot: Ballot = SIX, *, require_votes: bool = True) -> VotesTable:
+def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require_votes: bool) -> VotesTable:
     """Return the checked table of a CSV file in the layout of the competition's train.csv.
 
-    A UTF-8 byte order mark, Windows line ends and the order of columns do not matter; columns
-    that the competition lacks are carried as text, see `hms.labels.items.own_columns`.
-    ``3.0`` is a count; ``3.5`` is one only where votes are shares.
+    A UTF-8 byte order mark, Windows line ends and the order of columns do not matter; columns that the
+    competition lacks are carried as text, see `hms.labels.items.own_columns`. ``3.0`` is a count; ``3.5`` is
+    one only where votes are shares.
 
     Parameters
     ----------
-    path : Path
-        The file.
-    ballot : Ballot
-        The classes, each with a column ``<class>_vote``, and whether votes are shares.
-    require_votes : bool
-        False reads windows without votes, such as test.csv: then eeg_id and patient_id
-        are enough, a missing offset or sub-window number is 0, and the vote columns are
-        there all together or not at all.
+    data : the file's bytes
+    path : what messages call it
+    ballot : the classes, each with a column ``<class>_vote``, and whether votes are shares
+    require_votes : False reads windows without votes, such as test.csv: eeg_id and patient_id are then
+        enough, a missing offset or sub-window number is 0, and the vote columns are all there or none
 
     Raises
     ------
     ConfigError
         If the file is not such a table; the text names the column and the first lines.
     """
-    return votes_from_csv(_read_bytes(Path(path)), Path(path), ballot, require_votes=require_votes)
-
-
-def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require_votes: bool) -> VotesTable:
-    """Return the checked table in the bytes of a CSV file, as `read_votes`; messages call it ``path``."""
     source = _Source(str(path), data, "line")
     return _checked(source, path, ballot, require_votes, _own_columns(source))
 
@@ -158,26 +149,10 @@ def votes_from_frame(
     path: Path | Address = Path("votes"),
     require_votes: bool = True,
 ) -> VotesTable:
-    """Return the checked table of a DataFrame that has the columns of train.csv.
+    """Return the checked table of a DataFrame that has the columns of train.csv, as `votes_from_csv`.
 
-    The frame is read as the CSV text that it writes, so that a table in memory and the
-    same table on disk are one; the digest is that of the text. Messages count rows from 0.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        One row per labelled sub-window; it is not changed.
-    ballot : Ballot
-        As in `read_votes`.
-    path : Path
-        What messages call the table.
-    require_votes : bool
-        As in `read_votes`.
-
-    Raises
-    ------
-    ConfigError
-        As `read_votes` does.
+    The frame is read as the CSV text that it writes, so that a table in memory and the same table on disk are
+    one; the digest is that of the text. Messages count rows from 0.
     """
     data = frame.to_csv(index=False, lineterminator="\n").encode()
     return _checked(_Source(str(path), data, "row"), Path(path), ballot, require_votes)
@@ -254,15 +229,6 @@ class _Source:
 
     def refuse(self, problem: str) -> NoReturn:
         raise ConfigError(f"{self.name}: {problem}")
-
-
-def _read_bytes(path: Path) -> bytes:
-    if path.is_dir():
-        raise ConfigError(f"{path}: is a folder, but the votes table must be a CSV file")
-    try:
-        return regular_bytes(path)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror or error})") from None
 
 
 def _own_columns(source: _Source) -> tuple[str, ...]:

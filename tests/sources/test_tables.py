@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from hms.competition import TRAIN_COLUMNS, VOTE_COLUMNS
 from hms.errors import ConfigError
-from hms.labels.classes import COMPETITION, Ballot, Classes
+from hms.labels.classes import COMPETITION, SIX, Ballot, Classes
 from hms.sources import tables
-from hms.sources.tables import FRAME_COLUMNS, eeg_number, read_votes, votes_from_frame
+from hms.sources.archive import Folder
+from hms.sources.tables import FRAME_COLUMNS, eeg_number, votes_from_csv, votes_from_frame
 
 HEADER = ",".join(TRAIN_COLUMNS)
 ROW_1 = "1628180742,0,0.0,353733,0,0.0,127492639,42516,Seizure,3,0,0,0,0,0"
@@ -28,6 +29,11 @@ def write(folder, *rows, header=HEADER, end="\n", encoding="utf-8"):
     path = folder / "train.csv"
     path.write_bytes((end.join((header, *rows)) + end).encode(encoding))
     return path
+
+
+def read_votes(path, ballot=SIX, *, require_votes=True):
+    """Return the checked table of a CSV file."""
+    return votes_from_csv(path.read_bytes(), path, ballot, require_votes=require_votes)
 
 
 def edited(row, **changes):
@@ -177,9 +183,11 @@ def test_bytes_that_are_no_table_are_refused(tmp_path, data, text):
     assert message(path) == text
 
 
-def test_a_missing_file_and_a_folder_are_refused(tmp_path):
-    assert message(tmp_path) == "is a folder, but the votes table must be a CSV file"
-    assert message(tmp_path / "no.csv") == "cannot be read (No such file or directory)"
+def test_a_folder_in_the_place_of_a_table_is_refused(tmp_path):
+    (tmp_path / "train.csv").mkdir()
+    with pytest.raises(ConfigError, match=r"train\.csv: is a folder, but the votes table must be a CSV file"):
+        Folder(str(tmp_path)).table("train.csv")
+    assert Folder(str(tmp_path)).table("no.csv") is None
 
 
 def test_other_text_is_refused_with_what_was_found(tmp_path):

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -267,12 +267,8 @@ class EdfRecording:
     ) -> NDArray[np.float32]:
         """Return output samples of a stretch, counted from its start, of channels that share a rate."""
         rate = conversion(n_samples / self.header.record_s, SFREQ_HZ)
-        first, last = rate.source_range(start, stop)
-        n_there = (stretch.stop - stretch.first) * n_samples
-        inside = self._samples(keys, n_samples, stretch, max(first, 0), min(last, n_there))
-        # Beyond its ends a recording is continued by its last sample: no step, so no ringing.
-        padded = np.pad(inside, ((0, 0), (max(0, -first), max(0, last - n_there))), mode="edge")
-        return rate.apply(padded, first, start, stop)
+        samples = partial(self._samples, keys, n_samples, stretch)
+        return rate.resampled(samples, (stretch.stop - stretch.first) * n_samples, start, stop)
 
     def _samples(
         self, keys: Sequence[str], n_samples: int, stretch: Stretch, first: int, stop: int

@@ -305,14 +305,12 @@ class MneRecording:
 
     def _resampled(self, places: Sequence[int], start: int, stop: int) -> NDArray[np.float32]:
         """Return output samples start to stop of channels."""
+
+        def samples(first: int, stop: int) -> NDArray[np.float64]:
+            return self._samples(places, first, stop) - self._offsets_uv[list(places), None]
+
         rate = conversion(float(self.raw.info["sfreq"]), SFREQ_HZ)
-        first, last = rate.source_range(start, stop)
-        n_in_file = int(self.raw.n_times)
-        inside = self._samples(places, max(first, 0), min(last, n_in_file))
-        inside -= self._offsets_uv[list(places), None]
-        # Beyond its ends a recording is continued by its last sample: no step, so no ringing.
-        padded = np.pad(inside, ((0, 0), (max(0, -first), max(0, last - n_in_file))), mode="edge")
-        return rate.apply(padded, first, start, stop)
+        return rate.resampled(samples, int(self.raw.n_times), start, stop)
 
     def _samples(self, places: Sequence[int], first: int, stop: int) -> NDArray[np.float64]:
         """Return samples in µV as MNE gives them: float64, shape (n_places, stop - first)."""

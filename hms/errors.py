@@ -76,12 +76,7 @@ class ConfigError(_Finding, ValueError):
 
 @contextmanager
 def needs_extra(what: str, extra: str) -> Iterator[None]:
-    """Say of imports that fail what needs them, and which extra installs them.
-
-    Raises
-    ------
-    ConfigError
-    """
+    """Raise ConfigError for an import that fails: what needs it, and which extra installs it."""
     try:
         yield
     except ImportError:

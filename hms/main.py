@@ -93,9 +93,7 @@ def _fail(error: BaseException | str, code: int) -> int:
 def run_configuration(cfg: Any, question: str | None = None) -> int:
     """Run a composed configuration, or print its plan, and show what came out.
 
-    Parameters
-    ----------
-    question : identity of the command, under which its answer is kept; None where it is not to be
+    ``question`` is the identity of the command, under which its answer is kept; None where it is not to be.
     """
     from hms.config.schema import build_config
     from hms.engine.plan import make_plan

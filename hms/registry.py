@@ -231,9 +231,7 @@ def import_plugins(names: Iterable[str]) -> None:
 def fault_of_plugin(error: BaseException, names: Sequence[str] = ()) -> str:
     """Return what failed and in which line, where an error comes from a plugin's code, else an empty text.
 
-    Parameters
-    ----------
-    names : modules that count as plugins, beside those that were imported as such
+    ``names`` are modules that count as plugins, beside those that were imported as such.
     """
     modules = (*names, *_imported, *_installed)
     own = [

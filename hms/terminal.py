@@ -203,9 +203,7 @@ _once: list[set[str]] = []
 def say(text: str, *, passing: bool = False) -> None:
     """Print one line on standard error, where progress goes; where it cannot be written, work continues.
 
-    Parameters
-    ----------
-    passing : whether it tells what goes on just now, and so nothing of what will be found finished later
+    A ``passing`` line tells what goes on just now, and so nothing of what will be found finished later.
     """
     for lines in () if passing else _heard:
         lines.append(text)

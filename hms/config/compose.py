@@ -55,10 +55,8 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
 
     Parameters
     ----------
-    *overrides : str
-        Overrides in Hydra's grammar, for example ``"cwt=morlet"`` or ``"folds.n_splits=7"``.
-    config_dir : path, optional
-        A further folder with config groups, as ``--config-dir`` names one.
+    *overrides : in Hydra's grammar, for example ``"cwt=morlet"`` or ``"folds.n_splits=7"``
+    config_dir : a further folder with config groups, as ``--config-dir`` names one
 
     Raises
     ------

@@ -61,13 +61,7 @@ def index(manual: Manual) -> str:
 
 
 def page_of_group(manual: Manual, path: str, stages_of: Callable[[str], Sequence[str]]) -> str:
-    """Return the page of a group or section.
-
-    Parameters
-    ----------
-    path : its name
-    stages_of : returns the stages whose keys a setting can change
-    """
+    """Return the page of a group or section; ``stages_of`` gives the stages whose keys a setting can change."""
     parts = [f"{path}: {manual.groups.get(path) or 'a section'}"]
     options = manual.options.get(path, ())
     if options:
@@ -112,12 +106,7 @@ def page_of_setting(manual: Manual, path: str, stages: Sequence[str]) -> str:
 
 
 def page_of_stages(meanings: Mapping[str, str], asked: Sequence[str]) -> str:
-    """Return what each stage makes: first those that can be asked for, then what others are made from.
-
-    Parameters
-    ----------
-    asked : names that ``stages=[...]`` takes
-    """
+    """Return what each stage makes: what ``stages=[...]`` takes, then what is made on the way."""
     parts = []
     for head, is_asked in (
         ("stages=[...] takes", True),

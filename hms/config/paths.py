@@ -94,16 +94,8 @@ def fault_of_outputs(place: object) -> str | None:
 def with_quoted_paths(overrides: Sequence[str], *, sweep: bool = False) -> list[str]:
     """Return overrides in which paths with characters that mean something else are quoted.
 
-    Parameters
-    ----------
-    overrides : as typed: ``data.root=/data/a=b``
-    sweep : whether a comma may stand between several values; it is part of a path then only if
-        there is such a path
-
-    Raises
-    ------
-    ConfigError
-        If one is not UTF-8, which no setting can hold, or holds credentials.
+    In a ``sweep``, a comma may stand between several values; it is part of a path only if there is such a
+    path. Raises `ConfigError` if an override is not UTF-8, which no setting can hold, or holds credentials.
     """
     return [_quoted(str(text), sweep=sweep) for text in overrides]
 

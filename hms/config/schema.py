@@ -169,10 +169,7 @@ def _in_short(value: Any) -> str:
 def build_config(raw: Any) -> Config:
     """Turn a composed configuration (DictConfig or nested dictionaries) into a `Config`.
 
-    Raises
-    ------
-    ConfigError
-        Naming the setting, the value received and what is allowed.
+    Raises `ConfigError`, naming the setting, the value received and what is allowed.
     """
     from omegaconf import OmegaConf
 

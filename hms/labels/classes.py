@@ -1,8 +1,7 @@
 """The classes that are voted on: one object, whoever needs their names.
 
-The settings name them (``labels.classes``), a votes table has a column for each, and a
-finished run keeps them in ``labels.npz``. Whatever works on votes takes them from one of
-the three, so that nothing behind the settings counts on the competition's six.
+Settings name them (``labels.classes``), a votes table has a column for each, and a finished run keeps them in
+``labels.npz``. Whatever works on votes takes them from there: nothing counts on the competition's six.
 """
 
 from __future__ import annotations

@@ -95,22 +95,16 @@ def name_classes(
 
 
 def cast_votes(starts_s: Sequence[float], marks: Sequence[Mark], rule: Rule, n_classes: int) -> Floats:
-    """Return the votes on sub-windows of one recording.
+    """Return the votes on sub-windows of one recording: float64, shape (n_windows, n_classes).
 
-    Each annotator who marked anything in the recording votes; where nobody did, one votes, for
-    the background. A tie goes to the first class. The background takes a vote only
-    where no other class may.
+    They are whole numbers unless ``rule.soft``. Each annotator who marked anything in the recording votes;
+    where nobody did, one votes, for the background. A tie goes to the first class. The background takes a
+    vote only where no other class may.
 
     Parameters
     ----------
     starts_s : where sub-windows start, s
     marks : of this recording, inside it
-    rule : how marks become votes
-    n_classes : columns of the votes
-
-    Returns
-    -------
-    float64, shape (n_windows, n_classes); whole numbers unless ``rule.soft``
     """
     first = np.asarray(starts_s, dtype=np.float64) + rule.part_s[0]
     votes = np.zeros((first.size, n_classes))
@@ -162,12 +156,9 @@ def _votes_of_one(first: Floats, marks: Sequence[Mark], rule: Rule, n_classes: i
 
 
 def _timeline(marks: Sequence[Mark], n_classes: int | None = None) -> tuple[Floats, NDArray[np.bool_]]:
-    """Return the ends of all marks, and between each two of them which classes are marked.
+    """Return the ends of all marks, and which classes are marked between each two of them.
 
-    Returns
-    -------
-    edges : float64, shape (n_edges,), ascending
-    active : bool, shape (n_edges - 1, n_classes)
+    float64, shape (n_edges,), ascending; bool, shape (n_edges - 1, n_classes).
     """
     width = max((mark.class_ for mark in marks), default=0) + 1 if n_classes is None else n_classes
     if not marks:

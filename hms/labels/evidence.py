@@ -106,21 +106,17 @@ def fit_noise(votes: ArrayLike, shares: ArrayLike) -> Noise:
 
 
 def tail_probability(votes: ArrayLike, shares: ArrayLike, noise: Noise) -> Floats:
-    """Return how often a panel of that size would agree no better with the prediction.
+    """Return how often a panel of that size would agree no better with the prediction: shape (n_items,).
 
-    Agreement is the mean log share that the votes give the prediction, so that among panels of one
-    size a lower probability means a larger divergence, while panels of 3 and of 16 votes are
-    held against what each would do by chance.
+    Agreement is the mean log share that the votes give the prediction, so that among panels of one size a
+    lower probability means a larger divergence, while panels of 3 and of 16 votes are held against what each
+    would do by chance. Where more than `MOST_ENUMERATED` panels are possible, they are drawn.
 
     Parameters
     ----------
     votes : counts, shape (n_items, n_classes), every row with a vote
     shares : predicted, shape (n_items, n_classes)
     noise : of such votes around such predictions
-
-    Returns
-    -------
-    float64, shape (n_items,), above 0 to 1
     """
     counts = np.asarray(votes, dtype=np.float64)
     p = noise.calibrated(shares)
@@ -186,14 +182,14 @@ class Mixture:
 def fit_mixture(votes: ArrayLike, n_components: int | None = None, *, n_rounds: int = 300) -> Mixture:
     """Return the mixture of Dirichlets of greatest likelihood, by EM from one start.
 
-    The start is one component per consensus class, so that the same votes in any order give the
-    same mixture; with one component it is the single Dirichlet.
+    The start is one component per consensus class, so that the same votes in any order give the same mixture;
+    with one component it is the single Dirichlet. EM stops after ``n_rounds``, or where a round gains less
+    log likelihood per item than `LEAST_GAIN`.
 
     Parameters
     ----------
     votes : counts, shape (n_items, n_classes), every row with a vote
     n_components : 1, or as many as classes (the default)
-    n_rounds : EM stops after so many, or where a round gains less log likelihood per item than `LEAST_GAIN`
 
     References
     ----------

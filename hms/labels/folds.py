@@ -1,15 +1,14 @@
 """Folds that keep every patient whole, the same for every configuration of a data set.
 
-Patients, not items, are given folds, and from all recordings with votes: the unit, the
-labels, an exclusion or the order of rows move nobody. The two ways to balance are
-scikit-learn's ideas in exact arithmetic and with stated ties, so that no version of a
-library changes a fold. A kind of your own is a registered function of
-``(patients, params)`` that returns a fold number per row of `patient_table`.
+Patients, not items, are given folds, and from all recordings with votes: the unit, the labels, an exclusion
+or the order of rows move nobody. The two ways to balance are scikit-learn's ideas in exact arithmetic and
+with stated ties, so that no version of a library changes a fold. A kind of your own is a registered function
+of ``(patients, params)`` that returns a fold number per row of `patient_table`.
 
 References
 ----------
-scikit-learn: GroupKFold (largest group to the smallest fold), StratifiedGroupKFold
-(each group to the fold where the classes stay most even).
+scikit-learn: GroupKFold (largest group to the smallest fold), StratifiedGroupKFold (each group to the fold
+where the classes stay most even).
 """
 
 from __future__ import annotations
@@ -68,20 +67,13 @@ class OwnFolds(Params):
 
 
 def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
-    """Return the fold of every patient of a votes table.
-
-    Parameters
-    ----------
-    frame : DataFrame
-        The whole votes table, `hms.sources.tables.VotesTable.frame`, nothing left out.
-    params : Params
-        Settings of the section ``folds``.
+    """Return the fold of every patient of a whole votes table (`hms.sources.tables.VotesTable.frame`).
 
     Returns
     -------
     Series
-        int64 fold 0 ... n_splits - 1, named ``fold``, by patient_id in the order of the
-        text; -1 for a patient who is validated on in no fold.
+        int64 fold 0 ... n_splits - 1, named ``fold``, by patient_id in the order of the text; -1 for a
+        patient who is validated on in no fold.
 
     Raises
     ------
@@ -106,15 +98,9 @@ def _fold_of(patients: pd.DataFrame, frame: pd.DataFrame, params: Params) -> pd.
 def patient_table(frame: pd.DataFrame) -> pd.DataFrame:
     """Return how many recordings with votes each patient has, in all and by class.
 
-    The class of a recording is the consensus of its row with most votes. A recording
-    without votes is in no fold and does not count: of many files, few of them labelled, the
-    labelled ones are balanced.
-
-    Returns
-    -------
-    DataFrame
-        int64 columns ``recordings`` and one per class of the table; index patient_id, sorted
-        as text.
+    int64 columns ``recordings`` and one per class; index patient_id, sorted as text. The class of a recording
+    is the consensus of its row with most votes. A recording without votes is in no fold and does not count:
+    of many files, few of them labelled, the labelled ones are balanced.
     """
     import pandas as pd
 
@@ -225,19 +211,10 @@ def _check_enough_patients(patients: pd.DataFrame, n_splits: int) -> None:
 
 
 def set_aside(patient_id: ArrayLike, share: float) -> NDArray[np.bool_]:
-    """Return which items are of patients set aside: about a share of them, whatever else a table holds.
+    """Return which items are of patients set aside, about a share of them: bool, shape (n_items,).
 
-    It follows from a patient's id alone, so that members of a sweep that leave other items out set
-    the same patients aside.
-
-    Parameters
-    ----------
-    patient_id : shape (n_items,)
-    share : of the patients, 0 to 1
-
-    Returns
-    -------
-    bool, shape (n_items,)
+    It follows from a patient's id alone, so that members of a sweep that leave other items out set the same
+    patients aside.
     """
     patients, place = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_inverse=True)
     numbers = [int.from_bytes(blake2b(f"set aside {p}".encode(), digest_size=8).digest()) for p in patients]
@@ -300,17 +277,10 @@ def items_in_folds(label: ArrayLike, splits: Sequence[Split], n_classes: int) ->
 
 
 def fold_warnings(frame: pd.DataFrame, params: Params) -> list[str]:
-    """Return what is to be known of folds that are as good as patients allow, and not even.
+    """Return what to know of folds that are as good as patients allow, and not even.
 
-    Parameters
-    ----------
-    frame, params : as in `assign_folds`
-
-    Returns
-    -------
-    list of str
-        A line where a fold is far from even in a class, with what to do, and a line where fewer
-        patients have a class than there are folds.
+    A line where a fold is far from even in a class, with what to do, and a line where fewer patients have a
+    class than there are folds.
     """
     patients = patient_table(frame)
     names = patients.columns.drop("recordings").tolist()
@@ -359,22 +329,16 @@ def split_rows(
 ) -> list[Split]:
     """Return the training and the validation rows of each fold.
 
+    Rows are int64 and ascend. Where no patient has a fold, there is one pair, with all rows and none. A fold
+    whose patients have no used item validates nothing.
+
     Parameters
     ----------
-    patient_id : shape (n_items,)
-        Patient of each used item.
-    patient_fold : Series
-        What `assign_folds` returned.
-    extra : bool, shape (n_items,), optional
-        Items of a second table (`hms.labels.extra`). They are validated in no fold, and are in no
-        part of the fold in which their patient is; a patient of theirs alone is always trained on.
-
-    Returns
-    -------
-    list of Split
-        int64 row numbers, ascending; one pair per fold, and a single pair with all rows
-        and none where no patient has a fold. A fold whose patients have no used item
-        has an empty second part.
+    patient_id : shape (n_items,), patient of each used item
+    patient_fold : what `assign_folds` returned
+    extra : bool, shape (n_items,), items of a second table (`hms.labels.extra`)
+        They are validated in no fold, and are in no part of the fold in which their patient is; a patient of
+        theirs alone is always trained on.
     """
     patients = np.asarray(patient_id, dtype=object)
     aside = np.zeros(patients.size, dtype=np.bool_) if extra is None else extra

@@ -136,13 +136,9 @@ def paired_interval(
 ) -> Interval:
     """Return the mean of ``values - reference``, item by item, with its interval over patients.
 
-    Row i of both is the same item: what makes an item hard for both cancels, so that the
-    interval is narrower than those of the two means. Below 0, ``values`` are the lower.
-
-    Raises
-    ------
-    ValueError
-        As `mean_interval`, and if the shapes differ.
+    Row i of both is the same item: what makes an item hard for both cancels, so that the interval is narrower
+    than those of the two means. Below 0, ``values`` are the lower. Raises ValueError as `mean_interval`, and
+    if the shapes differ.
     """
     first, second = np.asarray(values, dtype=np.float64), np.asarray(reference, dtype=np.float64)
     if first.shape != second.shape:
@@ -335,16 +331,13 @@ def _chi(normal: Floats, freedom: Floats) -> Floats:
 def luck_of_the_best(values: ArrayLike, reference: int, groups: Groups, *, factor: float = REFITTED) -> float:
     """Return by how much the best of as many members would beat the reference if all were equal.
 
+    0 or more, in the unit of the values; NaN with too few patients or no other member.
+
     Parameters
     ----------
     values : shape (n_members, n_items), losses: the lower the better
     reference : row of the reference
     groups : n_items ids, those of the patients
-
-    Returns
-    -------
-    float
-        0 or more, in the unit of the values; NaN with too few patients or no other member.
     """
     totals, masses = _sums(np.atleast_2d(np.asarray(values, dtype=np.float64)), groups, None)
     if len(totals) < 2 or not _enough(masses):

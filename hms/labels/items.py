@@ -126,25 +126,16 @@ def choose_items(
 ) -> pd.DataFrame:
     """Return one row per item, items without votes included.
 
+    Columns `ITEM_COLUMNS`, the vote columns of ``frame`` and its `own_columns`, index 0, 1, 2 ...; recordings
+    in the order in which the votes table first names them and rows of one recording in its order.
+    ``vote_sum`` is int32 (float32 where votes are shares), 0 for an item without votes; the vote columns are
+    float64. What the source lacks stays None or NaN.
+
     Parameters
     ----------
-    frame : DataFrame
-        The votes table, `hms.sources.tables.VotesTable.frame`.
-    unit, labels, window : Params
-        Settings of the three sections; those of ``unit`` extend `Unit`, those of
-        ``window`` extend `Window`.
-    extra : DataFrame, optional
-        Rows of a second table, `hms.sources.tables.VotesTable.extra`: each is an item, after the
-        others, with its own votes as label.
-
-    Returns
-    -------
-    DataFrame
-        Columns `ITEM_COLUMNS`, the vote columns of ``frame`` and its `own_columns`, index
-        0, 1, 2 ..., recordings in the order in which the votes table first names them and
-        rows of one recording in its order. ``vote_sum``: int32 (float32 where votes are
-        shares), 0 for an item without votes; the vote columns: float64. What the source lacks
-        stays None or NaN.
+    frame : the votes table, `hms.sources.tables.VotesTable.frame`
+    unit, labels, window : settings of the three sections; ``unit`` extends `Unit`, ``window`` `Window`
+    extra : rows of a second table, each an item, after the others, with its own votes as label
 
     Raises
     ------
@@ -357,14 +348,7 @@ def _votes_in_all(frame: pd.DataFrame) -> NDArray[Any]:
 def votes_cast(frame: pd.DataFrame, items: pd.DataFrame) -> NDArray[Any]:
     """Return the votes of the row that stands for each item, whatever the rule of labels makes of them.
 
-    Parameters
-    ----------
-    frame : the votes table, `hms.sources.tables.VotesTable.frame`
-    items : rows of what `choose_items` returned
-
-    Returns
-    -------
-    int64, or float64 where votes are shares; shape (n_items, n_classes)
+    int64, or float64 where votes are shares; shape (n_items, n_classes).
     """
     import pandas as pd
 
@@ -448,8 +432,7 @@ def window_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -
 def sum_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
     """Return the votes of all rows of the recording, summed.
 
-    Overlapping sub-windows of one recording carry the same experts' votes, so that the
-    sum counts an expert as often as there are rows.
+    Overlapping sub-windows carry the same experts' votes: an expert counts as often as there are rows.
     """
     recording = recording_codes(frame)
     return _sum_by(recording, vote_array(frame).astype(np.float64))[recording[rows]]

@@ -104,20 +104,16 @@ def column_folds(frame: pd.DataFrame, params: ColumnFolds) -> NDArray[np.int64]:
 
 
 def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.int64]:
-    """Return the fold of each patient of a votes table, by the rows of a CSV file.
+    """Return the fold of each patient of a votes table by the rows of a CSV file: int64, shape (n_patients,).
 
-    Rows are of patients, of recordings, of sub-windows (``eeg_id`` and ``eeg_sub_id``) or of items
-    (``item_id`` of any unit); further columns do not matter.
-
-    Returns
-    -------
-    int64, shape (n_patients,), patients in the order of their id's text
+    Patients are in the order of their id's text. Rows are of patients, of recordings, of sub-windows
+    (``eeg_id`` and ``eeg_sub_id``) or of items (``item_id`` of any unit); further columns do not matter.
 
     Raises
     ------
     ConfigError
-        If an id appears twice, is missing or unknown, a fold is not a whole number, the folds are not
-        0 ... n - 1, or two rows of one patient are in different folds.
+        If an id appears twice, is missing or unknown, a fold is not a whole number, the folds are not 0 ... n
+        - 1, or two rows of one patient are in different folds.
     """
     keys, rows = _rows(data, source)
     folds: dict[str, str] = {}

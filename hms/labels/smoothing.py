@@ -56,16 +56,13 @@ def smoothed_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels)
 def fit_stratum(votes: Floats, patient: NDArray[np.int64], name: str) -> Mixture:
     """Return what one kind of rows shows of votes: a mixture, or one Dirichlet where rows are fewer.
 
+    Raises `ConfigError` if there are fewer than `LEAST_FOR_ONE` different rows.
+
     Parameters
     ----------
     votes : shape (n_rows, n_classes), every row with a vote
     patient : int64, shape (n_rows,), number of each row's patient
     name : of the kind, for the error
-
-    Raises
-    ------
-    ConfigError
-        If there are fewer than `LEAST_FOR_ONE` different rows.
     """
     different = np.unique(np.column_stack([patient, votes]), axis=0)[:, 1:]
     if len(different) < LEAST_FOR_ONE:

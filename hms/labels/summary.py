@@ -110,9 +110,7 @@ def summarise_labels(
     ----------
     y_soft : shape (n_items, n_classes)
     vote_sum, weights, patient_id : shape (n_items,)
-    classes : names of the columns
     threshold : number of votes from which an item is high-confidence
-    splits : training and validation rows, per fold
     """
     y, n, w = (
         np.asarray(y_soft, dtype=np.float64),
@@ -141,11 +139,8 @@ def summarise_labels(
 def per_patient(patient_id: ArrayLike) -> dict[str, float | None]:
     """Return how many patients there are, and how many entries they have.
 
-    Returns
-    -------
-    dict
-        ``patients``; ``effective``, one over the sum of their squared shares: as many patients
-        with equal numbers of entries say as much; ``median`` and ``largest`` number of entries.
+    ``patients``; ``effective``, one over the sum of their squared shares: as many patients with equal numbers
+    of entries say as much; ``median`` and ``largest`` number of entries.
     """
     counts = np.unique(np.asarray(patient_id, dtype=object).astype(str), return_counts=True)[1]
     return {
@@ -159,17 +154,13 @@ def per_patient(patient_id: ArrayLike) -> dict[str, float | None]:
 def class_agreement(label: ArrayLike, patient_id: ArrayLike) -> dict[str, float | None]:
     """Return how often two items have the same class, by whether they are of one patient.
 
+    ``same_patient`` is the share of pairs of a patient's items, mean over the patients who have two and more;
+    ``other_patient`` the share of all pairs of items of two patients, which is what chance gives. None where
+    there is no such pair.
+
     Parameters
     ----------
     label : int, shape (n_items,); consensus class of each item, -1 without votes
-    patient_id : shape (n_items,)
-
-    Returns
-    -------
-    dict
-        ``same_patient``: the share of pairs of a patient's items, mean over the patients who have
-        two and more; ``other_patient``: the share of all pairs of items of two patients, which is
-        what chance gives. None where there is no such pair.
     """
     label, patients = np.asarray(label, dtype=np.int64), np.asarray(patient_id, dtype=object).astype(str)
     voted = label >= 0

@@ -42,21 +42,12 @@ def kept_soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
 
 
 def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
-    """Return each row of votes divided by its sum.
-
-    Parameters
-    ----------
-    votes : shape (n_items, n_classes), counts, averaged counts or shares
-
-    Returns
-    -------
-    float32, shape (n_items, n_classes), rows sum to 1
+    """Return each row of votes divided by its sum: float32, shape (n_items, n_classes), rows sum to 1.
 
     Raises
     ------
     ValueError
-        If a row has no votes, or a vote is negative, NaN or infinite: the items that have
-        none are to be left out with a reason before.
+        If a row has no votes, or a vote is negative, NaN or infinite.
     """
     counts = _as_votes(votes)
     bad: NDArray[np.bool_] = ~np.all(np.isfinite(counts) & (counts >= 0), axis=1)
@@ -70,17 +61,9 @@ def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
 
 
 def consensus(votes: ArrayLike) -> NDArray[np.int64]:
-    """Return the column of the class with most votes.
+    """Return the column of the class with most votes: int64, shape (n_items,).
 
     A tie goes to the first. A row without votes gives -1.
-
-    Parameters
-    ----------
-    votes : shape (n_items, n_classes), counts, averaged counts or soft labels
-
-    Returns
-    -------
-    int64, shape (n_items,)
 
     References
     ----------

@@ -38,20 +38,11 @@ class Weight(Params):
 
 
 def confidence_weights(vote_sum: ArrayLike, params: Params) -> NDArray[np.float32]:
-    """Return the weight of each item by the function that ``params.kind`` names.
-
-    Parameters
-    ----------
-    vote_sum : whole numbers, shape (n_items,)
-    params : settings of the section ``weight``
-
-    Returns
-    -------
-    float32, shape (n_items,)
+    """Return the weight of each item by the function that ``params.kind`` names: float32, shape (n_items,).
 
     Raises
     ------
-    ValueError
+    ConfigError
         If a function, a plugin's for example, gives another shape, a negative weight or NaN.
     """
     counts = np.asarray(vote_sum)
@@ -107,20 +98,12 @@ def balance_of(params: Params) -> Literal["none", "inverse", "effective"]:
 
 
 def class_weights(y_soft: ArrayLike, splits: Sequence[Split], params: Weight) -> NDArray[np.float64]:
-    """Return the weight of each class in each fold, from the shares p of the classes in its training part.
+    """Return the weight of each class in each fold: float64, shape (n_folds, n_classes).
 
-    ``inverse``: 1 / p. ``effective``: (1 - beta) / (1 - beta^n) with n = p times the items, which
-    grows from 1 / n for many items towards 1 for beta = 0. Both are scaled so that the mean over the
-    training items, each by its own shares, is 1. A class that the training part lacks weighs 1.
-
-    Parameters
-    ----------
-    y_soft : shape (n_items, n_classes), rows sum to 1
-    splits : training and validation rows, per fold
-
-    Returns
-    -------
-    float64, shape (n_folds, n_classes)
+    It follows from the shares p of the classes in the training part. ``inverse``: 1 / p. ``effective``: (1 -
+    beta) / (1 - beta^n) with n = p times the items, which grows from 1 / n for many items towards 1 for beta
+    = 0. Both are scaled so that the mean over the training items, each by its own shares, is 1. A class that
+    the training part lacks weighs 1.
 
     References
     ----------

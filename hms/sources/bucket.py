@@ -253,10 +253,7 @@ class Ahead:
     def expect(self, parts: Iterable[Part], read: Callable[[Part], Any], most: int = LARGEST_FILE) -> None:
         """Begin to read parts, and forget what was expected before.
 
-        Parameters
-        ----------
-        read : returns what is in a part; called in other threads
-        most : bytes that are held of a file
+        ``read`` returns what is in a part, and is called in other threads; ``most`` bytes are held of a file.
         """
         with self._lock:
             for _, coming in self._in_flight():

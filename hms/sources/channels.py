@@ -204,19 +204,15 @@ def _is_known(name: str) -> bool:
 def find_channels(labels: Sequence[str], aliases: Mapping[str, str]) -> Channels:
     """Return the channels of a file under the names used here.
 
+    Two labels may mean one channel (T3 next to an alias T7, or a pair that a file repeats, as the CHB-MIT
+    recordings repeat T8-P8). The one that is spelled as used here is taken, else the first; an electrode with
+    two references is two channels. A label without a reference has that of the others, if these have one
+    alone.
+
     Parameters
     ----------
     labels : as the file spells them: with prefix, reference, dots, in any letter case
-    aliases : mapping
-        Names in files to names used here; tried on the whole label first, then on the
-        electrode that was found in it.
-
-    Notes
-    -----
-    Two labels may mean one channel (T3 next to an alias T7, or a pair that a file repeats, as
-    the CHB-MIT recordings repeat T8-P8). The one that is spelled as used here is taken, else
-    the first; an electrode with two references is two channels. A label without a reference
-    has that of the others, if these have one alone.
+    aliases : names in files to names used here; tried on the whole label first, then on the electrode in it
     """
     channels = _with_common_reference(_read_labels(tuple(labels), tuple(aliases.items())))
     by_name: dict[tuple[str, str], Channel] = {}

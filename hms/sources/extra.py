@@ -67,14 +67,7 @@ def read_extra(path: Path, votes: VotesTable, ballot: Ballot) -> VotesTable:
 def add_rows(votes: VotesTable, extra: VotesTable, without_file: Sequence[str]) -> VotesTable:
     """Return a votes table with the rows of a second one next to it.
 
-    Parameters
-    ----------
-    without_file : recordings of the second table that are in no folder and not in the votes table
-
-    Raises
-    ------
-    ConfigError
-        If there are any.
+    Raises `ConfigError` if recordings of the second are in no folder and not in the votes table either.
     """
     if without_file:
         _refuse(

@@ -80,14 +80,10 @@ def check_decoded_size(
     n_rows: int,
     schema: pa.Schema | None = None,
 ) -> None:
-    """Raise before anything is decoded if it would take too much memory, or is not numbers.
+    """Raise ValueError before anything is decoded if it would take too much memory, or is not numbers.
 
-    A few megabytes can unpack to any size. The file's schema takes long to make: whoever has it gives it.
-
-    Raises
-    ------
-    ValueError
-        Naming the size, or the column.
+    The text names the size, or the column. A few megabytes can unpack to any size. The file's schema takes
+    long to make: whoever has it gives it.
     """
     import pyarrow as pa
 

@@ -22,12 +22,8 @@ def text_of_path(path: str) -> str:
 def safe_ids(recordings: Sequence[str]) -> dict[str, str]:
     """Return an id of letters, digits, '_' and '-' for each recording, no two alike in any letter case.
 
-    It is the file's name without its ending; where several share it, the path without the ending,
-    then with it. Where that is not enough, or nothing of a name is left, a digest of the path is added.
-
-    Parameters
-    ----------
-    recordings : relative paths, each once
+    It is the file's name without its ending; where several share it, the path without the ending, then with
+    it. Where that is not enough, or nothing of a name is left, a digest of the path is added.
     """
     found: dict[str, str] = {}
     taken: set[str] = set()

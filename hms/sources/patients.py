@@ -89,11 +89,9 @@ def patients_of(
 
     Parameters
     ----------
-    recordings : relative paths
     headers : returns what each recording's header calls its patient, empty if it names nobody, None if
         there is no header to be read: such a recording will be left out, and counts as a patient
-    table : patient by recording, where a table says it
-    table_name : what messages call the table
+    table, table_name : patient by recording, where a table says it, and what messages call the table
 
     Raises
     ------

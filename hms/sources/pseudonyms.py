@@ -330,10 +330,7 @@ def _paths(params: SourceParams) -> set[str]:
 def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str]:
     """Return a command's words; behind pseudonyms those that name no place and nothing of the data.
 
-    Parameters
-    ----------
-    words : what was typed
-    private : whether pseudonyms are asked for; None: the words themselves say it
+    ``private`` says whether pseudonyms are asked for; None: the words themselves do.
     """
     if private is None:
         private = any(word.startswith("data.pseudonyms=") and not word.endswith("=null") for word in words)

@@ -34,19 +34,9 @@ ROUNDED_FROM = 7
 def nominal_duration(text: str, n_samples: int, sfreq_out: float) -> Fraction:
     """Return what a data record lasts, s, of which a header states a rounded number.
 
-    250 samples in ``0.976562`` s are 256 Hz, which 0.9765625 s makes exact: within the rounding
-    of the last digit, the duration is taken whose rate has the simplest ratio to ``sfreq_out``.
-
-    Parameters
-    ----------
-    text : the header's number, with a point or a comma
-    n_samples : samples of one signal in a data record
-    sfreq_out : Hz; the rate that samples are to have
-
-    Raises
-    ------
-    ValueError
-        If the text is not a positive number.
+    250 samples in ``0.976562`` s are 256 Hz, which 0.9765625 s makes exact: within the rounding of the last
+    digit, the duration is taken whose rate has the simplest ratio to ``sfreq_out``, the rate in Hz that
+    samples are to have. Raises `ValueError` if ``text`` is not a positive number, with a point or a comma.
     """
     stated = _fraction(text)
     if stated <= 0:
@@ -130,14 +120,8 @@ class Conversion:
 def conversion(sfreq_in: float | Fraction, sfreq_out: float) -> Conversion:
     """Return how a sampling rate becomes another.
 
-    Parameters
-    ----------
-    sfreq_in : Hz; a float is taken for the nearest fraction with a denominator up to a million
-
-    Raises
-    ------
-    ValueError
-        If a rate is not positive and finite.
+    A float is taken for the nearest fraction with a denominator up to a million. Raises `ValueError` if a
+    rate is not positive and finite.
     """
     if not (math.isfinite(sfreq_in) and sfreq_in > 0):
         raise ValueError(f"a sampling rate must be above 0 Hz; got {float(sfreq_in):g}")

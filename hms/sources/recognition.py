@@ -20,10 +20,8 @@ _BY_SUFFIX = {
 def looks_like(folder: Path, *, made_here: str) -> tuple[str, str] | None:
     """Return the option of ``data`` that a folder looks like, and the name that tells, or None.
 
-    Parameters
-    ----------
-    folder : looked into two levels deep, as far as its first few thousand names go
-    made_here : name of a file that marks a folder as made by hms, which is passed over
+    It is looked into two levels deep, as far as its first few thousand names go. A folder with a file of the
+    name ``made_here`` was made by hms, and is passed over.
     """
     return _kind_of(islice(_names(folder, made_here), _MOST_NAMES))
 

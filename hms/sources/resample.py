@@ -44,18 +44,15 @@ def resample(
 ) -> NDArray[np.float32]:
     """Return output samples start to stop of signals whose first given sample has the number ``first``.
 
-    A zero-phase windowed-sinc low-pass (Kaiser, beta 10, 48 zero crossings a side) at half
-    the lower rate, in polyphase form. Below 80 % of the output's Nyquist frequency (or the
-    input's, if lower) a sine is off by less than 1e-5 of its amplitude, and of what is above
-    120 % of it less than 1e-5 is left.
+    A zero-phase windowed-sinc low-pass (Kaiser, beta 10, 48 zero crossings a side) at half the lower rate, in
+    polyphase form. Below 80 % of the output's Nyquist frequency (or the input's, if lower) a sine is off by
+    less than 1e-5 of its amplitude, and of what is above 120 % of it less than 1e-5 is left.
 
     Parameters
     ----------
-    signals : float64, shape (n_channels, n_given), finite
-        A NaN becomes NaN over the filter's length.
+    signals : float64, shape (n_channels, n_given); a NaN becomes NaN over the filter's length
     first : number of the first given sample, a multiple of the factor down
     start, stop : output samples wanted; those given must cover `source_range`
-    ratio : factors up and down
 
     Returns
     -------
@@ -103,16 +100,14 @@ def resample_anywhere(
 ) -> NDArray[np.float32]:
     """Return output samples start to stop of signals whose first given sample has the number ``first``.
 
-    Output n is at ``n * step`` input samples, which need be no fraction of anything. The
-    low-pass is that of `resample`, evaluated around each output sample, with weights that sum to
-    one; it is as exact. A sample does not depend on where a piece begins.
+    Output n is at ``n * step`` input samples, which need be no fraction of anything. The low-pass is that of
+    `resample`, evaluated around each output sample, with weights that sum to one; it is as exact. A sample
+    does not depend on where a piece begins.
 
     Parameters
     ----------
     signals : float64, shape (n_channels, n_given), finite
-    first : number of the first given sample
     start, stop : output samples wanted; those given must cover `source_range_anywhere`
-    step : input samples from one output sample to the next
 
     Returns
     -------

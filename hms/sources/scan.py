@@ -42,16 +42,12 @@ class FileFacts:
     Attributes
     ----------
     file : path relative to the folder
-    format : by the ending of its name
-    size : bytes
     duration_s : length, interruptions included
     interruptions : how many
     sfreq_hz : rates of its channels, most frequent first
     n_channels, n_eeg : channels in all, and electrodes and pairs among them
-    references : what electrodes were recorded against
-    unknown : labels that mean nothing here
+    references, unknown : what electrodes were recorded against, and labels that mean nothing here
     header_patient : whether the header names somebody
-    folder : first folder below the one scanned
     mended : what a reader has to mend
     left_out : why a run with these settings would leave the whole recording out, empty if it would not
     fate : ``used``; ``fails``, which counts against ``max_failed_share``; ``left out``; or
@@ -82,10 +78,8 @@ class Inventory:
     Attributes
     ----------
     files : one entry a recording, in the order of names
-    others : names of the other files
     looks_like : the option of ``data`` that the folder looks like, empty if none
     patients : how many the headers name
-    seconds : what the look took
     max_failed_share : share of the recordings that may fail before a run stops
     """
 
@@ -162,18 +156,13 @@ def scan_folder(
 ) -> Inventory:
     """Look at every recording of a folder, whatever its format.
 
+    Raises `ConfigError` if the folder is not there.
+
     Parameters
     ----------
     root : folder, one file, or the address of either in object storage
     demand : what the montage asks of a recording
-    window_s : length of a window
     settings : of a source, for the names of channels and the unit of those that state none
-    max_failed_share : share of the recordings that may fail before a run stops
-
-    Raises
-    ------
-    ConfigError
-        If the folder is not there.
     """
     began = time.perf_counter()
     base, only = base_anywhere(root, "recordings")

@@ -80,28 +80,19 @@ class VotesTable:
 
     Attributes
     ----------
-    frame : DataFrame
-        Columns `FRAME_COLUMNS` and the vote columns, rows in file order, index 0, 1, 2 ...: ``recording``,
-        ``patient_id``: text as in the file; ``eeg_id``: int64, see `eeg_number`;
-        ``eeg_sub_id``: int64; ``offset_s``: float64, seconds from the start of the
-        recording to the sub-window; ``spectrogram_id``, ``spectrogram_sub_id``,
-        ``label_id``, ``expert_consensus``: text as in the file, None where it has none;
-        ``spectrogram_offset_s``: float64, NaN where the file has none; the vote columns of
-        the classes: int32 counts, float32 where votes are shares, 0 where the table has none.
-        Where recordings have names that are not ids, a column ``item`` has an id for each,
-        unique like the name. Further columns of a CSV file are text, None where empty.
-    digest : str
-        xxh3-128 of the file's bytes, in hexadecimal.
-    path : Path
-        Where it was read.
-    has_votes : bool
-        Whether the file has vote columns.
-    patients : str
-        Where patient ids come from, in words; empty where the table has them as a matter of course.
-    patients_declared : bool
-        Whether anybody has said whose each recording is; otherwise each recording counts as a patient.
-    extra : DataFrame or None
-        Rows of a second table, to train on alone: columns as those of ``frame``, and ``label_weight``.
+    frame : columns `FRAME_COLUMNS` and the vote columns, rows in file order, index 0, 1, 2 ...
+        ``recording``, ``patient_id``: text as in the file; ``eeg_id``: int64, see `eeg_number`;
+        ``eeg_sub_id``: int64; ``offset_s``: float64, seconds from the start of the recording to the
+        sub-window; ``spectrogram_id``, ``spectrogram_sub_id``, ``label_id``, ``expert_consensus``: text as in
+        the file, None where it has none; ``spectrogram_offset_s``: float64, NaN where the file has none; the
+        vote columns: int32 counts, float32 where votes are shares, 0 where the table has none. Where
+        recordings have names that are not ids, a column ``item`` has an id for each, unique like the name.
+        Further columns of a CSV file are text, None where empty.
+    digest : xxh3-128 of the file's bytes, in hexadecimal
+    has_votes : whether the file has vote columns
+    patients : where patient ids come from, in words; empty where the table has them as a matter of course
+    patients_declared : whether anybody has said whose each recording is; otherwise each counts as a patient
+    extra : rows of a second table, to train on alone: columns as those of ``frame``, and ``label_weight``
     """
 
     frame: pd.DataFrame
@@ -161,10 +152,9 @@ def votes_from_frame(
 def eeg_number(recording: str) -> int:
     """Return the int64 that stands for a recording's id.
 
-    An id that is a plain decimal number (no sign, no leading zero, below 2**63) is that
-    number. Any other text becomes a negative number, -1 minus the upper 63 bits of its
-    8-byte blake2b digest: the same on every machine, and never the number of another
-    recording's decimal id.
+    An id that is a plain decimal number (no sign, no leading zero, below 2**63) is that number. Any other
+    text becomes a negative number, -1 minus the upper 63 bits of its 8-byte blake2b digest: the same on every
+    machine, and never the number of another recording's decimal id.
     """
     if _DECIMAL.fullmatch(recording) and int(recording) <= _INT64_MAX:
         return int(recording)

@@ -51,13 +51,9 @@ class Demand:
     ears: tuple[str, ...] = ()
 
     def check(self, recording: Recording) -> None:
-        """Raise if no window of a recording can be used.
+        """Raise `Unusable` if no window of a recording can be used.
 
         A sample of what is needed is read: a channel whose unit is none says so then.
-
-        Raises
-        ------
-        Unusable
         """
         pairs = all_derivations(self.chains)
         view = present(recording, tuple(dict.fromkeys((*electrodes(self.chains), *pairs, *self.ears))))

@@ -155,22 +155,12 @@ def windows_from_rows(
 ) -> VotesTable:
     """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
 
-    Windows of a recording are numbered in the order of the table. A recording may have any name: its
-    items get an id that is safe, see `hms.sources.names.safe_ids`, and the column ``recording`` keeps the
-    name. A patient may be any text but an empty one. A start before 0 s is that of a sub-window longer
-    than the recording.
+    Windows of a recording are numbered in the order of the table. A recording may have any name: its items
+    get an id that is safe (`hms.sources.names.safe_ids`), and the column ``recording`` keeps the name. A
+    patient may be any text but an empty one. A start before 0 s is that of a sub-window longer than the
+    recording. Messages call the table ``path``; ``patients``, if given, stand for ``patient_id`` in the rows.
 
-    Parameters
-    ----------
-    rows : one mapping a window
-    path : what messages call the table
-    ballot : what the votes may be
-    patients : whose each recording is, instead of ``patient_id`` in the rows
-
-    Raises
-    ------
-    ConfigError
-        If a number is not allowed; the text names the column and the first rows.
+    Raises `ConfigError` if a number is not allowed; the text names the column and the first rows.
     """
     import pandas as pd
 

@@ -46,9 +46,7 @@ class BidsRecording:
     Parameters
     ----------
     recording : the file, opened by the reader of its format
-    channels : rows of channels.tsv, empty where there is none
-    table : its bytes, which are part of the recording's identity
-    aliases : names in files, mapped to names used here
+    channels, table : rows of channels.tsv, none where there is none, and its bytes: part of the identity
     scale : what one of the file's units is in µV, where the file does not say and the table does
     keeps_bad : whether channels with the status ``bad`` are read like others
     """

@@ -117,16 +117,9 @@ def n_header_bytes(start: bytes) -> int:
 def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Callable[[int], bool]) -> Header:
     """Return the header of a file.
 
-    Parameters
-    ----------
-    data : bytes from the file's start, as many as `n_header_bytes` says
-    unit : of signals whose header states none
-    is_zero_from : tells whether nothing but zeros is in the file from a place on
-
-    Raises
-    ------
-    Unusable
-        If it is none, or contradicts itself or the file's size beyond mending.
+    ``data`` are as many bytes from its start as `n_header_bytes` says, ``unit`` is that of signals whose
+    header states none, and ``is_zero_from`` tells whether nothing but zeros is in the file from a place on.
+    Raises `Unusable` if it is none, or contradicts itself or the file's size beyond mending.
     """
     fields = _Fields(data)
     if len(data) < fields.expected_bytes:

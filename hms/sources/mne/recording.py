@@ -146,8 +146,6 @@ class MneRecording:
 
     Parameters
     ----------
-    place : the file that is opened
-    aliases : names in files, mapped to names used here
     files : what the recording consists of
     cnt_format : of a Neuroscan file that does not say it: int16 or int32
     keeps_bad : whether channels that the file marks as bad are read like others

@@ -74,9 +74,7 @@ P_HEART_ON_SCALP = 0.12
 def artifacts(rng: Rng, draft: Draft, ekg: Array) -> Array:
     """Return the artifacts of a recording, each as often as its patient tends to have it.
 
-    Returns
-    -------
-    float32, shape (19, n_samples), µV
+    float32, shape (19, n_samples), µV.
     """
     patient, n_samples = draft.patient, ekg.size
     ictal = draft.states[0][0]

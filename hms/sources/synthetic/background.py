@@ -25,20 +25,11 @@ LEVEL_BELOW_HZ = 0.5
 
 
 def background(traits: Rng, rng: Rng, n_samples: int) -> Array:
-    """Return EEG without any pattern; its SD over electrodes is about 1.
+    """Return EEG without any pattern, float32, shape (19, n_samples); its SD over electrodes is about 1.
 
-    24 sources of 1/f noise at random places, a posterior alpha rhythm in 45 % of patients and
-    polymorphic delta in half of them, of whatever disease: slow waves alone must not give the
-    label away. Places, slopes and rhythms are the patient's, their strengths vary about him.
-
-    Parameters
-    ----------
-    traits : draws what is the patient's
-    rng : draws what is the recording's
-
-    Returns
-    -------
-    float32, shape (19, n_samples)
+    24 sources of 1/f noise at random places, a posterior alpha rhythm in 45 % of patients and polymorphic
+    delta in half of them, of whatever disease: slow waves alone must not give the label away. ``traits``
+    draws places, slopes and rhythms, which are the patient's; ``rng`` their strengths, which vary about him.
     """
     mixing = np.stack([field(somewhere(traits), FIELD_SIGMA) for _ in range(N_SOURCES)], axis=1)
     mixing *= traits.choice((-1, 1), N_SOURCES).astype(np.float32)

@@ -41,13 +41,8 @@ def unique_ids(rng: Rng, n: int, *, above: int, below: int) -> list[int]:
 def shaped_noise(rng: Rng, n_rows: int, n_samples: int, shape: Shape) -> Array:
     """Return Gaussian noise of unit SD whose amplitude spectrum follows ``shape``.
 
-    Parameters
-    ----------
-    shape : gives, for frequencies in Hz, amplitudes that broadcast to (n_rows, n_freqs)
-
-    Returns
-    -------
-    float32, shape (n_rows, n_samples)
+    float32, shape (n_rows, n_samples). ``shape`` gives, for frequencies in Hz, amplitudes that broadcast to
+    (n_rows, n_freqs).
     """
     from scipy import fft
 

@@ -22,14 +22,7 @@ OCCIPITAL = (-0.35, -0.85), (0.35, -0.85)
 def field(centre: tuple[float, float], sigma: float) -> Array:
     """Return how strongly each electrode sees a source: Gaussian in distance, 1 at its centre.
 
-    Parameters
-    ----------
-    centre : place on the unit disc
-    sigma : width in radii of the disc
-
-    Returns
-    -------
-    float32, shape (19,)
+    float32, shape (19,). ``centre`` is on the unit disc, ``sigma`` in radii of the disc.
     """
     distance2 = np.sum((POSITIONS - centre) ** 2, axis=1)
     strength: Array = np.exp(-distance2 / (2 * sigma**2)).astype(np.float32)

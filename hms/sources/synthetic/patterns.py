@@ -201,9 +201,7 @@ CHANGE_TAKES_S = 4.0
 def patterns(rng: Rng, draft: Draft, n_samples: int) -> Array:
     """Return the sum of the two likeliest classes' patterns of each state, as strong as they are likely.
 
-    Returns
-    -------
-    float32, shape (19, n_samples)
+    float32, shape (19, n_samples).
     """
     wave = np.zeros((len(EEG_CHANNELS), n_samples), dtype=np.float32)
     states = np.array(draft.states)

@@ -20,16 +20,10 @@ RECORDING_SPREAD = 0.25
 
 
 def simulate(draft: Draft, *, seed: int, spoilt: bool = True) -> Array:
-    """Return the samples of a recording before any were lost.
+    """Return the samples of a recording before any were lost: float32, shape (20, n_samples), µV.
 
-    Parameters
-    ----------
-    spoilt : False: background, pattern and heart alone, as ideal electrodes would record them
-
-    Returns
-    -------
-    float32, shape (20, n_samples), µV
-        Channels in the order of the competition's files, without NaN.
+    Channels are in the order of the competition's files, without NaN. Unless ``spoilt``, there are
+    background, pattern and heart alone, as ideal electrodes would record them.
     """
     patient, n_samples = draft.patient, int(draft.duration_s * SFREQ_HZ)
     rng = stream(seed, Stream.SIGNAL, draft.index)

@@ -41,13 +41,7 @@ class Synthetic(SourceParams):
 
 
 def check_sizes(n_recordings: int, n_patients: int) -> None:
-    """Raise if patients and recordings do not fit together, or are too many.
-
-    Raises
-    ------
-    ValueError
-        Naming both numbers.
-    """
+    """Raise ValueError, naming both numbers, if patients and recordings do not fit or are too many."""
     if n_patients > n_recordings:
         fitting = max(n_recordings * 2 // 5, min(n_recordings, 5))
         raise ValueError(

@@ -32,17 +32,10 @@ P_NAN_ROWS = 0.087
 
 
 def chain_power(eeg: Array) -> Array:
-    """Return the power of the double banana's chains in frames of 4 s, 2 s apart.
+    """Return the power of the double banana's chains in frames of 4 s, 2 s apart: (n_frames, 4, 100), µV²/Hz.
 
-    Parameters
-    ----------
-    eeg : float32, shape (19 or 20, n_samples), µV
-
-    Returns
-    -------
-    float32, shape (n_frames, 4, 100), µV²/Hz
-        Frame i is centred at 2 (i + 1) s; chains LL, RL, LP, RP; the mean of the pairs'
-        one-sided power densities at SPECTROGRAM_HZ.
+    Frame i is centred at 2 (i + 1) s; chains LL, RL, LP, RP; the mean of the pairs' one-sided power densities
+    at SPECTROGRAM_HZ. ``eeg`` is float32, shape (19 or 20, n_samples), µV.
     """
     from scipy import fft
 

@@ -36,8 +36,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"hms run says where by a setting: hms run outputs_dir={texts[1]} ...")
     given, unknown = parser.parse_known_args(texts)
     if unknown:
-        said = f"hms {given.name} takes no {' '.join(unknown)}"
-        parser.exit(2, f"hms: {said}; hms {given.name} --help says what it takes\n")
+        said = f"hms {given.name} does not take {' '.join(unknown)}"
+        parser.exit(2, f"hms: {said}; see hms {given.name} --help\n")
     return guarded(lambda: _do(given))
 
 
@@ -54,7 +54,7 @@ def _do(given: argparse.Namespace) -> int:
 OUTPUTS = Path("outputs")
 
 RUN_HELP = "a run's hash, the beginning of one, a path, or 'latest'"
-TRUST_HELP = "import code that the run's folder names, and make recordings for it: for runs that you know"
+TRUST_HELP = "import code that the run's folder names, and make its recordings; only for runs that you know"
 CONFIG_DIR_HELP = "a folder with options of your own"
 
 
@@ -91,7 +91,7 @@ class _Parser(argparse.ArgumentParser):
             self.exit(2, f"hms: '{word}' is a setting; hms run {word} prepares with it\n")
         listed = ", ".join(commands)
         what = found[1].lower() if found[1].isupper() else f"value of {found[1]}"
-        self.exit(2, f"hms: '{word}' is no {what}{did_you_mean(word, commands)}; there are {listed}\n")
+        self.exit(2, f"hms: '{word}' is not a {what}{did_you_mean(word, commands)}; there are {listed}\n")
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -140,7 +140,7 @@ def make_parser() -> argparse.ArgumentParser:
     diff.add_argument(
         "--html", action="store_true", help="write a page with pictures into the folder of the runs"
     )
-    text = "say where a run's report lies; make it if the run has none"
+    text = "print where a run's report is; make it if the run has none"
     report = of_run(_report, "report", text, latest=True)
     report.add_argument("--open", action="store_true", help="also open it in a browser")
     text = "score predictions of a run's items, or two files against each other; writes a page"
@@ -180,7 +180,7 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument(
         "--licence", metavar="NAME", help="licence of the recordings, for the card: cc-by-4.0 and so on"
     )
-    scan = command("scan", _scan, "say which recordings a folder has, and what would be left out and why")
+    scan = command("scan", _scan, "list a folder's recordings, and what would be left out and why")
     scan.add_argument(
         "folder", metavar="DIR", help="a folder or s3:// address, with its sub-folders; or one file"
     )
@@ -192,7 +192,9 @@ def make_parser() -> argparse.ArgumentParser:
     marks.add_argument("files", nargs="+", metavar="CSV", type=Path, help="marks, as hms browse writes them")
     marks.add_argument("--run", metavar="RUN", help="run whose items were marked")
     marks.add_argument("--votes", metavar="FILE", type=Path, help="write a table of windows with the votes")
-    explained = command("help", _help, "say what a group or a setting means, allows and recomputes")
+    explained = command(
+        "help", _help, "explain a group or a setting: meaning, allowed values, what a change recomputes"
+    )
     explained.add_argument(
         "words",
         nargs="*",
@@ -257,7 +259,7 @@ def _ls(given: argparse.Namespace) -> None:
         return
     lines = columns(rows).splitlines()
     show("\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines))
-    show("* latest; hms show RUN says all of one")
+    show("* the latest; hms show RUN describes a run")
 
 
 def _without_places(command: str) -> str:
@@ -287,7 +289,7 @@ def _show(given: argparse.Namespace) -> None:
     computed = [name for name, stage in m["stages"].items() if stage["computed"]]
     made = ", ".join(name for name in asked_names(m["stages"]) if name not in ("meta", "agreement"))
     n_stages = len(m["stages"])
-    others = "; the others were there" if len(computed) < n_stages else ""
+    others = "; the others were already stored" if len(computed) < n_stages else ""
     facts = [
         *([("member of", f"sweep {of_sweep}")] if of_sweep else []),
         *run.overview(),
@@ -366,9 +368,9 @@ def _browse(given: argparse.Namespace) -> None:
         port=given.port,
     )
     show(viewer.address)
-    show("marks go to " + given.marks if given.marks else "for looking only; --marks FILE saves decisions")
+    show("marks go to " + given.marks if given.marks else "view only; --marks FILE saves decisions")
     if not open_browser(viewer.address):
-        show("no browser was opened; open the address above in one on this machine")
+        show("no browser was opened; open the address above on this machine")
     show("Ctrl-C ends it")
     viewer.wait()
 
@@ -422,7 +424,7 @@ def _gc(given: argparse.Namespace) -> None:
         show(f"  {size / 1e6:10.2f} MB  {path.relative_to(given.outputs)}: lines that later ones replace")
     for name in found.in_use:
         show(f"  in use by a run in progress, left alone: {name}")
-    verb = "removed" if given.yes else "no run uses (remove with --yes)"
+    verb = "removed" if given.yes else "unused (remove with --yes)"
     what = f"{counted(len(found.folders), 'folder')} and {counted(len(found.files), 'file')}"
     show(f"{verb}: {what}, {found.size / 1e6:.2f} MB")
 

@@ -133,7 +133,7 @@ def _show_inventory(cfg: Config) -> None:
 
     source = open_source(cfg, Outputs(Path(cfg.outputs_dir)))
     if isinstance(source, Pseudonymised):
-        say("hms scan shows what is in the folder, with the names that pseudonyms keep out of here")
+        say("hms scan shows what is in the folder, including the names that pseudonyms hide here")
     elif isinstance(source, FolderSource):
         window_s, share = cfg.at("window.length_s"), cfg.max_failed_share
         inventory = scan_source(source, demand_of(cfg), window_s=window_s, max_failed_share=share)

@@ -100,14 +100,14 @@ def test_options_stand_anywhere_among_the_words_of_a_command(
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        (["show", "a", "b"], "hms: hms show takes no b; hms show --help says"),
+        (["show", "a", "b"], "hms: hms show does not take b; see hms show --help"),
         (["completion", "tcsh"], "hms: 'tcsh' is no shell; there are bash, zsh, fish"),
         (
             ["export", "a", "b", "--to", "zip"],
             "hms: 'zip' is no value of --to; there are folder, huggingface",
         ),
         (["scan"], "required: DIR\n"),
-        (["shwo"], "'shwo' is no command (did you mean 'show'?)"),
+        (["shwo"], "'shwo' is not a command (did you mean 'show'?)"),
     ],
 )
 def test_what_a_command_cannot_take_is_told_by_its_name(

@@ -61,7 +61,7 @@ def index(manual: Manual) -> str:
 
 
 def page_of_group(manual: Manual, path: str, stages_of: Callable[[str], Sequence[str]]) -> str:
-    """Return the page of a group or section; ``stages_of`` gives the stages whose keys a setting can change."""
+    """Return the page of a group or section; ``stages_of`` gives those whose keys a setting can change."""
     parts = [f"{path}: {manual.groups.get(path) or 'a section'}"]
     options = manual.options.get(path, ())
     if options:
@@ -110,7 +110,7 @@ def page_of_stages(meanings: Mapping[str, str], asked: Sequence[str]) -> str:
     parts = []
     for head, is_asked in (
         ("stages=[...] takes", True),
-        ("comes with them, and is named where it is made", False),
+        ("made along with them", False),
     ):
         told = [(name, text) for name, text in meanings.items() if (name in asked) == is_asked]
         lines = (filled(f"  {name:<19} {text.replace('``', '')}", indent=22) for name, text in told)

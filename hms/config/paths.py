@@ -66,7 +66,7 @@ def located(text: str | os.PathLike[str]) -> Path | Address:
         return Path(text).expanduser()
     refuse_credentials(found[0])
     if found[1] not in SCHEMES:
-        raise ConfigError(f"{text}: no storage has {found[1]}://; there are {', '.join(SCHEMES)}")
+        raise ConfigError(f"{text}: {found[1]}:// is not supported; there are {', '.join(SCHEMES)}")
     if not found[2].strip("/"):
         raise ConfigError(f"{text} names no bucket; write {found[1]}://BUCKET/PREFIX")
     return Address(found[0])

@@ -397,7 +397,7 @@ def _mark(event: Event, column: int, params: FolderParams, recording: Timed) -> 
         if params.event_duration_s is None:
             raise ConfigError(
                 f"recording '{recording.name}' has an event '{event.label}' at {event.start_s:g} s without a "
-                "duration; data.event_duration_s says how long such events last"
+                "duration; set data.event_duration_s"
             )
         stop_s = event.start_s + params.event_duration_s
     return Mark(event.start_s, stop_s, column, event.annotator)
@@ -430,7 +430,7 @@ class _Report:
         if self.unknown and not self.n_known:
             raise ConfigError(
                 f"data.events={self.params.events}: no label of an event means one of {names}; the labels "
-                f"are {labels}. data.event_classes={{LABEL: CLASS}} says what they mean"
+                f"are {labels}. data.event_classes={{LABEL: CLASS}} maps them"
             )
         if self.unknown:
             number = f"ignored {counted(sum(self.unknown.values()), 'event')} whose label means no class"

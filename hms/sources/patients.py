@@ -147,6 +147,6 @@ def _refuse_nobody(found: Mapping[str, str | None], params: PatientParams) -> No
     shown = "" if params.pseudonyms is not None else f" ({listed(nobody)})"
     rule = f"data.patient={params.patient or 'table'}"
     raise ConfigError(
-        f"{rule} names no patient for {len(nobody)} of {len(found)} recordings{shown}; take them out of the "
-        f"folder if they are not to be used, or choose another of {CHOICES}"
+        f"{rule} names no patient for {len(nobody)} of {len(found)} recordings{shown}; remove them from the "
+        f"folder if you do not need them, or choose another of {CHOICES}"
     )

@@ -422,7 +422,7 @@ def restored_settings(params: SourceParams, outputs_dir: Path) -> dict[str, Any]
         )
     pseudonyms = open_pseudonyms(given, outputs_dir)
     if pseudonyms.check != mark[1]:
-        raise ConfigError(f"{ENVIRONMENT}: the key file is of another run")
+        raise ConfigError(f"{ENVIRONMENT}: the key file belongs to another run")
     settings = read_names(pseudonyms).get(("place", mark[2]))
     if settings is None:
         raise ConfigError(f"{ENVIRONMENT}: no file next to the key file says where the run's recordings are")

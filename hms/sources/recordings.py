@@ -240,7 +240,7 @@ class FolderSource(WholeFiles):
 
     def _why_no_windows(self, timed: Sequence[Timed]) -> str:
         if not timed:
-            return "the files hold annotations alone, no signal"
+            return "the files hold annotations only, no signal"
         return (
             f"no event of data.events={self.params.events} has a class, so no window can be centred on one; "
             "data.event_windows=slide uses windows of the whole recordings"

@@ -148,7 +148,7 @@ class Inventory:
         folders = {f.folder for f in read} - {""}
         headers = f"headers name {self.patients} in {named} of {len(read)} files" if named else "in no header"
         by_folder = f"; {counted(len(folders), 'folder')}" if folders else ""
-        return f"{headers}{by_folder} (data.patient says what tells them apart)"
+        return f"{headers}{by_folder} (data.patient sets how patients are told apart)"
 
 
 def scan_folder(

@@ -180,7 +180,7 @@ class _Source:
         try:
             start = [record for _, record in islice(self.records(), 2)]
         except csv.Error as error:
-            self.refuse(f"is no table ({error})")
+            self.refuse(f"is not a table ({error})")
         if not start:
             self.refuse("is empty")
         if len(start) == 1:
@@ -327,9 +327,9 @@ def _refuse_ragged(source: _Source, width: int, reason: str) -> NoReturn:
     try:
         wrong = [(line, len(record)) for line, record in source.records() if len(record) != width]
     except csv.Error as error:
-        source.refuse(f"is no table ({error})")
+        source.refuse(f"is not a table ({error})")
     if not wrong:
-        source.refuse(f"is no table ({shortened(reason, 200)})")
+        source.refuse(f"is not a table ({shortened(reason, 200)})")
     shown = listed((f"line {line} has {n}" for line, n in wrong), _SHOWN)
     source.refuse(f"the header has {width} columns, but {shown}")
 

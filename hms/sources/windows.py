@@ -217,7 +217,7 @@ def _records(path: Path | Address) -> tuple[list[str], list[tuple[int, list[str]
     try:
         records = [(reader.line_num, record) for record in reader if record]
     except csv.Error as error:
-        raise ConfigError(f"{path}: is no table ({error})") from None
+        raise ConfigError(f"{path}: is not a table ({error})") from None
     if len(records) < 2:
         raise ConfigError(f"{path}: has no windows; a row is recording,patient_id,start_s")
     header = [name.strip() for name in records[0][1]]

@@ -98,7 +98,7 @@ def test_overrides_and_flags_stand_in_any_order() -> None:
 @pytest.mark.parametrize(
     ("argument", "text"),
     [
-        ("explan", "'explan' is no command (did you mean 'explain'?); there are ls, show"),
+        ("explan", "'explan' is not a command (did you mean 'explain'?); there are ls, show"),
         ("cwt=gmw", "'cwt=gmw' is a setting; hms run cwt=gmw prepares with it"),
     ],
 )

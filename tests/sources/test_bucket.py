@@ -204,7 +204,7 @@ def refused(found: Prepared, code: int = 2) -> str:
         ("s3://bucket/elsewhere", "s3://bucket/elsewhere: nothing is there"),
         ("s3://bucket/set/train_eegs", "s3://bucket/set/train_eegs/train.csv does not exist"),
         ("s3://", "s3:// names no bucket"),
-        ("ftp://bucket/set", "no storage has ftp://; there are s3, gs"),
+        ("ftp://bucket/set", "ftp:// is not supported; there are s3, gs"),
     ],
 )
 def test_an_address_with_nothing_to_read_is_one_line(served, command: Command, root: str, says: str) -> None:

@@ -164,7 +164,7 @@ def test_a_run_finds_its_recordings_again_by_its_key(ward, key, tmp_path, output
     other = tmp_path / "other"
     other.write_text("fedcba9876543210" * 4)
     monkeypatch.setenv(ENVIRONMENT, str(other))
-    with pytest.raises(ConfigError, match="the key file is of another run"):
+    with pytest.raises(ConfigError, match="the key file belongs to another run"):
         run.evaluate(item, "waveforms")
     monkeypatch.setenv(ENVIRONMENT, str(key))
     np.testing.assert_array_equal(run.evaluate(item, "waveforms").x, run.wave(item))

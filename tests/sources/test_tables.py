@@ -198,7 +198,7 @@ def test_other_text_is_refused_with_what_was_found(tmp_path):
     path.write_text(HEADER.replace(",", ";") + "\n" + ROW_1.replace(",", ";") + "\n")
     assert message(path).endswith("its fields seem to be separated by ';', use commas")
     path.write_text("x" * 200_000 + "\n1\n")
-    assert message(path) == "is no table (field larger than field limit (131072))"
+    assert message(path) == "is not a table (field larger than field limit (131072))"
 
 
 def test_an_unclosed_quote_is_refused(tmp_path):

@@ -253,7 +253,9 @@ def _through_hydra(words: Words) -> int:
     In a search, every job returns its objective to the sweeper, and the jobs end in a leaderboard.
     """
     import hydra
+    from hydra.core.hydra_config import HydraConfig
     from hydra.errors import HydraException
+    from hydra.types import RunMode
     from omegaconf.errors import OmegaConfBaseException
 
     from hms.config.compose import conf_dir
@@ -267,7 +269,7 @@ def _through_hydra(words: Words) -> int:
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="config")
     def job(cfg: Any) -> float | None:
-        if _is_multirun():
+        if HydraConfig.get().mode == RunMode.MULTIRUN:
             from hms.sweep.search import Search
 
             if not searches:
@@ -288,14 +290,6 @@ def _through_hydra(words: Words) -> int:
         sys.argv = program
         codes += [search.finish() for search in searches]
     return max(codes, default=DONE)
-
-
-def _is_multirun() -> bool:
-    """Tell whether Hydra runs jobs of a sweep."""
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
-
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
 
 
 def _with_remedy(text: str) -> str:

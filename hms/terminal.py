@@ -11,8 +11,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any, TypeVar
 
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
@@ -217,35 +217,31 @@ def say(text: str, *, passing: bool = False) -> None:
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
 
 
+T = TypeVar("T")
+
+
 @contextmanager
-def unsaid() -> Iterator[None]:
+def _meanwhile(stack: list[T], what: T) -> Iterator[T]:
+    stack.append(what)
+    try:
+        yield what
+    finally:
+        stack.pop()
+
+
+def unsaid() -> AbstractContextManager[bool]:
     """Say nothing meanwhile: of a run that is only looked at, what it said when it was made is no news."""
-    _silent.append(True)
-    try:
-        yield
-    finally:
-        _silent.pop()
+    return _meanwhile(_silent, True)
 
 
-@contextmanager
-def said_once() -> Iterator[None]:
+def said_once() -> AbstractContextManager[set[str]]:
     """Say nothing twice meanwhile: members of a sweep have most of what there is to say in common."""
-    _once.append(set())
-    try:
-        yield
-    finally:
-        _once.pop()
+    return _meanwhile(_once, set())
 
 
-@contextmanager
-def heard() -> Iterator[list[str]]:
+def heard() -> AbstractContextManager[list[str]]:
     """Keep what is said meanwhile."""
-    lines: list[str] = []
-    _heard.append(lines)
-    try:
-        yield lines
-    finally:
-        _heard.pop()
+    return _meanwhile(_heard, [])
 
 
 def spoken_duration(seconds: float) -> str:

@@ -122,10 +122,7 @@ def _of_part(y: NDArray[np.float64], params: Weight) -> NDArray[np.float64]:
     if params.balance == "inverse":
         weights[present] = 1 / counts[present]
     else:
-        weights[present] = (1 - params.beta) / -np.expm1(counts[present] * _log(params.beta))
+        log_beta = np.log(params.beta) if params.beta > 0 else -np.inf
+        weights[present] = (1 - params.beta) / -np.expm1(counts[present] * log_beta)
     weights[present] *= counts.sum() / (weights @ counts)
     return weights
-
-
-def _log(beta: float) -> float:
-    return float(np.log(beta)) if beta > 0 else -np.inf

@@ -259,7 +259,7 @@ def _anode_and_rest(label: str, aliases: Mapping[str, str]) -> tuple[str | None,
     """Return what a label names, None if that is nothing known, and what it is recorded against."""
     if label in aliases:
         return aliases[label], UNSTATED
-    bare = _bare(label)
+    bare = _PREFIX.sub("", label.strip()).strip(" .")
     if _HEART.fullmatch(bare):
         return aliases.get(EKG_CHANNEL, EKG_CHANNEL), UNSTATED
     parts = _parts(bare)
@@ -288,10 +288,6 @@ def _named(label: str, anode: str | None, rest: str, shared: set[str]) -> tuple[
     if rest in shared and (is_electrode(rest) or _WORD.fullmatch(rest[1:])):
         return anode, rest.removeprefix("?")
     return (f"{anode}-{rest}", UNSTATED) if is_electrode(rest) else (label, UNSTATED)
-
-
-def _bare(label: str) -> str:
-    return _PREFIX.sub("", label.strip()).strip(" .")
 
 
 def _parts(bare: str) -> list[str]:

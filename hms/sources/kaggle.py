@@ -44,6 +44,11 @@ USUAL_PLACES = (
 )
 """The last is where ``kaggle competitions download`` leaves its archive."""
 
+HOW_TO_GET_DATA = (
+    "; name the folder that holds train.csv and train_eegs/, or its .zip, with data.root or $HMS_DATA. "
+    f"To download it: kaggle competitions download -c {COMPETITION}. Without it, data=synthetic works"
+)
+
 
 @dataclass(frozen=True)
 class Kaggle(SourceParams):
@@ -97,24 +102,16 @@ def find_root(root: str | None) -> Path | Address:
         if isinstance(place, Address):
             bucket_at(place).check()
         elif not _is_data(place):
-            raise ConfigError(f"{setting}={named} is neither a folder nor a .zip{_how_to_get_data()}")
+            raise ConfigError(f"{setting}={named} is neither a folder nor a .zip{HOW_TO_GET_DATA}")
         return place
     for usual in USUAL_PLACES:
         if _is_data(Path(usual)):
             return Path(usual)
-    raise ConfigError(f"no recordings in {', '.join(USUAL_PLACES)}{_how_to_get_data()}")
+    raise ConfigError(f"no recordings in {', '.join(USUAL_PLACES)}{HOW_TO_GET_DATA}")
 
 
 def _is_data(place: Path) -> bool:
     return place.is_dir() or (place.suffix.lower() == ".zip" and place.is_file())
-
-
-def _how_to_get_data() -> str:
-    return (
-        "; name the folder that holds train.csv and train_eegs/, or its .zip, with data.root or $HMS_DATA. "
-        f"To download it: kaggle competitions download -c {COMPETITION}. "
-        "Without it, data=synthetic works"
-    )
 
 
 @dataclass(frozen=True)
@@ -151,9 +148,9 @@ class ParquetSource(WholeFiles):
 
         path, data = self.root / self.table, self._files.table(self.table)
         if data is None:
-            raise ConfigError(f"{path} does not exist{_how_to_get_data()}")
+            raise ConfigError(f"{path} does not exist{HOW_TO_GET_DATA}")
         if not self._files.has_folder(self.folder):
-            raise ConfigError(f"{self.root / self.folder} is not a folder{_how_to_get_data()}")
+            raise ConfigError(f"{self.root / self.folder} is not a folder{HOW_TO_GET_DATA}")
         votes = votes_from_csv(data, path, ballot, require_votes=self.labelled)
         return votes if self.extra is None else self._with_extra(votes, self.extra, ballot)
 

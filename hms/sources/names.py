@@ -28,7 +28,7 @@ def safe_ids(recordings: Sequence[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     taken: set[str] = set()
     left = list(recordings)
-    for make in (_stem, _path, _path_and_ending, _digested):
+    for make in (_stem, _path, _safe, _digested):
         made = {name: make(name) for name in left}
         count = Counter(text.casefold() for text in made.values())
         unique = {
@@ -49,10 +49,6 @@ def _stem(name: str) -> str:
 
 def _path(name: str) -> str:
     return _safe(os.path.splitext(name)[0])
-
-
-def _path_and_ending(name: str) -> str:
-    return _safe(name)
 
 
 def _digested(name: str) -> str:

@@ -185,9 +185,6 @@ class Pseudonymised:
         # A worker is given places: it needs no names.
         return {f.name: getattr(self, f.name) for f in fields(self)}
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        self.__dict__.update(state)
-
     def places(self, recordings: Iterable[str]) -> list[Place]:
         """Return where each recording is, under its id."""
         ids = list(recordings)

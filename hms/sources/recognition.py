@@ -23,18 +23,14 @@ def looks_like(folder: Path, *, made_here: str) -> tuple[str, str] | None:
     It is looked into two levels deep, as far as its first few thousand names go. A folder with a file of the
     name ``made_here`` was made by hms, and is passed over.
     """
-    return _kind_of(islice(_names(folder, made_here), _MOST_NAMES))
+    return kind_of(islice(_names(folder, made_here), _MOST_NAMES))
 
 
 def kind_of(files: Iterable[str]) -> tuple[str, str] | None:
-    """Return what `looks_like` does, of the relative names of files."""
-    return _kind_of((relative.rpartition("/")[2], relative) for relative in sorted(files))
-
-
-def _kind_of(files: Iterable[tuple[str, str]]) -> tuple[str, str] | None:
-    """Return the kind that names tell, given with their paths."""
+    """Return what `looks_like` does, of the relative names of files; the first of a kind is named."""
     found: dict[str, str] = {}
-    for name, relative in files:
+    for relative in files:
+        name = relative.rpartition("/")[2]
         kind = _BY_NAME.get(name) or _BY_SUFFIX.get(os.path.splitext(name)[1].lower())
         if kind is not None:
             found.setdefault(kind, relative)
@@ -51,7 +47,7 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
-def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> Iterator[tuple[str, str]]:
+def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> Iterator[str]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
     except OSError as error:
@@ -64,4 +60,4 @@ def _names(folder: Path, made_here: str, levels: int = 2, above: str = "") -> It
             if levels > 1 and not entry.name.startswith("."):
                 yield from _names(Path(entry.path), made_here, levels - 1, f"{above}{entry.name}/")
         else:
-            yield entry.name, f"{above}{entry.name}"
+            yield f"{above}{entry.name}"

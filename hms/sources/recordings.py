@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -231,12 +231,12 @@ class FolderSource(WholeFiles):
             is_lost = self.demand is not None and self.demand.is_unmet(recording)
         except Unusable:
             duration_s, stretches_s, is_lost = SUB_WINDOW_S, (), True
-        own = self._events_of(name)
-        origin = Origin(self.path_of(name), own, lambda ending: self.file_beside(name, ending))
+        origin = Origin(
+            self.path_of(name),
+            own=lambda: self.open(self.place(name)).events(),
+            beside=lambda ending: self.file_beside(name, ending),
+        )
         return Timed(name, duration_s, origin, stretches_s, is_lost)
-
-    def _events_of(self, name: str) -> Callable[[], list[Event]]:
-        return lambda: self.open(self.place(name)).events()
 
     def _why_no_windows(self, timed: Sequence[Timed]) -> str:
         if not timed:

@@ -169,7 +169,9 @@ def scan_folder(
     found = without_parts(find_files(base, tuple(FORMATS), only=only, folders=FOLDERS))
     places = [found.place(name) for name in found.files]
     like = (
-        looks_like(base, made_here="") if isinstance(base, Path) else kind_of([*found.files, *found.others])
+        looks_like(base, made_here="")
+        if isinstance(base, Path)
+        else kind_of(sorted([*found.files, *found.others]))
     )
     look = _Look(_opener(settings), demand, window_s, max_failed_share)
     return look.at(places, found.others, like[0] if like else "", base, began)

@@ -20,7 +20,7 @@ from hms.config.reading import is_there, regular_bytes
 from hms.errors import ConfigError, Unusable
 from hms.registry import register
 from hms.sources.base import Place
-from hms.sources.bids.files import BidsChannel, BidsFile, beside, channels_of, find_recordings
+from hms.sources.bids.files import BidsChannel, BidsFile, beside, channels_of, find_recordings, parse_name
 from hms.sources.bids.recording import BidsRecording, unit_of
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
@@ -168,7 +168,7 @@ class BidsSource(FolderSource):
         """Open a recording with its channels.tsv."""
         if place.problem is not None:
             raise Unusable(place.problem, permanent=False)
-        file = self._file(place.path)
+        file = _file_at(os.path.abspath(self.root), place.path)
         path = None if file is None else beside(file, "_channels.tsv")
         if place.size is not None and _place(place.recording, place.path, path) != place:
             raise Unusable("a file of the recording changed since the run began", permanent=False)
@@ -193,15 +193,10 @@ class BidsSource(FolderSource):
         files = files_of(place.path) if is_there(place.path) else []
         return MneRecording(place, aliases, files, keeps_bad=True)
 
-    def _file(self, path: str) -> BidsFile | None:
-        """Return the recording whose file a path is; a worker knows it from the path alone."""
-        return _file_at(os.path.abspath(self.root), path)
-
 
 @lru_cache(maxsize=4096)
 def _file_at(root: str, path: str) -> BidsFile | None:
-    from hms.sources.bids.files import parse_name
-
+    """Return the recording whose file a path is; a worker knows it from the path alone."""
     parsed = parse_name(os.path.basename(path))
     return None if parsed is None else BidsFile(Path(root), Path(path), tuple(parsed[0].items()))
 

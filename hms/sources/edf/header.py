@@ -32,6 +32,7 @@ _FIELDS = {"label": 16, "transducer": 80, "unit": 8, "physical_min": 8, "physica
            "digital_min": 8, "digital_max": 8, "prefilter": 80, "n_samples": 8, "reserved": 32}  # fmt: skip
 """Fields of a signal and their bytes; the header has each for all signals in turn."""
 
+_ANNOTATIONS = ("edf annotations", "bdf annotations")
 _NOT_EDF = "the file is not EDF or BDF"
 _MAX_SIGNALS = 9_999
 
@@ -125,7 +126,7 @@ def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Cal
     if len(data) < fields.expected_bytes:
         raise Unusable(f"the file ends within its header, after {len(data)} of {fields.expected_bytes} bytes")
     lengths = [fields.count(raw, "its samples in a data record") for raw in fields.of_signals("n_samples")]
-    is_annotation = [_is_annotation(raw) for raw in fields.of_signals("label")]
+    is_annotation = [_text(raw).lower() in _ANNOTATIONS for raw in fields.of_signals("label")]
     firsts = [sum(lengths[:i]) for i in range(len(lengths))]
     annotations = tuple((firsts[i], lengths[i]) for i, annotation in enumerate(is_annotation) if annotation)
     ordinary = [i for i, annotation in enumerate(is_annotation) if not annotation]
@@ -168,10 +169,6 @@ def _text(raw: bytes) -> str:
     """Return a field's text; what is behind a zero byte is not part of it."""
     head = raw.split(b"\0", 1)[0]
     return (head if head.strip() else raw.replace(b"\0", b" ")).decode("latin-1").strip()
-
-
-def _is_annotation(raw: bytes) -> bool:
-    return _text(raw).lower() in ("edf annotations", "bdf annotations")
 
 
 @dataclass

@@ -283,16 +283,14 @@ class MneRecording:
         """Return samples start to stop in µV at 200 Hz, NaN outside the recording and of bad channels."""
         eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
         first, last = max(start, 0), min(stop, self.n_samples)
-        wanted = [row for row, key in enumerate(channels) if self._keeps_bad or not self._is_bad(key)]
+        places, bad = self.named.places, () if self._keeps_bad else self.raw.info["bads"]
+        wanted = [row for row, key in enumerate(channels) if self.raw.ch_names[places[key]] not in bad]
         if last <= first or not wanted:
             return eeg
-        places = [self._usable(channels[row]) for row in wanted]
-        eeg[wanted, first - start : last - start] = self._resampled(places, first, last)
+        usable = [self._usable(channels[row]) for row in wanted]
+        eeg[wanted, first - start : last - start] = self._resampled(usable, first, last)
         self._check_unchanged()
         return eeg
-
-    def _is_bad(self, key: str) -> bool:
-        return self.raw.ch_names[self.named.places[key]] in self.raw.info["bads"]
 
     def _usable(self, key: str) -> int:
         """Return the place of a channel; raises `Unusable` if MNE does not give it in volts."""

@@ -274,12 +274,7 @@ class Progress:
     """
 
     def __init__(
-        self,
-        total: int,
-        label: str,
-        *,
-        unit: str = "item",
-        clock: Callable[[], float] = time.monotonic,
+        self, total: int, label: str, *, unit: str = "item", clock: Callable[[], float] = time.monotonic
     ) -> None:
         self.total, self.label, self.done, self._clock = total, label, 0, clock
         self._spoke = clock()

@@ -108,10 +108,7 @@ def page_of_setting(manual: Manual, path: str, stages: Sequence[str]) -> str:
 def page_of_stages(meanings: Mapping[str, str], asked: Sequence[str]) -> str:
     """Return what each stage makes: what ``stages=[...]`` takes, then what is made on the way."""
     parts = []
-    for head, is_asked in (
-        ("stages=[...] takes", True),
-        ("made along with them", False),
-    ):
+    for head, is_asked in (("stages=[...] takes", True), ("made along with them", False)):
         told = [(name, text) for name, text in meanings.items() if (name in asked) == is_asked]
         lines = (filled(f"  {name:<19} {text.replace('``', '')}", indent=22) for name, text in told)
         parts.append("\n".join([head, *lines]))

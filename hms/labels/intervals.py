@@ -261,9 +261,7 @@ class Simultaneous:
 
 
 def simultaneous_intervals(
-    values: ArrayLike,
-    pairs: Sequence[tuple[int, int]],
-    groups: Groups,
+    values: ArrayLike, pairs: Sequence[tuple[int, int]], groups: Groups
 ) -> Simultaneous:
     """Return the mean of ``values[a] - values[b]`` for each pair, with intervals that hold all at once.
 

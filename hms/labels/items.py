@@ -24,16 +24,7 @@ from hms.competition import CLASSES, SFREQ_HZ, SUB_WINDOW_S
 from hms.errors import ConfigError
 from hms.labels.classes import Ballot, Classes
 from hms.labels.extra import ENDING, EXTRA, SOURCE, VOTES, WEIGHT
-from hms.registry import (
-    Limits,
-    NonNegativeFloat,
-    Params,
-    PositiveFloat,
-    added,
-    lookup,
-    register,
-    settings_of,
-)
+from hms.registry import Limits, NonNegativeFloat, Params, PositiveFloat, added, lookup, register, settings_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -152,10 +143,7 @@ def choose_items(
 
 
 def _items(
-    rows: pd.DataFrame,
-    votes: NDArray[np.float64],
-    window: Window,
-    ids: Callable[[pd.DataFrame], pd.Series],
+    rows: pd.DataFrame, votes: NDArray[np.float64], window: Window, ids: Callable[[pd.DataFrame], pd.Series]
 ) -> pd.DataFrame:
     """Return rows of a table as items with the votes given."""
     import pandas as pd

@@ -48,12 +48,7 @@ class EdfRecording:
     sfreq = SFREQ_HZ
 
     def __init__(
-        self,
-        place: Place,
-        *,
-        aliases: dict[str, str],
-        unit: str | None = None,
-        block_s: float | None = None,
+        self, place: Place, *, aliases: dict[str, str], unit: str | None = None, block_s: float | None = None
     ) -> None:
         self._file = steady(place)
         self._block_s = block_s

@@ -93,10 +93,7 @@ class EdfSource(FolderSource):
 
     def _opened(self, part: Part) -> EdfRecording:
         return EdfRecording(
-            part.place,
-            aliases=dict(self.params.aliases),
-            unit=self.params.unit,
-            block_s=self.params.block_s,
+            part.place, aliases=dict(self.params.aliases), unit=self.params.unit, block_s=self.params.block_s
         )
 
 

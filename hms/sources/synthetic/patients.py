@@ -23,10 +23,7 @@ GAIN_SPREAD = 0.5
 P_HIGH = 0.28
 """Share of recordings whose first panel has 10 experts or more; with second panels it is 35 %."""
 
-CLASS_PRIOR = {
-    "high": (0.05, 0.17, 0.19, 0.13, 0.13, 0.33),
-    "low": (0.21, 0.10, 0.065, 0.10, 0.135, 0.39),
-}
+CLASS_PRIOR = {"high": (0.05, 0.17, 0.19, 0.13, 0.13, 0.33), "low": (0.21, 0.10, 0.065, 0.10, 0.135, 0.39)}
 """How often each class is the likely one; experts met other recordings in either stratum."""
 
 

@@ -12,14 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.competition import (
-    CLASSES,
-    EEG_CHANNELS,
-    JUDGED_LENGTH_S,
-    JUDGED_START_S,
-    SFREQ_HZ,
-    SUB_WINDOW_S,
-)
+from hms.competition import CLASSES, EEG_CHANNELS, JUDGED_LENGTH_S, JUDGED_START_S, SFREQ_HZ, SUB_WINDOW_S
 from hms.sources.synthetic.drafts import Draft
 from hms.sources.synthetic.draws import Array, Rng, band, shaped_noise
 from hms.sources.synthetic.head import POSITIONS, field, generalised, one_side, peak_one

@@ -108,13 +108,14 @@ def by_mne(path: Path, public: Public, label: str, place: int, n: int) -> NDArra
     row = raw.ch_names.index(label) if label in raw.ch_names else place
     if row >= len(raw.ch_names) or raw.info["chs"][row]["unit"] != 107:
         return None
+
+    def samples(first: int, stop: int) -> NDArray[np.float64]:
+        with quietly():
+            inside: NDArray[np.float64] = raw.get_data([row], first, stop) * 1e6
+        return inside - np.median(inside)  # beyond 4 mV, float32 is coarse
+
     rate = conversion(float(raw.info["sfreq"]), SFREQ_HZ)
-    first, last = rate.source_range(0, n)
-    with quietly():
-        inside = raw.get_data([row], 0, min(last, raw.n_times)) * 1e6
-    inside -= np.median(inside)  # beyond 4 mV, float32 is coarse
-    padded = np.pad(inside, ((0, 0), (-first, max(0, last - raw.n_times))), mode="edge")
-    return rate.apply(padded, first, 0, n)[0].astype(np.float64)
+    return rate.resampled(samples, raw.n_times, 0, n)[0].astype(np.float64)
 
 
 _opened: dict[Path, Any] = {}

@@ -182,20 +182,25 @@ def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> lis
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"marks.path={path} cannot be read as UTF-8 text: {error}") from None
     reader = csv.DictReader(io.StringIO(text))
-    lacking = [name for name in ("item_id", "mark") if name not in (reader.fieldnames or ())]
+    try:
+        rows = [(row, f"{path.name}, line {reader.line_num}") for row in reader]
+    except csv.Error as error:
+        raise ConfigError(f"{path.name} is not a table ({error})") from None
+    header = reader.fieldnames or ()
+    lacking = [name for name in ("item_id", "mark") if name not in header]
     if lacking:
         raise ConfigError(
             f"{path.name} lacks the column {', '.join(lacking)}; marks have {', '.join(COLUMNS)}"
         )
-    others = [name for name in reader.fieldnames or () if name not in only] if only else []
+    others = [name for name in header if name not in only] if only else []
     if others:
         raise ConfigError(
             f"{path.name} has the column {', '.join(others)}, which would be lost; "
             f"marks have {', '.join(COLUMNS)}"
         )
     found: dict[tuple[str, str], Mark] = {}
-    for row in reader:
-        mark = _mark(row, f"{path.name}, line {reader.line_num}", classes)
+    for row, where in rows:
+        mark = _mark(row, where, classes)
         found[mark.item_id, mark.who] = mark
     return list(found.values())
 

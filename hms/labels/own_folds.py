@@ -22,7 +22,7 @@ from hms.errors import ConfigError, reraise_fault
 from hms.labels.folds import OwnFolds
 from hms.labels.items import own_columns
 from hms.registry import did_you_mean, register
-from hms.terminal import listed
+from hms.terminal import counted, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -124,7 +124,8 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
     patient_of = _known(frame, keys)
     unknown = [name for name in folds if name not in patient_of]
     if unknown:
-        _refuse(source, f"{_many(unknown, keys[0])} not in the votes table: {listed(unknown)}")
+        what = counted(len(unknown), keys[0])
+        _refuse(source, f"{what} not in the votes table: {listed(unknown)}")
     _check_whole(frame, folds, keys, source)
     return _of_patients(_numbers(folds, source), patient_of, source)
 
@@ -132,10 +133,10 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
 def _rows(data: bytes, source: str) -> tuple[tuple[str, ...], list[tuple[str, str]]]:
     """Return what rows are of, and the id and the fold of each."""
     try:
-        records = list(csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline="")))
+        reader = csv.DictReader(io.StringIO(data.decode("utf-8-sig"), newline=""))
+        records, header = list(reader), list(reader.fieldnames or ())
     except (UnicodeDecodeError, csv.Error) as error:
         raise ConfigError(f"{source}: is not a CSV table in UTF-8 ({error})") from None
-    header = list(records[0]) if records else []
     keys = next((keys for keys in _NAMED_BY if set(keys) <= set(header)), None)
     if keys is None or FOLD not in header:
         _refuse(source, f"needs a column fold and one of item_id, eeg_id, patient_id; it has {header}")
@@ -166,7 +167,7 @@ def _check_whole(frame: pd.DataFrame, folds: Mapping[str, str], keys: Sequence[s
         missing = [name for name in dict.fromkeys(frame["recording"].tolist()) if name not in found]
     if missing:
         what = "patient_id" if keys == ("patient_id",) else "eeg_id"
-        _refuse(source, f"{_many(missing, what)} of the votes table without a fold: {listed(missing)}")
+        _refuse(source, f"no fold for {counted(len(missing), what)} of the votes table: {listed(missing)}")
 
 
 def _numbers(folds: Mapping[str, str], source: str) -> dict[str, int]:
@@ -200,10 +201,6 @@ def _of_patients(folds: Mapping[str, int], patient_of: Mapping[str, str], source
                 "a fold keeps every patient whole",
             )
     return np.array([found[patient][0] for patient in sorted(found)], dtype=np.int64)
-
-
-def _many(names: Sequence[str], what: str) -> str:
-    return f"{len(names)} {what}{'s are' if len(names) > 1 else ' is'}"
 
 
 def _refuse(source: str, problem: str) -> NoReturn:

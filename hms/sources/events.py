@@ -233,7 +233,10 @@ def _table_beside(
     if not lines:
         return []
     mark = next((mark for mark in "\t;," if mark in lines[0][1]), ",")
-    rows = [next(csv.reader(io.StringIO(line), delimiter=mark)) for _, line in lines]
+    try:
+        rows = [next(csv.reader(io.StringIO(line), delimiter=mark)) for _, line in lines]
+    except csv.Error as error:
+        raise ConfigError(f"{where}: is not a table ({error})") from None
     header = [name.strip().lower() for name in rows[0]]
     place = _places(where, header, params, labels)
     found = []

@@ -347,11 +347,11 @@ def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
     """
     try:
         text = regular_bytes(pseudonyms.names_path).decode("utf-8")
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
     except FileNotFoundError:
         return {}
-    except (OSError, UnicodeDecodeError):
+    except (OSError, UnicodeDecodeError, csv.Error):
         raise ConfigError("data.pseudonyms: the file of names next to the key file cannot be read") from None
-    rows = list(csv.DictReader(io.StringIO(text, newline="")))
     if any(set(row) != set(COLUMNS) or row["key"] != pseudonyms.check for row in rows):
         raise ConfigError(
             "data.pseudonyms: the file of names next to the key file belongs to another key; use that key "

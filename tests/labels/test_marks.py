@@ -155,6 +155,10 @@ def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_p
     assert "the file does not exist" in command(*base, f"marks.path={tmp_path / 'no.csv'}").err
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "lacks the column item_id, mark" in command(*base, f"marks.path={tmp_path / 'bad.csv'}").err
+    (tmp_path / "open.csv").write_text('item_id,mark\n1,"' + "keep\n" * 40_000)
+    assert (
+        "open.csv is not a table (field larger" in command(*base, f"marks.path={tmp_path / 'open.csv'}").err
+    )
     assert "give marks.path=FILE" in command(*base).err
 
 

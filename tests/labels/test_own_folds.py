@@ -81,13 +81,18 @@ def wrong(patients: list[str]) -> dict[str, tuple[str, list[tuple[object, ...]],
     rows = [(name, number % 2) for number, name in enumerate(patients)]
     return {
         "twice": ("patient_id,fold", [*rows, rows[0]], f"patient_id '{patients[0]}' appears twice"),
-        "missing": ("patient_id,fold", rows[1:], f"1 patient_id is of the .* without a fold: {patients[0]}$"),
-        "unknown": ("patient_id,fold", [*rows, ("x1", 0)], "1 patient_id is not in the votes table: x1$"),
+        "missing": (
+            "patient_id,fold",
+            rows[1:],
+            f"no fold for 1 patient_id of the votes table: {patients[0]}$",
+        ),
+        "unknown": ("patient_id,fold", [*rows, ("x1", 0)], "1 patient_id not in the votes table: x1$"),
         "no number": ("patient_id,fold", [*rows[1:], (patients[0], "a")], f"'{patients[0]}' is 'a'; it must"),
         "negative": ("patient_id,fold", [*rows[1:], (patients[0], -1)], "is '-1'; it must be a whole number"),
         "a gap": ("patient_id,fold", [(n, 2 * f) for n, f in rows], "without a gap, .* it has 0, 2$"),
         "one fold": ("patient_id,fold", [(n, 0) for n, _ in rows], "there must be at least two; it has 0$"),
         "no fold": ("patient_id,part", rows, r"needs a column fold .* it has \['patient_id', 'part'\]"),
+        "no rows": ("patient_id,part", [], r"needs a column fold .* it has \['patient_id', 'part'\]"),
         "no id": ("name,fold", rows, "needs a column fold and one of item_id, eeg_id, patient_id"),
     }
 
@@ -113,7 +118,7 @@ def test_recordings_of_one_patient_in_two_folds_are_a_leak(own_set, table, prepa
     assert done.code == 2
     assert f"patient '{patient}' is in fold 0 ('{first}') and in fold 1 ('{second}')" in done.err
     write(path, "eeg_id,fold", [row for row in rows if row[0] != first])
-    with pytest.raises(ConfigError, match=f"1 eeg_id is of the votes table without a fold: {first}"):
+    with pytest.raises(ConfigError, match=f"no fold for 1 eeg_id of the votes table: {first}"):
         prepare(own_set, *FAST, "folds=file", f"folds.path={path}")
 
 

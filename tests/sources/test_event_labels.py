@@ -182,7 +182,10 @@ def test_an_event_near_an_end_is_judged_where_it_lies(folder, label):
         ("start,stop,label\nx,2,seizure\n", (), "line 2 has 'x' instead of seconds"),
         ("start,stop,label\n1,2\n", (), "line 2 has 2 fields, but the header has 3"),
         ("start,stop,what\n1,2,seizure\n", (), r"lacks the column of the label .*data.event_column names it"),
-        ("start,label\n1,seizure\n", (), "without a duration; data.event_duration_s"),
+        pytest.param(
+            f"start,label\n1,{'x' * 140_000}\n", (), r"is not a table \(field larger", id="a long field"
+        ),
+        ("start,label\n1,seizure\n", (), "without a duration; set data.event_duration_s"),
         (
             "start,stop,label\n1,9,seizure\n",
             ("data.event_classes={seizure: seizures}",),

@@ -29,10 +29,10 @@ class StorageError(Exception):
 
 
 class _Finding(Exception):
-    """An error that says something of what was read.
+    """An error about what was read, never about the machine.
 
-    It cannot be made of a fault of the machine: whoever makes one while such a fault is handled raises
-    the fault again instead. So no reader has to tell the two apart.
+    Made while a fault of the machine is handled, it raises that fault again instead, so that no reader has to
+    tell the two apart.
     """
 
     def __new__(cls, *args: object, **kwargs: object) -> Self:
@@ -94,21 +94,21 @@ MACHINE = frozenset(
         errno.ENOLCK, errno.ESTALE, errno.ETIMEDOUT, errno.ENODEV, errno.EAGAIN,
     }
 )  # fmt: skip
-"""Numbers of errors that say something of the machine, and nothing of a file's content."""
+"""Error numbers that are about the machine, not about a file's content."""
 
 _SAID = re.compile(
     r"[mc]alloc of size|realloc of size|bad_alloc|[Cc]annot allocate memory|[Uu]nable to allocate"
     r"|[Oo]ut of memory|[Tt]oo many open files|Input/output error|No space left on device"
     r"|can't start new thread|failed to map segment|Resource temporarily unavailable"
 )
-"""How libraries say so in texts, where their errors have no number."""
+"""How libraries word such errors where they give no number."""
 
 DEPTH = 10
-"""Errors that are looked at behind one."""
+"""How many causes of an error are looked at."""
 
 
 def machine_fault(error: BaseException) -> str:
-    """Return what of the machine failed, where an error or one behind it says so, else an empty text.
+    """Return what failed in the machine according to an error or its causes, else an empty text.
 
     Memory, open files, the disk and its reading fail for reasons that no recording is to blame for.
     """
@@ -127,6 +127,6 @@ def machine_fault(error: BaseException) -> str:
 
 
 def reraise_fault(error: BaseException) -> None:
-    """Raise an error again if it says something of the machine and nothing of what was read."""
+    """Raise an error again if it is about the machine, not about what was read."""
     if machine_fault(error):
         raise error

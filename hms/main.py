@@ -120,7 +120,7 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
 
 
 def _show_inventory(cfg: Config) -> None:
-    """Say what is in a folder of files, before anything of a plan can be wrong."""
+    """Show what a folder of files holds, before a plan can fail."""
     from pathlib import Path
 
     from hms.engine.plan import open_source
@@ -190,7 +190,7 @@ def _asks_for_a_sweep(overrides: Sequence[str], config_dir: str | None) -> bool:
 
 
 def _say_what_has_no_effect(overrides: Sequence[str]) -> None:
-    """Name the settings of Hydra's that were typed and that nothing here reads."""
+    """Name Hydra's settings that were typed and have no effect here."""
     keys = [text.lstrip("+~").partition("=")[0] for text in overrides]
     keys = [key for key in keys if key.startswith(("hydra.", "hydra/"))]
     if not keys:

@@ -121,7 +121,7 @@ def is_of_the_package(what: Callable[..., Any] | type[Any]) -> bool:
 def is_in_use(what: Callable[..., Any] | type[Any], plugins: Iterable[str]) -> bool:
     """Tell whether a function or class is of hms, of an installed plugin, or of one of ``plugins``.
 
-    A plugin that this process imported for another configuration is none of this one's.
+    A plugin that this process imported for another configuration does not count.
     """
     used = (*plugins, *_installed)
     return is_of_the_package(what) or any(f"{what.__module__}.".startswith(f"{name}.") for name in used)
@@ -272,7 +272,7 @@ _HOMES = (
 
 
 _NEED_AN_EXTRA = ("hms.training.torch", "hms.training.device")
-"""Modules that register nothing and are imported when somebody asks for what they do."""
+"""Modules that register nothing; they are imported when they are used."""
 
 ENTRY_POINTS = "hms.plugins"
 """Group of entry points under which an installed package names modules to be imported."""

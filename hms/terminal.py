@@ -28,9 +28,8 @@ _interrupted = False
 def watch_interrupts() -> None:
     """Let Ctrl-C end this process at once, with one line and exit code 130.
 
-    What is written is whole or absent whenever a process ends, so that nothing is to be tidied up; and
-    an exception in the middle of an import becomes another one there. `gentle_interrupts` is for when
-    there are workers to be ended.
+    Files are whole or absent whenever a process ends, so nothing needs tidying, and an exception in the
+    middle of an import would turn into another one. `gentle_interrupts` is for when workers must be ended.
     """
     signal.signal(signal.SIGINT, _leave)
 
@@ -203,7 +202,7 @@ _once: list[set[str]] = []
 def say(text: str, *, passing: bool = False) -> None:
     """Print one line on standard error, where progress goes; where it cannot be written, work continues.
 
-    A ``passing`` line tells what goes on just now, and so nothing of what will be found finished later.
+    A ``passing`` line is about the moment: it is not repeated when the run is found finished later.
     """
     for lines in () if passing else _heard:
         lines.append(text)
@@ -230,17 +229,17 @@ def _meanwhile(stack: list[T], what: T) -> Iterator[T]:
 
 
 def unsaid() -> AbstractContextManager[bool]:
-    """Say nothing meanwhile: of a run that is only looked at, what it said when it was made is no news."""
+    """Say nothing meanwhile: looking at a run repeats nothing that was said when it was made."""
     return _meanwhile(_silent, True)
 
 
 def said_once() -> AbstractContextManager[set[str]]:
-    """Say nothing twice meanwhile: members of a sweep have most of what there is to say in common."""
+    """Say nothing twice meanwhile: members of a sweep share most messages."""
     return _meanwhile(_once, set())
 
 
 def heard() -> AbstractContextManager[list[str]]:
-    """Keep what is said meanwhile."""
+    """Collect what is said meanwhile."""
     return _meanwhile(_heard, [])
 
 
@@ -269,8 +268,8 @@ def spoken_pace(seconds_each: float) -> str:
 class Progress:
     """Progress over items, with their pace and the time left.
 
-    The pace is that of the last reports, from one to a later one: what is before the first, the
-    start of workers above all, says nothing of the rest.
+    The pace is that of the last reports; the time before the first, mostly the start of workers, does not
+    count.
     """
 
     def __init__(

@@ -275,7 +275,7 @@ def _refuse_unknown_key(path: str, tree: Any) -> None:
 def group_options(folders: Sequence[Path]) -> dict[str, list[str]]:
     """Return every config group with its options, over several config folders.
 
-    A file whose name begins with ``_`` is none: it holds what options have in common.
+    A file whose name begins with ``_`` is no option: it holds what options share.
     """
     found: dict[str, set[str]] = {}
     for folder in folders:

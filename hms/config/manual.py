@@ -91,7 +91,7 @@ class Setting:
     Attributes
     ----------
     path : as it is typed, ``cwt.hop``
-    meaning : what it is; empty where nobody wrote it
+    meaning : what it is; empty where undocumented
     note : what the YAML says next to the value, where the class says what it is
     elsewhere : what it is in options where that is something else
     unit : empty where it has none

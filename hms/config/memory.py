@@ -1,4 +1,4 @@
-"""Memory of a process that holds millions of small things: given back, and not looked through for garbage."""
+"""Memory of a process with millions of small objects: given back, and not scanned for garbage."""
 
 from __future__ import annotations
 

@@ -59,7 +59,7 @@ def split_words(texts: Sequence[str]) -> Words:
     Raises
     ------
     ConfigError
-        If a flag is none, or lacks its value.
+        If it is not a flag, or lacks its value.
     """
     overrides: list[str] = []
     hydra: list[str] = []

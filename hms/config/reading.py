@@ -1,6 +1,6 @@
-"""Looks at what a configuration names, and small files: read whole, and only if they are regular files.
+"""Checks of paths, and reading of small files: whole, and only regular ones.
 
-What the standard library answers with False or an empty list where the machine fails is raised here.
+Where the machine fails, the standard library answers False or an empty list; here it raises.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _Path = str | os.PathLike[str]
 def looked_at(path: _Path) -> os.stat_result | None:
     """Return the status of what a path leads to, None where nothing is there or may be seen.
 
-    Raises `OSError` if the machine fails, which says nothing of what is there.
+    Raises `OSError` if the machine fails, so that nothing is known.
     """
     try:
         return os.stat(path)

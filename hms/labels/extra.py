@@ -1,4 +1,4 @@
-"""Rows of a second table, such as pseudo-labels: items to train on that nobody is judged by.
+"""Rows of a second table, such as pseudo-labels: items for training only, never for scores.
 
 They come after the items of the votes table, each row an item with the label that it states. Two
 columns of theirs say so, in the items and in meta_use.csv: ``label_source`` (``votes`` or

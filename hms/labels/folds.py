@@ -1,7 +1,8 @@
 """Folds that keep every patient whole, the same for every configuration of a data set.
 
-Patients, not items, are given folds, and from all recordings with votes: the unit, the labels, an exclusion
-or the order of rows move nobody. The two ways to balance are scikit-learn's ideas in exact arithmetic and
+Patients, not items, are given folds, and from all recordings with votes: the unit, labels, exclusions and the
+order of rows change no patient's fold. The two ways to balance are scikit-learn's ideas in exact arithmetic
+and
 with stated ties, so that no version of a library changes a fold. A kind of your own is a registered function
 of ``(patients, params)`` that returns a fold number per row of `patient_table`.
 
@@ -59,7 +60,7 @@ class Folds(Params):
 
 @dataclass(frozen=True)
 class OwnFolds(Params):
-    """Base of the settings of folds that somebody made.
+    """Base of the settings of ready-made folds.
 
     The function of such a kind takes the votes table itself and returns the fold of each patient,
     in the order of `patient_table`; see `hms.labels.own_folds`.

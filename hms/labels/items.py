@@ -202,7 +202,7 @@ def names_inside(items: pd.DataFrame) -> bool:
 
 
 def own_columns(frame: pd.DataFrame) -> list[str]:
-    """Return the columns that somebody's table has and the competition's lacks: carried to meta_use.csv."""
+    """Return the columns of a table that the competition's lacks; they are copied to meta_use.csv."""
     known = {*ITEM_COLUMNS, *TABLE_ONLY, *Classes.of_columns(frame.columns).vote_columns}
     return [str(name) for name in frame.columns if name not in known]
 

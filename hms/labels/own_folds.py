@@ -1,4 +1,4 @@
-"""Folds that somebody made: in a file of their own, or in a column of the votes table.
+"""Ready-made folds: from a file, or from a column of the votes table.
 
 Every patient is in one fold, whatever the file counts by: two recordings of one patient in
 different folds would be a leak, and are refused.

@@ -62,8 +62,8 @@ def entropy_by_class(y_soft: ArrayLike) -> NDArray[np.float64]:
 def disagreement_matrix(y_soft: ArrayLike) -> NDArray[np.float64]:
     """Return the mean vote share of each class (column) among items of a consensus (row).
 
-    float64, shape (n_classes, n_classes); rows sum to 1, and are NaN for a class that is nobody's
-    consensus. Without disagreement it is the identity.
+    float64, shape (n_classes, n_classes); rows sum to 1, NaN for a class that is no item's consensus. Without
+    disagreement it is the identity.
     """
     y = np.asarray(y_soft, dtype=np.float64)
     return _mean_by_class(y, consensus(y), y.shape[1])

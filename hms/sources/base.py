@@ -64,7 +64,7 @@ class SourceParams(Params):
     pseudonyms: str | None = field(metadata={"before": None})
 
     def overlaps(self, window_s: float) -> bool:
-        """Tell whether windows of so many seconds overlap, as far as settings tell, where each is an item."""
+        """Tell whether windows of this length overlap where each is an item, as far as settings tell."""
         return False
 
     @property
@@ -84,14 +84,14 @@ class SourceParams(Params):
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a recording is; size and time are None when it is not there, or not to be had."""
+    """Where a recording is; size and time are None when it is missing or cannot be accessed."""
 
     recording: str
     path: str
     size: int | None
     mtime_ns: int | None
     problem: str | None = None
-    """Why it is not to be had, where that is not that the file is missing."""
+    """Why it cannot be accessed, where the file is not simply missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,14 +244,14 @@ class Source(Protocol):
         ...
 
     def watched(self) -> list[str] | None:
-        """Return the files and folders that the table and the places follow from, by size and time alone.
+        """Return the files and folders whose size and time alone determine the table and the places.
 
-        None where that is not known, and they are looked through every time.
+        None where these are not known: everything is then looked through every time.
         """
         ...
 
     def ahead(self, parts: Sequence[Part]) -> None:
-        """Be told what is opened next, in its order, so that it can be read meanwhile."""
+        """Take note of what is opened next, in order, to read it ahead."""
         ...
 
     def open(self, place: Place) -> Recording:

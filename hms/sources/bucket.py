@@ -43,7 +43,7 @@ _NOT_REACHED = re.compile(
     r"NETWORK_CONNECTION|SLOW_DOWN|THROTTL|INTERNAL_FAILURE|SERVICE_UNAVAILABLE|REQUEST_TIMEOUT|UNAVAILABLE:"
     r"|curlCode|HTTP status 5\d\d"
 )
-"""Problems of the way to the storage or of the storage itself, which say nothing of a file."""
+"""Problems of the network or the storage, not of a file."""
 
 
 Listed = tuple[int, int]

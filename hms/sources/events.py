@@ -303,7 +303,7 @@ def _event(start_s: float, stop_s: float | None, label: str, annotator: str, whe
 
 
 def _where(path: Path | Address, params: FolderParams) -> str:
-    """Return what messages call a file: nothing of its name where pseudonyms are asked for."""
+    """Return a file's name for messages; behind pseudonyms it is withheld."""
     return str(path) if params.pseudonyms is None else "a file of events"
 
 

@@ -209,7 +209,7 @@ class ParquetSource(WholeFiles):
 
 
 def _without_offset(place: Place) -> Place:
-    """Return the place of a spectrogram of which nobody says which ten minutes are the item's."""
+    """Return the place of a spectrogram whose offset, and so the item's ten minutes, is not known."""
     problem = "the table has no spectrogram_label_offset_seconds for it"
     return replace(place, size=None, mtime_ns=None, problem=problem)
 

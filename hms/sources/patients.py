@@ -1,7 +1,7 @@
 """Who is who: the rule by which recordings belong to patients. One place for all sources of files.
 
-Folds keep every patient whole, so they mean something only where somebody has said whose the
-recordings are. Nothing is guessed: a rule is declared, or each recording counts as a patient
+Folds keep every patient whole, so it must be known whose each recording is. Nothing is guessed: a rule is
+declared, or each recording counts as a patient
 of its own and no folds are made.
 """
 

@@ -47,7 +47,7 @@ SHORTEST_KEY, LONGEST_KEY = 16, 65_536
 """Bytes of a key file; a key made as the message says has 64."""
 
 LARGEST_TABLE = 1 << 28
-"""Bytes; a larger table is none whose words could be in a message."""
+"""Bytes; a message quotes no words of a larger table."""
 
 OWN_COLUMNS = frozenset(("recording", "patient_id", "start_s", *COMPETITION.vote_columns))
 
@@ -76,7 +76,7 @@ class Pseudonyms:
 
     @property
     def check(self) -> str:
-        """What tells one key from another and says nothing of it."""
+        """A digest that tells keys apart and reveals nothing of them."""
         return blake2b(b"", key=self.key, person=b"hms check", digest_size=8).hexdigest()
 
     def id_of(self, kind: str, name: str) -> str:
@@ -243,7 +243,7 @@ def _with_ids(frame: pd.DataFrame, ids: Mapping[str, Mapping[str, str]]) -> pd.D
         known = ids[kind]
         made[column] = [known.get(name) if isinstance(name, str) else name for name in frame[column]]
     made["eeg_id"] = np.array([eeg_number(i) for i in made["recording"]], np.int64)
-    # Columns of somebody's own may tell anything, unless they count something small, such as folds.
+    # A column of the user's own may identify people, unless it counts something small, such as folds.
     told = [n for n in own_columns(made) if not made[n].astype(str).str.fullmatch(r"[0-9]{1,2}").all()]
     return made.drop(columns=["item", *told], errors="ignore")
 
@@ -325,7 +325,7 @@ def _paths(params: SourceParams) -> set[str]:
 
 
 def told_words(words: Sequence[str], *, private: bool | None = None) -> list[str]:
-    """Return a command's words; behind pseudonyms those that name no place and nothing of the data.
+    """Return a command's words; behind pseudonyms, without those that name places or data.
 
     ``private`` says whether pseudonyms are asked for; None: the words themselves do.
     """

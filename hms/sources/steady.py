@@ -50,7 +50,7 @@ class SteadyFile(Steady):
     Unusable
         If it is missing, no regular file, cannot be read, or is not the file that its place says.
     OSError
-        If the machine fails, which says nothing of the file.
+        If the machine fails, not the file.
     """
 
     def __init__(self, place: Place) -> None:

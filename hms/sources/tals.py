@@ -34,7 +34,7 @@ class Tal:
 
 
 def parse_tals(data: bytes) -> list[Tal]:
-    """Return the lists in the bytes of an annotation signal, in order; what is none is passed over.
+    """Return the lists in the bytes of an annotation signal, in order; anything else is skipped.
 
     Texts are UTF-8; bytes that are not are read as Latin-1, as older software writes them.
     """

@@ -53,7 +53,7 @@ class Demand:
     def check(self, recording: Recording) -> None:
         """Raise `Unusable` if no window of a recording can be used.
 
-        A sample of what is needed is read: a channel whose unit is none says so then.
+        One sample of each needed channel is read, which finds a unit that is not a voltage.
         """
         pairs = all_derivations(self.chains)
         view = present(recording, tuple(dict.fromkeys((*electrodes(self.chains), *pairs, *self.ears))))

@@ -95,8 +95,8 @@ def windows_of_files(table: WindowRows, files: Sequence[str]) -> WindowRows:
     """Return a table whose recordings are the files meant, duplicates refused.
 
     A recording is meant by its relative path or by its file's name, with its ending or without, in any letter
-    case. What means no file stays as it is, and becomes an item that says so. Raises `ConfigError` if a name
-    may mean several files, or a window appears twice in the table.
+    case. A name that means no file is kept, and its item is left out with that reason. Raises `ConfigError`
+    if a name may mean several files, or a window appears twice in the table.
     """
     index = _Files(files, table.path)
     meant = {name: index.meant(name) for name in {row["recording"] for row in table.rows}}

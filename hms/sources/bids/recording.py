@@ -46,7 +46,7 @@ class BidsRecording:
     Parameters
     ----------
     recording : the file, opened by the reader of its format
-    channels, table : rows of channels.tsv, none where there is none, and its bytes: part of the identity
+    channels, table : rows and bytes of channels.tsv, empty without one; the bytes are part of the identity
     scale : what one of the file's units is in µV, where the file does not say and the table does
     keeps_bad : whether channels with the status ``bad`` are read like others
     """

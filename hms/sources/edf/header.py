@@ -120,7 +120,7 @@ def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Cal
 
     ``data`` are as many bytes from its start as `n_header_bytes` says, ``unit`` is that of signals whose
     header states none, and ``is_zero_from`` tells whether nothing but zeros is in the file from a place on.
-    Raises `Unusable` if it is none, or contradicts itself or the file's size beyond mending.
+    Raises `Unusable` if it is not such a header, or contradicts itself or the file's size beyond mending.
     """
     fields = _Fields(data)
     if len(data) < fields.expected_bytes:
@@ -201,7 +201,7 @@ class _Fields:
         return self.columns[name]
 
     def number(self, raw: bytes, what: str) -> float:
-        """Return a number; raises ValueError if it is none."""
+        """Return a number; raise ValueError if the field holds none."""
         text = _text(raw)
         if "," in text:
             self.mended("the header has decimal commas")
@@ -214,7 +214,7 @@ class _Fields:
         return number
 
     def whole(self, raw: bytes, what: str) -> int:
-        """Return a whole number; raise `Unusable` if it is none."""
+        """Return a whole number; raise `Unusable` if the field holds none."""
         try:
             number = self.number(raw, what)
             if not number.is_integer():

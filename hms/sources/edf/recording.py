@@ -43,7 +43,7 @@ class _Held:
 
 
 class EdfRecording:
-    """An open recording; a file that cannot be used says so when it is first asked for something."""
+    """An open recording; an unusable file raises `Unusable` when something is first asked of it."""
 
     sfreq = SFREQ_HZ
 

@@ -53,7 +53,7 @@ def without_parts(found: Found) -> Found:
 
 _NAMED_FILE = re.compile(rb"^(?:DataFile|MarkerFile|File)\s*=\s*(.+?)\s*$", re.MULTILINE)
 _BESIDE = (".json", ".tsv", ".csv", ".csv_bi", ".rec", ".txt", ".edf", ".bdf")
-"""Files with a recording's name that are none of its own."""
+"""Files that share a recording's name and do not belong to it."""
 
 
 def files_of(path: str) -> list[str]:

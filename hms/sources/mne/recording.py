@@ -142,7 +142,7 @@ def _digest(stamp: Stamp) -> str:
 
 
 class MneRecording:
-    """An open recording; one that cannot be used says so when it is first asked for something.
+    """An open recording; an unusable one raises `Unusable` when something is first asked of it.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class MneRecording:
             raw, reason = open_raw(self._path, self._cnt_format), None
         except Unusable as error:
             raw, reason = None, error
-        self._check_unchanged()  # what MNE says of other files is nothing of this recording
+        self._check_unchanged()  # MNE may have read other files than those that are digested
         return raw, reason
 
     @property

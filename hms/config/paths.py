@@ -101,7 +101,7 @@ def with_quoted_paths(overrides: Sequence[str], *, sweep: bool = False) -> list[
 
 
 def _quoted(text: str, *, sweep: bool) -> str:
-    if not _is_utf8(text):
+    if any("\ud800" <= c <= "\udfff" for c in text):  # what is not UTF-8 comes as surrogates
         raise ConfigError(
             f"'{os.fsencode(text).decode('utf-8', 'backslashreplace')}' is not UTF-8; "
             "rename the folder, or reach it by a link with another name"
@@ -129,11 +129,3 @@ def quoted(value: str) -> str:
 def _is_there(value: str) -> bool:
     path = os.path.expanduser(value)
     return is_there(path) or (is_folder(os.path.dirname(path) or ".") and "/" in path)
-
-
-def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

@@ -360,7 +360,8 @@ def read_marks(recordings: Sequence[Timed], params: FolderParams, ballot: Ballot
         report.n_known += len(known)
         inside = [_mark(event, column, params, recording) for event, column in known]
         kept = [clipped(mark, recording.duration_s) for mark in inside]
-        report.note_outside(recording.name, [m for m, k in zip(inside, kept, strict=True) if k is None])
+        lost = [mark for mark, rest in zip(inside, kept, strict=True) if rest is None]
+        report.outside += [f"{recording.name} at {mark.start_s:g} s" for mark in lost]
         marks[recording.name] = [mark for mark in kept if mark is not None]
         report.note_overlap(recording.name, marks[recording.name])
     report.say(ballot)
@@ -417,9 +418,6 @@ class _Report:
         self.n_known = 0
         self.outside: list[str] = []
         self.overlap: list[str] = []
-
-    def note_outside(self, recording: str, marks: Sequence[Mark]) -> None:
-        self.outside += [f"{recording} at {mark.start_s:g} s" for mark in marks]
 
     def note_overlap(self, recording: str, marks: Sequence[Mark]) -> None:
         seconds, first = overlapping_s(marks)

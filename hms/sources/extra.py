@@ -50,13 +50,15 @@ def read_extra(path: Path, votes: VotesTable, ballot: Ballot) -> VotesTable:
     data, raw = _read(path)
     filled = _filled(raw, votes, path)
     weights = _weights(raw, path)
-    known = [name for name in filled if name != _COLUMN]
-    table = votes_from_frame(filled[known], ballot, path=path)
+    table = votes_from_frame(filled.drop(columns=_COLUMN, errors="ignore"), ballot, path=path)
     empty = np.flatnonzero(vote_array(table.frame).sum(axis=1) == 0)
     if empty.size:
         _refuse(path, f"votes must not sum to 0, but do in {_rows(empty)}; leave such rows out")
-    own = [str(name) for name in raw if name not in (*_known(ballot), _COLUMN)]
-    _check_names(path, votes, own)
+    known = {"eeg_id", "eeg_sub_id", "expert_consensus", *_FILLED, *ballot.classes.vote_columns, _COLUMN}
+    own = [str(name) for name in raw if name not in known]
+    taken = [name for name in (*own_columns(votes.frame), *own) if name in (SOURCE, WEIGHT)]
+    if taken:
+        _refuse(path, f"a column '{taken[0]}' is made when rows are added; rename yours")
     frame = table.frame.copy()
     for name in own:
         frame[name] = [text or None for text in raw[name].tolist()]
@@ -91,10 +93,6 @@ def _read(path: Path) -> tuple[bytes, pd.DataFrame]:
     if "eeg_id" not in raw or not len(raw):
         _refuse(path, f"needs a column eeg_id and rows; it has {', '.join(map(str, raw.columns))}")
     return data, raw
-
-
-def _known(ballot: Ballot) -> set[str]:
-    return {"eeg_id", "eeg_sub_id", "expert_consensus", *_FILLED, *ballot.classes.vote_columns}
 
 
 def _filled(raw: pd.DataFrame, votes: VotesTable, path: Path) -> pd.DataFrame:
@@ -159,12 +157,6 @@ def _weights(raw: pd.DataFrame, path: Path) -> np.ndarray[Any, np.dtype[np.float
     if bad.size:
         _refuse(path, f"column 'weight' must hold numbers, 0 or more, but {_rows(bad)} has other values")
     return weights
-
-
-def _check_names(path: Path, votes: VotesTable, own: Sequence[str]) -> None:
-    taken = [name for name in (*own_columns(votes.frame), *own) if name in (SOURCE, WEIGHT)]
-    if taken:
-        _refuse(path, f"a column '{taken[0]}' is made when rows are added; rename yours")
 
 
 def _rows(rows: np.ndarray[Any, Any]) -> str:

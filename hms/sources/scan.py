@@ -9,11 +9,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import astuple, dataclass, field, fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from hms.config.paths import Address
-from hms.errors import ConfigError, Unusable, reraise_fault
+from hms.errors import Unusable, reraise_fault
 from hms.registry import Params
 from hms.sources.afar import all_of, is_afar
 from hms.sources.base import Place, SourceParams
@@ -114,12 +115,10 @@ class Inventory:
         rows += [("left out", text) for text in _grouped(out)]
         rows += [("would be used", f"{sum(f.fate == 'used' for f in self.files)} of {len(self.files)}")]
         rows += [("warning", self.forecast)]
-        pace = (
-            f", {self.seconds * 1000 / len(self.files):.1f} s per thousand files"
-            if len(self.files) >= 100
-            else ""
-        )
-        rows += [("time taken", f"{self.seconds:.1f} s{pace}")]
+        taken = f"{self.seconds:.1f} s"
+        if len(self.files) >= 100:
+            taken += f", {self.seconds * 1000 / len(self.files):.1f} s per thousand files"
+        rows += [("time taken", taken)]
         return [(name, text) for name, text in rows if text]
 
     def __repr__(self) -> str:
@@ -193,15 +192,11 @@ Opener = Callable[[str, Place], Any]
 
 def _opener(settings: Params) -> Opener:
     """Return what opens recordings of every format, those that MNE reads only where it is installed."""
-    from hms.sources.mne.recording import MneRecording, import_mne
+    from hms.sources.mne.recording import MneRecording
 
     aliases = dict(settings.aliases) if isinstance(settings, SourceParams) else {}
     unit = getattr(settings, "unit", None)
-    try:
-        import_mne()
-        has_mne = True
-    except ConfigError:
-        has_mne = False
+    has_mne = find_spec("mne") is not None
 
     def opened(ending: str, place: Place) -> Any:
         if ending in EDF_ENDINGS:
@@ -271,10 +266,11 @@ def _facts_of(recording: Any, patients: set[str]) -> dict[str, Any]:
     named: Channels = recording.named
     who = getattr(recording, "patient", "")
     patients |= {who} - {""}
+    rates = Counter(round(rate, 4) for rate in getattr(recording, "rates_hz", (recording.sfreq,)))
     return {
         "duration_s": round(n_samples / recording.sfreq, 3),
         "interruptions": max(0, len(getattr(recording, "stretches", ())) - 1),
-        "sfreq_hz": _rates(recording),
+        "sfreq_hz": ", ".join(f"{rate:g}" for rate, _ in rates.most_common()),
         "n_channels": len(named.labels),
         "n_eeg": named.n_eeg,
         "references": ", ".join(reference or "not stated" for reference in named.references),
@@ -282,12 +278,6 @@ def _facts_of(recording: Any, patients: set[str]) -> dict[str, Any]:
         "header_patient": bool(who),
         "mended": "; ".join(text for _, text in getattr(recording, "notes", ())),
     }
-
-
-def _rates(recording: Any) -> str:
-    """Return the sampling rates of a recording's channels."""
-    rates: Sequence[float] = getattr(recording, "rates_hz", (recording.sfreq,))
-    return ", ".join(f"{rate:g}" for rate, _ in Counter(round(rate, 4) for rate in rates).most_common())
 
 
 # --- texts ---------------------------------------------------------------------------------------

@@ -101,10 +101,10 @@ def test_options_stand_anywhere_among_the_words_of_a_command(
     ("typed", "told"),
     [
         (["show", "a", "b"], "hms: hms show does not take b; see hms show --help"),
-        (["completion", "tcsh"], "hms: 'tcsh' is no shell; there are bash, zsh, fish"),
+        (["completion", "tcsh"], "hms: 'tcsh' is not a shell; there are bash, zsh, fish"),
         (
             ["export", "a", "b", "--to", "zip"],
-            "hms: 'zip' is no value of --to; there are folder, huggingface",
+            "hms: 'zip' is not a value of --to; there are folder, huggingface",
         ),
         (["scan"], "required: DIR\n"),
         (["shwo"], "'shwo' is not a command (did you mean 'show'?)"),

@@ -56,10 +56,7 @@ class Words:
 def split_words(texts: Sequence[str]) -> Words:
     """Take a command line apart; overrides and flags may stand in any order.
 
-    Raises
-    ------
-    ConfigError
-        If it is not a flag, or lacks its value.
+    Raises `ConfigError` if it is not a flag, or lacks its value.
     """
     overrides: list[str] = []
     hydra: list[str] = []

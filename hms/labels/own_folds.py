@@ -108,12 +108,8 @@ def folds_of_csv(frame: pd.DataFrame, data: bytes, source: str) -> NDArray[np.in
 
     Patients are in the order of their id's text. Rows are of patients, of recordings, of sub-windows
     (``eeg_id`` and ``eeg_sub_id``) or of items (``item_id`` of any unit); further columns do not matter.
-
-    Raises
-    ------
-    ConfigError
-        If an id appears twice, is missing or unknown, a fold is not a whole number, the folds are not 0 ... n
-        - 1, or two rows of one patient are in different folds.
+    Raises `ConfigError` if an id appears twice, is missing or unknown, a fold is not a whole number, the
+    folds are not 0 ... n - 1, or two rows of one patient are in different folds.
     """
     keys, rows = _rows(data, source)
     folds: dict[str, str] = {}

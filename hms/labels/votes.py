@@ -44,10 +44,7 @@ def kept_soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
 def soft_labels(votes: ArrayLike) -> NDArray[np.float32]:
     """Return each row of votes divided by its sum: float32, shape (n_items, n_classes), rows sum to 1.
 
-    Raises
-    ------
-    ValueError
-        If a row has no votes, or a vote is negative, NaN or infinite.
+    Raises `ValueError` if a row has no votes, or a vote is negative, NaN or infinite.
     """
     counts = _as_votes(votes)
     bad: NDArray[np.bool_] = ~np.all(np.isfinite(counts) & (counts >= 0), axis=1)

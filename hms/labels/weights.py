@@ -40,10 +40,7 @@ class Weight(Params):
 def confidence_weights(vote_sum: ArrayLike, params: Params) -> NDArray[np.float32]:
     """Return the weight of each item by the function that ``params.kind`` names: float32, shape (n_items,).
 
-    Raises
-    ------
-    ConfigError
-        If a function, a plugin's for example, gives another shape, a negative weight or NaN.
+    Raises `ConfigError` if a function, a plugin's for example, gives another shape, a negative weight or NaN.
     """
     counts = np.asarray(vote_sum)
     weights = np.asarray(lookup("weight", params.kind).function(counts, params), dtype=np.float32)

@@ -102,22 +102,13 @@ class Interval:
 # --- one figure ----------------------------------------------------------------------------------
 
 
-def mean_interval(
-    values: ArrayLike,
-    groups: Groups,
-    *,
-    weights: ArrayLike | None = None,
-    level: float = LEVEL,
-    factor: float = REFITTED,
-) -> Interval:
-    """Return the (weighted) mean of values with its interval over patients.
+def mean_interval(values: ArrayLike, groups: Groups, *, factor: float = REFITTED) -> Interval:
+    """Return the mean of values with its interval over patients.
 
     Parameters
     ----------
     values : shape (n_items,)
     groups : n_items ids, those of the patients
-    weights : shape (n_items,), optional
-    level : share of data sets whose interval holds the true mean
     factor : variance over what patients show; 1 where nothing was fitted to other patients
 
     Raises
@@ -125,9 +116,9 @@ def mean_interval(
     ValueError
         If the lengths differ or a value is not finite.
     """
-    totals, masses = _sums(values, groups, weights)
-    value = float(totals.sum() / masses.sum()) if masses.sum() > 0 else np.nan
-    half = _half_widths(_pulls(totals[None], masses), level, factor)[0]
+    totals, masses = _sums(values, groups)
+    value = float(totals[0].sum() / masses.sum()) if masses.sum() > 0 else np.nan
+    half = _half_widths(_pulls(totals, masses), factor)[0]
     return _interval(value, half, masses, len(groups))
 
 
@@ -158,7 +149,7 @@ def jackknife_interval(value: float, without: ArrayLike, masses: ArrayLike, *, n
     """
     pulls = value - np.asarray(without, dtype=np.float64)
     mass = np.asarray(masses, dtype=np.float64)
-    half = _half_widths(pulls[None], LEVEL, factor=1.0)[0]
+    half = _half_widths(pulls[None], factor=1.0)[0]
     return _interval(value, half, mass, n_items)
 
 
@@ -173,13 +164,13 @@ def _enough(masses: Floats) -> bool:
     return effective_number(masses) >= HOLDS_FROM - 1e-9
 
 
-def _half_widths(pulls: Floats, level: float, factor: float) -> Floats:
+def _half_widths(pulls: Floats, factor: float) -> Floats:
     """Return half of the width of each figure's own interval from its pulls: shape (n_figures,)."""
     from scipy.special import stdtrit
 
     if pulls.shape[1] < 2:
         return np.full(len(pulls), np.nan)
-    quantile = stdtrit(_freedom(pulls), (1 + level) / 2)
+    quantile = stdtrit(_freedom(pulls), (1 + LEVEL) / 2)
     return np.asarray(quantile * np.sqrt(factor * (pulls**2).sum(axis=1)))
 
 
@@ -200,22 +191,18 @@ def group_codes(groups: Groups) -> NDArray[np.int64]:
     return codes.astype(np.int64)
 
 
-def _sums(values: ArrayLike, groups: Groups, weights: ArrayLike | None) -> tuple[Floats, Floats]:
-    """Return the weighted sum of values and the sum of weights of each patient."""
-    numbers = np.asarray(values, dtype=np.float64)
-    factors = np.ones(numbers.shape[-1:]) if weights is None else np.asarray(weights, dtype=np.float64)
-    if not numbers.shape[-1:] == factors.shape == (len(groups),):
-        raise ValueError(
-            f"values {numbers.shape}, weights {factors.shape} and {len(groups)} groups do not match"
-        )
-    bad = np.flatnonzero(~np.isfinite(np.atleast_2d(numbers)).all(axis=0))
+def _sums(values: ArrayLike, groups: Groups) -> tuple[Floats, Floats]:
+    """Return the sum of each figure by patient, (n_figures, n_patients), and the items of each patient."""
+    rows = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    if rows.shape[1] != len(groups):
+        raise ValueError(f"{rows.shape[1]} values and {len(groups)} groups do not match")
+    bad = np.flatnonzero(~np.isfinite(rows).all(axis=0))
     if bad.size:
         raise ValueError(f"values must be finite (rows {listed(bad)})")
     codes = group_codes(groups)
     n = int(codes.max(initial=-1)) + 1
-    totals = [np.bincount(codes, weights=row * factors, minlength=n) for row in np.atleast_2d(numbers)]
-    masses = np.bincount(codes, weights=factors, minlength=n).astype(np.float64)
-    return np.reshape(totals, (*numbers.shape[:-1], n)).astype(np.float64), masses
+    totals = np.array([np.bincount(codes, weights=row, minlength=n) for row in rows], dtype=np.float64)
+    return totals, np.bincount(codes, minlength=n).astype(np.float64)
 
 
 def _pulls(totals: Floats, masses: Floats) -> Floats:
@@ -281,12 +268,12 @@ def simultaneous_intervals(
     ValueError
         As `mean_interval`.
     """
-    totals, masses = _sums(np.atleast_2d(np.asarray(values, dtype=np.float64)), groups, None)
+    totals, masses = _sums(values, groups)
     first, second = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))
     apart = totals[first] - totals[second]
     pulls = _pulls(apart, masses)
     means = apart.sum(axis=1) / (masses.sum() or np.nan)
-    halves = _half_widths(pulls, LEVEL, REFITTED)
+    halves = _half_widths(pulls, REFITTED)
     widening = _widening(pulls) if _enough(masses) else 1.0
     found = (
         _interval(mean, widening * half, masses, len(groups))
@@ -337,7 +324,7 @@ def luck_of_the_best(values: ArrayLike, reference: int, groups: Groups, *, facto
     reference : row of the reference
     groups : n_items ids, those of the patients
     """
-    totals, masses = _sums(np.atleast_2d(np.asarray(values, dtype=np.float64)), groups, None)
+    totals, masses = _sums(values, groups)
     if len(totals) < 2 or not _enough(masses):
         return float("nan")
     pulls = _pulls(totals, masses)

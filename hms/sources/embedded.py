@@ -50,7 +50,7 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
         check_making(folder, params.n_recordings)
         with lock(base / f".{folder.name}.lock", waiting="waiting for another run to make them", say=say):
             if not _is_complete(folder):
-                _make(folder, params, settings, n_jobs)
+                _make(folder, settings, n_jobs)
     return ParquetSource(folder, params.aliases)
 
 
@@ -74,22 +74,22 @@ def _is_complete(folder: Path) -> bool:
     return (folder / COMPLETE).is_file()
 
 
-def _make(folder: Path, params: Synthetic, settings: dict[str, int | bool], n_jobs: int) -> None:
+def _make(folder: Path, settings: dict[str, int | bool], n_jobs: int) -> None:
     """Make the data set under another name and rename it when it is whole and on disk."""
-    say(f"making {params.n_recordings} synthetic recordings in {folder}", passing=True)
+    say(f"making {settings['n_recordings']} synthetic recordings in {folder}", passing=True)
     for name in names_in(folder.parent):
         if name.startswith(f".tmp-{folder.name}-"):
             shutil.rmtree(folder.parent / name)
     temporary = folder.parent / f".tmp-{folder.name}-{uuid.uuid4().hex[:8]}"
-    progress = Progress(params.n_recordings, "synthetic recordings", unit="recording")
+    progress = Progress(int(settings["n_recordings"]), "synthetic recordings", unit="recording")
     try:
         make_folder(temporary)
         generate(
             temporary,
-            n_recordings=params.n_recordings,
-            n_patients=params.n_patients,
-            seed=params.seed,
-            write_spectrograms=params.write_spectrograms,
+            n_recordings=int(settings["n_recordings"]),
+            n_patients=int(settings["n_patients"]),
+            seed=int(settings["seed"]),
+            write_spectrograms=bool(settings["write_spectrograms"]),
             n_jobs=n_workers(n_jobs),
             report=progress.add,
         )

@@ -78,14 +78,6 @@ def test_the_order_of_items_and_the_names_of_patients_change_nothing():
     assert (first.low, first.high) == pytest.approx((shuffled.low, shuffled.high), rel=1e-12)
 
 
-def test_weights_move_the_mean_and_count_for_the_size_of_a_patient():
-    weights = np.where(PATIENTS == "p0", 2.0, 1.0)
-    values = (PATIENTS == "p0").astype(float)
-    got = mean_interval(values, PATIENTS, weights=weights)
-    assert got.value == pytest.approx(6 / 123)
-    assert got.effective == pytest.approx(123**2 / (36 + 39 * 9))
-
-
 def test_unequal_patients_count_as_fewer():
     assert effective_number([5, 5, 5, 5]) == 4
     assert effective_number([8, 1, 1]) == pytest.approx(100 / 66)
@@ -122,7 +114,7 @@ def test_no_items_have_neither_figure_nor_interval():
     [
         ([1.0, math.inf], ["a", "b"], r"values must be finite \(rows 1\)"),
         ([math.nan] * 7, list("abcdefg"), r"rows 0, 1, 2, 3, 4 and 2 more"),
-        ([1.0, 2.0], ["a"], r"values \(2,\), weights \(2,\) and 1 groups do not match"),
+        ([1.0, 2.0], ["a"], "2 values and 1 groups do not match"),
     ],
 )
 def test_values_that_are_not_finite_or_do_not_match_are_refused(values, groups, text):

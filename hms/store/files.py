@@ -124,8 +124,7 @@ class Files:
         try:
             yield
         except OSError as error:
-            problem = storage_error(error, self.folder)
-            raise StorageError(problem.text, self._n_bytes, self._n_files) from error
+            raise write_error(error, self.folder, self._n_bytes, self._n_files) from error
 
     def sync(self) -> None:
         """Bring what was written to disk; the one step that takes long and needs no processor."""
@@ -245,6 +244,13 @@ def remove_temporaries(folder: Path) -> None:
             if entry.name.startswith(TEMPORARY):
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(entry.path)
+
+
+def write_error(error: OSError, folder: Path, n_bytes: int, n_files: int) -> StorageError:
+    """Return `storage_error` of a write; where there was no room, with how much was being written."""
+    text = storage_error(error, folder).text
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    return StorageError(text, n_bytes, n_files) if is_full else StorageError(text)
 
 
 def storage_error(error: OSError, folder: Path, doing: str = "write to") -> StorageError:

@@ -23,7 +23,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from hms.errors import ConfigError, ManifestError, StorageError
-from hms.store.files import Stored, digest_bytes, make_folder, storage_error, sync_folder
+from hms.store.files import Stored, digest_bytes, make_folder, storage_error, sync_folder, write_error
 from hms.store.inside import open_own
 from hms.store.npz import parsed_header, read_npz
 
@@ -277,7 +277,7 @@ class Records:
         try:
             yield
         except OSError as error:
-            raise StorageError(storage_error(error, self.folder).text, self._n_bytes, self._n) from error
+            raise write_error(error, self.folder, self._n_bytes, self._n) from error
 
     def sync(self) -> None:
         """Bring what was written to disk."""

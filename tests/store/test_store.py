@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import random
 import shutil
@@ -23,7 +24,7 @@ from hms.engine.export import export_run
 from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
 from hms.results.run import Run
-from hms.store.files import commit_files
+from hms.store.files import commit_files, write_error
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder
 from hms.store.garbage import garbage, remove_run, sweep_garbage
 from hms.store.journal import append_journal, read_journal
@@ -419,6 +420,15 @@ def test_a_commit_is_all_or_nothing(tmp_path: Path) -> None:
     (first, second) = commit_files(tmp_path / "folder", {"a": b"1", "b": lambda f: f.write(b"23")})
     assert (first.size, second.size) == (1, 2)
     assert (tmp_path / "folder" / "b").read_bytes() == b"23"
+
+
+@pytest.mark.parametrize(
+    ("number", "told"), [(errno.ENOSPC, (5, 1)), (errno.EDQUOT, (5, 1)), (errno.EFBIG, (0, 0))]
+)
+def test_room_is_spoken_of_where_there_was_none(number: int, told: tuple[int, int], tmp_path: Path) -> None:
+    error = write_error(OSError(number, "words"), tmp_path, 5, 1)
+    assert (error.n_bytes, error.n_files) == told
+    assert str(error).startswith(f"cannot write to {tmp_path}: ")
 
 
 def test_a_folder_that_is_a_file_is_a_storage_error(tmp_path: Path) -> None:

@@ -388,7 +388,7 @@ def _verify(given: argparse.Namespace) -> int:
     path = unfinished.resolve() if is_unfinished else _run_of(given).path
     report = verify(path, trust=given.trust)
     read = f"{counted(report.checked, 'file')} read, {report.bytes_read / 1e6:.1f} MB"
-    show(f"{path.name}: {read}: of the run, of the store behind it, and its recordings")
+    show(f"{path.name}: {read}: {report.scope}")
     for note in report.notes:
         show(f"  note: {note}")
     for finding in report.findings:

@@ -296,7 +296,14 @@ def test_verify_takes_no_other_folder_for_a_run(small_set: Path, ready: Prepare,
 def test_export_copies_and_checks(small_set: Path, ready: Prepare, cli: Cli, tmp_path: Path) -> None:
     ready(small_set, "stages=[labels]")
     assert "checked" in cli("export", "latest", str(tmp_path / "copy")).out
-    assert (tmp_path / "copy" / "data_package" / "labels.npz").is_file()
+    labels = tmp_path / "copy" / "data_package" / "labels.npz"
+    assert (
+        "the export, which has no store behind it\n  all whole" in cli("verify", str(tmp_path / "copy")).out
+    )
+    labels.unlink()
+    ended = cli("verify", str(tmp_path / "copy"))
+    assert ended.code == 1
+    assert "1 problem; export the run again" in ended.out
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])

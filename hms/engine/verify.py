@@ -24,6 +24,8 @@ from hms.store.package import Package
 from hms.store.places import Outputs
 from hms.terminal import say
 
+EXPORT_AGAIN = "export the run again"
+
 RUN_AGAIN = "run it again with the same command; undamaged results are reused"
 
 
@@ -49,6 +51,8 @@ class Verification:
     notes: list[str] = field(default_factory=list)
     remedy: str = "hms verify {run} --repair recomputes what is wrong"
     """What to do about the findings, for a run of the name ``{run}``."""
+    scope: str = "the run, the store behind it, and its recordings"
+    """What was read."""
 
     def add(self, path: str, problem: str) -> None:
         """Add a finding."""
@@ -74,7 +78,9 @@ def verify(path: Path, *, trust: bool = False) -> Verification:
     for name, (size, digest) in manifest["files"].items():
         _check_file(report, path, name, size, digest)
     _find_strangers(report, path, manifest)
-    if not manifest.get("exported"):
+    if manifest.get("exported"):
+        report.scope, report.remedy = "the export, which has no store behind it", EXPORT_AGAIN
+    else:
         for stage in manifest["stages"].values():
             _check_stage_folder(report, path.parent / "store" / stage["folder"], stage)
         _check_recordings(report, Package(path, trust=trust))
@@ -195,7 +201,7 @@ def repair(path: Path, report: Verification, *, force: bool = False, trust: bool
     except ManifestError as error:
         raise ConfigError(f"{error}; {RUN_AGAIN}") from None
     if manifest.get("exported"):
-        raise ConfigError(f"{path} is an export without a store; export the run again")
+        raise ConfigError(f"{path} is an export without a store; {EXPORT_AGAIN}")
     changed = other_versions(manifest)
     if changed and not force:
         raise ConfigError(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import json
 import os
-import re
 import shutil
 import socket
 import subprocess
@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
+import forked
 from conftest import ROOT
 
 FORMAT = os.environ.get("HMS_TEST_FORMAT", "files")
@@ -24,6 +25,11 @@ def overrides_of(form: str = FORMAT) -> list[str]:
     return ["stages=[scalograms,waveforms,labels,splits]", f"package.format={form}"]
 
 
+DASK = ("distributed", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker")
+"""What the processes of a cluster find imported."""
+
+Process = forked.Process | subprocess.Popen[str]
+
 PLUGIN = '''
 import os, pathlib, signal, time
 from hms.registry import register
@@ -31,7 +37,9 @@ from hms.signal.scaling import Log1pPercentile, log1p_percentile
 
 @register("scaling", "paced", Log1pPercentile)
 def paced(power, params):
-    """Take a while; kill the worker once, or always on one recording."""
+    """Say that work has begun; take a while; kill the worker once, or always on one recording."""
+    if begun := os.environ.get("HMS_TEST_BEGUN"):
+        pathlib.Path(begun).touch()
     time.sleep(float(os.environ.get("HMS_TEST_PAUSE", "0")))
     marker = pathlib.Path(os.environ.get("HMS_TEST_MARKER", "/nowhere"))
     if marker.parent.is_dir() and not marker.exists():
@@ -63,21 +71,17 @@ def start(
     env: dict[str, str],
     before: str = "pass",
     form: str = FORMAT,
-) -> subprocess.Popen[str]:
+) -> forked.Process:
     """Start run.py on a set, after a statement of Python."""
     program = f"import runpy; {before}; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
-    arguments = [
-        sys.executable, "-c", program, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}",
-        *overrides_of(form), *overrides,
-    ]  # fmt: skip
-    return subprocess.Popen(
-        arguments, env=env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
-    )
+    base = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides_of(form))
+    return forked.start(["-c", program, *base, *overrides], env=env, start_new_session=True, modules=DASK)
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=240)
-    return process.returncode, err
+def finish(process: forked.Process) -> tuple[int, str]:
+    """Return how a process ended and what it said."""
+    _, err = process.communicate()
+    return process.wait(), err
 
 
 def tree(run: Path) -> dict[str, bytes]:
@@ -94,44 +98,36 @@ def wait_for(condition: Callable[[], bool], seconds: float = 60.0) -> None:
 
 @contextmanager
 def cluster(
-    *options: str, env: dict[str, str], workers: int = 2
-) -> Iterator[tuple[str, list[subprocess.Popen[str]]]]:
-    """Start a scheduler and workers on loopback; yield its address and all processes, the scheduler first."""
+    *options: str, env: dict[str, str], folder: Path, workers: int = 2, apart: bool = False
+) -> Iterator[tuple[str, list[Process]]]:
+    """Start a scheduler and workers on loopback; yield its address and all processes, the scheduler first.
+
+    Parameters
+    ----------
+    options : of the workers
+    folder : where the scheduler leaves its address
+    apart : Pythons of their own, which import hms from where `env` says
+    """
+    file = folder / "scheduler.json"
+
+    def begin(what: str, *more: str) -> Process:
+        arguments = ["-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard", *more]
+        arguments += ["--scheduler-file", str(file)]
+        if not apart:
+            return forked.start(arguments, env=env, cwd="/", modules=DASK)
+        python = [sys.executable, *arguments]
+        return subprocess.Popen(python, env=env, cwd="/", text=True, stderr=subprocess.DEVNULL)
+
+    processes: list[Process] = []
     with ExitStack() as stack:
-        python = [sys.executable, "-m", "distributed.cli.dask_scheduler"]
-        arguments = [*python, "--host", "127.0.0.1", "--port", "0", "--no-dashboard", "--no-jupyter"]
-        scheduler = subprocess.Popen(arguments, env=env, cwd="/", text=True, stderr=subprocess.PIPE)
-        processes = [scheduler]
         stack.callback(_end, processes)
-        assert scheduler.stderr is not None
-        address = ""
-        for line in scheduler.stderr:
-            if found := re.search(r"Scheduler at: +(tcp://\S+)", line):
-                address = found[1]
-                break
-        worker = [
-            sys.executable,
-            "-m",
-            "distributed.cli.dask_worker",
-            address,
-            "--nthreads",
-            "1",
-            "--no-dashboard",
-        ]
-        for _ in range(workers):
-            processes.append(
-                subprocess.Popen(
-                    [*worker, *options, "--host", "127.0.0.1"],
-                    env=env,
-                    cwd="/",
-                    text=True,
-                    stderr=subprocess.DEVNULL,
-                )
-            )
-        yield address, processes
+        processes.append(begin("scheduler", "--port", "0", "--no-jupyter"))
+        wait_for(lambda: file.exists() and file.stat().st_size > 0)
+        processes.extend(begin("worker", "--nthreads", "1", *options) for _ in range(workers))
+        yield json.loads(file.read_text())["address"], processes
 
 
-def _end(processes: list[subprocess.Popen[str]]) -> None:
+def _end(processes: list[Process]) -> None:
     for process in processes:
         process.kill()
         process.communicate()
@@ -188,7 +184,7 @@ def slurm(folder: Path) -> Iterator[dict[str, str]]:
            (("socket", "munge.socket"), ("key-file", "key"), ("pid-file", "munge.pid"),
             ("log-file", "munge.log"), ("seed-file", "munge.seed"))]  # fmt: skip
     with ExitStack() as stack:
-        processes: list[subprocess.Popen[str]] = []
+        processes: list[Process] = []
         stack.callback(_end, processes)
         for command in (["munged", "--foreground", "--force", *own], ["slurmctld", "-D"], ["slurmd", "-D"]):
             processes.append(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import hashlib
 import importlib
 import os
@@ -162,6 +163,13 @@ def real_set() -> Path:
     if not (Path(folder) / "train.csv").is_file():
         pytest.skip("HMS_REAL_SAMPLE names no folder with train.csv: the real recordings are NOT tested")
     return Path(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _no_garbage_among_the_modules() -> None:
+    """Let the collector, which every run calls, pass over what was imported before."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import os
 import re
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import pytest
 from conftest import ROOT, Prepared
 
@@ -308,16 +309,14 @@ def test_export_copies_and_checks(small_set: Path, ready: Prepare, cli: Cli, tmp
 
 @pytest.mark.parametrize("arguments", [["--help"], ["verify", "--help"]])
 def test_help_is_readable(arguments: list[str]) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "hms.cli", *arguments], capture_output=True, text=True, cwd=ROOT
-    )
+    done = forked.run(["-m", "hms.cli", *arguments])
     assert done.returncode == 0
     assert "RUN" in done.stdout
 
 
 @pytest.mark.slow
 def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
-    done = subprocess.run([sys.executable, "run.py", "--help"], capture_output=True, text=True, cwd=ROOT)
+    done = forked.run([ROOT / "run.py", "--help"])
     assert done.returncode == 0
     for text in ("morlet, gmw, ricker, stft, superlet", "plan=true", "Exit codes", "hms help GROUP.SETTING"):
         assert text in done.stdout
@@ -327,32 +326,24 @@ def test_the_help_of_run_py_lists_groups_options_and_exit_codes() -> None:
 
 
 def test_hydras_own_flags_work(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), "--cfg", "job", "weight=log"],
-        capture_output=True,
-        text=True,
-        cwd=tmp_path,
-    )
+    done = forked.run([ROOT / "run.py", "--cfg", "job", "weight=log"], cwd=tmp_path)
     assert done.returncode == 0
     assert "kind: log" in done.stdout
     assert list(tmp_path.iterdir()) == []
 
 
 def test_tab_completion_offers_groups_and_options() -> None:
-    completed = subprocess.run(
-        [sys.executable, "run.py", "-sc", "query=bash"],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        env={"COMP_LINE": "python run.py cwt=", "COMP_POINT": "18", "PATH": "/usr/bin"},
-    )
+    env = {"COMP_LINE": "python run.py cwt=", "COMP_POINT": "18", "PATH": "/usr/bin"}
+    completed = forked.run([ROOT / "run.py", "-sc", "query=bash"], env=env)
     assert "cwt=morlet" in completed.stdout
 
 
 def test_output_into_a_closed_pipe_is_no_error(small_set: Path, ready: Prepare, outputs: Path) -> None:
     ready(small_set, "stages=[labels]")
-    script = f"{sys.executable} -m hms.cli --outputs {outputs} show latest | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, cwd=ROOT)
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w") as stdout:
+        done = forked.run(["-m", "hms.cli", "--outputs", outputs, "show", "latest"], stdout=stdout)
     assert "Traceback" not in done.stderr
 
 

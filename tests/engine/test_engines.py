@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import pytest
-from clusters import cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
+from clusters import DASK, cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
 from conftest import ROOT, Prepared
 
 import hms
@@ -51,8 +51,8 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list
     """Start a cluster that tests leave whole; give address, overrides that take a while, environment."""
     folder = tmp_path_factory.mktemp("shared")
     overrides = paced_plugin(folder / "plugin")
-    env = environment(folder, HMS_TEST_PAUSE="0.5")
-    with cluster("--no-nanny", env=env) as (address, _):
+    env = environment(folder, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(folder / "begun"))
+    with cluster("--no-nanny", env=env, folder=folder) as (address, _):
         yield address, overrides, env
 
 
@@ -101,7 +101,8 @@ def test_a_worker_killed_at_an_address_costs_nothing(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str], nanny: list[str]
 ) -> None:
     env = environment(tmp_path, HMS_TEST_MARKER=str(tmp_path / "marker"))
-    with cluster(*nanny, env=env, workers=1 if nanny == ["--nanny"] else 2) as (address, _):
+    workers = 1 if nanny == ["--nanny"] else 2
+    with cluster(*nanny, env=env, folder=tmp_path, workers=workers) as (address, _):
         code, err = finish(
             start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         )
@@ -128,18 +129,14 @@ def test_a_recording_that_kills_every_worker_is_the_one_that_is_blamed(
 # --- what dies -----------------------------------------------------------------------------------
 
 
-def has_begun(outputs: Path) -> Callable[[], bool]:
-    return lambda: any(outputs.glob("store/running/*.nonce"))
-
-
 def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
-    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
-    with cluster("--no-nanny", env=env, workers=1) as (address, processes):
+    begun = tmp_path / "begun"
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(begun))
+    with cluster("--no-nanny", env=env, folder=tmp_path, workers=1) as (address, processes):
         run = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
-        wait_for(has_begun(outputs))
-        time.sleep(1.0)
+        wait_for(begun.exists)
         processes[0].kill()
         code, err = finish(run)
     assert code == 4, err
@@ -154,10 +151,10 @@ def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
 def test_ctrl_c_ends_with_130_and_leaves_no_worker(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
-    env = environment(tmp_path, HMS_TEST_PAUSE="0.5")
+    begun = tmp_path / "begun"
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(begun))
     process = start(small_set, outputs, "engine=dask", "n_jobs=2", *paced, env=env)
-    wait_for(has_begun(outputs))
-    time.sleep(1.0)
+    wait_for(begun.exists)
     os.killpg(process.pid, signal.SIGINT)
     code, err = finish(process)
     assert code == 130, err
@@ -177,8 +174,7 @@ def test_a_killed_client_leaves_what_the_same_command_finishes(
     address, paced, env = shared
     given = ("engine=dask", f"engine.address={address}", *paced)
     process = start(small_set, outputs, *given, env=env)
-    wait_for(has_begun(outputs))
-    time.sleep(1.0)
+    wait_for(Path(env["HMS_TEST_BEGUN"]).exists)
     process.kill()
     process.communicate()
     code, err = finish(start(small_set, outputs, *given, env=env))
@@ -239,7 +235,8 @@ def test_workers_with_another_source_are_refused(small_set: Path, outputs: Path,
     shutil.copytree(ROOT / "conf", other / "conf")
     with (other / "hms/competition.py").open("a") as file:
         file.write("\nNOTE = 'another source'\n")
-    with cluster("--no-nanny", env={**os.environ, "PYTHONPATH": str(other)}, workers=1) as (address, _):
+    env = {**os.environ, "PYTHONPATH": str(other)}
+    with cluster("--no-nanny", env=env, folder=tmp_path, workers=1, apart=True) as (address, _):
         code, err = finish(
             start(small_set, outputs, "engine=dask", f"engine.address={address}", env=environment(tmp_path))
         )
@@ -275,7 +272,5 @@ def test_a_worker_that_sees_another_store_or_no_lock_refuses(tmp_path: Path) -> 
             "from hms.engine.pools.remote import Shared, check_worker, stamp_here;"
             f"print(check_worker(stamp_here(), Shared({str(file)!r}, 'abf', {str(guard)!r})))"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, env=environment(tmp_path)
-        )
+        done = forked.run(["-c", code], modules=DASK)
     assert done.stdout.strip() == "None", done.stderr

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -122,19 +121,8 @@ def test_workers_and_repetition_do_not_change_a_byte(
 
 @pytest.mark.slow
 def test_run_py_and_the_notebook_give_the_same_run(small_set: Path, tmp_path: Path, finished: Run) -> None:
-    done = subprocess.run(
-        [
-            sys.executable,
-            str(ROOT / "run.py"),
-            "data=kaggle",
-            f"data.root={small_set}",
-            "outputs_dir=out",
-            "n_jobs=1",
-        ],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-    )
+    typed = ("data=kaggle", f"data.root={small_set}", "outputs_dir=out", "n_jobs=1")
+    done = forked.run([ROOT / "run.py", *typed], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert finished.hash in done.stdout
     assert "items used  10 of 10" in done.stdout

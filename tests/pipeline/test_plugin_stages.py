@@ -6,6 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -154,10 +155,8 @@ def test_a_plugin_s_stage_has_its_source_in_the_key(base: list[str], tmp_path: P
             f"cfg = hms.compose('plugins=[{name}]', 'stages=[halvesb]');"
             "print([s.key for s in choose_stages(cfg)[0]])"
         )
-        done = subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True,
-            env={"PYTHONPATH": f"{ROOT}:{tmp_path}", "PATH": ""},
-        )  # fmt: skip
+        done = forked.run(["-c", code], cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
         keys.append(done.stdout)
     assert keys[0] != keys[1]
 

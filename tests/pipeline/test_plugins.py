@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from conftest import ROOT
@@ -132,13 +131,7 @@ def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Pa
         "stages=[scalograms]", "--config-dir", "conf",
     ]  # fmt: skip
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "run.py"), *arguments],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-    )
+    done = forked.run([ROOT / "run.py", *arguments], cwd=tmp_path, env=environment)
     assert done.returncode == 0, done.stderr
     plain = hms.run(
         hms.compose(
@@ -159,14 +152,14 @@ def test_a_plugin_works_in_workers_from_where_the_command_is_typed(small_set: Pa
 def test_another_source_of_a_plugin_is_another_key(small_set: Path, outputs: Path, tmp_path: Path) -> None:
     conf = write_plugin(tmp_path, "stepped_d", "weight", WEIGHT, "step: 4\n")
     arguments = [
-        sys.executable, str(ROOT / "run.py"), "data=kaggle", f"data.root={small_set}", "n_jobs=1",
+        ROOT / "run.py", "data=kaggle", f"data.root={small_set}", "n_jobs=1",
         f"outputs_dir={outputs}", "plugins=[stepped_d]", "weight=stepped_d", "stages=[labels]",
         "--config-dir", str(conf),
     ]  # fmt: skip
     hashes = []
     for extra in ("", " * 2"):
         (tmp_path / "stepped_d.py").write_text(WEIGHT.format(name="stepped_d", extra=extra))
-        done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True)
+        done = forked.run(arguments, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         hashes.append(hms.load(outputs=outputs).hash)
     assert hashes[0] != hashes[1]

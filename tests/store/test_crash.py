@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import resource
 import shutil
 import signal
 import subprocess
@@ -13,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import forked
 import pytest
 from conftest import ROOT, TESTS, tree_bytes
 
@@ -64,16 +64,10 @@ QUICK = ("stages=[scalograms,waveforms,labels]", "cwt.n_freqs=4", "cwt.hop=40")
 """For runs of which only the order of events matters."""
 
 
-def start(root: Path, outputs: Path, *overrides: str, **options: object) -> subprocess.Popen[str]:
-    arguments = [
-        sys.executable,
-        RUN,
-        "data=kaggle",
-        f"data.root={root}",
-        f"outputs_dir={outputs}",
-        *overrides,
-    ]
-    return subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, **options)  # type: ignore[call-overload, no-any-return]
+def start(root: Path, outputs: Path, *overrides: str, **options: object) -> forked.Process:
+    return forked.start(
+        [RUN, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides], **options
+    )
 
 
 def again(root: Path, outputs: Path, *overrides: str) -> Run:
@@ -82,9 +76,9 @@ def again(root: Path, outputs: Path, *overrides: str) -> Run:
     return hms.run(hms.compose(*base, *overrides))
 
 
-def finish(process: subprocess.Popen[str]) -> tuple[int, str]:
-    _, err = process.communicate(timeout=120)
-    return process.returncode, err
+def finish(process: forked.Process) -> tuple[int, str]:
+    _, err = process.communicate()
+    return process.wait(), err
 
 
 def here(capfd: pytest.CaptureFixture[str], root: Path, outputs: Path, *overrides: str) -> tuple[int, str]:
@@ -170,17 +164,17 @@ def test_a_recording_that_kills_every_worker_is_left_out_with_the_reason(
 
 
 def test_a_limit_on_file_sizes_ends_with_exit_code_4(small_set: Path, outputs: Path) -> None:
-    def limited() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
-
-    code, err = finish(start(small_set, outputs, "n_jobs=2", preexec_fn=limited))
+    limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
+    program = f"{limited}; runpy.run_path({RUN!r}, run_name='__main__')"
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}")
+    code, err = finish(forked.start(["-c", program, *base, "n_jobs=2"]))
     assert code == 4, err
     assert "limit on file size" in err
     assert "Traceback" not in err
     assert not again(small_set, outputs).reused
 
 
-def workers_of(process: subprocess.Popen[str]) -> list[int]:
+def workers_of(process: forked.Process) -> list[int]:
     done = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     return [int(pid) for pid in done.stdout.split()]
 
@@ -212,7 +206,7 @@ def larger_set(small_set: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def wait_for_items(outputs: Path, process: subprocess.Popen[str], count: int = 20) -> None:
+def wait_for_items(outputs: Path, process: forked.Process, count: int = 20) -> None:
     deadline = time.monotonic() + 60
     while len(list(outputs.glob("store/scalograms-*/*.npz"))) < count:
         assert process.poll() is None, "the run ended before it could be interrupted"

@@ -7,13 +7,12 @@ import importlib.util
 import json
 import re
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import forked
 import numpy as np
 import pytest
 from browser import browser, find_chromium
@@ -519,10 +518,7 @@ def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, o
     ]  # fmt: skip
     tables = []
     for _ in range(2):
-        done = subprocess.run(
-            [sys.executable, str(ROOT / "run.py"), "-m", *typed],
-            capture_output=True, text=True, cwd=outputs.parent,
-        )  # fmt: skip
+        done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         tables.append(done.stdout)
@@ -536,14 +532,11 @@ def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, o
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
 def test_a_search_of_which_no_member_can_be_composed_says_why(small_set: Path, outputs: Path) -> None:
-    done = subprocess.run(
-        [
-            sys.executable, str(ROOT / "run.py"), "-m", "experiment=search", "data=kaggle",
-            f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", "hydra.sweeper.n_trials=2",
-            "cwt.n_freqs=-3", TABLES,
-        ],
-        capture_output=True, text=True, cwd=outputs.parent,
-    )  # fmt: skip
+    typed = [
+        "experiment=search", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
+        "hydra.sweeper.n_trials=2", "cwt.n_freqs=-3", TABLES,
+    ]  # fmt: skip
+    done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent)
     assert done.returncode == 2
     assert "cwt.n_freqs=-3 is out of range" in done.stderr
     assert "Traceback" not in done.stderr

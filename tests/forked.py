@@ -1,0 +1,257 @@
+"""Programs in forked children of a process that has imported everything: a process each, without its start.
+
+`start` and `run` take what follows ``python`` on a command line. The child has a folder, an environment, an
+import path, streams and an exit status of its own, and ends as Python ends. What it shares is what was
+imported: a test of imports, of start-up, of another source of hms or of what Python makes of its
+environment starts a Python of its own. This file is both sides: imported by tests, and the program that
+forks.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import functools
+import gc
+import importlib
+import json
+import os
+import runpy
+import select
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import IO, Any
+
+ROOT = Path(__file__).resolve().parents[1]
+SECONDS = 240.0
+"""For which a program is waited for."""
+
+EVERYTHING = (
+    "hms.main", "hms.cli", "hms.engine.runner", "hms.engine.explain", "hms.engine.recall", "hydra.compose",
+    "pandas", "pyarrow.parquet", "pyarrow.csv", "pyarrow.pandas_compat", "scipy.signal", "joblib", "filelock",
+    "jinja2",
+)  # fmt: skip
+"""What a run imports, most of it when it is needed."""
+
+# --- the tests' side -----------------------------------------------------------------------------
+
+
+class Process:
+    """A program in a child of its own, as `subprocess.Popen` would show it.
+
+    Parameters
+    ----------
+    arguments : what follows ``python``: a file, ``-m`` and a module, or ``-c`` and code, then its arguments
+    cwd : folder to run in
+    env : its whole environment, that of this process by default
+    stdin, stdout, stderr : files; by default nothing is read, and what is written is kept for `communicate`
+    closed : which of the streams 0, 1 and 2 are closed
+    start_new_session : make it the leader of a group of processes
+    modules : what its parent has imported, besides hms
+    """
+
+    def __init__(
+        self,
+        arguments: Sequence[object],
+        *,
+        cwd: Path | str | None = None,
+        env: Mapping[str, str] | None = None,
+        stdin: IO[Any] | None = None,
+        stdout: IO[Any] | None = None,
+        stderr: IO[Any] | None = None,
+        closed: Sequence[int] = (),
+        start_new_session: bool = False,
+        modules: tuple[str, ...] = (),
+    ) -> None:
+        self.args = [str(part) for part in arguments]
+        self.returncode: int | None = None
+        self._kept = [tempfile.TemporaryFile() for _ in range(2)]  # noqa: SIM115
+        request = {
+            "arguments": self.args,
+            "cwd": str(cwd or os.getcwd()),
+            "env": dict(os.environ if env is None else env),
+            "closed": list(closed),
+            "new_session": start_new_session,
+        }
+        self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs, open(os.devnull) as nothing:
+            streams = (theirs, stdin or nothing, stdout or self._kept[0], stderr or self._kept[1])
+            descriptors = [stream.fileno() for stream in streams]
+            socket.send_fds(_parent(modules), [json.dumps(request).encode()], descriptors)
+        self.pid = int(self._status.recv(32))
+
+    def poll(self) -> int | None:
+        """Return the exit status (negative: the signal), or None while it runs."""
+        if self.returncode is None and select.select([self._status], [], [], 0)[0]:
+            self.wait()
+        return self.returncode
+
+    def wait(self, timeout: float = SECONDS) -> int:
+        """Return the exit status once it has ended."""
+        if self.returncode is None:
+            self._status.settimeout(timeout)
+            self.returncode = int(self._status.recv(32))
+            self._status.close()
+        return self.returncode
+
+    def communicate(self, timeout: float = SECONDS) -> tuple[str, str]:
+        """Return what it wrote once it has ended."""
+        self.wait(timeout)
+        return self._written(0), self._written(1)
+
+    def _written(self, which: int) -> str:
+        with self._kept[which] as file:
+            file.seek(0)
+            return file.read().decode(errors="replace")
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, unless it has ended."""
+        if self.poll() is None:
+            os.kill(self.pid, number)
+
+    def kill(self) -> None:
+        """Kill it."""
+        self.send_signal(signal.SIGKILL)
+
+
+def start(arguments: Sequence[object], **options: Any) -> Process:
+    """Start a program, see `Process`."""
+    return Process(arguments, **options)
+
+
+def run(arguments: Sequence[object], **options: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, see `Process`."""
+    process = Process(arguments, **options)
+    out, err = process.communicate()
+    return subprocess.CompletedProcess(process.args, process.wait(), out, err)
+
+
+@functools.cache
+def _parent(modules: tuple[str, ...]) -> socket.socket:
+    """Start the process that forks and return the socket on which it takes requests."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    with theirs:
+        parent = subprocess.Popen(
+            [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
+            pass_fds=[theirs.fileno()], env=env, cwd="/", stdin=subprocess.DEVNULL, start_new_session=True,
+        )  # fmt: skip
+
+    def ended() -> None:
+        ours.close()
+        parent.wait()
+
+    atexit.register(ended)
+    return ours
+
+
+# --- the side that forks -------------------------------------------------------------------------
+
+
+def _import_everything(modules: Sequence[str]) -> None:
+    for name in (*EVERYTHING, *modules):
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+    sys.modules["hms"].compose()
+
+
+def _serve(requests: socket.socket) -> dict[str, Any] | None:
+    """Fork a child for every request; return what the child is to do, in the child, or None at the end."""
+    while True:
+        message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        if not message:
+            return None
+        if os.fork() == 0:
+            requests.close()
+            return _attended(json.loads(message), *descriptors)
+        for descriptor in descriptors:
+            os.close(descriptor)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+
+
+def _attended(request: dict[str, Any], status: int, *streams: int) -> dict[str, Any]:
+    """Fork once more: the child returns what it is to do, this process says how the child ends."""
+    child = os.fork()
+    if child:
+        for stream in streams:
+            os.close(stream)
+        os.write(status, str(child).encode())
+        ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+        with contextlib.suppress(BrokenPipeError):
+            os.write(status, str(ended).encode())
+        os._exit(0)
+    os.close(status)
+    if request["new_session"]:
+        os.setsid()
+    for number, stream in enumerate(streams):
+        os.dup2(stream, number)
+        os.close(stream)
+    for number in request["closed"]:
+        os.close(number)
+        setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as Python finds it when it starts
+    return request
+
+
+def _become(request: dict[str, Any], path: list[str]) -> None:
+    """Do what Python does with its arguments."""
+    os.chdir(request["cwd"])
+    os.environ.clear()
+    os.environ.update(request["env"])
+    first, *rest = request["arguments"]
+    given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    beside = str(Path(first).resolve().parent) if first not in ("-c", "-m") else ""
+    sys.path[:] = [beside, *given, *path]
+    if first == "-c":
+        sys.argv = [first, *rest[1:]]
+        module = sys.modules["__main__"] = ModuleType("__main__")
+        exec(compile(rest[0], "<string>", "exec"), vars(module))
+    elif first == "-m":
+        sys.path[0] = os.getcwd()
+        sys.argv = rest
+        runpy.run_module(rest[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = [first, *rest]
+        runpy.run_path(first, run_name="__main__")
+
+
+def _end(code: int) -> None:
+    """Do what is to be done at the end, without taking apart all that was imported."""
+    threading._shutdown()  # type: ignore[attr-defined]
+    atexit._run_exitfuncs()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:
+            stream.flush()
+    os._exit(code)
+
+
+def _main() -> None:
+    path = list(sys.path)
+    sys.path.insert(0, str(ROOT))
+    _import_everything(sys.argv[2:])
+    gc.collect()
+    gc.freeze()
+    request = _serve(socket.socket(fileno=int(sys.argv[1])))
+    if request is None:
+        return
+    try:
+        _become(request, path)
+    except SystemExit as end:
+        if isinstance(end.code, str):
+            raise
+        code = end.code or 0
+    else:
+        code = 0
+    _end(code)
+
+
+if __name__ == "__main__":
+    _main()

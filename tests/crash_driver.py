@@ -1,16 +1,18 @@
 """Kill or starve a run at its n-th write, again and again; a program, started by test_crash.py.
 
 It imports the project once and forks a child for every fault; what is left is finished in
-this process. By default every second write meets one, and every write if HMS_FAULTS=all.
+this process. By default one write of each kind meets one, and every write if HMS_FAULTS=all.
 Prints one JSON object.
 """
 
 from __future__ import annotations
 
 import errno
+import gc
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import sys
@@ -25,9 +27,7 @@ from hms.config.schema import Config
 from hms.main import guarded, run_configuration
 
 STAGES = ("stages=[scalograms,waveforms,labels,splits]", "cwt.n_freqs=4", "cwt.hop=100")
-STRIDE = 1 if os.environ.get("HMS_FAULTS") == "all" else 2
-FIRST = {"files": 1, "shards": STRIDE}
-"""By default one form meets a fault at every odd write, the other at every even one."""
+EVERY_WRITE = os.environ.get("HMS_FAULTS") == "all"
 WRITES = ("write", "pwrite", "replace", "symlink")
 REAL = {name: getattr(os, name) for name in WRITES}
 FILLING = ("write", "pwrite")
@@ -131,34 +131,79 @@ def tree(folder: Path) -> dict[str, str]:
     }
 
 
+KINDS_OF_FOLDERS = {
+    **dict.fromkeys(("scalograms", "waveforms"), "items"),
+    **dict.fromkeys(("meta", "labels", "splits"), "table"),
+    **dict.fromkeys(("spec_hr_out", "wave_hr_out"), "folder of items"),
+}
+
+
+def kind_of(name: str, arguments: tuple[Any, ...]) -> str:
+    """Return what a write does to what: its call, the folder's kind and the file's, no numbers."""
+    target = arguments[1] if name in ("replace", "symlink") else arguments[0]
+    path = Path(os.readlink(f"/proc/self/fd/{target}") if isinstance(target, int) else target)
+    folder = re.sub("-?[0-9a-f]{8,}$", "", path.parent.name)
+    folder = KINDS_OF_FOLDERS.get(folder, folder)
+    if name == "symlink" or path.name == "latest":
+        return f"{name} latest"
+    return f"{name} {folder} {'.tmp' if path.name.startswith('.tmp') else path.suffix}"
+
+
+def kinds_of(cfg: Config, among: tuple[str, ...]) -> list[str]:
+    """Run a configuration in this process and return the kind of each of its writes."""
+    kinds: list[str] = []
+
+    def install() -> None:
+        def noting(name: str) -> None:
+            def wrapper(*arguments: Any, **options: Any) -> Any:
+                kinds.append(kind_of(name, arguments))
+                return REAL[name](*arguments, **options)
+
+            setattr(os, name, wrapper)
+
+        for name in among:
+            noting(name)
+
+    assert here(cfg, install) == 0
+    return kinds
+
+
 def torment(
-    root: str, work: Path, form: str, fault: Any, expected_status: int, among: tuple[str, ...]
+    root: str, work: Path, fault: Any, expected_status: int, among: tuple[str, ...]
 ) -> dict[str, Any]:
-    """Let writes of a run meet a fault in turn; count what survived."""
-    base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", f"package.format={form}", *STAGES)
-
-    def configured(outputs: Path) -> Config:
-        return replace(base, outputs_dir=str(outputs))
-
-    # Here, so that children find all modules imported.
-    assert guarded(lambda: run_configuration(configured(work / "reference"))) == 0
-    reference = tree(work / "reference")
+    """Let writes of a run meet a fault in turn, in files and in shards; count what survived."""
+    tried: set[str] = set()
     faults, bad = 0, []
-    for number in range(FIRST[form], 10_000, STRIDE):
-        outputs, met = work / "tormented", work / "met"
-        shutil.rmtree(outputs, ignore_errors=True)
-        met.unlink(missing_ok=True)
-        attempt = run if expected_status < 0 else here  # a kill ends the process
-        status = attempt(configured(outputs), fault_at(number, fault, met, among))
-        if not met.exists():
-            assert status == 0
-            break
-        faults += 1
-        again = here(configured(outputs))
-        same = again == 0 and tree(outputs) == reference
-        if status != expected_status or not same:
-            bad.append({"write": number, "status": status, "again": again, "same": same})
-    return {"faults": faults, "bad": bad, "files": len(reference)}
+    for form in ("files", "shards"):
+        base = hms.compose("data=kaggle", f"data.root={root}", "n_jobs=1", f"package.format={form}", *STAGES)
+        # Here, so that children find all modules imported.
+        kinds = kinds_of(replace(base, outputs_dir=str(work / form)), among)
+        reference = tree(work / form)
+        gc.freeze()  # every run looks for garbage
+        cfg = replace(base, outputs_dir=str(work / "tormented"))
+        for number in _chosen(kinds, tried):
+            shutil.rmtree(work / "tormented", ignore_errors=True)
+            met = work / "met"
+            met.unlink(missing_ok=True)
+            attempt = run if expected_status < 0 else here  # a kill ends the process
+            status = attempt(cfg, fault_at(number, fault, met, among))
+            again = here(cfg)
+            faults += met.exists()
+            same = again == 0 and tree(work / "tormented") == reference
+            if status != expected_status or not same:
+                bad.append({"form": form, "write": number, "kind": kinds[number - 1], "status": status,
+                            "again": again, "same": same})  # fmt: skip
+    return {"faults": faults, "kinds": sorted(tried), "bad": bad}
+
+
+def _chosen(kinds: list[str], tried: set[str]) -> list[int]:
+    """Return the numbers, from 1, of the writes that meet a fault, and note their kinds as tried."""
+    places: dict[str, list[int]] = {}
+    for number, kind in enumerate(kinds, start=1):
+        places.setdefault(kind, []).append(number)
+    new = [numbers for kind, numbers in places.items() if EVERY_WRITE or kind not in tried]
+    tried.update(places)
+    return sorted(n for numbers in new for n in (numbers if EVERY_WRITE else [numbers[len(numbers) // 2]]))
 
 
 if __name__ == "__main__":
@@ -166,5 +211,5 @@ if __name__ == "__main__":
     fault, status, among = faults[sys.argv[1]]
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
-    found = torment(sys.argv[2], Path(sys.argv[3]), sys.argv[4], fault, status, among)
+    found = torment(sys.argv[2], Path(sys.argv[3]), fault, status, among)
     os.write(answer, json.dumps(found).encode())

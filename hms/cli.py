@@ -239,7 +239,7 @@ def _ls(given: argparse.Namespace) -> None:
     from hms.results.run import list_runs
     from hms.store.places import Outputs, latest_run
     from hms.sweep.listing import members_of_sweeps
-    from hms.terminal import WIDTH, columns, local_time
+    from hms.terminal import WIDTH, columns, local_time, terminal_width
 
     outputs = Outputs(given.outputs)
     latest, members = latest_run(outputs), members_of_sweeps(outputs)
@@ -257,8 +257,8 @@ def _ls(given: argparse.Namespace) -> None:
     if len(rows) == 1:
         show(f"no finished run in {given.outputs}")
         return
-    lines = columns(rows).splitlines()
-    show("\n".join(line if len(line) <= WIDTH else line[: WIDTH - 1] + "…" for line in lines))
+    width, lines = min(terminal_width(WIDTH), WIDTH), columns(rows).splitlines()
+    show("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines))
     show("* the latest; hms show RUN describes a run")
 
 
@@ -274,7 +274,7 @@ def _show(given: argparse.Namespace) -> None:
     from hms.report.reproduce import data_overrides, overrides_of
     from hms.store.places import Outputs
     from hms.sweep.listing import members_of_sweeps
-    from hms.terminal import columns, local_time
+    from hms.terminal import columns, local_time, table
 
     run = _run_of(given)
     m = run.manifest
@@ -297,7 +297,7 @@ def _show(given: argparse.Namespace) -> None:
         ("made", made),
         ("computed", f"{len(computed)} of its {n_stages} stages{others}"),
     ]
-    show(columns([(f"  {name}", value) for name, value in facts]))
+    show(table([(f"  {name}", value) for name, value in facts]))
     if not given.all:
         show("hms show RUN --all shows every setting, stage and version")
         return
@@ -434,7 +434,7 @@ def _scan(given: argparse.Namespace) -> None:
     from hms.pipeline.selection import demand_of
     from hms.sources.scan import scan_folder
     from hms.store.files import commit_files
-    from hms.terminal import columns
+    from hms.terminal import table
 
     cfg = compose("data=edf", *given.overrides)
     inventory = scan_folder(
@@ -444,7 +444,7 @@ def _scan(given: argparse.Namespace) -> None:
         settings=cfg.data,
         max_failed_share=cfg.max_failed_share,
     )
-    show(columns(inventory.facts()))
+    show(table(inventory.facts()))
     if given.csv is None:
         show("--csv FILE writes a row for each file")
     else:

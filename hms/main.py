@@ -129,7 +129,7 @@ def _show_inventory(cfg: Config) -> None:
     from hms.sources.recordings import FolderSource
     from hms.sources.scan import scan_source
     from hms.store.places import Outputs
-    from hms.terminal import columns
+    from hms.terminal import table
 
     source = open_source(cfg, Outputs(Path(cfg.outputs_dir)))
     if isinstance(source, Pseudonymised):
@@ -137,7 +137,7 @@ def _show_inventory(cfg: Config) -> None:
     elif isinstance(source, FolderSource):
         window_s, share = cfg.at("window.length_s"), cfg.max_failed_share
         inventory = scan_source(source, demand_of(cfg), window_s=window_s, max_failed_share=share)
-        show(f"{columns(inventory.facts())}\nhms scan DIR --csv FILE writes a row for each file\n")
+        show(f"{table(inventory.facts())}\nhms scan DIR --csv FILE writes a row for each file\n")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -303,7 +303,7 @@ ELAPSED = "{seconds until now}"
 
 def facts(run: Package) -> str:
     """Return the table that ends a run, with `ELAPSED` where the seconds of the command belong."""
-    from hms.terminal import columns, local_time
+    from hms.terminal import local_time, table
 
     note = "done"
     if run.reused:
@@ -311,7 +311,7 @@ def facts(run: Package) -> str:
         made = f"made {local_time(m['finished'])} in {m['seconds']:.1f} s"
         note = f"found finished, nothing computed in {ELAPSED} ({made})"
     rows = [(f"  {name}", value) for name, value in (*run.overview(), ("next", _next_steps(run)))]
-    return f"run {run.hash}: {note}\n{columns(rows)}"
+    return f"run {run.hash}: {note}\n{table(rows)}"
 
 
 def _next_steps(run: Package) -> str:

@@ -127,23 +127,43 @@ def columns(rows: Sequence[Sequence[str]]) -> str:
 
 
 WIDTH = 100
-"""Columns that a terminal is taken to have."""
+"""Columns of a text that is no table."""
 
 
-def narrowed(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
-    """Return rows whose last cell goes on in lines below, so that each fits `WIDTH`."""
+def terminal_width(otherwise: int) -> int:
+    """Return the columns of the terminal that standard output is; ``otherwise`` where it is none."""
+    if sys.stdout is None or not sys.stdout.isatty():
+        return otherwise
+    import shutil
+
+    return shutil.get_terminal_size((otherwise, 24)).columns
+
+
+def table(rows: Sequence[Sequence[str]]) -> str:
+    """Return rows with their columns aligned; on a narrow terminal the last cell goes on below."""
+    width = terminal_width(0)
+    return columns(narrowed(rows, width) if width else rows)
+
+
+def narrowed(rows: Sequence[Sequence[str]], width: int | None = None) -> list[tuple[str, ...]]:
+    """Return rows whose last cell goes on in lines below, so that each fits; None: as `filled` does."""
+    width = width or min(terminal_width(WIDTH), WIDTH)
     taken = sum(max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1))
     found: list[tuple[str, ...]] = []
     for *cells, last in rows:
-        lines = filled(last, max(WIDTH - taken, WIDTH // 4)).splitlines() or [""]
+        lines = filled(last, max(width - taken, width // 4)).splitlines() or [""]
         found += [(*cells, lines[0]), *((*("" for _ in cells), line) for line in lines[1:])]
     return found
 
 
-def filled(text: str, width: int = WIDTH, *, indent: int = 0) -> str:
-    """Return a text in lines of a width, those after the first indented; words stay whole."""
+def filled(text: str, width: int | None = None, *, indent: int = 0) -> str:
+    """Return a text in lines of a width, those after the first indented; words stay whole.
+
+    None: of `WIDTH`, or of the terminal where that is narrower.
+    """
     import textwrap
 
+    width = width or min(terminal_width(WIDTH), WIDTH)
     return textwrap.fill(
         text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )

@@ -57,7 +57,7 @@ def _half(number: re.Match[str]) -> str:
 def executed(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Run all cells of a notebook, on half the recordings, in a kernel of its own, in an empty folder."""
     nbformat = pytest.importorskip("nbformat")
-    nbclient = pytest.importorskip("nbclient")
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
     monkeypatch.setenv("PYTHONWARNINGS", "default")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")  # others work beside it
     notebook = with_half_the_recordings(nbformat.read(request.param, as_version=4))
@@ -81,3 +81,22 @@ def test_a_notebook_runs_in_a_clean_kernel_in_half_a_minute(executed: Any) -> No
     assert all(len(output["traceback"]) == 1 for output in refusals)
     assert "Warning" not in "".join(output.get("text", "") for output in outputs)
     assert seconds < MOST_SECONDS
+
+
+def test_an_expected_error_is_one_line_in_a_notebook_and_does_not_stop_a_runner(tmp_path: Path) -> None:
+    nbclient, nbformat = pytest.importorskip("nbclient"), pytest.importorskip("nbformat")
+    cells = [
+        nbformat.v4.new_code_cell(
+            "import hms; hms.compose('cwt=morlett')", metadata={"tags": ["raises-exception"]}
+        ),
+        nbformat.v4.new_code_cell("print('after it')"),
+    ]
+    notebook = nbformat.v4.new_notebook(cells=cells)
+    resources = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(notebook, timeout=60, kernel_name="python3", resources=resources).execute()
+    error, after = (cell.outputs[0] for cell in notebook.cells)
+    assert error.ename == "ConfigError"
+    assert [line for text in error.traceback for line in text.splitlines()] == [
+        f"ConfigError: {error.evalue}"
+    ]
+    assert after.text == "after it\n"

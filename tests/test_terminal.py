@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from hms import terminal
-from hms.terminal import Progress, heard, said_once, say, spoken_duration, spoken_pace
+from hms.terminal import Progress, filled, heard, said_once, say, spoken_duration, spoken_pace, table
 
 
 class Clock:
@@ -137,3 +138,16 @@ def test_members_of_a_sweep_do_not_repeat_what_is_true_of_all(capfd) -> None:
                 assert kept == ["a fold is uneven"]
     say("a fold is uneven")
     assert lines(capfd) == ["a fold is uneven"] * 2
+
+
+@pytest.mark.parametrize(("width", "lines"), [(80, 2), (200, 1)])
+def test_a_table_fits_the_terminal_and_is_left_as_it_is_elsewhere(
+    width: int, lines: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = [("scalograms", "missing", "cwt.w0: 5.4414 -> 6; " * 4 + "weight.kind")]
+    assert len(table(rows).splitlines()) == 1
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setenv("COLUMNS", str(width))
+    assert max(map(len, table(rows).splitlines())) <= width
+    assert len(table(rows).splitlines()) == lines
+    assert max(map(len, filled("word " * 60).splitlines())) == min(width, 100) - 1

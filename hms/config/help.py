@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import textwrap
 from collections.abc import Callable, Mapping, Sequence
 
 from hms.config.manual import EXPERIMENT, Manual, Option, Setting
@@ -33,11 +32,9 @@ def contents(manual: Manual) -> str:
     """Return the table of contents of ``run.py --help``, in one screen."""
     rows = [("group", "what it decides", "options, the default first")]
     for group, meaning in manual.groups.items():
-        names = ", ".join(option.name for option in manual.options[group])
-        lines = textwrap.wrap(names, 41) or [""]
-        rows += [(f"  {group}", meaning, lines[0]), *(("", "", line) for line in lines[1:])]
+        rows.append((f"  {group}", meaning, ", ".join(option.name for option in manual.options[group])))
     top = filled("outside the groups: " + ", ".join(manual.outside_groups()), indent=2)
-    return f"{_USAGE}\n{columns(rows)}\n\n{top}\n\n{_MORE}"
+    return f"{_USAGE}\n{columns(narrowed(rows))}\n\n{top}\n\n{_MORE}"
 
 
 def index(manual: Manual) -> str:

@@ -23,7 +23,7 @@ from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.inside import read_file
 from hms.store.package import Package, list_packages
 from hms.store.places import KEY_LENGTH
-from hms.terminal import columns, counted, shortened
+from hms.terminal import counted, shortened, table
 
 HEADINGS = ("stage", "key", "state", "to do", "about", "why")
 _ABSENT = "(absent)"
@@ -58,7 +58,7 @@ def explain(plan: Plan) -> str:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
     if items_due:
         notes.append(f"  {space_text(needed(plan).values(), plan.outputs.root)}")
-    return "\n".join([head, columns(rows), *notes])
+    return "\n".join([head, table(rows), *notes])
 
 
 def explain_finished(plan: Plan) -> str:
@@ -66,7 +66,7 @@ def explain_finished(plan: Plan) -> str:
     rows = [HEADINGS, *(_row(stage, "done", "", None, "") for stage in plan.products)]
     notes = [f"  {text}" for text in _notes(plan)]
     return "\n".join(
-        [f"run {plan.run_hash}: finished, {counted(len(plan.items), 'item')}", columns(rows), *notes]
+        [f"run {plan.run_hash}: finished, {counted(len(plan.items), 'item')}", table(rows), *notes]
     )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NamedTuple
 
 import xxhash
 
@@ -43,8 +43,7 @@ def digest_file(path: Path, block: int = 1 << 22) -> str:
     return digest.hexdigest()
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(NamedTuple):
     """A file as it was when it was written: name, size in bytes, time and content digest."""
 
     name: str

@@ -11,10 +11,10 @@ import json
 import os
 import stat
 from collections.abc import Iterable, Mapping
-from dataclasses import astuple, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
-from typing import Any
+from typing import Any, NamedTuple
 
 from hms.errors import ManifestError
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
@@ -29,8 +29,7 @@ KEY_FILE = "key.json"
 # --- stage folders -------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, slots=True)
-class Reason:
+class Reason(NamedTuple):
     """Why an item has no result: the stage that found it, the text, and whether it counts as a failure."""
 
     stage: str
@@ -38,8 +37,7 @@ class Reason:
     failure: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(NamedTuple):
     """What the store knows of one item of a stage: its file and row, or why there is none."""
 
     item: str
@@ -193,20 +191,23 @@ class StageFolder:
         moved : files that are whole under another time, as after a copy of the folder
         """
         present = _scan(self.path)
+        alike = {name for name, file in self.files.items() if present.get(name) == file[1:3]}
         self._beside = None
-        if all(present.get(f.name) == (f.size, f.mtime_ns) for f in self.files.values()):
-            self._beside = {name: entry for name, entry in present.items() if name not in self.files}
+        if len(alike) == len(self.files):
+            self._beside = {name: entry for name, entry in present.items() if name not in alike}
         bad: dict[str, str] = {}
         moved: list[Stored] = []
         for name in names:
             stored, seen = self.files.get(name), present.get(name)
+            if name in alike and stored is not None and stored.digest and not reread:
+                continue
             if stored is None:
                 bad[name] = "not recorded"
             elif seen is None:
                 bad[name] = "missing"
             elif not stored.digest:
                 bad[name] = "not all rows are written"
-            elif reread or seen != (stored.size, stored.mtime_ns):
+            else:
                 if seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
                     bad[name] = "content differs from its record"
                 elif seen[1] != stored.mtime_ns:
@@ -270,8 +271,7 @@ def _line(
 
 
 def _item_row(record: Record) -> list[Any]:
-    row = [record.item, record.file, record.row, astuple(record.reason) if record.reason else None]
-    return [*row, record.digest] if record.digest else row
+    return list(record if record.digest else record[:-1])
 
 
 def _status(path: Path) -> tuple[int, int, int] | None:
@@ -287,10 +287,12 @@ def _scan(folder: Path) -> dict[str, tuple[int, int]]:
     found = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            with contextlib.suppress(FileNotFoundError):
+            try:
                 status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode):
-                    found[entry.name] = (status.st_size, status.st_mtime_ns)
+            except FileNotFoundError:  # gone meanwhile; `suppress` would take as long as the look
+                continue
+            if stat.S_ISREG(status.st_mode):
+                found[entry.name] = (status.st_size, status.st_mtime_ns)
     return found
 
 

@@ -17,7 +17,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from hms.config.schema import n_workers
@@ -296,4 +296,4 @@ def _seen(path: str, stored: Stored) -> Stored:
         raise StorageError(f"a worker wrote {path}, which cannot be read here: {error.strerror}") from error
     if status.st_size != stored.size:
         raise StorageError(f"a worker wrote {stored.size} bytes to {path}, here it has {status.st_size}")
-    return replace(stored, mtime_ns=status.st_mtime_ns)
+    return stored._replace(mtime_ns=status.st_mtime_ns)

@@ -22,12 +22,20 @@ def give_back() -> None:
 
 
 @contextlib.contextmanager
-def collector_off() -> Iterator[None]:
-    """Keep the garbage collector from looking through a million records of items again and again."""
-    was_on = gc.isenabled()
+def lean() -> Iterator[None]:
+    """Plan or make tables of a million items with less time and memory, whose results live long.
+
+    The garbage collector does not look through their records again and again, and Arrow takes memory from
+    the C library, which gives it back; its own pool keeps some.
+    """
+    import pyarrow
+
+    was_on, pool = gc.isenabled(), pyarrow.default_memory_pool()
     gc.disable()
+    pyarrow.set_memory_pool(pyarrow.system_memory_pool())
     try:
         yield
     finally:
+        pyarrow.set_memory_pool(pool)
         if was_on:
             gc.enable()

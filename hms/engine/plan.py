@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
-from hms.config.memory import collector_off
+from hms.config.memory import lean
 from hms.config.reading import is_file
 from hms.config.schema import Config, build_config
 from hms.engine.job import Job, Task, Tasks, Work, item_keys
@@ -431,7 +431,7 @@ def npz_id(text: str) -> int | str:
     return int(text) if text.isdecimal() and str(int(text)) == text and int(text) < 2**63 else text
 
 
-@collector_off()
+@lean()
 def make_plan(cfg: Config) -> Plan:
     """Read the votes table, choose the items and look into the store; computes nothing.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from hms.config.memory import collector_off
+from hms.config.memory import lean
 from hms.engine.explain import explain_finished
 from hms.engine.plan import Plan
 from hms.errors import StorageError
@@ -14,7 +14,7 @@ from hms.store.package import Package
 from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_of
 
 
-@collector_off()
+@lean()
 def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: Sequence[str]) -> None:
     """Keep what the same command is to be told the next time, if nothing changes until then.
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config.memory import collector_off, give_back
+from hms.config.memory import give_back, lean
 from hms.config.schema import Config, build_config
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
@@ -89,7 +89,7 @@ def execute(plan: Plan) -> Package:
         Failures(plan).check()
         refuse_nothing(plan, plan.reasons())
         settle(plan)
-        with collector_off():
+        with lean():
             return _finish(plan, account, began)
 
 

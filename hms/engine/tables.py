@@ -83,6 +83,7 @@ def make_tables(plan: Plan, account: Account) -> Tables:
         for number, stage in enumerate(plan.tables):
             _make_table(plan, stage, tables, account)
             tables.keep(name for later in plan.tables[number + 1 :] for name in later.declared)
+            give_back()
     return tables
 
 
@@ -153,7 +154,6 @@ def _compute_table(
     folder.append(files, [], seconds, 1)
     account.add(stage.name, seconds, 1)
     del contents, named
-    give_back()
 
 
 def _stage_key(plan: Plan, name: str) -> str:

@@ -71,35 +71,23 @@ def _computes(module: str) -> bool:
     return module.startswith(_PACKAGE) and not f"{module}.".startswith(_PLUMBING)
 
 
-@cache
-def _definition(module: str, name: str) -> tuple[bytes, tuple[Name, ...]]:
+def _definition(module: str, name: str) -> tuple[bytes, list[Name]]:
     """Return the digest of one definition, and the definitions of the package that it uses."""
     own, imported = _names_of(module)
-    statements = own.get(name, ())
-    digest = blake2b(digest_size=16)
-    used: dict[Name, None] = {}
-    for statement in statements:
-        digest.update(ast.dump(statement).encode())
-        for word in _words(statement):
-            if word in own and word != name:
-                used[module, word] = None
-            elif word in imported:
-                used[imported[word]] = None
-    return digest.digest(), tuple(used)
+    digest, words = own.get(name, (blake2b(digest_size=16).digest(), ()))
+    mine = [(module, word) for word in words if word in own and word != name]
+    return digest, mine + [imported[word] for word in words if word not in own and word in imported]
 
 
 @cache
-def _names_of(module: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Name]]:
-    """Return a module's own definitions by name, and where each imported name is defined.
+def _names_of(module: str) -> tuple[dict[str, tuple[bytes, tuple[str, ...]]], dict[str, Name]]:
+    """Return digest and words of a module's definitions by name, and where each imported name is defined.
 
-    The definitions have lost their docstrings and imports.
+    Docstrings and imports are no part of a definition. What was parsed is not kept: of all modules it
+    takes 50 MB.
     """
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
     nodes = list(ast.walk(tree))
-    own: dict[str, list[ast.stmt]] = {}
-    for statement in tree.body:
-        for name in _defined(statement):
-            own.setdefault(name, []).append(statement)
     imported = {
         alias.asname or alias.name: (node.module, alias.name)
         for node in nodes
@@ -110,7 +98,21 @@ def _names_of(module: str) -> tuple[dict[str, list[ast.stmt]], dict[str, Name]]:
         body = getattr(node, "body", None)
         if isinstance(body, list):
             node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
-    return own, imported
+    statements: dict[str, list[ast.stmt]] = {}
+    for statement in tree.body:
+        for name in _defined(statement):
+            statements.setdefault(name, []).append(statement)
+    return {name: _digested(parts) for name, parts in statements.items()}, imported
+
+
+def _digested(statements: Iterable[ast.stmt]) -> tuple[bytes, tuple[str, ...]]:
+    """Return the digest of what defines a name, and the words in it."""
+    digest = blake2b(digest_size=16)
+    words: dict[str, None] = {}
+    for statement in statements:
+        digest.update(ast.dump(statement).encode())
+        words |= dict.fromkeys(_words(statement))
+    return digest.digest(), tuple(words)
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:

@@ -172,8 +172,8 @@ def same_windows(
 def _first_equal(signatures: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return for each of these rows the first of them that has the same values."""
     first: dict[bytes, int] = {}
-    values = signatures[rows] + np.float32(0)  # turns -0 into 0
-    found = (first.setdefault(value.tobytes(), row) for value, row in zip(values, rows.tolist(), strict=True))
+    zero = np.float32(0)  # turns -0 into 0
+    found = (first.setdefault((signatures[row] + zero).tobytes(), row) for row in rows.tolist())
     return np.fromiter(found, np.intp, len(rows))
 
 

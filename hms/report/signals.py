@@ -109,7 +109,7 @@ def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) 
 
 
 def _decibels(values: NDArray[np.float32]) -> Axis:
-    low, high = (float(np.quantile(values, q)) for q in (0.001, 0.999))
+    low, high = np.quantile(values, (0.001, 0.999)).tolist()
     return Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
 
 

@@ -174,6 +174,7 @@ def _pass_over_recordings(plan: Plan, account: Account) -> None:
             _compute(plan, due, account)
         for key in missing:
             settle_stage(plan, key)
+            plan.folders[key].tidy()
 
 
 def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account) -> None:

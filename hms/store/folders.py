@@ -10,17 +10,23 @@ import contextlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from sys import intern
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from hms.errors import ManifestError
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
 from hms.store.inside import are_plain, parse_json, read_file
-from hms.store.journal import append_journal, journal_line, read_journal
+from hms.store.journal import append_journal, journal_line, journal_lines
 from hms.store.shards import Place, is_shard, whole_rows
+
+LINE_ROWS = 1 << 16
+"""Files and items in a line of a journal that is written again."""
+
+SPARE_ROWS = 1 << 14
+"""Rows that a journal may have beyond twice those that count."""
 
 JOURNAL = "records.log"
 KEY_FILE = "key.json"
@@ -81,6 +87,9 @@ class StageFolder:
     _beside: dict[str, tuple[int, int]] | None = None
     """Size and time of what is there beside the files, if those are all there as they were recorded."""
 
+    _n_rows: int = 0
+    """Files and items that the journal names, however often."""
+
     _moved: list[Stored] = field(default_factory=list)
     """Files that were found whole under another time, which is not recorded yet."""
 
@@ -93,11 +102,10 @@ class StageFolder:
         """Read the journal; later lines replace earlier ones."""
         self.files, self.records, self.seconds, self.computed, self.rows = {}, {}, 0.0, 0, {}
         self._seen, self._moved, self._beside = self._look(), [], None
-        lines, self.damaged_lines = read_journal(self.journal)
-        for line in lines:
+        self.damaged_lines = self._n_rows = 0
+        for line in journal_lines(self.journal):
             try:
-                _check_line(line)
-                self._apply(line)
+                self._apply(_checked(line))
             except (TypeError, ValueError):
                 self.damaged_lines += 1
         return self
@@ -110,6 +118,7 @@ class StageFolder:
         return _status(self.path), _status(self.journal)
 
     def _apply(self, line: Mapping[str, Any]) -> None:
+        self._n_rows += len(line.get("files", ())) + len(line.get("items", ()))
         # An item's name is in many places, of several stages: one text stands for all of them.
         for name, size, mtime_ns, digest in line.get("files", ()):
             name = intern(name)
@@ -139,18 +148,30 @@ class StageFolder:
         self._apply(line)
 
     def compact(self) -> None:
-        """Write the journal again from what is known, in one line; only under its lock."""
-        commit_files(self.path, {JOURNAL: self._compacted()})
+        """Write the journal again from what is known; only under its lock."""
+        commit_files(self.path, {JOURNAL: self._write_compacted})
         self.load()
+
+    def tidy(self) -> None:
+        """Write the journal again where most of it was said again later; only under its lock."""
+        if self._n_rows > SPARE_ROWS + 2 * (len(self.files) + len(self.records)):
+            self.compact()
 
     def spare_bytes(self) -> int:
         """Return how many bytes of the journal say what later ones say again."""
         size = self._seen[1][1] if self._seen and self._seen[1] else 0
-        return max(0, size - len(self._compacted()))
+        return max(0, size - sum(map(len, self._compacted())))
 
-    def _compacted(self) -> bytes:
+    def _write_compacted(self, file: IO[bytes]) -> None:
+        for line in self._compacted():
+            file.write(line)
+
+    def _compacted(self) -> Iterator[bytes]:
+        files = list(self.files.values())
         records = [record for record in self.records.values() if self._has(record)]
-        return journal_line(_line(self.files.values(), records, self.seconds, self.computed))
+        for first in range(0, max(len(files), len(records), 1), LINE_ROWS):
+            part, more = slice(first, first + LINE_ROWS), not first
+            yield journal_line(_line(files[part], records[part], self.seconds * more, self.computed * more))
 
     def holds(self, item: str) -> bool:
         """Whether an item is recorded and, unless it was excluded, its file too."""
@@ -251,12 +272,15 @@ class StageFolder:
             self._moved = []
 
 
-def _check_line(line: Mapping[str, Any]) -> None:
-    """Raise if a line names files outside the folder, or is none of a stage's."""
+def _checked(line: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """Return a line; raises if it is damaged, names files outside the folder, or is none of a stage's."""
+    if line is None:
+        raise ValueError("a damaged line")
     names = [name for name, _, _, _ in line.get("files", ())]
     names += [file for _, file, *_ in line.get("items", ()) if file is not None]
     if not are_plain(names):
         raise ValueError("a name that is not plain")
+    return line
 
 
 def _line(
@@ -309,7 +333,7 @@ def read_recordings(journal: Path) -> tuple[dict[str, RecordingRow], dict[str, N
     """Return what a journal says of recordings by name, and notes; later lines replace earlier ones."""
     known: dict[str, RecordingRow] = {}
     notes: dict[str, Notes] = {}
-    for line in read_journal(journal)[0]:
+    for line in filter(None, journal_lines(journal)):
         with contextlib.suppress(TypeError, ValueError, KeyError):  # a line of somebody else's
             known.update({name: (size, mtime, digest) for name, size, mtime, digest in line["recordings"]})
             notes.update(line.get("notes", {}))
@@ -317,7 +341,10 @@ def read_recordings(journal: Path) -> tuple[dict[str, RecordingRow], dict[str, N
 
 
 def compacted_recordings(journal: Path) -> bytes:
-    """Return a journal of recordings in one line."""
+    """Return a journal of recordings that says everything once."""
     known, notes = read_recordings(journal)
-    rows = {"recordings": [[name, *row] for name, row in known.items()]}
-    return journal_line(rows | ({"notes": notes} if notes else {}))
+    rows = [[name, *row] for name, row in known.items()]
+    parts: list[dict[str, Any]] = [
+        {"recordings": rows[first : first + LINE_ROWS]} for first in range(0, max(len(rows), 1), LINE_ROWS)
+    ]
+    return b"".join(map(journal_line, [parts[0] | ({"notes": notes} if notes else {}), *parts[1:]]))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,10 @@ import xxhash
 from hms.config.identity import canonical_json
 from hms.errors import ManifestError
 from hms.store.files import make_folder, storage_error, sync_folder, write_content
-from hms.store.inside import parse_json, read_file
+from hms.store.inside import MOST_JSON, open_own, parse_json
 
-MOST_BYTES = 1 << 30
-"""Bytes of a journal that are read at most."""
+MOST_LINE = MOST_JSON + 64
+"""Bytes of a line that are read at most, its header included."""
 
 # --- journals ------------------------------------------------------------------------------------
 
@@ -49,11 +49,11 @@ def append_journal(path: Path, content: Mapping[str, Any]) -> None:
         raise storage_error(error, path.parent) from error
 
 
-def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
-    """Return the valid lines of a journal and the number of damaged ones.
+def journal_lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    """Yield what each line of a journal says, None for a damaged one; one line is in memory at a time.
 
     A line shorter than it states was cut by a kill, which is not damage: what it would
-    have recorded is computed again.
+    have recorded is computed again. Nothing is read after a line longer than hms writes.
 
     Raises
     ------
@@ -61,26 +61,39 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
         If the journal is there and cannot be read, or a file stands where its folder should.
     """
     try:
-        data = read_file(path, MOST_BYTES)
+        with open_own(path) as file:
+            while line := file.readline(MOST_LINE):
+                if len(line) == MOST_LINE and line[-1:] != b"\n":
+                    yield None
+                    return
+                yield from _said(line.removesuffix(b"\n"))
     except FileNotFoundError:
-        return [], 0
+        return
     except OSError as error:
         raise storage_error(error, path, "read") from error
     except ManifestError:
-        return [], 1
-    good, damaged = [], 0
-    for line in data.split(b"\n"):
-        header = _HEADER.match(line)
-        text = line[header.end() :] if header else b""
-        is_true = header is not None and header[1] == xxhash.xxh3_64_hexdigest(text).encode()
-        if header is not None and is_true and header[2] == b"%d" % len(text):
-            try:
-                good.append(_object(parse_json(text)))
-            except ValueError:
-                damaged += 1
-        elif is_true or not _is_cut(line, header, text):
-            damaged += 1
-    return good, damaged
+        yield None
+
+
+def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """Return the valid lines of a journal and the number of damaged ones, see `journal_lines`."""
+    lines = list(journal_lines(path))
+    good = [line for line in lines if line is not None]
+    return good, len(lines) - len(good)
+
+
+def _said(line: bytes) -> Iterator[dict[str, Any] | None]:
+    """Yield what a line says, None if it is damaged, nothing if it was cut."""
+    header = _HEADER.match(line)
+    text = line[header.end() :] if header else b""
+    is_true = header is not None and header[1] == xxhash.xxh3_64_hexdigest(text).encode()
+    if header is not None and is_true and header[2] == b"%d" % len(text):
+        try:
+            yield _object(parse_json(text))
+        except ValueError:
+            yield None
+    elif is_true or not _is_cut(line, header, text):
+        yield None
 
 
 def _object(value: Any) -> dict[str, Any]:

@@ -138,6 +138,7 @@ def _parent(modules: tuple[str, ...]) -> socket.socket:
     """Start the process that forks and return the socket on which it takes requests."""
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    env["OMP_NUM_THREADS"] = "1"  # other tests have the other cores
     with theirs:
         parent = subprocess.Popen(
             [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],

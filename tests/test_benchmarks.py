@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import importlib.util
 import json
-import os
 import re
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 import conftest
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -23,11 +22,9 @@ from hms.errors import ConfigError
 from hms.training.baseline import fit_softmax
 
 
-def benchmark(name: str, *arguments: str, folder: Path) -> str:
+def benchmark(name: str, *arguments: str, folder: Path, modules: tuple[str, ...] = ()) -> str:
     """Run a benchmark and return what it prints."""
-    command = [sys.executable, str(ROOT / "benchmarks" / name), *arguments]
-    env = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300, env=env)
+    done = forked.run([ROOT / "benchmarks" / name, *arguments], cwd=folder, modules=modules)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -53,7 +50,7 @@ def test_the_table_step_is_measured_on_a_few_items(tmp_path: Path) -> None:
 def test_the_device_benchmark_finds_the_runs_own_x(tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: benchmarks/device.py is NOT run")
     sizes = ("--recordings", "6", "--batch", "3", "--rounds", "1", "--devices", "cpu")
-    printed = benchmark("device.py", "--work", str(tmp_path), *sizes, folder=tmp_path)
+    printed = benchmark("device.py", "--work", str(tmp_path), *sizes, folder=tmp_path, modules=("torch",))
     assert "derivations float16, read, sent, transformed" in printed
     found = re.search(
         r"x from float32 is off by (\S+) in the median and by less than (\S+) in 99.9 %", printed
@@ -96,9 +93,8 @@ def test_likeness_has_a_row_for_each_figure_and_an_area_for_each_model(
 
 @pytest.mark.slow
 def test_likeness_says_which_class_is_short_of_made_up_recordings(small_set: Path, tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "benchmarks" / "likeness.py"), "--real", str(small_set)]
-    command += ["--work", str(tmp_path), "--recordings", "2", "--patients", "2"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+    arguments = ("--real", small_set, "--work", tmp_path, "--recordings", "2", "--patients", "2")
+    done = forked.run([ROOT / "benchmarks" / "likeness.py", *arguments])
     assert done.returncode == 1
     assert "fewer made-up recordings than real ones are " in done.stderr
 
@@ -187,7 +183,8 @@ def test_votes_held_back_and_kept_are_the_panel(module: Any) -> None:
 def test_competition_scores_a_network_on_the_patients_set_aside(small_set: Path, tmp_path: Path) -> None:
     pytest.importorskip("torch", reason="torch is not installed: the network is NOT tested")
     arguments = ("--root", str(small_set), "--work", str(tmp_path), "--only", "defaults")
-    benchmark("competition.py", *arguments, "--network", "--epochs", "1,1", folder=tmp_path)
+    network = ("--network", "--epochs", "1,1")
+    benchmark("competition.py", *arguments, *network, folder=tmp_path, modules=("torch",))
     results = json.loads((tmp_path / "competition-results.json").read_text())
     aside = results["linear"]["report"]["defaults"]["all"]["divergence"]["n_items"]
     assert results["network"]["all"]["divergence"]["n_items"] == aside > 0

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
+import forked
 import numpy as np
 import pandas as pd
 import pytest
@@ -27,13 +25,7 @@ def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def example(name: str, *arguments: object) -> str:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / name), *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forked.run([ROOT / "examples" / name, *arguments], modules=("torch",))
     assert done.returncode == 0, done.stderr
     return done.stdout
 

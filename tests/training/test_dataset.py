@@ -10,6 +10,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 
@@ -396,9 +397,7 @@ print(json.dumps(found))
 @pytest.mark.slow
 def test_a_torch_loader_gives_the_same_with_0_1_and_4_workers(packed_run: Run) -> None:
     pytest.importorskip("torch", reason="torch is not installed: the DataLoader is NOT tested")
-    done = subprocess.run(
-        [sys.executable, "-c", LOADER, str(packed_run.path)], capture_output=True, text=True, check=False
-    )
+    done = forked.run(["-c", LOADER, packed_run.path], modules=("torch",))
     assert done.returncode == 0, done.stderr
     digests = json.loads(done.stdout.splitlines()[-1])
     assert sorted(digests) == ["0", "1", "4"]

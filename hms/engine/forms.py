@@ -28,12 +28,8 @@ from hms.terminal import say
 def settle(plan: Plan) -> None:
     """Bring what is prepared of every item into the form that the plan asks for.
 
-    Nothing is computed: records are copied between files, and shards whose rows are all there sealed.
-
-    Raises
-    ------
-    StorageError
-        If the store cannot be written.
+    Nothing is computed: records are copied between files, and shards whose rows are all there sealed. Raises
+    `StorageError` if the store cannot be written.
     """
     for key, folder in plan.folders.items():
         if _is_settled(plan, key):

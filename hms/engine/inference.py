@@ -303,12 +303,8 @@ class ArrayRecording:
 def evaluate_item(run: Package, item_id: str, stage_name: str) -> Any:
     """Compute what an item stage gives for one item of a run, again from its recording.
 
-    Of a stage that keeps rows, such as ``measures``, the row.
-
-    Raises
-    ------
-    ConfigError
-        If the run has no such item, or its recording is not there.
+    Of a stage that keeps rows, such as ``measures``, the row. Raises `ConfigError` if the run has no such
+    item, or its recording is not there.
     """
     plan = plan_of(run)
     rows = plan.items.index[plan.items["item_id"] == item_id].tolist()
@@ -325,10 +321,8 @@ def evaluate_item(run: Package, item_id: str, stage_name: str) -> Any:
 def item_stage(cfg: Config, name: str) -> ItemStage:
     """Return an item stage by name, as a configuration builds it.
 
-    Raises
-    ------
-    ConfigError
-        If there is no stage of that name that works on items; the text lists those there are.
+    Raises `ConfigError` if there is no stage of that name that works on items; the text lists those there
+    are.
     """
     classes = {known: registered_stage(known) for known in registered_order()}
     names = [known for known, cls in classes.items() if issubclass(cls, ItemStage)]
@@ -344,10 +338,7 @@ def item_stage(cfg: Config, name: str) -> ItemStage:
 def evaluate_row(plan: Plan, row: int, stages: Sequence[ItemStage]) -> list[Any]:
     """Compute what item stages give for one prepared item of a plan, again from its recording.
 
-    Raises
-    ------
-    StorageError
-        If the recording cannot be read any more, or is not the one that was prepared.
+    Raises `StorageError` if the recording cannot be read any more, or is not the one that was prepared.
     """
     name = plan.items["recording"].iloc[row]
     try:

@@ -435,10 +435,7 @@ def npz_id(text: str) -> int | str:
 def make_plan(cfg: Config) -> Plan:
     """Read the votes table, choose the items and look into the store; computes nothing.
 
-    Raises
-    ------
-    ConfigError
-        If the configuration, the data folder or the votes table cannot be worked with.
+    Raises `ConfigError` if the configuration, the data folder or the votes table cannot be worked with.
     """
     from hms.engine.frozen import check_frozen
     from hms.labels.items import choose_items
@@ -528,10 +525,7 @@ def with_restored_data(cfg: Config) -> Config:
 def plan_of(run: Package, cfg: Config | None = None) -> Plan:
     """Return the plan of a finished run, or of a configuration made from its own.
 
-    Raises
-    ------
-    ConfigError
-        If it needs code or recordings that only a run that is trusted gets, see `hms.load`.
+    Raises `ConfigError` if it needs code or recordings that only a run that is trusted gets, see `hms.load`.
     """
     with making(run.trust), unsaid():
         return make_plan(run.config if cfg is None else cfg)

@@ -40,10 +40,7 @@ def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: 
 def _stamps_of(plan: Plan, run: Package) -> dict[str, str]:
     """Return the stamps of the run's folders, and of the store's behind it.
 
-    Raises
-    ------
-    LookupError
-        If a file of the store is not as it was recorded.
+    Raises `LookupError` if a file of the store is not as it was recorded.
     """
     parents = {name.rpartition("/")[0] for name in run.manifest["files"]}
     folders = (run.path, *(run.path / parent for parent in sorted(parents)))

@@ -189,10 +189,8 @@ def other_versions(manifest: dict[str, Any]) -> list[str]:
 def repair(path: Path, report: Verification, *, force: bool = False, trust: bool = False) -> Package:
     """Compute again what a verification found damaged or missing, and nothing else.
 
-    Raises
-    ------
-    ConfigError
-        If libraries have changed since the run, unless ``force``; or if its manifest is lost.
+    Raises `ConfigError` if libraries have changed since the run, unless ``force``; or if its manifest is
+    lost.
     """
     from hms.engine.runner import execute
 

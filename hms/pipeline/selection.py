@@ -87,10 +87,7 @@ def block_margins_s(cfg: Config) -> Margins | None:
 def say_what_needs_votes(cfg: Config) -> None:
     """Say which of the stages asked for are not made where the table of windows has no votes.
 
-    Raises
-    ------
-    ConfigError
-        If nothing else was asked for, or a baseline was.
+    Raises `ConfigError` if nothing else was asked for, or a baseline was.
     """
     asked = (*cfg.stages, *(name for name in implied_stages(cfg) if registered_stage(name).part_of is None))
     lacking = [name for name in asked if stage_class(name).from_config(cfg).without_votes() is None]

@@ -411,10 +411,7 @@ def _meet(a: str, b: str) -> bool:
 def stage_class(name: str) -> type[Stage]:
     """Return the stage class of a name that ``stages=[...]`` takes.
 
-    Raises
-    ------
-    ConfigError
-        If there is none; the text lists the names there are.
+    Raises `ConfigError` if there is none; the text lists the names there are.
     """
     names = stage_names()
     if name not in names:

@@ -149,10 +149,7 @@ class Tables:
     def evaluate(self, row: int, stages: Sequence[Named]) -> list[Any]:
         """Return what item stages give for one prepared item, again from its recording.
 
-        Raises
-        ------
-        StorageError
-            If the recording is not the one that was prepared.
+        Raises `StorageError` if the recording is not the one that was prepared.
         """
         return self._evaluate(row, stages)
 
@@ -182,12 +179,8 @@ class Tables:
     def digest(self, name: str) -> str:
         """Return the digest of a table, of a file of the run, or of ``rows:<stage>``, by its name.
 
-        A file whose name ends in ``?`` may be lacking; its digest is empty then.
-
-        Raises
-        ------
-        KeyError
-            If the file was not written yet.
+        A file whose name ends in ``?`` may be lacking; its digest is empty then. Raises `KeyError` if the
+        file was not written yet.
         """
         kind, _, stage = name.partition(":")
         if kind == "rows":

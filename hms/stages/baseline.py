@@ -67,10 +67,8 @@ class Baseline(TableStage):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return oof.npz and metrics.json; without a used item, both say that nothing was predicted.
 
-        Raises
-        ------
-        ConfigError
-            If items are used, but all of them are in one fold: there is nothing to train on for it.
+        Raises `ConfigError` if items are used, but all of them are in one fold: there is nothing to train on
+        for it.
         """
         labels = tables.arrays(Labels.files[0])
         splits = splits_of(tables.arrays(Splits.files[0]))

@@ -70,10 +70,7 @@ class Derivations(ItemStage):
     def form(self, cleaned: Cleaned) -> NDArray[np.float32]:
         """Return the values of the derivations, shape (n_derivations, n_samples).
 
-        Raises
-        ------
-        Unusable
-            If the montage's reference cannot be had of these channels.
+        Raises `Unusable` if the montage's reference cannot be had of these channels.
         """
         names = all_derivations(self.chains)
         if self.reference is None:

@@ -55,10 +55,7 @@ class Summary(TableStage):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return summary.json.
 
-        Raises
-        ------
-        ConfigError
-            If the same window is on both sides of a fold and ``qc.leak`` is error.
+        Raises `ConfigError` if the same window is on both sides of a fold and ``qc.leak`` is error.
         """
         splits, labels = tables.arrays(Splits.files[0]), tables.arrays(Labels.files[0])
         threshold = self.labels.high_confidence_votes

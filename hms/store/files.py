@@ -153,13 +153,9 @@ class Files:
 def commit_files(folder: Path, contents: Mapping[str, Content]) -> list[Stored]:
     """Write files so that each is whole or absent, and on disk when this returns.
 
-    All are written under temporary names, synced, renamed, and then their folder is
-    synced. Every file of a run and of the store is written in these steps.
-
-    Raises
-    ------
-    StorageError
-        If the disk is full, a limit is reached or the folder cannot be written.
+    All are written under temporary names, synced, renamed, and then their folder is synced. Every file of a
+    run and of the store is written in these steps. Raises `StorageError` if the disk is full, a limit is
+    reached or the folder cannot be written.
     """
     files = Files(folder, contents)
     try:
@@ -214,10 +210,7 @@ def sync_files(folder: Path) -> None:
 def make_folder(folder: Path) -> None:
     """Make a folder, and those above it that are lacking; each is sure to be found on disk.
 
-    Raises
-    ------
-    ConfigError
-        If a link is in its place: what is written would be, and be removed, somewhere else.
+    Raises `ConfigError` if a link is in its place: what is written would be, and be removed, somewhere else.
     """
     try:
         os.mkdir(folder)

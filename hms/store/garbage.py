@@ -30,10 +30,8 @@ LEAST_SPARE = 4096
 def remove_run(run: Package, outputs: Path) -> None:
     """Forget a run: remove its folder; what it shares stays in the store until `gc`.
 
-    Raises
-    ------
-    ConfigError
-        If the run is in another folder, or is an exported copy: nothing else holds its files.
+    Raises `ConfigError` if the run is in another folder, or is an exported copy: nothing else holds its
+    files.
     """
     places = Outputs(outputs)
     path = run.path

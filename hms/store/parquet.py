@@ -16,12 +16,8 @@ MOST_DECODED = 1 << 30
 def read_table(data: bytes, *columns: str) -> pd.DataFrame:
     """Return columns of a parquet file of a run, all of them if none is named.
 
-    Texts come as categories: one that is in every row is in memory once.
-
-    Raises
-    ------
-    ConfigError
-        If it is not a parquet file, lacks a column, or would take too much memory.
+    Texts come as categories: one that is in every row is in memory once. Raises `ConfigError` if it is not a
+    parquet file, lacks a column, or would take too much memory.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -73,13 +73,7 @@ def record_type(arrays: Mapping[str, Any], text_ids: int) -> np.dtype[Any]:
 
 
 def record_of(arrays: Mapping[str, Any], kind: np.dtype[Any]) -> bytes:
-    """Return an item's record.
-
-    Raises
-    ------
-    ConfigError
-        If its arrays are not those of the other items.
-    """
+    """Return an item's record; raise `ConfigError` if its arrays are not those of the other items."""
     record = np.zeros((), kind)
     own = {name: np.asanyarray(value) for name, value in arrays.items()}
     shapes = {name: array.shape for name, array in own.items()}
@@ -171,10 +165,7 @@ class Place:
 def read_record(path: Path, row: int) -> NDArray[Any]:
     """Return one record of a shard, which may be open or cut behind it.
 
-    Raises
-    ------
-    ValueError
-        If it is not a shard, or ends before.
+    Raises `ValueError` if it is not a shard, or ends before.
     """
     with open(path, "rb") as file:
         start, kind, count = _read_header(file)
@@ -191,10 +182,7 @@ def read_record(path: Path, row: int) -> NDArray[Any]:
 def rows_in(path: Path) -> NDArray[Any]:
     """Return the rows of a sealed shard, or of what `write_rows` wrote, from disk as they are asked for.
 
-    Raises
-    ------
-    ValueError
-        If it is no such file, or not as long as it says.
+    Raises `ValueError` if it is no such file, or not as long as it says.
     """
     found = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER)
     rows: NDArray[Any] = found.view(np.ndarray)  # NumPy's memmap class costs microseconds per index

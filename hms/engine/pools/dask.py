@@ -55,10 +55,8 @@ class Dask(Params):
 def open_dask(params: Dask, setting: Setting) -> Pool:
     """Return the workers of a cluster.
 
-    Raises
-    ------
-    ConfigError
-        If distributed is not installed, nobody answers at the address, or ``n_jobs`` is typed next to one.
+    Raises `ConfigError` if distributed is not installed, nobody answers at the address, or ``n_jobs`` is
+    typed next to one.
     """
     if params.address is not None:
         refuse_n_jobs(setting, f"the cluster at {params.address} has its own workers")
@@ -274,10 +272,7 @@ def _raise_refused(worker: str, answer: Refused) -> None:
 def _as_seen_here(result: ChunkResult, job: Job) -> ChunkResult:
     """Return a result with the times of its files as this machine sees them.
 
-    Raises
-    ------
-    StorageError
-        If a file that a worker wrote is not here, or has another size.
+    Raises `StorageError` if a file that a worker wrote is not here, or has another size.
     """
     folders = {stage.key: folder for stage, folder in zip(job.stages, job.folders, strict=True)}
     for key, made in result.stages.items():

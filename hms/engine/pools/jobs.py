@@ -61,10 +61,8 @@ class Jobs(Params):
 def open_jobs(params: Jobs, setting: Setting) -> Pool:
     """Return workers that a batch system starts.
 
-    Raises
-    ------
-    ConfigError
-        If dask-jobqueue or the batch system's commands are not there, or ``n_jobs`` is typed.
+    Raises `ConfigError` if dask-jobqueue or the batch system's commands are not there, or ``n_jobs`` is
+    typed.
     """
     refuse_n_jobs(setting, "engine.jobs sets the number of jobs")
     distributed = import_distributed("slurm")

@@ -335,7 +335,7 @@ def _diff(given: argparse.Namespace) -> None:
 
 
 def _report(given: argparse.Namespace) -> None:
-    from hms.results.remake import report_of
+    from hms.results.run import report_of
 
     path = report_of(_run_of(given))
     show(path)

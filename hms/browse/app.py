@@ -6,7 +6,7 @@ import json
 import math
 import secrets
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from importlib.resources import files
 from typing import Any
@@ -194,16 +194,8 @@ class Desk:
 
 
 def _told_of(page: Traces) -> dict[str, Any]:
-    return {
-        "names": page.names,
-        "sides": [side_of(name) for name in page.names],
-        "dead": page.dead.tolist(),
-        "start_s": page.start_s,
-        "sfreq": page.sfreq,
-        "gaps": page.gaps,
-        "duration_s": page.duration_s,
-        "missing": page.missing,
-    }
+    told = {f.name: getattr(page, f.name) for f in fields(page) if f.name != "values"}
+    return told | {"sides": [side_of(name) for name in page.names], "dead": page.dead.tolist()}
 
 
 def _levels(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]:

@@ -293,7 +293,7 @@ def _grade_reason(of_item: str, flags: str, qc: QualityControl) -> str:
 
 
 def _flag_names(flags: Mapping[str, Mask], n: int) -> list[str]:
-    """Return the names of each item's flags, in the order of `FLAGS`: ``flat;line``."""
+    """Return the names of the flags of each place of the masks, in the order of `FLAGS`: ``flat;line``."""
     found: list[list[str]] = [[] for _ in range(n)]
     for name, mask in flags.items():
         for row in np.flatnonzero(mask).tolist():
@@ -317,10 +317,9 @@ def _flagged_channels(channel_flags: Mapping[str, Mask], n: int) -> list[str]:
 
 def _spread(values: Sequence[str], rows: NDArray[np.int64], n: int, absent: str) -> list[str]:
     """Return the values of measured items in the order of all items."""
-    found = [absent] * n
-    for row, value in zip(rows.tolist(), values, strict=True):
-        found[row] = value
-    return found
+    import pandas as pd
+
+    return pd.Series(values, rows, dtype=object).reindex(range(n), fill_value=absent).tolist()
 
 
 def _worst(values: NDArray[Any], which: str) -> NDArray[Any]:
@@ -337,14 +336,8 @@ def _as_column(values: NDArray[Any], rows: NDArray[np.int64], n: int) -> Any:
     """Return a column over all items that is empty where an item was not measured."""
     import pandas as pd
 
-    kinds = {"b": "boolean", "i": "Int64"}
-    column = pd.Series(
-        pd.NA if values.dtype.kind in kinds else np.nan,
-        index=range(n),
-        dtype=kinds.get(values.dtype.kind, "float64"),
-    )
-    column.iloc[rows] = values.astype(np.float64) if values.dtype.kind == "f" else values
-    return column
+    dtype = {"b": "boolean", "i": "Int64"}.get(values.dtype.kind, "float64")
+    return pd.Series(values, rows, dtype=dtype).reindex(range(n))
 
 
 def _as_texts(column: pd.Series) -> list[Any]:
@@ -365,10 +358,7 @@ def _channel_table(
     import pandas as pd
 
     rows = known["row"]
-    flags = [""] * (len(rows) * len(CHANNELS))
-    for name, mask in channel_flags.items():
-        for place in np.flatnonzero(mask).tolist():
-            flags[place] += f";{name}" if flags[place] else name
+    flags = _flag_names(channel_flags, len(rows) * len(CHANNELS))
     columns: dict[str, Any] = {
         "item_id": np.repeat(item_ids[rows], len(CHANNELS)),
         "channel": np.tile(np.array(CHANNELS, object), len(rows)),

@@ -40,17 +40,9 @@ def evaluation_page(
     n_unpredicted: int,
     picture: Callable[[int], str],
 ) -> bytes:
-    """Return the page; it needs no other file.
+    """Return the page, which needs no other file, about the predictions of one or two files.
 
-    Parameters
-    ----------
-    run : hash of the run
-    files : names of one or two files of predictions
-    items : what is known of the items that were predicted
-    scores : of each file
-    difference : first minus second, where there are two
-    n_unpredicted : items of the run without a prediction
-    picture : row of ``items`` to its pictures as HTML, empty where there are none
+    ``picture`` takes a row of ``items`` to its pictures as HTML, empty where there are none.
     """
     classes, names = Classes(items.classes), ("a", "b") if len(files) == 2 else ("predictions",)
     return render(

@@ -51,11 +51,9 @@ def signal_cards(
     Parameters
     ----------
     sketches : what `hms.stages.sketches` keeps, one row per item used
-    label : consensus of each row, -1 for one without votes
+    label : number of each row's consensus in ``classes``, -1 for one without votes
     ledger : ``x_share_0`` and ``x_share_1`` of each row
-    classes : what ``label`` counts
-    freqs_hz : frequencies of the spectra
-    cwt_hz : lowest and highest frequency of the scalograms
+    freqs_hz, cwt_hz : frequencies of the spectra, and the lowest and highest of the scalograms
     outputs : names of the rows of a scalogram
     """
     if not len(label):
@@ -82,7 +80,7 @@ def spectra(
     """Draw the median spectrum of each class with the spread over its items."""
     good = np.isfinite(values).all(axis=1)
     values, label = 10 * values[good], label[good]
-    if not len(values):
+    if not (label >= 0).any():
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
     everyone = np.median(values, axis=0)

@@ -297,16 +297,7 @@ def _told_from_reference(row: Row) -> str:
 def make_leaderboard(
     members: Sequence[Member], *, name: str, command: str, objective: str, reference: int
 ) -> Leaderboard:
-    """Return the leaderboard of members that had their turn.
-
-    Parameters
-    ----------
-    members : in the order of the sweep
-    name : of the sweep
-    command : what was typed
-    objective : one of `OBJECTIVES`, by which members are ranked
-    reference : number of the member that the others are compared with
-    """
+    """Return the leaderboard of members that had their turn; see `Leaderboard` for the arguments."""
     scored = {m.number: s for m in members if m.run is not None and (s := read_scored(m.run)) is not None}
     by_number = {member.number: member for member in members}
     found = _comparison(by_number, scored, reference)

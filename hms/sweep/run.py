@@ -147,7 +147,8 @@ def with_params(overrides: Sequence[str], config_dir: str | Path | None = None) 
     params = (settings.get("sweeper") or {}).get("params") or {}
     own = [text for text in overrides if not text.lstrip("+").startswith(READ_OF_HYDRA)]
     typed = {override.get_key_element() for override in parse_overrides(own)}
-    return [*own, *(f"{key}={_listed(value)}" for key, value in params.items() if key not in typed)]
+    texts = {key: ",".join(map(str, v)) if isinstance(v, list) else str(v) for key, v in params.items()}
+    return [*own, *(f"{key}={text}" for key, text in texts.items() if key not in typed)]
 
 
 def _names_hydra(overrides: Sequence[str]) -> bool:
@@ -161,10 +162,6 @@ def _refuse_launcher(name: str) -> NoReturn:
         "free cores for n_jobs; leave it out: members run one after another, each with n_jobs workers, and "
         "share common results"
     )
-
-
-def _listed(value: Any) -> str:
-    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _experiments(overrides: Sequence[str], config_dir: str | Path | None) -> list[Path]:
@@ -274,14 +271,9 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config
 
 def _named_by_difference(members: Sequence[Member]) -> list[Member]:
     """Name every member but the first by what it does not share with the first."""
-    first = members[0]
-    return [
-        first,
-        *(
-            replace(m, overrides=tuple(o for o in m.overrides if o not in first.overrides))
-            for m in members[1:]
-        ),
-    ]
+    first, *others = members
+    own = (tuple(o for o in m.overrides if o not in first.overrides) for m in others)
+    return [first, *(replace(m, overrides=texts) for m, texts in zip(others, own, strict=True))]
 
 
 def _composed(
@@ -430,12 +422,9 @@ def _stage_row(name: str, dues: Sequence[Due], members: Sequence[Planned]) -> tu
     left = [due for due in dues if due.to_do]
     items = sum(due.to_do for due in left if due.total > 1)
     work = f"{len(left)}" + (f" ({counted(items, 'item')})" if items else "") if left else "none"
-    return (f"  {name}", str(len(dues)), str(wanting), work, _duration(dues) if left else "")
-
-
-def _duration(dues: Iterable[Due]) -> str:
-    seconds = [due.seconds for due in dues if due.to_do]
-    return "" if None in seconds else f"{sum(s for s in seconds if s is not None):.1f} s"
+    known = [due.seconds for due in left if due.seconds is not None]
+    duration = f"{sum(known):.1f} s" if known and len(known) == len(left) else ""
+    return (f"  {name}", str(len(dues)), str(wanting), work, duration)
 
 
 def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str]:

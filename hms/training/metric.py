@@ -11,6 +11,7 @@ metric's source (kaggle_kl_div): clipping, averaging, and what a submission may 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -163,8 +164,8 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     """
     have, want = [str(name) for name in ids], [str(name) for name in wanted]
     for names, what in ((have, "predictions"), (want, "targets")):
-        if len(set(names)) < len(names):
-            twice = sorted({name for name in names if names.count(name) > 1})
+        twice = sorted(name for name, count in Counter(names).items() if count > 1)
+        if twice:
             raise ValueError(f"the {what} have repeated ids: {listed(twice)}")
     place = {name: row for row, name in enumerate(have)}
     missing = [name for name in want if name not in place]

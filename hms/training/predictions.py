@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -77,12 +78,11 @@ def read_predictions(
         raise ConfigError(f"{file} cannot be read: {error.strerror}") from None
     try:
         ids, column, shares = _from_npz(data, classes) if file.suffix == ".npz" else _from_csv(data, classes)
-        known = item_ids if column == "item_id" else _unique(eeg_ids, file)
-        rows = _rows(ids, known, column)
+        if column == "eeg_id" and len(set(eeg_ids)) < len(eeg_ids):
+            raise ConfigError("the run has several items of one eeg_id; give item_id instead")
+        rows = _rows(ids, item_ids if column == "item_id" else eeg_ids, column)
         shares = check_distributions(shares, "the table of predictions", ids)
-    except ConfigError as error:
-        raise ConfigError(f"{file.name}: {error}") from None
-    except ValueError as error:
+    except ValueError as error:  # a ConfigError is one
         raise ConfigError(f"{file.name}: {error}") from None
     order = np.argsort(rows)
     return Predictions(file.name, rows[order], shares[order])
@@ -99,18 +99,11 @@ def out_of_fold(run: Package) -> Predictions | None:
     return Predictions("baseline", rows[rows >= 0], arrays["prediction"][rows >= 0])
 
 
-def _unique(eeg_ids: Sequence[str], file: Path) -> Sequence[str]:
-    if len(set(eeg_ids)) < len(eeg_ids):
-        raise ConfigError("the run has several items of one eeg_id; give item_id instead")
-    return eeg_ids
-
-
 def _rows(ids: Sequence[str], known: Sequence[str], column: str) -> NDArray[np.int64]:
     """Return the row of each id in the run."""
     if not ids:
         raise ConfigError("it has no rows")
-    seen: set[str] = set()
-    twice = sorted({name for name in ids if name in seen or seen.add(name)})  # type: ignore[func-returns-value]
+    twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:
         raise ConfigError(f"{column} appears more than once: {listed(twice)}")
     place = {name: row for row, name in enumerate(known)}

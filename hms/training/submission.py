@@ -179,7 +179,7 @@ def _read_table(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise ValueError(f"{path} does not exist; name the competition's test.csv")
     table = pd.read_csv(path, dtype={"eeg_id": str})
-    if "eeg_id" in table and all(_is_number(name) for name in table["eeg_id"]):
+    if "eeg_id" in table and all(map(_is_number, table["eeg_id"])):
         table["eeg_id"] = table["eeg_id"].astype("int64")
     return table
 

@@ -197,7 +197,8 @@ class FolderSource(WholeFiles):
     ) -> VotesTable:
         names = list(dict.fromkeys(str(row["recording"]) for row in rows))
         labelled = list(rows) if marked is None else label_windows(rows, marked, self.params, ballot)
-        return windows_from_rows(labelled, path, ballot, self.patients(names, windows))
+        lines = None if windows is None else windows.lines
+        return windows_from_rows(labelled, path, ballot, self.patients(names, windows), lines=lines)
 
     def beside_root(self, given: str) -> Path | Address:
         """Return the path of a table: as typed if it is there, else in the folder of the recordings."""

@@ -139,14 +139,16 @@ def votes_from_frame(
     *,
     path: Path | Address = Path("votes"),
     require_votes: bool = True,
+    lines: Sequence[int] | None = None,
 ) -> VotesTable:
     """Return the checked table of a DataFrame that has the columns of train.csv, as `votes_from_csv`.
 
     The frame is read as the CSV text that it writes, so that a table in memory and the same table on disk are
-    one; the digest is that of the text. Messages count rows from 0.
+    one; the digest is that of the text. Messages count rows from 0, unless ``lines`` has the line of each row
+    in the file that they come from.
     """
     data = frame.to_csv(index=False, lineterminator="\n").encode()
-    return _checked(_Source(str(path), data, "row"), Path(path), ballot, require_votes)
+    return _checked(_Source(str(path), data, "row", lines), Path(path), ballot, require_votes)
 
 
 def eeg_number(recording: str) -> int:
@@ -172,6 +174,7 @@ class _Source:
     name: str
     data: bytes
     counts: Literal["line", "row"]
+    lines: Sequence[int] | None = None
 
     @cached_property
     def header(self) -> list[str]:
@@ -203,6 +206,8 @@ class _Source:
 
     def places(self, rows: Sequence[int]) -> list[str]:
         """Return what a person looks for to find rows: ``line 7`` of a file, ``row 5`` of a frame."""
+        if self.lines is not None:
+            return [f"line {self.lines[row]}" for row in rows]
         if self.counts == "row":
             return [f"row {row}" for row in rows]
         wanted, found = set(rows), {}

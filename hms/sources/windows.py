@@ -151,14 +151,20 @@ def _base(file: str) -> str:
 
 
 def windows_from_rows(
-    rows: Sequence[Mapping[str, Any]], path: Path | Address, ballot: Ballot, patients: Patients | None = None
+    rows: Sequence[Mapping[str, Any]],
+    path: Path | Address,
+    ballot: Ballot,
+    patients: Patients | None = None,
+    *,
+    lines: Sequence[int] | None = None,
 ) -> VotesTable:
     """Return the checked table of windows given by ``recording``, ``patient_id``, ``start_s`` and votes.
 
     Windows of a recording are numbered in the order of the table. A recording may have any name: its items
     get an id that is safe (`hms.sources.names.safe_ids`), and the column ``recording`` keeps the name. A
     patient may be any text but an empty one. A start before 0 s is that of a sub-window longer than the
-    recording. Messages call the table ``path``; ``patients``, if given, stand for ``patient_id`` in the rows.
+    recording. Messages call the table ``path``; ``patients``, if given, stand for ``patient_id`` in the rows,
+    and ``lines`` are where in the file each row stands.
 
     Raises `ConfigError` if a number is not allowed; the text names the column and the first rows.
     """
@@ -184,7 +190,7 @@ def windows_from_rows(
         frame["start"] = starts
         frame["eeg_label_offset_seconds"] = 0.0
     try:
-        table = votes_from_frame(frame, ballot, path=path, require_votes=False)
+        table = votes_from_frame(frame, ballot, path=path, require_votes=False, lines=lines)
     except ConfigError as error:
         text = str(error)
         for ours, theirs in _NAMES.items():

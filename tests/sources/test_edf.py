@@ -237,6 +237,9 @@ def test_labels_alone_are_refused_without_votes(tmp_path, prepare_edf):
         prepare_edf(tmp_path, "stages=[labels]")
 
 
+WITH_VOTES = "recording,patient_id,start_s,seizure_vote,lpd_vote,gpd_vote,lrda_vote,grda_vote,other_vote"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -255,6 +258,10 @@ def test_labels_alone_are_refused_without_votes(tmp_path, prepare_edf):
             "recording,patient_id,start_s,seizure_vote,other_vote\na,p,0,1,2\n",
             r"lacks columns 'lpd_vote', .*'grda_vote'; labels.classes=\[seizure,other\] takes the votes",
         ),
+        (
+            f"{WITH_VOTES}\n\na,p,0,1,0,0,0,0,0\na,p,9,-1,0,0,0,0,0\n",
+            "'seizure_vote' must .* line 4 has '-1'",
+        ),
         ("recording,recording,patient_id,start_s\na,a,p,0\n", "column 'recording' appears 2 times"),
     ],
 )
@@ -265,7 +272,7 @@ def test_a_table_that_is_none_is_refused(tmp_path, text, message):
 
     def read() -> None:
         table = windows_of_files(read_windows(path), ["a.edf"])
-        windows_from_rows(table.rows, path, SIX, Patients(table.patients or {}, ""))
+        windows_from_rows(table.rows, path, SIX, Patients(table.patients or {}, ""), lines=table.lines)
 
     with pytest.raises(ConfigError, match=message):
         read()

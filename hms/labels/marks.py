@@ -136,11 +136,24 @@ def marked_items(
         )
     excluded = {row_of[item]: _reason(d) for item, d in decisions.items() if d.excluded}
     proposed = {row_of[item]: d.votes for item, d in decisions.items() if d.votes and apply_votes}
+    _check_whole(items, proposed)
     return Marked(_with_votes(items, proposed, classes), excluded, len(proposed))
 
 
 def _reason(decision: Decision) -> str:
     return f"marked by eye: {decision.note}" if decision.note else "marked by eye"
+
+
+def _check_whole(items: pd.DataFrame, proposed: Mapping[int, Votes]) -> None:
+    """Raise `ConfigError` if shares are proposed where votes are counts."""
+    if items["vote_sum"].dtype.kind == "f":
+        return
+    for row, votes in proposed.items():
+        if not all(count.is_integer() for _, count in votes):
+            raise ConfigError(
+                f"marks.path: item {items['item_id'].iloc[row]}: votes '{format_votes(votes)}' are not whole "
+                "numbers; labels.soft_votes=true takes shares"
+            )
 
 
 def _with_votes(items: pd.DataFrame, proposed: Mapping[int, Votes], classes: Classes) -> pd.DataFrame:
@@ -187,10 +200,14 @@ def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> lis
     except csv.Error as error:
         raise ConfigError(f"{path.name} is not a table ({error})") from None
     header = reader.fieldnames or ()
+    twice = [name for name, count in Counter(header).items() if count > 1]
+    if twice:
+        raise ConfigError(f"{path.name}: column '{twice[0]}' appears more than once in the header")
     lacking = [name for name in ("item_id", "mark") if name not in header]
     if lacking:
         raise ConfigError(
-            f"{path.name} lacks the column {', '.join(lacking)}; marks have {', '.join(COLUMNS)}"
+            f"{path.name} lacks the column {', '.join(lacking)}; "
+            f"marks have {', '.join(COLUMNS)}, with a comma between them"
         )
     others = [name for name in header if name not in only] if only else []
     if others:

@@ -135,6 +135,7 @@ def test_proposed_votes_replace_the_table_s_only_when_applied(
         ("{0},,lpdd=1,,1,a\n", "name the class 'lpdd' (did you mean 'lpd'?)"),
         ("{0},,lpd=-1,,1,a\n", "the count of lpd must be a positive number, not '-1'"),
         (",exclude,,,1,a\n", "line 2: item_id is empty"),
+        ("{0},,lpd=0.5,,1,a\n", "votes 'lpd=0.5' are not whole numbers; labels.soft_votes=true takes shares"),
         ("{0},exclude,,,1,a\n{0},keep,,,2,b\n", "readers disagree about 1 item: {0}; set marks.resolve="),
     ],
 )
@@ -143,9 +144,8 @@ def test_a_wrong_mark_is_refused_by_name(
 ) -> None:
     item = finished.meta["item_id"].iloc[0]
     path = written(rows.format(item))
-    ended = command(
-        "data=kaggle", f"data.root={small_set}", "stages=[labels]", "marks=file", f"marks.path={path}"
-    )
+    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "marks=file")
+    ended = command(*base, f"marks.path={path}", "marks.apply_votes=true")
     assert ended.code == 2
     assert text.format(item) in ended.err
 
@@ -155,6 +155,11 @@ def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_p
     assert "the file does not exist" in command(*base, f"marks.path={tmp_path / 'no.csv'}").err
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     assert "lacks the column item_id, mark" in command(*base, f"marks.path={tmp_path / 'bad.csv'}").err
+    (tmp_path / "twice.csv").write_text("item_id,item_id,mark\n1,2,keep\n")
+    assert (
+        "column 'item_id' appears more than once"
+        in command(*base, f"marks.path={tmp_path / 'twice.csv'}").err
+    )
     (tmp_path / "open.csv").write_text('item_id,mark\n1,"' + "keep\n" * 40_000)
     assert (
         "open.csv is not a table (field larger" in command(*base, f"marks.path={tmp_path / 'open.csv'}").err

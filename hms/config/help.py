@@ -24,8 +24,8 @@ hms: from EEG recordings with expert votes to a training-ready package
 _MORE = """\
 hms help GROUP, hms help GROUP.SETTING: meaning, unit, range, default, and what a change recomputes
 hms --help: look at, compare, check and export runs; hms completion bash: tab completion
-Exit codes: 0 done, 2 bad configuration or input table, 3 too many failed recordings,
-4 storage, machine or engine failure, 130 interrupted"""
+Exit codes: 0 done, 1 a member of a sweep failed, 2 bad configuration or input table,
+3 too many failed recordings, 4 storage, machine or engine failure, 130 interrupted"""
 
 
 def contents(manual: Manual) -> str:

@@ -114,7 +114,7 @@ def _quoted(text: str, *, sweep: bool) -> str:
         return text
     if value.startswith(_QUOTES) and value.endswith(value[0]) and len(value) > 1:
         return text
-    if "," in value and sweep and not _is_there(value):
+    if "," in value and sweep and not _is_there(value, may_be_new=key.endswith("outputs_dir")):
         return text
     return f"{key}={quoted(value)}"
 
@@ -126,6 +126,6 @@ def quoted(value: str) -> str:
     return f"'{escaped}{chr(92) * trailing}'"
 
 
-def _is_there(value: str) -> bool:
+def _is_there(value: str, *, may_be_new: bool) -> bool:
     path = os.path.expanduser(value)
-    return is_there(path) or (is_folder(os.path.dirname(path) or ".") and "/" in path)
+    return is_there(path) or (may_be_new and "/" in path and is_folder(os.path.dirname(path)))

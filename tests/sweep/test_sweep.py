@@ -111,6 +111,13 @@ def test_every_finite_list_of_values_is_expanded(override: str, values: list[str
     assert expand([override])[1] == [[value] for value in values]
 
 
+def test_a_comma_is_part_of_a_path_only_where_there_is_such_a_path(tmp_path: Path) -> None:
+    for name in ("one", "two", "a,b"):
+        (tmp_path / name).mkdir()
+    assert expand([f"data.root={tmp_path}/one,two"])[1] == [[f"data.root={tmp_path}/one"], ["data.root=two"]]
+    assert len(expand([f"data.root={tmp_path}/a,b"])[1]) == 1
+
+
 @pytest.mark.parametrize(
     ("override", "text"),
     [

@@ -115,9 +115,9 @@ def transform(
         with ``channels``; or a parquet file. µV; NaN is a gap.
     cfg_or_run : Config or Run
         The settings to use.
-    channels : names of the array's rows
+    channels : names of the array's rows, spelled as in files: prefixes, references and aliases are understood
     sfreq : sampling rate in Hz
-    offset_s : start of the 50 s sub-window in the recording
+    offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x
         For a list of recordings, one for all or one each.
     spectrogram : DataFrame or path, optional
         The competition's spectrogram of the recording, for ``spectrograms=kaggle``.

@@ -31,17 +31,7 @@ _ABSENT = object()
 def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
     """Compose a configuration; with ``from_run=RUN``, take that run's settings.
 
-    Parameters
-    ----------
-    *overrides : str
-        In Hydra's grammar, as typed.
-    config_dir : path, optional
-        A further folder with config groups.
-
-    Raises
-    ------
-    ConfigError
-        If something in it is not allowed, or contradicts the run that it names.
+    Raises `ConfigError` if something in it is not allowed, or contradicts the run that it names.
     """
     given: Sequence[Any] = overrides
     for override in given:
@@ -55,17 +45,8 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
 def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
     """Return a configuration with the settings of the run that ``from_run`` names.
 
-    Parameters
-    ----------
-    cfg : Config
-        As composed from ``overrides``.
-    overrides : list of str
-        What was typed: ``"cwt=gmw"``, ``"folds.n_splits=7"``.
-
-    Raises
-    ------
-    ConfigError
-        If there is no such run, or an override contradicts it, or an experiment is named beside it.
+    ``overrides`` are what was typed and composed: ``"cwt=gmw"``, ``"folds.n_splits=7"``. Raises `ConfigError`
+    if there is no such run, an override contradicts it, or an experiment is named beside it.
     """
     if cfg.from_run is None:
         return cfg
@@ -91,13 +72,7 @@ def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
 
 
 def check_frozen(cfg: Config) -> None:
-    """Raise if a configuration names a run and has settings that differ from it.
-
-    Raises
-    ------
-    ConfigError
-        Naming the first setting with both values.
-    """
+    """Raise ConfigError, naming the first such setting, if a configuration differs from its run."""
     if cfg.from_run is not None:
         run = _run_of(cfg)
         _refuse_contradictions(cfg, run, [name for name in _frozen(run) if not _may_differ(name)])

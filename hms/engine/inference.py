@@ -104,35 +104,16 @@ def transform(
     spectrogram: pd.DataFrame | str | Path | None = None,
     spectrogram_offset_s: float = 0.0,
 ) -> Prepared | list[Prepared]:
-    """Prepare recordings as a run does, bit for bit: it is the run's own function.
+    """Prepare recordings as a run does, bit for bit: it is the run's own function; see `hms.transform`.
 
-    Parameters
-    ----------
-    recording : DataFrame, array or path; or a list of these
-        A table with a column per channel and a row per sample; an array of shape
-        (n_channels, n_samples) with ``channels``; or a parquet file. µV; NaN is a gap.
-        A list is as quick a recording as a run with one worker.
-    cfg_or_run : Config, mapping or Run
-        What to prepare it like.
-    channels : names of the array's rows
-        Spelled as in files: prefixes, references and ``data.aliases`` are understood.
-    sfreq : sampling rate in Hz
-    offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x
-        Of a list, one for all or one for each.
-    spectrogram : DataFrame or path, optional
-        The competition's spectrogram of the recording; needs a configuration with ``spectrograms=kaggle``.
-    spectrogram_offset_s : start of the ten minutes in it; a test file is those ten minutes
-
-    Returns
-    -------
-    Prepared, or a list of them
+    A list is as quick a recording as a run with one worker.
 
     Raises
     ------
     ValueError
-        If the recording lacks a channel, ends before its window or has no usable sample, the
-        spectrogram is damaged or ends before its ten minutes, or the arguments do not fit
-        together; of a list, naming which. ConfigError is one.
+        If the recording lacks a channel, ends before its window or has no usable sample, the spectrogram is
+        damaged or ends before its ten minutes, or the arguments do not fit together; of a list, naming which.
+        ConfigError is one.
     """
     from hms.store.package import Package
 

@@ -179,10 +179,8 @@ def item_keys(
 ) -> list[str | None]:
     """Return what `item_key` returns of many items, None where the digest of an item's part is None.
 
-    Parameters
-    ----------
-    digests : of the parts that items are made from
-    part_of : which of them each item is made from
+    ``digests`` are of the parts that items are made from, ``part_of`` says which of them each item is made
+    from.
     """
     openings = [None if digest is None else f"[{canonical_json(digest)}," for digest in digests]
     texts: dict[int | str, str] = {}

@@ -149,9 +149,7 @@ def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
 def is_whole(plan: Plan, *, remember: bool = False) -> bool:
     """Tell whether a plan's run is finished and every file of it is what its record says.
 
-    Parameters
-    ----------
-    remember : whether to record which files were found moved; a look changes nothing
+    With ``remember``, files that were found moved are recorded as such; a look changes nothing.
     """
     folder = plan.outputs.run(plan.run_hash)
     if not (folder / NAME).exists() or plan.due():

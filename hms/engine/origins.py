@@ -48,9 +48,7 @@ def find_origins(
 ) -> dict[str, Origins]:
     """Return what items are made from: parts of recordings, and companion files of the kinds needed.
 
-    Parameters
-    ----------
-    places : of the recordings, in the order in which the items first name them
+    ``places`` are of the recordings, in the order in which the items first name them.
     """
     found = {RECORDING: _of_recordings(source, items, places)}
     for kind in sorted(set(kinds) - {RECORDING}):

@@ -502,9 +502,7 @@ def _texts(value: Any) -> Iterator[str]:
 def open_source(cfg: Config, outputs: Outputs, *, reads: bool = False) -> Source:
     """Return the source that the section ``data`` names, behind pseudonyms where it asks for them.
 
-    Parameters
-    ----------
-    reads : whether signals are to be read, so that the montage asks something of a recording
+    ``reads`` says whether signals are to be read, so that the montage asks something of a recording.
     """
     opened: Source = lookup("data", cfg.data.kind).function(
         cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs

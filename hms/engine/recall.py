@@ -18,13 +18,8 @@ from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_
 def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: Sequence[str]) -> None:
     """Keep what the same command is to be told the next time, if nothing changes until then.
 
-    Nothing is kept where recordings are to be tried again, or a file is not as it was recorded.
-
-    Parameters
-    ----------
-    question : identity of the command
-    facts : what is shown when the run is found finished
-    said : what was said on the way
+    Nothing is kept where recordings are to be tried again, or a file is not as it was recorded. ``facts`` are
+    shown when the run is found finished, ``said`` was said on the way.
     """
     if plan.watched is None or run.manifest["retry"]:
         return

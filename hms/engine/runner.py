@@ -42,17 +42,7 @@ from hms.engine.tables import make_tables
 
 
 def run(cfg: Config | Any) -> Package:
-    """Prepare the package of a configuration, or find it finished.
-
-    Parameters
-    ----------
-    cfg : Config, DictConfig or dict
-        A whole configuration, as `hms.compose` returns it.
-
-    Returns
-    -------
-    Package
-        The finished run.
+    """Prepare the package of a configuration, as `hms.compose` returns it, or find it finished.
 
     Raises
     ------

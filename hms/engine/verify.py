@@ -62,10 +62,8 @@ class Verification:
 def verify(path: Path, *, trust: bool = False) -> Verification:
     """Read every file of a run again, and the records and recordings behind it; believe nothing.
 
-    Parameters
-    ----------
-    path : folder of a run, in its outputs folder or exported
-    trust : whether code that the run names may be imported, where its recordings take it
+    ``path`` is a run's folder, in its outputs folder or exported. Unless ``trust``, no code that it names is
+    imported to find its recordings.
     """
     report = Verification()
     try:

@@ -31,10 +31,8 @@ Name = tuple[str, str]
 def source_fingerprint(*roots: type[Any] | Callable[..., Any], without: Iterable[type[Any]] = ()) -> str:
     """Return the digest of what some classes and functions are made of, with the method before it.
 
-    Parameters
-    ----------
-    roots : a stage's class, and the registered functions that its settings name
-    without : classes at which to stop: the stages that it reads, which have fingerprints of their own
+    ``roots`` are a stage's class and the registered functions that its settings name; ``without`` are classes
+    at which to stop: the stages that it reads, which have fingerprints of their own.
     """
     names = tuple((root.__module__, root.__qualname__) for root in roots)
     stops = tuple((cls.__module__, cls.__qualname__) for cls in without)

@@ -249,12 +249,7 @@ class ItemStage(Stage):
     """Whether `compute_together` is asked for several items."""
 
     def compute_together(self, inputs: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Return the results of several items, each bit for bit what `compute` gives of it alone.
-
-        Parameters
-        ----------
-        inputs : what `compute` takes, of each item
-        """
+        """Return the results of several items, each bit for bit what `compute` gives of it alone."""
         return [self.compute(*some) for some in inputs]
 
     def arrays(self, result: Any) -> Mapping[str, Any]:

@@ -121,12 +121,9 @@ class Tables:
     def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """Return what an item stage with rows found, each array with one row per prepared item.
 
-        ``rows["row"]`` says which row of `items` each belongs to; it ascends. Those of one stage
-        are in memory at a time.
-
-        Parameters
-        ----------
-        which : whether an array is asked for, by its name; what is returned then is not kept
+        ``rows["row"]`` says which row of `items` each belongs to; it ascends. Those of one stage are in
+        memory at a time. ``which`` tells whether an array is asked for, by its name; what is returned then is
+        not kept.
         """
         if which is not None:
             return self._load_rows(stage, which)

@@ -24,11 +24,7 @@ def draw_example(
 ) -> Example:
     """Return what is drawn of one item, prepared again; the EKG where it is flagged in an electrode.
 
-    Parameters
-    ----------
-    row : that of the table of items
-    about : what is said of it
-    flags : that it carries, as the ledger has them
+    ``row`` is that of the table of items, ``about`` what is said of it; ``flags`` are as the ledger has them.
     """
     wanted: list[Any] = [scalograms.derivations, scalograms]
     derived, scalogram, *ekg = tables.evaluate(row, *wanted, *[heart] * ("ekg" in flags.split(";")))

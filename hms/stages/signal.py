@@ -130,9 +130,7 @@ def _dead_rows(segment: Segment, rows: slice | list[int]) -> NDArray[np.bool_]:
 def dead_channels(eeg: NDArray[np.float32]) -> NDArray[np.bool_]:
     """Tell which channels have no finite sample, or one value only.
 
-    Parameters
-    ----------
-    eeg : float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps
+    ``eeg`` is float32, shape (n_channels, n_samples), µV; NaN and Inf are gaps.
     """
     finite = np.isfinite(eeg)
     low = np.where(finite, eeg, np.inf).min(axis=1)

@@ -33,9 +33,7 @@ _BAD_PARTS = ("\n/", "/\n", "//", "\n\n", "/./", "/../", "\n./", "\n../", "/.\n"
 def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
     """Tell whether all names are relative, without ``.`` and ``..``, backslashes and control characters.
 
-    Parameters
-    ----------
-    in_folders : whether a name may be a path of several parts, with ``/`` between them
+    ``in_folders`` allows paths of several parts, with ``/`` between them.
     """
     if not names:
         return True
@@ -49,11 +47,6 @@ def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
 
 def find_inside(folder: Path, name: str) -> tuple[Path, os.stat_result]:
     """Return where a file of a run is, and its status: a regular file inside, or one that the store holds.
-
-    Parameters
-    ----------
-    folder : the run's folder
-    name : a path in it
 
     Raises
     ------

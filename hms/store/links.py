@@ -20,15 +20,8 @@ WAYS: tuple[Way, ...] = get_args(Way)
 def usable_way(folder: Path, asked: str) -> Way:
     """Return how a folder can name files that lie elsewhere on its disk.
 
-    Parameters
-    ----------
-    folder : a folder that is there
-    asked : one of `WAYS`; or ``auto``, which is the first of them that works there
-
-    Raises
-    ------
-    StorageError
-        If what is asked for does not work there; the text says what to choose.
+    What is ``asked`` for is one of `WAYS`; or ``auto``, which is the first of them that works there. Raises
+    `StorageError` if it does not work there; the text says what to choose.
     """
     probe = folder / f"{TEMPORARY}{uuid.uuid4().hex}"
     problem = ""
@@ -64,13 +57,9 @@ def _try(probe: Path, way: Way) -> str:
 def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink") -> None:
     """Make ``folder`` hold exactly these names for files of the store, and sync it.
 
-    A name that already stands for its file is left alone, and so are folders in the folder; any
-    other entry is removed.
-
-    Parameters
-    ----------
-    targets : by name, the file that it stands for
-    way : how it stands for it; a copy, too, has its file's time
+    A name that already stands for its file is left alone, and so are folders in the folder; any other entry
+    is removed. ``targets`` gives the file of each name, ``way`` how it stands for it; a copy, too, has its
+    file's time.
     """
     try:
         make_folder(folder)

@@ -715,14 +715,8 @@ def list_packages(outputs: Path) -> list[Package]:
 def find_package(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Package:
     """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
 
-    Parameters
-    ----------
-    trust : whether code that the run's folder names may be imported
-
-    Raises
-    ------
-    ConfigError
-        If there is no such run, or several.
+    Code that the run's folder names is imported only with ``trust``. Raises `ConfigError` if there is no such
+    run, or several.
     """
     base = Path(outputs)
     path = Path(name)

@@ -59,9 +59,7 @@ def sealed_name(keys: Sequence[str | None]) -> str:
 def record_type(arrays: Mapping[str, Any], text_ids: int) -> np.dtype[Any]:
     """Return the type of an item's record: its arrays one after the other, in their order.
 
-    Parameters
-    ----------
-    text_ids : characters of the longest patient_id, where one is not a number; 0 where all are numbers
+    ``text_ids`` are the characters of the longest patient_id, where one is not a number; else 0.
     """
     fields = []
     for name, value in arrays.items():

@@ -89,9 +89,7 @@ def run_tasks(
 ) -> Iterator[tuple[Sequence[Task], ChunkResult]]:
     """Process tasks in chunks; yield the tasks and the result of each chunk as it ends.
 
-    Parameters
-    ----------
-    alone : processes one recording in a worker that does nothing else
+    ``alone`` processes one recording in a worker that does nothing else.
     """
     larger = AFAR if isinstance(job.source.root, Address) else 1
     chunks = dict(enumerate(chunks_of(tasks, pool.n_workers, larger)))

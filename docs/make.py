@@ -1,14 +1,18 @@
 """Renew pictures, outputs, tables and notebooks of the documentation: ``python docs/make.py [NAME ...]``.
 
-Each has a command of its own, which uses the embedded set. docs/images/made.json notes what it was made by
-(versions of all stages, and a notebook's cells). ``--check`` computes nothing and names what is stale, and
-measurements whose page does not name its command: those take minutes on an idle machine and are repeated by
-hand, with the command that is on the page.
+Each has a command of its own, most of them on the embedded set. ``--all`` makes the slow ones too, in some
+ten minutes: tables of votes, of planted errors and of the network. They need torch and cleanlab, and in
+HMS_IIIC the folder of the published votes (benchmarks/votes.py and label_issues.py say where those are).
+
+docs/images/made.json notes what each was made by: versions of stages, a program or a notebook's cells.
+``--check`` computes nothing and names what is stale, and measurements whose page does not name its command:
+those are repeated by hand on an idle machine, with the command that is on the page.
 """
 
 from __future__ import annotations
 
 import argparse
+import ast
 import base64
 import csv
 import hashlib
@@ -16,12 +20,15 @@ import io
 import json
 import os
 import re
+import resource
 import subprocess
 import sys
 import tempfile
+import textwrap
 import tomllib
 from collections.abc import Callable
 from functools import partial
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +53,13 @@ MEASURED = {
 }
 """Programs in benchmarks/ whose figures a page has."""
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+SLOW = {
+    "votes": ("benchmarks/votes.py", "agreement"),
+    "planted": ("benchmarks/label_issues.py", "features", "labels", "splits", "baseline", "label_issues"),
+    "panels": ("benchmarks/label_issues.py", "label_issues"),
+    "network": ("examples/train_torch.py", "scalograms", "waveforms", "traces", "labels", "splits"),
+}
+"""What only ``--all`` makes, with its program and the stages whose versions it follows."""
 LARGEST_HTML = 200_000
 """Characters of an output that stay in a stored notebook."""
 
@@ -199,6 +213,132 @@ def baseline() -> None:
     replace("docs/training.md", head, "".join(rows))
 
 
+VALUE = r"[\d.]+ \([^)]*\)"
+
+
+def published(name: str) -> str:
+    """Return the place of a file of the published votes."""
+    folder = os.environ.get("HMS_IIIC")
+    if folder is None or not (file := Path(folder) / name).is_file():
+        sys.exit(f"docs: HMS_IIIC must name a folder with {name}; benchmarks/votes.py says where it is from")
+    return str(file.resolve())
+
+
+def fill_table(page: str, head: str, rows: list[list[str]], title: str | None = None) -> None:
+    """Put rows in the place of those of the table whose first line begins with ``head``."""
+    path = ROOT / page
+    found = re.search(rf"({re.escape(head)}[^\n]*\n)(\|[-|]+\n)(?:\|.*?\n)+", path.read_text())
+    assert found, f"{page} has no table with the head {head}"
+    body = "".join(f"| {' | '.join(row)} |\n".replace("|  |", "| |") for row in rows)
+    path.write_text(path.read_text().replace(found[0], f"{title or found[1]}{found[2]}{body}"))
+
+
+def votes() -> None:
+    """Fill the tables of agreement in docs/votes.md, of published votes and of those drawn here."""
+    said = call("benchmarks/votes.py", "--iiic", published("dataset1.mat"))
+    strata, sizes = strata_of(said)
+    names = ["alpha", "AC1", "seizure", "LPD", "GPD", "LRDA", "GRDA", "other"]
+    order = ("from_10", "under_10", "all")
+    rows = [[name, *(strata[which][name.lower()] for which in order)] for name in names]
+    rows.append(["concentration", sizes["10+"], f"{sizes['1-9']}, with single votes", ""])
+    counts = [strata[which]["items"] for which in order]
+    head = f"| | 10 votes and more ({counts[0]} items) | 2 to 9 ({counts[1]}) | all ({counts[2]}) |\n"
+    fill_table("docs/votes.md", "| | 10 votes and more (", rows, head)
+    line = r"^([\d+-]+) +(\d+) ([\d.]+) \((?!too few).*?\) +((?:[\d.-]+ *)+)$"
+    found = re.findall(line, said, re.M)
+    rows = [[votes, f"{int(n):,}", alpha, *shares.split()] for votes, n, alpha, shares in found]
+    fill_table("docs/votes.md", "| votes | items | alpha |", rows)
+    strata, sizes = strata_of(call("benchmarks/votes.py"))
+    alpha = [rounded(strata[which]["alpha"]) for which in ("all", "under_10", "from_10")]
+    text = (
+        "Votes drawn the way the embedded recordings draw them (`python benchmarks/votes.py`, 10,000 "
+        f"recordings of 1,141 patients) have alpha {alpha[0]} in all, {alpha[1]} under 10 votes and "
+        f"{alpha[2]} from 10 on; their concentration is {sizes['1-9']} and {sizes['10+']}. Panels of ten "
+        "synthetic experts agree a little less than real ones."
+    )
+    replace("docs/votes.md", r"Votes drawn the way .*?real ones\.", textwrap.fill(text, 135))
+
+
+def strata_of(said: str) -> tuple[dict[str, dict[str, str]], dict[str, str]]:
+    """Return what benchmarks/votes.py says of each stratum, and the concentrations."""
+    line = rf"^(all|under_10|from_10) +(\d+) items +({VALUE}) +AC1 ({VALUE})\n(.*)$"
+    strata = {
+        name: {
+            "items": f"{int(n):,}",
+            "alpha": alpha,
+            "ac1": ac1,
+            **dict(re.findall(rf"(\w+) ({VALUE})", rest)),
+        }
+        for name, n, alpha, ac1, rest in re.findall(line, said, re.M)
+    }
+    return strata, dict(re.findall(rf"concentration at (\S+) votes: ({VALUE})", said))
+
+
+def rounded(text: str) -> str:
+    """Return a text with its numbers at two decimals."""
+    return re.sub(r"\d+\.\d+", lambda found: f"{float(found[0]):.2f}", text)
+
+
+def planted() -> None:
+    """Fill the table of errors planted in 2,000 embedded recordings in docs/votes.md."""
+    ((n, methods),) = precisions(call("benchmarks/label_issues.py"))
+    head = f"| | 2,000 embedded recordings: first 50 | first 200 ({n} swapped) |\n"
+    fill_table("docs/votes.md", "| | 2,000 embedded", ranked(methods), head)
+
+
+def panels() -> None:
+    """Fill the table of errors planted in published panels in docs/votes.md."""
+    files = (published("FigureS8_input.mat"), published("dataset4.mat"))
+    (n, whole), (_, thinned) = precisions(call("benchmarks/label_issues.py", "--panels", *files))
+    both = {name: [*found, *thinned[name]] for name, found in whole.items()}
+    head = (
+        f"| | real panels, 3,835 items: first 50 | first 200 ({n} swapped) "
+        "| three votes kept in 60 %: first 50 | first 200 |\n"
+    )
+    fill_table("docs/votes.md", "| | real panels", ranked(both), head)
+
+
+def precisions(said: str) -> list[tuple[int, dict[str, list[str]]]]:
+    """Return, by part of what benchmarks/label_issues.py prints, swapped items and precisions by method."""
+    version = ".".join(metadata.version("cleanlab").split(".")[:2])
+    parts = []
+    for head, body in re.findall(r"^(.*? with another's votes.*)\n((?:.*first 50: .*\n)+)", said, re.M):
+        found = re.findall(r"^(.+?) {2,}first 50: (\S+ \S+) +first 200: (\S+ \S+)$", body, re.M)
+        names = {
+            name: re.sub("^cleanlab ", f"cleanlab {version}, ", name).replace("_", "-") for name, *_ in found
+        }
+        n = int(re.search(r"(\d+) with another's", head)[1])  # type: ignore[index]
+        parts.append((n, {names[name]: values for name, *values in found}))
+    return parts
+
+
+def ranked(methods: dict[str, list[str]]) -> list[list[str]]:
+    """Return rows of a table, the best first, hms in bold."""
+    rows = sorted(methods.items(), key=lambda pair: -float(pair[1][0].split()[0]))
+    return [[f"**{t}**" if name == "hms" else t for t in (name, *values)] for name, values in rows]
+
+
+def network() -> None:
+    """Fill the table of the network in docs/training.md, trained in one thread."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    with tempfile.TemporaryDirectory() as folder:
+        said = call(str(ROOT / "examples" / "train_torch.py"), cwd=Path(folder))
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    seconds = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    found = re.findall(r"^(all|10\+|1-9) +(\d+) +(.*); (.*); (.*)$", said, re.M)
+    names = {"all": "all {}", "10+": "{} with 10+ votes", "1-9": "{} with 1-9 votes"}
+    rows = [[names[name].format(n), own, prior, signed(gain)] for name, n, own, prior, gain in found]
+    assert len(rows) == 3, said
+    fill_table("docs/training.md", "| items | network |", rows)
+    replace("docs/training.md", r"\(\d+ s of processor time", f"({seconds:.0f} s of processor time")
+
+
+def signed(text: str) -> str:
+    """Return a text with a sign before each of its numbers."""
+    return re.sub(r"(?<![-\d.])(?=\d+\.)", "+", text)
+
+
 def interval(found: dict[str, Any], sign: str = "") -> str:
     """Return a value with its interval, if it has one."""
     value = f"{found['value']:{sign}.3f}"
@@ -254,6 +394,10 @@ THINGS: dict[str, Callable[[], None]] = {
     "browse": browse,
     "readme": readme,
     "baseline": baseline,
+    "votes": votes,
+    "planted": planted,
+    "panels": panels,
+    "network": network,
     **{name: (lambda name=name: write_page(name)) for name in PAGES},
     **{path.stem: (lambda path=path: notebook(path)) for path in NOTEBOOKS},
 }
@@ -270,9 +414,21 @@ def state_of(name: str) -> dict[str, Any]:
     versions = {stage: registered_stage(stage).version for stage in registered_order()}
     if name in ("pictures", "browse", "readme", "baseline"):
         return {"stages": versions}
+    if name in SLOW:
+        program, *stages = SLOW[name]
+        return {"stages": {stage: versions[stage] for stage in stages}, "program": digest_of(ROOT / program)}
     cells = json.loads((ROOT / "notebooks" / f"{name}.ipynb").read_text())["cells"]
     text = json.dumps([cell["source"] for cell in cells])
     return {"stages": versions, "cells": hashlib.sha256(text.encode()).hexdigest()[:16]}
+
+
+def digest_of(program: Path) -> str:
+    """Return a digest of what a program does: comments and docstrings are no part of it."""
+    tree = ast.parse(program.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node):
+            node.body = node.body[1:]
+    return hashlib.sha256(ast.unparse(tree).encode()).hexdigest()[:16]
 
 
 def is_current(name: str) -> bool:
@@ -307,10 +463,14 @@ def noted() -> dict[str, Any]:
 def main() -> int:
     """Make what is named, or all; with ``--check`` only say what is stale."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(THINGS)}; none: all")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(THINGS)}; none: the quick ones"
+    )
+    parser.add_argument("--all", action="store_true", help=f"make {', '.join(SLOW)} too: some ten minutes")
     parser.add_argument("--check", action="store_true", help="make nothing; end with 1 if something is stale")
     given = parser.parse_args()
-    names = given.names or list(THINGS)
+    quick = [name for name in THINGS if given.all or given.check or name not in SLOW]
+    names = given.names or quick
     if unknown := [name for name in names if name not in THINGS]:
         parser.error(f"nothing is named {', '.join(unknown)}; there are {', '.join(THINGS)}")
     if given.check:

@@ -15,8 +15,8 @@ from hms.errors import ConfigError
 from hms.registry import register
 from hms.sources.base import check_making
 from hms.sources.folder import folder_of
+from hms.sources.formats import looks_like
 from hms.sources.kaggle import ParquetSource
-from hms.sources.recognition import looks_like
 from hms.sources.synthetic import Synthetic, generate
 from hms.store.files import commit_files, make_folder, storage_error, sync_files, sync_folder
 from hms.store.locks import lock

@@ -24,10 +24,9 @@ from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.files import read_bytes
 from hms.sources.folder import base_anywhere, find_files
-from hms.sources.formats import FORMATS, ending_of
+from hms.sources.formats import FORMATS, ending_of, kind_of, looks_like
 from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, without_parts
-from hms.sources.recognition import kind_of, looks_like
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text

@@ -4,7 +4,7 @@ import numpy as np
 
 from hms.labels.classes import Classes
 from hms.labels.events import Event, Mark, Rule, cast_votes, name_classes, overlapping_s
-from hms.sources.tals import Tal, parse_tals
+from hms.sources.edf.timeline import Tal, parse_tals
 
 SEIZURE, OTHER = 0, 1
 

@@ -21,9 +21,8 @@ from hms.sources.base import Place
 from hms.sources.base import Stretch as Span
 from hms.sources.channels import find_channels, is_derivation, is_electrode
 from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_bytes, read_header
-from hms.sources.edf.timeline import Stretch, onset_of, stretches_of
+from hms.sources.edf.timeline import Stretch, onset_of, parse_tals, stretches_of
 from hms.sources.rates import conversion
-from hms.sources.tals import parse_tals
 from hms.store.files import digest_bytes
 
 HELD_BYTES = 1 << 25

@@ -28,7 +28,7 @@ _UNBROKEN = np.zeros((len(CHANNELS), 0), bool)
 
 
 def gap_measures(is_gap: Mask | None, window: slice, *, sfreq: float) -> Row:
-    """Return gap_share, window_gap_share and longest_gap_s of the 20 channels, see `channel_measures`."""
+    """Return gap_share, window_gap_share and longest_gap_s of the 20 channels."""
     names = ("gap_share", "window_gap_share", "longest_gap_s")
     if is_gap is None:
         return dict.fromkeys(names, np.zeros(len(CHANNELS), np.float32))
@@ -110,7 +110,7 @@ def observe_amplitudes(
 
 
 def derive_amplitudes(rows: Rows) -> Row:
-    """Return the measures of amplitudes and steps of many items, see `channel_measures`."""
+    """Return the measures of amplitudes and steps, see `hms.quality.channels.derive_channels`."""
     n_blocks = rows["n_blocks"][:, np.newaxis]
     # Blocks come first: reductions over a short last axis take three times as long.
     means, high, low, is_broken = (

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
-from hms.competition import CHANNELS
 from hms.quality.amplitudes import derive_amplitudes
 from hms.quality.blocks import QUIET, Array, Rows
-from hms.quality.coherence import derive_coherence, observe_coherence
-from hms.quality.inspection import inspect
+from hms.quality.coherence import derive_coherence
 from hms.quality.spectra import derive_spectra
 
 CHANNEL_MEASURES = (
@@ -17,37 +15,22 @@ CHANNEL_MEASURES = (
     "line60_db", "hf_uv", "muscle_uv", "neighbour_corr", "polarity", "twin_corr", "gain_db", "own_uv",
     "own_db", "ekg_corr",
 )  # fmt: skip
-"""Measures of an electrode in the order of the tables; `channel_measures` says what each is."""
+"""Measures of an electrode in the order of the tables; `derive_channels` says what each is."""
 
 _READY = ("gap_share", "window_gap_share", "window_flat_share", "longest_gap_s")
 
 
-def channel_measures(
-    eeg: Array,
-    *,
-    sfreq: float,
-    window: slice = slice(None),
-    spectral: slice = slice(None),
-    filtered: Array | None = None,
-) -> dict[str, Array]:
-    """Measure each channel of a recording.
+def derive_channels(rows: Rows) -> dict[str, Array]:
+    """Return the measures of the channels of many items.
 
     Parameters
     ----------
-    eeg : float32, shape (20, n_samples), µV, at least 1 s
-        In the order of `hms.competition.CHANNELS`. NaN and Inf are gaps; they are measured,
-        then bridged by straight lines for the other measures.
-    sfreq : float
-        Sampling rate in Hz.
-    window : slice
-        Samples of the window.
-    spectral : slice
-        Samples that spectra are taken of, at least 2 s.
-    filtered : float32, shape (20, n), µV; the window after filter and clipping, None for `eeg` there
+    rows : what `hms.quality.inspection.inspect` and `hms.quality.coherence.observe_coherence` observe of
+        each item, stacked
 
     Returns
     -------
-    dict of float32, shape (20,)
+    dict of float32, shape (n_items, 20)
         Of what was read
 
         gap_share, window_gap_share : share of samples missing, of all and of the window
@@ -98,15 +81,6 @@ def channel_measures(
     114:1580 (2003): its spectrum is broad from 20 to 80 Hz. Limits on amplitudes relative to
     the *neighbours*, because a lateralised pattern is large on one side.
     """
-    seen = inspect(eeg, sfreq=sfreq, window=window, spectral=spectral)
-    cleaned = eeg[:, window] if filtered is None else filtered
-    observed = {**seen.channels, **observe_coherence(np.nan_to_num(cleaned), CHANNELS)}
-    rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}
-    return {name: values[0] for name, values in derive_channels(rows).items()}
-
-
-def derive_channels(rows: Rows) -> dict[str, Array]:
-    """Return the measures of the channels of many items, see `channel_measures`; shape (n_items, 20)."""
     with np.errstate(**QUIET, divide="ignore"):
         found = {name: rows[name] for name in _READY}
         found |= derive_amplitudes(rows)

@@ -81,7 +81,7 @@ def derive_coherence(rows: Rows) -> Row:
     -------
     dict
         NaN for channels that the montage does not use, that do not change, and for the EKG;
-        see `hms.quality.channels.channel_measures`
+        see `hms.quality.channels.derive_channels`
     """
     products = rows["products"]
     power = np.diagonal(products, axis1=1, axis2=2)

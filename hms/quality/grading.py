@@ -55,7 +55,7 @@ class Raised:
 class ChannelLimits:
     """Limits of an electrode, named as the flags they raise; None raises none.
 
-    The measures are those of `hms.quality.channels.channel_measures`, and of them combined:
+    The measures are those of `hms.quality.channels.derive_channels`, and of them combined:
     ``line_db``, the larger of 50 and 60 Hz, ``muscle_share``, muscle_uv over own_uv, and `likeness`
     and `loudness_db` of `hms.quality.ledger`.
     """

@@ -149,7 +149,8 @@ def inspect(
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
         NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps.
-    sfreq, window, spectral : see `channel_measures`
+    sfreq : sampling rate in Hz
+    window, spectral : samples of the window, and those that spectra are taken of, at least 2 s
     present : bool, shape (n_channels,); whether the recording has the channel, None for all
     names : of the channels
     known : the extremes of each second of a recording without gaps, where somebody has looked already

@@ -8,10 +8,11 @@ import scipy.signal
 
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
-from hms.quality.channels import CHANNEL_MEASURES, channel_measures
+from hms.quality.channels import CHANNEL_MEASURES, derive_channels
+from hms.quality.coherence import observe_coherence
 from hms.quality.electrodes import NEIGHBOURS
 from hms.quality.inputs import derive_input, observe_input
-from hms.quality.inspection import inspect_segment
+from hms.quality.inspection import inspect, inspect_segment
 from hms.quality.outputs import correlations, covariances, edge_share
 from hms.quality.signature import signatures, window_samples
 from hms.signal.arrays import Cleaned
@@ -25,7 +26,22 @@ T = np.arange(N) / SFREQ
 
 def measure(eeg: np.ndarray, **settings: slice) -> dict[str, np.ndarray]:
     """Measure 20 channels, float32."""
-    return channel_measures(eeg.astype(np.float32), sfreq=SFREQ, **settings)
+    return channel_measures(eeg.astype(np.float32), **settings)
+
+
+def channel_measures(
+    eeg: np.ndarray,
+    *,
+    window: slice = slice(None),
+    spectral: slice = slice(None),
+    filtered: np.ndarray | None = None,
+) -> dict[str, np.ndarray]:
+    """Return the measures of one recording: shape (20,) each."""
+    seen = inspect(eeg, sfreq=SFREQ, window=window, spectral=spectral)
+    cleaned = eeg[:, window] if filtered is None else filtered
+    observed = {**seen.channels, **observe_coherence(np.nan_to_num(cleaned), CHANNELS)}
+    rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}
+    return {name: values[0] for name, values in derive_channels(rows).items()}
 
 
 def brain(seed: int = 0) -> np.ndarray:
@@ -421,7 +437,7 @@ def test_measures_do_not_change_what_they_are_given():
     eeg = brain().astype(np.float32)
     eeg[3, 5:9] = np.nan
     before = eeg.copy()
-    channel_measures(eeg, sfreq=SFREQ)
+    channel_measures(eeg)
     np.testing.assert_array_equal(eeg, before)
 
 

@@ -158,7 +158,7 @@ class Desk:
         return {"names": found.names, "freqs": found.freqs_hz.tolist(), "power": power}
 
     def marks(self, since: int) -> dict[str, Any]:
-        """Return the marks, unless they are those of a revision that the page has already.
+        """Return the marks, unless the page already has this revision.
 
         A blind reader sees no other's.
         """
@@ -199,7 +199,7 @@ def _told_of(page: Traces) -> dict[str, Any]:
 
 
 def _levels(x: NDArray[np.float32]) -> tuple[NDArray[np.uint8], float, float]:
-    """Return values as bytes, and what 0 and 255 stand for: 0 and 1, and beyond where x goes beyond."""
+    """Return values as bytes, and what 0 and 255 stand for: 0 and 1, or the extremes of x beyond them."""
     finite = x[np.isfinite(x)]
     low, high = float(finite.min(initial=0.0)), float(finite.max(initial=1.0))
     scaled = np.nan_to_num((x - low) / (high - low), posinf=1.0, neginf=0.0)
@@ -236,7 +236,7 @@ def pack(told: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> bytes:
 
 
 class Guard:
-    """Lets through who knows the address and comes from this page; tells browsers what it may do."""
+    """Answers only requests from this page by its full address, and tells browsers what the page may do."""
 
     def __init__(self, app: Any, desk: Desk) -> None:
         self._app, self._desk = app, desk

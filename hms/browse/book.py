@@ -63,7 +63,7 @@ class Book:
             return list(self._marks.values())
 
     def put(self, item_id: str, mark: str, votes: str, note: str) -> Mark:
-        """Write what the reader says of an item; nothing at all takes the reader's row out.
+        """Write what the reader says of an item; an empty mark removes the reader's row.
 
         Raises
         ------

@@ -200,7 +200,7 @@ class Listing:
     # --- one item --------------------------------------------------------------------------------
 
     def about(self, row: int) -> dict[str, Any]:
-        """Return what is said of one item besides its signal."""
+        """Describe one item, its signal apart."""
         item_id = self.item_ids[row]
         told: dict[str, Any] = {"id": item_id, "patient": self._patients[row]}
         if self.blind:

@@ -1,4 +1,4 @@
-"""Montages to look at a recording by, whatever montage it was prepared with.
+"""Montages to view a recording in, whatever montage it was prepared with.
 
 References
 ----------
@@ -37,7 +37,7 @@ EARS = (("A1", "A2"), ("M1", "M2"))
 
 @dataclass(frozen=True)
 class View:
-    """A montage to look at a recording by.
+    """A montage to view a recording in.
 
     Attributes
     ----------
@@ -99,7 +99,7 @@ class View:
 
 
 def views_of(cfg: Config) -> Mapping[str, View]:
-    """Return the montages to look by: the run's own first, then those that readers of EEG use."""
+    """Return the montages to view recordings in: the run's own, and those that readers of EEG use."""
     montage = cfg.montage
     own = (
         View("The run's electrodes", montage.chains, montage.reference, montage.ears)

@@ -111,7 +111,7 @@ def start(
 
 
 def _look_ahead(desk: Any) -> None:
-    """Read what the first item needs, while the list is looked at; what is wrong is told when asked for."""
+    """Read the first item while the list is looked at; errors are shown when the item is opened."""
     from hms.browse.signals import Wanted
 
     with suppress(ConfigError):
@@ -138,7 +138,7 @@ def _account() -> str:
 
 
 def _refuse_inside(path: Path, run: Package) -> None:
-    """Raise if the file would be in a run or the store: what is there is only looked at."""
+    """Raise if the file would be in a run or in the store, which are only read."""
     place = path.absolute().parent.resolve() / path.name
     for folder, what in ((run.path, "the run"), (run.path.parent / "store", "the store")):
         if place.is_relative_to(folder.resolve()):

@@ -128,7 +128,7 @@ class Signals:
 
     @cached_property
     def _planned(self) -> dict[str, tuple[str, float]]:
-        """Recording and start of all items, those left out included, which no file of a run holds."""
+        """Recording and start of all items; no file of a run has those of items left out."""
         items = plan_of(self.run).items
         return dict(zip(items["item_id"].tolist(), _places(items), strict=True))
 
@@ -178,7 +178,7 @@ class Signals:
     # --- pages -----------------------------------------------------------------------------------
 
     def page(self, item_id: str, wanted: Wanted) -> Traces:
-        """Return a page of an item's recording; where that is not there, what the package holds.
+        """Return a page of an item's recording, or of what the package holds if the recording is gone.
 
         Raises
         ------

@@ -76,7 +76,7 @@ def block_seconds(cfg: Config) -> float | None:
 
 
 def block_margins_s(cfg: Config) -> Margins | None:
-    """Return the seconds of a sub-window on either side of the window; None where they are of no matter."""
+    """Return the seconds of a sub-window on either side of the window; None if they do not matter."""
     if not transform_seconds(cfg):
         return None
     starts = lookup("window", cfg.window.kind).function(np.zeros(1), cfg.window)
@@ -99,7 +99,7 @@ def say_what_needs_votes(cfg: Config) -> None:
 
 
 def say_of_empty_classes(votes: VotesTable) -> None:
-    """Say for which classes no window has a vote, where others have some."""
+    """Name the classes without a vote if others have votes."""
     classes = votes.classes
     total = votes.frame[list(classes.vote_columns)].to_numpy().sum(axis=0)
     absent = [name for name, n in zip(classes.names, total.tolist(), strict=True) if not n]

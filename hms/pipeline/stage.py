@@ -190,7 +190,7 @@ def _digest_of_source(what: Any) -> str:
 
 
 class _Read(NamedTuple):
-    """What a field says of the stage that it holds."""
+    """The stage that a field holds, and whether it may be None."""
 
     kind: type[Stage]
     optional: bool
@@ -265,7 +265,7 @@ class ItemStage(Stage):
         return 0
 
     def derive_rows(self, rows: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return what is kept of many items, where it is one row per item.
+        """Return the rows to keep of many items.
 
         Small arithmetic costs mostly calls, and less for many items at once. Which items stand
         next to each other follows from nothing that a user sets: an item's row must be the same,

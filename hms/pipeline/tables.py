@@ -55,7 +55,7 @@ class Declaring(Protocol):
 
 
 class UndeclaredInput(Exception):
-    """A stage reads what is not in its identity: its results would not follow what they were made from."""
+    """A stage reads something that its key does not cover, and would miss changes of it."""
 
 
 class Tables:
@@ -139,7 +139,7 @@ class Tables:
         self._read = {key: value for key, value in self._read.items() if key[0] in wanted}
 
     def item_places(self, stage: str) -> list[Place]:
-        """Return where what an item stage kept of every item used is, in the order of `used`."""
+        """Return where the output of an item stage is kept, for every used item in the order of `used`."""
         files = self._item_places(stage)
         return [files[row] for row in np.flatnonzero(self.is_used).tolist()]
 
@@ -163,7 +163,7 @@ class Tables:
         return self._files[path][0]
 
     def read(self, path: str, reader: Callable[[Path], T]) -> T:
-        """Return what a function makes of a file of the run, made once; not to be changed."""
+        """Return a file of the run as a reader gives it; it is read once and must not be changed."""
         key = path, reader
         if key not in self._read:
             self._read[key] = reader(self.file(path))

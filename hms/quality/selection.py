@@ -139,7 +139,7 @@ class Selection:
 
     @classmethod
     def of_marks(cls, items: pd.DataFrame, stages: Sequence[str]) -> Selection | None:
-        """Return what marks leave out of the items with votes that no file kept out; None without such.
+        """Return what marks exclude of the prepared items with votes; None if they exclude none.
 
         Parameters
         ----------

@@ -69,7 +69,7 @@ def summarise(
 
 @dataclass(frozen=True)
 class Leaks:
-    """What folds have on both of their sides.
+    """What is in both the training and the validation part of a fold.
 
     Attributes
     ----------
@@ -89,7 +89,7 @@ class Leaks:
 
 
 def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]) -> Leaks:
-    """Look for patients and duplicates that some fold has on both of its sides."""
+    """Look for patients and duplicates in both parts of a fold."""
     patients = used["patient_id"].to_numpy(object)
     shared = {p for train, valid in splits for p in set(patients[train]) & set(patients[valid])}
     return Leaks(
@@ -100,7 +100,7 @@ def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]
 
 
 def count_unusable_used(ledger: pd.DataFrame) -> int:
-    """Return how many items of a ledger are graded unusable and used all the same."""
+    """Return how many items are used although they are graded unusable."""
     return int((ledger["used"].to_numpy(bool) & (ledger["grade"] == GRADES[-1])).sum())
 
 

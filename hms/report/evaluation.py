@@ -201,7 +201,7 @@ def _example(items: Judged, scores: Scores, row: int, picture: Callable[[int], s
 
 
 def about_prediction(items: Judged, scores: Scores, row: int) -> str:
-    """Return what is said of an item: votes, prediction, divergence, quality."""
+    """Describe an item: votes, prediction, divergence, quality."""
     titles = Classes(items.classes).titles
     votes = items.target[row] * float(items.vote_sum[row])
     cast = [f"{title} {_count(n)}" for title, n in zip(titles, votes.tolist(), strict=True) if n > 1e-6]

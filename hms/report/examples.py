@@ -131,7 +131,7 @@ def choose_examples(
 
 
 def choose_shown_steps(ledger: pd.DataFrame, prepared: Rows) -> int | None:
-    """Return the row whose steps show most: one with a few gaps if there is any, else large amplitude."""
+    """Return the row whose steps show most: one with a few gaps, or else the largest amplitude."""
     if not len(prepared):
         return None
     known = ledger.iloc[prepared]
@@ -175,7 +175,7 @@ def example_card(title: str, example: Example) -> Card:
 
 
 def about_item(item: pd.Series, ledger_row: pd.Series, costly: Collection[str]) -> str:
-    """Return what is said of an item: votes by class, grade, the flags that cost it and the harmless ones."""
+    """Describe an item: votes by class, grade, the flags that lower it and the harmless ones."""
     classes = Classes.of_columns(item.index)
     votes = [
         f"{name} {item[column]:g}"
@@ -285,7 +285,7 @@ def _scale_bar(frame: Frame, step_uv: float, spacing: float) -> list[str]:
 
 
 def scalogram_picture(example: Example, width: float = 300.0) -> str:
-    """Draw the rows of x one below the other, on an axis of frequency that is spaced as the rows are."""
+    """Draw the rows of x one below the other, with the frequency axis spaced like the rows."""
     shown = min(len(example.outputs), MOST_OUTPUTS)
     length_s = example.traces.shape[1] / example.sfreq
     part = _middle(example.x.shape[2], length_s)

@@ -33,7 +33,7 @@ WIDTH = 480.0
 
 
 def nobody(titles: Sequence[str]) -> list[Card]:
-    """Return cards that say that no item is used."""
+    """Return a card per title, each saying that no item is used."""
     return [spoken(title, "No item is used, so there is nothing to draw.") for title in titles]
 
 
@@ -81,7 +81,7 @@ NO_VOTES = "The table of windows has no votes, so there are no totals, disagreem
 
 
 def vote_cards(used: pd.DataFrame, *, high_confidence_votes: int) -> list[Card]:
-    """Return the pictures that follow from the votes of the items used, and what needs none of them."""
+    """Return the pictures of the votes of the items used; without votes, those that need none."""
     if used.empty:
         return nobody(VOTE_TITLES)
     patients = used["patient_id"].astype(str).to_numpy(object)
@@ -261,7 +261,7 @@ def items_per_patient(patients: NDArray[np.object_], label: NDArray[np.int64] | 
 
 
 def _alike(label: NDArray[np.int64] | None, patients: NDArray[np.object_]) -> str:
-    """Return how often two items of one patient, and of two, have the same class, if there are such."""
+    """Return how often two items of one patient, or of two, have the same class, if there are any."""
     found = class_agreement(np.full(len(patients), -1) if label is None else label, patients)
     same, other = found["same_patient"], found["other_patient"]
     if same is None or other is None:
@@ -350,7 +350,7 @@ def fold_bars(
 
 
 def _uneven_folds(y: NDArray[np.float32], splits: Sequence[Split], classes: Classes) -> str:
-    """Return which fold is far from even in which class, the worst, if any is."""
+    """Return which fold is least even in which class, if any is far from even."""
     label = consensus(np.nan_to_num(y))
     uneven = far_from_even(items_in_folds(label, splits, len(classes)), classes.titles)
     if not uneven:

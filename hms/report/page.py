@@ -74,7 +74,7 @@ def render(template: str, **values: Any) -> bytes:
 
 
 def embedded_json(value: Any) -> str:
-    """Return JSON that may be in a script element whatever texts are in it."""
+    """Return JSON that is safe inside a script element, whatever it contains."""
     text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
@@ -135,7 +135,7 @@ def render_page(
 
 
 def _notes(items: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
-    """Return what is to be known before the page is passed on or its folds are believed."""
+    """Return what a reader must know before passing the page on or trusting its folds."""
     who = f"Patients: {facts['patients']}." if facts.get("patients") else ""
     names = f"{NAMES_INSIDE[0].upper()}{NAMES_INSIDE[1:]}." if names_inside(items) else ""
     return [note for note in (who, names) if note]
@@ -175,7 +175,7 @@ def _graded(ledger: pd.DataFrame) -> Headline:
 
 
 def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
-    """Tell which classes an exclusion takes, or that of poor items would take."""
+    """Tell which classes lose items by the exclusion, or would lose them if poor items were excluded."""
     title = f"exclude_from={exclude_from} leaves out" if exclude_from else "exclude_from=poor would leave out"
     if not graded.classes.size:
         return Headline(title, "no votes", "no graded item has a class")
@@ -189,7 +189,7 @@ def cost_by_class(graded: Graded, exclude_from: str | None) -> Headline:
 
 
 def cost_of_marks(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[Headline]:
-    """Tell which classes are left out by readers, where anybody marked items so."""
+    """Tell which classes lose items by readers' marks; nothing without such marks."""
     n = sum(reason is not None and reason.stage == "marks" for reason in reasons)
     if not n:
         return []
@@ -221,7 +221,7 @@ def _about_labels(labels: Mapping[str, NDArray[Any]] | None) -> list[Headline]:
 def _leakage(
     used: pd.DataFrame, duplicates: pd.DataFrame, splits: Sequence[Split], *, has_labels: bool
 ) -> Headline:
-    """Tell on the splits as written, as summary.json does, whether a fold has something on both sides."""
+    """Tell whether a fold has a patient or copies in both parts, from the same splits as summary.json."""
     leaks = find_leaks(duplicates, used, list(splits))
     if not any(len(valid) for _, valid in splits):
         why = "folds=none" if len(used) else NOBODY

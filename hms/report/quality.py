@@ -177,7 +177,7 @@ def _class_table(
 
 
 def marks_by_class(marked: Selection) -> Card:
-    """List what was left out by readers, of each class."""
+    """List what readers excluded, by class."""
     p, _ = marked.test
     note = f"marks=file leaves out {marked.sentence()}"
     note += "." if p is None else f"; {_chance(p)}."
@@ -203,7 +203,7 @@ def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None)
 
 
 def head(channels: pd.DataFrame | None, costly: Collection[str]) -> Card:
-    """Draw each electrode's share of items in which a flag costs a grade, and of any flag on request."""
+    """Draw each electrode's share of items with a flag that lowers the grade; on request, with any flag."""
     if channels is None:
         return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
     shares, all_shares = channel_shares(channels, costly), channel_shares(channels)

@@ -88,7 +88,7 @@ def yaml_text(config: Mapping[str, Any]) -> str:
 
 
 def _section(folder: Path, section: str, values: Mapping[str, Any], default: str) -> list[str]:
-    """Return the option of a group that is nearest, and what differs from it."""
+    """Return the nearest option of a group, and what differs from it."""
     flat = _flat(values, section)
     options = group_options([folder]).get(section, [])
     candidates = {}
@@ -113,7 +113,7 @@ def _same(a: Any, b: Any) -> bool:
 
 
 def _resolved(value: Any) -> Any:
-    """Return a value of a YAML; one that repeats a setting at the top level is that one's default."""
+    """Return a value of a YAML; a reference to a top-level setting becomes that setting's default."""
     found = re.fullmatch(r"\$\{(\w+)\}", value) if isinstance(value, str) else None
     return _load(conf_dir() / "config.yaml").get(found[1]) if found else value
 
@@ -136,7 +136,7 @@ def _override(path: str, value: Any) -> str:
 
 @cache
 def _load(path: Path) -> dict[str, Any]:
-    """Return a YAML of the package as it is there; read once, which takes a millisecond."""
+    """Return a YAML of the package unresolved; reading takes a millisecond, so it is kept."""
     from omegaconf import OmegaConf
 
     loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)

@@ -98,7 +98,7 @@ def _label_cards(found: RunDifference) -> list[Card]:
 
 
 def _lacking(found: RunDifference, what: str, start: str) -> str:
-    """Say which run has no file whose path starts like this, or that neither has."""
+    """Say which run lacks files under this path, or that both do."""
     names = [
         name
         for name, run in (("a", found.a), ("b", found.b))

@@ -53,7 +53,7 @@ class Judgement:
 
     @cached_property
     def scores(self) -> list[Scores]:
-        """What each file is worth."""
+        """How good each file is."""
         return [score(self.items, shares) for shares in self.shares]
 
     @cached_property
@@ -63,7 +63,7 @@ class Judgement:
 
     @cached_property
     def yardsticks(self) -> dict[str, float]:
-        """Divergence of what anybody can predict of these items: their class prior; and of the baseline."""
+        """Divergence of simple predictions: the class prior of these items, and the run's baseline."""
         target = self.items.target
         even = np.broadcast_to(target.mean(axis=0), target.shape)
         found = {"the class prior of these items": float(row_divergence(target, even).mean())}
@@ -136,7 +136,7 @@ class Judgement:
     __repr__ = __str__
 
     def text(self, *, all_groups: bool) -> str:
-        """Return the divergence by votes and class, or by every group, next to what is easily had."""
+        """Return the divergence by votes and class, or by every group, beside simple yardsticks."""
         groups = [found.groups for found in self.scores] + ([self.difference] if self.difference else [])
         heads = [*self.files, *(["difference"] if self.difference else [])]
         rows = [("items", "n", *heads), *plain_table(groups, self.items, None if all_groups else SHOWN)]
@@ -232,7 +232,7 @@ def _quality(run: Package, ids: Sequence[str]) -> tuple[NDArray[np.str_], list[l
 
 
 def pictures(run: Package, item_id: str) -> str:
-    """Return waveforms and scalograms of an item, of what the package has."""
+    """Draw an item's waveforms and scalograms, as far as the package has them."""
     has_wave, has_spec = (run.has_item(folder, item_id) for folder in ("wave_hr_out", "spec_hr_out"))
     if not (has_wave or has_spec):
         return ""

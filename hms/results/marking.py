@@ -16,7 +16,7 @@ from hms.terminal import columns, listed
 
 
 def read_readers(paths: Sequence[Path], classes: Classes = COMPETITION) -> list[Mark]:
-    """Return the marks of several files; a reader without a name is called by the file.
+    """Return the marks of several files; a reader without a name is named after the file.
 
     Raises
     ------

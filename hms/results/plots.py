@@ -69,7 +69,7 @@ def plot_item(run: Package, item_id: str) -> Figure:
 def _traces(
     run: Package, item_id: str
 ) -> tuple[NDArray[np.float32], list[tuple[str, str]], NDArray[np.bool_], str]:
-    """Return traces, (chain, name) of each, which are alive, and what to say of their origin."""
+    """Return traces, (chain, name) of each, which are alive, and a note on their origin."""
     chains: Chains = run.config.at("montage.chains")
     try:
         derived = evaluate_item(run, item_id, "derivations")

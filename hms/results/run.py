@@ -276,7 +276,7 @@ class Run(Package):
         return table + self._first_item()
 
     def _first_item(self) -> str:
-        """Return the first item that is used, drawn; nothing where there is none to be had."""
+        """Draw the first used item; nothing if there is none."""
         from hms.results.evaluation import pictures
 
         try:
@@ -334,7 +334,7 @@ def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: 
 
 
 def report_of(run: Package) -> Path:
-    """Return where a run's report is, after making it if need be.
+    """Return the path of a run's report, made if it is missing.
 
     A run that did not make its report stays as it is: a further run with the same
     configuration and the report is made from what the store holds.

@@ -124,12 +124,12 @@ class Leaderboard:
 
     @property
     def remarks(self) -> list[tuple[int, str]]:
-        """Members with something to say of them, and what."""
+        """Members with a note or an error, and its text."""
         return [(row.member, row.note or row.error) for row in self.rows if row.note or row.error]
 
     @cached_property
     def used(self) -> tuple[str, ...]:
-        """Names of the columns that say something of at least one member."""
+        """Names of the columns that are not empty for every member."""
         always = ("rank", "member", "overrides", "run")
         names = [f.name for f in fields(Row)]
         return tuple(
@@ -159,7 +159,7 @@ class Leaderboard:
         return [head, *(tuple(write(row) for _, _, write in columns) for row in self.rows)]
 
     def short_table(self) -> list[tuple[str, ...]]:
-        """Return what a terminal has room for, the names of columns first: who is better, by how much."""
+        """Return the columns that fit a terminal, their names first: who is better, and by how much."""
         unscored = [column for column in _SHOWN if column[0] in _OF_UNSCORED]
         shown = self._with_content(unscored if self.best is None else _short_columns(self.objective))
         done = [row for row in self.rows if not row.error]
@@ -176,7 +176,7 @@ class Leaderboard:
         return "\n".join(lines + [filled(f"  {text}", indent=4) for text in said])
 
     def _lines(self) -> list[str]:
-        """Return the short table; where overrides find no room beside the figures, they stand below."""
+        """Return the short table; overrides that do not fit beside the figures go below them."""
         from hms.terminal import WIDTH, columns, filled, narrowed
 
         table = self.short_table()
@@ -207,7 +207,7 @@ class Leaderboard:
 
 
 def told_apart(row: Row) -> str:
-    """Return from whom a member can be told apart, in words; nothing where it is not compared."""
+    """Say from whom a member can be told apart; nothing if it is not compared."""
     verdicts = {"the reference": row.told_from_reference, "the best": row.told_from_best}
     known = {whom: verdict for whom, verdict in verdicts.items() if verdict}
     if "too few patients" in known.values():
@@ -221,7 +221,7 @@ def _number(value: float | int | None) -> str:
 
 
 def _interval(name: str, *, signed: bool = False) -> Callable[[Row], str]:
-    """Return how a figure with its interval is written; where none holds, its place says so."""
+    """Return a function that writes a figure with its interval, or says that there is none."""
 
     def write(row: Row) -> str:
         value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lower", "_upper"))
@@ -383,7 +383,7 @@ def _grades(run: Package) -> dict[str, int]:
 
 
 def _seconds_of(run: Package) -> tuple[float, float]:
-    """Return the seconds of work that a run did and those of what it found done.
+    """Return the seconds that a run computed, and those that it saved by results found in the store.
 
     The second are an estimate: items that it found, at the stage's own pace.
     """

@@ -12,7 +12,7 @@ from hms.store.places import Outputs
 
 
 def members_of_sweeps(outputs: Outputs) -> dict[str, str]:
-    """Return, by run, the sweep that it is a member of and what sets it apart there."""
+    """Return, by run, its sweep and what sets it apart from the other members."""
     members: dict[str, str] = {}
     sweeps = outputs.root / "sweeps"
     for name in sorted(os.listdir(sweeps)) if is_folder(sweeps) else ():

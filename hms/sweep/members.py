@@ -36,7 +36,7 @@ class Member:
 
 
 def with_patients_aside(cfg: Config) -> Config:
-    """Return a member's configuration whose baseline learns nothing from patients set aside.
+    """Return a configuration whose baseline learns nothing from the patients set aside.
 
     Raises
     ------

@@ -87,7 +87,7 @@ def _one_at_a_time(texts: Sequence[Sequence[str]]) -> Iterator[tuple[str, ...]]:
 
 
 def _values(override: Any, folders: Sequence[Path]) -> list[str]:
-    """Return one override per value of one that varies."""
+    """Return an override for each value of a varying one."""
     from hydra.core.override_parser.types import Glob
 
     key = override.get_key_element()
@@ -137,7 +137,7 @@ def is_multirun(overrides: Sequence[str], config_dir: str | Path | None = None) 
 
 
 def with_params(overrides: Sequence[str], config_dir: str | Path | None = None) -> list[str]:
-    """Return overrides with the values that ``hydra.sweeper.params`` has vary, less Hydra's own.
+    """Return the overrides with those of ``hydra.sweeper.params``, without Hydra's own.
 
     What was typed is in their place.
     """
@@ -270,7 +270,7 @@ def _settings(overrides: Sequence[str], config_dir: str | Path | None) -> Config
 
 
 def _named_by_difference(members: Sequence[Member]) -> list[Member]:
-    """Name every member but the first by what it does not share with the first."""
+    """Name every member but the first by how it differs from the first."""
     first, *others = members
     own = (tuple(o for o in m.overrides if o not in first.overrides) for m in others)
     return [first, *(replace(m, overrides=texts) for m, texts in zip(others, own, strict=True))]
@@ -287,7 +287,7 @@ def _composed(
 
 
 def _name(keys: Sequence[str], overrides: Sequence[str]) -> str:
-    """Return a name from what varies and a digest of what was typed, places and workers left out."""
+    """Return a name made of the varying keys and a digest of what was typed, without places and workers."""
     typed = [text for text in overrides if text.partition("=")[0].partition(".")[0] not in SHARED]
     words = "-".join(key.replace("/", "_").replace("@", "_") for key in keys)[:60] or "one"
     return f"{words}-{digest_of(typed, 4)}"
@@ -327,7 +327,7 @@ def _reference(asked: str | None, members: Sequence[Member]) -> int:
 
 
 def _planned(member: Member) -> Planned:
-    """Plan a member; an error found on the way is its row of the table."""
+    """Plan a member; an error becomes its row of the table."""
     from hms.engine.manifest import is_whole
     from hms.engine.plan import make_plan
     from hms.engine.space import needed
@@ -397,7 +397,7 @@ def plan_text(planned: Sweep) -> str:
 
 
 def _needs(members: Iterable[Planned]) -> list[Need]:
-    """Return what members are likely to write: what they share once, and each its own folder."""
+    """Return the space that members will need: what they share counts once."""
     shared: dict[str, Need] = {}
     own: list[Need] = []
     for planned in members:
@@ -407,7 +407,7 @@ def _needs(members: Iterable[Planned]) -> list[Need]:
 
 
 def _unique(members: Iterable[Planned]) -> dict[str, list[Due]]:
-    """Return by name every different stage that members need, each once, with the most it has to do."""
+    """Return the distinct stages that members need by name, each with the most work it has left."""
     found: dict[str, dict[str, Due]] = {}
     for planned in members:
         for due in planned.stages:
@@ -469,7 +469,7 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
 
 
 def run_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> int:
-    """Do what ``run.py -m`` does, and return the exit code: 1 if a member failed, 4 if the machine did."""
+    """Run ``run.py -m`` and return the exit code: 1 if a member failed, 4 if the machine did."""
     with said_once():
         planned = plan_sweep(overrides, config_dir)
         if not planned.settings.plan:

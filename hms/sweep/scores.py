@@ -143,7 +143,7 @@ def masks_of(target: WindowVotes, items: Sequence[str]) -> dict[str, NDArray[np.
 
 
 def objective_of(run: Package, cfg: Config) -> float:
-    """Return what a search makes small: a run's divergence from the votes of the labelled windows.
+    """Return what a search minimises: a run's divergence from the votes of the labelled windows.
 
     Raises
     ------
@@ -236,7 +236,7 @@ class Standings:
 
 
 def stand(values: Mapping[int, NDArray[np.float64]], reference: int, patients: NDArray[np.str_]) -> Standings:
-    """Return where members are.
+    """Return how members compare.
 
     Parameters
     ----------

@@ -92,7 +92,7 @@ def _with_objective(member: Member) -> tuple[Member, float]:
 
 
 def _distinct(members: Sequence[Member]) -> list[Member]:
-    """Return members without those that a sampler drew again, less the overrides that all have."""
+    """Return the distinct members, each without the overrides that all of them share."""
     first = {member.overrides: member for member in reversed(members)}
     kept = sorted(first.values(), key=lambda member: member.number)
     common = set.intersection(*(set(m.overrides) for m in kept)) if len(kept) > 1 else set()

@@ -65,7 +65,7 @@ class Around:
 
 @dataclass(frozen=True)
 class Change(Params):
-    """Settings that every change has: the share of samples it is made to.
+    """Settings of every change: how many samples get it.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def augment_sample(
 
 
 def _each(sample: Sample, change: Callable[[Array], Array], **own: Callable[[Array], Array]) -> Sample:
-    """Return the sample with every signal changed; some, by name, in a way of their own."""
+    """Return the sample with every signal changed; those named in ``own`` in their own way."""
     return sample | {
         name: np.ascontiguousarray(own.get(name, change)(sample[name]), dtype=np.float32)
         for name in SIGNALS
@@ -160,7 +160,7 @@ def _has_context(x: Array, around: Around) -> bool:
 
 
 def _with_rows(sample: Sample, alive: Callable[[NDArray[np.bool_]], NDArray[np.bool_]]) -> Sample:
-    """Return the sample with what is known of derivations changed as their rows were."""
+    """Return the sample with ``alive`` changed as the rows of its derivations were."""
     return sample | {"alive": alive(sample["alive"])} if "alive" in sample else sample
 
 
@@ -181,7 +181,7 @@ def _span(rng: Rng, share: float) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class TimeShift(Change):
-    """At most how far, as a share of the window.
+    """How far the window may be shifted.
 
     Attributes
     ----------
@@ -210,7 +210,7 @@ def time_shift(sample: Sample, rng: Rng, params: TimeShift, around: Around) -> S
 
 @dataclass(frozen=True)
 class Masks(Change):
-    """How many masks, and how long each is at most, as a share of the axis.
+    """How many masks there are, and how long each may be.
 
     Attributes
     ----------
@@ -299,7 +299,7 @@ def chain_drop(sample: Sample, rng: Rng, params: Change, around: Around) -> Samp
 
 @dataclass(frozen=True)
 class Scale(Change):
-    """The largest factor; the smallest is its inverse.
+    """How far amplitudes may change.
 
     Attributes
     ----------
@@ -318,7 +318,7 @@ def amplitude_scale(sample: Sample, rng: Rng, params: Scale, around: Around) -> 
 
 @dataclass(frozen=True)
 class Noise(Change):
-    """Standard deviation at most, as a share of each signal's own.
+    """How strong the noise may be.
 
     Attributes
     ----------
@@ -340,7 +340,7 @@ def gaussian_noise(sample: Sample, rng: Rng, params: Noise, around: Around) -> S
 
 @dataclass(frozen=True)
 class BandStop(Change):
-    """The width of the band, as its upper edge over its lower one at most, and where it may lie.
+    """Where the band may lie, and how wide it may be.
 
     Attributes
     ----------
@@ -397,7 +397,7 @@ def _without_band(x: Array, low_hz: float, high_hz: float) -> Array:
 
 @dataclass(frozen=True)
 class Mixup(Change):
-    """Both parameters of the Beta distribution that the share is drawn from.
+    """How the mixing share is drawn.
 
     Attributes
     ----------

@@ -38,7 +38,7 @@ _EVEN = 1e-9
 @settings_of("baseline")
 @dataclass(frozen=True)
 class Fitted(Params):
-    """Settings of every baseline that is fitted: the share of patients that no fold learns from.
+    """Settings of every fitted baseline.
 
     Attributes
     ----------

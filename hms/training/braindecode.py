@@ -97,5 +97,5 @@ def _record(run: Package, reader: SignalReader, rows: pd.DataFrame) -> Any:
 
 
 def _in_microvolts(values: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return what MNE holds in volts as networks are fed with it."""
+    """Return µV from MNE's volts: networks are trained on µV."""
     return values * np.float32(VOLT)

@@ -33,7 +33,7 @@ Sample = dict[str, Any]
 
 
 class DatasetChoices(TypedDict, total=False):
-    """What a dataset may be asked for besides a split: the arguments of `SpecDataset`."""
+    """The arguments of `SpecDataset` besides the split."""
 
     fold: int | None
     stage: Literal[1, 2] | None
@@ -178,7 +178,7 @@ class SpecDataset:
         return sample
 
     def plain(self, position: int) -> Sample:
-        """Return an item, by its place in ``item_ids``, without augmentation; all that there is of it.
+        """Return the item at a place of ``item_ids`` without augmentation, with all of its context.
 
         Examples
         --------
@@ -270,7 +270,7 @@ def context_samples(run: Package) -> tuple[int, int]:
 
 
 def _checked_shift(shift_s: float, draw: str, signal: str, n_context: int) -> int:
-    """Return the most samples that a window is shifted by."""
+    """Return by how many samples a window may be shifted."""
     if not shift_s:
         return 0
     if draw != "window" or signal != "derivations":
@@ -300,7 +300,7 @@ def _checked_dtype(dtype: str, augment: Params) -> str:
 
 
 def find_augmentation(augment: Params | str | None) -> Params:
-    """Return the settings of an option of the group ``augment``, by its name; None: of no change."""
+    """Return the settings of an option of the group ``augment``; None means no change."""
     return augment if isinstance(augment, Params) else _named_augmentation(augment or "none")
 
 

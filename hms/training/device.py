@@ -34,7 +34,7 @@ _forms: dict[str, Form] = {}
 
 
 def register_change(kind: str) -> Callable[[Form], Form]:
-    """Register what makes a change of the group ``augmentation`` to every item of a batch.
+    """Register how a change of the group ``augmentation`` is made to a whole batch.
 
     The function is given ``x`` (n_items, n_derivations, n_samples), ``alive``, ``y`` and ``weight``, a
     generator, the settings and the module; it returns what it changed.
@@ -78,7 +78,7 @@ class Changes(nn.Module):
         self.register_buffer("mirror", torch.from_numpy(mirror), persistent=False)
 
     def forward(self, batch: Mapping[str, Any], rng: Rng) -> dict[str, Any]:
-        """Return a batch with each change made to its share of the items; nothing of it has a gradient.
+        """Return a batch with each change made to its share of the items; it carries no gradient.
 
         Parameters
         ----------
@@ -98,14 +98,14 @@ class Changes(nn.Module):
 
 
 def _sent(values: NDArray[Any], like: Tensor) -> Tensor:
-    """Return what was drawn on the device, numbers in float32."""
+    """Return drawn values on the device of a tensor, numbers as float32."""
     return torch.from_numpy(values.astype(np.float32) if values.dtype == np.float64 else values).to(
         like.device
     )
 
 
 def _beside(values: Tensor, other: Tensor) -> Tensor:
-    """Return one value an item in a shape that goes with another tensor's."""
+    """Return one value per item in a shape that broadcasts with another tensor."""
     return values.view(-1, *[1] * (other.ndim - 1))
 
 

@@ -19,7 +19,7 @@ _STREAM = 0x77696E64
 
 
 class Draw(NamedTuple):
-    """Which of a recording's items, and how far its window is shifted, in shares of the most."""
+    """Which of a recording's items is drawn, and its shift as a share of the largest."""
 
     member: int
     shift: float
@@ -34,7 +34,7 @@ def group_by_recording(recordings: Sequence[str]) -> dict[str, list[int]]:
 
 
 def draw_window(n_members: int, *, seed: int, epoch: int, recording: str) -> Draw:
-    """Return what is drawn of a recording: a member, all alike, and a shift from -1 to 1."""
+    """Return a member of a recording, each as likely as the others, and a shift from -1 to 1."""
     name = int.from_bytes(blake2b(recording.encode(), digest_size=8).digest(), "little")
     rng = np.random.default_rng([_STREAM, seed, epoch, name])
     return Draw(int(rng.integers(n_members)), float(rng.uniform(-1, 1)))

@@ -58,7 +58,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Scores:
-    """Predictions and what they are worth.
+    """How good predictions are.
 
     Attributes
     ----------
@@ -80,7 +80,7 @@ class Scores:
 
 
 def score(items: Judged, shares: Floats) -> Scores:
-    """Return what predictions of items are worth; ``shares`` has the shape of the targets."""
+    """Return how good predictions are; ``shares`` has the shape of the targets."""
     divergence = row_divergence(items.target, shares)
     worst = np.argsort(-divergence, kind="stable")[:N_EXAMPLES].tolist()
     return Scores(

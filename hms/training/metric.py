@@ -115,7 +115,7 @@ def row_divergence(target: ArrayLike, prediction: ArrayLike) -> Floats:
 def check_distributions(
     values: ArrayLike, name: str, ids: Sequence[Any] | NDArray[Any] | None = None
 ) -> Floats:
-    """Return rows of class shares as float64, or say which rows are none.
+    """Return class shares as float64; refuse rows that are no distribution.
 
     Raises
     ------

@@ -142,8 +142,8 @@ def _read_table(data: bytes) -> pd.DataFrame:
         return pd.read_csv(io.BytesIO(data), dtype=str, keep_default_na=False, encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise ConfigError(
-            "it is neither a csv in UTF-8 nor an npz, which predictions are read from; of an array p in the "
-            "run's order, np.savez('p.npz', item_id=run.labels.item_id, prediction=p) makes one"
+            "it is neither a UTF-8 csv nor an npz; from an array p in the run's order, make one with "
+            "np.savez('p.npz', item_id=run.labels.item_id, prediction=p)"
         ) from None
     except (pd.errors.ParserError, pd.errors.EmptyDataError) as error:
         raise ConfigError(f"it is not a CSV table: {str(error).splitlines()[0]}") from None

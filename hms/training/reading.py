@@ -221,7 +221,7 @@ def from_float16(half: NDArray[np.float16]) -> NDArray[np.float32]:
 
 
 def as_float16(x: NDArray[Any], item_id: str) -> NDArray[np.float16]:
-    """Return values in half precision; what it cannot hold is refused, never infinite."""
+    """Return values in half precision; refuse those beyond its range."""
     largest = float(np.abs(x).max(initial=0.0))
     if not largest <= LARGEST_HALF:
         raise ConfigError(

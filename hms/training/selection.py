@@ -43,7 +43,7 @@ def select_items(
     stage_order: str,
     items: Sequence[Any] | None,
 ) -> Selected:
-    """Return the items of a part of a fold and a stage, or those of them that are named, with their labels.
+    """Return the items of a split and a stage, or the named ones among them, with their labels.
 
     Parameters
     ----------

@@ -40,7 +40,7 @@ _scalings: dict[str, Scaling] = {}
 
 
 def register_scaling(kind: str) -> Callable[[Scaling], Scaling]:
-    """Register what scales power in torch as a kind of the group ``scaling`` does in NumPy.
+    """Register the torch form of a kind of the group ``scaling``.
 
     The function maps power of shape (n_items, n_outputs, n_freqs, n_frames) and the settings to
     an array of that shape; items do not mix.
@@ -54,7 +54,7 @@ def register_scaling(kind: str) -> Callable[[Scaling], Scaling]:
 
 
 class Scalogram(nn.Module):
-    """Derivations with their context to the x of a run.
+    """Turns derivations with their context into the x of a run.
 
     Parameters
     ----------

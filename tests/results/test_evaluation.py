@@ -276,7 +276,7 @@ def test_a_file_that_is_not_there_or_none_is_named(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"p.npz: it is not an npz file that opens without pickle"):
         read_predictions(tmp_path / "p.npz", **RUN)
     (tmp_path / "p.csv").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(ConfigError, match=r"p.csv: it is neither a csv in UTF-8 nor an npz"):
+    with pytest.raises(ConfigError, match=r"p.csv: it is neither a UTF-8 csv nor an npz"):
         read_predictions(tmp_path / "p.csv", **RUN)
     np.save(tmp_path / "p.npy", np.ones((2, 2)) / 2)
     with pytest.raises(ConfigError, match=r"np.savez\('p.npz', item_id=run.labels.item_id"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import errno
+import gc
 import io
 import itertools
 import json
@@ -450,6 +451,8 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         scene("rm", two, command("rm", hash_two), forgotten),
         scene("export", two, command(*export), exported, Path(sweep.exported.name)),
     ]
+    gc.collect()
+    gc.freeze()  # every command looks for garbage
     return {scene.name: scene for scene in everything}
 
 

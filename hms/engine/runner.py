@@ -40,6 +40,9 @@ from hms.engine.folder import assemble, point_latest
 from hms.engine.forms import settle, settle_stage
 from hms.engine.tables import make_tables
 
+MANY = 10_000
+"""From so many recordings on, looking for garbage, which takes 0.1 s, gives memory back that counts."""
+
 
 def run(cfg: Config | Any) -> Package:
     """Prepare the package of a configuration, as `hms.compose` returns it, or find it finished.
@@ -194,7 +197,8 @@ def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account)
     finally:
         account.add("pass", time.perf_counter() - began)
         progress.close()
-    gc.collect()  # what the pool's calls and results left
+    if progress.total >= MANY:
+        gc.collect()  # what the pool's calls and results left
     give_back()
 
 

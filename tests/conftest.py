@@ -190,6 +190,11 @@ def benchmark(name: str) -> ModuleType:
             sys.modules["recordings"] = ours
 
 
+def form_of(default: str) -> str:
+    """Return the format that a test of faults prepares; HMS_TEST_FORMAT makes it the same in all of them."""
+    return f"package.format={os.environ.get('HMS_TEST_FORMAT', default)}"
+
+
 def tree_bytes(folder: Path) -> dict[str, bytes]:
     """Return the content of every file of a run by its path, the manifest left out."""
     return {

@@ -56,8 +56,8 @@ def needed_context_s(stages: Iterable[ItemStage]) -> float:
 BLOCK_S = 120.0
 """Length of the blocks of windows that share a transform, where no setting gives one."""
 
-TRANSFORM_S = 20.0
-"""Length of the stretches that overlapping windows share a transform of (docs/decisions/stretches.md)."""
+TRANSFORM_S = 26.0
+"""Most seconds of a stretch that overlapping windows share a transform of (docs/decisions/stretches.md)."""
 
 
 def transform_seconds(cfg: Config) -> float:

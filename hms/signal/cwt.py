@@ -113,7 +113,7 @@ class CwtPlan(ABC):
         """Return the sum of power of consecutive rows, the members of groups of the given sizes."""
 
 
-@lru_cache(maxsize=16)
+@lru_cache(maxsize=32)
 def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> CwtPlan:
     """Return the plan for windows of ``n_window`` samples with ``n_context`` on each side.
 

@@ -1,7 +1,8 @@
 """Wavelet power of overlapping windows, cut from transforms of stretches that they share.
 
-A block is parted into stretches of one length. A stretch is transformed once, with the context that a
-window would have. Where it lies, and so what comes out, follows from the block alone.
+A block is parted into as few stretches as are no longer than a setting allows, of one length. A stretch
+is transformed once, with the context that a window would have. Where it lies, and so what comes out,
+follows from the block alone.
 """
 
 from __future__ import annotations
@@ -18,6 +19,9 @@ from hms.signal.wavelets import Cwt
 
 Array = NDArray[np.float32]
 
+STEP_S = 2.0
+"""Lengths of stretches are multiples of it, so that a worker needs few plans."""
+
 
 def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: float) -> Array | None:
     """Return the wavelet power of a window, cut from the stretches of its block that it lies in.
@@ -27,20 +31,21 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
     derived : derivations of the window
     groups : derivations averaged in each row of the output
     params : settings of the wavelet
-    transform_s : length of a stretch, rounded down to whole frames; 0: windows share none
+    transform_s : most seconds of a stretch; 0: windows share none
 
     Returns
     -------
     float32, shape (n_groups, n_freqs, n_frames), µV²
         As `hms.signal.cwt.CwtPlan.power` gives it for the window, which sees less of what lies beyond
-        its context. None for a window that is transformed alone: one without a block, in a block that is
-        shorter than a stretch, or that begins or ends between two frames of the block.
+        its context. None for a window that is transformed alone: one without a block, that is all of its
+        block, or that begins or ends between two frames of the block.
     """
     block, hop = derived.block, params.hop
-    if block is None or derived.first % hop or derived.n_window % hop:
+    if block is None or derived.first % hop or derived.n_window % hop or block.n_samples == derived.n_window:
         return None
-    n_stretch, n_frames = int(transform_s * derived.sfreq) // hop, block.n_samples // hop
-    if not 0 < n_stretch <= n_frames:
+    n_frames, step = block.n_samples // hop, max(1, int(STEP_S * derived.sfreq) // hop)
+    n_stretch = _length(n_frames, int(transform_s * derived.sfreq) // hop, step)
+    if not n_stretch:
         return None
     first, stop = derived.first // hop, (derived.first + derived.n_window) // hop
     parts = []
@@ -52,6 +57,15 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
         inside = max(first, number * n_stretch), min(stop, (number + 1) * n_stretch)
         parts.append(power[..., inside[0] - start : inside[1] - start])
     return np.concatenate(parts, axis=-1)
+
+
+def _length(n_frames: int, longest: int, step: int) -> int:
+    """Return the frames of a stretch, so that few part a block about equally; 0 where none can."""
+    step = min(step, longest)
+    if not step:
+        return 0
+    n_steps = -(-n_frames // -(-n_frames // longest) // step)
+    return min(n_steps, longest // step, n_frames // step) * step
 
 
 def _power(block: Block, groups: Groups, params: Cwt, start: int, n_frames: int, sfreq: float) -> Array:

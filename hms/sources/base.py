@@ -50,8 +50,8 @@ class SourceParams(Params):
         pairs that need the channel are treated like those of a dead one
     block_s : length of the blocks in which recordings are filtered; windows that start in a block share it.
         None filters every window alone, or in blocks of 120 s where windows share a transform
-    transform_s : length of the stretches whose wavelet transform overlapping windows share; 0: each window
-        has its own; None: 20 where every row is an item and windows overlap, else 0
+    transform_s : most seconds of a stretch whose wavelet transform overlapping windows share; 0: each window
+        has its own; None: 26 where every row is an item and windows overlap, else 0
     pseudonyms : file with a key, kept outside the runs, that turns names of recordings and patients into ids
         (`hms.sources.pseudonyms`); None: names stay as they are
     """

@@ -1,4 +1,7 @@
-"""Faults while a run works: what is lost is work, never truth."""
+"""Faults while a run works: what is lost is work, never truth.
+
+Half of the tests prepare files and half shards; with HMS_TEST_FORMAT=files or shards all prepare the one.
+"""
 
 from __future__ import annotations
 
@@ -15,10 +18,11 @@ from typing import Any
 
 import forked
 import pytest
-from conftest import ROOT, TESTS, tree_bytes
+from conftest import ROOT, TESTS, form_of, tree_bytes
 
 import hms
 from hms.main import main
+from hms.pipeline.selection import TRANSFORM_S
 from hms.results.run import Run
 
 pytestmark = pytest.mark.slow
@@ -127,8 +131,11 @@ def killer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     }
 
 
-def deadly_run(root: Path, outputs: Path, environment: dict[str, str], n_jobs: int = 2) -> tuple[int, str]:
+def deadly_run(
+    root: Path, outputs: Path, environment: dict[str, str], form: str, n_jobs: int = 2
+) -> tuple[int, str]:
     overrides = [
+        form,
         f"n_jobs={n_jobs}",
         "stages=[scalograms,labels]",
         "plugins=[deadly_scaling]",
@@ -140,7 +147,7 @@ def deadly_run(root: Path, outputs: Path, environment: dict[str, str], n_jobs: i
 
 
 def test_a_worker_killed_once_costs_nothing(small_set: Path, outputs: Path, killer: dict[str, str]) -> None:
-    code, err = deadly_run(small_set, outputs, {**killer, "HMS_TEST_MODE": "once"})
+    code, err = deadly_run(small_set, outputs, {**killer, "HMS_TEST_MODE": "once"}, form_of("shards"))
     assert code == 0, err
     assert "a worker was lost" in err
     run = hms.load(outputs=outputs)
@@ -154,14 +161,16 @@ def test_a_recording_that_kills_every_worker_is_left_out_with_the_reason(
     victim = finished.meta["item_id"].iloc[3]
     power = finished.evaluate(victim, "scalograms").power
     environment = {**killer, "HMS_TEST_MODE": "victim", "HMS_TEST_VICTIM": repr(float(power.sum()))}
-    code, err = deadly_run(small_set, outputs, environment)
+    code, err = deadly_run(small_set, outputs, environment, form_of("files"))
     assert code == 0, err
     run = hms.load(outputs=outputs)
     assert run.excluded["item_id"].tolist() == [victim]
     assert "worker" in run.excluded["reason"].iloc[0]
     assert sorted(run.meta["item_id"]) == sorted(set(finished.meta["item_id"]) - {victim})
     # It is tried again by the next run, and found whole once it no longer kills.
-    code, err = deadly_run(small_set, outputs, {**environment, "HMS_TEST_VICTIM": "1e-30"}, n_jobs=1)
+    code, err = deadly_run(
+        small_set, outputs, {**environment, "HMS_TEST_VICTIM": "1e-30"}, form_of("files"), n_jobs=1
+    )
     assert code == 0, err
     assert len(hms.load(outputs=outputs).meta) == 10
 
@@ -169,12 +178,12 @@ def test_a_recording_that_kills_every_worker_is_left_out_with_the_reason(
 def test_a_limit_on_file_sizes_ends_with_exit_code_4(small_set: Path, outputs: Path) -> None:
     limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     program = f"{limited}; runpy.run_path({RUN!r}, run_name='__main__')"
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}")
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", form_of("shards"))
     code, err = finish(forked.start(["-c", program, *base, "n_jobs=2"]))
     assert code == 4, err
     assert "limit on file size" in err
     assert "Traceback" not in err
-    assert not again(small_set, outputs).reused
+    assert not again(small_set, outputs, form_of("shards")).reused
 
 
 def workers_of(process: forked.Process) -> list[int]:
@@ -192,15 +201,18 @@ def is_alive(pid: int) -> bool:
 
 @pytest.fixture
 def larger_set(small_set: Path, tmp_path: Path) -> Path:
-    """Give the same recordings 200 names, so that a run lasts long enough to be interrupted."""
+    """Give the same recordings 200 names, so that a run lasts long enough to be interrupted.
+
+    A recording has the first rows that it has there.
+    """
     import pandas as pd
 
     folder = tmp_path / "larger"
     (folder / "train_eegs").mkdir(parents=True)
-    votes = pd.read_csv(small_set / "train.csv").drop_duplicates("eeg_id")
+    votes = pd.read_csv(small_set / "train.csv").groupby("eeg_id", sort=False).head(3)
     copies = []
     for copy in range(20):
-        for eeg_id in votes["eeg_id"]:
+        for eeg_id in votes["eeg_id"].unique():
             (folder / "train_eegs" / f"{eeg_id * 100 + copy}.parquet").symlink_to(
                 small_set / "train_eegs" / f"{eeg_id}.parquet"
             )
@@ -210,15 +222,21 @@ def larger_set(small_set: Path, tmp_path: Path) -> Path:
 
 
 def wait_for_items(outputs: Path, process: forked.Process, count: int = 20) -> None:
+    """Wait until so many items are written, or all of one chunk into a shard."""
     deadline = time.monotonic() + 60
-    while len(list(outputs.glob("store/scalograms-*/*.npz"))) < count:
+
+    def shards() -> bool:
+        journals = outputs.glob("store/scalograms-*/records.log")
+        return any('"open-' in path.read_text() for path in journals)
+
+    while len([*outputs.glob("store/scalograms-*/*.npz")]) < count and not shards():
         assert process.poll() is None, "the run ended before it could be interrupted"
         assert time.monotonic() < deadline
         time.sleep(0.02)
 
 
 def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Path) -> None:
-    process = start(larger_set, outputs, "n_jobs=2", *QUICK, start_new_session=True)
+    process = start(larger_set, outputs, "n_jobs=2", *QUICK, form_of("files"), start_new_session=True)
     wait_for_items(outputs, process)
     workers = workers_of(process)
     assert len(workers) >= 2
@@ -236,12 +254,16 @@ def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Pa
 def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
     larger_set: Path, outputs: Path, tmp_path: Path
 ) -> None:
-    process = start(larger_set, outputs, "n_jobs=2", *QUICK)
+    """With windows that overlap and share transforms; undisturbed, one process prepares them."""
+    settings = (*QUICK, form_of("shards"), "unit=per_row")
+    process = start(larger_set, outputs, "n_jobs=2", *settings)
     wait_for_items(outputs, process)
     process.send_signal(signal.SIGKILL)
     process.communicate(timeout=60)
-    finished = again(larger_set, outputs, *QUICK)
-    undisturbed = again(larger_set, tmp_path / "undisturbed", *QUICK)
+    finished = again(larger_set, outputs, *settings)
+    undisturbed = again(larger_set, tmp_path / "undisturbed", *settings)
+    assert finished.config.at("data.transform_s") == TRANSFORM_S
+    assert len(finished.meta) > 250
     assert tree_bytes(finished.path) == tree_bytes(undisturbed.path)
 
 
@@ -255,7 +277,8 @@ def at_once(*runs: Sequence[str]) -> list[int]:
 def test_two_processes_with_the_same_command_end_well_and_compute_once(
     larger_set: Path, outputs: Path
 ) -> None:
-    base = ("data=kaggle", f"data.root={larger_set}", f"outputs_dir={outputs}", "n_jobs=1", *QUICK)
+    outputs_dir = f"outputs_dir={outputs}"
+    base = ("data=kaggle", f"data.root={larger_set}", outputs_dir, "n_jobs=1", *QUICK, form_of("shards"))
     assert at_once(base, base) == [0, 0]
     run = hms.load(outputs=outputs)
     assert len(run.meta) == 200
@@ -299,17 +322,18 @@ class TestMounted:
     def test_a_full_disk_stops_cleanly_and_says_how_much_is_needed(
         self, small_set: Path, mounted: Path, capfd: pytest.CaptureFixture[str]
     ) -> None:
-        code, err = here(capfd, small_set, mounted / "outputs")
+        form = form_of("shards")
+        code, err = here(capfd, small_set, mounted / "outputs", form)
         assert code == 4, err
         assert "MB to write" in err
         assert not list((mounted / "outputs").glob("store/*-*"))
-        code, err = here(capfd, small_set, mounted / "outputs", "disk_check=false")
+        code, err = here(capfd, small_set, mounted / "outputs", form, "disk_check=false")
         assert code == 4, err
         assert "disk is full" in err
         assert "MB" in err
         assert "Traceback" not in err
         subprocess.run(["mount", "-o", "remount,size=64m", str(mounted)], check=True)
-        assert not again(small_set, mounted / "outputs").reused
+        assert not again(small_set, mounted / "outputs", form).reused
 
     def test_a_read_only_place_is_told_before_any_work(
         self, small_set: Path, mounted: Path, capfd: pytest.CaptureFixture[str]
@@ -322,12 +346,12 @@ class TestMounted:
         assert "items/s" not in err
 
 
-def test_a_file_in_the_place_of_the_outputs_folder_ends_with_exit_code_4(
+def test_a_file_in_the_place_of_the_outputs_folder_is_refused(
     small_set: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("x")
     code, err = here(capfd, small_set, tmp_path / "file")
-    assert code == 4, err
-    assert "Not a directory" in err
+    assert code == 2, err
+    assert "needs a folder" in err
     assert "Traceback" not in err
     assert (tmp_path / "file").read_text() == "x"

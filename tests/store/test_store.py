@@ -237,11 +237,12 @@ def files_of(run: Run) -> list[Path]:
     return sorted([*found, run.path / "manifest.json"])
 
 
+@pytest.mark.parametrize("form", ["files", "shards"])
 def test_verify_finds_every_single_flipped_bit(
-    tiny_set: Path, ready: Prepare, capsys: pytest.CaptureFixture[str]
+    tiny_set: Path, ready: Prepare, capsys: pytest.CaptureFixture[str], form: str
 ) -> None:
     """One bit of every result at once, of every record of a stage at once, and of the manifest."""
-    run = ready(tiny_set, "cwt.n_freqs=4", "cwt.hop=40")
+    run = ready(tiny_set, "cwt.n_freqs=4", "cwt.hop=40", f"package.format={form}")
     assert verify(run.path).findings == []
     rng = random.Random(0)
     manifest = run.path / "manifest.json"
@@ -329,6 +330,15 @@ def test_repair_asks_before_it_mixes_library_versions(
         repair(run.path, verify(run.path))
     repair(run.path, verify(run.path), force=True)
     assert verify(run.path).findings == []
+
+
+def test_repair_mends_all_damage_of_shards(small_set: Path, ready: Prepare) -> None:
+    run = ready(small_set, "package.format=shards", "cwt.n_freqs=4", "cwt.hop=40")
+    before = tree_bytes(run.path)
+    assert damage_everything(run) > 10
+    repair(run.path, verify(run.path))
+    assert verify(run.path).findings == []
+    assert tree_bytes(run.path) == before
 
 
 @pytest.mark.parametrize("what", ["rewrite", "truncate", "remove", "relink"])

@@ -70,9 +70,15 @@ class Signal(ItemStage):
         if segment.block is None:
             block, (eeg, is_clipped) = None, clean(segment.eeg, is_finite=segment.is_finite)
         else:
-            block = segment.block.then(self.key, lambda eeg: clean(eeg)[0], segment.n_context)
-            # Another window of the block may be the one that was clipped.
-            eeg, is_clipped = segment.cut_of(block), True
+            of_block = segment.block
+
+            def clean_block(eeg: Array) -> Array:
+                # Another window of the block may be the one that was clipped.
+                cleaned, of_block.results[self.key, "clipped"] = clean(eeg)
+                return cleaned
+
+            block = of_block.then(self.key, clean_block, segment.n_context)
+            eeg, is_clipped = segment.cut_of(block), of_block.results[self.key, "clipped"]
         return Cleaned(
             eeg,
             (*channels, *lacking),

@@ -106,7 +106,8 @@ def transform(
 ) -> Prepared | list[Prepared]:
     """Prepare recordings as a run does, bit for bit: it is the run's own function; see `hms.transform`.
 
-    A list is as quick a recording as a run with one worker.
+    A list is as quick a recording as a run with one worker, also where it names one recording again and
+    again for windows that overlap.
 
     Raises
     ------
@@ -135,10 +136,14 @@ def transform(
     window_s, channels_read, block_s = cfg.at("window.length_s"), needed_channels(stages), block_seconds(cfg)
     margins_s = block_margins_s(cfg)
 
+    last: list[tuple[Any, Reader]] = []
+
     def segment(number: int) -> Segment:
-        opened = _open(recordings[number], aliases, channels, sfreq)
-        reader = Reader(opened, window_s, needed_context_s(stages), channels_read, block_s, margins_s)
-        return reader.segment(float(starts[number]))
+        if not last or not _is_same(recordings[number], last[0][0]):
+            opened = _open(recordings[number], aliases, channels, sfreq)
+            reader = Reader(opened, window_s, needed_context_s(stages), channels_read, block_s, margins_s)
+            last[:] = [(recordings[number], reader)]
+        return last[0][1].segment(float(starts[number]))
 
     named = (lambda number: f"recording {number}") if is_list else (lambda _: "the recording")
     arrays = _arrays_of_many(stages, len(recordings), segment, named)
@@ -152,6 +157,13 @@ def transform(
         )[0]
     prepared = [_prepared(found) for found in arrays]
     return prepared if is_list else prepared[0]
+
+
+def _is_same(recording: Any, other: Any) -> bool:
+    """Tell whether two entries of a list are one recording, of which windows share what they can."""
+    return recording is other or (
+        isinstance(recording, (str, Path)) and isinstance(other, (str, Path)) and str(recording) == str(other)
+    )
 
 
 def _arrays_of_many(

@@ -11,6 +11,7 @@ import pytest
 from conftest import Prepared
 
 import hms
+from hms.engine import inference
 from hms.errors import ConfigError
 from hms.results.run import Run
 
@@ -63,6 +64,26 @@ def test_a_list_gives_the_bits_of_each_alone_whatever_stands_beside_it(
     assert [x.spec.tobytes() for x in got] == [finished.spec(item_id).tobytes() for item_id in ids]
     assert [x.wave.tobytes() for x in got] == [finished.wave(item_id).tobytes() for item_id in ids]
     assert hms.transform([], finished) == []
+
+
+@pytest.mark.parametrize("form", ["frame", "path"])
+def test_a_recording_that_a_list_names_again_and_again_is_opened_once(
+    small_set: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
+    """Windows that overlap share what they can, and have the bits of each alone."""
+    rows = pd.read_csv(small_set / "train.csv").groupby("eeg_id")["eeg_label_offset_seconds"]
+    eeg_id, offsets = max(rows, key=lambda of: len(of[1]))
+    path = small_set / "train_eegs" / f"{eeg_id}.parquet"
+    cfg = hms.compose("data=kaggle", "unit=per_row", "stages=[scalograms]", "cwt.n_freqs=4", "cwt.hop=40")
+    alone = [hms.transform(path, cfg, offset_s=at).spec.tobytes() for at in offsets[:4]]
+    opened = []
+    real = inference._open
+    monkeypatch.setattr(inference, "_open", lambda *given: opened.append(given) or real(*given))
+    same = [pd.read_parquet(path)] * 4 if form == "frame" else [str(path), path, path, str(path)]
+    got = hms.transform(same, cfg, offset_s=offsets[:4].tolist())
+    assert [prepared.spec.tobytes() for prepared in got] == alone
+    assert len(alone) == 4
+    assert len(opened) == 1
 
 
 def test_of_a_list_the_one_that_cannot_be_prepared_is_named(finished: Run, small_set: Path) -> None:

@@ -47,7 +47,9 @@ def reduce_waveforms(
         if len(members) == 1:
             row[:] = derivations[members[0]]
         elif members:
-            row[:] = reduce(derivations[list(members)], waveform)
+            is_run = members[-1] - members[0] == len(members) - 1
+            pairs = slice(members[0], members[-1] + 1) if is_run else list(members)  # a slice copies nothing
+            row[:] = reduce(derivations[pairs], waveform)
     return out
 
 

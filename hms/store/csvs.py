@@ -71,13 +71,21 @@ def _csv_piece(frame: pd.DataFrame, options: Mapping[str, Any]) -> bytes:
 
 def rows_text(rows: Iterable[Sequence[Any]]) -> str:
     """Return rows as CSV with LF line ends; texts are written as they are, see `harmless`."""
+    table = list(rows)
     out = io.StringIO(newline="")
-    plain = csv.writer(out, lineterminator="\n")
-    for row in rows:
-        if any(isinstance(cell, str) and "\r" in cell for cell in row):
-            out.write(",".join(map(_quoted, row)) + "\n")
-        else:
-            plain.writerow(row)
+    csv.writer(out, lineterminator="\n").writerows(table)
+    text = out.getvalue()
+    if "\r" not in text:
+        return text
+    # Python quotes what is in the writer's own line ends alone: a lone carriage return would end a row.
+    return "".join(_row_text(row) for row in table)
+
+
+def _row_text(row: Sequence[Any]) -> str:
+    if any(isinstance(cell, str) and "\r" in cell for cell in row):
+        return ",".join(map(_quoted, row)) + "\n"
+    out = io.StringIO(newline="")
+    csv.writer(out, lineterminator="\n").writerow(row)
     return out.getvalue()
 
 

@@ -62,10 +62,7 @@ class View:
     ) -> tuple[tuple[str, ...], Array, NDArray[np.bool_]]:
         """Return names, values and which are dead of those rows that can be formed, the EKG last.
 
-        Raises
-        ------
-        ValueError
-            If none can be formed, or the reference cannot be had.
+        Raises `ValueError` if none can be formed, or the reference cannot be had.
         """
         names, values, is_dead = self._formed(eeg, channels, dead, references)
         if EKG_CHANNEL in channels:

@@ -111,13 +111,7 @@ class Signals:
 
     @cached_property
     def source(self) -> Source:
-        """The run's own source.
-
-        Raises
-        ------
-        ConfigError
-            If the recordings are not there.
-        """
+        """The run's own source; raise `ConfigError` if the recordings are not there."""
         with making(self.run.trust):
             outputs = Outputs(self.run.path.parent)
             cfg = with_restored_data(self.cfg)
@@ -135,10 +129,7 @@ class Signals:
     def window_of(self, item_id: str) -> tuple[str, float]:
         """Return the recording of an item, and where in it the window starts in s.
 
-        Raises
-        ------
-        ConfigError
-            If it was left out and its source is not there to ask.
+        Raises `ConfigError` if it was left out and its source is not there to ask.
         """
         if item_id in self._used:
             return self._used[item_id]
@@ -148,13 +139,7 @@ class Signals:
             return self._planned[item_id]
 
     def recording(self, item_id: str) -> Recording:
-        """Open the recording of an item.
-
-        Raises
-        ------
-        ConfigError
-            If it is not there or cannot be read.
-        """
+        """Open the recording of an item; raise `ConfigError` if it is not there or cannot be read."""
         name, start_s = self.window_of(item_id)
         with self._lock:
             if name not in self._open:
@@ -180,10 +165,7 @@ class Signals:
     def page(self, item_id: str, wanted: Wanted) -> Traces:
         """Return a page of an item's recording, or of what the package holds if the recording is gone.
 
-        Raises
-        ------
-        ConfigError
-            If the montage cannot be formed, or neither recording nor package hold anything.
+        Raises `ConfigError` if the montage cannot be formed, or neither recording nor package hold anything.
         """
         try:
             recording = self.recording(item_id)

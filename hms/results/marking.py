@@ -18,10 +18,8 @@ from hms.terminal import columns, listed
 def read_readers(paths: Sequence[Path], classes: Classes = COMPETITION) -> list[Mark]:
     """Return the marks of several files; a reader without a name is named after the file.
 
-    Raises
-    ------
-    ConfigError
-        If a file is not a csv of marks, or two files hold marks of one reader about one item.
+    Raises `ConfigError` if a file is not a csv of marks, or two files hold marks of one reader about one
+    item.
     """
     found: dict[tuple[str, str], Path] = {}
     marks = []
@@ -73,12 +71,8 @@ def votes_table(package: Package, marks: Sequence[Mark]) -> bytes:
     """Return a csv of windows with the votes that readers proposed: a reader's votes count as written.
 
     Columns ``recording``, ``patient_id``, ``start_s`` and a vote column for each class, a row for each item
-    with votes, in the order of the run; ``data.windows=FILE`` takes it.
-
-    Raises
-    ------
-    ConfigError
-        If nobody proposed votes, or marks name items that the run does not use.
+    with votes, in the order of the run; ``data.windows=FILE`` takes it. Raises `ConfigError` if nobody
+    proposed votes, or marks name items that the run does not use.
     """
     meta = package.meta.set_index("item_id", drop=False)
     proposed: dict[str, Counter[str]] = {}

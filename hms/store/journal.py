@@ -52,13 +52,9 @@ def append_journal(path: Path, content: Mapping[str, Any]) -> None:
 def journal_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yield what each line of a journal says, None for a damaged one; one line is in memory at a time.
 
-    A line shorter than it states was cut by a kill, which is not damage: what it would
-    have recorded is computed again. Nothing is read after a line longer than hms writes.
-
-    Raises
-    ------
-    StorageError
-        If the journal is there and cannot be read, or a file stands where its folder should.
+    A line shorter than it states was cut by a kill, which is not damage: what it would have recorded is
+    computed again. Nothing is read after a line longer than hms writes. Raises `StorageError` if the journal
+    is there and cannot be read, or a file stands where its folder should.
     """
     try:
         with open_own(path) as file:

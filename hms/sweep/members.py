@@ -38,10 +38,7 @@ class Member:
 def with_patients_aside(cfg: Config) -> Config:
     """Return a configuration whose baseline learns nothing from the patients set aside.
 
-    Raises
-    ------
-    ConfigError
-        If it has no baseline.
+    Raises `ConfigError` if it has no baseline.
     """
     if cfg.baseline.kind == "none":
         raise ConfigError("sweep.confirm=true scores a baseline on patients set aside; add baseline=logreg")

@@ -105,10 +105,7 @@ def _values(override: Any, folders: Sequence[Path]) -> list[str]:
 def uses_hydras_sweeper(overrides: Sequence[str], config_dir: str | Path | None = None) -> bool:
     """Tell whether a command, or the experiment that it names, chooses a sweeper besides Hydra's basic one.
 
-    Raises
-    ------
-    ConfigError
-        If it chooses a launcher that starts members in other processes.
+    Raises `ConfigError` if it chooses a launcher that starts members in other processes.
     """
     launchers = [
         text.partition("=")[2] for text in overrides if text.lstrip("+").startswith("hydra/launcher=")
@@ -232,12 +229,8 @@ class Sweep:
 def plan_sweep(overrides: Sequence[str], config_dir: str | Path | None = None) -> Sweep:
     """Compose and plan every member; computes nothing.
 
-    A member that cannot be composed or planned carries its error.
-
-    Raises
-    ------
-    ConfigError
-        If the command as a whole cannot be read, or names a reference that no member is.
+    A member that cannot be composed or planned carries its error. Raises `ConfigError` if the command as a
+    whole cannot be read, or names a reference that no member is.
     """
     overrides = with_params(overrides, config_dir)
     settings = _settings(overrides, config_dir)
@@ -305,10 +298,7 @@ def _command(overrides: Sequence[str], config_dir: str | Path | None) -> str:
 def _reference(asked: str | None, members: Sequence[Member]) -> int:
     """Return the number of the member that ``sweep.reference`` names: by number, or by its overrides.
 
-    Raises
-    ------
-    ConfigError
-        If it names none, or several.
+    Raises `ConfigError` if it names none, or several.
     """
     if asked is None:
         return members[0].number

@@ -63,10 +63,7 @@ class WindowVotes:
 def window_votes(cfg: Config) -> WindowVotes:
     """Return the votes of a configuration's items as ``labels=window`` reads them.
 
-    Raises
-    ------
-    ConfigError
-        If the votes table cannot be read.
+    Raises `ConfigError` if the votes table cannot be read.
     """
     from hms.labels.items import choose_items
     from hms.registry import lookup
@@ -145,10 +142,7 @@ def masks_of(target: WindowVotes, items: Sequence[str]) -> dict[str, NDArray[np.
 def objective_of(run: Package, cfg: Config) -> float:
     """Return what a search minimises: a run's divergence from the votes of the labelled windows.
 
-    Raises
-    ------
-    ConfigError
-        If the run has no baseline, or no item of the kind that the objective is about.
+    Raises `ConfigError` if the run has no baseline, or no item of the kind that the objective is about.
     """
     name = cfg.sweep.objective
     scored = read_scored(run)

@@ -50,10 +50,7 @@ class Search:
     def finish(self) -> int:
         """Write and show the leaderboard; return the exit code.
 
-        Raises
-        ------
-        ConfigError
-            If no member could be composed: then nothing says where the leaderboard goes.
+        Raises `ConfigError` if no member could be composed: then nothing says where the leaderboard goes.
         """
         from hms.sweep.run import FOLDER, finish
 

@@ -269,10 +269,7 @@ def time_reversal(sample: Sample, rng: Rng, params: Change, around: Around) -> S
 def left_right_swap(sample: Sample, rng: Rng, params: Change, around: Around) -> Sample:
     """Mirror the head: no class names a side.
 
-    Raises
-    ------
-    ValueError
-        If the montage has an output without a mirror image.
+    Raises `ValueError` if the montage has an output without a mirror image.
     """
     if (around.mirror < 0).any():
         raise ValueError(

@@ -81,10 +81,7 @@ def select_rows(
 ) -> NDArray[np.int64]:
     """Return the rows of a part of a fold that belong to a stage.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such part or fold, or no item in it.
+    Raises `ConfigError` if there is no such part or fold, or no item in it.
     """
     rows = _split_rows(run, split, fold)
     return rows[_stage_mask(run, rows, stage, stage_order)]

@@ -25,7 +25,7 @@ from hms.store.files import (
 )
 from hms.store.links import commit_links
 from hms.store.manifests import unfinish
-from hms.store.npz import npz_bytes
+from hms.store.npz import npz_file
 from hms.store.places import set_latest
 from hms.store.shards import INDEX
 
@@ -59,7 +59,7 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
         list(pool.map(lambda parent: commit_links(folder / parent, linked[parent], plan.way), linked))
     for stage in plan.item_stages.values() if plan.in_shards else ():
         if stage.folder is not None:
-            index = npz_bytes(_index(plan, tables, stage))
+            index = npz_file(_index(plan, tables, stage))
             (written,) = commit_files(folder / stage.folder, {INDEX: index})
             digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
     (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})

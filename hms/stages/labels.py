@@ -22,7 +22,7 @@ from hms.registry import Params
 from hms.stages.meta import Meta
 from hms.stages.splits import Splits
 from hms.store.files import Content
-from hms.store.npz import npz_bytes
+from hms.store.npz import npz_file
 
 
 @register_stage
@@ -72,7 +72,7 @@ class Labels(TableStage):
         }
         if self.keeps_unlabelled:
             arrays["has_label"] = vote_sum > 0
-        return {self.files[0]: npz_bytes(arrays | self._by_fold(tables, y_soft, w_conf))}
+        return {self.files[0]: npz_file(arrays | self._by_fold(tables, y_soft, w_conf))}
 
     @property
     def keeps_unlabelled(self) -> bool:

@@ -20,7 +20,7 @@ from hms.sources.patients import CHOICES
 from hms.sources.tables import VotesTable
 from hms.stages.meta import Meta
 from hms.store.files import Content
-from hms.store.npz import npz_bytes
+from hms.store.npz import npz_file
 from hms.terminal import say
 
 
@@ -72,4 +72,4 @@ class Splits(TableStage):
         arrays = {}
         for fold, (train, valid) in enumerate(splits):
             arrays[f"train_{fold}"], arrays[f"valid_{fold}"] = labelled[train], labelled[valid]
-        return {self.files[0]: npz_bytes(arrays)}
+        return {self.files[0]: npz_file(arrays)}

@@ -44,7 +44,21 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
     Byte for byte what `numpy.savez` writes, in a third of the time. Raises `ValueError` if an array holds
     objects.
     """
-    parts: list[bytes | memoryview] = []
+    return b"".join(_parts(arrays))
+
+
+def npz_file(arrays: Mapping[str, Any]) -> Callable[[IO[bytes]], None]:
+    """Return what writes the file of `npz_bytes` in pieces: arrays of millions of items are not copied."""
+
+    def write(file: IO[bytes]) -> None:
+        for part in _parts(arrays):
+            file.write(part)
+
+    return write
+
+
+def _parts(arrays: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
+    """Yield the pieces of an npz file."""
     directory: list[bytes] = []
     offset = 0
     for key, value in arrays.items():
@@ -54,12 +68,12 @@ def npz_bytes(arrays: Mapping[str, Any]) -> bytes:
         member = (_ZIP64, 0, 0 if key.isascii() else _UTF8, 0, 0, _DATE)
         sizes = struct.pack("<HHQQ", 1, 16, size, size)
         local = struct.pack(_LOCAL, b"PK\3\4", *member, crc, _IN_EXTRA, _IN_EXTRA, len(name), len(sizes))
-        parts += (local, name, sizes, header, data)
+        yield from (local, name, sizes, header, data)
         entry = (b"PK\1\2", _ZIP64, _UNIX, *member, crc, size, size, len(name), 0, 0, 0, 0, _MODE, offset)
         directory += (struct.pack(_CENTRAL, *entry), name)
         offset += len(local) + len(name) + len(sizes) + size
     length, count = sum(map(len, directory)), len(arrays)
-    return b"".join([*parts, *directory, struct.pack(_END, b"PK\5\6", 0, 0, count, count, length, offset, 0)])
+    yield from (*directory, struct.pack(_END, b"PK\5\6", 0, 0, count, count, length, offset, 0))
 
 
 def _npy_parts(array: np.ndarray[Any, Any]) -> tuple[bytes, bytes | memoryview]:
@@ -67,7 +81,8 @@ def _npy_parts(array: np.ndarray[Any, Any]) -> tuple[bytes, bytes | memoryview]:
     if array.dtype.hasobject:
         raise ValueError("an array of objects is not written: reading it back would need pickle")
     if array.flags.c_contiguous and array.dtype.names is None:
-        values = array.reshape(-1).view(np.uint8).data if array.dtype.kind in "fiub" else array.tobytes()
+        viewed = array.dtype.kind in "fiubU" and array.nbytes
+        values = array.reshape(-1).view(np.uint8).data if viewed else array.tobytes()
         return _npy_header(array.dtype.str, array.shape), values
     buffer = io.BytesIO()
     np.lib.format.write_array(buffer, array, allow_pickle=False)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from hms.store.npz import npz_bytes, read_npz
+from hms.store.npz import npz_bytes, npz_file, read_npz
 
 ARRAYS = {
     "x": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
@@ -79,3 +80,18 @@ def test_a_declared_size_that_is_not_there_is_told_without_taking_memory() -> No
     broken[start : start + 7 + 11] = b"(999999999999999,)"
     with pytest.raises((ValueError, zipfile.BadZipFile)):
         read_npz(bytes(broken))
+
+
+def test_a_file_written_in_pieces_has_the_bytes_of_the_whole_and_no_copy_of_an_array(tmp_path: Path) -> None:
+    arrays = ARRAYS | {"names": np.array(["a", "bcd"] * 100_000), "values": np.zeros(200_000)}
+    file = io.BytesIO()
+    npz_file(arrays)(file)
+    assert file.getvalue() == npz_bytes(arrays)
+    tracemalloc.start()
+    try:
+        with open(tmp_path / "x.npz", "wb") as written:
+            npz_file(arrays)(written)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < 100_000 < arrays["names"].nbytes

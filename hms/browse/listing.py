@@ -172,17 +172,11 @@ class Listing:
     def _issues(self) -> list[int]:
         """Return the rank of each item among the votes to look at again, 0 for none."""
         found = [0] * len(self.item_ids)
-        for item_id, rank in self._issue_table[["item_id", "rank"]].itertuples(index=False):
-            found[self.row_of[str(item_id)]] = int(rank)
+        if ISSUES in self.run.manifest["files"]:
+            table = self.run.table(ISSUES, "item_id", "rank")
+            for item_id, rank in zip(table["item_id"], table["rank"], strict=True):
+                found[self.row_of[item_id]] = int(rank)
         return found
-
-    @cached_property
-    def _issue_table(self) -> pd.DataFrame:
-        import pandas as pd
-
-        if ISSUES not in self.run.manifest["files"]:
-            return pd.DataFrame(columns=["item_id", "rank"])
-        return self.run.table(ISSUES, "item_id", "rank")
 
     @cached_property
     def _grades(self) -> list[str]:

@@ -58,9 +58,11 @@ class RunDifference:
 
 def compare(a: Package, b: Package) -> RunDifference:
     """Compare two runs; items are joined by item_id."""
+    import pandas as pd
+
     ids_a, ids_b = a.meta["item_id"].tolist(), b.meta["item_id"].tolist()
     common = sorted(set(ids_a) & set(ids_b))
-    rows_a, rows_b = _rows(ids_a, common), _rows(ids_b, common)
+    rows_a, rows_b = (pd.Index(ids).get_indexer(common) for ids in (ids_a, ids_b))
     return RunDifference(
         a=a,
         b=b,
@@ -145,11 +147,6 @@ def _folder(a: Package, b: Package, folder: str, common: list[str]) -> FolderDif
     sizes = list(by_item.values())
     largest, median = (max(sizes), float(np.median(sizes))) if sizes else (None, None)
     return FolderDifference(folder, len(common), differing, other_shape, largest, median, by_item)
-
-
-def _rows(ids: list[str], common: list[str]) -> NDArray[np.int64]:
-    row = {item: i for i, item in enumerate(ids)}
-    return np.array([row[item] for item in common], dtype=np.int64)
 
 
 def _changed(

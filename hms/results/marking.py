@@ -46,25 +46,15 @@ def agreement_text(marks: Sequence[Mark]) -> str:
     lines = [columns(rows)]
     pairs = agreement(marks)
     if pairs:
-        lines += ["", columns([_HEAD, *map(_pair_row, pairs)])]
+        head = ("readers", "left out alike", "kappa", "same class", "kappa")
+        lines += ["", columns([head, *map(_pair_row, pairs)])]
     return "\n".join(lines)
 
 
-_HEAD = ("readers", "left out alike", "kappa", "same class", "kappa")
-
-
 def _pair_row(pair: Agreement) -> tuple[str, ...]:
-    return (
-        f"{pair.a}, {pair.b}",
-        f"{pair.exclude_same} of {pair.exclude_items}",
-        _number(pair.exclude_kappa),
-        f"{pair.class_same} of {pair.class_items}",
-        _number(pair.class_kappa),
-    )
-
-
-def _number(value: float | None) -> str:
-    return "" if value is None else f"{value:.2f}"
+    exclude, classes = ("" if k is None else f"{k:.2f}" for k in (pair.exclude_kappa, pair.class_kappa))
+    same = (f"{pair.exclude_same} of {pair.exclude_items}", f"{pair.class_same} of {pair.class_items}")
+    return (f"{pair.a}, {pair.b}", same[0], exclude, same[1], classes)
 
 
 def votes_table(package: Package, marks: Sequence[Mark]) -> bytes:

@@ -118,10 +118,8 @@ def _flags(run: Package, item_id: str) -> dict[str, tuple[str, ...]]:
         return {}
     table = read_table(run.file(LEDGER).read_bytes(), "item_id", "channel", "raised")
     table = table[table["item_id"] == item_id]
-    found: dict[str, list[str]] = {}
-    items = run.qc.set_index(run.qc["item_id"].astype(str))["raised"].fillna("")
-    for name in filter(None, items[item_id].split(";")):
-        found[name] = []
+    items = run.qc.set_index("item_id")["raised"].fillna("")
+    found: dict[str, list[str]] = {name: [] for name in items[item_id].split(";") if name}
     for channel, text in zip(table["channel"], table["raised"], strict=True):
         for name in filter(None, text.split(";")):
             found[name].append(channel)

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 from hms.config.identity import digest_of
+from hms.config.paths import fault_of_outputs
 from hms.config.reading import names_in
 from hms.config.schema import n_workers
 from hms.errors import ConfigError
@@ -45,6 +46,8 @@ def open_synthetic(params: Synthetic, *, outputs_dir: Path, n_jobs: int) -> Parq
         "write_spectrograms": params.write_spectrograms,
     }
     base = Path(params.root).expanduser() if params.root else outputs_dir / "synthetic"
+    if fault := fault_of_outputs(base):
+        raise ConfigError(f"data.root={params.root} {fault}")
     folder = base / f"{params.n_recordings}x{params.n_patients}-seed{params.seed}-{digest_of(settings, 4)}"
     if not _is_complete(folder):
         check_making(folder, params.n_recordings)

@@ -25,11 +25,13 @@ class Found:
     files : path, or address, of each recording by its name, which is the path relative to the folder
     others : names of all other files but hidden ones
     listed : size and time of each recording, where a listing told them
+    links : links to folders, which are not followed
     """
 
     files: dict[str, str] = field(default_factory=dict)
     others: list[str] = field(default_factory=list)
     listed: dict[str, Listed] = field(default_factory=dict)
+    links: list[str] = field(default_factory=list)
 
     def place(self, name: str) -> Place:
         """Return where a recording is."""
@@ -95,12 +97,15 @@ def find_files(
     for folder, inside, names in os.walk(top, onerror=_refuse):
         whole = [name for name in inside if ending_of(name) in folders]
         inside[:] = sorted(name for name in inside if not name.startswith(".") and name not in whole)
-        for name in sorted([*names, *whole]):
+        linked = {name for name in inside if os.path.islink(os.path.join(folder, name))}
+        for name in sorted([*names, *whole, *linked]):
             if name.startswith("."):
                 continue
             path = os.path.join(folder, name)
             relative = text_of_path(os.path.relpath(path, top).replace(os.sep, "/"))
-            if ending_of(name) in endings:
+            if name in linked:
+                found.links.append(relative)
+            elif ending_of(name) in endings:
                 found.files[relative] = path
             else:
                 found.others.append(relative)

@@ -214,10 +214,14 @@ class FolderSource(WholeFiles):
         names = list(self.found.files)
         found = dict(zip(names, all_of(self._timed_one, names, self.root), strict=True))
         passed_over = [name for name, timed in found.items() if timed is None]
-        if passed_over:
-            shown = "" if self.params.pseudonyms is not None else f": {listed(passed_over)}"
-            say(f"ignored {counted(len(passed_over), 'file')} with annotations only{shown}")
+        self._say_ignored(passed_over, "file", "with annotations only")
+        self._say_ignored(self.found.links, "link", "to another folder")
         return [timed for timed in found.values() if timed is not None]
+
+    def _say_ignored(self, names: Sequence[str], what: str, why: str) -> None:
+        if names:
+            shown = "" if self.params.pseudonyms is not None else f": {listed(names)}"
+            say(f"ignored {counted(len(names), what)} {why}{shown}")
 
     def _timed_one(self, name: str) -> Timed | None:
         """Return a recording's length; None of a file without signals.

@@ -23,7 +23,7 @@ from hms.sources.channels import Channels
 from hms.sources.edf import EdfRecording
 from hms.sources.edf.source import ENDINGS as EDF_ENDINGS
 from hms.sources.files import read_bytes
-from hms.sources.folder import base_anywhere, find_files
+from hms.sources.folder import Found, base_anywhere, find_files
 from hms.sources.formats import FORMATS, ending_of, kind_of, looks_like
 from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, without_parts
@@ -78,6 +78,8 @@ class Inventory:
     Attributes
     ----------
     files : one entry a recording, in the order of names
+    others : the other files
+    links : links to folders, which are not followed
     looks_like : the option of ``data`` that the folder looks like, empty if none
     patients : how many the headers name
     max_failed_share : share of the recordings that may fail before a run stops
@@ -85,6 +87,7 @@ class Inventory:
 
     files: list[FileFacts]
     others: list[str]
+    links: list[str]
     looks_like: str
     patients: int
     seconds: float
@@ -101,6 +104,7 @@ class Inventory:
         rows = [("recordings", _counted(f.format for f in self.files) or "none")]
         rows += [("looks like", f"data={self.looks_like}" if self.looks_like else "")]
         rows += [("other files", _counted(ending_of(name) or "without ending" for name in self.others))]
+        rows += [("not followed", f"links to folders: {listed(self.links)}" if self.links else "")]
         rows += [("durations", _durations([f.duration_s for f in read if f.duration_s is not None]))]
         rows += [("sampling rates", _by_value(f"{f.sfreq_hz} Hz" for f in read if f.sfreq_hz))]
         rows += [("reference", _by_value(f.references for f in read if f.references))]
@@ -172,7 +176,7 @@ def scan_folder(
         else kind_of(sorted([*found.files, *found.others]))
     )
     look = _Look(_opener(settings), demand, window_s, max_failed_share)
-    return look.at(places, found.others, like[0] if like else "", base, began)
+    return look.at(places, found, like[0] if like else "", base, began)
 
 
 def scan_source(
@@ -182,7 +186,11 @@ def scan_source(
     began = time.perf_counter()
     places = source.places(source.found.files)
     look = _Look(lambda _, place: source.open(place), demand, window_s, max_failed_share)
-    return look.at(places, source.found.others, source.name, source.root, began)
+    return look.at(places, source.found, source.name, source.root, began)
+
+
+UNKNOWN = ("unknown", "no format of recordings has its ending")
+"""What is said of a single file that was typed, whatever it is."""
 
 
 Opener = Callable[[str, Place], Any]
@@ -220,25 +228,26 @@ class _Look:
     patients: set[str] = field(default_factory=set)
 
     def at(
-        self, places: Sequence[Place], others: list[str], like: str, root: Path | Address, began: float
+        self, places: Sequence[Place], found: Found, like: str, root: Path | Address, began: float
     ) -> Inventory:
         """Return what is known of some files."""
         files = all_of(self._at_one, places, root)
         seconds = time.perf_counter() - began
-        return Inventory(files, others, like, len(self.patients), seconds, self.max_failed_share)
+        named = len(self.patients)
+        return Inventory(files, found.others, found.links, like, named, seconds, self.max_failed_share)
 
     def _at_one(self, place: Place) -> FileFacts:
         """Return what is known of a file, whatever is wrong with it."""
         ending = ending_of(place.recording)
         folder = place.recording.partition("/")[0] if "/" in place.recording else ""
+        name, way_in = FORMATS.get(ending, UNKNOWN)
         known: dict[str, Any] = {
-            "file": place.recording, "format": FORMATS[ending][0], "size": place.size or 0, "folder": folder,
+            "file": place.recording, "format": name, "size": place.size or 0, "folder": folder,
         }  # fmt: skip
         try:
             recording = self.opened(ending, place)
             if recording is None:
-                way = f"of another kind: {FORMATS[ending][1]}"
-                return FileFacts(**known, left_out=way, fate="passed over")
+                return FileFacts(**known, left_out=f"of another kind: {way_in}", fate="passed over")
             if getattr(recording, "holds_annotations_alone", False):
                 return FileFacts(**known, left_out="it holds annotations alone", fate="passed over")
             known |= _facts_of(recording, self.patients)

@@ -83,6 +83,24 @@ def test_a_scan_tells_what_is_there_and_what_would_be_left_out(folder, tmp_path,
     }  # fmt: skip
 
 
+def test_a_file_of_another_kind_that_is_typed_is_left_out(tmp_path, capfd, command: Command):
+    (tmp_path / "notes.sh").write_text("echo")
+    assert hms_main(["scan", str(tmp_path / "notes.sh")]) == 0
+    told = "notes.sh: of another kind: no format of recordings has its ending"
+    assert told in " ".join(capfd.readouterr().out.split())
+    planned = command("data=edf", f"data.root={tmp_path / 'notes.sh'}", "folds=none", "plan=true")
+    assert "the file is not EDF or BDF" in planned.out
+
+
+def test_links_to_folders_are_named_and_not_followed(tmp_path, capsys):
+    EdfFile().write(tmp_path / "there" / "a.edf")
+    (tmp_path / "linked").symlink_to(tmp_path / "there")
+    assert hms_main(["scan", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "recordings      1 EDF" in out
+    assert "links to folders: linked" in out
+
+
 def test_a_scan_says_of_every_file_what_a_run_does(folder, tmp_path, command: Command):
     """What the look would use is used, and nothing else."""
     hms_main(["scan", str(folder), "--csv", str(tmp_path / "scan.csv")])

@@ -24,10 +24,11 @@ def regular_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes
     without end. Raises `OSError` if it cannot be read, is not a regular file or too large.
     """
     descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK)
+    status = os.fstat(descriptor)
+    if stat.S_ISDIR(status.st_mode):  # `os.fdopen` would name the descriptor, and leave it open
+        os.close(descriptor)
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     with os.fdopen(descriptor, "rb") as file:
-        status = os.fstat(descriptor)
-        if stat.S_ISDIR(status.st_mode):
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if status.st_size > most:

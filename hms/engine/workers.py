@@ -33,6 +33,7 @@ from hms.store.files import Files, digest_bytes, sync_folder
 from hms.store.folders import Reason, Record, StageFolder
 from hms.store.npz import npz_bytes
 from hms.store.shards import Records, is_shard, record_of, record_type
+from hms.terminal import printable
 
 SYNCERS = 2
 """Threads that sync: while one waits for the disk, the other's files go with its own."""
@@ -264,7 +265,7 @@ class _Chunk:
         if work.index in self.result.faults:
             return
         unusable = error if isinstance(error, Unusable) else _unexpected(stage_name, error)
-        reason = Reason(stage_name, unusable.reason, unusable.failure)
+        reason = Reason(stage_name, printable(unusable.reason), unusable.failure)
         if unusable.failure:
             self.result.failed.add(work.index)
         if key is None or not unusable.permanent:

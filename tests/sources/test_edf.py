@@ -310,6 +310,10 @@ def strange_unit(folder: Path) -> None:
     patched(write_edf(folder / "bad.edf", noise(N_60_S)), field_at(20, "unit", 0), "degC", 8)
 
 
+def unit_that_steers_a_terminal(folder: Path) -> None:
+    patched(write_edf(folder / "bad.edf", noise(N_60_S)), field_at(20, "unit", 0), "\x1b[2J", 8)
+
+
 def interrupted(folder: Path) -> None:
     import edfio
 
@@ -342,6 +346,7 @@ def too_short(folder: Path) -> None:
         (one_physical_value, "channel 'Fp1': physical minimum equals physical maximum (5)"),
         (no_unit, "channel 'Fp1': no unit is stated; data.unit says which"),
         (strange_unit, "channel 'Fp1': its unit is 'degC'"),
+        (unit_that_steers_a_terminal, r"its unit is '\x1b[2J'"),
         (interrupted, "a data record does not say when it begins"),
         (other_text, "the file is not EDF or BDF"),
         (empty, "the file is empty"),

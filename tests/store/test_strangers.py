@@ -551,8 +551,9 @@ def test_a_table_that_a_configuration_names_is_a_regular_file(tmp_path: Path) ->
 
     os.mkfifo(tmp_path / "pipe")
     for path in (tmp_path / "pipe", Path("/dev/zero"), tmp_path):
-        with pytest.raises(OSError, match=r"regular file|directory"):
+        with pytest.raises(OSError, match=r"regular file|directory") as refusal:
             regular_bytes(path)
+        assert refusal.value.filename == str(path)
 
 
 def test_a_terminal_that_lacks_a_letter_gets_it_written_out(theirs: Run, outputs: Path) -> None:

@@ -216,6 +216,7 @@ def _table(path: Path | None) -> tuple[bytes, tuple[BidsChannel, ...]]:
     try:
         data = regular_bytes(path)
         return data, channels_of(data, path)
-    except (OSError, ConfigError) as error:
-        reason = str(error).replace(str(path), "channels.tsv")
-        raise Unusable(reason, permanent=False) from None
+    except OSError as error:
+        raise Unusable(f"channels.tsv: cannot be read ({error.strerror})", permanent=False) from None
+    except ConfigError as error:
+        raise Unusable(str(error).replace(str(path), "channels.tsv"), permanent=False) from None

@@ -309,6 +309,11 @@ def _check_overrides(overrides: Sequence[str], folders: Sequence[Path]) -> None:
         seen[key] = text
         if override.is_sweep_override():
             raise ConfigError(f"'{text}' names several values; {_meant_by_several(key, text)}")
+        if override.value() == {}:
+            raise ConfigError(
+                f"'{text}' changes nothing: names are added to those that are there; for other names, write "
+                "your own YAML and choose it with --config-dir"
+            )
         if key in groups:
             _check_option(key, override.value(), groups)
 

@@ -43,6 +43,9 @@ MEL_CORNER_HZ = 700.0
 LONGEST_CYCLES = 2**13
 """Cycles of the centre frequency within which a wavelet must have died out."""
 
+MOST_FREQS = 4096
+"""Rows of x that are allowed: 16 MB an item; more is a slip of the hand that would fill the memory."""
+
 Float = NDArray[np.float64]
 
 
@@ -83,7 +86,7 @@ class Cwt(Params):
 
     min_hz: PositiveFloat
     max_hz: PositiveFloat
-    n_freqs: PositiveInt
+    n_freqs: Annotated[int, Limits(at_least=1, at_most=MOST_FREQS)]
     hop: PositiveInt
     norm: Literal["amplitude", "energy"]
     dtype: Literal["float32", "float16"]

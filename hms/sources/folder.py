@@ -97,7 +97,7 @@ def find_files(
     for folder, inside, names in os.walk(top, onerror=_refuse):
         whole = [name for name in inside if ending_of(name) in folders]
         inside[:] = sorted(name for name in inside if not name.startswith(".") and name not in whole)
-        linked = {name for name in inside if os.path.islink(os.path.join(folder, name))}
+        linked = {name for name in inside if Path(folder, name).is_symlink()}
         for name in sorted([*names, *whole, *linked]):
             if name.startswith("."):
                 continue

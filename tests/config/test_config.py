@@ -29,6 +29,11 @@ REFUSED = [
     ("~cwt", "'~cwt' removes a setting"),
     ("~cwt.hop", "removes a setting"),
     ("cwt.n_freqs=-4", "cwt.n_freqs=-4 is out of range; it must be at least 1"),
+    (
+        "cwt.n_freqs=100000000",
+        "cwt.n_freqs=100000000 is out of range; it must be at least 1 and at most 4096",
+    ),
+    ("montage.chains={}", "'montage.chains={}' changes nothing"),
     ("cwt.n_freqs=many", "cwt.n_freqs=many is not a whole number"),
     ("cwt.n_freqs=2.5", "cwt.n_freqs=2.5 is not a whole number"),
     ("cwt.n_freqs=true", "is not a whole number"),

@@ -68,6 +68,14 @@ class Prepared:
     __repr__ = outlined
 
 
+def _offsets(offset_s: float | Sequence[float], n: int) -> NDArray[np.float64]:
+    """Return where the sub-window of each recording starts, in seconds."""
+    offsets = np.asarray(offset_s, np.float64)
+    if offsets.shape not in ((), (n,)) or not np.isfinite(offsets).all():
+        raise ValueError(f"offset_s is a number of seconds, or one for each of {n}; got {offset_s!r}")
+    return np.broadcast_to(offsets, n)
+
+
 @overload
 def transform(
     recording: list[Any] | tuple[Any, ...],
@@ -130,7 +138,7 @@ def transform(
     recordings = list(recording) if is_list else [recording]
     if is_list and spectrogram is not None:
         raise ValueError("a list of recordings cannot be combined with a spectrogram; give them one by one")
-    offsets = np.broadcast_to(np.asarray(offset_s, np.float64), len(recordings))
+    offsets = _offsets(offset_s, len(recordings))
     starts = lookup("window", cfg.window.kind).function(offsets, cfg.window)
     aliases = dict(cfg.at("data.aliases"))
     window_s, channels_read, block_s = cfg.at("window.length_s"), needed_channels(stages), block_seconds(cfg)

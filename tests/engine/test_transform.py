@@ -129,6 +129,8 @@ def test_a_recording_that_cannot_be_prepared_is_refused_with_the_reason(
         (frame.to_numpy().T, {}, r"an array does not name its channels; give channels="),
         (frame.to_numpy(), {"channels": list(frame)}, r"shape \(n_channels, n_samples\); got"),
         (frame, {"sfreq": 256.0}, "sfreq=256 Hz, but recordings are prepared at 200 Hz"),
+        (frame, {"offset_s": [0, 2]}, r"offset_s is a number of seconds, or one for each of 1; got \[0, 2\]"),
+        (frame, {"offset_s": np.nan}, "offset_s is a number of seconds, .* got nan"),
         (Path("nowhere.parquet"), {}, "nowhere.parquet does not exist"),
         (Path("x.csv"), {}, "x.csv is not a parquet file"),
     ]

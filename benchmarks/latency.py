@@ -1,4 +1,4 @@
-"""What one recording costs through `hms.transform`, alone and in a list, beside a run's pass with one worker.
+"""What a recording, and a window, cost through `hms.transform`, beside a run's pass with one worker.
 
     python benchmarks/latency.py [--work DIR] [--rounds 5]
 
@@ -18,6 +18,7 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE.parent), str(HERE)]
 
+import pandas as pd  # noqa: E402
 from recordings import make_recordings, parse  # noqa: E402
 from scale import IMPORTS  # noqa: E402
 
@@ -45,6 +46,12 @@ def main() -> None:
     data = make_recordings(given.work, n_recordings=N)
     out = given.work / "latency"
     cfg = hms.compose("data=kaggle", f"data.root={data}", f"outputs_dir={out}", "n_jobs=1", STAGES)
+    of_rows = hms.compose(
+        "data=kaggle", f"data.root={data}", f"outputs_dir={out}", "n_jobs=1", STAGES, "unit=per_row"
+    )
+    table = pd.read_csv(data / "train.csv")
+    windows = [data / "train_eegs" / f"{eeg_id}.parquet" for eeg_id in table["eeg_id"]]
+    offsets = table["eeg_label_offset_seconds"].tolist()
     paths = sorted((data / "train_eegs").iterdir())
     hms.transform(paths[0], cfg)
     rounds = []
@@ -53,14 +60,17 @@ def main() -> None:
         run_pass = hms.run(cfg).manifest["times"]["pass"]
         many = timed(lambda: hms.transform(paths, cfg))
         each = timed(lambda: [hms.transform(path, cfg) for path in paths])
-        rounds.append((many / run_pass, each / run_pass, 1e3 * run_pass / N))
+        rows_pass = hms.run(of_rows).manifest["times"]["pass"]
+        every = timed(lambda: hms.transform(windows, of_rows, offset_s=offsets))
+        rounds.append((many / run_pass, each / run_pass, 1e3 * run_pass / N, every / rows_pass))
     shutil.rmtree(out)
-    many, each, milliseconds = (statistics.median(column) for column in zip(*rounds, strict=True))
+    many, each, milliseconds, every = (statistics.median(column) for column in zip(*rounds, strict=True))
     program = f"import hms; hms.transform({str(paths[0])!r}, hms.compose({STAGES!r}))"
     bare, cold = (min(process(text) for _ in range(given.rounds)) for text in (IMPORTS, program))
     print(f"| a run's pass, one worker | 1 ({milliseconds:.1f} ms a recording) |")
     print(f"| hms.transform of a list | {many:.2f} |")
     print(f"| hms.transform, one by one | {each:.2f} |")
+    print(f"| hms.transform of a list of every row, times the pass of such a run | {every:.2f} |")
     print(f"| cold: a process that prepares one recording, times its bare imports | {cold / bare:.2f} |")
 
 

@@ -29,6 +29,7 @@ from throughput import machine  # noqa: E402
 
 RECORDINGS, ROWS, FEW = 17_089, 106_800, 400
 DEFAULT = "stages=[scalograms,waveforms,labels,splits,quality,summary]"
+DAY = "stages=[scalograms,waveforms,quality]"
 IMPORTS = "import numpy, pandas, pyarrow.parquet, hydra, omegaconf"
 JOBS = os.environ.get("HMS_BENCHMARK_JOBS", "-1")
 """Workers: 1 where others are at work, and only processor time compares."""
@@ -171,8 +172,6 @@ def overlapping(work: Path, base: Path, forms: tuple[str, ...] = ("shards", "fil
         line(f"{form}: of the pass alone", f"{each_pass / once_pass:.2f}", goal)
         line(f"{form}: peak memory", memory(each))
         line(f"{form}: files, folders and links; GB", "{}; {:.1f}".format(*size(out)))
-        verify = [sys.executable, "-m", "hms", "--outputs", str(out), "verify", "latest"]
-        line(f"{form}: hms verify over preparing", watch(verify).over(each))
     shutil.rmtree(out)
 
 
@@ -187,14 +186,17 @@ def day(work: Path) -> None:
     """Measure a day at a step of 2 s, sharing blocks and stretches, against window by window."""
     data, out = make_day(work, hours=24), work / "scale"
     made = []
-    for alone in ((), ("data.transform_s=0", "data.block_s=null")):
+    for alone in (("data.transform_s=0", "data.block_s=null"), ()):
         shutil.rmtree(out, ignore_errors=True)
-        settings = ("unit=per_row", "data.step_s=2", "stages=[scalograms,waveforms,quality]", *alone)
-        made.append(prepare(data, out, *settings, source="edf"))
-    (shared, shared_pass), (alone_whole, alone_pass) = made
+        settings = ("unit=per_row", "data.step_s=2", "package.format=shards", *alone)
+        made.append(prepare(data, out, DAY, *settings, source="edf"))
+    verify = [sys.executable, "-m", "hms", "--outputs", str(out), "verify", "latest"]
+    (alone_whole, alone_pass), (shared, shared_pass) = made
     line("24 h at a step of 2 s, over window by window", shared.over(alone_whole), "0.45")
     line("24 h: of the pass alone", f"{shared_pass / alone_pass:.2f}", "0.45")
     line("24 h: peak memory", memory(shared))
+    line("24 h: files, folders and links; GB", "{}; {:.1f}".format(*size(out)))
+    line("24 h: hms verify over preparing", watch(verify).over(shared))
     shutil.rmtree(out)
 
 

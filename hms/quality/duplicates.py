@@ -1,7 +1,7 @@
 """Duplicates: the same recording twice, or windows of different recordings that are the same.
 
-Two copies with different patients' names can are on both sides of a fold, where no check
-of patients sees them.
+Two copies under different patients' names can stand on both sides of a fold, where no check
+of patients finds them.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def find_duplicates(
     threshold: float,
     used: Sequence[bool] | None = None,
 ) -> pd.DataFrame:
-    """Return each item that repeats one of another recording, with the first that it repeats.
+    """Return each item that repeats an item of another recording, and the first item that it repeats.
 
     Items in use come before those left out, whatever their order in the table, so two copies of an
     item that is left out are listed as copies of each other. An item that repeats two items which
@@ -95,7 +95,7 @@ def find_duplicates(
 
 
 def _linking(pairs: Sequence[Pair], owners: Sequence[str]) -> list[Pair]:
-    """Return the first pair of every later item, and of the rest those that link what nothing did before."""
+    """Return the first pair of every later item, and further pairs that link items not linked yet."""
     parent = {owner: owner for owner in owners}
 
     def root(owner: str) -> str:
@@ -206,7 +206,7 @@ def _projected(values: NDArray[np.float32]) -> NDArray[np.float64]:
 def pairs_across_folds(
     duplicates: pd.DataFrame, item_ids: Sequence[str], splits: Sequence[Split]
 ) -> list[tuple[str, str]]:
-    """Return the pairs of duplicates that some fold has on both of its sides.
+    """Return the pairs of duplicates that a fold parts into training and validation.
 
     Parameters
     ----------

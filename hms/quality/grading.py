@@ -43,7 +43,7 @@ GRADES = ("good", "usable", "poor", "unusable")
 
 @dataclass(frozen=True)
 class Raised:
-    """Mark of a limit: the measure that it bounds, and how that must compare for the flag."""
+    """The measure that a limit bounds, and how it must compare to raise the flag."""
 
     measure: str
     by: Callable[[Any, Any], Any] = operator.gt

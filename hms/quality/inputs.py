@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class ObservedInput(TypedDict):
-    """What else the measures of the input follow from, of one item.
+    """Further observations of the input of one item.
 
     Attributes
     ----------

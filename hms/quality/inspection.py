@@ -38,7 +38,7 @@ STEP_CONTEXT_S = 1.0
 
 @dataclass(frozen=True, eq=False)
 class Inspection:
-    """What one look at a recording's samples leaves, so that none need be looked at again.
+    """What one look at a recording's samples keeps, so that nothing looks at them again.
 
     Attributes
     ----------
@@ -216,7 +216,7 @@ def _is_usual(segment: Segment) -> bool:
 
 
 def _all_channels(segment: Segment) -> tuple[Array, Mask, tuple[str, ...]]:
-    """Return the 20 channels in the order of the files, NaN for those absent, which are there, their names.
+    """Return the 20 channels in the order of the files (NaN if absent), which are present, and their names.
 
     Other channels, the pairs of a bipolar recording, follow.
     """
@@ -237,7 +237,7 @@ def _all_present(n: int) -> Mask:
 
 
 def _spans(segment: Segment) -> tuple[slice, slice]:
-    """Return the window, and what spectra are taken of, counted from the first sample inside."""
+    """Return the window and the part that spectra are taken of, counted from the first sample inside."""
     start = segment.n_context - segment.inside.start
     stop = start + segment.n_window
     window = slice(start, stop)
@@ -245,6 +245,6 @@ def _spans(segment: Segment) -> tuple[slice, slice]:
 
 
 def _beside(window: slice, seconds: float, sfreq: float) -> slice:
-    """Return a window with so many seconds on either side, as far as they are there."""
+    """Return a window with some seconds on either side, as far as they exist."""
     more = round(seconds * sfreq)
     return slice(max(0, window.start - more), window.stop + more)

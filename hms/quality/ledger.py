@@ -110,7 +110,7 @@ def write_ledger(
     electrodes: Collection[str],
     file_flags: Sequence[str],
 ) -> WrittenLedger:
-    """Return what `make_ledger` makes of all items, made for `TOGETHER` of them at a time."""
+    """Return the ledger of all items as files, made for `TOGETHER` items at a time."""
     texts, channels, used = [], [], []
     for first in range(0, max(len(items), 1), TOGETHER):
         part = slice(first, first + TOGETHER)
@@ -178,7 +178,7 @@ def make_ledger(
 
 
 def _with_combined(measures: Measured) -> dict[str, NDArray[Any]]:
-    """Return the measures with those that follow from several of them."""
+    """Return the measures and those combined of them."""
     known = dict(measures)
     if not len(known["row"]):
         known |= {name: np.empty((0, len(CHANNELS)), np.float32) for name in CHANNEL_MEASURES}
@@ -205,7 +205,7 @@ FAINT_DB = -6.0
 
 
 def likeness(neighbour_corr: NDArray[Any], own_uv: NDArray[Any], gain_db: NDArray[Any]) -> NDArray[Any]:
-    """Return the best correlation with a neighbour, weighed by what of the electrode's own speaks against it.
+    """Return the best correlation with a neighbour, weighted by the electrode's own amplitude.
 
     In a calm recording neighbours differ by some µV of local EEG, and correlate as little as beside
     a loose electrode, whose own amplitude is large. So below `OF_ITS_OWN_UV` a correlation counts
@@ -217,7 +217,7 @@ def likeness(neighbour_corr: NDArray[Any], own_uv: NDArray[Any], gain_db: NDArra
 
 
 def loudness_db(own_db: NDArray[Any], own_uv: NDArray[Any]) -> NDArray[Any]:
-    """Return an electrode's own amplitude over the neighbours', less what it lacks of `OF_ITS_OWN_UV`, dB."""
+    """Return an electrode's own amplitude over the neighbours', dB, less its lack to `OF_ITS_OWN_UV`."""
     with np.errstate(divide="ignore"):
         return np.asarray(own_db + np.minimum(0, 20 * np.log10(own_uv / OF_ITS_OWN_UV)))
 
@@ -285,7 +285,7 @@ def _item_table(
 
 
 def _grade_reason(of_item: str, flags: str, qc: QualityControl) -> str:
-    """Return why a grade leaves an item out, or an empty text."""
+    """Return why an item's grade excludes it, or an empty text."""
     if qc.exclude_from is None or GRADES.index(of_item) < GRADES.index(qc.exclude_from):
         return ""
     told = [name for name in flags.split(";") if name in qc.grading.costly]
@@ -341,7 +341,7 @@ def _as_column(values: NDArray[Any], rows: NDArray[np.int64], n: int) -> Any:
 
 
 def _as_texts(column: pd.Series) -> list[Any]:
-    """Return what a CSV file holds of a column: numbers with six digits, nothing where one is missing."""
+    """Return the cells of a column in a csv: numbers with six digits, empty if missing."""
     if column.dtype.kind != "f":
         cells: list[Any] = column.astype(object).where(column.notna(), "").tolist()
         return cells if column.dtype.kind in "iub" else [harmless_cell(cell) for cell in cells]

@@ -1,4 +1,4 @@
-"""Selection: whom an exclusion costs, by class, and whether that is more than chance.
+"""Selection: which classes an exclusion costs items, and whether that is more than chance.
 
 A limit that takes a disease for an artifact leaves a clean set without the disease. So whatever
 leaves items out by grade is counted by class, with intervals, and tested by patient.
@@ -35,7 +35,7 @@ UNEQUAL_P = 0.05
 
 
 def wilson(found: int, n: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return Wilson's interval of a share, 95 % by default; 0 to 1 where there is nothing to count."""
+    """Return Wilson's interval of a share, 95 % by default; 0 to 1 without items."""
     if n == 0:
         return 0.0, 1.0
     share = found / n
@@ -130,7 +130,7 @@ class Selection:
         return p is not None and p < UNEQUAL_P
 
     def sentence(self) -> str:
-        """Return what is taken of the class that is farthest from an equal share, and of the others."""
+        """Say how many items are excluded of the class farthest from an equal share, and of the others."""
         _, worst = self.test
         if worst is None:
             return f"{int(self.taken.sum())} of {self.taken.size} items"
@@ -155,7 +155,7 @@ class Selection:
         return cls(classes[rows], items["patient_id"].to_numpy(object)[rows], taken, tuple(kinds.names))
 
     def lines(self, setting: str) -> list[str]:
-        """Return what is to be said of an exclusion by a setting: unequal, or all of a class."""
+        """Return sentences about an exclusion that is unequal, or that takes all of a class."""
         p, _ = self.test
         said = []
         if self.is_unequal:
@@ -185,7 +185,7 @@ class Selection:
 def _dealt_within(
     member: NDArray[np.float64], excess: NDArray[np.float64], of: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return deviations when each patient's exclusions fall on its items anew, shape (n_draws, n_classes)."""
+    """Return deviations with each patient's exclusions dealt out anew, shape (n_draws, n_classes)."""
     inside = member[np.argsort(of, kind="stable")]
     dealt = np.argsort(of + rng.random((N_DRAWS, len(of))), axis=1)  # at random within a patient
     return np.asarray(excess[dealt] @ inside)
@@ -194,7 +194,7 @@ def _dealt_within(
 def _normal_within(
     member: NDArray[np.float64], excess: NDArray[np.float64], of: NDArray[np.intp], rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return normal deviations with the covariance of `_dealt_within`, which many items make them."""
+    """Return normal deviations with the covariance of `_dealt_within`, their limit for many items."""
     _, of = np.unique(of, return_inverse=True)
     size = np.bincount(of)
     mean = np.zeros((len(size), member.shape[1]))
@@ -225,7 +225,7 @@ class Graded:
 
     @classmethod
     def of(cls, items: pd.DataFrame, ledger: pd.DataFrame, by_others: Mask) -> Graded:
-        """Return those of all items.
+        """Return the ones among all items.
 
         Parameters
         ----------
@@ -245,7 +245,7 @@ class Graded:
         )
 
     def exclusion(self, worst: str | None = None) -> Selection:
-        """Return what is left out, or what ``qc.exclude_from`` would leave out at a grade."""
+        """Return the exclusion that was made, or the one that ``qc.exclude_from`` would make at a grade."""
         taken = ~self.used if worst is None else graded_from(self.grades, worst)
         return Selection(self.classes, self.patients, taken, self.names)
 
@@ -257,7 +257,7 @@ class Graded:
         }
 
     def summary(self, exclude_from: str | None) -> dict[str, Any]:
-        """Return grades by class, what each exclusion takes or would take of each, and what is to be said.
+        """Return grades by class, what each exclusion takes or would take, and sentences about it.
 
         Returns
         -------

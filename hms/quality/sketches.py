@@ -1,4 +1,4 @@
-"""Small summaries of one item from which the report draws pictures of a whole data set.
+"""Small summaries of an item, from which the report draws pictures of a whole data set.
 
 A picture of 17,089 recordings cannot read 4 GB of scalograms again: the pass over the
 recordings leaves a few kilobytes of each.

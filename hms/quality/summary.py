@@ -33,7 +33,7 @@ def summarise(
     *,
     high_confidence_votes: int,
 ) -> dict[str, Any]:
-    """Return what is used and left out, and the figures of the labels; what is undefined is None."""
+    """Return what is used and left out, and the figures of the labels; undefined ones are None."""
     reasons = Counter(excluded["reason"].tolist())
     recordings = np.flatnonzero(~used["eeg_id"].duplicated().to_numpy())
     label = np.where(labels["vote_sum"] > 0, consensus(labels["y_soft"]), -1)

@@ -116,7 +116,7 @@ def test_the_making_of_synthetic_recordings_is_reported(outputs, monkeypatch) ->
     told: list[int] = []
     monkeypatch.setattr(embedded.Progress, "add", lambda self, count: told.append(count))
     settings = {"n_recordings": 4, "n_patients": 2, "seed": 0, "write_spectrograms": False}
-    embedded._make(outputs / "made", settings, 1)
+    embedded._Maker(outputs / "made", settings, 1).make()
     assert sum(told) == 4
     assert len(told) > 1
 

@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 
 import hms
+from hms.engine.plan import make_plan
 from hms.errors import ConfigError, Unusable
 from hms.results.run import Run
 from hms.signal.scaling import Log1pPercentile, log1p_percentile
@@ -254,3 +255,21 @@ def test_sources_without_spectrograms_say_so(small_set, prepare, outputs, tmp_pa
     base = ("data=edf", f"data.root={tmp_path}", f"outputs_dir={outputs}", "spectrograms=kaggle")
     with pytest.raises(ConfigError, match="data=edf has no spectrogram files; choose spectrograms=none"):
         hms.run(hms.compose(*base))
+
+
+def test_spectrograms_of_the_embedded_set_are_made_when_a_run_asks_for_them(tmp_path: Path) -> None:
+    few = {"n_recordings": 4, "n_patients": 2, "seed": 0}
+    settings = [f"outputs_dir={tmp_path}", *(f"data.{name}={value}" for name, value in few.items())]
+    make_plan(hms.compose(*settings, *FAST[1:], "n_jobs=1"))
+    (folder,) = (path for path in (tmp_path / "synthetic").iterdir() if path.is_dir())
+    assert not (folder / "train_spectrograms").exists()
+    plan = make_plan(hms.compose(*settings, *FAST, "n_jobs=1"))
+    assert not plan.unread
+    generate(tmp_path / "whole", **few, write_spectrograms=True)
+    for name in ("train_eegs", "train_spectrograms"):
+        made_now, whole = (
+            {path.name: path.read_bytes() for path in (place / name).iterdir()}
+            for place in (folder, tmp_path / "whole")
+        )
+        assert made_now == whole
+    assert {path.name for path in folder.parent.iterdir()} == {folder.name, f".{folder.name}.lock"}

@@ -23,7 +23,7 @@ class Synthetic(SourceParams):
     n_recordings : number of recordings
     n_patients : number of patients
     seed : seed of the random numbers they are made from
-    write_spectrograms : whether to make spectrograms of 10 minutes too
+    write_spectrograms : whether spectrograms of 10 minutes are made, when ``spectrograms=kaggle`` needs them
     """
 
     root: str | None

@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
+from json.encoder import encode_basestring_ascii
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +225,7 @@ def _listed(value: Any) -> str:
     encode = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` makes one for every call
     if not isinstance(value, dict):
         return encode(value)
-    rows = (f"  {encode(str(k))}: {encode(v)}" for k, v in value.items())
+    rows = (f"  {encode_basestring_ascii(str(k))}: {encode(v)}" for k, v in value.items())
     return "{\n" + ",\n".join(rows) + "\n }" if value else "{}"
 
 

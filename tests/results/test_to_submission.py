@@ -135,9 +135,9 @@ def submit(test: Run, folder: Path, run: Run, path: Path) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize(("n_rows", "damaged"), [(1, ()), (1, (0,)), (9, (0, 1, 2, 3, 4, 5, 6, 7, 8))])
+@pytest.mark.parametrize(("n_rows", "damaged"), [(1, ()), (9, (0, 1, 2, 3, 4, 5, 6, 7, 8))])
 def test_every_row_is_answered(kind, n_rows, damaged, trained, competition, outputs, tmp_path):
-    """One good row; one bad row; all of them bad in three ways: exit without an error, and all rows."""
+    """One good row; all of them bad in three ways: exit without an error, and all rows."""
     run, folder = trained(kind), competition(n_rows, damaged)
     before = tree_bytes(folder)
     test = hms.run(hms.compose(*on_test(folder, run, outputs)))

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import forked
 import numpy as np
 import pytest
 from recordings import noise, patched, write_edf
@@ -155,8 +154,8 @@ def write_long(folder: Path, hours: int) -> Path:
 
 def peak_mb(root: Path, outputs: Path, *overrides: str) -> tuple[int, float]:
     """Return the number of items and the peak of resident memory of a run in a process of its own."""
-    command = [sys.executable, "-c", MEASURE, str(root), str(outputs), *overrides]
-    done = subprocess.run(command, capture_output=True, text=True, check=True, env=dict(os.environ))
+    done = forked.run(["-c", MEASURE, root, outputs, *overrides])
+    assert done.returncode == 0, done.stderr
     count, peak = done.stdout.split()[-2:]
     return int(count), float(peak)
 

@@ -213,6 +213,13 @@ def baseline() -> None:
     replace("docs/training.md", head, "".join(rows))
 
 
+METHODS = {
+    "tail probability alone": "the tail probability alone",
+    "cleanlab self_confidence": "cleanlab self-confidence",
+    "cleanlab normalized_margin": "cleanlab normalised margin",
+    "cleanlab confidence_weighted_entropy": "cleanlab confidence-weighted entropy",
+}
+"""How docs/votes.md calls the methods of benchmarks/label_issues.py."""
 VALUE = r"[\d.]+ \([^)]*\)"
 
 
@@ -300,13 +307,11 @@ def panels() -> None:
 
 def precisions(said: str) -> list[tuple[int, dict[str, list[str]]]]:
     """Return, by part of what benchmarks/label_issues.py prints, swapped items and precisions by method."""
-    version = ".".join(metadata.version("cleanlab").split(".")[:2])
+    cleanlab = f"cleanlab {'.'.join(metadata.version('cleanlab').split('.')[:2])}, "
     parts = []
     for head, body in re.findall(r"^(.*? with another's votes.*)\n((?:.*first 50: .*\n)+)", said, re.M):
         found = re.findall(r"^(.+?) {2,}first 50: (\S+ \S+) +first 200: (\S+ \S+)$", body, re.M)
-        names = {
-            name: re.sub("^cleanlab ", f"cleanlab {version}, ", name).replace("_", "-") for name, *_ in found
-        }
+        names = {name: METHODS.get(name, name).replace("cleanlab ", cleanlab) for name, *_ in found}
         n = int(re.search(r"(\d+) with another's", head)[1])  # type: ignore[index]
         parts.append((n, {names[name]: values for name, *values in found}))
     return parts

@@ -133,6 +133,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     explain.add_argument("overrides", nargs="*", metavar="OVERRIDE", help="settings, as of run.py")
     explain.add_argument("--config-dir", metavar="DIR", help=CONFIG_DIR_HELP)
+    explain.add_argument("--all", action="store_true", help="every reason, where there are many")
     diff = command("diff", _diff, "compare two runs: settings, stages, numbers")
     diff.add_argument("--trust", action="store_true", help=TRUST_HELP)
     diff.add_argument("a", metavar="A", help=RUN_HELP)
@@ -319,7 +320,7 @@ def _explain(given: argparse.Namespace) -> None:
     overrides = list(given.overrides)
     if not any(text.startswith("outputs_dir=") for text in overrides):
         overrides.append(f"outputs_dir={given.outputs}")
-    show(explain(make_plan(compose(*overrides, config_dir=given.config_dir))))
+    show(explain(make_plan(compose(*overrides, config_dir=given.config_dir)), in_full=given.all))
 
 
 def _diff(given: argparse.Namespace) -> None:
@@ -574,13 +575,23 @@ def _endings(line: str) -> list[str]:
     elif command == "completion":
         found = list(SCRIPTS)
     else:
-        from hms.config.manual import read_manual
-
         if command in TAKES_OVERRIDES:
-            return complete(read_manual(), word)
-        manual = read_manual() if command == "help" else None
+            return complete(_manual_of(before), word)
+        manual = _manual_of(before) if command == "help" else None
         found = [] if manual is None else [*manual.groups, *manual.settings]
     return [name for name in found if name.startswith(word)]
+
+
+def _manual_of(words: Sequence[str]) -> Manual:
+    """Return the manual with the plugins and folders that a line names, if they are there."""
+    from hms.config.manual import manual_of, read_manual
+    from hms.errors import ConfigError
+
+    folder = words[words.index("--config-dir") + 1 :][:1] if "--config-dir" in words else []
+    try:
+        return manual_of(words, *folder)
+    except ConfigError:
+        return read_manual()
 
 
 def _run_names(outputs: Path) -> list[str]:

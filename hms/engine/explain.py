@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,8 +35,11 @@ SHOWN_CHANGES, LONGEST_WHY = 6, 100
 """Changes named per stage, and characters of them; the first is always named."""
 
 
-def explain(plan: Plan) -> str:
-    """Return the plan as a table: key, state, work left with its likely time, and why."""
+def explain(plan: Plan, *, in_full: bool = False) -> str:
+    """Return the plan as a table: key, state, work left with its likely time, and why.
+
+    ``in_full`` gives all reasons, where otherwise the first stand for many.
+    """
     if is_whole(plan):
         return explain_finished(plan)
     rows: list[tuple[str, ...]] = [HEADINGS]
@@ -47,13 +51,16 @@ def explain(plan: Plan) -> str:
         pace = seconds_per_item(plan, state.stage)
         about = left * pace / n_workers(plan.cfg.n_jobs) if left and pace is not None else None
         seconds += about or 0.0
-        why = _why(plan, state.stage, left == 0, earlier, some_done=state.done > 0)
+        why = _why(plan, state.stage, left == 0, earlier, some_done=state.done > 0, in_full=in_full)
         rows.append(_row(state.stage, state.label, counted(left, "item") if left else "", about, why))
     known = {} if items_due else known_table_files(plan)
     for stage in plan.tables:
-        rows.append(_table_row(plan, stage, items_due, earlier, done=stage.name in known))
+        done = stage.name in known
+        rows.append(_table_row(plan, stage, items_due, earlier, done=done, in_full=in_full))
     head = f"run {plan.run_hash}: not finished, {counted(len(plan.items), 'item')}"
     notes = [f"  {text}" for text in (*_compared_with(earlier, rows), *_notes(plan))]
+    if any(MORE.search(row[-1]) for row in rows):
+        notes.append("  hms explain --all gives every reason")
     if seconds:
         notes.insert(0, f"  about {seconds:.1f} s for the items, by the times recorded here")
     if items_due:
@@ -76,17 +83,17 @@ def _row(stage: Stage, label: str, left: str, about: float | None, why: str) -> 
 
 
 def _table_row(
-    plan: Plan, stage: TableStage, items_due: bool, earlier: Package | None, *, done: bool
+    plan: Plan, stage: TableStage, items_due: bool, earlier: Package | None, *, done: bool, in_full: bool
 ) -> tuple[str, ...]:
     folder = StageFolder(plan.outputs.stage(stage)).load()
     pace = seconds_per_item(plan, stage)
     if items_due and folder.computed:
         return _row(stage, "may change", "1 table", pace, "depends on the items")
-    why = _why(plan, stage, done, earlier, some_done=folder.computed > 0)
+    why = _why(plan, stage, done, earlier, some_done=folder.computed > 0, in_full=in_full)
     return _row(stage, "done" if done else "missing", "" if done else "1 table", None if done else pace, why)
 
 
-def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done: bool) -> str:
+def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done: bool, in_full: bool) -> str:
     """Return why a stage is to be computed: what differs from a run, or from the nearest stored key."""
     if done:
         return ""
@@ -98,8 +105,8 @@ def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done
         return "never computed here"
     before = flat_content(note["content"]) if note else nearest.content if nearest else {}
     found = _that_matter(changes(before, flat_content(stage.key_content)))
-    shown = found[:SHOWN_CHANGES]
-    while len(shown) > 1 and len("; ".join(shown)) > LONGEST_WHY:
+    shown = found if in_full else found[:SHOWN_CHANGES]
+    while not in_full and len(shown) > 1 and len("; ".join(shown)) > LONGEST_WHY:
         shown = shown[:-1]
     more = f"; and {len(found) - len(shown)} more" if len(found) > len(shown) else ""
     return "; ".join(shown) + more or "the same settings; these items are new, or their files gone"
@@ -136,6 +143,9 @@ def _compared_with(run: Package | None, rows: Sequence[Sequence[str]]) -> list[s
     if run is None or not any(" -> " in row[-1] for row in rows):
         return []
     return [f"compared with run {run.hash}, by: {shortened(run.manifest['command'], 100)}"]
+
+
+MORE = re.compile(r"; and \d+ more$")
 
 
 def _that_matter(found: Sequence[str]) -> list[str]:

@@ -27,7 +27,7 @@ from hms.engine.evaluate import derived_rows, evaluate, evaluate_together
 from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
 from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
-from hms.registry import discover, import_plugins
+from hms.registry import discover, fault_of_plugin, import_plugins
 from hms.sources.base import RECORDING, open_part
 from hms.store.files import Files, digest_bytes, sync_folder
 from hms.store.folders import Reason, Record, StageFolder
@@ -221,7 +221,7 @@ class _Chunk:
                 if stage is for_stage:
                     self._add(stage, item, stage.arrays(result))
             except Exception as error:  # a plugin raises what it likes
-                failed = stage.name, error.with_traceback(None)
+                failed = stage.name, _without_traceback(stage.name, error)
         self.result.stages[for_stage.key].seconds += time.perf_counter() - began
         if failed is not None:
             item.failed[stage.key] = failed
@@ -341,7 +341,15 @@ class _Chunk:
 
 
 def _unexpected(stage_name: str, error: Exception) -> Unusable:
-    return Unusable(f"{type(error).__name__} in stage {stage_name}: {error}", permanent=False)
+    told = fault_of_plugin(error) or f"{type(error).__name__} in stage {stage_name}: {error}"
+    return Unusable(told, permanent=False)
+
+
+def _without_traceback(stage_name: str, error: Exception) -> Exception:
+    """Return an error that holds no arrays by its frames; where a plugin failed, it says the line."""
+    if not isinstance(error, Unusable) and not machine_fault(error) and fault_of_plugin(error):
+        return _unexpected(stage_name, error)
+    return error.with_traceback(None)
 
 
 @lru_cache(maxsize=8)

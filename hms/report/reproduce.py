@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Sized
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -108,7 +108,9 @@ _ABSENT = object()
 
 
 def _same(a: Any, b: Any) -> bool:
-    """Tell whether two values are the same, chains in their order."""
+    """Tell whether two values are the same, chains in their order; an empty list is an empty mapping."""
+    if isinstance(a, Sized) and isinstance(b, Sized) and not isinstance(a, str) and not a and not b:
+        return not isinstance(b, str)
     return bool(a == b) and (not isinstance(a, Mapping) or list(a) == list(b))
 
 

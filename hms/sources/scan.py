@@ -71,6 +71,12 @@ class FileFacts:
     fate: str = "used"
 
 
+NO_EEG = (
+    "no file is EEG: EDF or BDF, a format of MNE's (BrainVision, EEGLAB, FIF ...; docs/sources.md), or "
+    "parquet as in the competition. Name the folder that holds the recordings"
+)
+
+
 @dataclass(frozen=True)
 class Inventory:
     """What a folder holds.
@@ -103,6 +109,7 @@ class Inventory:
         read = [f for f in self.files if f.duration_s is not None]
         rows = [("recordings", _counted(f.format for f in self.files) or "none")]
         rows += [("looks like", f"data={self.looks_like}" if self.looks_like else "")]
+        rows += [("none here", NO_EEG if not self.files and not self.looks_like else "")]
         rows += [("other files", _counted(ending_of(name) or "without ending" for name in self.others))]
         rows += [("not followed", f"links to folders: {listed(self.links)}" if self.links else "")]
         rows += [("durations", _durations([f.duration_s for f in read if f.duration_s is not None]))]
@@ -113,7 +120,7 @@ class Inventory:
         gaps = [(counted(f.interruptions, "gap"), f.file) for f in read if f.interruptions]
         rows += [("interrupted", text) for text in _grouped(gaps)]
         rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files if f.mended)]
-        rows += [("patients", self._patients(read))]
+        rows += [("patients", self._patients(read) if self.files else "")]
         out = [(_with_its_end(f.left_out), f.file) for f in self.files if f.left_out]
         rows += [("left out", text) for text in _grouped(out)]
         rows += [("would be used", f"{sum(f.fate == 'used' for f in self.files)} of {len(self.files)}")]

@@ -383,7 +383,7 @@ def plan_text(planned: Sweep) -> str:
     lines = [", ".join([head, *notes]), *([columns(rows)] if good else []), *_about(unique, good)]
     if needs := _needs(good):
         lines.append(space_text(needs, Path(planned.settings.outputs_dir)))
-    return "\n".join([*lines, *(_member_line(p, planned.reference) for p in planned.members)])
+    return "\n".join([*lines, *_member_lines(planned)])
 
 
 def _needs(members: Iterable[Planned]) -> list[Need]:
@@ -429,11 +429,17 @@ def _about(unique: dict[str, list[Due]], members: Sequence[Planned]) -> list[str
     return [f"{how_long}{', and what was' if known else ':'} never computed here: {', '.join(unknown)}"]
 
 
-def _member_line(planned: Planned, reference: int) -> str:
-    member = planned.member
-    state = "finished" if planned.finished else member.error or f"run {planned.run_hash}"
-    note = ", the reference" if member.number == reference else ""
-    return f"  {member.number}  {member.label}: {state}{note}"
+def _member_lines(planned: Sweep) -> Iterator[str]:
+    """Yield what is known of each member; what several are refused for is said of the first."""
+    refused: dict[str, int] = {}
+    for each in planned.members:
+        member = each.member
+        state = "finished" if each.finished else f"run {each.run_hash}"
+        if member.error:
+            first = refused.setdefault(member.error, member.number)
+            state = member.error if first == member.number else f"refused as member {first}"
+        note = " (the reference)" if member.number == planned.reference else ""
+        yield f"  {member.number}  {member.label}{note}: {state}"
 
 
 # --- running -------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hms.competition import HIGH_CONFIDENCE_VOTES
 from hms.labels.intervals import Interval, mean_interval
-from hms.terminal import listed
+from hms.terminal import counted, listed
 
 EPSILON = 1e-15
 """Predictions are clipped to EPSILON ... 1 - EPSILON, targets are not."""
@@ -171,8 +171,8 @@ def align(ids: Sequence[Any] | NDArray[Any], wanted: Sequence[Any] | NDArray[Any
     missing = [name for name in want if name not in place]
     extra = [name for name in have if name not in set(want)] if len(have) > len(want) - len(missing) else []
     if missing or extra:
-        parts = [f"{len(missing)} ids have no prediction: {listed(missing)}"] if missing else []
-        parts += [f"{len(extra)} predictions have unknown ids: {listed(extra)}"] if extra else []
+        parts = [f"{counted(len(missing), 'id')} without a prediction: {listed(missing)}"] if missing else []
+        parts += [f"{counted(len(extra), 'prediction')} with an unknown id: {listed(extra)}"] if extra else []
         raise ValueError("; ".join(parts))
     return np.array([place[name] for name in want], dtype=np.int64)
 

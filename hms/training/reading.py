@@ -16,7 +16,7 @@ from hms.registry import did_you_mean
 from hms.store.inside import find_inside
 from hms.store.npz import read_npz
 from hms.store.shards import rows_in
-from hms.terminal import listed
+from hms.terminal import counted, listed
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -133,8 +133,8 @@ class SignalReader:
         missing = [i for i in self._item_ids if not run.has_item(self.kind.folder, i, self.kind.suffix)]
         if missing:
             raise ConfigError(
-                f"run {run.hash} has no {self.kind.file(missing[0])} ({len(missing)} items lack it); "
-                f"run it again with {self.kind.setting}"
+                f"run {run.hash} has no {self.kind.file(missing[0])} "
+                f"({counted(len(missing), 'item')} without it); run it again with {self.kind.setting}"
             )
 
     def read(self, sample: dict[str, Any], name: str, position: int) -> None:
@@ -197,7 +197,7 @@ def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
     missing = [name for name in wanted if name not in place]
     if missing:
         raise ConfigError(
-            f"{len(missing)} items are not in this split and stage: {listed(missing)}"
+            f"{counted(len(missing), 'item')} outside this split and stage: {listed(missing)}"
             f"{did_you_mean(missing[0], ids)}; there are {len(ids)}"
         )
     return np.array([place[name] for name in wanted], dtype=np.int64)

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from hms.labels.classes import COMPETITION
 from hms.registry import did_you_mean
 from hms.store.files import commit_files
-from hms.terminal import listed, say
+from hms.terminal import counted, listed, say
 from hms.training.metric import check_distributions
 
 if TYPE_CHECKING:
@@ -83,11 +83,12 @@ def submission(
     lacking = np.isnan(rows[:, 0])
     if run is not None and lacking.any():
         rows[lacking] = class_prior(run)
-        say(f"{lacking.sum()} of {len(due)} recordings have no prediction and get the run's class prior")
+        of_all = f"{lacking.sum()} of {counted(len(due), 'recording')}"
+        say(f"the run's class prior stands for {of_all} without a prediction")
     elif lacking.any():
         missing = [str(due[row]) for row in np.flatnonzero(lacking)]
         raise ValueError(
-            f"{len(missing)} ids have no prediction: {listed(missing)}; "
+            f"{counted(len(missing), 'id')} without a prediction: {listed(missing)}; "
             'fill="prior", run=RUN gives them the class prior of a run'
         )
     frame = pd.DataFrame({"eeg_id": due, **dict(zip(COMPETITION.vote_columns, rows.T, strict=True))})
@@ -159,7 +160,7 @@ def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> 
     unknown = [name for name, recording in zip(ids, meant, strict=True) if recording is None]
     if unknown:
         raise ValueError(
-            f"{len(unknown)} predictions have unknown ids: {listed(unknown)}"
+            f"{counted(len(unknown), 'prediction')} with an unknown id: {listed(unknown)}"
             f"{did_you_mean(unknown[0], due)}; ids are eeg_id, or item_id: eeg_id_eeg_sub_id"
         )
     return [name for name in meant if name is not None]

@@ -33,6 +33,7 @@ from hms.pipeline.stage import (
     stages_of_setting,
 )
 from hms.registry import register
+from hms.report.reproduce import _same
 
 Capture = pytest.CaptureFixture[str]
 
@@ -393,3 +394,25 @@ def test_the_schema_of_a_group_takes_an_option_that_inherits() -> None:
     assert check.is_valid({"kind": "none", "clip_uv": None})
     assert not check.is_valid({"high_hz": 30})
     assert not check.is_valid({"kind": "none", "high_hz": 30})
+
+
+def test_the_command_completes_the_options_of_a_plugin_and_of_a_folder(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "weight").mkdir()
+    (tmp_path / "weight" / "lattice.yaml").write_text("kind: linear\nreference_count: 10\ncap: 1.5\n")
+    line = f"hms run plugins=[nowhere_to_be_found] --config-dir {tmp_path} weight=la"
+    assert main(["completion", "--line", line]) == 0
+    assert (
+        capsys.readouterr().out.split() == []
+    )  # a plugin that is not there adds nothing, and breaks nothing
+    assert main(["completion", "--line", line.replace("plugins=[nowhere_to_be_found] ", "")]) == 0
+    assert capsys.readouterr().out.split() == ["weight=lattice"]
+
+
+def test_an_empty_list_and_an_empty_mapping_are_one_setting() -> None:
+    assert _same([], {})
+    assert not _same([], "")
+    assert not _same({}, None)
+    assert not _same({"b": 1, "a": 1}, {"a": 1, "b": 1})

@@ -114,6 +114,25 @@ def test_a_faulty_function_ends_in_one_line_that_names_its_option(
     assert "Traceback" not in told
 
 
+@pytest.mark.slow
+def test_a_function_that_fails_in_a_worker_is_named_with_its_line(
+    small_set: Path,
+    outputs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = SCALING.replace("    return ", "    return 1 / 0  # ", 1)
+    conf = write_plugin(tmp_path, "halved_w", "scaling", source, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    words = ["plugins=[halved_w]", "scaling=halved_w", "--config-dir", str(conf), "n_jobs=1"]
+    words += ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "stages=[scalograms]"]
+    assert main(words) == 3
+    line = 1 + source[: source.index("1 / 0")].count("\n")
+    told = f"scaling 'halved_w' (halved_w.py:{line}) failed: ZeroDivisionError: division by zero"
+    assert told in capsys.readouterr().err
+
+
 def test_a_module_that_fails_on_import_is_named_with_its_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -78,7 +78,7 @@ def test_the_class_prior_fills_what_is_missing(
     written = submission({10: UNIFORM}, TEST, tmp_path / "submission.csv", fill="prior", run=finished)
     expected = np.stack([y[high].mean(axis=0), UNIFORM, y[high].mean(axis=0)])
     np.testing.assert_allclose(written[list(VOTE_COLUMNS)].to_numpy(), expected, rtol=1e-6)
-    assert "2 of 3 recordings have no prediction and get the run's class prior" in capfd.readouterr().err
+    assert "the run's class prior stands for 2 of 3 recordings without a prediction" in capfd.readouterr().err
     none = submission(pd.DataFrame(columns=["eeg_id", *VOTE_COLUMNS]), TEST, tmp_path / "s.csv",
                       fill="prior", run=finished)  # fmt: skip
     assert len(none) == 3
@@ -93,9 +93,9 @@ def test_filling_needs_a_run_and_a_run_needs_filling(tmp_path: Path, finished: R
 @pytest.mark.parametrize(
     ("predictions", "text"),
     [
-        ({"10_0": UNIFORM, "20_x": UNIFORM, 30: UNIFORM}, "1 predictions have unknown ids: 20_x"),
-        (dict.fromkeys([10, 20], UNIFORM), "1 ids have no prediction: 30"),
-        (dict.fromkeys([10, 20, 30, 40], UNIFORM), "1 predictions have unknown ids: 40"),
+        ({"10_0": UNIFORM, "20_x": UNIFORM, 30: UNIFORM}, "1 prediction with an unknown id: 20_x"),
+        (dict.fromkeys([10, 20], UNIFORM), "1 id without a prediction: 30"),
+        (dict.fromkeys([10, 20, 30, 40], UNIFORM), "1 prediction with an unknown id: 40"),
         (table([10, 10, 20], np.tile(UNIFORM, (3, 1))), "repeated ids: 10"),
         ({10: UNIFORM, 20: UNIFORM, 30: np.full(6, np.nan)}, r"hold.* NaN \(items 30\)"),
         ({10: UNIFORM, 20: UNIFORM * 2, 30: UNIFORM}, r"must sum to 1 in every row.*\(items 20\)"),

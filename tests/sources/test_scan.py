@@ -269,3 +269,12 @@ def test_a_long_reason_keeps_its_end():
     shown = _with_its_end(text)
     assert shown.endswith("; choose data.reference=average")
     assert len(shown) <= 303
+
+
+def test_a_scan_of_a_folder_without_eeg_says_what_would_be_eeg(tmp_path, capsys):
+    (tmp_path / "letter.pdf").write_text("x")
+    assert hms_main(["scan", str(tmp_path)]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "other files 1 .pdf" in told
+    assert "no file is EEG: EDF or BDF" in told
+    assert "patients" not in told

@@ -29,7 +29,7 @@ from hms.store.folders import StageFolder
 from hms.sweep.leaderboard import Leaderboard, Row, make_leaderboard, told_apart
 from hms.sweep.members import Member
 from hms.sweep.page import sweep_page
-from hms.sweep.run import expand, plan_sweep, uses_hydras_sweeper
+from hms.sweep.run import Planned, _member_lines, expand, plan_sweep, uses_hydras_sweeper
 from hms.sweep.scores import (
     Scored,
     WindowVotes,
@@ -762,3 +762,13 @@ def test_trials_of_a_search_set_patients_aside_too() -> None:
     assert built.cfg.at("baseline.set_aside") == 0.3
     without = _built(Member(1, ()), OmegaConf.create(hms.compose().override("sweep.confirm=true").to_dict()))
     assert "add baseline=logreg" in without.error
+
+
+def test_what_several_members_are_refused_for_is_said_once() -> None:
+    members = [Planned(Member(k, ("cwt=gmw",), error="no folder")) for k in (1, 2)]
+    planned = SimpleNamespace(members=[*members, Planned(Member(3, ("cwt=stft",)), "abc")], reference=1)
+    assert [*_member_lines(planned)] == [  # type: ignore[arg-type]
+        "  1  cwt=gmw (the reference): no folder",
+        "  2  cwt=gmw: refused as member 1",
+        "  3  cwt=stft: run abc",
+    ]

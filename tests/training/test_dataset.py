@@ -147,7 +147,7 @@ def test_sampler_weights_are_the_confidence_weights(packed_run: Run) -> None:
         ((), {"spectrogram": True}, r"has no spec_lr_out/.*run it again with spectrograms=kaggle"),
         ((), {"draw": "windows"}, "draw=windows is not allowed.*did you mean 'window'"),
         ((), {"draw": "window", "shift_s": 1}, "shift_s=1 .* which only derivations have"),
-        ((), {"items": ["nobody"]}, "1 items are not in this split and stage: nobody"),
+        ((), {"items": ["nobody"]}, "1 item outside this split and stage: nobody"),
         ((), {"dtype": "float64"}, "dtype=float64 is not allowed"),
         ((), {"dtype": "float16", "augment": "light"}, "dtype=float16 cannot be augmented"),
         ((), {"augment": "lihgt"}, "augment=lihgt is not an option.*did you mean 'light'"),

@@ -100,9 +100,9 @@ def test_predictions_are_put_in_the_order_of_the_targets_by_id():
 @pytest.mark.parametrize(
     ("ids", "wanted", "text"),
     [
-        ([1, 2], [1, 2, 3, 4], r"^2 ids have no prediction: 3, 4$"),
-        ([1, 2, 5], [1, 2], r"^1 predictions have unknown ids: 5$"),
-        ([1, 3], [1, 2], r"^1 ids have no prediction: 2; 1 predictions have unknown ids: 3$"),
+        ([1, 2], [1, 2, 3, 4], r"^2 ids without a prediction: 3, 4$"),
+        ([1, 2, 5], [1, 2], r"^1 prediction with an unknown id: 5$"),
+        ([1, 3], [1, 2], r"^1 id without a prediction: 2; 1 prediction with an unknown id: 3$"),
         ([1, 1], [1, 2], r"the predictions have repeated ids: 1"),
         ([1, 2], [2, 2], r"the targets have repeated ids: 2"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -30,6 +31,7 @@ from hms.stages.report import (
     ReportWeights,
 )
 from hms.stages.splits import Splits
+from hms.store.files import Content
 from hms.store.folders import Reason
 
 STAGES = (ReportQuality, ReportVotes, ReportWeights, ReportSignals, ReportExamples, Report)
@@ -187,9 +189,13 @@ def _channels(items: pd.DataFrame) -> bytes:
     return table.to_parquet(index=False)
 
 
-def _bytes(content: Any) -> bytes:
-    assert isinstance(content, bytes)
-    return content
+def _bytes(content: Content) -> bytes:
+    """Return what a file will hold."""
+    if isinstance(content, bytes):
+        return content
+    buffer = io.BytesIO()
+    content(buffer)
+    return buffer.getvalue()
 
 
 def _add(folder: Path, tables: Tables, contents: dict[str, bytes]) -> None:

@@ -55,3 +55,15 @@ def test_the_search_works_from_a_folder(site: Path) -> None:
         page.ask("Input.dispatchKeyEvent", type="keyUp", key="s")
         page.wait("document.querySelectorAll('.md-search-result__item').length > 0")
         assert page.errors == []
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="NO CHROMIUM: pages were NOT looked at on a phone")
+def test_pages_with_wide_tables_fit_a_phone_and_show_their_pictures(site: Path) -> None:
+    pages = ["notebooks/01_package", "notebooks/04_submission", "reference/settings", "recipes", "votes"]
+    with browser() as page:
+        page.resize(390, 900, mobile=True)
+        for name in pages:
+            page.open(site / f"{name}.html")
+            over = page.run("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+            broken = page.run("[...document.images].filter(i => i.complete && !i.naturalWidth).length")
+            assert (name, over, broken) == (name, 0, 0)

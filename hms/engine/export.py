@@ -37,7 +37,7 @@ def export_run(run: Package, destination: Path) -> int:
         If the destination cannot be written.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
-        raise ConfigError(f"{destination} exists and is no empty folder; name a new one")
+        raise ConfigError(f"{destination} exists and is not an empty folder; name a new one")
     if os.path.ismount(destination):
         raise ConfigError(f"{destination} is the root of a disk; name a new folder in it")
     if run.path in destination.resolve().parents:

@@ -68,12 +68,13 @@ def _parts(arrays: Mapping[str, Any]) -> Iterator[bytes | memoryview]:
         member = (_ZIP64, 0, 0 if key.isascii() else _UTF8, 0, 0, _DATE)
         sizes = struct.pack("<HHQQ", 1, 16, size, size)
         local = struct.pack(_LOCAL, b"PK\3\4", *member, crc, _IN_EXTRA, _IN_EXTRA, len(name), len(sizes))
-        yield from (local, name, sizes, header, data)
+        yield b"".join((local, name, sizes, header))
+        yield data
         entry = (b"PK\1\2", _ZIP64, _UNIX, *member, crc, size, size, len(name), 0, 0, 0, 0, _MODE, offset)
-        directory += (struct.pack(_CENTRAL, *entry), name)
+        directory.append(struct.pack(_CENTRAL, *entry) + name)
         offset += len(local) + len(name) + len(sizes) + size
     length, count = sum(map(len, directory)), len(arrays)
-    yield from (*directory, struct.pack(_END, b"PK\5\6", 0, 0, count, count, length, offset, 0))
+    yield b"".join((*directory, struct.pack(_END, b"PK\5\6", 0, 0, count, count, length, offset, 0)))
 
 
 def _npy_parts(array: np.ndarray[Any, Any]) -> tuple[bytes, bytes | memoryview]:

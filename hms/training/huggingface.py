@@ -67,7 +67,7 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
     """
     folder = Path(destination)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise ConfigError(f"{folder} exists and is no empty folder; name a new one")
+        raise ConfigError(f"{folder} exists and is not an empty folder; name a new one")
     signals = _signals(run)
     size = sum(4 * int(np.prod(signal.shape)) for signal in signals)
     n_items = len(run.labels.item_id)

@@ -251,7 +251,7 @@ def test_an_export_goes_into_a_new_folder_and_needs_signals(
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "mine.txt").touch()
-    with pytest.raises(ConfigError, match="exists and is no empty folder; name a new one"):
+    with pytest.raises(ConfigError, match="exists and is not an empty folder; name a new one"):
         finished.to_huggingface(tmp_path / "full")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     tables = hms.run(hms.compose(*base, "stages=[labels,splits]"))

@@ -499,7 +499,7 @@ def test_an_export_is_whole_and_holds_no_links(small_set: Path, ready: Prepare, 
     exported = hms.load(tmp_path / "export")
     assert exported.spec(exported.meta["item_id"].iloc[0]).shape == (4, 48, 250)
     assert verify(tmp_path / "export").findings == []
-    with pytest.raises(ConfigError, match="not empty"):
+    with pytest.raises(ConfigError, match="not an empty folder"):
         export_run(exported, tmp_path / "export")
 
 

@@ -161,6 +161,9 @@ def _import_everything(modules: Sequence[str]) -> None:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
     sys.modules["hms"].compose()
+    fingerprint = sys.modules["hms.pipeline.fingerprint"]
+    for name in [name for name in sys.modules if fingerprint._computes(name)]:
+        fingerprint._names_of(name)  # parsing the source takes half a second
 
 
 def _serve(requests: socket.socket) -> dict[str, Any] | None:

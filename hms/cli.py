@@ -316,14 +316,11 @@ def _explain(given: argparse.Namespace) -> None:
     from hms.engine.explain import explain
     from hms.engine.frozen import compose
     from hms.engine.plan import make_plan
-    from hms.engine.recall import keep_sources
 
     overrides = list(given.overrides)
     if not any(text.startswith("outputs_dir=") for text in overrides):
         overrides.append(f"outputs_dir={given.outputs}")
-    plan = make_plan(compose(*overrides, config_dir=given.config_dir))
-    show(explain(plan, in_full=given.all))
-    keep_sources(plan)
+    show(explain(make_plan(compose(*overrides, config_dir=given.config_dir)), in_full=given.all))
 
 
 def _diff(given: argparse.Namespace) -> None:

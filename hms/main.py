@@ -107,10 +107,8 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
         plan = make_plan(checked)
     if checked.plan:
         from hms.engine.explain import explain
-        from hms.engine.recall import keep_sources
 
         show(explain(plan))
-        keep_sources(plan)
         return DONE
     run = execute(plan)
     _show_facts(facts(run))

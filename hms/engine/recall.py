@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Sequence
 
 from hms.config.memory import lean
-from hms.config.reading import is_folder
 from hms.engine.explain import explain_finished
 from hms.engine.plan import Plan
 from hms.errors import StorageError
@@ -14,13 +12,6 @@ from hms.pipeline import fingerprint
 from hms.store.folders import StageFolder
 from hms.store.package import Package
 from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_of
-
-
-def keep_sources(plan: Plan) -> None:
-    """Keep the fingerprints of today's source, where there are outputs: parsing it takes half a second."""
-    if is_folder(plan.outputs.root):
-        with contextlib.suppress(OSError, StorageError):
-            keep_fingerprints(plan.outputs.store, fingerprint.known)
 
 
 @lean()
@@ -36,7 +27,7 @@ def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: 
         places = {**plan.watched, **_stamps_of(plan, run)}
         seen = Seen(plan.run_hash, facts, explain_finished(plan), list(said), places)
         keep(plan.outputs.store, question, seen)
-        keep_sources(plan)
+        keep_fingerprints(plan.outputs.store, fingerprint.known)
     except (OSError, StorageError, LookupError):  # the run is finished all the same
         return
 

@@ -24,7 +24,7 @@ from hms.engine.plan import Plan, make_plan
 from hms.engine.pools.base import Pool, Setting, run_again, run_tasks
 from hms.engine.pools.loky import alone
 from hms.engine.space import check_space, needed
-from hms.errors import StorageError
+from hms.errors import StorageError, machine_fault
 from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
 from hms.store.files import commit_files, make_folder, storage_error
@@ -54,9 +54,14 @@ def run(cfg: Config | Any) -> Package:
     TooManyFailures
         If more recordings failed than ``max_failed_share`` allows, or no item is left to use.
     StorageError
-        If the outputs cannot be written.
+        If the outputs cannot be written, or the machine or a storage fails while recordings are looked at.
     """
-    return execute(make_plan(build_config(cfg)))
+    try:
+        return execute(make_plan(build_config(cfg)))
+    except OSError as error:
+        if machine_fault(error):
+            raise StorageError(f"{error.strerror}: {error.filename}") from error
+        raise
 
 
 def execute(plan: Plan) -> Package:

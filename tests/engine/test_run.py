@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from conftest import ROOT, Prepared, tree_bytes
 
 import hms
 from hms.competition import CLASSES
-from hms.errors import ConfigError
+from hms.errors import ConfigError, StorageError
 from hms.results.run import Run
 
 Prepare = Callable[..., Run]
@@ -226,6 +227,17 @@ def test_what_a_user_prints_is_told_in_a_line(finished: Run) -> None:
     assert "cwt=morlet" in repr(finished.config)
     for shown in (finished, finished.splits[0], finished.labels, finished.config, finished.dataset()):
         assert len(repr(shown)) < 300
+
+
+def test_a_machine_that_fails_while_a_plan_is_made_is_a_storage_error(
+    small_set, prepare, monkeypatch
+) -> None:
+    def fail(cfg: object) -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "the storage cannot be reached", "s3://bucket")
+
+    monkeypatch.setattr("hms.engine.runner.make_plan", fail)
+    with pytest.raises(StorageError, match="the storage cannot be reached: s3://bucket"):
+        prepare(small_set)
 
 
 def test_latest_and_prefixes_find_runs(finished: Run) -> None:

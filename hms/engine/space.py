@@ -95,7 +95,11 @@ def _in_blocks(size: float, block: int) -> int:
 def space_text(needs: Iterable[Need], root: Path) -> str:
     """Say what is likely to be written and what is free, in one line."""
     need, free = sum(needs, Need()), free_space(root)
-    return f"about {need.n_bytes / 1e6:,.1f} MB to write, {free.n_bytes / 1e6:,.1f} MB are free"
+    return f"about {_told(need.n_bytes)} to write, {_told(free.n_bytes)} are free"
+
+
+def _told(n_bytes: float) -> str:
+    return f"{n_bytes / 1e6:.1f} MB" if n_bytes < 1e9 else f"{n_bytes / 1e9:,.1f} GB"
 
 
 def check_space(needs: Iterable[Need], root: Path) -> None:

@@ -65,7 +65,7 @@ class SteadyFile(Steady):
         weakref.finalize(self, os.close, self._descriptor)
         status = os.fstat(self._descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise Unusable("the recording is no file but a folder, a pipe or a device")
+            raise Unusable("the recording is a folder, a pipe or a device, not a file")
         self.size = status.st_size
         self._known = _state(status)
         if place.size is not None and (place.size, place.mtime_ns) != (status.st_size, status.st_mtime_ns):

@@ -382,9 +382,9 @@ def test_a_file_that_changes_under_the_reader_is_told(tmp_path, change: Callable
     ("make", "reason"),
     [
         (lambda path: None, "the recording's file is missing"),
-        (lambda path: path.mkdir(), "no file but a folder"),
+        (lambda path: path.mkdir(), "is a folder"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
-        (os.mkfifo, "no file but a folder, a pipe or a device"),
+        (os.mkfifo, "is a folder, a pipe or a device, not a file"),
     ],
 )
 def test_what_is_no_file_is_told_and_never_waited_for(tmp_path, make, reason):

@@ -119,7 +119,8 @@ def test_only_this_machine_by_its_name_with_the_token_is_answered(viewer: Viewer
     assert ask(f"/{ask.token}/about")[0] == 200
     assert ask(f"/{ask.token}/about", Host=f"localhost:{ask.port}")[0] == 200
     for path, host in (
-        ("/about", ask.host), ("/", ask.host), (f"/{ask.token[:-1]}x/about", ask.host),
+        ("/about", ask.host), ("/", ask.host), (f"/{ask.token[:-1]}/about", ask.host),
+        (f"/{ask.token}x/about", ask.host),
         (f"/{ask.token}/about", "example.org"), (f"/{ask.token}/about", f"example.org:{ask.port}"),
         (f"/{ask.token}/about", ""),
     ):  # fmt: skip

@@ -80,7 +80,7 @@ def needs_extra(what: str, extra: str) -> Iterator[None]:
     try:
         yield
     except ImportError:
-        raise ConfigError(f"{what}, which is not installed: pip install 'hms-eeg[{extra}]'") from None
+        raise ConfigError(f"{what}, not installed here: pip install 'hms-eeg[{extra}]'") from None
 
 
 # --- faults of the machine ------------------------------------------------------------------------

@@ -220,7 +220,7 @@ def _told(address: Address) -> Iterator[None]:
         )
     except ImportError:
         raise ConfigError(
-            "export to s3:// needs boto3, which is not installed: pip install 'hms-eeg[s3]'"
+            "export to s3:// needs boto3, not installed here: pip install 'hms-eeg[s3]'"
         ) from None
     try:
         yield

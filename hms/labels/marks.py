@@ -206,13 +206,13 @@ def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> lis
     lacking = [name for name in ("item_id", "mark") if name not in header]
     if lacking:
         raise ConfigError(
-            f"{path.name} lacks the column {', '.join(lacking)}; "
+            f"{path.name} lacks the column{'s' * (len(lacking) > 1)} {', '.join(lacking)}; "
             f"marks have {', '.join(COLUMNS)}, with a comma between them"
         )
     others = [name for name in header if name not in only] if only else []
     if others:
         raise ConfigError(
-            f"{path.name} has the column {', '.join(others)}, which would be lost; "
+            f"{path.name} has the column{'s' * (len(others) > 1)} {', '.join(others)}, which would be lost; "
             f"marks have {', '.join(COLUMNS)}"
         )
     found: dict[tuple[str, str], Mark] = {}

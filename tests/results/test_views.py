@@ -138,7 +138,7 @@ def test_without_braindecode_it_is_said_how_to_get_it(pairs_run: Run) -> None:
 def test_without_torch_it_is_said_how_to_get_it(module: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     monkeypatch.delitem(sys.modules, f"hms.training.{module}", raising=False)
-    with pytest.raises(ConfigError, match=r"PyTorch, which is not installed: pip install 'hms-eeg\[torch\]'"):
+    with pytest.raises(ConfigError, match=r"PyTorch, not installed here: pip install 'hms-eeg\[torch\]'"):
         importlib.import_module(f"hms.training.{module}")
 
 

@@ -154,7 +154,7 @@ def test_a_file_that_is_none_is_refused(command: Command, small_set: Path, tmp_p
     base = ("data=kaggle", f"data.root={small_set}", "stages=[labels]", "marks=file")
     assert "the file does not exist" in command(*base, f"marks.path={tmp_path / 'no.csv'}").err
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
-    assert "lacks the column item_id, mark" in command(*base, f"marks.path={tmp_path / 'bad.csv'}").err
+    assert "lacks the columns item_id, mark" in command(*base, f"marks.path={tmp_path / 'bad.csv'}").err
     (tmp_path / "twice.csv").write_text("item_id,item_id,mark\n1,2,keep\n")
     assert (
         "column 'item_id' appears more than once"

@@ -20,7 +20,7 @@ from hms.engine.plan import Plan
 from hms.errors import ConfigError
 from hms.pipeline.selection import choose_stages, config_of
 from hms.pipeline.stage import TableStage, stage_names
-from hms.pipeline.tables import Tables
+from hms.pipeline.tables import Tables, View
 from hms.store.files import commit_files, remove_temporaries
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
@@ -109,7 +109,7 @@ def _make_readable(stage: TableStage, folder: StageFolder, names: Mapping[str, s
     """Let later stages read a stage's files, and leave out the items that they leave out."""
     for path, name in names.items():
         tables.add_file(path, folder.path / name, folder.files[name].digest)
-    tables.exclude(stage.exclusions(tables.view(stage)))
+    tables.exclude(stage.exclusions(View(tables, stage)))
 
 
 def _table_names(stage: TableStage, tables: Tables) -> dict[str, str]:
@@ -144,7 +144,7 @@ def _compute_table(
     folder: StageFolder, stage: TableStage, tables: Tables, names: Mapping[str, str], account: Account
 ) -> None:
     began = time.perf_counter()
-    contents = stage.compute(tables.view(stage))
+    contents = stage.compute(View(tables, stage))
     assert set(contents) == set(stage.files), f"stage {stage.name} wrote {sorted(contents)}"
     remove_temporaries(folder.path)
     note = folder.note_file(stage.note())

@@ -43,7 +43,7 @@ def source_fingerprint(*roots: type[Any] | Callable[..., Any], without: Iterable
 
 
 known: dict[str, str] = {}
-"""Fingerprints of today's source by what they are of; whoever keeps them looks whether it is the same."""
+"""Fingerprints by what they are of; whoever keeps them must check that the source is still the same."""
 
 
 def _fingerprint(roots: tuple[Name, ...], without: tuple[Name, ...]) -> str:
@@ -81,8 +81,8 @@ def _definition(module: str, name: str) -> tuple[bytes, list[Name]]:
 def _names_of(module: str) -> tuple[dict[str, tuple[bytes, tuple[str, ...]]], dict[str, Name]]:
     """Return digest and words of a module's definitions by name, and where each imported name is defined.
 
-    Docstrings and imports are no part of a definition. What was parsed is not kept: of all modules it
-    takes 50 MB.
+    Docstrings and imports are no part of a definition. Syntax trees are not kept: those of all modules
+    take 50 MB.
     """
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
     nodes = list(ast.walk(tree))

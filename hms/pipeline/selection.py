@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 
 def needed_channels(stages: Iterable[ItemStage]) -> tuple[str, ...]:
-    """Return the channels to read for some stages; where all of the 10-20 system are, in the files' order."""
+    """Return the channels to read, in the files' order if all of the 10-20 system are among them."""
     names = tuple(dict.fromkeys(name for stage in stages for name in stage.needed_channels()))
     if set(CHANNELS) <= set(names):
         return (*CHANNELS, *sorted(set(names) - set(CHANNELS)))
@@ -40,7 +40,7 @@ def needed_channels(stages: Iterable[ItemStage]) -> tuple[str, ...]:
 
 
 def demand_of(cfg: Config) -> Demand:
-    """Return what the montage asks of a recording, of whatever source."""
+    """Return what the montage asks of a recording from any source."""
     chains: Chains = cfg.at("montage.chains")
     missing = getattr(cfg.data, "missing", "exclude")
     if isinstance(cfg.montage, Referential):
@@ -61,7 +61,7 @@ TRANSFORM_S = 26.0
 
 
 def transform_seconds(cfg: Config) -> float:
-    """Return the length of the stretches that windows share a wavelet transform of, 0 for windows alone."""
+    """Return the seconds of the stretches whose wavelet transform windows share; 0: windows share none."""
     data: SourceParams = cfg.at("data")
     if data.transform_s is not None:
         return data.transform_s
@@ -70,7 +70,7 @@ def transform_seconds(cfg: Config) -> float:
 
 
 def block_seconds(cfg: Config) -> float | None:
-    """Return the length of the blocks in which recordings are read and filtered, None for windows alone."""
+    """Return the seconds of the blocks in which recordings are read and filtered; None: window by window."""
     data: SourceParams = cfg.at("data")
     return BLOCK_S if data.block_s is None and transform_seconds(cfg) else data.block_s
 
@@ -142,25 +142,25 @@ def _in_running_order(tables: Iterable[TableStage]) -> list[TableStage]:
 
 
 def implied_stages(cfg: Config) -> tuple[str, ...]:
-    """Return the stages that come without being named in ``stages``, those of plugins that are in use too."""
+    """Return the stages that other settings than ``stages`` ask for, plugins' included."""
     classes = {name: registered_stage(name) for name in registered_order()}
     return tuple(n for n, cls in classes.items() if is_in_use(cls, cfg.plugins) and cls.implied_by(cfg))
 
 
 def asked_names(made: Iterable[str]) -> list[str]:
-    """Return, of the stages that a run made, those to ask for: parts come with what they are part of."""
+    """Return which of the stages made to ask for: parts come with their whole."""
     names = set(made)
     return [name for name in stage_names() if name in names and registered_stage(name).part_of not in names]
 
 
 def asked_stages(cfg: Config, made: Iterable[str]) -> list[str]:
-    """Return, of the stages that a run made, those that ``stages=[...]`` names beside what follows anyway."""
+    """Return which of the stages made ``stages=[...]`` has to name: other settings imply the rest."""
     implied = implied_stages(cfg)
     return [name for name in asked_names(made) if name not in implied]
 
 
 WRITTEN_OUT = {"data.transform_s": transform_seconds}
-"""Settings that follow from others where they are null; a run, opened without those, has the value."""
+"""Settings that follow from others where they are null: a run records the value that it used."""
 
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:

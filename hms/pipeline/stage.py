@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Self, TypeVar, get_
 from hms.config.identity import digest_of, flatten, is_as_before
 from hms.config.schema import Config
 from hms.errors import ConfigError
+from hms.pipeline.fingerprint import source_fingerprint
 from hms.registry import Params, did_you_mean, is_of_the_package, lookup, module_source, why_unknown
+from hms.store.files import Content
 
 if TYPE_CHECKING:
     from hms.pipeline.tables import View
     from hms.sources.tables import VotesTable
     from hms.store.folders import Reason
-from hms.pipeline.fingerprint import source_fingerprint
-from hms.store.files import Content
 
 
 def setting(path: str) -> Any:
@@ -55,10 +55,10 @@ class Stage:
     """Raised when the numbers change."""
 
     needs_votes: ClassVar[bool] = False
-    """Whether there is nothing to make where the table of windows has no votes."""
+    """Whether the stage makes nothing of a table of windows without votes."""
 
     follows: ClassVar[tuple[str, ...]] = ()
-    """Paths of further settings that what is read depends on as this stage asks for it."""
+    """Paths of further settings that the stages it reads depend on when this stage builds them."""
 
     part_of: ClassVar[str | None] = None
     """Name of the stage whose result this one makes a part of; it comes with that one, unasked."""
@@ -259,17 +259,16 @@ class ItemStage(Stage):
     def item_bytes(self) -> int:
         """Return about how many bytes one item takes on disk, 0 where settings do not tell.
 
-        It is told before a run starts whether the disk has room; what was computed before is
-        known better.
+        A run checks with it beforehand whether the disk has room; sizes of earlier results take
+        precedence.
         """
         return 0
 
     def derive_rows(self, rows: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the rows to keep of many items.
 
-        Small arithmetic costs mostly calls, and less for many items at once. Which items stand
-        next to each other follows from nothing that a user sets: an item's row must be the same,
-        bit for bit, whatever is next to it.
+        Small arithmetic costs mostly calls, so it is done for many items at once. Any items may
+        stand next to each other: an item's row must be the same, bit for bit, beside any others.
 
         Parameters
         ----------

@@ -69,6 +69,8 @@ class Tables:
     facts : what a page may say of the run: its hash, configuration and versions
     recording_digests : per item, the digest of its recording's bytes, None where it was not read
     file_flags : per item, the flags of what was mended of its recording's file
+    evaluate : gives the results of item stages for the item of a row, again from its recording; raises
+        `StorageError` if the recording is not the one that was prepared
     """
 
     def __init__(
@@ -87,7 +89,7 @@ class Tables:
     ) -> None:
         self.recording_digests, self.file_flags = list(recording_digests), list(file_flags)
         self.votes, self.items, self.facts = votes, items, facts
-        self._evaluate = evaluate
+        self.evaluate = evaluate
         self.reasons = list(reasons)
         self._load_rows, self._rows_digest, self._item_places = load_rows, rows_digest, item_places
         self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
@@ -121,9 +123,8 @@ class Tables:
     def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray[Any, Any]]:
         """Return what an item stage with rows found, each array with one row per prepared item.
 
-        ``rows["row"]`` says which row of `items` each belongs to; it ascends. Those of one stage are in
-        memory at a time. ``which`` tells whether an array is asked for, by its name; what is returned then is
-        not kept.
+        ``rows["row"]`` says which row of `items` each belongs to; it ascends. The rows of the last stage
+        asked for stay in memory. ``which`` picks arrays by name; what it picks is not kept.
         """
         if which is not None:
             return self._load_rows(stage, which)
@@ -133,7 +134,7 @@ class Tables:
         return self._rows[stage]
 
     def keep(self, names: Iterable[str]) -> None:
-        """Keep in memory, of rows and of what files were read to, only what these names still ask for."""
+        """Drop all rows and parsed files from memory but those of these names."""
         wanted = {name.removesuffix("?") for name in names}
         self._rows = {stage: rows for stage, rows in self._rows.items() if f"rows:{stage}" in wanted}
         self._read = {key: value for key, value in self._read.items() if key[0] in wanted}
@@ -142,13 +143,6 @@ class Tables:
         """Return where the output of an item stage is kept, for every used item in the order of `used`."""
         files = self._item_places(stage)
         return [files[row] for row in np.flatnonzero(self.is_used).tolist()]
-
-    def evaluate(self, row: int, stages: Sequence[Named]) -> list[Any]:
-        """Return what item stages give for one prepared item, again from its recording.
-
-        Raises `StorageError` if the recording is not the one that was prepared.
-        """
-        return self._evaluate(row, stages)
 
     def add_file(self, path: str, stored: Path, digest: str) -> None:
         """Make a file of the run that another stage wrote readable under its path in the run."""
@@ -176,8 +170,8 @@ class Tables:
     def digest(self, name: str) -> str:
         """Return the digest of a table, of a file of the run, or of ``rows:<stage>``, by its name.
 
-        A file whose name ends in ``?`` may be lacking; its digest is empty then. Raises `KeyError` if the
-        file was not written yet.
+        A name that ends in ``?`` is that of a file that may be lacking; its digest is then empty. Raises
+        `KeyError` if any other file was not written yet.
         """
         kind, _, stage = name.partition(":")
         if kind == "rows":
@@ -189,10 +183,6 @@ class Tables:
         if name not in self._digests:
             self._digests[name] = _DIGESTS[name](self)
         return self._digests[name]
-
-    def view(self, stage: Declaring) -> View:
-        """Return what a stage may read."""
-        return View(self, stage)
 
 
 _DIGESTS: Mapping[str, Callable[[Tables], str]] = {
@@ -299,9 +289,8 @@ class View:
 
         Declared as ``rows:<stage>`` and ``used``. Empty where no item could be prepared.
         """
-        self._need(f"rows:{stage}")
         self._need("used")
-        rows = self._tables.rows(stage)
+        rows = self.rows(stage)
         wanted = np.flatnonzero(self._tables.is_used)
         places = np.searchsorted(rows["row"], wanted)
         assert np.array_equal(rows["row"][places], wanted), f"an item is in use but has no row of {stage}"

@@ -21,7 +21,7 @@ class Block:
     ----------
     values : float32, shape (n_rows, n_context + n_samples + n_context), µV
     n_context : samples before the stretch, and after it
-    results : what was computed of it, by what identifies the function
+    results : what was computed of it, by key
     """
 
     values: NDArray[np.float32]
@@ -34,7 +34,7 @@ class Block:
         return int(self.values.shape[1]) - 2 * self.n_context
 
     def once(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """Return what is made, the first time that it is asked for by this key."""
+        """Return the result of this key, made the first time that it is asked for."""
         if key not in self.results:
             self.results[key] = make()
         return self.results[key]
@@ -45,9 +45,9 @@ class Block:
         function: Callable[[NDArray[np.float32]], NDArray[np.float32]],
         n_context: int | None = None,
     ) -> Block:
-        """Return the block of what a function makes of as many samples, computed once per ``key``.
+        """Return the block of what a function makes of the values, computed once per ``key``.
 
-        With less context where ``n_context`` says so.
+        ``n_context`` samples of context are left on each side; None: all.
         """
         n_left = self.n_context if n_context is None else n_context
         cut = self.n_context - n_left

@@ -75,7 +75,7 @@ class CwtPlan(ABC):
             they stood below each other.
         groups : tuple of tuples of int
             Derivations averaged in each row of the output. An empty group gives zeros.
-        is_cut : whether windows are cut from the result, any of which may be quiet beside the rest
+        is_cut : whether windows are cut from the result; any of them may be quiet beside the rest
 
         Returns
         -------
@@ -121,16 +121,9 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
 
     Parameters
     ----------
-    params : Cwt
-        Settings of a kind of the group ``cwt``; ``params.backend`` chooses the plan.
-    sfreq : float
-        Sampling rate in Hz.
-    n_context, n_window : int
-        Samples; the window is at least 1.
-
-    Returns
-    -------
-    CwtPlan
+    params : settings of a kind of the group ``cwt``; ``params.backend`` chooses the plan
+    sfreq : sampling rate in Hz
+    n_context, n_window : samples; the window has at least 1
 
     Raises
     ------
@@ -345,8 +338,8 @@ class FftPlan(CwtPlan):
             return _group_sums(self._product(spectra, is_cut), sizes)
         power = np.empty((len(sizes), self.params.n_freqs, self.n_frames), np.float32)
         for block in self.blocks:
-            found = block.power(spectra[block.segment], sizes, self.n_frames, is_cut=is_cut)
-            power[:, block.rows] = found
+            spectrum = spectra[block.segment]
+            power[:, block.rows] = block.power(spectrum, sizes, self.n_frames, is_cut=is_cut)
         return power
 
     def _product(self, spectra: Sequence[Array], is_cut: bool) -> Array:
@@ -424,6 +417,8 @@ def _families(params: Cwt, *, sfreq: float) -> list[list[_Part]]:
 
 def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int, *, sfreq: float) -> _Block:
     """Return the block of components that share a segment."""
+    from scipy.fft import next_fast_len
+
     freqs = frequencies(params).astype(np.float64)
     lowest = -segment.n_negative if params.is_two_sided else 1
     bins_hz = np.arange(lowest, segment.n_fft // 2 + 1, dtype=np.float64)
@@ -432,7 +427,7 @@ def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int,
     n_hops = segment.n_fft // params.hop
     # Bins of the power's spectrum: differences of bins, for a real transform sums as well.
     widest = max(2 * (k + len(gain)) if params.is_real else len(gain) for k, gain in found)
-    n_inverse = _narrow_length(widest)
+    n_inverse = int(next_fast_len(2 * widest - 1, real=True))  # holds harmonics of either sign
     is_narrow = n_inverse < WORTH_INTERPOLATING * n_hops
     n_inverse = n_inverse if is_narrow else n_hops
     gains = [n_inverse / segment.n_fft * gain for _, gain in found]
@@ -454,13 +449,6 @@ def _block(family: Sequence[_Part], params: Cwt, segment: _Segment, number: int,
         first=segment.first,
         is_real=params.is_real,
     )
-
-
-def _narrow_length(widest: int) -> int:
-    """Return a fast length that holds harmonics up to ``widest - 1`` of either sign."""
-    from scipy.fft import next_fast_len
-
-    return int(next_fast_len(2 * widest - 1, real=True))
 
 
 def _bins(
@@ -522,7 +510,6 @@ class PywtPlan(CwtPlan):
         import pywt
 
         members = np.concatenate(parts)
-
         freqs = frequencies(self.params).astype(np.float64).tolist()
         scales = [self.params.scale(freq, sfreq=self.sfreq) for freq in freqs]
         power = np.empty((len(members), len(freqs), self.n_frames), np.float32)

@@ -91,12 +91,9 @@ def butterworth(freqs_hz: Gain, params: Butterworth, *, sfreq: float) -> Gain:
 
     Parameters
     ----------
-    freqs_hz : float64, shape (n_freqs,), Hz
-        From 0 to half the sampling rate.
-    params : Butterworth
-        Band, order as in ``scipy.signal.butter(order, [low, high], "bandpass")``, notch.
-    sfreq : float
-        Sampling rate in Hz.
+    freqs_hz : float64, shape (n_freqs,), Hz, from 0 to half the sampling rate
+    params : band, order as in ``scipy.signal.butter(order, [low, high], "bandpass")``, notch
+    sfreq : sampling rate in Hz
 
     Returns
     -------
@@ -155,12 +152,9 @@ def design_filter(params: FilterParams, *, n_samples: int, sfreq: float) -> Arra
 
     Parameters
     ----------
-    params : FilterParams
-        Settings of a kind of the group ``filter``.
-    n_samples : int
-        Samples per channel of what will be filtered.
-    sfreq : float
-        Sampling rate in Hz.
+    params : settings of a kind of the group ``filter``
+    n_samples : samples per channel of what will be filtered
+    sfreq : sampling rate in Hz
 
     Returns
     -------
@@ -190,9 +184,9 @@ def apply_filter(eeg: NDArray[Any], gain: Array) -> NDArray[Any]:
 
     The mean of each channel is taken off before the transform, so that an offset of
     thousands of µV costs no float32 precision, and put back times the gain at 0 Hz after it.
-    The few samples that make the length fast bridge the end and the beginning by half a cosine.
-    Within the filter's reach of an end (`filter_reach_s`) the result depends on
-    what is beyond that end and is not that of an endless recording.
+    The few samples that make the length fast lead from the end back to the beginning along half
+    a cosine. Within the filter's reach of an end (`filter_reach_s`) the result is not that of an
+    endless recording.
 
     Parameters
     ----------
@@ -249,7 +243,7 @@ def _half_cosine(n_samples: int) -> Array:
 
 @lru_cache(maxsize=32)
 def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
-    """Return the time beyond which a sample no longer matters to a filtered one.
+    """Return the time in s beyond which a sample no longer matters to a filtered one.
 
     The impulse response of the gain is computed numerically, so any registered filter has a
     reach. It is the shortest time that leaves at most 5e-7 (`REACH_TOLERANCE`) of the sum
@@ -258,14 +252,8 @@ def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
 
     Parameters
     ----------
-    params : FilterParams
-        Settings of a kind of the group ``filter``.
-    sfreq : float
-        Sampling rate in Hz.
-
-    Returns
-    -------
-    float, s
+    params : settings of a kind of the group ``filter``
+    sfreq : sampling rate in Hz
 
     Raises
     ------
@@ -291,8 +279,7 @@ def clip(eeg: Array, limit_uv: float | None) -> Array:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
         NaN stays NaN.
-    limit_uv : float or None
-        Largest magnitude kept; None for no limit.
+    limit_uv : largest magnitude kept; None: no limit
 
     Returns
     -------

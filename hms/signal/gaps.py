@@ -75,10 +75,8 @@ def fill_gaps(eeg: Array, params: Params, *, sfreq: float) -> Array:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
         NaN and infinities are gaps.
-    params : Params
-        Settings of a kind of the group ``gaps``.
-    sfreq : float
-        Sampling rate in Hz.
+    params : settings of a kind of the group ``gaps``
+    sfreq : sampling rate in Hz
 
     Returns
     -------
@@ -97,7 +95,7 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
 
     A linear prediction of each sample from the ``order`` before it is fitted by least squares to
     ``fit_s`` of signal on either side of a gap of up to ``longest_s``. The gap's samples are those
-    with which the prediction errs least, limited to the range of that signal. Gaps less than
+    that the prediction errs least with, limited to the range of that signal. Gaps less than
     ``order`` samples apart are filled together. Where there is too little signal to fit to, a
     straight line stays.
 
@@ -109,10 +107,8 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
         NaN and infinities are gaps.
-    params : FillGaps
-        Durations in seconds.
-    sfreq : float
-        Sampling rate in Hz.
+    params : durations in s
+    sfreq : sampling rate in Hz
 
     Returns
     -------
@@ -271,22 +267,7 @@ def _least_squares(rows: Floats, target: Floats) -> Floats:
 
 @register("gaps", "median")
 def median(eeg: Array, params: Params, *, sfreq: float) -> Array:
-    """Return a copy whose gaps hold the median of the channel's valid samples.
-
-    Parameters
-    ----------
-    eeg : float32, shape (n_channels, n_samples), µV
-        NaN and infinities are gaps.
-    params : Params
-        No settings.
-    sfreq : float
-        Not used; every policy is called the same way.
-
-    Returns
-    -------
-    float32, shape (n_channels, n_samples), µV, finite
-        A channel without any valid sample is zeros.
-    """
+    """Return a copy whose gaps hold the median of the channel's valid samples; zeros where it has none."""
     out = np.array(eeg, dtype=np.float32)
     for row in out:
         gap = ~np.isfinite(row)

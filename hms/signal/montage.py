@@ -10,7 +10,7 @@ and waveforms have reductions of their own (`hms.signal.waveform`).
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Literal
@@ -49,7 +49,7 @@ class Montage(Params):
     allow_degenerate: bool
 
     def __post_init__(self) -> None:
-        self._check_chains(self.chains)
+        self._check_chains()
         if self.output == "chains" and self.waveform.kind == "mean" and not self.allow_degenerate:
             raise ValueError(
                 "waveform 'mean' averages a chain's signals, which telescopes to its ends: (Fp1-O1)/4 for LL "
@@ -57,23 +57,18 @@ class Montage(Params):
                 "(principal, anterior, posterior, curvature), or set montage.allow_degenerate=true"
             )
 
-    def _check_chains(self, chains: Chains) -> None:
-        check_names(chains, "derivation", "Fp1-F7", parts=2)
+    def _check_chains(self) -> None:
+        check_names(self.chains, "derivation", "Fp1-F7", parts=2)
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Channels besides those of `derivations` that are read where there are."""
+        """Channels that are read as well, if the recording has them."""
         return ()
 
     @property
     def derivations(self) -> tuple[str, ...]:
         """Names of all derivations, chain after chain."""
         return all_derivations(self.chains)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Electrodes the derivations need, in the order of the competition's files."""
-        return electrodes(self.chains)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -136,9 +131,12 @@ def electrodes(chains: Chains) -> tuple[str, ...]:
 
 def electrodes_of(derivations: Sequence[str]) -> tuple[str, ...]:
     """Return the electrodes of derivations: in the order of the competition's files, then others."""
-    needed = dict.fromkeys(part for name in derivations for part in name.split("-"))
-    known = tuple(name for name in EEG_CHANNELS if name in needed)
-    return known + tuple(name for name in needed if name not in known)
+    return _in_file_order(dict.fromkeys(part for name in derivations for part in name.split("-")))
+
+
+def _in_file_order(names: Collection[str]) -> tuple[str, ...]:
+    known = tuple(name for name in EEG_CHANNELS if name in names)
+    return known + tuple(name for name in names if name not in known)
 
 
 @lru_cache(maxsize=64)
@@ -169,14 +167,13 @@ def find_sources(
         needed |= dict.fromkeys(term for term in terms or () if term is not None)
         if terms is None:
             lacking.append(name)
-    known = tuple(name for name in EEG_CHANNELS if name in needed)
-    return known + tuple(name for name in needed if name not in known), tuple(lacking)
+    return _in_file_order(needed), tuple(lacking)
 
 
 def _terms(
     name: str, channels: tuple[str, ...], references: tuple[str, ...]
 ) -> tuple[str | None, str | None] | None:
-    """Return the channels whose difference a derivation is, None for nothing; None where there are none."""
+    """Return the two channels whose difference is the derivation, None for zero; None if it has no source."""
     anode, dash, cathode = name.partition("-")
     if not dash:
         return (name, None) if name in channels else None

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.registry import register
-from hms.signal.montage import Chains, Montage, check_names
+from hms.signal.montage import Montage, check_names
 
 Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -45,12 +45,12 @@ class Referential(Montage):
     reference: Reference
     ears: tuple[str, str]
 
-    def _check_chains(self, chains: Chains) -> None:
-        check_names(chains, "electrode", "Fp1", parts=1)
+    def _check_chains(self) -> None:
+        check_names(self.chains, "electrode", "Fp1", parts=1)
 
     @property
     def optional(self) -> tuple[str, ...]:
-        """Channels that are read where there are: the ears, if they are referred to."""
+        """The ears, if electrodes are referred to them."""
         return self.ears if self.reference == "linked_ears" else ()
 
 

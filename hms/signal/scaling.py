@@ -14,7 +14,7 @@ Array = NDArray[np.float32]
 RESOLUTION = float(np.finfo(np.float32).eps)
 SMALLEST = float(np.finfo(np.float32).tiny)
 SAMPLE_STRIDE = 16
-"""Every so many values are sorted to find about where the percentiles are."""
+"""One in so many values is looked at to find about where the percentiles are."""
 
 Percent = Annotated[float, Limits(at_least=0, at_most=100)]
 
@@ -48,8 +48,7 @@ def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     power : float32, any shape, at least 0
         All rows of one item: the percentiles are taken over all of them together, so that
         differences between chains stay.
-    params : Log1pPercentile
-        Percentiles, as `numpy.percentile` defines them by linear interpolation.
+    params : percentiles, as `numpy.percentile` interpolates them linearly
 
     Returns
     -------
@@ -93,10 +92,10 @@ def _log1p_percentiles(power: Array, *percents: float) -> tuple[float, float]:
 
 
 def _ends(values: Array, n_low: int, n_high: int) -> tuple[Array, Array]:
-    """Return the lowest values, ascending, at least ``n_low`` of them, and the highest, at least ``n_high``.
+    """Return at least ``n_low`` of the lowest values and ``n_high`` of the highest, both ascending.
 
-    Two values of a sample tell about where they end; sorting what is beyond takes a third of the
-    time of sorting everything, which is done where the sample misled.
+    Two values of a sample tell about where they end; sorting what lies beyond takes a third of the
+    time of sorting everything, which happens only where the sample misleads.
     """
     sample = values[::SAMPLE_STRIDE]
     n_spare = 8 + sample.size // 100

@@ -1,4 +1,4 @@
-"""Spectrograms that were supplied: what stands in for the rows they lack."""
+"""Supplied spectrograms: what stands in for the rows they lack."""
 
 from __future__ import annotations
 
@@ -33,19 +33,12 @@ def none(power: Array, params: Params) -> Array:
 
 @register("spectrograms", "kaggle", KaggleSpectrograms)
 def kaggle(power: Array, params: KaggleSpectrograms) -> Array:
-    """Return the power with its gaps filled, see `fill_spectrogram`."""
-    return fill_spectrogram(power, params.gaps)
-
-
-def fill_spectrogram(power: Array, gaps: Literal["interpolate", "zero"]) -> Array:
-    """Return power without gaps.
+    """Return power without gaps: bridged in time by straight lines, the ends held, or without power.
 
     Parameters
     ----------
     power : float32, shape (n_chains, n_freqs, n_rows)
         NaN and infinities are gaps.
-    gaps : {"interpolate", "zero"}
-        Straight lines in time, each end held; or no power.
 
     Returns
     -------
@@ -56,7 +49,7 @@ def fill_spectrogram(power: Array, gaps: Literal["interpolate", "zero"]) -> Arra
     if finite.all():
         return power
     filled = np.where(finite, power, np.float32(0))
-    if gaps == "interpolate":
+    if params.gaps == "interpolate":
         rows = np.arange(power.shape[2])
         for index in zip(*np.nonzero(~finite.all(axis=2) & finite.any(axis=2)), strict=True):
             known = finite[index]

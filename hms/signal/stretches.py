@@ -37,8 +37,8 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
     -------
     float32, shape (n_groups, n_freqs, n_frames), µV²
         As `hms.signal.cwt.CwtPlan.power` gives it for the window, which sees less of what lies beyond
-        its context. None for a window that is transformed alone: one without a block, that is all of its
-        block, or that begins or ends between two frames of the block.
+        its context. None for a window that is transformed alone: one without a block, one that is its
+        whole block, or one that begins or ends between two frames of the block.
     """
     block, hop = derived.block, params.hop
     if block is None or derived.first % hop or derived.n_window % hop or block.n_samples == derived.n_window:
@@ -60,7 +60,7 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
 
 
 def _length(n_frames: int, longest: int, step: int) -> int:
-    """Return the frames of a stretch, so that few part a block about equally; 0 where none can."""
+    """Return the frames of a stretch: the fewest stretches, about equally long; 0 where none fits."""
     step = min(step, longest)
     if not step:
         return 0

@@ -1,7 +1,8 @@
 """Waveforms: the derivations of a chain reduced to one signal in µV.
 
-Each reduction sees the chain's live pairs from front to back and nothing else, so one rule
-serves chains of any length and chains with a dead electrode. A chain with a single live
+A reduction takes the live pairs of a chain from front to back, at least two (float32, shape
+(n_pairs, n_samples), µV), and no settings; it returns float32, shape (n_samples,), µV. So one
+rule serves chains of any length and chains with a dead electrode. A chain with a single live
 pair is that pair, whatever the reduction.
 """
 
@@ -57,17 +58,7 @@ def reduce_waveforms(
 def anterior(pairs: Array, params: Params) -> Array:
     """Return the sum of the front half of a chain: Fp1-T3 for Fp1-F7, F7-T3, T3-T5, T5-O1.
 
-    Parameters
-    ----------
-    pairs : float32, shape (n_pairs, n_samples), µV
-        At least two derivations from front to back. The middle one of an odd number belongs
-        to neither half.
-    params : Params
-        No settings.
-
-    Returns
-    -------
-    float32, shape (n_samples,), µV
+    The middle one of an odd number of pairs belongs to neither half.
     """
     front: Array = pairs[: len(pairs) // 2].sum(axis=0)
     return front
@@ -75,19 +66,7 @@ def anterior(pairs: Array, params: Params) -> Array:
 
 @register("waveform", "posterior")
 def posterior(pairs: Array, params: Params) -> Array:
-    """Return the sum of the back half of a chain: T3-O1 for the left lateral one.
-
-    Parameters
-    ----------
-    pairs : float32, shape (n_pairs, n_samples), µV
-        At least two derivations from front to back; as in `anterior`.
-    params : Params
-        No settings.
-
-    Returns
-    -------
-    float32, shape (n_samples,), µV
-    """
+    """Return the sum of the back half of a chain: T3-O1 for the left lateral one."""
     back: Array = pairs[-(len(pairs) // 2) :].sum(axis=0)
     return back
 
@@ -98,17 +77,6 @@ def curvature(pairs: Array, params: Params) -> Array:
 
     With four pairs the weights are ½, ½, -½, -½, a vector of length one; the sum is
     (Fp1+O1)/2 - T3. Unlike a mean it does not telescope to the chain's ends.
-
-    Parameters
-    ----------
-    pairs : float32, shape (n_pairs, n_samples), µV
-        At least two derivations from front to back; as in `anterior`.
-    params : Params
-        No settings.
-
-    Returns
-    -------
-    float32, shape (n_samples,), µV
     """
     return np.float32(0.5) * (anterior(pairs, params) - posterior(pairs, params))
 
@@ -119,16 +87,6 @@ def mean(pairs: Array, params: Params) -> Array:
 
     The same for every chain between the same two electrodes: `hms.signal.montage.Montage`
     refuses it unless ``allow_degenerate`` is set.
-
-    Parameters
-    ----------
-    pairs : float32, shape (n_pairs, n_samples), µV
-    params : Params
-        No settings.
-
-    Returns
-    -------
-    float32, shape (n_samples,), µV
     """
     average: Array = pairs.mean(axis=0)
     return average
@@ -142,18 +100,7 @@ def principal(pairs: Array, params: Params) -> Array:
     of equal size give that size. An eigenvector has no sign: it is turned so that its
     product with the falling weights (n, n - 1, ..., 1) is positive. That reference points along
     the chain's sum and its curvature alike, so the sign holds still for fields of either shape.
-
-    Parameters
-    ----------
-    pairs : float32, shape (n_pairs, n_samples), µV
-        At least two derivations from front to back.
-    params : Params
-        No settings.
-
-    Returns
-    -------
-    float32, shape (n_samples,), µV
-        NaN throughout where ``pairs`` has a NaN.
+    Where ``pairs`` has a NaN, the component is NaN throughout.
     """
     centred = pairs.astype(np.float64) - pairs.mean(axis=1, keepdims=True, dtype=np.float64)
     covariance = centred @ centred.T

@@ -1,8 +1,9 @@
 """Wavelets of the ``cwt`` group: the settings of each, and its response to frequencies.
 
-A wavelet is a function that returns its gain at given frequencies for one centre frequency.
-That is all a wavelet of your own has to say; its reach in time, its band and the lengths of
-all transforms are worked out from the response::
+A wavelet is a function of frequencies (float64, shape (n_freqs,), Hz, above 0; of either sign
+where `Cwt.is_two_sided`), one centre frequency in Hz and its settings. It returns its gain at
+each of them: float64, shape (n_freqs,), 0 to 1. That is all a wavelet of your own has to say;
+its reach in time, its band and the lengths of all transforms are worked out from the response::
 
     @dataclass(frozen=True)
     class Bump(Cwt):
@@ -44,13 +45,12 @@ LONGEST_CYCLES = 2**13
 """Cycles of the centre frequency within which a wavelet must have died out."""
 
 MOST_FREQS = 4096
-"""Rows of x that are allowed: 16 MB an item; more is a slip of the hand that would fill the memory."""
-
-Float = NDArray[np.float64]
-
+"""Most rows of x: 16 MB an item; more is a slip of the hand that would fill the memory."""
 
 HIGHEST_PEAK = 1 + 1e-3
-"""What rounding may leave of a peak of 1; between the frequencies of a grid a lower one can hide."""
+"""Highest peak that passes for 1 in spite of rounding."""
+
+Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -169,16 +169,6 @@ def morlet(freqs_hz: Float, centre_hz: float, params: Morlet) -> Float:
 
     Its standard deviation in time is ``w0 / (2 pi f0)``.
 
-    Parameters
-    ----------
-    freqs_hz : float64, shape (n_freqs,), Hz, above 0
-    centre_hz : float
-    params : Morlet
-
-    Returns
-    -------
-    float64, shape (n_freqs,), 0 to 1
-
     References
     ----------
     Torrence & Compo (1998), Bull. Amer. Meteor. Soc. 79, table 1, without the constant that
@@ -228,16 +218,6 @@ class Ricker(Cwt):
 def ricker(freqs_hz: Float, centre_hz: float, params: Ricker) -> Float:
     """Return the Mexican hat's response, ``(f / f0)² exp(1 - (f / f0)²)``.
 
-    Parameters
-    ----------
-    freqs_hz : float64, shape (n_freqs,), Hz, above 0
-    centre_hz : float
-    params : Ricker
-
-    Returns
-    -------
-    float64, shape (n_freqs,), 0 to 1
-
     References
     ----------
     Torrence & Compo (1998), table 1 (derivative of a Gaussian, m = 2), scaled to a unit peak.
@@ -267,16 +247,6 @@ def gmw(freqs_hz: Float, centre_hz: float, params: Gmw) -> Float:
 
     r is f / f0. With ``sqrt(beta gamma) = w0`` its curvature at the peak, and so its
     duration, is that of a Morlet of w0.
-
-    Parameters
-    ----------
-    freqs_hz : float64, shape (n_freqs,), Hz, above 0
-    centre_hz : float
-    params : Gmw
-
-    Returns
-    -------
-    float64, shape (n_freqs,), 0 to 1
 
     References
     ----------
@@ -326,16 +296,6 @@ def superlet(freqs_hz: Float, centre_hz: float, params: Superlet) -> tuple[Compo
     The order rises linearly with frequency from ``order_min`` at min_hz to ``order_max`` at
     max_hz. An order of 2.3 is the geometric mean of the first two wavelets and the third
     with weight 0.3, which is 1, 1 and 0.3 over 2.3.
-
-    Parameters
-    ----------
-    freqs_hz : float64, shape (n_freqs,), Hz, above 0
-    centre_hz : float
-    params : Superlet
-
-    Returns
-    -------
-    tuple of Component
 
     References
     ----------
@@ -414,16 +374,6 @@ def stft(freqs_hz: Float, centre_hz: float, params: Stft) -> Float:
     The window is ``exp(-t² / (2 sigma²))`` over its sum, sigma being ``window_s``: bandwidth
     is constant in Hz where that of a wavelet is constant in octaves.
 
-    Parameters
-    ----------
-    freqs_hz : float64, shape (n_freqs,), Hz, of either sign
-    centre_hz : float
-    params : Stft
-
-    Returns
-    -------
-    float64, shape (n_freqs,), 0 to 1
-
     References
     ----------
     Gabor D, "Theory of communication", J IEE 93 (1946). Equal to `scipy.signal.ShortTimeFFT`
@@ -478,16 +428,7 @@ def is_log_spaced(freqs_hz: NDArray[np.floating]) -> bool:
 def components(params: Cwt, freqs_hz: Float, centre_hz: float) -> tuple[Component, ...]:
     """Return the transforms of the wavelet ``params.kind`` at one centre frequency.
 
-    Parameters
-    ----------
-    params : Cwt
-    freqs_hz : float64, shape (n_freqs,), Hz, above 0
-    centre_hz : float
-
-    Returns
-    -------
-    tuple of Component
-        One with exponent 1 where the wavelet's function returns a plain array.
+    One with exponent 1 where the wavelet's function returns a plain array.
 
     Raises
     ------
@@ -523,21 +464,12 @@ def _check_response(response: Float, freqs_hz: Float, kind: str) -> None:
 
 @lru_cache(maxsize=4096)
 def reaches_s(params: Cwt, centre_hz: float) -> tuple[float, ...]:
-    """Return how far each component at a centre frequency reaches to either side in time.
+    """Return how far each component at a centre frequency reaches to either side, in s.
 
     The reach leaves `TAIL` (1e-6) of the wavelet's norm outside: 5.04 standard deviations
     of a Morlet, 8.7 s at 0.5 Hz for w0 = 5.44. A response with a kink at 0 Hz (the analytic
     Mexican hat) falls with a power of time only; its reach is capped at twice the time that
     leaves `SLOW_TAIL` (1e-3).
-
-    Parameters
-    ----------
-    params : Cwt
-    centre_hz : float
-
-    Returns
-    -------
-    tuple of float, s
 
     Raises
     ------
@@ -571,17 +503,9 @@ def _reach_cycles(response: Float, cycles: int, is_real: bool) -> float:
 
 
 def wavelet_reach_s(params: Cwt, *, sfreq: float) -> float:
-    """Return the longest reach of all frequencies and components: the context a window needs.
+    """Return the longest reach of all frequencies and components in s: the context a window needs.
 
-    Parameters
-    ----------
-    params : Cwt
-    sfreq : float
-        Sampling rate in Hz; a reach is at least one sample.
-
-    Returns
-    -------
-    float, s
+    It is at least one sample at the rate ``sfreq`` in Hz.
     """
     reach = max(max(reaches_s(params, float(freq))) for freq in frequencies(params))
     return max(reach, 1 / sfreq)

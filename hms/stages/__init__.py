@@ -6,10 +6,10 @@ still in the processor's cache. spectrograms: from a companion file of the recor
 quality -> meta -> packed and its like, labels, splits -> summary, baseline, report: tables of the whole run.
 
 A stage is thin: its fields, and calls of functions that are in signal, labels, quality, training or
-report, which with everything below them it may import.
+report. It may import these and everything below them.
 """
 
-from hms.stages import (  # noqa: I001 - running order
+from hms.stages import (  # noqa: F401, I001 - registered in running order
     reading,
     inspections,
     signal,
@@ -35,30 +35,3 @@ from hms.stages import (  # noqa: I001 - running order
     report_label_issues,
     report,
 )
-
-__all__ = [
-    "agreement",
-    "baseline",
-    "derivations",
-    "features",
-    "inspections",
-    "label_issues",
-    "labels",
-    "measures",
-    "meta",
-    "packed",
-    "quality",
-    "reading",
-    "report",
-    "report_agreement",
-    "report_baseline",
-    "report_label_issues",
-    "scalograms",
-    "signal",
-    "sketches",
-    "spectrograms",
-    "splits",
-    "summary",
-    "traces",
-    "waveforms",
-]

@@ -20,7 +20,7 @@ from hms.signal.referential import Referential, rereference
 from hms.stages.signal import Signal
 
 MOST_WEIGHTS = 64
-"""Kinds of recordings, by their channels and which of them are dead, whose weights are kept."""
+"""Most sets of weights in memory, one for each combination of channels and dead channels."""
 
 
 @register_stage
@@ -50,7 +50,7 @@ class Derivations(ItemStage):
         return len(self.chains) if output == "chains" else len(all_derivations(self.chains))
 
     def n_samples(self, *, context: bool = False) -> int:
-        """Return the samples of a window, with the context on either side where that is asked for."""
+        """Return the samples of a window, with the context on either side if asked for."""
         reading = self.signal.reading
         return round((reading.window_s + 2 * reading.context_s * context) * SFREQ_HZ)
 
@@ -70,7 +70,7 @@ class Derivations(ItemStage):
     def form(self, cleaned: Cleaned) -> NDArray[np.float32]:
         """Return the values of the derivations, shape (n_derivations, n_samples).
 
-        Raises `Unusable` if the montage's reference cannot be had of these channels.
+        Raises `Unusable` if the montage's reference cannot be formed from these channels.
         """
         names = all_derivations(self.chains)
         if self.reference is None:
@@ -89,9 +89,9 @@ class Derivations(ItemStage):
             raise Unusable(str(error), failure=False) from None
 
     def weights(self, cleaned: Cleaned, names: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return what rows named so are multiplied by to be the derivations, shape (n_derivations, n_names).
+        """Return the weights that make derivations of rows so named, shape (n_derivations, n_names).
 
-        Rows like the cleaned ones: channels that are not cleaned have no weight.
+        Channels that are not cleaned have no weight.
         """
         kind = names, cleaned.channels, cleaned.references, cleaned.dead.tobytes()
         if kind not in self._weights:

@@ -1,14 +1,20 @@
-"""What parts of the page that show recordings have in common."""
+"""Pictures of recordings, for all parts of the page that show some."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from hms.pipeline.tables import View
 from hms.report.examples import Example
 from hms.signal.filters import described
+from hms.signal.montage import all_derivations
 from hms.stages.heart import Heart
 from hms.stages.scalograms import Scalograms
+
+THREADS = 2
+"""Threads that prepare recordings to be shown: most of the work is done outside the interpreter."""
 
 
 def output_names(scalograms: Scalograms) -> tuple[str, ...]:
@@ -16,16 +22,23 @@ def output_names(scalograms: Scalograms) -> tuple[str, ...]:
     chains = scalograms.derivations.chains
     if scalograms.output == "chains":
         return tuple(name for name, _ in chains)
-    return tuple(name for _, pairs in chains for name in pairs)
+    return all_derivations(chains)
 
 
-def draw_example(
-    tables: View, scalograms: Scalograms, heart: Heart, row: int, about: str, flags: str
-) -> Example:
-    """Return what is drawn of one item, prepared again; the EKG where it is flagged in an electrode.
+def draw_examples(
+    tables: View, scalograms: Scalograms, heart: Heart, about: Mapping[int, str], flags: Sequence[str]
+) -> dict[int, Example]:
+    """Return what is drawn of items, prepared again, by their row in the table of items.
 
-    ``row`` is that of the table of items, ``about`` what is said of it; ``flags`` are as the ledger has them.
+    ``about`` is what is said of each; ``flags`` are those of every row, as the ledger has them.
     """
+    with ThreadPoolExecutor(THREADS) as pool:
+        drawn = pool.map(lambda row: _draw(tables, scalograms, heart, row, about[row], flags[row]), about)
+        return dict(zip(about, drawn, strict=True))
+
+
+def _draw(tables: View, scalograms: Scalograms, heart: Heart, row: int, about: str, flags: str) -> Example:
+    """Return what is drawn of one item; the EKG too where it is flagged in an electrode."""
     wanted: list[Any] = [scalograms.derivations, scalograms]
     derived, scalogram, *ekg = tables.evaluate(row, *wanted, *[heart] * ("ekg" in flags.split(";")))
     return Example(

@@ -81,10 +81,12 @@ class Labels(TableStage):
 
     def _weights(self, vote_sum: NDArray[Any]) -> NDArray[np.float32]:
         """Return confidence weights, 0 for an item without votes."""
+        if not self.keeps_unlabelled:
+            return confidence_weights(vote_sum, self.weight)
         weights = np.zeros(len(vote_sum), np.float32)
         labelled = vote_sum > 0
         weights[labelled] = confidence_weights(vote_sum[labelled], self.weight)
-        return weights if self.keeps_unlabelled else confidence_weights(vote_sum, self.weight)
+        return weights
 
     def _by_fold(
         self, tables: View, y_soft: NDArray[np.float32], w_conf: NDArray[np.float32]

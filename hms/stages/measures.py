@@ -25,7 +25,7 @@ from hms.stages.signal import Signal
 from hms.stages.waveforms import Waveforms
 
 OBSERVATIONS = INPUT_OBSERVATIONS | OUTPUT_OBSERVATIONS
-"""What is observed of an item to derive measures from, and is none itself."""
+"""Observations that measures are derived from; they are no measures themselves."""
 
 
 @register_stage

@@ -65,7 +65,7 @@ class PackedArray(TableStage):
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the array, written item by item so that it is never whole in memory, and its ids.
 
-        With ``alive`` of each row where rows of an item can be dead.
+        The ids come with ``alive`` of each row if rows of an item can be dead.
         """
         places = tables.item_places(self.of)
         described: dict[str, NDArray[Any]] = {"item_id": np.array(tables.used["item_id"].tolist(), np.str_)}

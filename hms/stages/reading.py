@@ -67,14 +67,14 @@ class Reading(ItemStage):
                 f"data.transform_s={transform_s:g} is longer than the blocks that windows are cut from; "
                 f"it must be at most data.block_s={block_s:g}"
             )
-        if data.block_s is not None and data.block_s < window_s + context_s + 2 * SPARE_S:
+        shortest_s = window_s + context_s + 2 * SPARE_S
+        if data.block_s is not None and data.block_s < shortest_s:
             raise ConfigError(
                 f"data.block_s={data.block_s:g} is too short for windows of {window_s:g} s with "
-                f"{context_s:g} s on each side; it must be at least {window_s + context_s + 2 * SPARE_S:g}"
+                f"{context_s:g} s on each side; it must be at least {shortest_s:g}"
             )
-        aliases = tuple(sorted(data.aliases))
         return cls(
-            aliases,
+            tuple(sorted(data.aliases)),
             data.missing,
             block_s,
             transform_s,

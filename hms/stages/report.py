@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -49,7 +47,7 @@ from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.wavelets import frequencies, is_log_spaced
 from hms.stages.derivations import Derivations
-from hms.stages.drawing import draw_example, output_names
+from hms.stages.drawing import draw_examples, output_names
 from hms.stages.heart import Heart
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
@@ -65,8 +63,6 @@ from hms.stages.splits import Splits
 from hms.store.files import Content
 
 PARTS = "qc/parts"
-THREADS = 2
-"""That prepare recordings to be shown: most of it is spent outside the interpreter."""
 
 
 def read_splits(tables: View) -> list[Split]:
@@ -217,14 +213,12 @@ class ReportExamples(ReportPart):
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )
-        rows = list(chain(*chosen.values()))
-        with ThreadPoolExecutor(THREADS) as pool:
-            costly = self.quality.qc.grading.costly
-            about = {row: about_item(tables.items.iloc[row], ledger.iloc[row], costly) for row in rows}
-            draw = partial(draw_example, tables, self.scalograms, self.heart)
-            flags = ledger["raised"].tolist()
-            examples = pool.map(lambda row: draw(row, about[row], flags[row]), rows)
-        shown = dict(zip(rows, examples, strict=True))
+        costly = self.quality.qc.grading.costly
+        about = {
+            row: about_item(tables.items.iloc[row], ledger.iloc[row], costly)
+            for row in chain(*chosen.values())
+        }
+        shown = draw_examples(tables, self.scalograms, self.heart, about, ledger["raised"].tolist())
         cards: list[Card] = []
         for kind in KINDS:
             sheet = [shown[row] for row in chosen[kind]]
@@ -318,7 +312,7 @@ def parts_of_plugins(cfg: Config) -> tuple[str, ...]:
 
 
 PAGE_BYTES = 5_000_000
-"""Of the page and the parts that it is put together from, rounded up."""
+"""Of the page and its parts, pictures included; measured at 60 items, rounded up."""
 
 
 @register_stage
@@ -369,7 +363,7 @@ class Report(TableStage):
         return (*SHIPPED_PARTS, *(cls for cls in own if issubclass(cls, ReportPart)))
 
     def table_bytes(self, n_items: int) -> int:
-        """Return what the page takes, with its pictures and parts; measured at 60 items."""
+        """Return what the page takes, whatever the number of items."""
         return PAGE_BYTES
 
     @property

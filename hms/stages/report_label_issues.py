@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from typing import ClassVar
 
 from hms.config.schema import Config
@@ -13,7 +11,7 @@ from hms.labels.classes import Classes
 from hms.pipeline.stage import register_stage
 from hms.pipeline.tables import View
 from hms.report.issues import about_issue, issue_cards
-from hms.stages.drawing import draw_example
+from hms.stages.drawing import draw_examples
 from hms.stages.heart import Heart
 from hms.stages.label_issues import LabelIssues
 from hms.stages.quality import Quality, read_ledger
@@ -23,8 +21,6 @@ from hms.stages.sketches import Sketches
 from hms.store.files import Content
 
 SHOWN = 12
-THREADS = 2
-"""That prepare recordings to be shown: most of it is spent outside the interpreter."""
 
 
 @register_stage
@@ -58,8 +54,6 @@ class ReportLabelIssues(ReportPart):
         place = {str(name): row for row, name in enumerate(tables.items["item_id"].tolist())}
         first = table.head(SHOWN)
         about = {place[row["item_id"]]: about_issue(row, classes) for _, row in first.iterrows()}
-        with ThreadPoolExecutor(THREADS) as pool:
-            draw = partial(draw_example, tables, self.scalograms, self.heart)
-            flags = read_ledger(tables)["raised"].tolist()
-            examples = list(pool.map(lambda row: draw(row, about[row], flags[row]), about))
-        return self.part(**{"label-issues": issue_cards(examples, table)})
+        flags = read_ledger(tables)["raised"].tolist()
+        examples = draw_examples(tables, self.scalograms, self.heart, about, flags)
+        return self.part(**{"label-issues": issue_cards(list(examples.values()), table)})

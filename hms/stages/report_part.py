@@ -1,4 +1,4 @@
-"""What the parts of the report have in common."""
+"""The base of all parts of the report."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class ReportPart(TableStage):
 
     @classmethod
     def placeholder(cls) -> bytes:
-        """Return what is in the part's place where it is not made."""
+        """Return what stands in the part's place in a run that lacks it."""
         if not cls.absent:
             return b""
         return b"".join(

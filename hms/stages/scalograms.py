@@ -22,7 +22,7 @@ from hms.signal.wavelets import Cwt, frequencies
 from hms.stages.derivations import Derivations
 
 TOGETHER = 4
-"""Recordings that are transformed in one call; of more, less stays in the processor's cache."""
+"""Recordings transformed in one call; more would overflow the processor's cache."""
 
 
 @register_stage
@@ -71,7 +71,7 @@ class Scalograms(ItemStage):
         found: dict[int, Scalogram] = {}
         alike: dict[tuple[Any, ...], list[int]] = {}
         for number, (derived,) in enumerate(inputs):
-            # Rows that are left over when an FFT takes several at once may be rounded otherwise.
+            # An FFT takes several rows at once; rows left over may be rounded differently.
             is_whole = derived.alive.all() and len(derived.values) % FFT_ROWS == 0
             if is_whole and not self.derivations.signal.reading.transform_s:
                 kind = derived.values.shape, derived.n_context, derived.sfreq

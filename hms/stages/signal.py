@@ -16,7 +16,7 @@ from hms.signal.arrays import Cleaned
 from hms.signal.filters import FilterParams, apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.levels import is_uneven
-from hms.signal.montage import all_derivations, electrodes_of, find_sources, what_lacks
+from hms.signal.montage import all_derivations, find_sources, what_lacks
 from hms.sources.base import Segment
 from hms.stages.reading import Reading
 
@@ -44,11 +44,6 @@ class Signal(ItemStage):
         reading = Reading.from_config(cfg, wavelet=wavelet, more_s=more_s)
         derivations, optional = all_derivations(cfg.at("montage.chains")), cfg.at("montage.optional")
         return cls(reading, cfg.at("filter"), (*derivations, *optional), optional)
-
-    @property
-    def channels(self) -> tuple[str, ...]:
-        """Electrodes of the montage; a bipolar recording has its pairs instead."""
-        return electrodes_of(self.derivations)
 
     def needed_channels(self) -> tuple[str, ...]:
         """Return the electrodes of the montage, and its pairs, which a bipolar recording has instead."""
@@ -118,7 +113,7 @@ def _rows(wanted: tuple[str, ...], present: tuple[str, ...]) -> slice | list[int
 
 
 def _references(channels: tuple[str, ...], n_lacking: int, segment: Segment) -> tuple[str, ...]:
-    """Return the references of some channels, and none for the pairs that are lacking."""
+    """Return the references of channels, and an empty one for each pair that is lacking."""
     if not segment.references:
         return ()
     against = dict(zip(segment.channels, segment.references, strict=True))

@@ -13,7 +13,7 @@ from hms.errors import ConfigError, Unusable
 from hms.pipeline.stage import ItemStage, register_stage, section_function
 from hms.registry import Params
 from hms.signal.arrays import Spectrogram
-from hms.signal.spectrograms import KaggleSpectrograms, fill_spectrogram
+from hms.signal.spectrograms import KaggleSpectrograms
 from hms.sources.spectrograms import SPECTROGRAM, Crop
 
 N_VALUES = 4 * 100 * 300
@@ -58,7 +58,7 @@ class Spectrograms(ItemStage):
         """Fill gaps, then scale."""
         if not np.isfinite(crop.power).any():
             raise Unusable("the spectrogram's sub-window has no usable value", failure=False)
-        power = fill_spectrogram(crop.power, self.spectrograms.gaps)
+        power = section_function("spectrograms", self.spectrograms)(crop.power, self.spectrograms)
         x = section_function("scaling", self.scaling)(power, self.scaling)
         return Spectrogram(np.asarray(x, np.float32), crop.freqs)
 

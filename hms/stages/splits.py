@@ -39,10 +39,7 @@ class Splits(TableStage):
     folds: Params
 
     def check(self, votes: VotesTable) -> None:
-        """Raise ConfigError where nobody said whose each recording is, or patients are too few for the folds.
-
-        Folds that are not even are said.
-        """
+        """Raise ConfigError if recordings lack patients, or patients are too few; warn of uneven folds."""
         if self.folds.kind != "none" and not votes.patients_declared:
             raise ConfigError(
                 "folds keep every patient whole, but nothing says whose the recordings are; choose "
@@ -53,7 +50,7 @@ class Splits(TableStage):
 
     @cached_property
     def settings(self) -> dict[str, Any]:
-        """Settings by path; of a file of folds its content is in the key, not its place."""
+        """Settings by path; of a file of folds the content is in the key, not the path."""
         found = super().settings
         if isinstance(self.folds, FileFolds):
             return found | {"folds.path": content_of(self.folds)}

@@ -18,7 +18,7 @@ from hms.engine.tables import open_tables
 from hms.engine.verify import verify
 from hms.errors import ConfigError
 from hms.pipeline.stage import TableStage, registered_order, registered_stage
-from hms.pipeline.tables import UndeclaredInput
+from hms.pipeline.tables import UndeclaredInput, View
 from hms.results.run import Run
 
 PLUGIN = '''
@@ -190,7 +190,7 @@ def _reading(stage: TableStage, run: Run) -> None:
     tables = open_tables(plan)
     for path, (_, digest) in run.manifest["files"].items():
         tables.add_file(path, run.path / path, digest)
-    contents = stage.compute(tables.view(stage))
+    contents = stage.compute(View(tables, stage))
     assert set(contents) == set(stage.files)
 
 

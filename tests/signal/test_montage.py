@@ -60,7 +60,7 @@ def test_electrodes_come_in_file_order_then_others():
 
 def test_names_follow_the_chains():
     assert MONTAGE.derivations == ("A-B", "B-C", "A-D")
-    assert MONTAGE.channels == CHANNELS
+    assert electrodes(MONTAGE.chains) == CHANNELS
     assert MONTAGE.outputs == ("L", "R")
     assert replace(MONTAGE, output="derivations").outputs == ("A-B", "B-C", "A-D")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,11 +14,13 @@ import pytest
 import hms
 from hms.engine.plan import make_plan
 from hms.errors import ConfigError, Unusable
+from hms.registry import Params, _entries, lookup
 from hms.results.run import Run
 from hms.signal.scaling import Log1pPercentile, log1p_percentile
-from hms.signal.spectrograms import fill_spectrogram
-from hms.sources.spectrograms import SpectrogramFile
+from hms.signal.spectrograms import KaggleSpectrograms, kaggle
+from hms.sources.spectrograms import Crop, SpectrogramFile
 from hms.sources.synthetic import generate
+from hms.stages.spectrograms import Spectrograms
 
 FILE_CHAINS = ("LL", "RL", "LP", "RP")
 HZ = (0.59, 0.78, 0.98)
@@ -121,16 +124,25 @@ def test_gaps_are_bridged_in_time_and_held_at_the_ends():
     """NaN 2 NaN NaN 5 NaN becomes 2 2 3 4 5 5; a frequency without any value is zero."""
     nan = np.nan
     power = np.array([[[nan, 2, nan, nan, 5, nan], [nan] * 6, [1] * 6]], np.float32)
-    filled = fill_spectrogram(power, "interpolate")
+    filled = kaggle(power, KaggleSpectrograms("kaggle", "interpolate"))
     assert filled[0].tolist() == [[2, 2, 3, 4, 5, 5], [0] * 6, [1] * 6]
-    assert fill_spectrogram(power, "zero")[0, 0].tolist() == [0, 2, 0, 0, 5, 0]
+    assert kaggle(power, KaggleSpectrograms("kaggle", "zero"))[0, 0].tolist() == [0, 2, 0, 0, 5, 0]
     assert np.isnan(power[0, 0, 0]), "what was given is not changed"
 
 
 def test_a_spectrogram_without_gaps_is_not_copied():
     """Nothing to fill."""
     power = np.ones((1, 2, 3), np.float32)
-    assert fill_spectrogram(power, "interpolate") is power
+    assert kaggle(power, KaggleSpectrograms("kaggle", "interpolate")) is power
+
+
+def test_the_function_of_the_kind_stands_in_for_what_lacks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A kind of one's own that puts 3 everywhere leaves nothing of the file's NaN and 5."""
+    entry = replace(lookup("spectrograms", "kaggle"), function=lambda power, params: np.full_like(power, 3))
+    monkeypatch.setitem(_entries["spectrograms"], "kaggle", entry)
+    stage = Spectrograms(KaggleSpectrograms("kaggle", "zero"), Params("none"))
+    found = stage.compute(Crop(np.array([[[np.nan, 5]]], np.float32), np.ones(1, np.float32)))
+    assert found.x.tolist() == [[[3, 3]]]
 
 
 # --- a run ---------------------------------------------------------------------------------------
@@ -148,7 +160,7 @@ def test_a_run_writes_one_file_per_item_scaled_like_the_scalograms(made, prepare
         first = int(row["spectrogram_label_offset_seconds"]) // 2
         names = [name for chain in ("LL", "LP", "RL", "RP") for name in frame if name.startswith(f"{chain}_")]
         power = frame[names].to_numpy(np.float32)[first : first + 300].T.reshape(4, 100, 300)
-        power = fill_spectrogram(np.ascontiguousarray(power), "interpolate")
+        power = kaggle(np.ascontiguousarray(power), KaggleSpectrograms("kaggle", "interpolate"))
         file = lr(run, item_id)
         expected = log1p_percentile(power, Log1pPercentile("log1p_percentile", 1.0, 99.0))
         assert file["x"].shape == (4, 100, 300)

@@ -30,7 +30,7 @@ P_WANDERING, WANDERING = 0.35, 35.0
 
 OFFSET_UV = 30.0
 P_LARGE_OFFSET, LARGEST_OFFSET_UV = 0.05, 2500.0
-"""Patients whose electrodes have offsets of up to millivolts, within its amplifier's range."""
+"""Patients whose electrodes have offsets of up to millivolts, within the amplifier's range."""
 
 RANGES_UV = (3_200.0, 8_500.0, 10_000.0)
 """Largest magnitudes that amplifiers record, chosen: a few real recordings reach 10,700 µV."""

@@ -66,7 +66,7 @@ ARTIFACTS: tuple[tuple[str, float, float, Callable[[Rng, Rng, int], Array]], ...
     ("muscle", 0.30, 0.4, muscle),
     ("movement", 0.10, 0.3, movement),
 )
-"""An artifact, the share of recordings that have it, what a certain seizure adds, what makes it."""
+"""An artifact, the share of recordings that have it, what a certain seizure adds, its function."""
 
 P_HEART_ON_SCALP = 0.12
 

@@ -29,7 +29,7 @@ def background(traits: Rng, rng: Rng, n_samples: int) -> Array:
 
     24 sources of 1/f noise at random places, a posterior alpha rhythm in 45 % of patients and polymorphic
     delta in half of them, of whatever disease: slow waves alone must not give the label away. ``traits``
-    draws places, slopes and rhythms, which are the patient's; ``rng`` their strengths, which vary about him.
+    draws places, slopes and rhythms, which are the patient's; ``rng`` their strengths in one recording.
     """
     mixing = np.stack([field(somewhere(traits), FIELD_SIGMA) for _ in range(N_SOURCES)], axis=1)
     mixing *= traits.choice((-1, 1), N_SOURCES).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Streams of random numbers: what is drawn for one purpose stands apart from what is drawn for another."""
+"""Streams of random numbers, one for each purpose, and noise of a given spectrum."""
 
 from __future__ import annotations
 
@@ -49,8 +49,7 @@ def shaped_noise(rng: Rng, n_rows: int, n_samples: int, shape: Shape) -> Array:
     n_fft = fft.next_fast_len(n_samples, real=True)
     amplitude = np.asarray(shape(fft.rfftfreq(n_fft, 1 / SFREQ_HZ)), dtype=np.float32)
     spectrum = rng.standard_normal((n_rows, n_fft // 2 + 1, 2), dtype=np.float32).view(np.complex64)[..., 0]
-    noise = fft.irfft(spectrum * amplitude, n=n_fft)[:, :n_samples]
-    return np.asarray(noise / noise.std(axis=1, keepdims=True), dtype=np.float32)
+    return _unit_noise(spectrum * amplitude, n_fft, n_samples)
 
 
 def slow_noise(rng: Rng, n_rows: int, n_samples: int, high_hz: float) -> Array:
@@ -65,6 +64,13 @@ def slow_noise(rng: Rng, n_rows: int, n_samples: int, high_hz: float) -> Array:
     spectrum = np.zeros((n_rows, n_fft // 2 + 1), np.complex64)
     drawn = rng.standard_normal((n_rows, n_bins, 2), dtype=np.float32).view(np.complex64)[..., 0]
     spectrum[:, 1 : n_bins + 1] = drawn / np.arange(1, n_bins + 1, dtype=np.float32)
+    return _unit_noise(spectrum, n_fft, n_samples)
+
+
+def _unit_noise(spectrum: NDArray[np.complex64], n_fft: int, n_samples: int) -> Array:
+    """Return the first samples of what has a spectrum, of unit SD."""
+    from scipy import fft
+
     noise = fft.irfft(spectrum, n=n_fft)[:, :n_samples]
     return np.asarray(noise / noise.std(axis=1, keepdims=True), dtype=np.float32)
 

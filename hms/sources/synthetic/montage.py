@@ -1,6 +1,6 @@
-"""Electrodes of a patient that are not as they should be: dead, bridged, loose, or the EKG's off.
+"""Faulty electrodes: dead, bridged, loose or popping, or the EKG's leads off.
 
-A patient keeps his electrodes, and their faults, over most of his recordings.
+A patient keeps the same electrodes, and their faults, in most recordings.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from hms.sources.synthetic.patients import Patient
 P_DEAD, P_BRIDGED, P_LOOSE, P_EKG_OFF, P_POPS = 0.05, 0.03, 0.10, 0.15, 0.10
 
 P_SEEN = 0.8
-"""Share of a patient's recordings that show a fault of his montage."""
+"""Share of a patient's recordings that show a fault of the patient's montage."""
 
 
 @dataclass(frozen=True)

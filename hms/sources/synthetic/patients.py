@@ -33,10 +33,10 @@ class Patient:
 
     Attributes
     ----------
-    number : of the patient, which with the seed gives all that is drawn of him
+    number : with the seed, gives everything that is drawn for the patient
     gain : amplitude, 1 in the median
-    stratum : ``high`` or ``low``: the size of the panels that see most of his recordings
-    disease : number of the class that is the likely one in most of his recordings
+    stratum : ``high`` or ``low``: the size of the panels that see most of the recordings
+    disease : number of the class that is the likely one in most of the recordings
     """
 
     seed: int
@@ -51,7 +51,7 @@ class Patient:
         return stream(self.seed, Stream.PATIENT, self.number, *subject.encode())
 
     def tends_to(self, subject: str, share: float) -> float:
-        """Return the share of his recordings that have something which ``share`` of all recordings have."""
+        """Return the share of the patient's recordings that have what ``share`` of all recordings have."""
         return float(self.traits(f"tends to {subject}").beta(2 * share, 2 * (1 - share)))
 
 
@@ -74,14 +74,14 @@ def draw_class(rng: Rng, stratum: str) -> int:
 
 
 def owners(rng: Rng, n_recordings: int, n_patients: int) -> list[int]:
-    """Return each recording's patient: many have few, few have many, alike whatever the generator."""
+    """Return each recording's patient: many have few, few have many, with the same counts for any ``rng``."""
     edges = np.rint(np.cumsum(_shares(n_patients)) * (n_recordings - n_patients)).astype(int)
     counts = rng.permutation(1 + np.diff(edges, prepend=0))
     return [int(owner) for owner in rng.permutation(np.repeat(np.arange(n_patients), counts))]
 
 
 def _shares(n_patients: int) -> NDArray[np.float64]:
-    """Return shares of which the logarithms have normal quantiles, none above the largest; their sum is 1."""
+    """Return shares whose logarithms have normal quantiles, none above the largest; their sum is 1."""
     from scipy.special import ndtri
 
     largest = max(LARGEST_SHARE / np.sqrt(n_patients), 1 / n_patients)

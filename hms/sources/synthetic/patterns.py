@@ -1,7 +1,7 @@
 """What each class looks like: a seizure, periodic discharges and rhythmic delta.
 
-Where a pattern sits and what its waves look like are the patient's, and its rate is nearly
-so; when its waves come and how strong they are is the recording's.
+A patient's recordings share where a pattern sits, what its waves look like and, nearly, its
+rate; when its waves come and how strong they are differs between recordings.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ class Synthetic(SourceParams):
     write_spectrograms: bool
 
     def overlaps(self, window_s: float) -> bool:
-        """Tell that they do, as in the competition."""
+        """Return True: sub-windows overlap, as in the competition."""
         return True
 
     def __post_init__(self) -> None:

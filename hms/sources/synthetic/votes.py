@@ -2,8 +2,8 @@
 
 The distribution over the classes that an expert's vote is drawn from is Dirichlet given the
 likely class. A Dirichlet is gammas over their sum, and a gamma is a sum of gammas: the part
-that is drawn once for a patient, or once for a recording, makes his recordings and its rows
-alike without changing the distribution of any of them.
+that is drawn once for a patient, or once for a recording, makes the patient's recordings, or
+the recording's rows, alike without changing the distribution of any of them.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ DIRICHLET = np.array(
 
 KEEPS_STRATUM = 0.8
 KEEPS_DISEASE = 0.82
-"""Shares of a patient's recordings that follow him; the others are drawn as anybody's."""
+"""Shares of recordings that follow their patient; the others are drawn as anybody's."""
 
 SHARED_BY_PATIENT = 0.5
 SHARED_BY_ROWS = 0.3

@@ -400,7 +400,7 @@ def _verify(given: argparse.Namespace) -> int:
     if not given.repair:
         show(f"  {counted(len(report.findings), 'problem')}; {report.remedy.format(run=given.run)}")
         return 1
-    path = repair(path, report, force=given.force, trust=given.trust).path
+    path = repair(path, force=given.force, trust=given.trust).path
     left = verify(path, trust=given.trust).findings
     for finding in left:
         show(f"  still: {finding.path}: {finding.problem}")

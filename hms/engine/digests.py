@@ -14,10 +14,7 @@ from hms.store.journal import append_journal
 
 @dataclass
 class RecordingDigests:
-    """Digests of recordings and companion files, or parts of them, as they were when last read.
-
-    Each with the size and time that its file had then.
-    """
+    """Digests of recordings and companion files, or parts of them, with their files' sizes and times then."""
 
     path: Path
     known: dict[str, tuple[int, int, str]] = field(default_factory=dict)
@@ -44,7 +41,7 @@ class RecordingDigests:
 
     def add(self, parts: Iterable[Part], digests: dict[str, str], notes: dict[str, list[list[str]]]) -> None:
         """Keep the digests of what was read, and what was mended."""
-        rows = [
+        rows: list[Any] = [
             [part.name, part.place.size, part.place.mtime_ns, digests[part.name]]
             for part in parts
             if part.name in digests and self.of(part) != digests[part.name]
@@ -52,14 +49,11 @@ class RecordingDigests:
         new = {name: texts for name, texts in notes.items() if self.notes.get(name, []) != texts}
         if rows or new:
             append_journal(self.path, {"recordings": rows} | ({"notes": new} if new else {}))
-            self._learn(rows)
+            self.version += 1
+            self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})
             self.notes.update(new)
 
     def forget(self, part: Part) -> None:
         """Take a part for one that was never read."""
         self.known.pop(part.name, None)
         self.version += 1
-
-    def _learn(self, rows: Iterable[Any]) -> None:
-        self.version += 1
-        self.known.update({name: (size, mtime_ns, digest) for name, size, mtime_ns, digest in rows})

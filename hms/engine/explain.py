@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,16 +30,16 @@ from hms.terminal import counted, shortened, table
 HEADINGS = ("stage", "key", "state", "to do", "about", "why")
 _ABSENT = "(absent)"
 SEARCHED_RUNS = 50
-"""Finished runs, the last first, among which the one to compare with is looked for."""
+"""How many finished runs, the last first, are searched for the one to compare with."""
 
 SHOWN_CHANGES, LONGEST_WHY = 6, 100
-"""Changes named per stage, and characters of them; the first is always named."""
+"""Changes named per stage, and their characters in all; the first is always named."""
 
 
 def explain(plan: Plan, *, in_full: bool = False) -> str:
     """Return the plan as a table: key, state, work left with its likely time, and why.
 
-    ``in_full`` gives all reasons, where otherwise the first stand for many.
+    ``in_full`` gives every reason instead of the first few.
     """
     if is_whole(plan):
         return explain_finished(plan)
@@ -113,7 +114,7 @@ def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done
 
 
 def _nearest_run(plan: Plan) -> Package | None:
-    """Return the finished run whose settings differ least, of several the last; None where there is none."""
+    """Return the finished run whose settings differ least, of several the last; None if there is none."""
     now, found = _lines(yaml_of(plan)), []
     for run in list_packages(plan.outputs.root)[:SEARCHED_RUNS]:
         try:
@@ -139,7 +140,7 @@ def _lines(text: str) -> set[str]:
 
 
 def _compared_with(run: Package | None, rows: Sequence[Sequence[str]]) -> list[str]:
-    """Say which run the reasons are told from."""
+    """Name the run that the reasons compare with."""
     if run is None or not any(" -> " in row[-1] for row in rows):
         return []
     return [f"compared with run {run.hash}, by: {shortened(run.manifest['command'], 100)}"]
@@ -149,7 +150,7 @@ MORE = re.compile(r"; and \d+ more$")
 
 
 def _that_matter(found: Sequence[str]) -> list[str]:
-    """Return changes less what follows from others: settings that one kind alone has, and what is derived."""
+    """Return changes without what follows from others: settings that only one kind has, and derived ones."""
     paths = [text.partition(": ")[0] for text in found]
     sections = [path.removesuffix("kind") for path in paths if path.endswith(".kind")]
     follows = [
@@ -229,11 +230,8 @@ def _text(value: Any, limit: int = 40) -> str:
 
 
 def _notes(plan: Plan) -> list[str]:
-    notes = []
-    unread: dict[str, int] = {}
-    for reason in plan.unread.values():
-        unread[reason.text] = unread.get(reason.text, 0) + 1
-    notes += [f"left out {counted(count, 'item')}: {text}" for text, count in unread.items()]
+    unread = Counter(reason.text for reason in plan.unread.values())
+    notes = [f"left out {counted(count, 'item')}: {text}" for text, count in unread.items()]
     notes += [f"warning: {text}"] if (text := forecast(plan)) else []
     return notes + stale_sources(plan)
 

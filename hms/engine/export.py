@@ -8,7 +8,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from hms.config.reading import names_in
 from hms.engine.verify import UNREADABLE, verify
@@ -26,8 +26,8 @@ FILES_TOGETHER = 64
 def export_run(run: Package, destination: Path) -> int:
     """Copy a run into a self-contained folder without links, check it, and return its bytes.
 
-    The copy is made under another name next to the destination and takes its name when it is whole
-    and on disk: what is under that name is never part of a run.
+    The copy is made next to the destination and takes its name when it is whole and on disk: under that
+    name there is never part of a run.
 
     Raises
     ------
@@ -47,15 +47,13 @@ def export_run(run: Package, destination: Path) -> int:
 
 
 def _export(run: Package, destination: Path) -> int:
-    manifest = run.manifest
     whole = destination.absolute()
     beside = whole.parent / f"{TEMPORARY}{whole.name}-{uuid.uuid4().hex[:8]}"
     try:
         _forget_earlier(whole)
         make_folder(beside)
         _copy_files(run, beside)
-        content = {k: v for k, v in manifest.items() if k != "digest"} | {"exported": True}
-        write_checked(beside, content)
+        write_checked(beside, exported_manifest(run))
         n_bytes = _checked(beside, run)
         os.replace(beside, whole)
         sync_folder(whole.parent)
@@ -83,14 +81,20 @@ def _copy_files(run: Package, folder: Path) -> None:
 
 
 def _contents(run: Package, names: list[str]) -> Mapping[str, Callable[[IO[bytes]], None]]:
-    return {name.rpartition("/")[2]: _copier(_found(run, name)) for name in names}
+    return {name.rpartition("/")[2]: _copier(find_file(run, name)) for name in names}
 
 
-def _found(run: Package, name: str) -> Path:
+def find_file(run: Package, name: str) -> Path:
+    """Return where a file of a run is; raises ConfigError if it is missing or refused."""
     try:
         return find_inside(run.path, name)[0]
     except FileNotFoundError:
         raise ConfigError(f"{run.path.name}/{name} is missing; hms verify {run.hash} --repair") from None
+
+
+def exported_manifest(run: Package) -> dict[str, Any]:
+    """Return the manifest of a run's copy, without its digest."""
+    return {k: v for k, v in run.manifest.items() if k != "digest"} | {"exported": True}
 
 
 def _copier(path: Path) -> Callable[[IO[bytes]], None]:

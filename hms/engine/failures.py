@@ -58,7 +58,7 @@ class Failures:
 
 
 def forecast(plan: Plan) -> str:
-    """Return that a run would stop for the failures that are known before it, empty if it would not."""
+    """Say that a run would stop for failures known before it; empty if it would not."""
     if _answers_every_row(plan):
         return ""
     recordings = plan.items["recording"].tolist()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,13 +16,8 @@ from hms.errors import StorageError
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
-from hms.store.files import (
-    Stored,
-    commit_files,
-    make_folder,
-    remove_temporaries,
-    sync_folder,
-)
+from hms.store.files import Stored, commit_files, make_folder, remove_temporaries, sync_folder
+from hms.store.folders import Record
 from hms.store.links import commit_links
 from hms.store.manifests import unfinish
 from hms.store.npz import npz_file
@@ -31,9 +26,6 @@ from hms.store.shards import INDEX
 
 LINKERS = 2
 """Threads that make a run's links, a folder each: the system does most of it."""
-
-
-# --- the run's folder ----------------------------------------------------------------------------
 
 
 def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None:
@@ -64,16 +56,16 @@ def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None
             digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
     (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
     digests["config.yaml"] = [written.size, written.digest]
-    _check_there(plan, linked)
+    _check_there(linked)
     linked.clear()
     for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
         sync_folder(place)
     write_manifest(plan, tables, account, digests, began)
-    point_latest(plan)
+    set_latest(plan.outputs, plan.run_hash, plan.way)
 
 
-def _check_there(plan: Plan, linked: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise if a file of the store that the run names went away while the run was at work."""
+def _check_there(linked: Mapping[str, Mapping[str, str]]) -> None:
+    """Raise if a file of the store that the run names disappeared during the run."""
     wanted: dict[str, set[str]] = {}
     for targets in linked.values():
         for target in targets.values():
@@ -109,24 +101,24 @@ def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Store
 
 def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
     """Return the stored shards that hold used items, by their names in the run."""
-    folder, records = plan.folders[stage.key], plan.records_of(stage.key)
-    names = dict.fromkeys(str(records[row].file) for row in np.flatnonzero(tables.is_used).tolist())
-    return {f"{number:05d}.npy": folder.files[name] for number, name in enumerate(names)}
+    files, used = plan.folders[stage.key].files, np.flatnonzero(tables.is_used).tolist()
+    numbers = _numbers(plan.records_of(stage.key), used)
+    return {f"{number:05d}.npy": files[name] for name, number in numbers.items()}
+
+
+def _numbers(records: Mapping[int, Record], used: Sequence[int]) -> dict[str, int]:
+    """Return the number in the run of every stored shard that holds a used item."""
+    names = dict.fromkeys(str(records[row].file) for row in used)
+    return {name: number for number, name in enumerate(names)}
 
 
 def _index(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Any]:
     """Return which row of which shard of a run each used item has."""
     records = plan.records_of(stage.key)
     used = np.flatnonzero(tables.is_used).tolist()
-    names = list(dict.fromkeys(str(records[row].file) for row in used))
-    number = {name: i for i, name in enumerate(names)}
+    number = _numbers(records, used)
     return {
         "item_id": np.array(tables.used["item_id"].tolist(), np.str_),
         "shard": np.array([number[str(records[row].file)] for row in used], np.int32),
         "row": np.array([records[row].row for row in used], np.int64),
     }
-
-
-def point_latest(plan: Plan) -> None:
-    """Point ``latest`` at the plan's run."""
-    set_latest(plan.outputs, plan.run_hash, plan.way)

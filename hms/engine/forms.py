@@ -1,32 +1,20 @@
-"""The form in which results are kept: a file per item, or shards of many; none is computed for another."""
+"""The form in which results are kept, a file per item or shards of many; changing it computes nothing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import numpy as np
+from collections.abc import Iterator, Mapping, Sequence
 
 from hms.engine.plan import TASK_ITEMS, Plan
 from hms.store.files import commit_files, digest_bytes
 from hms.store.folders import Record, StageFolder
 from hms.store.locks import lock
 from hms.store.npz import npz_bytes
-from hms.store.shards import (
-    Layout,
-    Records,
-    is_shard,
-    read_record,
-    record_of,
-    record_type,
-    seal,
-    sealed_name,
-)
+from hms.store.shards import Layout, Records, is_shard, read_record, record_of, record_type, seal, sealed_name
 from hms.terminal import say
 
 
 def settle(plan: Plan) -> None:
-    """Bring what is prepared of every item into the form that the plan asks for.
+    """Bring every prepared item into the form that the plan asks for.
 
     Nothing is computed: records are copied between files, and shards whose rows are all there sealed. Raises
     `StorageError` if the store cannot be written.
@@ -42,7 +30,7 @@ def settle(plan: Plan) -> None:
 
 
 def settle_stage(plan: Plan, key: str) -> None:
-    """Do what `settle` does for one stage; only under its lock, and with what is known up to date."""
+    """Do what `settle` does for one stage; only under its lock, with its folder just loaded."""
     if _is_settled(plan, key):
         return
     if plan.in_shards:
@@ -84,23 +72,16 @@ def _into_files(plan: Plan, key: str) -> None:
 def _shards(plan: Plan, key: str) -> Iterator[tuple[range, list[str | None]]]:
     """Yield the rows of the items of every shard, with the identities of those that are prepared."""
     records = {row: record for row, record in plan.records_of(key).items() if record.file is not None}
-    kind = _kind(plan, key, list(records.values())[:1])
-    if kind is None:
+    if not records:
         return
-    step, n_items = plan.layout(key).rows(kind), len(plan.items)
+    layout, n_items = plan.layout(key), len(plan.items)
+    arrays = plan.folders[key].place(next(iter(records.values()))).read()
+    step = layout.rows(record_type(arrays, layout.text_ids))
     for first in range(0, n_items, step):
         rows = range(first, min(first + step, n_items))
         keys = [records[row].item if row in records else None for row in rows]
         if any(keys):
             yield rows, keys
-
-
-def _kind(plan: Plan, key: str, some: Sequence[Record]) -> np.dtype[Any] | None:
-    """Return the type of a stage's records, None where no item is prepared."""
-    for record in some:
-        arrays = plan.folders[key].place(record).read()
-        return record_type(arrays, plan.layout(key).text_ids)
-    return None
 
 
 def _into_shards(plan: Plan, key: str) -> None:
@@ -111,11 +92,12 @@ def _into_shards(plan: Plan, key: str) -> None:
             _point(folder, keys)
             continue
         _fill(folder, layout, rows, keys)
-        name = next(str(folder.records[item].file) for item in keys if item is not None)
-        digests = {slot: folder.records[item].digest for slot, item in enumerate(keys) if item is not None}
+        items = {slot: item for slot, item in enumerate(keys) if item is not None}
+        name = next(str(folder.records[item].file) for item in items.values())
+        digests = {slot: folder.records[item].digest for slot, item in items.items()}
         stored = seal(folder.path, name, keys, digests)
         folder.drop([name])
-        folder.append([stored], _records(stored.name, keys, digests), 0.0, 0)
+        folder.append([stored], _records(stored.name, items, digests), 0.0, 0)
 
 
 def _point(folder: StageFolder, keys: Sequence[str | None]) -> None:
@@ -124,13 +106,11 @@ def _point(folder: StageFolder, keys: Sequence[str | None]) -> None:
     moved = {slot: item for slot, item in enumerate(keys) if item and folder.records[item].file != name}
     if moved:
         digests = {slot: digest_bytes(read_record(folder.path / name, slot).tobytes()) for slot in moved}
-        folder.append([], [Record(i, name, s, None, digests[s]) for s, i in moved.items()], 0.0, 0)
+        folder.append([], _records(name, moved, digests), 0.0, 0)
 
 
-def _records(name: str, keys: Sequence[str | None], digests: dict[int, str]) -> list[Record]:
-    return [
-        Record(item, name, slot, None, digests[slot]) for slot, item in enumerate(keys) if item is not None
-    ]
+def _records(name: str, items: Mapping[int, str], digests: Mapping[int, str]) -> list[Record]:
+    return [Record(item, name, slot, None, digests[slot]) for slot, item in items.items()]
 
 
 def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str | None]) -> None:
@@ -139,9 +119,9 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
     for first in range(0, len(rows), TASK_ITEMS):
         found, made = {}, []
         for row, item in zip(rows[first : first + TASK_ITEMS], keys[first : first + TASK_ITEMS], strict=True):
-            record = folder.records[item] if item is not None else None
-            if record is None or item is None:
+            if item is None:
                 continue
+            record = folder.records[item]
             if kind is None:
                 kind = record_type(folder.place(record).read(), layout.text_ids)
             name, slot = layout.place(row, kind)
@@ -156,6 +136,5 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
                 stored = written.name()
             finally:
                 written.close()
-            folder.append(
-                stored, [Record(i, n, s, None, digest_bytes(found[r])) for i, n, s, r in made], 0.0, 0
-            )
+            records = [Record(i, n, s, None, digest_bytes(found[r])) for i, n, s, r in made]
+            folder.append(stored, records, 0.0, 0)

@@ -20,10 +20,10 @@ from hms.pipeline.selection import WRITTEN_OUT, asked_stages
 from hms.store.package import Package, find_package
 
 OWN_SECTIONS = ("baseline",)
-"""Sections of a run that say nothing of how a recording is prepared."""
+"""Sections of a run that do not say how a recording is prepared."""
 
 MAY_DIFFER = ("qc",)
-"""Sections that a run gives unless they are typed: what is flagged and left out is not part of x."""
+"""Sections that are the run's unless typed: what is flagged and left out does not change x."""
 
 _ABSENT = object()
 
@@ -61,8 +61,8 @@ def with_frozen_settings(cfg: Config, overrides: Sequence[str]) -> Config:
     tree = cfg.to_dict()
     own = {key: cfg.at(key) for key in typed if _may_differ(key)}
     of_run = run.config.to_dict()
-    for section in _frozen(run):
-        tree[section] = tree[section] | _data_settings(run) if section == "data" else of_run[section]
+    for section, values in _frozen(run).items():  # of data, where the recordings are is not frozen
+        tree[section] = tree[section] | values if section == "data" else of_run[section]
     for key, value in own.items():
         _set(tree, key, plain(value))
     tree["plugins"] = list(dict.fromkeys([*of_run["plugins"], *cfg.plugins]))
@@ -104,14 +104,8 @@ def _frozen(run: Package) -> dict[str, Any]:
     return {name: values for name, values in config.items() if name not in OWN_SECTIONS}
 
 
-def _data_settings(run: Package) -> dict[str, Any]:
-    """Return what of the data section changes numbers; where the recordings are does not."""
-    settings: dict[str, Any] = _frozen(run)["data"]
-    return settings
-
-
 def stages_of(run: Package) -> list[str]:
-    """Return the stages of a run that ``stages=[...]`` takes, what other settings imply left out."""
+    """Return the stages of a run that ``stages=[...]`` takes, without those that other settings imply."""
     known = run.manifest.get("asked")  # runs of earlier versions do not say it
     return asked_stages(run.config, run.manifest["stages"]) if known is None else list(known)
 

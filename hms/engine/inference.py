@@ -31,12 +31,11 @@ from hms.sources.base import RECORDING, Part, Reader, Recording, Segment, open_p
 from hms.sources.channels import find_channels
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
+from hms.store.package import Package
 from hms.terminal import outlined
 
 if TYPE_CHECKING:
     import pandas as pd
-
-    from hms.store.package import Package
 
 TOGETHER = 17
 """Recordings of a list that are in memory together: the code of a stage stays in the processor's cache."""
@@ -124,8 +123,6 @@ def transform(
         damaged or ends before its ten minutes, or the arguments do not fit together; of a list, naming which.
         ConfigError is one.
     """
-    from hms.store.package import Package
-
     cfg, wanted = (
         (cfg_or_run.config, tuple(cfg_or_run.manifest["stages"]))
         if isinstance(cfg_or_run, Package)
@@ -365,11 +362,6 @@ def _evaluate(plan: Plan, row: int, stages: Sequence[ItemStage]) -> tuple[list[A
         channels, block_s = needed_channels(stages), block_seconds(plan.cfg)
         opened = Reader(opened, window_s, context_s, channels, block_s, block_margins_s(plan.cfg))
     segment = opened.segment(float(plan.origins[kind].starts[row]))
-    return _results(stages, segment), part, digest
-
-
-def _results(stages: Sequence[ItemStage], segment: Any) -> list[Any]:
-    """Return the result of each stage."""
     memo: dict[str, Any] = {}
     with one_thread():
-        return [evaluate(stage, segment, memo) for stage in stages]
+        return [evaluate(stage, segment, memo) for stage in stages], part, digest

@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from hms.config.compose import default_stages
 from hms.config.identity import digest_of, plain
 from hms.config.paths import located
+from hms.engine.account import Account
 from hms.engine.plan import Plan
+from hms.errors import ManifestError
 from hms.pipeline.selection import asked_stages, config_of
 from hms.pipeline.stage import ItemStage
 from hms.sources.base import SourceParams
@@ -25,13 +27,11 @@ from hms.sources.pseudonyms import WITHHELD, Pseudonymised, Pseudonyms, hidden_s
 from hms.store.files import Stored, digest_bytes, digest_file
 from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.links import Way
+from hms.store.manifests import FORMAT, NAME, git_commit, read_manifest, versions, write_checked
 from hms.store.shards import INDEX
 
 if TYPE_CHECKING:
-    from hms.engine.account import Account
     from hms.pipeline.tables import Tables
-from hms.errors import ManifestError
-from hms.store.manifests import FORMAT, NAME, git_commit, read_manifest, versions, write_checked
 
 
 def write_manifest(
@@ -129,11 +129,11 @@ def _absolute_root(plan: Plan) -> str | None:
 
 
 def _stage_note(plan: Plan, stage: Any, account: Account) -> dict[str, Any]:
+    folder = plan.outputs.stage(stage)
     note = {
         "key": stage.key,
-        "folder": plan.outputs.stage(stage).name,
-        "fingerprint": read_note(plan.outputs.stage(stage) / KEY_FILE).get("fingerprint")
-        or stage.fingerprint,
+        "folder": folder.name,
+        "fingerprint": read_note(folder / KEY_FILE).get("fingerprint") or stage.fingerprint,
         "computed": account.computed.get(stage.name, 0),
         "seconds": round(account.seconds.get(stage.name, 0.0), 4),
         "settings": stage.all_settings(),
@@ -186,7 +186,7 @@ class _StoredFiles:
         except FileNotFoundError:
             return False
         except OSError as error:
-            if error.errno != errno.EINVAL:  # what a file answers that is not a link
+            if error.errno != errno.EINVAL:  # the answer of what is not a link
                 raise
             return self._is_copy(Path(path), digest)
         *_, folder, name = target.rsplit("/", 2)

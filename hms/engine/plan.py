@@ -16,23 +16,12 @@ from hms.config.identity import digest_of
 from hms.config.memory import lean
 from hms.config.reading import is_file
 from hms.config.schema import Config, build_config
+from hms.engine.digests import RecordingDigests
 from hms.engine.job import Job, Task, Tasks, Work, item_keys
-from hms.labels.items import keeps_unlabelled
+from hms.engine.origins import Origins, find_origins
+from hms.labels.items import choose_items, keeps_unlabelled
 from hms.labels.marks import Marked
 from hms.pipeline import fingerprint
-from hms.pipeline.stage import ItemStage, Stage, TableStage
-from hms.registry import lookup
-from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
-from hms.sources.pseudonyms import pseudonymised, restored_settings
-from hms.sources.recordings import FolderSource
-from hms.store.folders import Reason, Record, StageFolder
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-    from hms.sources.tables import VotesTable
-from hms.engine.digests import RecordingDigests
-from hms.engine.origins import Origins, find_origins
 from hms.pipeline.selection import (
     block_margins_s,
     block_seconds,
@@ -43,13 +32,24 @@ from hms.pipeline.selection import (
     say_of_empty_classes,
     say_what_needs_votes,
 )
+from hms.pipeline.stage import ItemStage, Stage, TableStage
+from hms.registry import lookup
+from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
+from hms.sources.pseudonyms import pseudonymised, restored_settings
+from hms.sources.recordings import FolderSource
 from hms.store.files import digest_bytes
+from hms.store.folders import Reason, Record, StageFolder
 from hms.store.links import Way
 from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
 from hms.store.seen import known_fingerprints, stamp
-from hms.store.shards import Layout, is_shard
+from hms.store.shards import Layout, is_shard, npz_id
 from hms.terminal import unsaid
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from hms.sources.tables import VotesTable
 
 LONGEST_PATH = 4096
 """Characters of a text that may name a file."""
@@ -100,10 +100,10 @@ class Plan:
     digests: RecordingDigests
     marked: Marked
     way: Way = "symlink"
-    """How the run's folder names the files of the store; found out before any work."""
+    """How the run's folder names the store's files; found out before any work."""
 
     watched: dict[str, str] | None = None
-    """Stamps of what the votes table and the recordings were found in, as it was before, if that is known."""
+    """Stamps, taken before, of where the votes table and the recordings were found; None if not known."""
 
     transient: dict[int, Reason] = field(default_factory=dict)
     """Reasons, by item row, that may not hold next time."""
@@ -163,7 +163,7 @@ class Plan:
         return known.of_items
 
     def _keys_now(self, kind: str, before: _Keys | None) -> _Keys:
-        """Return the identities of items; of parts whose digest is as it was, those of before."""
+        """Return the identities of items; those of parts with the same digest as before stay."""
         origins = self.origins[kind]
         digests = [self.digests.of(part) for part in origins.parts]
         keys: list[str | None] = [None] * len(self.items) if before is None else before.of_items
@@ -184,12 +184,6 @@ class Plan:
                 keys[row] = key
             found = keys
         return _Keys(self.digests.version, digests, found if rows.size else keys)
-
-    def _digests_of(self, kind: str) -> list[str | None]:
-        """Return the digest of what every item is made from, None where it is not known."""
-        origins = self.origins[kind]
-        digests = [*(self.digests.of(part) for part in origins.parts), None]
-        return [digests[number] for number in origins.part_of.tolist()]
 
     def records_of(self, stage_key: str) -> dict[int, Record]:
         """Return a stage's records by item row, without items that are left out before it."""
@@ -285,11 +279,13 @@ class Plan:
         )
 
     def recording_digests(self) -> list[str | None]:
-        """Return for every item the digest of what of its recording was read, None where nothing was."""
-        return self._digests_of(RECORDING)
+        """Return for every item the digest of what was read of its recording, None where nothing was."""
+        origins = self.origins[RECORDING]
+        digests = [*(self.digests.of(part) for part in origins.parts), None]
+        return [digests[number] for number in origins.part_of.tolist()]
 
     def file_flags(self) -> list[str]:
-        """Return for every item the flags of what was mended of its recording: ``cut;offset``."""
+        """Return for every item the flags of what was mended in its recording: ``cut;offset``."""
         flags = {
             name: ";".join(dict.fromkeys(flag for flag, _ in notes))
             for name, notes in self.digests.notes.items()
@@ -426,11 +422,6 @@ def _pieces(
     return firsts[run] + number * TASK_ITEMS, np.minimum(TASK_ITEMS, counts[run] - number * TASK_ITEMS)
 
 
-def npz_id(text: str) -> int | str:
-    """Return an id as it is written into npz files: a number where the text is one."""
-    return int(text) if text.isdecimal() and str(int(text)) == text and int(text) < 2**63 else text
-
-
 @lean()
 def make_plan(cfg: Config) -> Plan:
     """Read the votes table, choose the items and look into the store; computes nothing.
@@ -438,7 +429,6 @@ def make_plan(cfg: Config) -> Plan:
     Raises `ConfigError` if the configuration, the data folder or the votes table cannot be worked with.
     """
     from hms.engine.frozen import check_frozen
-    from hms.labels.items import choose_items
 
     check_frozen(cfg)
     outputs = Outputs(Path(cfg.outputs_dir))
@@ -502,7 +492,7 @@ def _texts(value: Any) -> Iterator[str]:
 def open_source(cfg: Config, outputs: Outputs, *, reads: bool = False) -> Source:
     """Return the source that the section ``data`` names, behind pseudonyms where it asks for them.
 
-    ``reads`` says whether signals are to be read, so that the montage asks something of a recording.
+    ``reads`` says whether signals are to be read, so that recordings must suit the montage.
     """
     opened: Source = lookup("data", cfg.data.kind).function(
         cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs
@@ -523,7 +513,7 @@ def with_restored_data(cfg: Config) -> Config:
 def plan_of(run: Package, cfg: Config | None = None) -> Plan:
     """Return the plan of a finished run, or of a configuration made from its own.
 
-    Raises `ConfigError` if it needs code or recordings that only a run that is trusted gets, see `hms.load`.
+    Raises `ConfigError` if it needs code or recordings that only a trusted run gets, see `hms.load`.
     """
     with making(run.trust), unsaid():
         return make_plan(run.config if cfg is None else cfg)

@@ -1,4 +1,4 @@
-"""Keep what a finished run is found to be, so that the same command need not find it out again."""
+"""Keep what was found of a finished run, so that the same command need not look again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_
 
 @lean()
 def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: Sequence[str]) -> None:
-    """Keep what the same command is to be told the next time, if nothing changes until then.
+    """Keep what the same command is told next time, if nothing changes until then.
 
-    Nothing is kept where recordings are to be tried again, or a file is not as it was recorded. ``facts`` are
-    shown when the run is found finished, ``said`` was said on the way.
+    Nothing is kept if recordings are to be tried again, or a file is not as recorded. ``facts`` are shown
+    when the run is found finished, ``said`` was said on the way.
     """
     if plan.watched is None or run.manifest["retry"]:
         return

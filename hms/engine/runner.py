@@ -11,37 +11,36 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.memory import give_back, lean
 from hms.config.schema import Config, build_config
+from hms.engine.account import Account
+from hms.engine.failures import Failures, refuse_nothing
+from hms.engine.folder import assemble
+from hms.engine.forms import settle, settle_stage
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan, make_plan
 from hms.engine.pools.base import Pool, Setting, run_again, run_tasks
 from hms.engine.pools.loky import alone
 from hms.engine.space import check_space, needed
+from hms.engine.tables import make_tables
 from hms.errors import StorageError, machine_fault
 from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
 from hms.store.files import commit_files, make_folder, storage_error
 from hms.store.links import Way, usable_way
 from hms.store.locks import lock
+from hms.store.package import Package
+from hms.store.places import set_latest
 from hms.terminal import Progress, counted, gentle_interrupts, say
 
-if TYPE_CHECKING:
-    from hms.store.package import Package
-from hms.engine.account import Account
-from hms.engine.failures import Failures, refuse_nothing
-from hms.engine.folder import assemble, point_latest
-from hms.engine.forms import settle, settle_stage
-from hms.engine.tables import make_tables
-
 MANY = 10_000
-"""From so many recordings on, looking for garbage, which takes 0.1 s, gives memory back that counts."""
+"""From so many items on, looking for garbage frees enough memory to be worth its 0.1 s."""
 
 
 def run(cfg: Config | Any) -> Package:
@@ -66,13 +65,11 @@ def run(cfg: Config | Any) -> Package:
 
 def execute(plan: Plan) -> Package:
     """Carry out a plan and return the finished run."""
-    from hms.store.package import Package
-
     plan.way = _prepare_outputs(plan)
     for folder in plan.folders.values():
         folder.remember()
     if is_whole(plan, remember=True):
-        point_latest(plan)
+        set_latest(plan.outputs, plan.run_hash, plan.way)
         return Package(plan.outputs.run(plan.run_hash), reused=True)
     if plan.cfg.disk_check:
         check_space(needed(plan).values(), plan.outputs.root)
@@ -93,8 +90,6 @@ def execute(plan: Plan) -> Package:
 
 def _finish(plan: Plan, account: Account, began: float) -> Package:
     """Make what follows from the items, and the run's folder."""
-    from hms.store.package import Package
-
     tables = make_tables(plan, account)
     refuse_nothing(plan, tables.reasons)
     with lock(plan.outputs.lock(plan.run_hash)):
@@ -111,7 +106,7 @@ def _finish(plan: Plan, account: Account, began: float) -> Package:
 
 
 def _prepare_outputs(plan: Plan) -> Way:
-    """Write, link and remove a small file, so that what the place cannot do is told before any work."""
+    """Write, link and remove a small file, to tell what the place cannot do before any work."""
     store = plan.outputs.store
     try:
         make_folder(store)
@@ -215,7 +210,7 @@ def _take(
     progress: Progress,
     failures: Failures,
 ) -> dict[Task, str]:
-    """Record results as they come; return what a fault of the machine left undone, with the fault."""
+    """Record results as they come; return what a fault of the machine left undone, and the fault."""
     undone: dict[Task, str] = {}
     for chunk, result in results:
         tasks = list(chunk)
@@ -241,13 +236,13 @@ def _fault_text(undone: Mapping[Task, str], shown: int = 10) -> str:
 
 
 def _needed(plan: Plan, error: StorageError, items_left: int) -> str:
-    """Say about how much room the items that are left take, and how much there is."""
+    """Say about how much room the items left take, and how much is free."""
     if not error.n_files:
         return ""
     free = shutil.disk_usage(plan.outputs.root).free
-    needed = error.n_bytes / error.n_files * items_left
+    n_bytes = error.n_bytes / error.n_files * items_left
     return (
-        f"; about {needed / 1e6:.1f} MB are needed for {counted(items_left, 'item')} left, "
+        f"; about {n_bytes / 1e6:.1f} MB are needed for {counted(items_left, 'item')} left, "
         f"{free / 1e6:.1f} MB are free. Finished results are kept; the same command continues"
     )
 

@@ -36,7 +36,7 @@ class Need:
 
 @dataclass(frozen=True)
 class Free:
-    """Room that is there; ``n_names`` is None where a file system has no limit."""
+    """Free room; ``n_names`` is None where a file system has no limit."""
 
     n_bytes: int
     n_names: int | None
@@ -56,7 +56,7 @@ def free_space(folder: Path) -> Free:
 def needed(plan: Plan) -> dict[str, Need]:
     """Return what a plan is likely to write, by the key of the stage, and by ``""`` for the run's own folder.
 
-    Nothing for what is done; results that are shared with other plans have the same key there.
+    Nothing for what is done; other plans have shared results under the same key.
     """
     block = free_space(plan.outputs.root).block
     due = plan.due()

@@ -29,8 +29,6 @@ from hms.store.npz import read_npz
 from hms.store.shards import Place
 from hms.terminal import say
 
-# --- tables --------------------------------------------------------------------------------------
-
 
 def open_tables(plan: Plan) -> Tables:
     """Return what table stages may read, of a plan whose items are prepared."""
@@ -126,18 +124,21 @@ def table_identity(stage: TableStage, tables: Tables) -> str:
 def _make_table(plan: Plan, stage: TableStage, tables: Tables, account: Account) -> None:
     folder = StageFolder(plan.outputs.stage(stage)).load()
     names = _table_names(stage, tables)
-    folder.reconcile(name for name in names.values() if name in folder.files)
-    folder.remember()
-    if not all(name in folder.files for name in names.values()):
+    if not _are_made(folder, names):
         with lock(plan.outputs.lock(folder.path.name), waiting=f"another run computes {stage.name}", say=say):
             folder.load()
-            folder.reconcile(name for name in names.values() if name in folder.files)
-            folder.remember()
-            if not all(name in folder.files for name in names.values()):
+            if not _are_made(folder, names):
                 _compute_table(folder, stage, tables, names, account)
     for path, name in names.items():
         account.files[path] = (folder.path / name, folder.files[name])
     _make_readable(stage, folder, names, tables)
+
+
+def _are_made(folder: StageFolder, names: Mapping[str, str]) -> bool:
+    """Tell whether all files of a table stage are there, whole; those found moved are recorded."""
+    folder.reconcile(name for name in names.values() if name in folder.files)
+    folder.remember()
+    return all(name in folder.files for name in names.values())
 
 
 def _compute_table(
@@ -153,7 +154,6 @@ def _compute_table(
     seconds = time.perf_counter() - began
     folder.append(files, [], seconds, 1)
     account.add(stage.name, seconds, 1)
-    del contents, named
 
 
 def _stage_key(plan: Plan, name: str) -> str:

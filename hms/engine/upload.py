@@ -1,7 +1,7 @@
 """A run copied into object storage: content first, its manifest last, and two at once end as one.
 
-A claim, the digest of what is exported, is under the prefix while content is written. Another export
-finds it: of the same files it continues, of others it ends. Claim and manifest are put only where nothing is.
+While content is written, the prefix holds a claim: the digest of what is exported. Another export that finds
+it continues if its files are the same, and ends if not. Claim and manifest never replace anything.
 
 References
 ----------
@@ -14,14 +14,13 @@ import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from hms.config.identity import digest_of
 from hms.config.paths import Address
+from hms.engine.export import exported_manifest, find_file
 from hms.errors import ConfigError, StorageError
 from hms.store.files import digest_bytes, digest_file
-from hms.store.inside import find_inside
 from hms.store.manifests import NAME, manifest_bytes
 from hms.store.package import Package
 from hms.terminal import gentle_interrupts
@@ -32,14 +31,10 @@ LARGE = 64 << 20
 """Bytes above which a file is sent in parts, and read twice: once to be checked."""
 
 _WRONG = (
-    "NoSuchBucket",
-    "AccessDenied",
-    "403",
-    "404",
-    "InvalidAccessKeyId",
-    "SignatureDoesNotMatch",
-    "ExpiredToken",
-)
+    "NoSuchBucket", "AccessDenied", "403", "404",
+    "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken",
+)  # fmt: skip
+_NOT_NEW = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 
 
 def upload_run(run: Package, address: Address) -> int:
@@ -79,8 +74,8 @@ class _Export:
         if not self._is_there():
             self._put_files()
             self._check()
-            content = {k: v for k, v in self.run.manifest.items() if k != "digest"} | {"exported": True}
-            if not self._put_if_new(NAME, manifest_bytes(content)) and not self._is_there():
+            manifest = manifest_bytes(exported_manifest(self.run))
+            if not self._put_if_new(NAME, manifest) and not self._is_there():
                 raise StorageError(f"{self.address}: its manifest was removed meanwhile; export again")
         self._check()
         self.client.delete_object(Bucket=self.bucket, Key=self._key(CLAIM))
@@ -152,19 +147,14 @@ class _Export:
         try:
             self.client.put_object(Bucket=self.bucket, Key=self._key(name), Body=data, IfNoneMatch="*")
         except ClientError as error:
-            if error.response["Error"]["Code"] in (
-                "PreconditionFailed",
-                "ConditionalRequestConflict",
-                "412",
-                "409",
-            ):
+            if error.response["Error"]["Code"] in _NOT_NEW:
                 return False
             raise
         return True
 
     def _put_file(self, name: str, size: int, digest: str) -> None:
         """Put a file whose content is what the run says."""
-        path = self._found(name)
+        path = find_file(self.run, name)
         if size <= LARGE:
             data = path.read_bytes()
             self._check_digest(name, digest_bytes(data), digest)
@@ -172,14 +162,6 @@ class _Export:
             return
         self._check_digest(name, digest_file(path), digest)
         self.client.upload_file(str(path), self.bucket, self._key(name))
-
-    def _found(self, name: str) -> Path:
-        try:
-            return find_inside(self.run.path, name)[0]
-        except FileNotFoundError:
-            raise ConfigError(
-                f"{self.run.path.name}/{name} is missing; hms verify {self.run.hash} --repair"
-            ) from None
 
     def _check_digest(self, name: str, found: str, expected: str) -> None:
         if found != expected:
@@ -209,7 +191,7 @@ class _Export:
 
 @contextmanager
 def _told(address: Address) -> Iterator[None]:
-    """Say in one line, and without what was sent, why the storage refuses or cannot be reached."""
+    """Say in one line why the storage refuses or cannot be reached, without what was sent."""
     try:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import (

@@ -1,20 +1,20 @@
-"""Check a run against its records, mend it, export it, and clean the store."""
+"""Check a run against its records, and mend it."""
 
 from __future__ import annotations
 
 import errno
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from hms.config.paths import located
-from hms.config.schema import Config
-from hms.engine.plan import plan_of
+from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, ManifestError, reraise_fault
 from hms.pipeline.stage import stage_names
-from hms.sources.base import current_digest
+from hms.sources.base import Part, current_digest
 from hms.store.files import commit_files, digest_file
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, key_note
 from hms.store.inside import find_inside, is_own_folder, read_file
@@ -25,12 +25,10 @@ from hms.store.places import Outputs
 from hms.terminal import say
 
 EXPORT_AGAIN = "export the run again"
-
 RUN_AGAIN = "run it again with the same command; undamaged results are reused"
 
-
 UNREADABLE = "cannot be read"
-"""How the problem of a file begins that the disk does not give."""
+"""How the problem of a file that the disk does not give begins."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +48,7 @@ class Verification:
     findings: list[Finding] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     remedy: str = "hms verify {run} --repair recomputes what is wrong"
-    """What to do about the findings, for a run of the name ``{run}``."""
+    """What to do about the findings of the run ``{run}``."""
     scope: str = "the run, the store behind it, and its recordings"
     """What was read."""
 
@@ -138,8 +136,7 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
         report.checked += len(packed)
     report.checked += 2
     try:
-        expected = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
-        whole = read_file(folder / KEY_FILE) == key_note(expected)
+        whole = read_file(folder / KEY_FILE) == _note_of(stage)
     except FileNotFoundError:
         report.add(f"{where}/{KEY_FILE}", "missing")
     except ManifestError as error:
@@ -147,6 +144,11 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
     else:
         if not whole:
             report.add(f"{where}/{KEY_FILE}", "content differs from the key")
+
+
+def _note_of(stage: dict[str, Any]) -> bytes:
+    """Return the note of what is in a stage's key, as its folder has it."""
+    return key_note({"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]})
 
 
 def _check_recordings(report: Verification, run: Package) -> None:
@@ -163,14 +165,19 @@ def _check_recordings(report: Verification, run: Package) -> None:
         report.notes.append(f"the recordings were not checked: {error}")
         return
     sizes: dict[str, int] = {}
-    for part in plan.parts:
-        known = plan.digests.known.get(part.name)
-        if known is None or part.place.size is None:
-            continue
-        sizes[part.place.path] = part.place.size
-        if current_digest(plan.source, part) != known[2]:
+    for part, size, is_same in _read_again(plan):
+        sizes[part.place.path] = size
+        if not is_same:
             report.add(part.place.path, f"the {part.kind} changed since it was prepared")
     report.checked, report.bytes_read = report.checked + len(sizes), report.bytes_read + sum(sizes.values())
+
+
+def _read_again(plan: Plan) -> Iterator[tuple[Part, int, bool]]:
+    """Yield every part that was read and is there, its size, and whether it is what it was then."""
+    for part in plan.parts:
+        known = plan.digests.known.get(part.name)
+        if known is not None and part.place.size is not None:
+            yield part, part.place.size, current_digest(plan.source, part) == known[2]
 
 
 # --- repair --------------------------------------------------------------------------------------
@@ -184,8 +191,8 @@ def other_versions(manifest: dict[str, Any]) -> list[str]:
     return [f"{n} {then.get(n)} -> {now[n]}" for n in names if then.get(n) != now[n]]
 
 
-def repair(path: Path, report: Verification, *, force: bool = False, trust: bool = False) -> Package:
-    """Compute again what a verification found damaged or missing, and nothing else.
+def repair(path: Path, *, force: bool = False, trust: bool = False) -> Package:
+    """Compute again what of a run is damaged or missing, and nothing else.
 
     Raises `ConfigError` if libraries have changed since the run, unless ``force``; or if its manifest is
     lost.
@@ -207,22 +214,15 @@ def repair(path: Path, report: Verification, *, force: bool = False, trust: bool
     run = Package(path, trust=trust)
     cfg = run.config.override(f"outputs_dir={json.dumps(str(path.parent))}")
     _forget_damage(path.parent, manifest)
-    plan = plan_of(run, with_stages(cfg, manifest))
-    for part in plan.parts:
-        known = plan.digests.known.get(part.name)
-        if known is None or part.place.size is None:
-            continue
-        if current_digest(plan.source, part) != known[2]:
+    stages = tuple(name for name in stage_names() if name in manifest["stages"])
+    plan = plan_of(run, replace(cfg, stages=stages))
+    for part, _, is_same in _read_again(plan):
+        if not is_same:
             plan.digests.forget(part)
     if plan.run_hash != manifest["run"]:
         say(f"the votes table or the recordings have changed since; the repaired run is {plan.run_hash}")
     unfinish(path)
     return execute(plan)
-
-
-def with_stages(cfg: Config, manifest: dict[str, Any]) -> Config:
-    """Return a configuration that makes the stages a run made."""
-    return replace(cfg, stages=tuple(name for name in stage_names() if name in manifest["stages"]))
 
 
 def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
@@ -238,5 +238,4 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
             folder.load()
             folder.reconcile(list(folder.files), reread=True)
             folder.compact()
-            note = {"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]}
-            commit_files(folder.path, {KEY_FILE: key_note(note)})
+            commit_files(folder.path, {KEY_FILE: _note_of(stage)})

@@ -77,8 +77,7 @@ def _syncers(process: int) -> Executor:
 def _prepare_process() -> None:
     """Prepare a new worker process, once.
 
-    Ctrl-C is the parent's to handle. And a worker ends soon after its parent is gone, so
-    that a killed parent leaves none behind.
+    The parent handles Ctrl-C. A worker ends soon after its parent, so that a killed one leaves none behind.
     """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     keep_memory()
@@ -96,10 +95,9 @@ def _prepare_process() -> None:
 def keep_memory() -> None:
     """Let a worker process keep its memory, once.
 
-    The C library keeps large buffers instead of returning them to the system after every
-    recording, which makes the CWT a quarter faster; it is told so here because Dask tells
-    its workers the opposite. Imported modules are not garbage and are not looked at again;
-    the rest, a thousand small objects per recording, is looked at every ten recordings.
+    The C library keeps large buffers instead of returning them after every recording, which makes the CWT a
+    quarter faster; Dask tells its workers the opposite. Imported modules are never garbage and are not looked
+    at again; the rest, a thousand small objects per recording, is looked at every ten recordings.
     """
     library = ctypes.CDLL(None)
     if hasattr(library, "mallopt"):
@@ -135,10 +133,9 @@ def _steps(due: Sequence[ItemStage]) -> tuple[tuple[ItemStage, ItemStage], ...]:
 
 
 class _Chunk:
-    """Items are prepared and written here and synced by other threads: the disk is not waited for then.
+    """Items are prepared and written here; other threads sync, so that nothing waits for the disk.
 
-    Threads take turns in the interpreter, and each turn costs both of them: all that another
-    thread does here is to wait.
+    Threads take turns in the interpreter, and each turn costs both: the others do nothing but wait.
     """
 
     def __init__(self, job: Job, syncer: Executor) -> None:
@@ -346,7 +343,7 @@ def _unexpected(stage_name: str, error: Exception) -> Unusable:
 
 
 def _without_traceback(stage_name: str, error: Exception) -> Exception:
-    """Return an error that holds no arrays by its frames; where a plugin failed, it says the line."""
+    """Return an error whose frames hold no arrays; where a plugin failed, it names the line."""
     if not isinstance(error, Unusable) and not machine_fault(error) and fault_of_plugin(error):
         return _unexpected(stage_name, error)
     return error.with_traceback(None)

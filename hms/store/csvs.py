@@ -1,9 +1,9 @@
-"""Tables as CSV: free text that no spreadsheet takes for a formula, and that reads back as it was.
+"""Tables as CSV whose texts no spreadsheet takes for formulas, and that read back as they were.
 
 A cell that begins with ``=``, ``+``, ``-``, ``@``, a tab or a line end is a formula to spreadsheets. A
 text that does, unless it is a number or made of letters, digits, ``_``, ``-`` and ``.`` alone, is written
-with an apostrophe before it, which spreadsheets take for "this is text"; so is a text that begins with an
-apostrophe itself. Whoever reads takes one apostrophe off again: `read_csv` does.
+with an apostrophe before it, which tells spreadsheets that it is text; so is a text that begins with an
+apostrophe. `read_csv` takes one apostrophe off again.
 
 References
 ----------
@@ -26,7 +26,7 @@ MARK = "'"
 _RISKY = ("=", "+", "-", "@", "\t", "\r", "\n", MARK)
 _WORD = re.compile(r"[A-Za-z0-9_.-]*")
 TOGETHER = 1 << 16
-"""Rows of a table that are made into text together."""
+"""Rows of a table made into text together."""
 
 _NUMBER = re.compile(r"[+-]?\d+(\.\d*)?([eE][+-]?\d+)?")
 

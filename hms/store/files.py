@@ -86,8 +86,8 @@ class Files:
     """Files of one folder on their way to disk: written, then synced, then named.
 
     Each is whole or absent under its name, whenever the process ends. `commit_files` does all
-    in one go; a worker computes on while another thread syncs. They are sure to be found on
-    disk once their folder is synced too.
+    in one go; a worker computes on while another thread syncs. They survive a power cut once
+    their folder is synced too.
 
     Raises
     ------
@@ -126,7 +126,7 @@ class Files:
             raise write_error(error, self.folder, self._n_bytes, self._n_files) from error
 
     def sync(self) -> None:
-        """Bring what was written to disk; the one step that takes long and needs no processor."""
+        """Bring what was written to disk; the one slow step, and it needs no processor."""
         with self._explained():
             for entry in self._pending:
                 os.fsync(entry.descriptor)
@@ -142,7 +142,7 @@ class Files:
     def close(self) -> None:
         """Close the files, and remove those without a name."""
         for entry in self._pending:
-            with contextlib.suppress(OSError):  # what was to be sure of was synced before
+            with contextlib.suppress(OSError):  # what must last was synced before
                 os.close(entry.descriptor)
             if not entry.is_named:
                 with contextlib.suppress(OSError):
@@ -183,7 +183,7 @@ def write_content(descriptor: int, content: Content) -> tuple[int, str]:
 _UNSYNCABLE = frozenset(
     {errno.EINVAL, errno.EBADF, errno.EOPNOTSUPP, errno.ENOSYS, errno.EISDIR, errno.EACCES}
 )
-"""Answers of file systems that sync no folders, and of a folder that may be written, not listed."""
+"""Answers of file systems that cannot sync folders, and of folders that may be written but not listed."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -200,7 +200,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_files(folder: Path) -> None:
-    """Bring everything below a folder to disk: what a library wrote that does not sync."""
+    """Bring everything below a folder to disk, for what a library wrote without syncing."""
     paths = [Path(base, name) for base, _, names in walked(folder) for name in names]
     folders = [Path(base) for base, _, _ in walked(folder)]
     with ThreadPoolExecutor(SYNCERS) as pool:
@@ -208,9 +208,9 @@ def sync_files(folder: Path) -> None:
 
 
 def make_folder(folder: Path) -> None:
-    """Make a folder, and those above it that are lacking; each is sure to be found on disk.
+    """Make a folder and any missing above it, each synced.
 
-    Raises `ConfigError` if a link is in its place: what is written would be, and be removed, somewhere else.
+    Raises `ConfigError` if a link is in its place: files would be written, and removed, somewhere else.
     """
     try:
         os.mkdir(folder)

@@ -79,19 +79,19 @@ class StageFolder:
     computed: int = 0
     damaged_lines: int = 0
     rows: dict[str, set[tuple[int, str]]] = field(default_factory=dict)
-    """Rows, with their digests, that are whole of shards that are open or damaged."""
+    """Whole rows, with their digests, of shards that are open or damaged."""
 
     _seen: tuple[tuple[int, int, int] | None, ...] = ()
     """What the folder and its journal looked like before they were read."""
 
     _beside: dict[str, tuple[int, int]] | None = None
-    """Size and time of what is there beside the files, if those are all there as they were recorded."""
+    """Size and time of what lies beside the files, if those are all as recorded."""
 
     _n_rows: int = 0
     """Files and items that the journal names, however often."""
 
     _moved: list[Stored] = field(default_factory=list)
-    """Files that were found whole under another time, which is not recorded yet."""
+    """Files found whole under another time, not recorded yet."""
 
     @property
     def journal(self) -> Path:
@@ -153,12 +153,12 @@ class StageFolder:
         self.load()
 
     def tidy(self) -> None:
-        """Write the journal again where most of it was said again later; only under its lock."""
+        """Write the journal again if most of it repeats itself; only under its lock."""
         if self._n_rows > SPARE_ROWS + 2 * (len(self.files) + len(self.records)):
             self.compact()
 
     def spare_bytes(self) -> int:
-        """Return how many bytes of the journal say what later ones say again."""
+        """Return how many bytes of the journal only repeat what later ones say."""
         size = self._seen[1][1] if self._seen and self._seen[1] else 0
         return max(0, size - sum(map(len, self._compacted())))
 
@@ -203,8 +203,7 @@ class StageFolder:
     def check(self, names: Iterable[str], *, reread: bool = False) -> tuple[dict[str, str], list[Stored]]:
         """Compare files with their records.
 
-        A file whose size and time are as recorded is taken for whole unless ``reread``;
-        any other is read and digested.
+        A file whose size and time are as recorded counts as whole unless ``reread``; any other is digested.
 
         Returns
         -------
@@ -228,17 +227,16 @@ class StageFolder:
                 bad[name] = "missing"
             elif not stored.digest:
                 bad[name] = "not all rows are written"
-            else:
-                if seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
-                    bad[name] = "content differs from its record"
-                elif seen[1] != stored.mtime_ns:
-                    moved.append(Stored(name, stored.size, seen[1], stored.digest))
+            elif seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
+                bad[name] = "content differs from its record"
+            elif seen[1] != stored.mtime_ns:
+                moved.append(stored._replace(mtime_ns=seen[1]))
         return bad, moved
 
     def entries(self) -> dict[str, tuple[int, int]] | None:
-        """Return size and time of what was in the folder when it was looked at, if it is as it was then.
+        """Return size and time of what is in the folder, if that is as it was when last looked at.
 
-        None where that is not known, or a file was not as it was recorded.
+        None if that is not known, or a file was not as recorded.
         """
         if self._beside is None or not self.is_as_loaded():
             return None
@@ -247,7 +245,7 @@ class StageFolder:
     def reconcile(self, names: Iterable[str], *, reread: bool = False) -> dict[str, str]:
         """Check files, forget the bad ones and learn of the moved ones; return the bad ones.
 
-        Of a shard that is open or damaged, the rows that are whole count. Nothing is written:
+        Of an open or damaged shard, whole rows count. Nothing is written:
         `remember` records what was learned.
         """
         bad, moved = self.check(names, reread=reread)
@@ -273,7 +271,7 @@ class StageFolder:
 
 
 def _checked(line: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """Return a line; raises if it is damaged, names files outside the folder, or is none of a stage's."""
+    """Return a line; raises if it is damaged, names files outside the folder, or is not a stage's."""
     if line is None:
         raise ValueError("a damaged line")
     names = [name for name, _, _, _ in line.get("files", ())]
@@ -288,14 +286,10 @@ def _line(
 ) -> dict[str, Any]:
     return {
         "files": [[f.name, f.size, f.mtime_ns, f.digest] for f in files],
-        "items": [_item_row(record) for record in records],
+        "items": [list(record if record.digest else record[:-1]) for record in records],
         "seconds": round(seconds, 6),
         "computed": computed,
     }
-
-
-def _item_row(record: Record) -> list[Any]:
-    return list(record if record.digest else record[:-1])
 
 
 def _status(path: Path) -> tuple[int, int, int] | None:
@@ -307,7 +301,7 @@ def _status(path: Path) -> tuple[int, int, int] | None:
 
 
 def _scan(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of every regular file in a folder; what else lies there is none of ours."""
+    """Return size and time of every regular file in a folder; anything else there is not ours."""
     found = {}
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
@@ -334,7 +328,7 @@ def read_recordings(journal: Path) -> tuple[dict[str, RecordingRow], dict[str, N
     known: dict[str, RecordingRow] = {}
     notes: dict[str, Notes] = {}
     for line in filter(None, journal_lines(journal)):
-        with contextlib.suppress(TypeError, ValueError, KeyError):  # a line of somebody else's
+        with contextlib.suppress(TypeError, ValueError, KeyError):  # not a line of hms's
             known.update({name: (size, mtime, digest) for name, size, mtime, digest in line["recordings"]})
             notes.update(line.get("notes", {}))
     return known, notes

@@ -22,9 +22,7 @@ from hms.store.seen import FOLDER as SEEN
 from hms.terminal import say
 
 LEAST_SPARE = 4096
-"""Bytes that a journal must have to spare to be written again."""
-
-# --- forgetting ----------------------------------------------------------------------------------
+"""Spare bytes from which on a journal is written again."""
 
 
 def remove_run(run: Package, outputs: Path) -> None:
@@ -65,7 +63,7 @@ class Garbage:
     folders: list[tuple[Path, int]] = field(default_factory=list)
     in_use: list[str] = field(default_factory=list)
     journals: list[tuple[Path, int]] = field(default_factory=list)
-    """Journals that are written again, with the bytes that say what later ones say again."""
+    """Journals to be written again, with the bytes that only repeat what later ones say."""
 
     @property
     def size(self) -> int:
@@ -86,10 +84,8 @@ def garbage(outputs: Path) -> Garbage:
             found.folders.append((folder, folder_size(folder)[1]))
         else:
             _add_files(found, folder, wanted[folder.name])
-    for path in _unfinished(outputs):
-        if path.name in busy:
-            continue
-        found.folders.append((path, folder_size(path)[1]))
+    unfinished = (path for path in _unfinished(outputs) if path.name not in busy)
+    found.folders += [(path, folder_size(path)[1]) for path in unfinished]
     for journal in sorted(_recording_journals(places)) if not busy else ():
         _add_journal(found, journal, journal.stat().st_size - len(compacted_recordings(journal)))
     return found
@@ -101,7 +97,7 @@ def _add_journal(found: Garbage, journal: Path, spare: int) -> None:
 
 
 def _stage_folders(places: Outputs) -> list[Path]:
-    """Return the folders of stages; a link among them is none of ours, and not followed."""
+    """Return the folders of stages; a link among them is not ours, and not followed."""
     folders = filter(is_own_folder, map(places.store.__truediv__, names_in(places.store)))
     return [path for path in folders if (path / KEY_FILE).exists() or (path / JOURNAL).exists()]
 
@@ -198,7 +194,7 @@ def _folders_of(note: Path) -> list[str]:
 def sweep_garbage(outputs: Path) -> Garbage:
     """Remove what no finished run points at; a run in progress keeps what it uses.
 
-    Journals that say the same many times over are written again.
+    Journals that repeat themselves are written again.
     """
     places = Outputs(outputs)
     if not is_own_folder(places.store):

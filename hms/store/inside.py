@@ -19,11 +19,11 @@ STORE = "store"
 """Folder next to a run's that links of the run lead into."""
 
 MOST_JSON = 1 << 28
-"""Bytes of a manifest, journal line or note that are read at most: some two million files of a run."""
+"""Most bytes of a manifest, journal line or note that are read: some two million files of a run."""
 
 BYTES_PER_BRACKET = 12
-"""Fewer bytes than these for each list or object are not text of hms's: short ones take twenty times their
-length of memory."""
+"""Text with fewer bytes for each list or object is not hms's: in memory, short ones take twenty times their
+length."""
 
 SPARE_BRACKETS = 10_000
 
@@ -83,7 +83,7 @@ def stored_target(folder: Path, name: str) -> Path:
 
 
 def _check_folders(base: Path, below: str) -> None:
-    """Raise if one of the folders on the way is none, or a link."""
+    """Raise if a folder on the way is a link or not a folder."""
     path = base
     for part in below.split("/") if below else ():
         path = path / part
@@ -100,7 +100,7 @@ def is_own_folder(path: Path) -> bool:
 
 
 def read_file(path: Path, most_bytes: int = MOST_JSON) -> bytes:
-    """Return the bytes of a small file of hms's own; raises ManifestError if it is none or too large."""
+    """Return the bytes of a small file of hms's own; raises ManifestError if it is not one or too large."""
     with open_own(path) as file:
         size = os.fstat(file.fileno()).st_size
         if size > most_bytes:

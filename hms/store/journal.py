@@ -16,9 +16,7 @@ from hms.store.files import make_folder, storage_error, sync_folder, write_conte
 from hms.store.inside import MOST_JSON, open_own, parse_json
 
 MOST_LINE = MOST_JSON + 64
-"""Bytes of a line that are read at most, its header included."""
-
-# --- journals ------------------------------------------------------------------------------------
+"""Most bytes of a line that are read, its header included."""
 
 
 def journal_line(content: Mapping[str, Any]) -> bytes:
@@ -53,7 +51,7 @@ def journal_lines(path: Path) -> Iterator[dict[str, Any] | None]:
     """Yield what each line of a journal says, None for a damaged one; one line is in memory at a time.
 
     A line shorter than it states was cut by a kill, which is not damage: what it would have recorded is
-    computed again. Nothing is read after a line longer than hms writes. Raises `StorageError` if the journal
+    computed again. Reading ends at a line longer than hms writes. Raises `StorageError` if the journal
     is there and cannot be read, or a file stands where its folder should.
     """
     try:
@@ -85,17 +83,12 @@ def _said(line: bytes) -> Iterator[dict[str, Any] | None]:
     is_true = header is not None and header[1] == xxhash.xxh3_64_hexdigest(text).encode()
     if header is not None and is_true and header[2] == b"%d" % len(text):
         try:
-            yield _object(parse_json(text))
+            content = parse_json(text)
         except ValueError:
-            yield None
+            content = None
+        yield content if isinstance(content, dict) else None
     elif is_true or not _is_cut(line, header, text):
         yield None
-
-
-def _object(value: Any) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        raise ValueError("a line of a journal is an object")
-    return value
 
 
 _HEADER = re.compile(rb"([0-9a-f]{16}) ([0-9]+) ")

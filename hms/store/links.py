@@ -1,4 +1,4 @@
-"""Names in a run's folder for files that the store holds: links, or copies where links are not to be had."""
+"""Names in a run's folder for files of the store: links, or copies where there are no links."""
 
 from __future__ import annotations
 
@@ -58,8 +58,7 @@ def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink")
     """Make ``folder`` hold exactly these names for files of the store, and sync it.
 
     A name that already stands for its file is left alone, and so are folders in the folder; any other entry
-    is removed. ``targets`` gives the file of each name, ``way`` how it stands for it; a copy, too, has its
-    file's time.
+    is removed. ``targets`` gives the file of each name. A copy has its file's time, too.
     """
     try:
         make_folder(folder)

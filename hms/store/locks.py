@@ -56,7 +56,7 @@ def lock(path: Path, *, waiting: str = "", say: Any = None, timeout: float = -1)
 
 
 def _guard(path: Path) -> Any:
-    """Return a lock of the system's, and never one that is only a file which stays when its process ends."""
+    """Return a lock of the system's, never one that is only a file and outlives its process."""
     from filelock import FileLock
 
     return FileLock(path, fallback_to_soft=False) if _can_choose() else FileLock(path)

@@ -25,16 +25,16 @@ NUMERIC = ("numpy", "scipy", "pandas", "pyarrow", "PyWavelets", "xxhash")
 OTHERS = ("hydra-core", "omegaconf", "joblib", "filelock", "matplotlib", "Jinja2")
 _BLANK = "0" * 32
 FORMAT = 1
-"""Raised when a manifest says things otherwise."""
+"""Raised when the manifest's form changes."""
 
 LARGEST = 2.0**53
-"""A count of items, or a time, is smaller."""
+"""Counts and times are smaller."""
 
 MOST_STAGES = 50
-"""Stages that one may read through."""
+"""Most stages that read one another in a row."""
 
 DISTRIBUTION = {"hms": "hms-eeg"}
-"""Names on the package index, where they are other than the name here."""
+"""Names on the package index that differ from those here."""
 
 
 def versions() -> dict[str, str]:
@@ -62,7 +62,7 @@ def read_manifest(folder: Path, *, files: bool = True) -> dict[str, Any]:
     Raises
     ------
     ManifestError
-        If there is none, or a bit of it changed.
+        If it is missing or changed.
     """
     try:
         data = read_file(folder / NAME)
@@ -107,18 +107,17 @@ def _problem(manifest: Any) -> str:
     """Return what keeps a manifest from being one, or an empty text."""
     if not isinstance(manifest, dict):
         return "it is not an object"
-    texts = [_lacks(manifest, _KINDS, "")]
-    if texts[0]:
-        return texts[0]
-    texts += [_lacks(manifest["execution"], _KINDS_OF_EXECUTION, "execution.")]
-    texts += [
-        _lacks(stage, _KINDS_OF_STAGE, f"stages.{name!a:.60}.") for name, stage in manifest["stages"].items()
-    ]
-    if any(texts):
-        return next(text for text in texts if text)
+    if problem := _lacks(manifest, _KINDS, ""):
+        return problem
+    if problem := _lacks(manifest["execution"], _KINDS_OF_EXECUTION, "execution."):
+        return problem
+    for name, stage in manifest["stages"].items():
+        if problem := _lacks(stage, _KINDS_OF_STAGE, f"stages.{name!a:.60}."):
+            return problem
     if manifest.get("format") != FORMAT:
         return f"it is of format {manifest.get('format')!a:.20}, and this version of hms reads {FORMAT}"
-    problems = map(_problem_of_content, (stage["content"] for stage in manifest["stages"].values()))
+    stages = manifest["stages"].values()
+    problems = map(_problem_of_content, (stage["content"] for stage in stages))
     if problem := next(filter(None, problems), ""):
         return problem
     counts, plugins = manifest["counts"], manifest["execution"]["plugins"]
@@ -133,7 +132,6 @@ def _problem(manifest: Any) -> str:
         return "'execution.data' names no kind of source"
     if not all(type(counts.get(name)) is int for name in ("items", "used", "excluded")):
         return "'counts' are no numbers of items"
-    stages = manifest["stages"].values()
     numbers = [
         *counts.values(),
         manifest["seconds"],
@@ -199,7 +197,7 @@ def _problem_of_names(manifest: Mapping[str, Any]) -> str:
 
 
 def unfinish(folder: Path) -> None:
-    """Take the manifest away, for sure, before anything in a run's folder changes."""
+    """Remove the manifest, synced, before anything in a run's folder changes."""
     try:
         if (folder / NAME).exists():
             (folder / NAME).unlink(missing_ok=True)
@@ -231,7 +229,7 @@ def _listed(value: Any) -> str:
 
 @cache
 def git_commit() -> str | None:
-    """Return the commit of the checkout that hms runs from, or None where it is none."""
+    """Return the commit of the checkout that hms runs from, or None if there is no checkout."""
     try:
         done = subprocess.run(
             ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],

@@ -214,7 +214,7 @@ def parsed_header(
 ) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     """Return shape, order and type that the header of an array says, by one of NumPy's readers of headers.
 
-    Raises `ValueError` if it is none.
+    Raises `ValueError` if it is not one.
     """
     why = ""
     try:

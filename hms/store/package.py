@@ -154,8 +154,11 @@ class Package:
         >>> run.manifest["counts"]
         {'items': 4, 'used': 4, 'excluded': 0}
         """
+        return self._read_manifest(files=True)
+
+    def _read_manifest(self, *, files: bool) -> dict[str, Any]:
         try:
-            return read_manifest(self.path)
+            return read_manifest(self.path, files=files)
         except ManifestError as error:
             raise ConfigError(f"{error}; run it again with the same command") from None
 
@@ -186,10 +189,7 @@ class Package:
         >>> run.headlines["counts"] == run.manifest["counts"]
         True
         """
-        try:
-            return self.__dict__.get("manifest") or read_manifest(self.path, files=False)
-        except ManifestError as error:
-            raise ConfigError(f"{error}; run it again with the same command") from None
+        return self.__dict__.get("manifest") or self._read_manifest(files=False)
 
     @property
     def hash(self) -> str:
@@ -210,7 +210,6 @@ class Package:
         --------
         >>> run.meta.columns[:4].tolist(), len(run.meta)
         (['item_id', 'recording', 'eeg_id', 'patient_id'], 4)
-
         """
         return self.table("data_package/meta_use.csv", *NEEDED_COLUMNS)
 
@@ -604,12 +603,8 @@ class Package:
         facts += [("quality", line) for line in self._said_of_quality()]
         if not self.reused:
             facts.append(("time taken", f"{self.manifest['seconds']:.1f} s"))
-        facts.append(
-            (
-                "space",
-                f"{sum(size for size, _ in files.values()) / 1e6:,.1f} MB, {counted(len(files), 'file')}",
-            )
-        )
+        n_bytes = sum(size for size, _ in files.values())
+        facts.append(("space", f"{n_bytes / 1e6:,.1f} MB, {counted(len(files), 'file')}"))
         facts.append(("folder", str(self.path)))
         if "qc/report.html" in files:
             facts.append(("report", str(self.path / "qc" / "report.html")))
@@ -698,9 +693,7 @@ class Package:
         >>> run.exclusions()
         {}
         """
-        counts: dict[str, int] = {}
-        for entry in self.manifest["excluded"]:
-            counts[entry["reason"]] = counts.get(entry["reason"], 0) + 1
+        counts = Counter(str(entry["reason"]) for entry in self.manifest["excluded"])
         return dict(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
 
 

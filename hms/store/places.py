@@ -81,7 +81,7 @@ def latest_run(outputs: Outputs) -> str | None:
 
 
 def set_latest(outputs: Outputs, name: str, way: Way) -> None:
-    """Let ``latest`` point at a run, for sure."""
+    """Make ``latest`` point at a run, synced."""
     if latest_run(outputs) == name and outputs.latest.is_symlink() == (way == "symlink"):
         return
     if way != "symlink":

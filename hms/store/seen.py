@@ -1,9 +1,8 @@
-"""What a command found when it last ran, believed while everything that it looked at is as it was.
+"""What a command found when it last ran, believed while everything it looked at is as it was.
 
-Finding a run finished takes tables, journals and a manifest to be parsed. What came of it is kept
-next to the store, with the names, sizes and times of all files that it followed from: of hms itself,
-of the recordings and their table, of the store's folders and of the run's. Where one of them
-differs, what was kept is thrown away, and the long way is taken.
+To find a run finished, tables, journals and a manifest are parsed. The answer is kept in the store with
+the names, sizes and times of all files that it follows from: those of hms itself, the recordings and their
+table, the store's folders and the run's. If one of them differs, the long way is taken.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ Listing = dict[str, tuple[int, int]]
 """Size and time of a folder's entries by name."""
 
 LINKS = "/links"
-"""What no entry is called."""
+"""A name that no entry can have."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +122,7 @@ def question_of(tree: Mapping[str, Any]) -> str | None:
     settings = {name: value for name, value in tree.items() if name != "plan"}
     try:
         return digest_of([settings, os.getcwd(), os.environ.get("HMS_DATA"), code_stamp()])
-    except (OSError, ValueError):  # the folder is gone, or a value is none of JSON's: told elsewhere
+    except (OSError, ValueError):  # the folder is gone, or a value is not JSON: told elsewhere
         return None
 
 
@@ -149,7 +148,7 @@ def keep(store: Path, question: str, seen: Seen) -> None:
 
 
 def known_fingerprints(store: Path) -> dict[str, str]:
-    """Return the fingerprints of stages that were kept, nothing if the source has changed since."""
+    """Return the stages' fingerprints that were kept, none if the source has changed since."""
     lines, damaged = read_journal(store / FOLDER / SOURCES)
     if damaged or len(lines) != 1 or lines[0].get("code") != code_stamp():
         return {}

@@ -43,11 +43,6 @@ def is_shard(name: str) -> bool:
     return name.startswith((OPEN, SEALED))
 
 
-def is_open(name: str) -> bool:
-    """Tell whether a shard may lack rows."""
-    return name.startswith(OPEN)
-
-
 def sealed_name(keys: Sequence[str | None]) -> str:
     """Return the name of the shard that holds these items in this order, None where a row is empty."""
     return f"{SEALED}{digest_bytes(chr(10).join(key or '' for key in keys).encode())[:24]}.npy"
@@ -71,7 +66,7 @@ def record_type(arrays: Mapping[str, Any], text_ids: int) -> np.dtype[Any]:
 
 
 def record_of(arrays: Mapping[str, Any], kind: np.dtype[Any]) -> bytes:
-    """Return an item's record; raise `ConfigError` if its arrays are not those of the other items."""
+    """Return an item's record; raises `ConfigError` if its arrays differ in shape from the others'."""
     record = np.zeros((), kind)
     own = {name: np.asanyarray(value) for name, value in arrays.items()}
     shapes = {name: array.shape for name, array in own.items()}
@@ -90,10 +85,13 @@ def arrays_of(record: NDArray[Any]) -> dict[str, NDArray[Any]]:
     found = {name: np.array(record[name]) for name in record.dtype.names or ()}
     patient = found.get(PATIENT)
     if patient is not None and patient.dtype.kind == "U":
-        text = str(patient)
-        is_number = text.isdecimal() and str(int(text)) == text and int(text) < 2**63
-        found[PATIENT] = np.asanyarray(int(text) if is_number else text)
+        found[PATIENT] = np.asanyarray(npz_id(str(patient)))
     return found
+
+
+def npz_id(text: str) -> int | str:
+    """Return an id as it is written into npz files: a number where the text is one."""
+    return int(text) if text.isdecimal() and str(int(text)) == text and int(text) < 2**63 else text
 
 
 @dataclass(frozen=True)
@@ -178,9 +176,9 @@ def read_record(path: Path, row: int) -> NDArray[Any]:
 
 
 def rows_in(path: Path) -> NDArray[Any]:
-    """Return the rows of a sealed shard, or of what `write_rows` wrote, from disk as they are asked for.
+    """Return the rows of a sealed shard, or of a file by `write_rows`, read from disk when used.
 
-    Raises `ValueError` if it is no such file, or not as long as it says.
+    Raises `ValueError` if it is another kind of file, or shorter than it says.
     """
     found = np.load(path, mmap_mode="r", allow_pickle=False, max_header_size=MOST_HEADER)
     rows: NDArray[Any] = found.view(np.ndarray)  # NumPy's memmap class costs microseconds per index

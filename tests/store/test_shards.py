@@ -235,7 +235,7 @@ def test_damage_is_found_and_mended_by_item(make, damage, files: int, items: int
     damage(one, other)
     report = verify(run.path)
     assert len({f.path for f in report.findings}) == files
-    mended = repair(run.path, report)
+    mended = repair(run.path)
     assert mended.hash == run.hash
     assert mended.manifest["stages"]["scalograms"]["computed"] == items
     assert {path: path.read_bytes() for path in (one, other)} == before

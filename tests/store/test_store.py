@@ -310,10 +310,10 @@ def test_repair_mends_all_damage_and_computes_no_more_than_needed(
     item = run.path / f"spec_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz"
     before = computed(outputs)["scalograms"]
     flip(item.resolve(), 4000)
-    repair(run.path, verify(run.path))
+    repair(run.path)
     assert computed(outputs)["scalograms"] == before + 1
     assert damage_everything(run) > 10
-    repair(run.path, verify(run.path))
+    repair(run.path)
     assert verify(run.path).findings == []
     assert tree_bytes(run.path) == tree_bytes(finished.path)
 
@@ -327,8 +327,8 @@ def test_repair_asks_before_it_mixes_library_versions(
 
     monkeypatch.setattr(module, "versions", lambda: {**run.manifest["versions"], "numpy": "0.1"})
     with pytest.raises(ConfigError, match=r"numpy .* -> 0\.1.*--force"):
-        repair(run.path, verify(run.path))
-    repair(run.path, verify(run.path), force=True)
+        repair(run.path)
+    repair(run.path, force=True)
     assert verify(run.path).findings == []
 
 
@@ -336,7 +336,7 @@ def test_repair_mends_all_damage_of_shards(small_set: Path, ready: Prepare) -> N
     run = ready(small_set, "package.format=shards", "cwt.n_freqs=4", "cwt.hop=40")
     before = tree_bytes(run.path)
     assert damage_everything(run) > 10
-    repair(run.path, verify(run.path))
+    repair(run.path)
     assert verify(run.path).findings == []
     assert tree_bytes(run.path) == before
 
@@ -592,7 +592,7 @@ class AnythingInAnyOrder(RuleBasedStateMachine):
             flip(path, choice.randrange(path.stat().st_size * 8))
         report = verify(run.path)
         assert report.findings
-        repair(run.path, report)
+        repair(run.path)
         assert verify(run.path).findings == []
 
     def teardown(self) -> None:

@@ -2,7 +2,7 @@
 
 A pool takes chunks of tasks and gives their results as they come. A chunk whose worker was lost is given as
 `Lost`; its recordings are then tried again one after another, each alone in a worker of joblib's on this
-machine, so that the one that kills is known for sure and none is left out for another's fault.
+machine: then it is certain which one kills, and none is left out for another's fault.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ from hms.terminal import counted
 CHUNK_ITEMS = 128
 SMALLEST_CHUNK = 8
 AFAR = 4
-"""How many times as large chunks are whose recordings come from object storage: each begins with a wait."""
+"""How many times larger chunks are if recordings come from object storage: each begins with a wait."""
 
 CHUNKS_LEFT = 2
-"""Chunks per worker that what is left is cut into, so that all workers end at about the same time."""
+"""Chunks per worker that the rest is cut into, so that all workers end at about the same time."""
 
 IN_FLIGHT = 2
 """Chunks handed out per worker at a time."""
@@ -67,7 +67,7 @@ class Pool(Protocol):
         ...
 
     def run(self, job: Job, chunks: Chunks) -> Iterator[tuple[int, ChunkResult] | Lost]:
-        """Prepare chunks; give the number and result of each as it ends, and what is lost once."""
+        """Prepare chunks; give number and result of each as it ends, and once each that is lost."""
         ...
 
     def stop(self) -> None:

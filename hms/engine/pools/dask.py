@@ -84,12 +84,9 @@ def import_distributed(extra: str) -> Any:
     """Return distributed, or raise ConfigError that says how to install it."""
     with needs_extra(f"engine={extra} needs distributed", extra):
         import distributed
-    for name in ("distributed", "tornado", "asyncio", *logging.root.manager.loggerDict):
-        if name.partition(".")[0] in (
-            "distributed",
-            "tornado",
-            "asyncio",
-        ):  # what matters is said in one line
+    loud = ("distributed", "tornado", "asyncio")
+    for name in (*loud, *logging.root.manager.loggerDict):
+        if name.partition(".")[0] in loud:  # what matters is said in one line
             logging.getLogger(name).setLevel(logging.CRITICAL)
     return distributed
 

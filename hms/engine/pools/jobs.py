@@ -15,13 +15,13 @@ from hms.errors import ConfigError, EngineError, needs_extra
 from hms.registry import Params, PositiveFloat, PositiveInt, register
 
 LOOK_S = (2.0, 30.0)
-"""How long until jobs are looked at first, doubled each time up to the second.
+"""Seconds between looks at the jobs: the first, doubled each time up to the second.
 
-Jobs that end are not replaced by themselves (dask-jobqueue issues 611 and 691).
+dask-jobqueue does not replace jobs that end (its issues 611 and 691).
 """
 
 GIVE_UP_AFTER = 3
-"""As often may each job end before any worker was there."""
+"""How often each job may end before any worker has started."""
 
 ASK_FOR_JOB = {"slurm": ("squeue", "--noheader", "--format=%A", "--jobs"), "pbs": ("qstat",)}
 """Commands that, with a job's number, print it while the job waits or runs."""
@@ -100,7 +100,7 @@ def _logs(setting: Setting) -> Path:
 async def _settled(cluster: Any) -> None:
     """Wait until all jobs are handed in; raise what the batch system says against one.
 
-    The cluster itself logs that and continues; handed in once more, the job says it.
+    The cluster itself only logs that; handing the job in once more raises it.
     """
     await cluster
     for job in cluster.workers.values():

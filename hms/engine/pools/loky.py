@@ -80,8 +80,10 @@ class LokyWorkers:
                 yield Lost(lost)
 
     def stop(self) -> None:
-        """End the workers."""
-        stop_workers()
+        """End the workers at once."""
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor(max_workers=1, kill_workers=True).shutdown(wait=True, kill_workers=True)
 
     def close(self) -> None:
         """Do nothing: joblib keeps its workers for the next pass, and ends them after a while."""
@@ -127,10 +129,3 @@ def alone(job: Job, task: Task) -> ChunkResult:
         return ChunkResult(transient={work.index: reason for work in task.items})
     made: ChunkResult = result[1]
     return made
-
-
-def stop_workers() -> None:
-    """End joblib's workers at once."""
-    from joblib.externals.loky import get_reusable_executor
-
-    get_reusable_executor(max_workers=1, kill_workers=True).shutdown(wait=True, kill_workers=True)

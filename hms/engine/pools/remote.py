@@ -1,7 +1,7 @@
-"""What happens in a worker that another program started: it is checked, once, before it prepares anything.
+"""A worker that another program started: it is checked once, before it prepares anything.
 
 A worker may run other library versions or another source, which would write other numbers under the same
-key; and what it calls the store may be another folder, or one whose locks it does not see.
+key; and its store may be another folder, or one whose locks it does not see.
 """
 
 from __future__ import annotations
@@ -114,5 +114,5 @@ def run_chunk(request: Request) -> ChunkResult | Refused:
 
 
 def paths_of(plugins: Sequence[str]) -> tuple[str, ...]:
-    """Return where a worker looks for plugins: where this process does, as far as that is named."""
+    """Return where a worker looks for plugins: where this process does."""
     return tuple(dict.fromkeys([os.getcwd(), *filter(is_folder, sys.path)])) if plugins else ()

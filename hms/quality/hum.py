@@ -20,7 +20,7 @@ from typing import Any, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.quality.blocks import Array, Rows
+from hms.quality.blocks import QUIET, Array, Rows
 from hms.quality.spectra import BLOCK_S
 from hms.signal.filters import FilterParams, design_filter
 
@@ -104,14 +104,17 @@ def lines(
     gain, freqs = (values[line_bins(top_hz, sfreq)] for values in block_gain(params, sfreq))
     kept = np.square(gain)
     first = int(np.searchsorted(freqs, LOWEST_HZ - 1e-9)) - 1  # a line is named after its middle bin
-    turned, ends = (rows[name][..., first:] * kept[first:] for name in ("line_turned", "line_ends"))
-    power = rows["line_power"] * kept
-    of_line, total = _line(power[..., first:]), power.sum(axis=-1, keepdims=True)
-    both = of_line - _line(ends) / 2
-    shares = of_line / np.where(total > 0, total, 1)
-    parts = np.square(_line(turned).view(np.float32))
-    size = np.sqrt(parts[..., ::2] + parts[..., 1::2])  # `abs` of complex numbers takes four times as long
-    return shares, size / np.where(both > 0, both, np.inf)
+    with np.errstate(**QUIET):
+        turned, ends = (rows[name][..., first:] * kept[first:] for name in ("line_turned", "line_ends"))
+        power = rows["line_power"] * kept
+        of_line, total = _line(power[..., first:]), power.sum(axis=-1, keepdims=True)
+        both = of_line - _line(ends) / 2
+        shares = of_line / np.where(total > 0, total, 1)
+        parts = np.square(_line(turned).view(np.float32))
+        size = np.sqrt(
+            parts[..., ::2] + parts[..., 1::2]
+        )  # `abs` of complex numbers takes four times as long
+        return shares, size / np.where(both > 0, both, np.inf)
 
 
 def _line(values: NDArray[Any]) -> NDArray[Any]:

@@ -130,7 +130,7 @@ def _left_right_db(own_uv: Array) -> NDArray[np.float64]:
             np.where(is_alive & side, level, 0).sum(axis=1) / (is_alive & side).sum(axis=1)
             for side in (IS_LEFT, IS_RIGHT)
         )
-    return np.asarray(left - right)
+        return np.asarray(left - right)
 
 
 def _clipped_share(window: Array, clip_uv: float | None) -> np.float64:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.schema import Config
+from hms.errors import Unusable
 from hms.pipeline.stage import ItemStage, register_stage, section_function, setting
 from hms.registry import Params
 from hms.signal.arrays import Derived, Scalogram
@@ -103,8 +104,15 @@ class Scalograms(ItemStage):
         return plan.power(values, groups)
 
     def _scaled(self, power: NDArray[np.float32]) -> Scalogram:
-        x = section_function("scaling", self.scaling)(power, self.scaling)
-        return Scalogram(power, x.astype(self.cwt.dtype, copy=False), frequencies(self.cwt).copy())
+        scaled = section_function("scaling", self.scaling)(power, self.scaling)
+        with np.errstate(over="ignore"):
+            x = scaled.astype(self.cwt.dtype, copy=False)
+        if not np.isfinite(x).all():
+            raise Unusable(
+                f"the scalogram has values that {self.cwt.dtype} cannot hold: "
+                "the samples are too large, or the scaling keeps power as it is"
+            )
+        return Scalogram(power, x, frequencies(self.cwt).copy())
 
     def arrays(self, result: Scalogram) -> Mapping[str, Any]:
         """Return what the file has besides the ids."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -185,6 +186,19 @@ def test_float16_halves_the_files_and_keeps_three_digits(
     item = run.meta["item_id"].iloc[0]
     assert run.spec(item).dtype == np.float16
     assert np.abs(run.spec(item).astype(np.float32) - finished.spec(item)).max() <= 2**-11
+
+
+def test_values_that_a_dtype_cannot_hold_leave_an_item_out(
+    small_set: Path, tmp_path: Path, prepare: Prepare
+) -> None:
+    root = shutil.copytree(small_set, tmp_path / "loud")
+    path = min((root / "train_eegs").glob("*.parquet"))
+    (pd.read_parquet(path) * 1e18).astype("float32").to_parquet(path)
+    settings = ("stages=[scalograms]", "filter=none", "scaling=none", "cwt.dtype=float32")
+    run = prepare(root, *settings)
+    assert run.excluded["eeg_id"].astype(str).tolist() == [path.stem]
+    assert "values that float32 cannot hold" in run.excluded["reason"].iloc[0]
+    assert all(np.isfinite(run.spec(item)).all() for item in run.meta["item_id"])
 
 
 def test_the_config_file_holds_only_what_changes_results(finished: Run) -> None:

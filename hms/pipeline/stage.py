@@ -38,7 +38,7 @@ def setting(path: str) -> Any:
 
 
 def derived(name: str, *, follows: tuple[str, ...] = (), **later: Any) -> Any:
-    """Return a field whose value follows from settings: it is in the key, and nobody sets it.
+    """Return a field whose value follows from settings: it is in the key, but cannot be set.
 
     ``follows`` are the paths of those settings, or of their sections; ``before=VALUE`` says that
     it came later, as `hms.registry.added` does.

@@ -134,7 +134,7 @@ class Tables:
         return self._rows[stage]
 
     def keep(self, names: Iterable[str]) -> None:
-        """Drop all rows and parsed files from memory but those of these names."""
+        """Drop all rows and parsed files from memory except those of these names."""
         wanted = {name.removesuffix("?") for name in names}
         self._rows = {stage: rows for stage, rows in self._rows.items() if f"rows:{stage}" in wanted}
         self._read = {key: value for key, value in self._read.items() if key[0] in wanted}

@@ -47,7 +47,7 @@ def flags_by_count(ledger: pd.DataFrame) -> dict[str, int]:
 
 def quality_cards(
     ledger: pd.DataFrame,
-    channels: pd.DataFrame | None,
+    channels: pd.DataFrame,
     sketches: Mapping[str, NDArray[np.uint8]],
     *,
     graded: Graded,
@@ -202,10 +202,8 @@ def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None)
     return dict(sorted(zip(map(str, names), means.tolist(), strict=True)))
 
 
-def head(channels: pd.DataFrame | None, costly: Collection[str]) -> Card:
+def head(channels: pd.DataFrame, costly: Collection[str]) -> Card:
     """Draw each electrode's share of items with a flag that lowers the grade; on request, with any flag."""
-    if channels is None:
-        return spoken(TITLES[1], "This run has no table of channels (qc/channels.parquet).")
     shares, all_shares = channel_shares(channels, costly), channel_shares(channels)
     if not shares:
         return spoken(TITLES[1], "No recording was read, so no channel was measured.")

@@ -69,8 +69,8 @@ class CwtPlan(ABC):
         Parameters
         ----------
         derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
-            A NaN makes the groups it takes part in NaN. The mean of each derivation over
-            what is given is taken off before zeros are put beyond it. With float64 the
+            A NaN makes the groups it takes part in NaN. The mean of each derivation is taken off
+            before zeros are put beyond its ends. With float64 the
             transforms are in double precision. Of several arrays, each row counts as if
             they stood below each other.
         groups : tuple of tuples of int
@@ -128,7 +128,7 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
     Raises
     ------
     ValueError
-        If the window is empty or a wavelet's function returns what is not a response.
+        If the window is empty or a wavelet's function returns no valid response.
     """
     if n_window < 1 or n_context < 0:
         raise ValueError(f"window must have samples and context none or more; got {n_window} and {n_context}")

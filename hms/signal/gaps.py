@@ -134,7 +134,7 @@ def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
 def gap_patterns(is_gap: NDArray[np.bool_]) -> Iterator[tuple[slice, NDArray[np.bool_]]]:
     """Yield channels together with the gaps that they have in common, if any.
 
-    A device that loses samples loses those of all channels; where these differ they come one by one.
+    A device that loses samples loses those of all channels. Where gaps differ, channels come one by one.
 
     Parameters
     ----------
@@ -226,7 +226,7 @@ def _most_predictable(eeg: Floats, gap: Mask, unknown: NDArray[np.intp], order: 
 
     Returns
     -------
-    float64, shape (n_channels, n_unknown), or None where there is too little to fit to
+    float64, shape (n_channels, n_unknown), or None where there is too little signal to fit to
     """
     from numpy.lib.stride_tricks import sliding_window_view
 

@@ -17,7 +17,7 @@ def extremes(eeg: Array, n_block: int) -> Array:
     Parameters
     ----------
     eeg : float32, shape (n_channels, n_samples), at least one sample
-    n_block : samples of a stretch, at least 1; the last one holds what is left
+    n_block : samples of a stretch, at least 1; the last stretch may be shorter
 
     Returns
     -------

@@ -89,13 +89,13 @@ def all_derivations(chains: Chains) -> tuple[str, ...]:
 
 
 def check_names(chains: Chains, what: str, example: str, *, parts: int) -> None:
-    """Check the names of chains and of what is in them.
+    """Check the names of chains and of their members.
 
     Parameters
     ----------
-    what : what a chain consists of: derivations, or electrodes
-    example : one of them, for messages
-    parts : names of electrodes in one of them, joined by a dash
+    what : what a member is: a derivation, or an electrode
+    example : a member, for messages
+    parts : electrodes in the name of a member, joined by dashes
 
     Raises
     ------
@@ -146,8 +146,8 @@ def find_sources(
     """Return the channels that derivations are formed from, and the derivations that cannot be.
 
     A derivation is the difference of its two electrodes, if both have one reference; an
-    electrode alone whose reference the other is; or a channel of its own name, which a
-    bipolar recording has formed already. Electrodes are preferred.
+    electrode alone, recorded against the other; or a channel of the derivation's name, which a
+    bipolar recording has. Electrodes are preferred.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def what_lacks(
     Parameters
     ----------
     lacking, wanted : derivations that cannot be formed, and all
-    channels, references : those of the wanted channels that there are, and what each is against
+    channels, references : the wanted channels that the recording has, and what each is against
     unknown : labels of the recording that are not known
     """
     kind = "pairs" if any("-" in name for name in wanted) else "electrodes"

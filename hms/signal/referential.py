@@ -95,8 +95,8 @@ def rereference(
     ------
     ValueError
         If the electrodes have several references, so that their differences mean nothing, unless
-        these are both ears and what is between them is known; if fewer than two are alive for an
-        average; or if an ear is missing or dead.
+        these are both ears and the voltage between the ears is known; if fewer than two electrodes
+        are alive for an average; or if an ear is missing or dead.
     """
     names = list(channels)
     rows = [names.index(name) for name in electrodes]

@@ -9,7 +9,6 @@ from functools import partial
 from typing import ClassVar, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from hms.config.schema import Config
 from hms.errors import ConfigError
@@ -34,12 +33,7 @@ class Baseline(TableStage):
 
     name = "baseline"
     version = 2
-    inputs: ClassVar[tuple[str, ...]] = (
-        "used",
-        "rows:features",
-        "data_package/labels.npz",
-        "data_package/splits.npz",
-    )
+    inputs: ClassVar[tuple[str, ...]] = ("used", "rows:features", *Labels.files, *Splits.files)
     files: ClassVar[tuple[str, ...]] = ("baseline/oof.npz", "baseline/metrics.json")
 
     features: Features
@@ -72,7 +66,8 @@ class Baseline(TableStage):
         """
         labels = tables.arrays(Labels.files[0])
         splits = splits_of(tables.arrays(Splits.files[0]))
-        features = _features_of_used(tables)
+        # Where no item could be prepared, no row tells how many features one has.
+        features = tables.rows_of_used("features").get("features", np.empty((0, 0), np.float32))
         fit = partial(section_function("baseline", self.baseline), params=self.baseline)
         target = labels["y_soft"].astype(np.float64)
         weight, extra = labels.get("w_conf_fold", labels["w_conf"]), extra_mask(tables.used)
@@ -106,9 +101,3 @@ class Baseline(TableStage):
         }
         text = json.dumps({"n_features": features.shape[1], **metrics}, indent=1, allow_nan=False) + "\n"
         return {self.files[0]: npz_bytes(oof), self.files[1]: text.encode()}
-
-
-def _features_of_used(tables: View) -> NDArray[np.float32]:
-    """Return the features of the items used, row i that of row i of meta_use.csv."""
-    # Where no item could be prepared, there is no row to tell how many features one has.
-    return tables.rows_of_used("features").get("features", np.empty((0, 0), np.float32))

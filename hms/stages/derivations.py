@@ -89,7 +89,7 @@ class Derivations(ItemStage):
             raise Unusable(str(error), failure=False) from None
 
     def weights(self, cleaned: Cleaned, names: tuple[str, ...]) -> NDArray[np.float32]:
-        """Return the weights that make derivations of rows so named, shape (n_derivations, n_names).
+        """Return the weights that turn rows into derivations, shape (n_derivations, n_names).
 
         Channels that are not cleaned have no weight.
         """

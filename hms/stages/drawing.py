@@ -30,7 +30,7 @@ def draw_examples(
 ) -> dict[int, Example]:
     """Return what is drawn of items, prepared again, by their row in the table of items.
 
-    ``about`` is what is said of each; ``flags`` are those of every row, as the ledger has them.
+    ``about`` has the text about each of them; ``flags`` are those of every row, as the ledger has them.
     """
     with ThreadPoolExecutor(THREADS) as pool:
         drawn = pool.map(lambda row: _draw(tables, scalograms, heart, row, about[row], flags[row]), about)

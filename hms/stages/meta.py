@@ -1,4 +1,4 @@
-"""Meta: the tables of what is used and what was left out."""
+"""Meta: the tables of the items used and of those left out."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Meta(TableStage):
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
-        """Tell that every run has the tables of its items."""
+        """Return True: every run has the tables of its items."""
         return True
 
     def compute(self, tables: View) -> Mapping[str, Content]:

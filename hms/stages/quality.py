@@ -16,6 +16,7 @@ from hms.pipeline.tables import View
 from hms.quality.duplicates import find_duplicates
 from hms.quality.grading import QualityControl
 from hms.quality.ledger import write_ledger
+from hms.quality.selection import Graded, Selection
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
 from hms.store.csvs import csv_bytes, read_csv
@@ -89,14 +90,16 @@ class Quality(TableStage):
         }
 
 
-def left_out_by_others(reasons: Sequence[Reason | None]) -> np.ndarray:
-    """Return which items are left out for another reason than their grade, bool."""
-    return np.array([reason is not None and reason.stage != Quality.name for reason in reasons], bool)
+def graded_items(tables: View, ledger: pd.DataFrame) -> Graded:
+    """Return the items by grade; declared as ``items`` and ``reasons``."""
+    by_others = [reason is not None and reason.stage != Quality.name for reason in tables.reasons]
+    return Graded.of(tables.items, ledger, np.array(by_others, bool))
 
 
-def stages_of(reasons: Sequence[Reason | None]) -> list[str]:
-    """Return the stage that leaves out each item, empty for none."""
-    return ["" if reason is None else reason.stage for reason in reasons]
+def marked_items(tables: View) -> Selection | None:
+    """Return what marks exclude, None if nothing; declared as ``items`` and ``reasons``."""
+    stages = ["" if reason is None else reason.stage for reason in tables.reasons]
+    return Selection.of_marks(tables.items, stages)
 
 
 def read_ledger(tables: View) -> pd.DataFrame:

@@ -25,7 +25,6 @@ from hms.pipeline.stage import (
     setting,
 )
 from hms.pipeline.tables import View
-from hms.quality.selection import Graded, Selection
 from hms.quality.spectra import spectrum_freqs
 from hms.report.cards import Card, spoken
 from hms.report.examples import (
@@ -51,7 +50,7 @@ from hms.stages.drawing import draw_examples, output_names
 from hms.stages.heart import Heart
 from hms.stages.labels import Labels
 from hms.stages.meta import Meta
-from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger, stages_of
+from hms.stages.quality import Quality, graded_items, marked_items, read_duplicates, read_ledger
 from hms.stages.report_agreement import ReportAgreement
 from hms.stages.report_baseline import ReportBaseline
 from hms.stages.report_label_issues import ReportLabelIssues
@@ -88,19 +87,15 @@ class ReportQuality(ReportPart):
         """Return the part."""
         import pyarrow.parquet as pq
 
-        path, wanted = "qc/channels.parquet", ["channel", "raised"]
-        channels = (
-            pq.ParquetFile(tables.file(path), read_dictionary=wanted).read(wanted).to_pandas()
-            if path in self.inputs
-            else None
-        )
+        path, wanted = tables.file(Quality.files[1]), ["channel", "raised"]
+        channels = pq.ParquetFile(path, read_dictionary=wanted).read(wanted).to_pandas()
         ledger = read_ledger(tables)
         cards = quality_cards(
             ledger,
             channels,
             tables.rows("sketches", lambda name: name == "gaps"),
-            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
-            marked=Selection.of_marks(tables.items, stages_of(tables.reasons)),
+            graded=graded_items(tables, ledger),
+            marked=marked_items(tables),
             qc=self.quality.qc,
             window_s=self.sketches.reading.window_s,
             context_s=self.sketches.reading.context_s,
@@ -124,8 +119,7 @@ class ReportVotes(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        cards = vote_cards(tables.used, high_confidence_votes=self.high_confidence_votes)
-        return self.part(votes=cards)
+        return self.part(votes=vote_cards(tables.used, high_confidence_votes=self.high_confidence_votes))
 
 
 @register_stage
@@ -147,9 +141,7 @@ class ReportWeights(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        labels = tables.arrays(Labels.files[0])
-        cards = weight_cards(labels, read_splits(tables))
-        return self.part(weights=cards)
+        return self.part(weights=weight_cards(tables.arrays(Labels.files[0]), read_splits(tables)))
 
 
 @register_stage
@@ -301,7 +293,7 @@ SHIPPED_PARTS: tuple[type[ReportPart], ...] = (
 
 
 OPTIONAL_PARTS = (ReportAgreement, ReportWeights, ReportBaseline, ReportLabelIssues)
-"""Those that a run without votes, or without a baseline, lacks."""
+"""Parts that a run without votes, or without a baseline, lacks."""
 
 
 def parts_of_plugins(cfg: Config) -> tuple[str, ...]:
@@ -358,7 +350,7 @@ class Report(TableStage):
         )
 
     def _parts(self) -> tuple[type[ReportPart], ...]:
-        """Return the parts of the page: those shipped, then those of plugins."""
+        """Return the parts of the page, plugins' last."""
         own = (registered_stage(name) for name in self.own_parts)
         return (*SHIPPED_PARTS, *(cls for cls in own if issubclass(cls, ReportPart)))
 
@@ -382,7 +374,7 @@ class Report(TableStage):
             items=tables.items,
             reasons=tables.reasons,
             ledger=ledger,
-            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            graded=graded_items(tables, ledger),
             exclude_from=self.report_quality.quality.qc.exclude_from,
             duplicates=read_duplicates(tables),
             labels=tables.arrays(Labels.files[0]) if has_labels else None,
@@ -395,6 +387,6 @@ class Report(TableStage):
         return {self.files[0]: page}
 
     def _part(self, part: type[ReportPart], tables: View) -> str:
-        """Return a part's HTML, or what is said in its place."""
+        """Return a part's HTML, or its placeholder."""
         (path,) = part.files
         return tables.file(path).read_text("utf-8") if tables.has(path) else part.placeholder().decode()

@@ -13,11 +13,10 @@ from hms.labels.classes import Classes
 from hms.labels.folds import splits_of
 from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
-from hms.quality.selection import Graded, Selection
 from hms.quality.summary import summarise, summarise_quality
 from hms.stages.agreement import Agreement
 from hms.stages.labels import Labels
-from hms.stages.quality import Quality, left_out_by_others, read_duplicates, read_ledger, stages_of
+from hms.stages.quality import Quality, graded_items, marked_items, read_duplicates, read_ledger
 from hms.stages.splits import Splits
 from hms.store.files import Content
 
@@ -35,10 +34,10 @@ class Summary(TableStage):
         "used",
         "excluded",
         *Agreement.files,
-        "qc/qc.csv",
-        "qc/duplicates.csv",
-        "data_package/labels.npz",
-        "data_package/splits.npz",
+        Quality.files[0],
+        Quality.files[2],
+        *Labels.files,
+        *Splits.files,
     )
     files: ClassVar[tuple[str, ...]] = ("qc/summary.json",)
 
@@ -67,10 +66,10 @@ class Summary(TableStage):
             read_duplicates(tables),
             tables.used,
             splits_of(splits),
-            graded=Graded.of(tables.items, ledger, left_out_by_others(tables.reasons)),
+            graded=graded_items(tables, ledger),
             exclude_from=self.quality.qc.exclude_from,
         )
-        marked = Selection.of_marks(tables.items, stages_of(tables.reasons))
+        marked = marked_items(tables)
         if marked is not None:
             summary["marks"] = marked.summary()
             summary["selection"]["lines"] += marked.lines("marks=file")

@@ -68,7 +68,7 @@ def slow_noise(rng: Rng, n_rows: int, n_samples: int, high_hz: float) -> Array:
 
 
 def _unit_noise(spectrum: NDArray[np.complex64], n_fft: int, n_samples: int) -> Array:
-    """Return the first samples of what has a spectrum, of unit SD."""
+    """Return the first samples of the signal that has a spectrum, scaled to unit SD."""
     from scipy import fft
 
     noise = fft.irfft(spectrum, n=n_fft)[:, :n_samples]

@@ -100,7 +100,7 @@ def pops(rng: Rng, eeg: Array, montage: Montage) -> Array:
 
 
 def switch_off(rng: Rng, ekg: Array, montage: Montage) -> Array:
-    """Return what is recorded of an EKG: noise of the amplifier, or hum and drift of millivolts, if off."""
+    """Return the EKG as recorded: if its leads are off, amplifier noise, or millivolts of hum and drift."""
     if montage.ekg == "on":
         return ekg
     if montage.ekg == "silent":

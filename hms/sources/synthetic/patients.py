@@ -56,7 +56,7 @@ class Patient:
 
 
 def draw_patient(number: int, patient_id: int, *, seed: int) -> Patient:
-    """Return a patient; what is drawn does not depend on how many others there are."""
+    """Return a patient, the same whatever the number of others."""
     rng = stream(seed, Stream.PATIENT, number)
     stratum = draw_stratum(rng)
     disease = draw_class(rng, stratum)

@@ -53,7 +53,7 @@ BUILD_UP = (2.5, 7.0)
 def seizure(traits: Rng, rng: Rng, n_samples: int) -> Pattern:
     """Return a rhythm that starts in the first 12 s, slows, grows and, when focal, spreads.
 
-    It lasts 22 to 50 s, and as much longer as the recording is longer than 50 s: to the end of
+    It lasts 22 to 50 s, and longer by what the recording lasts beyond 50 s: to the end of
     the last sub-window's judged seconds at least, since experts cannot see it elsewhere.
     """
     start_hz, end_share = _rate(traits, rng, 2.6, 4.5), traits.uniform(0.45, 0.85)

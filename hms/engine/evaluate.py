@@ -58,13 +58,14 @@ def evaluate_together(
     ready = [memo for memo in memos if stage.key not in memo and all(key in memo for key in keys)]
     began = time.perf_counter()
     try:
-        results = stage.compute_together([tuple(memo[key] for key in keys) for memo in ready])
+        inputs = [tuple(memo[key] for key in keys) for memo in ready]
+        made = list(zip(ready, stage.compute_together(inputs), strict=True))
     except Exception:  # each is computed alone then
         return
     finally:
         if seconds is not None:
             seconds[stage.name] = seconds.get(stage.name, 0.0) + time.perf_counter() - began
-    for memo, result in zip(ready, results, strict=True):
+    for memo, result in made:
         memo[stage.key] = result
 
 

@@ -310,8 +310,10 @@ def seal(folder: Path, name: str, keys: Sequence[str | None], digests: Mapping[i
         with open(folder / name, "r+b") as file:
             start, kind, _ = _read_header(file)
             for row, key in enumerate(keys):
-                if key is None:
-                    _write_at(file.fileno(), bytes(kind.itemsize), start + row * kind.itemsize)
+                if key is None:  # through the file, whose buffer has the first rows by now
+                    file.seek(start + row * kind.itemsize)
+                    file.write(bytes(kind.itemsize))
+            file.flush()
             file.seek(0)
             whole.update(file.read(start))
             for row, key in enumerate(keys):

@@ -82,3 +82,15 @@ def test_one_recording_that_cannot_be_transformed_takes_none_along() -> None:
         evaluate(stage, None, memos[1])
     for number in (0, 2, 3):
         assert np.isfinite(evaluate(stage, None, memos[number]).x).all()
+
+
+def test_a_stage_that_gives_results_for_too_few_items_is_computed_one_by_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = scalograms_of()
+    memos: list[dict[str, Any]] = [
+        {stage.derivations.key: derived} for derived in derivations_for(stage, dead={})[:2]
+    ]
+    monkeypatch.setattr(Scalograms, "compute_together", lambda self, inputs: inputs[:1])
+    evaluate_together(stage, memos)
+    assert all(stage.key not in memo for memo in memos)

@@ -13,6 +13,7 @@ from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
 from hms.results.diff import diff_text
 from hms.results.run import Run
+from hms.store.files import digest_bytes, digest_file
 from hms.store.garbage import sweep_garbage
 from hms.store.npz import npz_bytes
 from hms.store.shards import (
@@ -87,8 +88,6 @@ def test_rows_written_in_any_order_give_the_same_file(tmp_path: Path):
             written.sync()
             (stored,) = written.name()
             written.close()
-        from hms.store.files import digest_bytes
-
         own = {row: digest_bytes(record) for row, record in rows.items()}
         keys = ["k0", "k1", None, "k3", None]
         assert whole_rows(tmp_path / name / stored.name, [*own.items(), (2, own[0])]) == set(own.items())
@@ -99,6 +98,20 @@ def test_rows_written_in_any_order_give_the_same_file(tmp_path: Path):
         assert records["n"].tolist() == [1, 2, 0, 4, 0]
         assert np.load(tmp_path / name / sealed.name, allow_pickle=False)["x"][3].tolist() == [4.0] * 4
     assert digests["a"] == digests["b"]
+
+
+def test_a_sealed_shard_has_its_digest_also_where_emptied_rows_held_something(tmp_path: Path):
+    kind = record_type({"n": 0}, 0)
+    rows = {row: record_of({"n": row + 1}, kind) for row in range(3)}
+    written = Records(tmp_path, Layout("table", 3, 0), kind, rows)
+    written.sync()
+    (stored,) = written.name()
+    written.close()
+    sealed = seal(tmp_path, stored.name, [None, "k", None], {1: digest_bytes(rows[1])})
+    path = tmp_path / sealed.name
+    assert rows_in(path)["n"].tolist() == [0, 2, 0]
+    status = path.stat()
+    assert sealed[1:] == (status.st_size, status.st_mtime_ns, digest_file(path))
 
 
 def test_a_row_that_is_not_what_was_written_is_not_sealed(tmp_path: Path):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from hms.engine.pools.base import chunks_of
+from hms.engine.pools.jobs import _said
 
 
 def sizes(n_tasks: int, n_workers: int, **more: int) -> list[int]:
@@ -27,3 +28,9 @@ def test_chunks_that_each_begin_with_a_wait_are_fewer_and_larger():
     assert afar[:2] == [400, 300]
     assert afar[-2] == 32
     assert len(afar) < 0.7 * len(near)
+
+
+def test_what_a_batch_system_says_is_told_and_its_error_is_named_where_it_says_nothing():
+    assert _said(RuntimeError("#!/bin/sh\nsbatch: error: no such queue\n")) == "sbatch: error: no such queue"
+    assert _said(OSError("qsub\n  is not there \n")) == "is not there"
+    assert _said(RuntimeError()) == "RuntimeError"

@@ -119,7 +119,7 @@ async def _forget_unstarted(cluster: Any) -> None:
 
 def _said(error: Exception) -> str:
     """Return what the batch system said, without the script that was handed in."""
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
     return "; ".join(line for line in lines if "error" in line.lower()) or lines[-1]
 
 

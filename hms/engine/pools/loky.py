@@ -54,7 +54,7 @@ class LokyWorkers:
 
     def run(self, job: Job, chunks: Chunks) -> Iterator[tuple[int, ChunkResult] | Lost]:
         """Prepare chunks; those in flight when a worker is killed are lost, all others go on."""
-        from joblib import Parallel, delayed
+        from joblib import delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
         pending = dict(chunks)
@@ -68,7 +68,7 @@ class LokyWorkers:
 
             try:
                 with interrupts_held():
-                    results = _parallel(self.n_workers, Parallel)(calls())
+                    results = _parallel(self.n_workers)(calls())
                 with _ended_quietly(results):
                     for number, result in results:
                         del pending[number]
@@ -100,11 +100,11 @@ def _ended_quietly(results: Any) -> Iterator[None]:
             results.close()
 
 
-def _parallel(jobs: int, parallel: Any) -> Any:
-    from joblib import parallel_config
+def _parallel(jobs: int) -> Any:
+    from joblib import Parallel, parallel_config
 
     with parallel_config(backend="loky", inner_max_num_threads=1):
-        return parallel(
+        return Parallel(
             n_jobs=jobs, return_as="generator_unordered", batch_size=1, pre_dispatch=IN_FLIGHT * jobs
         )
 
@@ -115,17 +115,17 @@ def _numbered(number: int, job: Job, tasks: Any) -> tuple[int, ChunkResult]:
 
 def alone(job: Job, task: Task) -> ChunkResult:
     """Process one recording in a worker that does nothing else; if it is lost, say so."""
-    from joblib import Parallel, delayed
+    from joblib import delayed
     from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+    made: ChunkResult
     try:
         with interrupts_held():
-            results = _parallel(2, Parallel)([delayed(_numbered)(0, job, [task])])
-        (result,) = results
+            results = _parallel(2)([delayed(process_chunk)(job.plugins, job, [task])])
+        (made,) = results
     except TerminatedWorkerError:
         reason = Reason(
             "read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True
         )
         return ChunkResult(transient={work.index: reason for work in task.items})
-    made: ChunkResult = result[1]
     return made

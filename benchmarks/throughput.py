@@ -41,13 +41,13 @@ import notebook_style
 import numpy as np
 import pandas as pd
 from joblib import Parallel, delayed, parallel_config
+from joblib.externals.loky import get_reusable_executor
 from recordings import make_linked, make_recordings, parse
 
 import hms
 import hms.stages
 from hms.competition import CHANNELS
 from hms.engine.job import SECONDS_TOGETHER
-from hms.engine.pools.loky import stop_workers
 from hms.sources.kaggle import ParquetRecording
 from hms.store.files import digest_bytes
 from hms.store.npz import npz_bytes
@@ -87,13 +87,13 @@ def bare() -> Iterator[tuple[str, ...]]:
     """Give the overrides that take the guarantees away, here and in new workers."""
     import no_guarantees
 
-    stop_workers()
+    get_reusable_executor().shutdown(wait=True, kill_workers=True)
     no_guarantees.take_away()
     try:
         yield ("plugins=[no_guarantees]",)
     finally:
         no_guarantees.give_back()
-        stop_workers()
+        get_reusable_executor().shutdown(wait=True, kill_workers=True)
 
 
 def floor(paths: list[str], out: str, sizes: tuple[int, ...]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import ast
 import importlib.util
 import json
 import re
@@ -27,6 +28,19 @@ def benchmark(name: str, *arguments: str, folder: Path, modules: tuple[str, ...]
     done = forked.run([ROOT / "benchmarks" / name, *arguments], cwd=folder, modules=modules)
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+PROGRAMS = [path for folder in ("benchmarks", "docs", "examples") for path in (ROOT / folder).rglob("*.py")]
+
+
+@pytest.mark.parametrize("path", PROGRAMS, ids=lambda path: path.name)
+def test_a_program_beside_hms_uses_what_hms_has(path: Path) -> None:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").partition(".")[0] == "hms":
+            module = pytest.importorskip(str(node.module), exc_type=ConfigError)
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                assert hasattr(module, alias.name) or importlib.util.find_spec(name), name
 
 
 @pytest.mark.slow

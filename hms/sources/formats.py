@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from hms.errors import reraise_fault
+from hms.terminal import counted, listed
 
 FORMATS = {
     ".edf": ("EDF", "data=edf"),
@@ -54,11 +55,11 @@ def described(names: Iterable[str]) -> str:
         return "no files"
     known = [(ending, n) for ending, n in count.most_common() if ending in FORMATS]
     texts = [f"{n} {ending} ({FORMATS[ending][0]}: {FORMATS[ending][1]})" for ending, n in known]
-    n_others = sum(n for ending, n in count.items() if ending not in FORMATS)
-    others = ", ".join(
-        ending or "without ending" for ending, _ in count.most_common() if ending not in FORMATS
-    )
-    return ", ".join(texts + ([f"{n_others} other files ({others[:60]})"] if n_others else []))
+    others = [ending or "without ending" for ending, _ in count.most_common() if ending not in FORMATS]
+    if others:
+        n_others = sum(n for ending, n in count.items() if ending not in FORMATS)
+        texts.append(f"{counted(n_others, 'other file')} ({listed(others)})")
+    return ", ".join(texts)
 
 
 # --- folders -------------------------------------------------------------------------------------

@@ -32,6 +32,7 @@ from hms.labels.classes import COMPETITION, Ballot
 from hms.labels.items import own_columns
 from hms.sources.base import Openable, Part, Place, Recording, Source, SourceParams, Stretch
 from hms.sources.channels import Channels
+from hms.sources.formats import FORMATS
 from hms.sources.tables import VotesTable, eeg_number
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ _LETTERS = {"recording": "r", "patient": "p", "spectrogram": "s", "label": "l", 
 _MARK = re.compile(r"key:([0-9a-f]{16}):(d[0-9a-f]{16})")
 _QUOTED = re.compile(r"'[^'\n]*'")
 _WORDS = re.compile(r"[^\W\d_][\w.@-]{2,}")
+_OF_FORMATS = frozenset(
+    ("edf", "bdf", "parquet", *(word for _, way in FORMATS.values() for word in _WORDS.findall(way)))
+)
+"""Words by which a message says how files of a format are read. Names of formats are not among them: some
+are surnames too."""
+
 _OWN_WORD = re.compile(r"'[a-z]+(_[a-z]+)*'")
 """A column or a setting, such as 'start_s'; a name of a file or a person is not told from one in capitals."""
 
@@ -308,14 +315,14 @@ def without_words(text: str, params: SourceParams) -> str:
     spelled = {
         s for value in paths for s in (value, str(Path(value).expanduser().absolute()), Path(value).name)
     }
-    for words in sorted(spelled, key=len, reverse=True):
+    for words in sorted(spelled - _OF_FORMATS, key=len, reverse=True):
         text = text.replace(words, WITHHELD) if words else text
     return _QUOTED.sub(lambda m: m[0] if _OWN_WORD.fullmatch(m[0]) else f"'{WITHHELD}'", text)
 
 
 def _without(text: str, words: set[str]) -> str:
-    """Return a message without the words of tables and names, but those of columns."""
-    return _WORDS.sub(lambda m: WITHHELD if m[0] in words - OWN_COLUMNS else m[0], text)
+    """Return a message without the words of tables and names, but those of columns and formats."""
+    return _WORDS.sub(lambda m: WITHHELD if m[0] in words - OWN_COLUMNS - _OF_FORMATS else m[0], text)
 
 
 def _paths(params: SourceParams) -> set[str]:

@@ -220,7 +220,7 @@ def test_a_missing_data_file_is_named(tmp_path):
 
 def test_a_folder_of_other_things_is_refused_with_what_it_holds(tmp_path):
     (tmp_path / "notes.txt").write_text("x")
-    with pytest.raises(ConfigError, match=r"has no .*it has 1 other files \(\.txt\)"):
+    with pytest.raises(ConfigError, match=r"has no .*it has 1 other file \(\.txt\)"):
         hms.run(hms.compose("data=mne", f"data.root={tmp_path}", f"outputs_dir={tmp_path / 'o'}"))
 
 

@@ -278,3 +278,13 @@ def test_recordings_of_the_competitions_layout_get_ids_too(own_set, key, outputs
     text = b"".join(path.read_bytes() for path in outputs.rglob("*") if path.is_file())
     for number in {*table["eeg_id"], *table["spectrogram_id"], *table["label_id"]}:
         assert number.encode() not in text
+
+
+def test_a_folder_without_recordings_is_described_in_words_that_can_be_read(tmp_path, key, command: Command):
+    root = tmp_path / "edf"
+    for name in ("kaggle/train.csv", "parquet/Curry.parquet", "bdf/Annemarie.xyz"):
+        (root / name).parent.mkdir(parents=True)
+        (root / name).write_bytes(b"")
+    told = command("data=edf", f"data.root={root}", "folds=none", f"data.pseudonyms={key}").err
+    assert "has no .edf or .bdf file; it has 1 .parquet (parquet: data=kaggle, with a train.csv" in told
+    assert not [name for name in ("Curry", "Annemarie") if name in told]

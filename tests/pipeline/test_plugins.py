@@ -125,7 +125,7 @@ def test_a_function_that_fails_in_a_worker_is_named_with_its_line(
     source = SCALING.replace("    return ", "    return 1 / 0  # ", 1)
     conf = write_plugin(tmp_path, "halved_w", "scaling", source, "")
     monkeypatch.syspath_prepend(str(tmp_path))
-    words = ["plugins=[halved_w]", "scaling=halved_w", "--config-dir", str(conf), "n_jobs=1"]
+    words = ["plugins=[halved_w]", "scaling=halved_w", "--config-dir", str(conf), "n_jobs=2"]
     words += ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "stages=[scalograms]"]
     assert main(words) == 3
     line = 1 + source[: source.index("1 / 0")].count("\n")

@@ -16,7 +16,17 @@ from hms.config.convert import build, convert, first_lines
 from hms.config.identity import plain
 from hms.config.paths import fault_of_outputs
 from hms.errors import ConfigError
-from hms.registry import Group, Limits, NonNegativeFloat, Params, Share, added, discover, import_plugins
+from hms.registry import (
+    Group,
+    Limits,
+    NonNegativeFloat,
+    Params,
+    Share,
+    added,
+    check_options,
+    discover,
+    import_plugins,
+)
 from hms.terminal import shortened
 
 JOBS = Annotated[int, Limits(at_least=-1)]
@@ -187,6 +197,7 @@ def build_tree(tree: dict[str, Any]) -> Config:
     plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
     import_plugins(plugins)
     discover()
+    check_options(tree, plugins)
     return build(Config, tree, "")
 
 

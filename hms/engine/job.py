@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import pickle
+import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from sys import intern
@@ -13,7 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import canonical_json, digest_of
+from hms.errors import ConfigError
 from hms.pipeline.stage import ItemStage
+from hms.registry import discover, folders_of, forget_plugin, import_plugins
 from hms.sources.base import RECORDING, Margins, Openable, Part, Reader, Source
 from hms.store.files import Stored
 from hms.store.folders import Reason, Record
@@ -123,6 +130,11 @@ class Job:
         if batch:
             yield batch
 
+    def packed(self) -> PackedJob:
+        """Return the job in a form that another process opens."""
+        paths = (os.getcwd(), *filter(None, sys.path)) if self.plugins else ()
+        return PackedJob(self.plugins, folders_of(self.plugins), paths, pickle.dumps(self))
+
     def reader(self, opened: Openable, kind: str) -> Any:
         """Return what reads items from an open file: from a recording, with the context that stages need."""
         if kind != RECORDING:
@@ -130,6 +142,62 @@ class Job:
         return Reader(
             cast(Any, opened), self.window_s, self.context_s, self.channels, self.block_s, self.margins_s
         )
+
+
+@dataclass(frozen=True)
+class PackedJob:
+    """A job on its way to another process, which imports plugins before it can read the rest.
+
+    Attributes
+    ----------
+    plugins : modules with functions and stages of a user's own
+    homes : folders from which they were imported
+    paths : where the process that sends the job looks for modules
+    content : the job
+    """
+
+    plugins: tuple[str, ...]
+    homes: tuple[str, ...]
+    paths: tuple[str, ...]
+    content: bytes
+
+    def opened(self) -> Job:
+        """Return the job.
+
+        Raises `ConfigError` if a plugin cannot be imported, or its source is not that which the job's keys
+        were made of.
+        """
+        with _opening:
+            return _opened(self)
+
+
+_opening = threading.Lock()
+
+
+@lru_cache(maxsize=1)
+def _opened(packed: PackedJob) -> Job:
+    sys.path += [path for path in packed.paths if path not in sys.path]
+    discover()
+    import_plugins(packed.plugins)
+    job: Job = pickle.loads(packed.content)
+    if _is_as_planned(job):
+        return job
+    # This process imported them long ago, or from another folder.
+    for name in packed.plugins:
+        forget_plugin(name)
+    sys.path[:] = dict.fromkeys([*packed.homes, *sys.path])
+    import_plugins(packed.plugins)
+    job = pickle.loads(packed.content)
+    if not _is_as_planned(job):
+        raise ConfigError(
+            f"the source of plugins={list(packed.plugins)} changed while the run went on, or is another one "
+            "where the workers are; run the same command again"
+        )
+    return job
+
+
+def _is_as_planned(job: Job) -> bool:
+    return all(stage.is_as_planned() for stage in job.stages)
 
 
 @dataclass

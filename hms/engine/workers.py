@@ -27,7 +27,7 @@ from hms.engine.evaluate import derived_rows, evaluate, evaluate_together
 from hms.engine.job import ChunkResult, Job, StageResult, Task, Work, item_key
 from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
-from hms.registry import discover, fault_of_plugin, import_plugins
+from hms.registry import fault_of_plugin
 from hms.sources.base import RECORDING, open_part
 from hms.store.files import Files, digest_bytes, sync_folder
 from hms.store.folders import Reason, Record, StageFolder
@@ -50,10 +50,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 # --- one chunk -----------------------------------------------------------------------------------
 
 
-def process_chunk(plugins: tuple[str, ...], job: Job, tasks: Sequence[Task]) -> ChunkResult:
+def process_chunk(job: Job, tasks: Sequence[Task]) -> ChunkResult:
     """Prepare the recordings of a chunk and write what is due; the files are on disk on return."""
-    discover()
-    import_plugins(plugins)
     if job.own_process:
         _prepare_process()
     chunk = _Chunk(job, _syncers(os.getpid()))

@@ -20,7 +20,7 @@ from hms.pipeline.stage import (
     stage_class,
     stage_names,
 )
-from hms.registry import is_in_use, lookup
+from hms.registry import check_in_use, is_in_use, lookup
 from hms.signal.montage import Chains
 from hms.signal.referential import Referential
 from hms.sources.base import Margins, SourceParams
@@ -118,6 +118,7 @@ def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStag
         raise ConfigError("stages=[] makes nothing; name at least one stage")
     found: dict[str, Stage] = {}
     for name in dict.fromkeys((*cfg.stages, *implied_stages(cfg))):
+        check_in_use(stage_class(name), f"the stage '{name}'", cfg.plugins)
         whole = stage_class(name).from_config(cfg)
         asked = whole if has_votes else whole.without_votes()
         if asked is None:

@@ -23,7 +23,17 @@ from hms.config.identity import digest_of, flatten, is_as_before
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.pipeline.fingerprint import source_fingerprint
-from hms.registry import Params, did_you_mean, is_of_the_package, lookup, module_source, why_unknown
+from hms.registry import (
+    Params,
+    also_registers,
+    did_you_mean,
+    is_of_the_package,
+    lookup,
+    module_source,
+    note_definition,
+    place_of,
+    why_unknown,
+)  # fmt: skip
 from hms.store.files import Content
 
 if TYPE_CHECKING:
@@ -166,6 +176,14 @@ class Stage:
             if entry.is_plugin:
                 found[section] = _digest_of_source(entry.function)
         return found
+
+    def is_as_planned(self) -> bool:
+        """Tell whether this process has the plugins' source that the key was made of.
+
+        The key of a stage that came from another process holds the source that was imported there.
+        """
+        own = self.key_content["plugins"] == self._plugin_sources()
+        return own and all(stage.is_as_planned() for stage in self.reads)
 
     def note(self) -> dict[str, Any]:
         """Return what the store notes of the key: what it is made of, and the source that computed it."""
@@ -311,14 +329,18 @@ class TableStage(Stage):
 # --- the registry of stages ----------------------------------------------------------------------
 
 _stages: dict[str, type[Stage]] = {}
+also_registers(_stages)
 S = TypeVar("S", bound=type[Stage])
 
 
 def register_stage(cls: S) -> S:
     """Register a stage class under its name."""
+    note_definition(cls, f"the stage '{cls.name}'")
     present = _stages.get(cls.name)
-    if present is not None and present.__qualname__ != cls.__qualname__:
-        raise ConfigError(f"the stage '{cls.name}' is registered twice")
+    if present is not None and place_of(present) != place_of(cls):
+        raise ConfigError(
+            f"the stage '{cls.name}' is registered twice: by {place_of(present)} and by {place_of(cls)}"
+        )
     _stages[cls.name] = cls
     return cls
 

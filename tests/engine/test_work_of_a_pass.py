@@ -63,7 +63,7 @@ def prepared(data: Path, outputs: Path, *overrides: str) -> Plan:
 def chunk(plan: Plan) -> None:
     due = plan.due()
     job = plan.job(due, token="", own_process=False)
-    result = process_chunk((), job, plan.tasks(due))
+    result = process_chunk(job, plan.tasks(due))
     assert result.n_items == ITEMS
     assert not result.failed
 

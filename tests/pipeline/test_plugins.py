@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import functools
+import importlib
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import forked
@@ -11,8 +14,11 @@ import pytest
 from conftest import ROOT
 
 import hms
+from hms.engine.plan import make_plan
 from hms.errors import ConfigError
 from hms.main import main
+from hms.pipeline.selection import choose_stages
+from hms.registry import register
 from hms.results.run import Run
 
 WEIGHT = """
@@ -112,6 +118,95 @@ def test_a_faulty_function_ends_in_one_line_that_names_its_option(
     told = capsys.readouterr().err
     assert said in told
     assert "Traceback" not in told
+
+
+HELPED = """
+import numpy as np
+from hms.registry import register
+from {name}_helper import FACTOR
+
+@register("scaling", "{name}")
+def scaled(power, params):
+    return np.full_like(power, FACTOR + {extra})
+"""
+
+
+def levels(run: Run) -> set[float]:
+    """Return the values of all scalograms of a run."""
+    return {float(v) for item in run.meta["item_id"] for v in np.unique(run.spec(item))}
+
+
+@pytest.mark.slow
+def test_an_edit_of_a_plugin_or_of_its_helper_counts_in_a_process_and_in_workers_that_live_on(
+    small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its key held the new source, its numbers came from the old one; and workers knew no new folder."""
+    base = ["data=kaggle", f"data.root={small_set}", "stages=[scalograms]"]
+    hms.run(hms.compose(*base, f"outputs_dir={outputs}", "n_jobs=2", "scaling=none"))
+    conf = write_plugin(tmp_path, "edited", "scaling", HELPED, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    found = {}
+    for own, helper in ((1, 1), (3, 1), (3, 5)):
+        (tmp_path / "edited.py").write_text(HELPED.format(name="edited", extra=own))
+        (tmp_path / "edited_helper.py").write_text(f"FACTOR = {helper}\n")
+        for n_jobs in (2, 1):
+            texts = [*base, f"outputs_dir={outputs / str(n_jobs)}", f"n_jobs={n_jobs}"]
+            run = hms.run(hms.compose(*texts, "plugins=[edited]", "scaling=edited", config_dir=conf))
+            assert levels(run) == {own + helper}
+            found.setdefault((own, helper), set()).add(run.hash)
+    assert [len(hashes) for hashes in found.values()] == [1, 1, 1]
+    assert len(set.union(*found.values())) == 3
+
+
+def test_a_job_of_another_source_than_the_worker_finds_is_refused(
+    small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = write_plugin(tmp_path, "midway", "scaling", SCALING, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = ["data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "stages=[scalograms]"]
+    cfg = hms.compose(*base, "plugins=[midway]", "scaling=midway", config_dir=conf)
+    job = make_plan(cfg).job({}, token="", own_process=False)
+    stages = tuple(stage for stage in choose_stages(cfg)[0] if stage.name == "scalograms")
+    packed = replace(job, stages=stages).packed()
+    assert [stage.name for stage in packed.opened().stages] == ["scalograms"]
+    (tmp_path / "midway.py").write_text(SCALING.format(name="midway").replace("2", "4"))
+    with pytest.raises(ConfigError, match=r"source of plugins=\['midway'\] changed while the run went on"):
+        replace(packed, content=packed.content + b" ").opened()
+
+
+def test_an_option_of_an_imported_module_that_plugins_does_not_name_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = write_plugin(tmp_path, "unnamed", "scaling", SCALING, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    importlib.import_module("unnamed")
+    told = (
+        r"scaling 'unnamed' is of the module 'unnamed', which plugins does not name; add plugins=\[unnamed\]"
+    )
+    with pytest.raises(ConfigError, match=told):
+        hms.compose("scaling=unnamed", config_dir=conf)
+
+
+def test_what_no_other_process_can_import_is_not_registered() -> None:
+    def own(power: object, params: object) -> object:
+        return power
+
+    own.__module__ = "__main__"
+    with pytest.raises(ConfigError, match=r"scaling 'own' is defined in a notebook.*plugins=\[my_options\]"):
+        register("scaling", "own")(own)
+    with pytest.raises(ConfigError, match=r"scaling 'own' is functools.partial.*a module defines with def"):
+        register("scaling", "own")(functools.partial(own, params=None))
+
+
+def test_a_plugin_that_no_longer_registers_a_kind_has_it_no_more(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    conf = write_plugin(tmp_path, "waning", "scaling", SCALING, "")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert hms.compose("plugins=[waning]", "scaling=waning", config_dir=conf).scaling.kind == "waning"
+    (tmp_path / "waning.py").write_text("\n")
+    with pytest.raises(ConfigError, match=r"scaling.kind 'waning' is not known"):
+        hms.compose("plugins=[waning]", "scaling=waning", config_dir=conf)
 
 
 @pytest.mark.slow

@@ -21,9 +21,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from hms.config.schema import n_workers
-from hms.engine.job import ChunkResult, Job
+from hms.engine.job import ChunkResult, Job, PackedJob
 from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
-from hms.engine.pools.remote import Refused, Request, Shared, check_worker, paths_of, run_chunk, stamp_here
+from hms.engine.pools.remote import Refused, Request, Shared, check_worker, run_chunk, stamp_here
 from hms.errors import ConfigError, EngineError, StorageError, needs_extra
 from hms.registry import Params, PositiveFloat, register
 from hms.store.files import Stored, commit_files
@@ -182,24 +182,24 @@ class DaskWorkers:
         """Prepare chunks; Dask tries those of a lost worker again, what it gives up is lost."""
         from distributed import as_completed
 
-        token, waiting = uuid.uuid4().hex, iter(chunks.items())
+        token, packed, waiting = uuid.uuid4().hex, job.packed(), iter(chunks.items())
         numbers: dict[str, int] = {}
         with self._scheduler_errors():
             futures = as_completed(loop=self.client.loop)
             for _ in range(IN_FLIGHT * self.n_workers):
-                self._hand_out(job, waiting, token, numbers, futures.add)
+                self._hand_out(packed, waiting, token, numbers, futures.add)
         while numbers:
             with self._scheduler_errors():
                 future = next(futures)
                 number = numbers.pop(future.key)
                 found = self._result(number, future, job)
                 future.release()
-                self._hand_out(job, waiting, token, numbers, futures.add)
+                self._hand_out(packed, waiting, token, numbers, futures.add)
             yield found
 
     def _hand_out(
         self,
-        job: Job,
+        packed: PackedJob,
         waiting: Iterator[tuple[int, Any]],
         token: str,
         numbers: dict[str, int],
@@ -207,7 +207,7 @@ class DaskWorkers:
     ) -> None:
         """Submit the next chunk, if there is one."""
         for number, tasks in waiting:
-            request = Request(job, tuple(tasks), stamp_here(), self._shared, paths_of(job.plugins))
+            request = Request(packed, tuple(tasks), stamp_here(), self._shared)
             future = self.client.submit(run_chunk, request, key=f"hms-{token}-{number}", pure=False)
             numbers[future.key] = number
             add(future)

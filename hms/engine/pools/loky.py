@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hms.config.schema import n_workers
-from hms.engine.job import ChunkResult, Job, Task
+from hms.engine.job import ChunkResult, Job, PackedJob, Task
 from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
 from hms.engine.workers import process_chunk
 from hms.registry import Params, register
@@ -35,7 +35,7 @@ class ThisProcess:
 
         with threadpool_limits(1):
             for number, tasks in chunks.items():
-                yield number, process_chunk(job.plugins, job, tasks)
+                yield number, process_chunk(job, tasks)
 
     def stop(self) -> None:
         """Do nothing: there is no other process."""
@@ -57,14 +57,14 @@ class LokyWorkers:
         from joblib import delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
-        pending = dict(chunks)
+        pending, packed = dict(chunks), job.packed()
         while pending:
             handed_out: list[int] = []
 
             def calls(handed_out: list[int] = handed_out) -> Iterator[Any]:
                 for number in list(pending):
                     handed_out.append(number)
-                    yield delayed(_numbered)(number, job, pending[number])
+                    yield delayed(_numbered)(number, packed, pending[number])
 
             try:
                 with interrupts_held():
@@ -109,8 +109,8 @@ def _parallel(jobs: int) -> Any:
         )
 
 
-def _numbered(number: int, job: Job, tasks: Any) -> tuple[int, ChunkResult]:
-    return number, process_chunk(job.plugins, job, tasks)
+def _numbered(number: int, packed: PackedJob, tasks: Any) -> tuple[int, ChunkResult]:
+    return number, process_chunk(packed.opened(), tasks)
 
 
 def alone(job: Job, task: Task) -> ChunkResult:
@@ -121,8 +121,8 @@ def alone(job: Job, task: Task) -> ChunkResult:
     made: ChunkResult
     try:
         with interrupts_held():
-            results = _parallel(2)([delayed(process_chunk)(job.plugins, job, [task])])
-        (made,) = results
+            results = _parallel(2)([delayed(_numbered)(0, job.packed(), [task])])
+        ((_, made),) = results
     except TerminatedWorkerError:
         reason = Reason(
             "read", "the worker that prepared it was lost twice (out of memory, or killed)", failure=True

@@ -6,15 +6,12 @@ key; and its store may be another folder, or one whose locks it does not see.
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
-from hms.config.reading import is_folder, walked
-from hms.engine.job import ChunkResult, Job, Task
+from hms.config.reading import walked
+from hms.engine.job import ChunkResult, PackedJob, Task
 from hms.engine.workers import keep_memory, process_chunk
 from hms.errors import StorageError
 from hms.store.files import digest_bytes
@@ -49,13 +46,12 @@ class Shared:
 
 @dataclass(frozen=True)
 class Request:
-    """One chunk, with what the worker is to check first, and where plugins are found."""
+    """One chunk, with what the worker is to check first."""
 
-    job: Job
+    job: PackedJob
     tasks: tuple[Task, ...]
     stamp: Stamp
     shared: Shared
-    paths: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -108,11 +104,5 @@ def run_chunk(request: Request) -> ChunkResult | Refused:
     if refused is not None:
         return refused
     keep_memory()
-    sys.path += [path for path in request.paths if path not in sys.path]
     with threadpool_limits(1):
-        return process_chunk(request.job.plugins, request.job, request.tasks)
-
-
-def paths_of(plugins: Sequence[str]) -> tuple[str, ...]:
-    """Return where a worker looks for plugins: where this process does."""
-    return tuple(dict.fromkeys([os.getcwd(), *filter(is_folder, sys.path)])) if plugins else ()
+        return process_chunk(request.job.opened(), request.tasks)

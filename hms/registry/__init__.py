@@ -18,18 +18,19 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
 import os
 import pkgutil
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import metadata
 from typing import Annotated, Any, TypeVar
 
 from hms.errors import ConfigError
+from hms.registry.sources import forget, has_changed, home_of, note_import, source_of
 
 
 @dataclass(frozen=True)
@@ -127,10 +128,45 @@ def is_in_use(what: Callable[..., Any] | type[Any], plugins: Iterable[str]) -> b
     return is_of_the_package(what) or any(f"{what.__module__}.".startswith(f"{name}.") for name in used)
 
 
+def check_in_use(what: Callable[..., Any] | type[Any], called: str, plugins: Sequence[str]) -> None:
+    """Raise ConfigError if a function or class is of a module that ``plugins`` does not name.
+
+    Workers and later commands would not know it.
+    """
+    if not is_in_use(what, plugins):
+        module = what.__module__
+        add = f"plugins=[{','.join((*plugins, module))}]"
+        raise ConfigError(f"{called} is of the module '{module}', which plugins does not name; add {add}")
+
+
+def check_options(tree: Mapping[str, Any], plugins: Sequence[str]) -> None:
+    """Raise ConfigError if a section of a configuration chose an option of a module not in ``plugins``."""
+    entries = [entry for options in _entries.values() for entry in options.values() if entry.is_plugin]
+    for entry in entries:
+        if _is_chosen(entry, tree):
+            check_in_use(entry.function, f"{entry.group} '{entry.kind}'", plugins)
+
+
+def _is_chosen(entry: Entry, tree: Mapping[str, Any], name: str = "") -> bool:
+    if name == entry.group and tree.get("kind") == entry.kind:
+        return True
+    return any(_is_chosen(entry, below, key) for key, below in tree.items() if isinstance(below, Mapping))
+
+
 def module_source(what: Callable[..., Any] | type[Any]) -> str:
-    """Return the source text of the module that defines a function or class (part of a plugin's key)."""
-    module = inspect.getmodule(what)
-    return inspect.getsource(module if module is not None else what)
+    """Return the source that defines a function or class of a plugin, as imported (part of its key)."""
+    return source_of(what.__module__)
+
+
+def note_definition(what: Callable[..., Any] | type[Any], called: str) -> None:
+    """Note the source of a plugin's function or class as it is registered.
+
+    Raises `ConfigError` if it is none that a module defines by a name.
+    """
+    if not hasattr(what, "__qualname__") or not hasattr(what, "__module__"):
+        raise ConfigError(f"{called} is {what!r}; register a function that a module defines with def")
+    if not is_of_the_package(what):
+        note_import(what.__module__, called)
 
 
 _entries: dict[str, dict[str, Entry]] = {}
@@ -142,11 +178,12 @@ def register(group: str, kind: str, params: type[Params] = Params) -> Callable[[
     """Register a function under ``group`` and ``kind`` with the dataclass of its settings."""
 
     def add(function: F) -> F:
+        note_definition(function, f"{group} '{kind}'")
         present = _entries.setdefault(group, {}).get(kind)
-        if present is not None and _place(present.function) != _place(function):
+        if present is not None and place_of(present.function) != place_of(function):
             raise ConfigError(
                 f"{group} '{kind}' is registered twice: "
-                f"by {_place(present.function)} and by {_place(function)}"
+                f"by {place_of(present.function)} and by {place_of(function)}"
             )
         _entries[group][kind] = Entry(group, kind, function, params)
         return function
@@ -179,8 +216,9 @@ def check_extends(entry: Entry) -> None:
         )
 
 
-def _place(function: Callable[..., Any]) -> str:
-    return f"{function.__module__}.{function.__qualname__}"
+def place_of(what: Callable[..., Any] | type[Any]) -> str:
+    """Return where a function or class is defined: ``my_options.stepped``."""
+    return f"{what.__module__}.{what.__qualname__}"
 
 
 def lookup(group: str, kind: str) -> Entry:
@@ -210,22 +248,62 @@ def did_you_mean(word: str, words: Iterable[str]) -> str:
 
 
 def import_plugins(names: Iterable[str]) -> None:
-    """Import the modules with a user's own registered functions.
+    """Import the modules with a user's own registered functions, anew if their files changed.
 
     Raises `ConfigError` if a module cannot be imported.
     """
     for name in names:
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
+        if name in sys.modules and has_changed(name):
+            forget_plugin(name)
         try:
-            importlib.import_module(name)
+            with _no_bytecode():
+                importlib.import_module(name)
         except ConfigError:
             raise
         except Exception as error:
             told = fault_of_plugin(error, [name]) or str(error)
             raise ConfigError(f"plugins: module '{name}' cannot be imported: {told}") from error
+        source_of(name)
         if name not in _imported:
             _imported.append(name)
+
+
+@contextmanager
+def _no_bytecode() -> Iterator[None]:
+    """Keep no bytecode: Python would believe that of a file edited within the second to the same size."""
+    before, sys.dont_write_bytecode = sys.dont_write_bytecode, True
+    try:
+        yield
+    finally:
+        sys.dont_write_bytecode = before
+
+
+def forget_plugin(name: str) -> None:
+    """Let a plugin be imported anew: forget its modules, and what they registered."""
+    modules = forget(name)
+    for registered in (*_entries.values(), *_others):
+        for key in [key for key, what in registered.items() if _defined_in(what) in modules]:
+            del registered[key]
+
+
+_others: list[dict[str, Any]] = []
+"""Dictionaries of classes that plugins register elsewhere."""
+
+
+def also_registers(classes: dict[str, Any]) -> None:
+    """Let what a plugin registered in another dictionary be forgotten with it."""
+    _others.append(classes)
+
+
+def _defined_in(what: Entry | type[Any]) -> str:
+    return (what.function if isinstance(what, Entry) else what).__module__
+
+
+def folders_of(plugins: Iterable[str]) -> tuple[str, ...]:
+    """Return the folders from which this process imported plugins."""
+    return tuple(dict.fromkeys(filter(None, map(home_of, plugins))))
 
 
 def fault_of_plugin(error: BaseException, names: Sequence[str] = ()) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar, Self
 
+from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.inspection import Inspection, inspect_segment
 from hms.sources.base import Segment
@@ -17,8 +19,14 @@ class Inspections(ItemStage):
 
     name = "inspections"
     version = 2
+    follows: ClassVar[tuple[str, ...]] = ("cwt",)
 
     reading: Reading
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build on all that x rests on: the filter's context, or the longest wavelet's if that is longer."""
+        return cls(Reading.from_config(cfg, wavelet=True))
 
     def compute(self, segment: Segment) -> Inspection:
         """Look at the recording before anything was filled by policy or filtered."""

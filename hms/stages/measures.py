@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, SFREQ_HZ
+from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.inputs import INPUT_OBSERVATIONS, derive_input, observe_input
 from hms.quality.inspection import Inspection
@@ -43,6 +44,12 @@ class Measures(ItemStage):
     derivations: Derivations
     scalograms: Scalograms
     waveforms: Waveforms
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build on the reading that is inspected: all that x rests on."""
+        built = super().from_config(cfg)
+        return replace(built, reading=built.inspections.reading)
 
     def needed_channels(self) -> tuple[str, ...]:
         """Return all channels of the 10-20 system too: electrodes are judged with their neighbours."""

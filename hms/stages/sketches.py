@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Self
 
+from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage
 from hms.quality.inspection import Inspection
 from hms.quality.sketches import gap_raster, histogram, shrink_power, spectrum
@@ -28,6 +29,12 @@ class Sketches(ItemStage):
     reading: Reading
     inspections: Inspections
     scalograms: Scalograms
+
+    @classmethod
+    def from_config(cls, cfg: Config) -> Self:
+        """Build on the reading that is inspected: all that x rests on."""
+        built = super().from_config(cfg)
+        return replace(built, reading=built.inspections.reading)
 
     def compute(self, segment: Segment, inspection: Inspection, scalogram: Scalogram) -> Mapping[str, Any]:
         """Look at the EEG channels as recorded, before anything was filled or filtered."""

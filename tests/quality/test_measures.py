@@ -8,6 +8,7 @@ import scipy.signal
 
 import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
+from hms.engine.evaluate import evaluate
 from hms.quality.channels import CHANNEL_MEASURES, derive_channels
 from hms.quality.coherence import observe_coherence
 from hms.quality.electrodes import NEIGHBOURS
@@ -18,6 +19,7 @@ from hms.quality.signature import signatures, window_samples
 from hms.signal.arrays import Cleaned
 from hms.signal.wavelets import reaches_s
 from hms.sources.base import Segment
+from hms.stages.measures import Measures
 
 SFREQ = 200.0
 N = 6800
@@ -471,6 +473,26 @@ def test_edge_share_counts_the_frames_within_reach_of_an_edge():
     found = edge_share(params, sfreq=SFREQ, n_window=2000, before=0, after=5000)
     assert found == pytest.approx(total / (12 * frames.size), abs=0.01)
     assert edge_share(params, sfreq=SFREQ, n_window=2000, before=5000, after=5000) == 0
+
+
+@pytest.mark.parametrize("overrides", [("filter=none",), ("cwt.min_hz=0.25", "cwt.n_freqs=6"), ()])
+@pytest.mark.parametrize("after_s", [20, 3])
+def test_context_is_missing_only_where_the_recording_ends_whatever_the_filter_needs(
+    overrides: tuple[str, ...], after_s: int
+):
+    """A window of 10 s, 20 s before it, and 20 or 3 s after it: a dense count over frames and frequencies."""
+    cfg = hms.compose("data.missing=dead", *overrides)
+    n_outside = round((20 - after_s) * SFREQ)
+    eeg = np.random.default_rng(0).standard_normal((20, 10_000)).astype(np.float32)
+    eeg[:, 10_000 - n_outside :] = np.nan
+    found = evaluate(Measures.from_config(cfg), Segment(eeg, CHANNELS, SFREQ, 4000, (0, n_outside)), {})
+    frames, share = np.arange(0, 2000, cfg.cwt.hop), 0.0
+    for freq in np.geomspace(cfg.cwt.min_hz, cfg.cwt.max_hz, cfg.cwt.n_freqs):
+        reach = np.ceil(max(reaches_s(cfg.cwt, float(np.float32(freq)))) * SFREQ)
+        share += np.mean(frames + reach > 1999 + after_s * SFREQ) / cfg.cwt.n_freqs
+    assert found["edge_share"] == pytest.approx(share, abs=0.002)
+    assert found["lost_share"] == pytest.approx(share, abs=0.002)
+    assert (share == 0) == (after_s == 20)
 
 
 def test_signatures_multiply_to_the_correlation_of_windows():

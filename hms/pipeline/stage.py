@@ -56,6 +56,16 @@ def derived(name: str, *, follows: tuple[str, ...] = (), **later: Any) -> Any:
     return field(metadata={"path": f"derived.{name}", "derived": True, "follows": follows, **later})
 
 
+def source_of_a_plugin() -> Any:
+    """Return a field for the kind of a source that a plugin opens: how it reads is part of the key."""
+    return derived("data.kind", follows=("data.kind",), before=None)
+
+
+def kind_of_a_plugin(cfg: Config) -> str | None:
+    """Return the kind of the source if a plugin opens it; what hms reads itself states its own versions."""
+    return cfg.data.kind if lookup("data", cfg.data.kind).is_plugin else None
+
+
 @dataclass(frozen=True)
 class Stage:
     """Base of all stages."""

@@ -10,7 +10,14 @@ from hms.competition import SFREQ_HZ
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.pipeline.selection import block_margins_s, block_seconds, transform_seconds
-from hms.pipeline.stage import ItemStage, derived, register_stage, setting
+from hms.pipeline.stage import (
+    ItemStage,
+    derived,
+    kind_of_a_plugin,
+    register_stage,
+    setting,
+    source_of_a_plugin,
+)
 from hms.registry import added
 from hms.signal.filters import filter_reach_s
 from hms.signal.wavelets import wavelet_reach_s
@@ -41,6 +48,7 @@ class Reading(ItemStage):
     reader: str = derived(
         "reader", follows=("data.kind", "data.unit", "data.bad_channels", "data.cnt_format"), before=""
     )
+    plugin_source: str | None = source_of_a_plugin()
 
     @classmethod
     def from_config(cls, cfg: Config, *, wavelet: bool = False, more_s: float = 0.0) -> Self:
@@ -82,6 +90,7 @@ class Reading(ItemStage):
             context_s,
             block_margins_s(cfg),
             data.reader,
+            kind_of_a_plugin(cfg),
         )
 
     def needed_context_s(self) -> float:

@@ -10,7 +10,13 @@ import numpy as np
 
 from hms.config.schema import Config
 from hms.errors import ConfigError, Unusable
-from hms.pipeline.stage import ItemStage, register_stage, section_function
+from hms.pipeline.stage import (
+    ItemStage,
+    kind_of_a_plugin,
+    register_stage,
+    section_function,
+    source_of_a_plugin,
+)
 from hms.registry import Params
 from hms.signal.arrays import Spectrogram
 from hms.signal.spectrograms import KaggleSpectrograms
@@ -33,6 +39,7 @@ class Spectrograms(ItemStage):
 
     spectrograms: KaggleSpectrograms
     scaling: Params
+    plugin_source: str | None = source_of_a_plugin()
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -44,7 +51,7 @@ class Spectrograms(ItemStage):
         """Build from a configuration that says where spectrograms come from."""
         if cfg.spectrograms.kind == "none":
             raise ConfigError("stages: 'spectrograms' needs a source of them; choose spectrograms=kaggle")
-        return cls(cfg.at("spectrograms"), cfg.scaling)
+        return cls(cfg.at("spectrograms"), cfg.scaling, kind_of_a_plugin(cfg))
 
     def n_values(self) -> int:
         """Return the values of an item's spectrograms."""

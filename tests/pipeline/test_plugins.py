@@ -158,6 +158,52 @@ def test_an_edit_of_a_plugin_or_of_its_helper_counts_in_a_process_and_in_workers
     assert len(set.union(*found.values())) == 3
 
 
+SOURCE = """
+from dataclasses import dataclass
+from hms.registry import register
+from hms.sources.kaggle import Kaggle, ParquetSource, open_kaggle
+
+class Louder:
+    def __init__(self, recording):
+        self.recording = recording
+    def __getattr__(self, name):
+        return getattr(self.recording, name)
+    def read(self, start, stop, channels):
+        return self.recording.read(start, stop, channels) * {extra}
+
+class Scaled(ParquetSource):
+    def open(self, place):
+        return Louder(super().open(place))
+
+@register("data", "{name}", Kaggle)
+def open_scaled(params, *, outputs_dir, n_jobs):
+    opened = open_kaggle(params, outputs_dir=outputs_dir, n_jobs=n_jobs)
+    return Scaled(opened.root, opened.aliases)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("n_jobs", [2, 1])
+def test_an_edit_of_a_source_of_ones_own_counts(
+    n_jobs: int, small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = f"louder_{n_jobs}"
+    conf = write_plugin(tmp_path, name, "data", SOURCE, "")
+    settings = (ROOT / "conf" / "data" / "kaggle.yaml").read_text().replace("kind: kaggle", f"kind: {name}")
+    (conf / "data" / f"{name}.yaml").write_text(settings)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    base = [f"data.root={small_set}", f"outputs_dir={outputs}", f"n_jobs={n_jobs}", "stages=[waveforms]"]
+    made = []
+    for louder in (1, 2, 1):
+        (tmp_path / f"{name}.py").write_text(SOURCE.format(name=name, extra=louder))
+        made.append(hms.run(hms.compose(*base, f"data={name}", f"plugins=[{name}]", config_dir=conf)))
+    first, second, third = (run.wave(run.meta["item_id"].iloc[0]) for run in made)
+    assert np.isclose(second, 2 * first).mean() > 0.5  # the rest is clipped
+    assert np.array_equal(first, third)
+    shipped = hms.run(hms.compose(*base, "data=kaggle"))
+    assert np.array_equal(first, shipped.wave(shipped.meta["item_id"].iloc[0]))
+
+
 def test_a_job_of_another_source_than_the_worker_finds_is_refused(
     small_set: Path, outputs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Self
 
 import numpy as np
 
@@ -18,66 +20,107 @@ from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
 from hms.store.files import Stored, commit_files, make_folder, remove_temporaries, sync_folder
 from hms.store.folders import Record
-from hms.store.links import commit_links
-from hms.store.manifests import unfinish
+from hms.store.links import Linking, commit_links
+from hms.store.manifests import NAME, unfinish
 from hms.store.npz import npz_file
 from hms.store.places import set_latest
 from hms.store.shards import INDEX
 
-LINKERS = 2
-"""Threads that make a run's links, a folder each: the system does most of it."""
 
+@dataclass
+class RunFolder:
+    """The folder of a run that is being made.
 
-def assemble(plan: Plan, tables: Tables, account: Account, began: float) -> None:
-    """Point the run's folder at its files; the manifest comes last and makes it finished."""
-    folder = plan.outputs.run(plan.run_hash)
-    make_folder(folder)
-    unfinish(folder)
-    for place in (folder, plan.outputs.root):
-        remove_temporaries(place)
-    linked: dict[str, dict[str, str]] = {}
-    digests: dict[str, list[Any]] = {}
-    for key, stage in plan.item_stages.items():
-        if stage.folder is not None:
-            names = _shards(plan, tables, stage) if plan.in_shards else _item_files(plan, tables, stage)
-            base = plan.folders[key].path
-            linked[stage.folder] = {name: f"{base}/{stored.name}" for name, stored in names.items()}
-            digests |= {f"{stage.folder}/{name}": [s.size, s.digest] for name, s in names.items()}
-    for path, (target, stored) in account.files.items():
-        parent, _, name = path.rpartition("/")
-        linked.setdefault(parent, {})[name] = str(target)
-        digests[path] = [stored.size, stored.digest]
-    with ThreadPoolExecutor(LINKERS) as pool:
-        list(pool.map(lambda parent: commit_links(folder / parent, linked[parent], plan.way), linked))
-    for stage in plan.item_stages.values() if plan.in_shards else ():
-        if stage.folder is not None:
-            index = npz_file(_index(plan, tables, stage))
-            (written,) = commit_files(folder / stage.folder, {INDEX: index})
-            digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
-    (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
-    digests["config.yaml"] = [written.size, written.digest]
-    _check_there(linked)
-    linked.clear()
-    for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
-        sync_folder(place)
-    write_manifest(plan, tables, account, digests, began)
-    set_latest(plan.outputs, plan.run_hash, plan.way)
+    Attributes
+    ----------
+    results : by folder, the stored files of item stages by their names in it
+    linking : the links to them that are being made already
+    """
 
+    plan: Plan
+    results: dict[str, dict[str, Stored]] = field(default_factory=dict)
+    linking: Linking | None = None
 
-def _check_there(linked: Mapping[str, Mapping[str, str]]) -> None:
-    """Raise if a file of the store that the run names disappeared during the run."""
-    wanted: dict[str, set[str]] = {}
-    for targets in linked.values():
-        for target in targets.values():
-            folder, _, name = target.rpartition("/")
-            wanted.setdefault(folder, set()).add(name)
-    for folder, names in wanted.items():
-        lost = names.difference(names_in(folder))
-        if lost:
-            raise StorageError(
-                f"{len(lost)} files of {folder} disappeared during the run, {min(lost)} among them; no run "
-                "is marked finished, and the same command computes them again"
-            )
+    @property
+    def path(self) -> Path:
+        """Where it is."""
+        return self.plan.outputs.run(self.plan.run_hash)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Take links away that no run will have: one that was refused leaves no folder."""
+        if self.linking is not None and kind is not None:
+            self.linking.stop()
+            if issubclass(kind, Exception) and not (self.path / NAME).exists():
+                shutil.rmtree(self.path, ignore_errors=True)
+
+    def begin(self, tables: Tables) -> None:
+        """Find what belongs into it and begin with the links, as soon as the items used are known."""
+        plan = self.plan
+        find = _shards if plan.in_shards else _item_files
+        for stage in plan.item_stages.values():
+            if stage.folder is not None:
+                self.results[stage.folder] = find(plan, tables, stage)
+        if plan.way == "symlink" and not (self.path / NAME).exists():
+            self.linking = Linking(self._targets())
+
+    def _targets(self) -> dict[Path, dict[str, str]]:
+        """Return the stored file that each name of the results stands for, by folder."""
+        places = {stage.folder: self.plan.folders[key].path for key, stage in self.plan.item_stages.items()}
+        return {
+            self.path / folder: {name: f"{places[folder]}/{stored.name}" for name, stored in names.items()}
+            for folder, names in self.results.items()
+        }
+
+    def assemble(self, tables: Tables, account: Account, began: float) -> None:
+        """Point the folder at its files; the manifest comes last and makes it finished."""
+        plan, folder = self.plan, self.path
+        make_folder(folder)
+        unfinish(folder)
+        for place in (folder, plan.outputs.root):
+            remove_temporaries(place)
+        linked = {} if self.linking is not None and self.linking.is_done() else self._targets()
+        digests: dict[str, list[Any]] = {
+            f"{parent}/{name}": [stored.size, stored.digest]
+            for parent, names in self.results.items()
+            for name, stored in names.items()
+        }
+        for path, (target, stored) in account.files.items():
+            linked.setdefault((folder / path).parent, {})[path.rpartition("/")[2]] = str(target)
+            digests[path] = [stored.size, stored.digest]
+        for parent, targets in linked.items():
+            commit_links(parent, targets, plan.way)
+        for stage in plan.item_stages.values() if plan.in_shards else ():
+            if stage.folder is not None:
+                index = npz_file(_index(plan, tables, stage))
+                (written,) = commit_files(folder / stage.folder, {INDEX: index})
+                digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
+        (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
+        digests["config.yaml"] = [written.size, written.digest]
+        self._check_there(account)
+        del linked
+        for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
+            sync_folder(place)
+        write_manifest(plan, tables, account, digests, began)
+        set_latest(plan.outputs, plan.run_hash, plan.way)
+
+    def _check_there(self, account: Account) -> None:
+        """Raise if a file of the store that the run names disappeared during the run."""
+        wanted: dict[Path, set[str]] = {}
+        for key, stage in self.plan.item_stages.items():
+            stored = self.results.get(stage.folder or "", {}).values()
+            wanted[self.plan.folders[key].path] = {file.name for file in stored}
+        for target, _ in account.files.values():
+            wanted.setdefault(target.parent, set()).add(target.name)
+        for place, names in wanted.items():
+            lost = names.difference(names_in(place)) if names else ()
+            if lost:
+                raise StorageError(
+                    f"{len(lost)} files of {place} disappeared during the run, {min(lost)} among them; no "
+                    "run is marked finished, and the same command computes them again"
+                )
 
 
 def yaml_of(plan: Plan) -> str:

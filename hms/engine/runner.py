@@ -20,7 +20,7 @@ from hms.config.memory import give_back, lean
 from hms.config.schema import Config, build_config
 from hms.engine.account import Account
 from hms.engine.failures import Failures, refuse_nothing
-from hms.engine.folder import assemble
+from hms.engine.folder import RunFolder
 from hms.engine.forms import settle, settle_stage
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
@@ -90,14 +90,15 @@ def execute(plan: Plan) -> Package:
 
 def _finish(plan: Plan, account: Account, began: float) -> Package:
     """Make what follows from the items, and the run's folder."""
-    tables = make_tables(plan, account)
-    refuse_nothing(plan, tables.reasons)
-    with lock(plan.outputs.lock(plan.run_hash)):
+    waiting = f"waiting for another process that finishes run {plan.run_hash}"
+    with lock(plan.outputs.lock(plan.run_hash), waiting=waiting, say=say), RunFolder(plan) as folder:
+        tables = make_tables(plan, account, begin=folder.begin)
+        refuse_nothing(plan, tables.reasons)
         # Another process may have finished the same run; whoever did is reading its manifest now.
         reused = not any(account.computed.values()) and is_whole(plan)
         if not reused:
-            assemble(plan, tables, account, began)
-        run = Package(plan.outputs.run(plan.run_hash), reused=reused)
+            folder.assemble(tables, account, began)
+        run = Package(folder.path, reused=reused)
         run.manifest  # noqa: B018 - read before anybody can write it again
     return run
 

@@ -72,14 +72,22 @@ def _asked(plan: Plan) -> list[str]:
     return [name for name in stage_names() if name in made]
 
 
-def make_tables(plan: Plan, account: Account) -> Tables:
-    """Make the tables with one thread: the same bits everywhere, and no threads that wait for a busy core."""
+def make_tables(plan: Plan, account: Account, *, begin: Callable[[Tables], None]) -> Tables:
+    """Make the tables with one thread: the same bits everywhere, and no threads that wait for a busy core.
+
+    ``begin`` is called once no later stage leaves an item out.
+    """
     from threadpoolctl import threadpool_limits
 
     tables = open_tables(plan)
+    choosing = [s for s in plan.tables if type(s).exclusions is not TableStage.exclusions]
     with threadpool_limits(1):
+        if not choosing:
+            begin(tables)
         for number, stage in enumerate(plan.tables):
             _make_table(plan, stage, tables, account)
+            if choosing and stage is choosing[-1]:
+                begin(tables)
             tables.keep(name for later in plan.tables[number + 1 :] for name in later.declared)
             give_back()
     return tables

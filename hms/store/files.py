@@ -16,8 +16,7 @@ import xxhash
 
 from hms.config.reading import walked
 from hms.errors import ConfigError, StorageError
-
-TEMPORARY = ".tmp-"
+from hms.store.linking import TEMPORARY as TEMPORARY
 
 SYNCERS = 4
 """Threads that wait for the disk together."""

@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import contextlib
+import marshal
 import os
 import shutil
+import subprocess
+import sys
+import tempfile
 import uuid
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from subprocess import DEVNULL
 from typing import Literal, get_args
 
+from hms.config.reading import names_in
 from hms.errors import StorageError, reraise_fault
+from hms.store import linking
 from hms.store.files import TEMPORARY, make_folder, storage_error, sync_folder
 
 Way = Literal["symlink", "hardlink", "copy"]
 WAYS: tuple[Way, ...] = get_args(Way)
+
+MANY_LINKS = 2000
+"""From so many links on, making them takes longer than the start of a process that does."""
 
 
 def usable_way(folder: Path, asked: str) -> Way:
@@ -62,20 +73,68 @@ def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink")
     """
     try:
         make_folder(folder)
-        wanted = _relative(folder, targets) if way == "symlink" else dict(targets)
-        with os.scandir(folder) as entries:
-            present = {entry.name: entry for entry in entries}
-        for name, entry in present.items():
-            if name not in wanted and not entry.is_dir(follow_symlinks=False):
-                os.unlink(entry.path)
-        for name, target in wanted.items():
-            if name not in present:
-                _MAKE[way](target, f"{folder}/{name}")
-            elif not _stands_for(present[name], target, way):
-                _replace(f"{folder}/{name}", target, way)
+        if way == "symlink":
+            wanted = _relative(folder, targets)
+            linking.set_names(str(folder), wanted, linking.linker(_alike(folder, wanted)), linking.leads_to)
+        else:
+            linking.set_names(str(folder), targets, _MAKE[way], partial(_stands_for, way=way))
         sync_folder(folder)
     except OSError as error:
         raise storage_error(error, folder) from error
+
+
+class Linking:
+    """Symbolic links of many files, made by a process of its own while this one goes on.
+
+    It is for time alone: `commit_links` makes what it could not make.
+    """
+
+    def __init__(self, targets: Mapping[Path, Mapping[str, str]]) -> None:
+        """Begin: ``targets`` gives the file of each name in each folder."""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._folders = list(targets)
+        if sum(map(len, targets.values())) >= MANY_LINKS and sys.executable:
+            with contextlib.suppress(OSError):
+                self._start(targets)
+
+    def _start(self, targets: Mapping[Path, Mapping[str, str]]) -> None:
+        folders = []
+        for folder, names in targets.items():
+            make_folder(folder)
+            wanted, place = _relative(folder, names), folder.absolute()
+            folders.append((str(place), wanted, _alike(place, wanted)))
+        with tempfile.TemporaryFile() as asked:
+            asked.write(marshal.dumps((folders, os.getpid())))
+            asked.seek(0)
+            program = [sys.executable, "-I", "-S", linking.__file__]
+            self._process = subprocess.Popen(program, stdin=asked, stdout=DEVNULL, stderr=DEVNULL)
+
+    def is_done(self) -> bool:
+        """Wait for the end; tell whether each folder has exactly its links, on disk."""
+        if self._process is None or self._process.wait():
+            return False
+        for folder in self._folders:
+            sync_folder(folder)
+        return True
+
+    def stop(self) -> None:
+        """Make no further link."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+
+def _alike(folder: Path, wanted: Mapping[str, str]) -> str:
+    """Return a folder of an earlier run that begins with the same links, an empty text if there is none."""
+    if not wanted:
+        return ""
+    first, outputs = next(iter(wanted)), folder.parents[1]
+    for run in names_in(outputs):
+        other = f"{outputs}/{run}/{folder.name}"
+        with contextlib.suppress(OSError):
+            if run != folder.parent.name and os.readlink(f"{other}/{first}") == wanted[first]:
+                return other
+    return ""
 
 
 def _relative(folder: Path, targets: Mapping[str, str]) -> dict[str, str]:
@@ -91,21 +150,13 @@ def _relative(folder: Path, targets: Mapping[str, str]) -> dict[str, str]:
 
 
 def _stands_for(entry: os.DirEntry[str], target: str, way: Way) -> bool:
-    """Tell whether an entry stands for a file in that way."""
-    if way == "symlink":
-        return entry.is_symlink() and os.readlink(entry.path) == target
+    """Tell whether an entry is another name, or a copy, of a file."""
     if not entry.is_file(follow_symlinks=False):
         return False
     own, stored = entry.stat(follow_symlinks=False), os.stat(target)
     if (own.st_ino, own.st_dev) == (stored.st_ino, stored.st_dev):
         return way == "hardlink"
     return way == "copy" and (own.st_size, own.st_mtime_ns) == (stored.st_size, stored.st_mtime_ns)
-
-
-def _replace(path: str, target: str, way: Way) -> None:
-    temporary = f"{os.path.dirname(path)}/{TEMPORARY}{uuid.uuid4().hex}"
-    _MAKE[way](target, temporary)
-    os.replace(temporary, path)
 
 
 def _copy(source: str, path: str) -> None:

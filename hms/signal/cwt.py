@@ -70,7 +70,7 @@ class CwtPlan(ABC):
         ----------
         derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
             A NaN makes the groups it takes part in NaN. The mean of each derivation is taken off
-            before zeros are put beyond its ends. With float64 the
+            before zeros are put beyond its ends, and put back where the plan keeps means. With float64 the
             transforms are in double precision. Of several arrays, each row counts as if
             they stood below each other.
         groups : tuple of tuples of int
@@ -114,7 +114,9 @@ class CwtPlan(ABC):
 
 
 @lru_cache(maxsize=32)
-def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> CwtPlan:
+def plan_cwt(
+    params: Cwt, *, sfreq: float, n_context: int, n_window: int, keeps_mean: bool = False
+) -> CwtPlan:
     """Return the plan for windows of ``n_window`` samples with ``n_context`` on each side.
 
     Cached: the same settings return the same plan.
@@ -124,6 +126,8 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
     params : settings of a kind of the group ``cwt``; ``params.backend`` chooses the plan
     sfreq : sampling rate in Hz
     n_context, n_window : samples; the window has at least 1
+    keeps_mean : whether a response that reaches 0 Hz (`Cwt.is_two_sided`) sees the mean of what it is given:
+        after a filter that removes offsets, that is EEG
 
     Raises
     ------
@@ -135,6 +139,7 @@ def plan_cwt(params: Cwt, *, sfreq: float, n_context: int, n_window: int) -> Cwt
     if params.backend == "pywt":
         return PywtPlan(params, sfreq, n_context, n_window)
     segments, blocks = _design(params, sfreq=sfreq, n_context=n_context, n_window=n_window)
+    segments = tuple(replace(segment, keeps_mean=keeps_mean and params.is_two_sided) for segment in segments)
     return FftPlan(params, sfreq, n_context, n_window, segments, blocks)
 
 
@@ -167,6 +172,7 @@ class _Segment:
     n_fft : length of the transform, a multiple of the hop
     first : frame of the transform (at every hop) that is the window's first
     n_negative : bins of negative frequencies that stand before that of 0 Hz
+    keeps_mean : whether the mean that is taken off is put back as the bin of 0 Hz
     """
 
     source: slice
@@ -174,6 +180,7 @@ class _Segment:
     n_fft: int
     first: int
     n_negative: int = 0
+    keeps_mean: bool = False
 
     def spectra(self, parts: Sequence[Array], offsets: Sequence[Array]) -> Array:
         """Return the bins of all derivations as pairs (re, im) of their type: (n, 2 * n_bins)."""
@@ -188,6 +195,8 @@ class _Segment:
             np.subtract(part[:, self.source], offset, out=padded[first : first + len(part), inside])
             first += len(part)
         bins = rfft(padded, overwrite_x=True, workers=1)
+        if self.keeps_mean:
+            bins[:, 0] += self.n_fft * np.concatenate(offsets)[:, 0]
         if self.n_negative:
             bins = np.concatenate([bins[:, self.n_negative : 0 : -1].conj(), bins], axis=1)
         spectra: Array = bins.view(padded.dtype)

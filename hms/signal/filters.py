@@ -272,6 +272,11 @@ def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
     )
 
 
+def removes_offsets(params: FilterParams, *, sfreq: float) -> bool:
+    """Tell whether the filter leaves nothing of a constant: a gain of at most `REACH_TOLERANCE` at 0 Hz."""
+    return bool(abs(_gain(params, n_samples=2, sfreq=sfreq)[0]) <= REACH_TOLERANCE)
+
+
 def clip(eeg: Array, limit_uv: float | None) -> Array:
     """Return the recording limited to plus and minus ``limit_uv``.
 

@@ -23,7 +23,9 @@ STEP_S = 2.0
 """Lengths of stretches are multiples of it, so that a worker needs few plans."""
 
 
-def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: float) -> Array | None:
+def shared_power(
+    derived: Derived, groups: Groups, params: Cwt, *, transform_s: float, keeps_mean: bool = False
+) -> Array | None:
     """Return the wavelet power of a window, cut from the stretches of its block that it lies in.
 
     Parameters
@@ -32,6 +34,7 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
     groups : derivations averaged in each row of the output
     params : settings of the wavelet
     transform_s : most seconds of a stretch; 0: windows share none
+    keeps_mean : see `hms.signal.cwt.plan_cwt`
 
     Returns
     -------
@@ -52,7 +55,7 @@ def shared_power(derived: Derived, groups: Groups, params: Cwt, *, transform_s: 
     for number in range(first // n_stretch, -(-stop // n_stretch)):
         # The last stretch ends with the block, and so begins within the one before.
         start = min(number * n_stretch, n_frames - n_stretch)
-        make = partial(_power, block, groups, params, start, n_stretch, derived.sfreq)
+        make = partial(_power, block, groups, params, start, n_stretch, derived.sfreq, keeps_mean)
         power = block.once((params, groups, start), make)
         inside = max(first, number * n_stretch), min(stop, (number + 1) * n_stretch)
         parts.append(power[..., inside[0] - start : inside[1] - start])
@@ -68,9 +71,12 @@ def _length(n_frames: int, longest: int, step: int) -> int:
     return min(n_steps, longest // step, n_frames // step) * step
 
 
-def _power(block: Block, groups: Groups, params: Cwt, start: int, n_frames: int, sfreq: float) -> Array:
+def _power(
+    block: Block, groups: Groups, params: Cwt, start: int, n_frames: int, sfreq: float, keeps_mean: bool
+) -> Array:
     """Return the power of a stretch that begins at a frame of a block."""
-    plan = plan_cwt(params, sfreq=sfreq, n_context=block.n_context, n_window=n_frames * params.hop)
+    n_window = n_frames * params.hop
+    plan = plan_cwt(params, sfreq=sfreq, n_context=block.n_context, n_window=n_window, keeps_mean=keeps_mean)
     values = block.values[:, start * params.hop : (start + n_frames) * params.hop + 2 * block.n_context]
     if is_uneven(values, sfreq=sfreq):
         values = values.astype(np.float64)

@@ -10,13 +10,14 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.competition import SFREQ_HZ
 from hms.config.schema import Config
 from hms.errors import Unusable
-from hms.pipeline.stage import ItemStage, register_stage, section_function, setting
+from hms.pipeline.stage import ItemStage, derived, register_stage, section_function, setting
 from hms.registry import Params
 from hms.signal.arrays import Derived, Scalogram
 from hms.signal.cwt import Groups, plan_cwt
-from hms.signal.filters import FFT_ROWS
+from hms.signal.filters import FFT_ROWS, removes_offsets
 from hms.signal.montage import output_groups
 from hms.signal.stretches import shared_power
 from hms.signal.wavelets import Cwt, frequencies
@@ -40,6 +41,7 @@ class Scalograms(ItemStage):
     cwt: Cwt
     scaling: Params
     output: str = setting("montage.output")
+    keeps_mean: bool = derived("keeps_mean", follows=("cwt", "filter"), before=False)
 
     @classmethod
     def implied_by(cls, cfg: Config) -> bool:
@@ -50,7 +52,9 @@ class Scalograms(ItemStage):
     def from_config(cls, cfg: Config) -> Self:
         """Build on derivations with enough context for the longest wavelet."""
         derivations = Derivations.from_config(cfg, wavelet=True)
-        return cls(derivations, cfg.at("cwt"), cfg.scaling, cfg.at("montage.output"))
+        cwt: Cwt = cfg.at("cwt")
+        keeps_mean = cwt.is_two_sided and removes_offsets(cfg.at("filter"), sfreq=SFREQ_HZ)
+        return cls(derivations, cwt, cfg.scaling, cfg.at("montage.output"), keeps_mean)
 
     def n_values(self) -> int:
         """Return the values of an item's images."""
@@ -64,21 +68,21 @@ class Scalograms(ItemStage):
     def compute(self, derived: Derived) -> Scalogram:
         """Average **power**, not the signals: the mean of a chain's signals is the same for both chains."""
         groups, transform_s = self._groups(derived), self.derivations.signal.reading.transform_s
-        shared = shared_power(derived, groups, self.cwt, transform_s=transform_s)
+        shared = shared_power(derived, groups, self.cwt, transform_s=transform_s, keeps_mean=self.keeps_mean)
         return self._scaled(self._power([derived.values], derived, groups) if shared is None else shared)
 
     def compute_together(self, inputs: Sequence[tuple[Derived]]) -> list[Scalogram]:
         """Transform the derivations of several recordings as if one recording had them all."""
         found: dict[int, Scalogram] = {}
         alike: dict[tuple[Any, ...], list[int]] = {}
-        for number, (derived,) in enumerate(inputs):
+        for number, (one,) in enumerate(inputs):
             # An FFT takes several rows at once; rows left over may be rounded differently.
-            is_whole = derived.alive.all() and len(derived.values) % FFT_ROWS == 0
+            is_whole = one.alive.all() and len(one.values) % FFT_ROWS == 0
             if is_whole and not self.derivations.signal.reading.transform_s:
-                kind = derived.values.shape, derived.n_context, derived.sfreq
+                kind = one.values.shape, one.n_context, one.sfreq
                 alike.setdefault(kind, []).append(number)
             else:
-                found[number] = self.compute(derived)
+                found[number] = self.compute(one)
         for numbers in alike.values():
             for first in range(0, len(numbers), TOGETHER):
                 some = numbers[first : first + TOGETHER]
@@ -100,7 +104,13 @@ class Scalograms(ItemStage):
     def _power(
         self, values: Sequence[NDArray[np.float32]], like: Derived, groups: Groups
     ) -> NDArray[np.float32]:
-        plan = plan_cwt(self.cwt, sfreq=like.sfreq, n_context=like.n_context, n_window=like.n_window)
+        plan = plan_cwt(
+            self.cwt,
+            sfreq=like.sfreq,
+            n_context=like.n_context,
+            n_window=like.n_window,
+            keeps_mean=self.keeps_mean,
+        )
         return plan.power(values, groups)
 
     def _scaled(self, power: NDArray[np.float32]) -> Scalogram:

@@ -152,6 +152,7 @@ def _plan_of(run: Package) -> FftPlan:
         sfreq=SFREQ_HZ,
         n_context=round(settings["derived.context_s"] * SFREQ_HZ),
         n_window=round(settings["window.length_s"] * SFREQ_HZ),
+        keeps_mean=settings.get("derived.keeps_mean", False),
     )
     if not isinstance(plan, FftPlan):
         raise ConfigError(
@@ -207,7 +208,7 @@ class WaveletPower(nn.Module):
         self.n_frames, self.n_freqs = plan.n_frames, plan.params.n_freqs
         self.is_product = plan.is_product
         self.average = _Average(bounds)
-        self._segments = [(s.source, s.start, s.n_fft, s.n_negative) for s in plan.segments]
+        self._segments = plan.segments
         self.blocks = nn.ModuleList(_BlockPower(block, plan.n_frames) for block in plan.blocks)
         rows = np.concatenate([block.rows for block in plan.blocks])
         self.register_buffer("_order", torch.from_numpy(np.argsort(rows)), persistent=False)
@@ -221,8 +222,8 @@ class WaveletPower(nn.Module):
         """Return power, shape (n_items, n_outputs, n_freqs, n_frames), µV²; see `CwtPlan.power`."""
         # What is not alive is silent, so that sums over an output need only be divided by fewer.
         values = derivations if alive is None else torch.where(alive[..., None], derivations, 0)
-        centred = values - values.mean(dim=-1, keepdim=True)
-        spectra = [_spectrum(centred, *segment) for segment in self._segments]
+        means = values.mean(dim=-1, keepdim=True)
+        spectra = [_spectrum(values - means, means, segment) for segment in self._segments]
         if self.is_product:
             found = self.average.sums(self._product(spectra))
         else:
@@ -243,11 +244,13 @@ class WaveletPower(nn.Module):
         return torch.exp(logarithm)
 
 
-def _spectrum(derivations: Tensor, source: slice, start: int, n_fft: int, n_negative: int) -> Tensor:
+def _spectrum(centred: Tensor, means: Tensor, segment: Any) -> Tensor:
     """Return the bins of a piece as pairs (re, im): shape (n_items, n_derivations, 2 * n_bins)."""
-    piece = derivations[..., source]
-    padded = nn.functional.pad(piece, (start, n_fft - start - piece.shape[-1]))
+    piece, n_negative = centred[..., segment.source], segment.n_negative
+    padded = nn.functional.pad(piece, (segment.start, segment.n_fft - segment.start - piece.shape[-1]))
     bins = torch.fft.rfft(padded)
+    if segment.keeps_mean:
+        bins = torch.cat([bins[..., :1] + segment.n_fft * means, bins[..., 1:]], dim=-1)
     if n_negative:
         bins = torch.cat([bins[..., 1 : n_negative + 1].flip(-1).conj(), bins], dim=-1)
     return torch.view_as_real(bins.resolve_conj()).flatten(-2)

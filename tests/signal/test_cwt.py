@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 import pywt
 
+import hms
 from hms import registry
 from hms.registry import PositiveFloat, register
 from hms.signal.cwt import plan_cwt
 from hms.signal.wavelets import Cwt, Gmw, Morlet, Ricker, Stft, Superlet, frequencies, wavelet_reach_s
+from hms.stages.scalograms import Scalograms
 
 SFREQ = 200.0
 COMMON = {
@@ -505,7 +507,9 @@ def stft(**settings: Any) -> Stft:
     return Stft("stft", **(base | settings))
 
 
-def scipys(eeg: np.ndarray, params: Stft, n_context: int, n_window: int) -> np.ndarray:
+def scipys(
+    eeg: np.ndarray, params: Stft, n_context: int, n_window: int, *, keeps_mean: bool = False
+) -> np.ndarray:
     """Return the power by SciPy's ShortTimeFFT with a Gaussian window that sums to 1, in float64."""
     from scipy.signal import ShortTimeFFT
     from scipy.signal.windows import gaussian
@@ -517,13 +521,16 @@ def scipys(eeg: np.ndarray, params: Stft, n_context: int, n_window: int) -> np.n
     transform = ShortTimeFFT(window / window.sum(), hop=params.hop, fs=200.0, mfft=max(4000, 2 * half + 1))
     first = n_context // params.hop  # slices are centred on multiples of the hop
     frames = -(-n_window // params.hop)
-    centred = eeg.astype(np.float64) - eeg.mean(axis=1, keepdims=True)
-    found = transform.stft(centred, p0=first, p1=first + frames)
+    signals = eeg.astype(np.float64)
+    if not keeps_mean:
+        signals -= eeg.mean(axis=1, keepdims=True)
+    found = transform.stft(signals, p0=first, p1=first + frames)
     bins = np.rint(frequencies(params).astype(np.float64) / transform.delta_f).astype(int)
     np.testing.assert_allclose(bins * transform.delta_f, frequencies(params), atol=1e-5)
     return np.abs(found[:, bins]) ** 2
 
 
+@pytest.mark.parametrize("keeps_mean", [False, True])
 @pytest.mark.parametrize(
     ("settings", "n_context", "n_window"),
     [
@@ -535,7 +542,7 @@ def scipys(eeg: np.ndarray, params: Stft, n_context: int, n_window: int) -> np.n
         ({"window_s": 0.25, "hop": 1}, 400, 400),
     ],
 )
-def test_stft_is_scipys_short_time_fft_with_a_gaussian(settings, n_context, n_window):
+def test_stft_is_scipys_short_time_fft_with_a_gaussian(settings, n_context, n_window, keeps_mean):
     """Within 1e-4 of each row's maximum, at every frame, for drifts, rhythms and noise."""
     params = stft(**settings)
     rng = np.random.default_rng(5)
@@ -548,11 +555,24 @@ def test_stft_is_scipys_short_time_fft_with_a_gaussian(settings, n_context, n_wi
             60 * np.sin(2 * np.pi * 0.7 * t + 1) + 10 * rng.standard_normal(n),
         ]
     ).astype(np.float32)
-    expected = scipys(eeg, params, n_context, n_window)
-    plan = plan_cwt(params, sfreq=200.0, n_context=n_context, n_window=n_window)
+    expected = scipys(eeg, params, n_context, n_window, keeps_mean=keeps_mean)
+    plan = plan_cwt(params, sfreq=200.0, n_context=n_context, n_window=n_window, keeps_mean=keeps_mean)
     got = plan.power(eeg, ((0,), (1,), (2,)))
     error = np.abs(got - expected).max(axis=2) / expected.max(axis=2)
     assert error.max() < 1e-4, error.max()
+
+
+@pytest.mark.parametrize(
+    ("overrides", "keeps"),
+    [
+        ((), False),
+        (("cwt=stft",), True),
+        (("cwt=stft", "filter=wide"), True),
+        (("cwt=stft", "filter=none"), False),
+    ],
+)
+def test_a_mean_is_eeg_to_a_window_that_sees_it_after_a_filter_that_removes_offsets(overrides, keeps):
+    assert Scalograms.from_config(hms.compose(*overrides)).keeps_mean is keeps
 
 
 def test_stft_of_a_sine_has_a_quarter_of_its_squared_amplitude_and_one_width_everywhere():

@@ -97,7 +97,7 @@ def test_power_is_that_of_the_numpy_plan_for_every_wavelet(name: str) -> None:
     alive = np.ones(signals.shape[:2], np.bool_)
     alive[1, 2] = False
     signals[1, 2] = np.nan
-    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=N_CONTEXT, n_window=N_WINDOW)
+    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=N_CONTEXT, n_window=N_WINDOW, keeps_mean=True)
     expected = np.stack(
         [
             plan.power(each, output_groups(chains, output, live))

@@ -9,6 +9,7 @@ with signatures that no other item has. Medians of seven turns.
 from __future__ import annotations
 
 import argparse
+import io
 import time
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from quality import Bench, made_up
 
 from hms.quality.duplicates import find_duplicates
-from hms.quality.ledger import channels_parquet, make_ledger
+from hms.quality.ledger import make_ledger, write_channels
 
 STEPS = ("ledger", "qc.csv", "channels.parquet", "duplicates")
 TURNS = 7
@@ -50,7 +51,7 @@ def times(bench: Bench, rows: Rows) -> NDArray[np.float64]:
     stamps.append(time.perf_counter())
     ledger.items_csv()
     stamps.append(time.perf_counter())
-    channels_parquet([ledger.channels_table()])
+    write_channels(io.BytesIO(), [ledger.channels_table()])
     stamps.append(time.perf_counter())
     find_duplicates(
         ids, ids, ids, rows["row"], rows["signature"], threshold=bench.cfg.qc.duplicate_corr

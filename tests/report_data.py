@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -33,6 +33,8 @@ from hms.stages.report import (
 from hms.stages.splits import Splits
 from hms.store.files import Content
 from hms.store.folders import Reason
+from hms.store.npz import npz_bytes
+from hms.store.rows import PackedRows
 
 STAGES = (ReportQuality, ReportVotes, ReportWeights, ReportSignals, ReportExamples, Report)
 FLAGS = ("", "", "", "", "nan", "line_noise", "flat;line_noise", "clipped", "high_amplitude")
@@ -83,22 +85,22 @@ def make_ledger(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> pd.Dat
     return ledger
 
 
-def make_sketches(rows: np.ndarray) -> dict[str, np.ndarray]:
-    """Return what the sketches of prepared items hold."""
+def write_sketches(folder: Path, rows: np.ndarray) -> PackedRows:
+    """Return the sketches of prepared items, in a file."""
     rng = np.random.default_rng(2)
     n = len(rows)
-    if not n:
-        return {"row": np.empty(0, int)}
     gaps = np.zeros((n, RASTER_BINS), np.uint8)
     gaps[::20, 10:13] = 40
     gaps[::31, -6:] = 255
-    return {
-        "row": rows,
+    sketches = {
         "spectrum": rng.normal(0, 0.2, (n, 99)).astype(np.float32) - np.log10(np.arange(1, 100)),
         "gaps": gaps,
         "power": rng.normal(0, 0.5, (n, 4, 16, 10)).astype(np.float16),
         "histogram": rng.integers(1, 50, (n, HISTOGRAM_BINS + 2)).astype(np.int32),
     }
+    folder.mkdir(exist_ok=True)
+    (folder / "rows.npz").write_bytes(npz_bytes(sketches))
+    return PackedRows(folder, ["rows.npz"], rows, np.zeros(n, np.int64), np.arange(n))
 
 
 def fabricate(
@@ -114,7 +116,7 @@ def fabricate(
     cfg = hms.compose(*overrides)
     why = list(reasons) if reasons is not None else [None] * len(items)
     rows = np.flatnonzero([prepared and (r is None or r.stage == "quality") for r in why])
-    tables = MadeUp(cfg, items, why, rows)
+    tables = MadeUp(cfg, items, why, write_sketches(folder, rows))
     ledger = make_ledger(items, why).to_csv(index=False).encode()
     _add(folder, tables, {"qc/qc.csv": ledger, "qc/duplicates.csv": b"item_id,same_as,kind,correlation\n"})
     _add(
@@ -135,7 +137,9 @@ def fabricate(
 class MadeUp(Tables):
     """Tables of a run that never was: rows and recordings come from random numbers."""
 
-    def __init__(self, cfg: Config, items: pd.DataFrame, why: list[Reason | None], rows: np.ndarray) -> None:
+    def __init__(
+        self, cfg: Config, items: pd.DataFrame, why: list[Reason | None], sketches: PackedRows
+    ) -> None:
         frame = items.assign(offset_s=0.0, eeg_sub_id=0)
         votes: Any = SimpleNamespace(frame=frame, digest="0" * 32)
         self.votes, self.items, self.reasons = votes, items, why
@@ -146,13 +150,9 @@ class MadeUp(Tables):
             "votes": "0" * 32,
             "versions": {"python": "3.11.0", "hms": "0.1.0"},
         }
-        self._sketches = make_sketches(rows)
+        self.packed = {"sketches": sketches}.__getitem__
         self._places: dict[str, Path] = {}
         self._read = {}
-
-    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray]:
-        assert stage == "sketches"
-        return {n: v for n, v in self._sketches.items() if n == "row" or which is None or which(n)}
 
     def evaluate(self, row: int, *stages: Any) -> list[Any]:
         return _evaluate(row, stages)

@@ -7,7 +7,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -25,7 +24,7 @@ from hms.store.files import commit_files, remove_temporaries
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.manifests import versions
-from hms.store.npz import read_npz
+from hms.store.rows import PackedRows
 from hms.store.shards import Place
 from hms.terminal import say
 
@@ -36,7 +35,7 @@ def open_tables(plan: Plan) -> Tables:
         plan.votes,
         plan.items,
         plan.reasons(),
-        load_rows=lambda name, which: _load_rows(plan, _stage_key(plan, name), which),
+        packed_rows=lambda name: _packed_rows(plan, _stage_key(plan, name)),
         rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
         item_places=lambda name: _places_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
@@ -184,22 +183,13 @@ def _places_by_row(plan: Plan, key: str) -> dict[int, Place]:
     return {row: folder.place(record) for row, record in plan.records_of(key).items() if record.file}
 
 
-def _load_rows(plan: Plan, key: str, which: Callable[[str], bool]) -> dict[str, np.ndarray[Any, Any]]:
-    """Read the rows of all prepared items, in the items' order, from the packed files, each file once."""
+def _packed_rows(plan: Plan, key: str) -> PackedRows:
+    """Return the rows of all prepared items, in the items' order."""
     prepared = {row: r for row, r in sorted(plan.records_of(key).items()) if r.file is not None}
-    places: dict[str, list[tuple[int, int]]] = {}
-    for place, record in enumerate(prepared.values()):
-        places.setdefault(str(record.file), []).append((place, record.row))
-    loaded: dict[str, np.ndarray[Any, Any]] = {"row": np.array(list(prepared), int)}
-    for name, pairs in places.items():
-        wanted, inside = np.array(pairs).T
-        for array, values in read_npz((plan.folders[key].path / name).read_bytes()).items():
-            if not which(array):
-                continue
-            known = loaded.get(array)
-            if known is None:
-                loaded[array] = np.empty((len(prepared), *values.shape[1:]), values.dtype)
-            elif known.dtype != values.dtype:  # texts of another length
-                loaded[array] = known.astype(np.promote_types(known.dtype, values.dtype))
-            loaded[array][wanted] = values[inside]
-    return loaded
+    names = {
+        str(name): number for number, name in enumerate(dict.fromkeys(r.file for r in prepared.values()))
+    }
+    row = np.fromiter(prepared, np.int64, len(prepared))
+    file = np.fromiter((names[str(r.file)] for r in prepared.values()), np.int64, len(prepared))
+    inside = np.fromiter((r.row for r in prepared.values()), np.int64, len(prepared))
+    return PackedRows(plan.folders[key].path, list(names), row, file, inside)

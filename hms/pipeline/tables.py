@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from hms.config.identity import digest_of
 from hms.store.folders import Reason
 from hms.store.npz import read_npz
+from hms.store.rows import PackedRows
 from hms.store.shards import Place
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ class Tables:
         items: pd.DataFrame,
         reasons: Sequence[Reason | None],
         *,
-        load_rows: Callable[[str, Callable[[str], bool]], dict[str, np.ndarray[Any, Any]]],
+        packed_rows: Callable[[str], PackedRows],
         rows_digest: Callable[[str], str],
         item_places: Callable[[str], Mapping[int, Place]],
         evaluate: Callable[[int, Sequence[Any]], list[Any]],
@@ -91,8 +92,7 @@ class Tables:
         self.votes, self.items, self.facts = votes, items, facts
         self.evaluate = evaluate
         self.reasons = list(reasons)
-        self._load_rows, self._rows_digest, self._item_places = load_rows, rows_digest, item_places
-        self._rows: dict[str, dict[str, np.ndarray[Any, Any]]] = {}
+        self.packed, self._rows_digest, self._item_places = packed_rows, rows_digest, item_places
         self._files: dict[str, tuple[Path, str]] = {}
         self._digests: dict[str, str] = {}
         self._read: dict[tuple[str, Callable[[Path], Any]], Any] = {}
@@ -120,23 +120,18 @@ class Tables:
         reasons = [reason for reason in self.reasons if reason is not None]
         return left.assign(stage=[r.stage for r in reasons], reason=[r.text for r in reasons])
 
-    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, np.ndarray[Any, Any]]:
+    def rows(self, stage: str, which: Callable[[str], bool] = lambda name: True) -> dict[str, NDArray[Any]]:
         """Return what an item stage with rows found, each array with one row per prepared item.
 
-        ``rows["row"]`` says which row of `items` each belongs to; it ascends. The rows of the last stage
-        asked for stay in memory. ``which`` picks arrays by name; what it picks is not kept.
+        ``rows["row"]`` says which row of `items` each belongs to; it ascends. ``which`` picks arrays by name.
+        Those of all items are in memory together; `packed` reads some at a time.
         """
-        if which is not None:
-            return self._load_rows(stage, which)
-        if stage not in self._rows:
-            self._rows = {}
-            self._rows[stage] = self._load_rows(stage, lambda name: True)
-        return self._rows[stage]
+        packed = self.packed(stage)
+        return {"row": packed.row} | packed.read(which)
 
     def keep(self, names: Iterable[str]) -> None:
-        """Drop all rows and parsed files from memory except those of these names."""
+        """Drop all parsed files from memory except those of these names."""
         wanted = {name.removesuffix("?") for name in names}
-        self._rows = {stage: rows for stage, rows in self._rows.items() if f"rows:{stage}" in wanted}
         self._read = {key: value for key, value in self._read.items() if key[0] in wanted}
 
     def item_places(self, stage: str) -> list[Place]:
@@ -279,10 +274,15 @@ class View:
         self._need("file_flags")
         return self._tables.file_flags
 
-    def rows(self, stage: str, which: Callable[[str], bool] | None = None) -> dict[str, NDArray[Any]]:
+    def rows(self, stage: str, which: Callable[[str], bool] = lambda name: True) -> dict[str, NDArray[Any]]:
         """Return `Tables.rows` of an item stage; declared as ``rows:<stage>``."""
         self._need(f"rows:{stage}")
         return self._tables.rows(stage, which)
+
+    def packed(self, stage: str) -> PackedRows:
+        """Return the rows of an item stage, to be read in pieces; declared as ``rows:<stage>``."""
+        self._need(f"rows:{stage}")
+        return self._tables.packed(stage)
 
     def rows_of_used(self, stage: str) -> dict[str, NDArray[Any]]:
         """Return what an item stage with rows found of the items used, row i that of row i of `used`.

@@ -7,9 +7,11 @@ of patients finds them.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
+import xxhash
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -34,8 +36,44 @@ DIRECTIONS_FROM = 2048
 PAIRS_AT_ONCE = 4096
 """Candidates that are compared in full at once: 16 MB."""
 
-Pair = tuple[int, int, str, float]
-"""The later item, the earlier, the kind and the correlation."""
+BLOCK = 4096
+"""Signatures that are looked at together."""
+
+KINDS = ("recording", "window")
+
+
+class Signatures(Protocol):
+    """Signatures of items: an array, or what reads them from disk where it is indexed."""
+
+    def __len__(self) -> int:
+        """How many there are."""
+        ...
+
+    def __getitem__(self, places: Any) -> NDArray[np.float32]:
+        """Return some, shape (n, n_values)."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """Signatures in another order."""
+
+    values: Signatures
+    order: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.order)
+
+    def __getitem__(self, places: Any) -> NDArray[np.float32]:
+        return self.values[self.order[places]]
+
+
+class Pairs(NamedTuple):
+    """Items that repeat earlier ones, in columns."""
+
+    later: NDArray[np.int64]
+    first: NDArray[np.int64]
+    corr: NDArray[np.float64]
 
 
 def find_duplicates(
@@ -43,7 +81,7 @@ def find_duplicates(
     recordings: Sequence[str],
     digests: Sequence[str | None],
     rows: NDArray[np.int64],
-    signatures: NDArray[np.float32],
+    signatures: Signatures,
     *,
     threshold: float,
     used: Sequence[bool] | None = None,
@@ -77,104 +115,127 @@ def find_duplicates(
     place = np.empty_like(order)
     place[order] = np.arange(len(order))
     ranked = np.argsort(place[rows])
-    owners = [recordings[i] for i in order.tolist()]
-    pairs = [
-        (later, first, "recording", np.nan)
-        for later, first in _same_bytes(owners, [digests[i] for i in order.tolist()])
-    ]
+    owners = pd.factorize(np.array(recordings, dtype=object))[0][order]
     measured = place[rows[ranked]]
-    names = np.array([owners[i] for i in measured.tolist()], dtype=object)
-    pairs += [
-        (int(measured[later]), int(measured[first]), "window", corr)
-        for later, first, corr in same_windows(signatures[ranked], names, threshold=threshold)
-    ]
-    linking = _linking(pairs, owners)
-    told = sorted((int(order[later]), int(order[first]), kind, corr) for later, first, kind, corr in linking)
-    table = [(item_ids[later], item_ids[first], kind, corr) for later, first, kind, corr in told]
-    return pd.DataFrame(table, columns=list(COLUMNS))
+    same = _same_bytes(owners, [digests[i] for i in order.tolist()])
+    alike = same_windows(_Ranked(signatures, ranked), owners[measured], threshold=threshold)
+    later, first, corr = (
+        np.concatenate(both)
+        for both in zip(same, (measured[alike.later], measured[alike.first], alike.corr), strict=True)
+    )
+    kind = np.repeat(np.arange(2), [len(same.later), len(alike.later)])
+    told = np.lexsort((first, kind, later))
+    told = told[_linking(owners[later[told]], owners[first[told]], later[told])]
+    later, first, corr, kind = order[later[told]], order[first[told]], corr[told], kind[told]
+    told = np.lexsort((kind, first, later))
+    ids = np.array(item_ids, dtype=object)
+    columns = ids[later[told]], ids[first[told]], np.array(KINDS, object)[kind[told]], corr[told]
+    return pd.DataFrame(dict(zip(COLUMNS, columns, strict=True)))
 
 
-def _linking(pairs: Sequence[Pair], owners: Sequence[str]) -> list[Pair]:
-    """Return the first pair of every later item, and further pairs that link items not linked yet."""
-    parent = {owner: owner for owner in owners}
+def _linking(
+    owner: NDArray[np.int64], repeated: NDArray[np.int64], items: NDArray[np.int64]
+) -> NDArray[np.bool_]:
+    """Return which pairs are the first of their item, or link recordings that are not linked yet.
 
-    def root(owner: str) -> str:
+    Parameters
+    ----------
+    owner, repeated : recordings of the two items of each pair
+    items : the later item of each pair, ascending
+    """
+    parent = list(range(max(owner.max(initial=-1), repeated.max(initial=-1)) + 1))
+
+    def root(owner: int) -> int:
         while parent[owner] != owner:
             parent[owner] = owner = parent[parent[owner]]
         return owner
 
-    kept, seen = [], set()
-    for pair in sorted(pairs, key=lambda pair: (pair[0], pair[2], pair[1])):
-        later, first = root(owners[pair[0]]), root(owners[pair[1]])
-        if pair[0] not in seen or later != first:
-            kept.append(pair)
-        seen.add(pair[0])
-        parent[later] = first
-    return kept
+    kept = np.diff(items, prepend=-1) != 0
+    for number, (one, other) in enumerate(zip(owner.tolist(), repeated.tolist(), strict=True)):
+        later, first = root(one), root(other)
+        if later != first:
+            kept[number] = True
+            parent[later] = first
+    return np.asarray(kept)
 
 
-def _same_bytes(recordings: Sequence[str], digests: Sequence[str | None]) -> list[tuple[int, int]]:
-    """Return (item, first item whose recording has another name and the same digest)."""
+def _same_bytes(recordings: NDArray[np.int64], digests: Sequence[str | None]) -> Pairs:
+    """Return the items whose recording has another name and the digest of an earlier one, with its item."""
     first: dict[str, int] = {}
-    pairs = []
-    for i, (recording, digest) in enumerate(zip(recordings, digests, strict=True)):
-        if digest is None:
-            continue
-        earlier = first.setdefault(digest, i)
-        if recordings[earlier] != recording:
-            pairs.append((i, earlier))
-    return pairs
+    earliest = np.fromiter(
+        (i if digest is None else first.setdefault(digest, i) for i, digest in enumerate(digests)),
+        np.int64,
+        len(digests),
+    )
+    later = np.flatnonzero(recordings[earliest] != recordings)
+    return Pairs(later, earliest[later], np.full(len(later), np.nan))
 
 
-def same_windows(
-    signatures: NDArray[np.float32], owners: NDArray[np.object_], *, threshold: float
-) -> list[tuple[int, int, float]]:
-    """Return (later, earlier, correlation) for windows of different owners that correlate above a threshold.
+def same_windows(signatures: Signatures, owners: NDArray[Any], *, threshold: float) -> Pairs:
+    """Return the windows of different owners that correlate above a threshold.
 
     All the pairs there can be are found first, and each is then compared in full, so that
     nothing is missed; see `_all_near` and `_near`.
 
     Parameters
     ----------
-    signatures : float32, shape (n, n_values), mean 0 and norm 1, or zeros for a constant window
+    signatures : float32, shape (n, n_values), mean 0 and norm 1, or zeros for a constant window; `BLOCK` of
+        them are asked for after the other, and those of all candidates together
     owners : shape (n,), recording of each
     threshold : correlation, below 1
 
     Returns
     -------
-    list
-        All pairs, ascending, but that windows of equal values are paired with the first of
+    Pairs
+        All of them, ascending, but that windows of equal values are paired with the first of
         them alone. A constant window repeats nothing.
     """
-    alive = np.flatnonzero(np.any(signatures != 0, axis=1))
-    leader = _first_equal(signatures, alive)
-    pairs = [
-        (i, first, 1.0)
-        for i, first in zip(alive.tolist(), leader.tolist(), strict=True)
-        if first != i and owners[i] != owners[first]
-    ]
-    different = np.unique(leader)
-    if len(different) > 1:
-        values = signatures[different]
-        near = different[(_all_near if len(values) <= FEW else _near)(values, threshold)]
-        for start in range(0, len(near), PAIRS_AT_ONCE):
-            some = near[start : start + PAIRS_AT_ONCE]
-            one, other = (signatures[rows].astype(np.float64) for rows in some.T)
-            corr = np.einsum("pv,pv->p", one, other)
-            for (a, b), r in zip(
-                some[corr > threshold].tolist(), corr[corr > threshold].tolist(), strict=True
-            ):
-                if owners[a] != owners[b]:
-                    pairs.append((max(a, b), min(a, b), round(r, 6)))
-    return sorted(pairs)
+    leader = _first_equal(signatures)
+    later = np.flatnonzero((leader >= 0) & (owners != owners[leader]))
+    equal = Pairs(later, leader[later], np.ones(len(later)))
+    near = _different_and_near(signatures, np.unique(leader[leader >= 0]), threshold)
+    near = near[owners[near[:, 0]] != owners[near[:, 1]]]
+    pairs = zip(equal, _correlated(signatures, near, threshold), strict=True)
+    later, first, corr = (np.concatenate(both) for both in pairs)
+    order = np.lexsort((first, later))
+    return Pairs(later[order], first[order], corr[order])
 
 
-def _first_equal(signatures: NDArray[np.float32], rows: NDArray[np.intp]) -> NDArray[np.intp]:
-    """Return for each of these rows the first of them that has the same values."""
+def _correlated(signatures: Signatures, near: NDArray[np.int64], threshold: float) -> Pairs:
+    """Return those of some pairs that correlate above a threshold."""
+    rows, place = np.unique(near, return_inverse=True)
+    place = place.reshape(near.shape)
+    values = signatures[rows] if rows.size else np.empty((0, 1), np.float32)
+    corr = np.empty(len(near))
+    for start in range(0, len(near), PAIRS_AT_ONCE):
+        part = slice(start, start + PAIRS_AT_ONCE)
+        one, other = (values[some].astype(np.float64) for some in place[part].T)
+        corr[part] = np.einsum("pv,pv->p", one, other)
+    near, corr = near[corr > threshold], corr[corr > threshold]
+    rounded = np.fromiter((round(r, 6) for r in corr.tolist()), np.float64, len(corr))
+    return Pairs(near.max(axis=1, initial=-1), near.min(axis=1, initial=len(signatures)), rounded)
+
+
+def _first_equal(signatures: Signatures) -> NDArray[np.int64]:
+    """Return for each row the first that has the same values, by their digest; -1 where all are zero."""
     first: dict[bytes, int] = {}
-    zero = np.float32(0)  # turns -0 into 0
-    found = (first.setdefault((signatures[row] + zero).tobytes(), row) for row in rows.tolist())
-    return np.fromiter(found, np.intp, len(rows))
+    leader = np.full(len(signatures), -1)
+    for start in range(0, len(signatures), BLOCK):
+        values = signatures[start : start + BLOCK] + np.float32(0)  # turns -0 into 0
+        for row in np.flatnonzero(np.any(values != 0, axis=1)).tolist():
+            digest = xxhash.xxh3_128_digest(values[row].tobytes())
+            leader[start + row] = first.setdefault(digest, start + row)
+    return leader
+
+
+def _different_and_near(
+    signatures: Signatures, rows: NDArray[np.int64], threshold: float
+) -> NDArray[np.int64]:
+    """Return the pairs of some rows that may correlate above a threshold, shape (n_pairs, 2)."""
+    if len(rows) < 2:
+        return np.empty((0, 2), np.int64)
+    near = _all_near(signatures[rows], threshold) if len(rows) <= FEW else _near(signatures, rows, threshold)
+    return rows[near]
 
 
 def _all_near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
@@ -182,7 +243,7 @@ def _all_near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64
     return np.argwhere(np.triu(values @ values.T, 1) > threshold - ROUNDING)
 
 
-def _near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
+def _near(signatures: Signatures, rows: NDArray[np.int64], threshold: float) -> NDArray[np.int64]:
     """Return the pairs of rows that may correlate above a threshold, from a k-d tree.
 
     Vectors of norm 1 that correlate above r are within ``sqrt(2 - 2 r)`` of each other, and so
@@ -192,15 +253,18 @@ def _near(values: NDArray[np.float32], threshold: float) -> NDArray[np.int64]:
     from scipy.spatial import cKDTree
 
     radius = np.sqrt(max(0.0, 2 - 2 * threshold)) * (1 + 1e-5) + 1e-6
-    pairs: NDArray[np.int64] = cKDTree(_projected(values)).query_pairs(radius, output_type="ndarray")
+    pairs: NDArray[np.int64] = cKDTree(_projected(signatures, rows)).query_pairs(
+        radius, output_type="ndarray"
+    )
     return pairs
 
 
-def _projected(values: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return the values along orthonormal directions in which they, or a part of them, differ most."""
-    some = values[:: -(-len(values) // DIRECTIONS_FROM)].astype(np.float64)
+def _projected(signatures: Signatures, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return rows along orthonormal directions in which they, or a part of them, differ most."""
+    some = signatures[rows[:: -(-len(rows) // DIRECTIONS_FROM)]].astype(np.float64)
     _, directions = np.linalg.eigh(some.T @ some)
-    return np.asarray(values.astype(np.float64) @ directions[:, -N_DIRECTIONS:])
+    blocks = (signatures[rows[first : first + BLOCK]] for first in range(0, len(rows), BLOCK))
+    return np.concatenate([block.astype(np.float64) @ directions[:, -N_DIRECTIONS:] for block in blocks])
 
 
 def pairs_across_folds(

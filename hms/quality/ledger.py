@@ -7,10 +7,9 @@ grade depends on what else is in the set.
 
 from __future__ import annotations
 
-import io
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +30,9 @@ if TYPE_CHECKING:
 
 TOGETHER = 2048
 """Items whose rows are in memory as tables at the same time."""
+
+GROUP_ROWS = 1 << 20
+"""Rows of a group in the table of channels, those of 52,428 items, that are written together."""
 
 
 @dataclass(frozen=True)
@@ -67,72 +69,97 @@ CHANNEL_TEXTS = ("channel", "item_id", "raised")
 """Columns of the table of channels that hold texts."""
 
 
-def channels_parquet(tables: Sequence[pa.Table]) -> bytes:
-    """Return the channels as parquet without pandas metadata: the same bytes for the same values.
+def write_channels(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
+    """Write the channels as parquet without pandas metadata: the same bytes for the same values.
 
-    Only texts repeat: a dictionary of measures costs four times the time of writing and a
-    third more bytes.
+    Only texts repeat: a dictionary of measures costs four times the time of writing and a third more bytes.
 
     Parameters
     ----------
-    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other
+    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other; those of a group of
+        rows are in memory together
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    buffer = io.BytesIO()
-    whole = pa.concat_tables(tables)
-    pq.write_table(whole, buffer, compression="zstd", use_dictionary=list(CHANNEL_TEXTS))
-    return buffer.getvalue()
+    writer: pq.ParquetWriter | None = None
+    held: list[pa.Table] = []
+
+    def write(rows: pa.Table) -> None:
+        nonlocal writer
+        if writer is None:
+            writer = pq.ParquetWriter(
+                pa.PythonFile(file, "w"), rows.schema, compression="zstd", use_dictionary=list(CHANNEL_TEXTS)
+            )
+        writer.write_table(rows, GROUP_ROWS)
+
+    for table in tables:
+        held.append(table)
+        while sum(map(len, held)) > GROUP_ROWS:
+            rows = pa.concat_tables(held)
+            held = [rows[GROUP_ROWS:]]
+            write(rows[:GROUP_ROWS])
+            del rows
+            give_back()
+    write(pa.concat_tables(held))
+    assert writer is not None
+    writer.close()
 
 
-@dataclass(frozen=True)
-class WrittenLedger:
-    """A ledger as its files: of many items only the texts are in memory, and no cell of a table.
+class LedgerFiles:
+    """The files of a ledger, made `TOGETHER` items at a time: no cell of a table of all items is in memory.
+
+    `write_channels` makes all of it; what it leaves is what `items_csv` and ``used`` are of.
 
     Attributes
     ----------
-    items_csv, channels_parquet : the files
     used : per item, whether it is in the package
     """
 
-    items_csv: bytes
-    channels_parquet: bytes
-    used: list[bool]
+    def __init__(
+        self,
+        items: pd.DataFrame,
+        reasons: Sequence[Reason | None],
+        measures: Iterable[Measured],
+        qc: QualityControl,
+        *,
+        electrodes: Collection[str],
+        file_flags: Sequence[str],
+    ) -> None:
+        """Take what `make_ledger` takes, the measures of `TOGETHER` items after the other."""
+        self._items, self._reasons, self._measures, self._qc = items, reasons, measures, qc
+        self._electrodes, self._file_flags = electrodes, file_flags
+        self._texts: list[bytes] = []
+        self.used: list[bool] = []
 
+    def write_channels(self, file: IO[bytes]) -> None:
+        """Write the table of channels."""
+        write_channels(file, self._ledgers())
 
-def write_ledger(
-    items: pd.DataFrame,
-    reasons: Sequence[Reason | None],
-    measures: Measured,
-    qc: QualityControl,
-    *,
-    electrodes: Collection[str],
-    file_flags: Sequence[str],
-) -> WrittenLedger:
-    """Return the ledger of all items as files, made for `TOGETHER` items at a time."""
-    texts, channels, used = [], [], []
-    for first in range(0, max(len(items), 1), TOGETHER):
-        part = slice(first, first + TOGETHER)
-        inside = slice(*np.searchsorted(measures["row"], [part.start, part.stop]))
-        some = {name: values[inside] for name, values in measures.items()}
-        ledger = make_ledger(
-            items.iloc[part],
-            reasons[part],
-            some | {"row": some["row"] - first},
-            qc,
-            electrodes=electrodes,
-            file_flags=file_flags[part],
-        )
-        text = ledger.items_csv()
-        texts.append(text.partition(b"\n")[2] if first else text)
-        channels.append(ledger.channels_table())
-        used += ledger.items["used"].tolist()
-        del ledger
-        give_back()
-    items_csv = b"".join(texts)
-    del texts, some, measures
-    return WrittenLedger(items_csv, channels_parquet(channels), used)
+    def _ledgers(self) -> Iterator[pa.Table]:
+        for number, measures in enumerate(self._measures):
+            first = number * TOGETHER
+            part = slice(first, first + TOGETHER)
+            ledger = make_ledger(
+                self._items.iloc[part],
+                self._reasons[part],
+                {**measures, "row": measures["row"] - first},
+                self._qc,
+                electrodes=self._electrodes,
+                file_flags=self._file_flags[part],
+            )
+            text = ledger.items_csv()
+            self._texts.append(text.partition(b"\n")[2] if first else text)
+            self.used += ledger.items["used"].tolist()
+            table = ledger.channels_table()
+            del ledger
+            yield table
+
+    def write_items(self, file: IO[bytes]) -> None:
+        """Write the table of items; only after that of channels."""
+        for text in self._texts:
+            file.write(text)
+        self._texts = []
 
 
 NOT_LOOKED_AT = ("votes", "marks")

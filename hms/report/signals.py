@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,8 +36,51 @@ SCALOGRAM_NOTE = (
 )
 
 
+@dataclass(frozen=True)
+class Gathered:
+    """What pictures of the items used are made of.
+
+    Attributes
+    ----------
+    spectrum : float32, shape (n_items, n_freqs)
+    power : float64, shape (n_classes + 1, n_outputs, n_freqs, n_frames), sums over the items of each
+        class, and over those without one
+    histogram : int64, shape (n_bins + 2,), the sum over items
+    """
+
+    spectrum: NDArray[np.float32]
+    power: NDArray[np.float64]
+    histogram: NDArray[np.int64]
+
+
+def gather(
+    blocks: Iterable[Mapping[str, NDArray[Any]]],
+    label: NDArray[np.int64],
+    is_used: NDArray[np.bool_],
+    n_classes: int,
+) -> Gathered:
+    """Return what sketches, some of them at a time, come to.
+
+    Sums of float16 are exact in float64, whatever the order.
+
+    Parameters
+    ----------
+    blocks : arrays that `hms.stages.sketches` keeps, and ``row``, which item each row is of
+    label, is_used : of every item, its class, -1 for none, and whether it takes part
+    """
+    spectra, sums, histogram = [], [], []
+    for block in blocks:
+        inside = is_used[block["row"]]
+        if inside.any():
+            of, power = label[block["row"][inside]], block["power"][inside]
+            spectra.append(block["spectrum"][inside])
+            sums.append([power[of == i].sum(axis=0, dtype=np.float64) for i in (*range(n_classes), -1)])
+            histogram.append(block["histogram"][inside].sum(axis=0, dtype=np.int64))
+    return Gathered(np.concatenate(spectra), np.sum(sums, axis=0), np.sum(histogram, axis=0))
+
+
 def signal_cards(
-    sketches: Mapping[str, NDArray[Any]],
+    sketches: Gathered | None,
     label: NDArray[np.int64],
     ledger: Mapping[str, NDArray[np.float64]],
     *,
@@ -50,24 +94,26 @@ def signal_cards(
 
     Parameters
     ----------
-    sketches : what `hms.stages.sketches` keeps, one row per item used
+    sketches : of the items used, None where there are none
     label : number of each row's consensus in ``classes``, -1 for one without votes
     ledger : ``x_share_0`` and ``x_share_1`` of each row
     freqs_hz, cwt_hz : frequencies of the spectra, and the lowest and highest of the scalograms
     outputs : names of the rows of a scalogram
     """
-    if not len(label):
+    if sketches is None:
         return [spoken(title, "No item is used, so there is nothing to draw.") for title in TITLES]
     if (label < 0).all():
         return [
-            spectrum_of_all(sketches["spectrum"], freqs_hz),
-            scalogram_of_all(sketches["power"], cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
-            values_of_x(sketches["histogram"], ledger),
+            spectrum_of_all(sketches.spectrum, freqs_hz),
+            scalogram_of_all(
+                sketches.power[-1], len(label), cwt_hz=cwt_hz, window_s=window_s, outputs=outputs
+            ),
+            values_of_x(sketches.histogram, len(label), ledger),
         ]
     return [
-        spectra(sketches["spectrum"], label, freqs_hz, classes),
-        mean_scalograms(sketches["power"], label, classes, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
-        values_of_x(sketches["histogram"], ledger),
+        spectra(sketches.spectrum, label, freqs_hz, classes),
+        mean_scalograms(sketches.power, label, classes, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+        values_of_x(sketches.histogram, len(label), ledger),
     ]
 
 
@@ -79,7 +125,7 @@ def spectra(
 ) -> Card:
     """Draw the median spectrum of each class with the spread over its items."""
     good = np.isfinite(values).all(axis=1)
-    values, label = 10 * values[good], label[good]
+    values, label = 10 * (values if good.all() else values[good]), label[good]
     if not (label >= 0).any():
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
@@ -147,7 +193,7 @@ def _spectrum(
 
 
 def mean_scalograms(
-    power: NDArray[np.float16],
+    power: NDArray[np.float64],
     label: NDArray[np.int64],
     classes: Classes,
     *,
@@ -155,11 +201,9 @@ def mean_scalograms(
     window_s: float,
     outputs: Sequence[str],
 ) -> Card:
-    """Draw the mean scalogram of every class (row) and chain (column), all in one scale."""
+    """Draw the mean scalogram of every class (row) and chain (column), of the sums by class, in one scale."""
     counts = np.bincount(label[label >= 0], minlength=len(classes))
-    means = {
-        i: 10 * power[label == i].mean(axis=0, dtype=np.float64) for i in np.flatnonzero(counts).tolist()
-    }
+    means = {i: 10 * (power[i] / counts[i]) for i in np.flatnonzero(counts).tolist()}
     limits, shown = _limits(list(means.values())), tuple(outputs[:MOST_OUTPUTS])
     tiles = [
         _scalogram_tile(mean, classes.titles[i], int(counts[i]), limits, cwt_hz, window_s, shown)
@@ -171,12 +215,17 @@ def mean_scalograms(
 
 
 def scalogram_of_all(
-    power: NDArray[np.float16], *, cwt_hz: tuple[float, float], window_s: float, outputs: Sequence[str]
+    power: NDArray[np.float64],
+    n_items: int,
+    *,
+    cwt_hz: tuple[float, float],
+    window_s: float,
+    outputs: Sequence[str],
 ) -> Card:
-    """Draw the mean scalogram of all items, a picture per chain."""
-    mean = 10 * power.mean(axis=0, dtype=np.float64)
+    """Draw the mean scalogram of all items, of their sum, a picture per chain."""
+    mean = 10 * (power / n_items)
     limits, shown = _limits([mean]), tuple(outputs[:MOST_OUTPUTS])
-    tile = _scalogram_tile(mean, "All items", len(power), limits, cwt_hz, window_s, shown)
+    tile = _scalogram_tile(mean, "All items", n_items, limits, cwt_hz, window_s, shown)
     return Card(TITLES[1], tile + _scale(limits), f"{NO_CLASSES} {SCALOGRAM_NOTE}{_rest(outputs, shown)}")
 
 
@@ -237,9 +286,8 @@ def _octave_ticks(cwt_hz: tuple[float, float]) -> list[float]:
 # --- x -------------------------------------------------------------------------------------------
 
 
-def values_of_x(histograms: NDArray[np.int32], ledger: Mapping[str, NDArray[np.float64]]) -> Card:
+def values_of_x(counts: NDArray[np.int64], n_items: int, ledger: Mapping[str, NDArray[np.float64]]) -> Card:
     """Draw the histogram of x over all items, with the shares at exactly 0 and 1."""
-    counts = histograms.sum(axis=0, dtype=np.int64)
     share = 100 * counts / max(int(counts.sum()), 1)
     inside = share[1:-1]
     bins = len(inside)
@@ -251,7 +299,7 @@ def values_of_x(histograms: NDArray[np.int32], ledger: Mapping[str, NDArray[np.f
         width = frame.width / bins - 0.6
         parts.append(rect(frame.x(i / bins), y, width, frame.bottom - y, CLASS_COLOURS[1], tip=tip))
     beyond = float(share[0] + share[-1])
-    note = f"Every tenth frame of {counted(len(histograms), 'item')}."
+    note = f"Every tenth frame of {counted(n_items, 'item')}."
     if {"x_share_0", "x_share_1"} <= set(ledger):
         at_0, at_1 = (100 * float(np.nanmean(ledger[name])) for name in ("x_share_0", "x_share_1"))
         note += f" Exactly 0: {at_0:.2f} %, exactly 1: {at_1:.2f} % of all values."

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import IO, TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ from hms.pipeline.stage import TableStage, register_stage
 from hms.pipeline.tables import View
 from hms.quality.duplicates import find_duplicates
 from hms.quality.grading import QualityControl
-from hms.quality.ledger import write_ledger
+from hms.quality.ledger import TOGETHER, LedgerFiles
 from hms.quality.selection import Graded, Selection
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
@@ -50,31 +50,31 @@ class Quality(TableStage):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return qc.csv, channels.parquet and duplicates.csv."""
-        ledger = write_ledger(
+        measures = tables.packed("measures")
+        ledger = LedgerFiles(
             tables.items,
             tables.reasons,
-            tables.rows("measures", lambda name: name != SIGNATURE),
+            measures.blocks(lambda name: name != SIGNATURE, len(tables.items), TOGETHER),
             self.qc,
             electrodes=electrodes(self.measures.derivations.chains),
             file_flags=tables.file_flags,
         )
-        give_back()  # duplicates are looked for without the measures in memory
-        contents = ledger.items_csv, ledger.channels_parquet, self._duplicates(tables, ledger.used)
-        return dict(zip(self.files, contents, strict=True))
 
-    def _duplicates(self, tables: View, used: Sequence[bool]) -> bytes:
-        measures = tables.rows("measures", lambda name: name == SIGNATURE)
-        rows = measures["row"]
-        duplicates = find_duplicates(
-            tables.items["item_id"].tolist(),
-            tables.items["recording"].tolist(),
-            tables.recording_digests,
-            rows,
-            measures[SIGNATURE] if len(rows) else np.empty((0, 1), np.float32),
-            threshold=self.qc.duplicate_corr,
-            used=used,
-        )
-        return csv_bytes(duplicates)
+        def write_duplicates(file: IO[bytes]) -> None:
+            give_back()
+            duplicates = find_duplicates(
+                tables.items["item_id"].tolist(),
+                tables.items["recording"].tolist(),
+                tables.recording_digests,
+                measures.row,
+                measures.column(SIGNATURE) if len(measures) else np.empty((0, 1), np.float32),
+                threshold=self.qc.duplicate_corr,
+                used=ledger.used,
+            )
+            file.write(csv_bytes(duplicates))
+
+        items, channels, duplicates = self.files
+        return {channels: ledger.write_channels, items: ledger.write_items, duplicates: write_duplicates}
 
     def exclusions(self, tables: View) -> Mapping[int, Reason]:
         """Return the items whose grade leaves them out; they are not used in qc.csv either."""
@@ -103,13 +103,22 @@ def marked_items(tables: View) -> Selection | None:
 
 
 def read_ledger(tables: View) -> pd.DataFrame:
-    """Return qc.csv as `Quality` wrote it; an empty text is empty."""
+    """Return what others `READ` of qc.csv as `Quality` wrote it; an empty text is empty."""
     return tables.read(Quality.files[0], _ledger)
 
 
+READ = {
+    **dict.fromkeys(("grade", "raised", "reason", "file_flags"), str),
+    "used": bool,
+    **dict.fromkeys(("outside_share", "nan_share", "max_abs_uv", "x_share_0", "x_share_1"), np.float64),
+}
+"""Columns of qc.csv that other stages read, of sixty, with their types."""
+
+
 def _ledger(path: Path) -> pd.DataFrame:
-    ids = dict.fromkeys(("item_id", "reason", "raised", "flagged_channels", "file_flags"), str)
-    return read_csv(path.read_bytes(), dtype=ids).fillna(dict.fromkeys(ids, ""))
+    texts = [name for name, kind in READ.items() if kind is str]
+    found = read_csv(path, dtype=READ, usecols=lambda name: name in READ, low_memory=True)
+    return found.fillna(dict.fromkeys(texts, ""))
 
 
 def read_duplicates(tables: View) -> pd.DataFrame:

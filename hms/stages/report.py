@@ -40,7 +40,7 @@ from hms.report.labels import vote_cards, weight_cards
 from hms.report.page import render_page
 from hms.report.quality import quality_cards
 from hms.report.reproduce import data_overrides
-from hms.report.signals import signal_cards
+from hms.report.signals import gather, signal_cards
 from hms.signal.arrays import Cleaned, Derived, Scalogram
 from hms.signal.filters import apply_filter, design_filter
 from hms.signal.gaps import fill_gaps
@@ -60,6 +60,7 @@ from hms.stages.signal import Signal
 from hms.stages.sketches import Sketches
 from hms.stages.splits import Splits
 from hms.store.files import Content
+from hms.store.rows import TOGETHER
 
 PARTS = "qc/parts"
 
@@ -160,8 +161,7 @@ class ReportSignals(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        rows, used = tables.rows("sketches", lambda name: name != "gaps"), np.flatnonzero(tables.is_used)
-        inside = np.isin(rows["row"], used)
+        used, label = np.flatnonzero(tables.is_used), np.full(len(tables.is_used), -1)
         ledger = read_ledger(tables).iloc[used]
         shares = {
             n: ledger[n].to_numpy(np.float64) for n in ("x_share_0", "x_share_1") if n in ledger and len(used)
@@ -169,9 +169,11 @@ class ReportSignals(ReportPart):
         reading = self.sketches.reading
         freqs = frequencies(self.sketches.scalograms.cwt)
         classes = Classes.of_columns(tables.used.columns)
+        label[used] = consensus(tables.used[list(classes.vote_columns)].to_numpy(np.float64))
+        blocks = tables.packed("sketches").blocks(lambda name: name != "gaps", len(label), TOGETHER)
         cards = signal_cards(
-            {name: v if inside.all() else v[inside] for name, v in rows.items()} if len(used) else {},
-            consensus(tables.used[list(classes.vote_columns)].to_numpy(np.float64)),
+            gather(blocks, label, tables.is_used, len(classes)) if len(used) else None,
+            label[used],
             shares,
             classes=classes,
             freqs_hz=spectrum_freqs(SFREQ_HZ),
@@ -201,7 +203,7 @@ class ReportExamples(ReportPart):
 
     def compute(self, tables: View) -> Mapping[str, Content]:
         """Return the part."""
-        ledger, prepared = read_ledger(tables), tables.rows("sketches", lambda name: False)["row"]
+        ledger, prepared = read_ledger(tables), tables.packed("sketches").row
         chosen = choose_examples(
             tables.items, ledger, prepared, high_confidence_votes=self.high_confidence_votes
         )

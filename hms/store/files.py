@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import os
 import uuid
 from collections.abc import Callable, Iterator, Mapping
@@ -54,11 +55,15 @@ class Stored(NamedTuple):
 # --- writing -------------------------------------------------------------------------------------
 
 
-class _DigestingFile:
+class _DigestingFile(io.RawIOBase):
     """A binary file that digests what is written to it."""
 
     def __init__(self, file: IO[bytes]) -> None:
+        super().__init__()
         self._file, self._digest, self.size = file, xxhash.xxh3_128(), 0
+
+    def writable(self) -> bool:
+        return True
 
     def write(self, data: Any) -> int:
         view = memoryview(data).cast("B")

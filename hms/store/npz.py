@@ -101,7 +101,7 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 # --- reading -------------------------------------------------------------------------------------
 
 
-def read_npz(data: bytes, *names: str) -> dict[str, NDArray[Any]]:
+def read_npz(data: bytes, *names: str, which: Callable[[str], bool] | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file, all of them or those named; nothing is unpickled.
 
     Sizes are looked at before content: an array that is not as large as its header says, and members
@@ -110,6 +110,7 @@ def read_npz(data: bytes, *names: str) -> dict[str, NDArray[Any]]:
     Parameters
     ----------
     data : the whole file; it may be one that was written by others, or compressed
+    which : of all that are there, takes those whose names are wanted
 
     Returns
     -------
@@ -125,8 +126,10 @@ def read_npz(data: bytes, *names: str) -> dict[str, NDArray[Any]]:
     """
     found = {name: (start, stop, crc) for name, start, stop, crc in _members(data) or ()}
     if not found:
-        return _unpacked(data, names)
-    return {name: _array(name, data, *found[name]) for name in names or found}
+        every = _unpacked(data, names)
+        return every if which is None else {name: v for name, v in every.items() if which(name)}
+    wanted = names or (found if which is None else filter(which, found))
+    return {name: _array(name, data, *found[name]) for name in wanted}
 
 
 def _unpacked(data: bytes, names: Sequence[str]) -> dict[str, NDArray[Any]]:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
@@ -23,11 +26,11 @@ from hms.quality.grading import CHANNEL_FLAGS, FLAGS, ITEM_FLAGS, QualityControl
 from hms.quality.ledger import (
     ITEM_MEASURES,
     Ledger,
-    channels_parquet,
+    LedgerFiles,
     likeness,
     loudness_db,
     make_ledger,
-    write_ledger,
+    write_channels,
 )
 from hms.store.folders import Reason
 
@@ -55,6 +58,13 @@ def measured(n: int) -> dict[str, Any]:
     rows["x_is_finite"] = np.ones(n, bool)
     rows["x_is_constant"] = np.zeros(n, bool)
     return rows | {"row": np.arange(n)}
+
+
+def channels_bytes(tables: Sequence[pa.Table]) -> bytes:
+    """Return the file of the table of channels."""
+    file = io.BytesIO()
+    write_channels(file, tables)
+    return file.getvalue()
 
 
 def ledger(rows: dict[str, Any], qc: QualityControl | None = None, **more: Any) -> Ledger:
@@ -339,13 +349,13 @@ def test_no_measured_item_gives_empty_measures_and_no_channels():
     assert found.items["grade"].tolist() == ["", "", "unusable"]
     assert found.items[list(ITEM_MEASURES)].isna().all().all()
     assert len(found.channels) == 0
-    assert channels_parquet([found.channels_table()])[:4] == b"PAR1"
+    assert channels_bytes([found.channels_table()])[:4] == b"PAR1"
 
 
 def test_the_same_ledger_is_the_same_bytes():
     first, second = ledger(measured(5)), ledger(measured(5))
     assert first.items_csv() == second.items_csv()
-    assert channels_parquet([first.channels_table()]) == channels_parquet([second.channels_table()])
+    assert channels_bytes([first.channels_table()]) == channels_bytes([second.channels_table()])
 
 
 def test_the_csv_is_what_pandas_would_write_with_six_digits():
@@ -373,10 +383,34 @@ def test_a_ledger_written_in_pieces_is_that_of_all_items(together: int, monkeypa
     flags = ["", "cut", "", "", "", "offset", ""]
     whole = make_ledger(items, reasons, rows, control(), file_flags=flags)
     monkeypatch.setattr(ledger_module, "TOGETHER", together)
-    found = write_ledger(items, reasons, rows, control(), electrodes=EEG_CHANNELS, file_flags=flags)
-    assert found.items_csv == whole.items_csv()
+    ends = [*range(0, len(items), together), len(items)]
+    parts = [slice(*np.searchsorted(rows["row"], pair)) for pair in pairwise(ends)]
+    pieces = ({name: values[part] for name, values in rows.items()} for part in parts)
+    found = LedgerFiles(items, reasons, pieces, control(), electrodes=EEG_CHANNELS, file_flags=flags)
+    channels, texts = io.BytesIO(), io.BytesIO()
+    found.write_channels(channels)
+    found.write_items(texts)
+    assert texts.getvalue() == whole.items_csv()
     assert found.used == whole.items["used"].tolist()
-    assert pq.read_table(io.BytesIO(found.channels_parquet)).equals(whole.channels_table())
+    assert pq.read_table(io.BytesIO(channels.getvalue())).equals(whole.channels_table())
+
+
+@pytest.mark.parametrize("group", [1, 60, 61, 1000])
+def test_channels_written_a_group_at_a_time_are_those_written_at_once(
+    group: int, monkeypatch: pytest.MonkeyPatch
+):
+    """By pyarrow itself, byte for byte: groups end inside of pieces too."""
+    tables = [ledger(measured(n)).channels_table() for n in (2, 1, 3)]
+    monkeypatch.setattr(ledger_module, "GROUP_ROWS", group)
+    at_once = io.BytesIO()
+    pq.write_table(
+        pa.concat_tables(tables),
+        at_once,
+        compression="zstd",
+        use_dictionary=["channel", "item_id", "raised"],
+        row_group_size=group,
+    )
+    assert channels_bytes(tables) == at_once.getvalue()
 
 
 def test_the_channels_of_the_parquet_file_are_those_of_the_ledger():
@@ -384,7 +418,7 @@ def test_the_channels_of_the_parquet_file_are_those_of_the_ledger():
     rows["jump_uv"][1, 3:5] = 500
     found = ledger(rows)
     pd.testing.assert_frame_equal(
-        pd.read_parquet(io.BytesIO(channels_parquet([found.channels_table()]))).astype({"raised": object}),
+        pd.read_parquet(io.BytesIO(channels_bytes([found.channels_table()]))).astype({"raised": object}),
         found.channels.astype({"raised": object}),
         check_dtype=False,
     )
@@ -448,24 +482,24 @@ def test_windows_that_repeat_are_found_as_a_dense_search_finds_them(few, monkeyp
     owners = np.array([str(i) for i in range(260)], object)
     dense = np.triu(x.astype(float) @ x.astype(float).T, 1) > 0.999
     found = same_windows(x, owners, threshold=0.999)
-    assert sorted((later, first) for later, first, _ in found) == sorted(
+    assert sorted(zip(found.later, found.first, strict=True)) == sorted(
         zip(*np.nonzero(dense)[::-1], strict=True)
     )
-    assert 20 < len(found) < 40
+    assert 20 < len(found.later) < 40
 
 
 def test_windows_of_one_recording_and_constant_ones_repeat_nothing():
     x = signatures(4)
     x[1] = x[0]
     x[2:] = 0
-    assert same_windows(x, np.array(["a", "a", "b", "c"], object), threshold=0.999) == []
+    assert not same_windows(x, np.array(["a", "a", "b", "c"], object), threshold=0.999).later.size
 
 
 def test_many_equal_windows_are_each_named_once():
     """A thousand copies are 999 entries, not half a million pairs."""
     x = np.repeat(signatures(1), 1000, axis=0)
     found = same_windows(x, np.array([str(i) for i in range(1000)], object), threshold=0.999)
-    assert [(later, first) for later, first, _ in found] == [(i, 0) for i in range(1, 1000)]
+    assert (found.later.tolist(), found.first.tolist()) == (list(range(1, 1000)), [0] * 999)
 
 
 def test_equal_bytes_count_once_and_as_recordings():

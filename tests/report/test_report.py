@@ -36,7 +36,7 @@ from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
 from hms.report.quality import channel_shares, gaps, grades_by_class, head
 from hms.report.reproduce import command_of, data_overrides
-from hms.report.signals import mean_scalograms, spectra
+from hms.report.signals import gather, mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
 from hms.store.folders import Reason
 from hms.terminal import counted
@@ -343,17 +343,36 @@ def test_classes_that_no_item_has_take_no_room() -> None:
     card = spectra(np.zeros((3, 99), np.float32), label, freqs, COMPETITION)
     assert card.body.count("<svg") == 2
     assert card.note.endswith("No item has the consensus Seizure, GPD, LRDA, Other.")
-    power = np.zeros((3, 4, 16, 10), np.float16)
+    power = np.zeros((7, 4, 16, 10))
     card = mean_scalograms(
         power, label, COMPETITION, cwt_hz=(0.5, 20), window_s=10, outputs=("LL", "LP", "RL", "RP")
     )
     assert card.body.count("<svg") == 3  # and the scale
 
 
+def test_sketches_of_some_items_at_a_time_come_to_those_of_all() -> None:
+    """Of five items, four used, in blocks of two; the last block has none that was prepared."""
+    rng = np.random.default_rng(0)
+    rows = {
+        "row": np.array([0, 1, 3, 4]),
+        "spectrum": rng.standard_normal((4, 3)).astype(np.float32),
+        "power": rng.standard_normal((4, 2, 5, 4)).astype(np.float16),
+        "histogram": rng.integers(0, 9, (4, 7), np.int32),
+    }
+    used, label = np.array([True, True, False, False, True, False]), np.array([1, -1, -1, -1, 1, -1])
+    parts = (slice(0, 2), slice(2, 4), slice(4, 4))
+    found = gather([{n: v[part] for n, v in rows.items()} for part in parts], label, used, 2)
+    kept = [0, 1, 3]
+    np.testing.assert_array_equal(found.spectrum, rows["spectrum"][kept])
+    np.testing.assert_array_equal(found.histogram, rows["histogram"][kept].sum(axis=0))
+    power = rows["power"].astype(np.float64)
+    np.testing.assert_array_equal(found.power, [0 * power[0], power[0] + power[3], power[1]])
+
+
 @pytest.mark.parametrize("n_outputs", [4, 8, 16, 18, 24])
 def test_every_row_of_a_scalogram_is_drawn(n_outputs: int) -> None:
     names = [f"row{i}" for i in range(n_outputs)]
-    power = np.zeros((2, n_outputs, 16, 10), np.float16)
+    power = np.zeros((7, n_outputs, 16, 10))
     card = mean_scalograms(power, np.array([0, 0]), COMPETITION, cwt_hz=(0.5, 20), window_s=10, outputs=names)
     assert [f">{name}<" in card.body for name in names] == [True] * n_outputs
     assert "rows" not in card.note

@@ -31,8 +31,8 @@ from hms.stages.report import (
     ReportWeights,
 )
 from hms.stages.splits import Splits
+from hms.store.columns import Reason
 from hms.store.files import Content
-from hms.store.folders import Reason
 from hms.store.npz import npz_bytes
 from hms.store.rows import PackedRows
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from hashlib import blake2b
 from typing import Any
@@ -59,6 +59,16 @@ def canonical_json(value: Any) -> str:
 
 
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
+
+
+def digest_of_list(values: Iterable[Any], n_bytes: int = 16) -> str:
+    """Return `digest_of` of a list of which one element is in memory at a time."""
+    digest, before = blake2b(digest_size=n_bytes), "["
+    for value in values:
+        digest.update(f"{before}{canonical_json(value)}".encode())
+        before = ","
+    digest.update(b"[]" if before == "[" else b"]")
+    return digest.hexdigest()
 
 
 def digest_of(value: Any, n_bytes: int = 16) -> str:

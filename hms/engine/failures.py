@@ -9,9 +9,9 @@ from hms.engine.plan import Plan
 from hms.errors import TooManyFailures
 from hms.sources.base import SourceParams
 from hms.sources.usable import MINIMUM_FAILURES, failures_allowed, too_many
+from hms.store.columns import Reason
 from hms.store.csvs import csv_bytes
 from hms.store.files import commit_files
-from hms.store.folders import Reason
 from hms.store.manifests import unfinish
 from hms.terminal import counted, listed
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
@@ -13,18 +13,21 @@ import numpy as np
 from hms.config.reading import names_in
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
-from hms.engine.plan import Plan
+from hms.engine.plan import Plan, Results
 from hms.errors import StorageError
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
+from hms.store.columns import OWN
 from hms.store.files import Stored, commit_files, make_folder, remove_temporaries, sync_folder
-from hms.store.folders import Record
 from hms.store.links import Linking, commit_links
 from hms.store.manifests import NAME, unfinish
 from hms.store.npz import npz_file
 from hms.store.places import set_latest
 from hms.store.shards import INDEX
+
+Named = Callable[[], Iterable[tuple[str, Stored]]]
+"""What yields stored files with their names in a run, whenever it is called."""
 
 
 @dataclass
@@ -33,12 +36,12 @@ class RunFolder:
 
     Attributes
     ----------
-    results : by folder, the stored files of item stages by their names in it
+    results : by folder, what yields the stored files of an item stage with their names in it
     linking : the links to them that are being made already
     """
 
     plan: Plan
-    results: dict[str, dict[str, Stored]] = field(default_factory=dict)
+    results: dict[str, Named] = field(default_factory=dict)
     linking: Linking | None = None
 
     @property
@@ -70,8 +73,8 @@ class RunFolder:
         """Return the stored file that each name of the results stands for, by folder."""
         places = {stage.folder: self.plan.folders[key].path for key, stage in self.plan.item_stages.items()}
         return {
-            self.path / folder: {name: f"{places[folder]}/{stored.name}" for name, stored in names.items()}
-            for folder, names in self.results.items()
+            self.path / folder: {name: f"{places[folder]}/{stored.name}" for name, stored in named()}
+            for folder, named in self.results.items()
         }
 
     def assemble(self, tables: Tables, account: Account, began: float) -> None:
@@ -84,8 +87,8 @@ class RunFolder:
         linked = {} if self.linking is not None and self.linking.is_done() else self._targets()
         digests: dict[str, list[Any]] = {
             f"{parent}/{name}": [stored.size, stored.digest]
-            for parent, names in self.results.items()
-            for name, stored in names.items()
+            for parent, named in self.results.items()
+            for name, stored in named()
         }
         for path, (target, stored) in account.files.items():
             linked.setdefault((folder / path).parent, {})[path.rpartition("/")[2]] = str(target)
@@ -110,8 +113,9 @@ class RunFolder:
         """Raise if a file of the store that the run names disappeared during the run."""
         wanted: dict[Path, set[str]] = {}
         for key, stage in self.plan.item_stages.items():
-            stored = self.results.get(stage.folder or "", {}).values()
-            wanted[self.plan.folders[key].path] = {file.name for file in stored}
+            if stage.folder is not None:
+                named = self.results[stage.folder]()
+                wanted[self.plan.folders[key].path] = {file.name for _, file in named}
         for target, _ in account.files.values():
             wanted.setdefault(target.parent, set()).add(target.name)
         for place, names in wanted.items():
@@ -130,38 +134,50 @@ def yaml_of(plan: Plan) -> str:
     return str(OmegaConf.to_yaml(OmegaConf.create(config_of(plan.cfg, plan.products))))
 
 
-def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
-    """Return the stored file of every used item by its name in the run."""
-    found, folder, records = {}, plan.folders[stage.key], plan.records_of(stage.key)
-    item_ids = plan.items["item_id"].tolist()
-    for row in np.flatnonzero(tables.is_used).tolist():
-        record = records.get(row)
-        assert record is not None, f"item {item_ids[row]} is used but not recorded"
-        assert record.file is not None, f"item {item_ids[row]} is used but has no file"
-        found[f"{item_ids[row]}_{stage.suffix}.npz"] = folder.files[record.file]
-    return found
+def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> Named:
+    """Return what yields the stored file of every used item with its name in the run.
+
+    A file each of a hundred thousand items are not in memory together.
+    """
+    names, folder, used = plan.items["item_id"], plan.folders[stage.key], np.flatnonzero(tables.is_used)
+    keys = plan.keys_of(stage.key)[used]
+    places = folder.files.find(keys)
+    lost = used[(places < 0) | (folder.records.files_of(folder.records.find(keys))[0] != OWN)]
+    assert not lost.size, f"item {names.iloc[lost[0]]} is used but has no file"
+    ids = (names if used.size == len(names) else names.iloc[used]).tolist()
+
+    def each() -> Iterator[tuple[str, Stored]]:
+        return zip((f"{name}_{stage.suffix}.npz" for name in ids), folder.files.some(places), strict=True)
+
+    return each
 
 
-def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Stored]:
-    """Return the stored shards that hold used items, by their names in the run."""
-    files, used = plan.folders[stage.key].files, np.flatnonzero(tables.is_used).tolist()
-    numbers = _numbers(plan.records_of(stage.key), used)
-    return {f"{number:05d}.npy": files[name] for name, number in numbers.items()}
+def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> Named:
+    """Return what yields the stored shards that hold used items, with their names in the run."""
+    files, (numbers, _) = plan.folders[stage.key].files, _numbers(plan, tables, stage)
+    shards = {f"{number:05d}.npy": files[name] for name, number in numbers.items()}
+    return shards.items
 
 
-def _numbers(records: Mapping[int, Record], used: Sequence[int]) -> dict[str, int]:
-    """Return the number in the run of every stored shard that holds a used item."""
-    names = dict.fromkeys(str(records[row].file) for row in used)
-    return {name: number for number, name in enumerate(names)}
+def _numbers(plan: Plan, tables: Tables, stage: ItemStage) -> tuple[dict[str, int], Results]:
+    """Return the number in the run of every stored shard that holds a used item, and where used items are."""
+    found = plan.results_of(stage.key)
+    is_used = tables.is_used[found.rows]
+    assert is_used.sum() == tables.is_used.sum(), f"an item is used but has no result of {stage.name}"
+    used = Results(*(column[is_used] for column in found))
+    distinct, first = np.unique(used.file, return_index=True)
+    names = plan.folders[stage.key].records.names
+    in_order = distinct[np.argsort(first)].tolist()
+    return {names[place]: number for number, place in enumerate(in_order)}, used
 
 
 def _index(plan: Plan, tables: Tables, stage: ItemStage) -> dict[str, Any]:
     """Return which row of which shard of a run each used item has."""
-    records = plan.records_of(stage.key)
-    used = np.flatnonzero(tables.is_used).tolist()
-    number = _numbers(records, used)
+    number, used = _numbers(plan, tables, stage)
+    names = plan.folders[stage.key].records.names
+    of_file = np.array([number.get(name, -1) for name in names], np.int32)
     return {
         "item_id": np.array(tables.used["item_id"].tolist(), np.str_),
-        "shard": np.array([number[str(records[row].file)] for row in used], np.int32),
-        "row": np.array([records[row].row for row in used], np.int64),
+        "shard": of_file[used.file],
+        "row": used.inside,
     }

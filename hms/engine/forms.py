@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+
+import numpy as np
 
 from hms.engine.plan import TASK_ITEMS, Plan
+from hms.store.columns import OWN, Record, number_of, text_of
 from hms.store.files import commit_files, digest_bytes
-from hms.store.folders import Record, StageFolder
+from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.npz import npz_bytes
 from hms.store.shards import Layout, Records, is_shard, read_record, record_of, record_type, seal, sealed_name
@@ -45,7 +48,8 @@ def _is_settled(plan: Plan, key: str) -> bool:
     if plan.item_stages[key].folder is None:
         return True
     if not plan.in_shards:
-        return not any(is_shard(str(record.file)) for record in plan.records_of(key).values())
+        names, numbers = folder.records.names, np.unique(plan.results_of(key).file).tolist()
+        return not any(is_shard(names[number]) for number in numbers if number != OWN)
     return all(sealed_name(keys) in folder.files for _, keys in _shards(plan, key))
 
 
@@ -55,7 +59,7 @@ def _is_settled(plan: Plan, key: str) -> bool:
 def _into_files(plan: Plan, key: str) -> None:
     """Give every item that is in a shard a file of its own."""
     folder = plan.folders[key]
-    packed = [r for r in plan.records_of(key).values() if r.file is not None and is_shard(r.file)]
+    packed = [r for _, r in plan.records_of(key) if r.file is not None and is_shard(r.file)]
     there = [record for record in packed if f"{record.item}.npz" in folder.files]
     lacking = [record for record in packed if f"{record.item}.npz" not in folder.files]
     folder.append([], [Record(record.item, f"{record.item}.npz") for record in there], 0.0, 0)
@@ -71,64 +75,70 @@ def _into_files(plan: Plan, key: str) -> None:
 
 def _shards(plan: Plan, key: str) -> Iterator[tuple[range, list[str | None]]]:
     """Yield the rows of the items of every shard, with the identities of those that are prepared."""
-    records = {row: record for row, record in plan.records_of(key).items() if record.file is not None}
-    if not records:
+    folder, results = plan.folders[key], plan.results_of(key)
+    if not results.rows.size:
         return
-    layout, n_items = plan.layout(key), len(plan.items)
-    arrays = plan.folders[key].place(next(iter(records.values()))).read()
-    step = layout.rows(record_type(arrays, layout.text_ids))
+    layout, n_items, found = plan.layout(key), len(plan.items), plan.keys_of(key)
+    first_item = text_of(int(found[results.rows[0]]))
+    step = layout.rows(record_type(folder.place(folder.records[first_item]).read(), layout.text_ids))
+    is_there = np.zeros(n_items, np.bool_)
+    is_there[results.rows] = True
     for first in range(0, n_items, step):
         rows = range(first, min(first + step, n_items))
-        keys = [records[row].item if row in records else None for row in rows]
+        part = slice(rows.start, rows.stop)
+        keys = np.where(is_there[part], found[part], 0).tolist()
         if any(keys):
-            yield rows, keys
+            yield rows, [text_of(item) if item else None for item in keys]
 
 
 def _into_shards(plan: Plan, key: str) -> None:
     """Fill every shard that is not sealed, from wherever its records are, and seal it."""
     folder, layout = plan.folders[key], plan.layout(key)
-    for rows, keys in list(_shards(plan, key)):
+    for rows, keys in _shards(plan, key):
         if sealed_name(keys) in folder.files:
             _point(folder, keys)
             continue
         _fill(folder, layout, rows, keys)
-        items = {slot: item for slot, item in enumerate(keys) if item is not None}
-        name = next(str(folder.records[item].file) for item in items.values())
-        digests = {slot: folder.records[item].digest for slot, item in items.items()}
-        stored = seal(folder.path, name, keys, digests)
+        records = _found(folder, keys)
+        name = next(str(record.file) for record in records.values())
+        stored = seal(folder.path, name, keys, {slot: record.digest for slot, record in records.items()})
         folder.drop([name])
-        folder.append([stored], _records(stored.name, items, digests), 0.0, 0)
+        folder.append([stored], [r._replace(file=stored.name) for r in records.values()], 0.0, 0)
+
+
+def _found(folder: StageFolder, keys: Sequence[str | None]) -> dict[int, Record]:
+    """Return the records of the items of a shard by their row in it."""
+    items = {slot: number_of(item) for slot, item in enumerate(keys) if item is not None}
+    places = folder.records.find(np.fromiter(items.values(), np.uint64, len(items)))
+    return dict(zip(items, folder.records.some(places), strict=True))
 
 
 def _point(folder: StageFolder, keys: Sequence[str | None]) -> None:
     """Let the records of items name a shard that is sealed already, where they name another place."""
     name = sealed_name(keys)
-    moved = {slot: item for slot, item in enumerate(keys) if item and folder.records[item].file != name}
-    if moved:
-        digests = {slot: digest_bytes(read_record(folder.path / name, slot).tobytes()) for slot in moved}
-        folder.append([], _records(name, moved, digests), 0.0, 0)
-
-
-def _records(name: str, items: Mapping[int, str], digests: Mapping[int, str]) -> list[Record]:
-    return [Record(item, name, slot, None, digests[slot]) for slot, item in items.items()]
+    moved = [(slot, record.item) for slot, record in _found(folder, keys).items() if record.file != name]
+    digests = (digest_bytes(read_record(folder.path / name, slot).tobytes()) for slot, _ in moved)
+    records = [Record(i, name, slot, None, d) for (slot, i), d in zip(moved, digests, strict=True)]
+    if records:
+        folder.append([], records, 0.0, 0)
 
 
 def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str | None]) -> None:
     """Copy records that are elsewhere into their rows of an open shard."""
-    kind = None
+    kind, records = None, _found(folder, keys)
     for first in range(0, len(rows), TASK_ITEMS):
         found, made = {}, []
-        for row, item in zip(rows[first : first + TASK_ITEMS], keys[first : first + TASK_ITEMS], strict=True):
-            if item is None:
+        for slot, row in enumerate(rows[first : first + TASK_ITEMS], first):
+            if slot not in records:
                 continue
-            record = folder.records[item]
+            record = records[slot]
             if kind is None:
                 kind = record_type(folder.place(record).read(), layout.text_ids)
-            name, slot = layout.place(row, kind)
-            if (record.file, record.row) == (name, slot):
+            name, at = layout.place(row, kind)
+            if (record.file, record.row) == (name, at):
                 continue
             found[row] = record_of(folder.place(record).read(), kind)
-            made.append((item, name, slot, row))
+            made.append((record.item, name, at, row))
         if found and kind is not None:
             written = Records(folder.path, layout, kind, found)
             try:
@@ -136,5 +146,5 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
                 stored = written.name()
             finally:
                 written.close()
-            records = [Record(i, n, s, None, digest_bytes(found[r])) for i, n, s, r in made]
-            folder.append(stored, records, 0.0, 0)
+            moved = [Record(i, n, s, None, digest_bytes(found[r])) for i, n, s, r in made]
+            folder.append(stored, moved, 0.0, 0)

@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
-from sys import intern
 from typing import Any, Protocol, TypeVar, cast, overload
 
 import numpy as np
@@ -22,8 +21,8 @@ from hms.errors import ConfigError
 from hms.pipeline.stage import ItemStage
 from hms.registry import discover, folders_of, forget_plugin, import_plugins
 from hms.sources.base import RECORDING, Margins, Openable, Part, Reader, Source
+from hms.store.columns import Keys, Reason, Record
 from hms.store.files import Stored
-from hms.store.folders import Reason, Record
 from hms.store.shards import Layout
 
 SECONDS_TOGETHER = 600.0
@@ -244,23 +243,28 @@ def item_keys(
     starts: Iterable[float],
     eeg_ids: Iterable[int],
     patients: Iterable[int | str],
-) -> list[str | None]:
-    """Return what `item_key` returns of many items, None where the digest of an item's part is None.
+) -> Keys:
+    """Return what `item_key` returns of many items, as numbers, 0 where the digest of an item's part is None.
 
     ``digests`` are of the parts that items are made from, ``part_of`` says which of them each item is made
     from.
     """
     openings = [None if digest is None else f"[{canonical_json(digest)}," for digest in digests]
     texts: dict[int | str, str] = {}
-    keys: list[str | None] = []
-    for part, start, eeg_id, patient in zip(part_of, starts, eeg_ids, patients, strict=True):
-        opening = openings[part]
-        if opening is None:
-            keys.append(None)
-            continue
-        ending = texts.get(patient)
-        if ending is None:
-            ending = texts[patient] = canonical_json(patient)
-        text = f"{opening}{start!r},{eeg_id},{ending}]"
-        keys.append(intern(blake2b(text.encode(), digest_size=8).hexdigest()))
-    return keys
+
+    def found() -> Iterator[bytes]:
+        for part, start, eeg_id, patient in zip(part_of, starts, eeg_ids, patients, strict=True):
+            opening = openings[part]
+            if opening is None:
+                yield _UNKNOWN
+                continue
+            ending = texts.get(patient)
+            if ending is None:
+                ending = texts[patient] = canonical_json(patient)
+            text = f"{opening}{start!r},{eeg_id},{ending}]"
+            yield blake2b(text.encode(), digest_size=8).digest()
+
+    return np.frombuffer(b"".join(found()), ">u8").astype(np.uint64)
+
+
+_UNKNOWN = bytes(8)

@@ -168,9 +168,7 @@ def is_whole(plan: Plan, *, remember: bool = False) -> bool:
             table.remember()
         stored[table.path.name] = table
     files = _StoredFiles(stored, plan.cfg.package.link)
-    return all(
-        files.are_behind(f"{folder}/{path}", digest) for path, (_, digest) in manifest["files"].items()
-    )
+    return files.are_behind(folder, {path: digest for path, (_, digest) in manifest["files"].items()})
 
 
 class _StoredFiles:
@@ -179,19 +177,26 @@ class _StoredFiles:
     def __init__(self, stored: Mapping[str, StageFolder], asked: Way | Literal["auto"]) -> None:
         self._stored, self._asked = stored, asked
 
-    def are_behind(self, path: str, digest: str) -> bool:
-        """Tell whether a file of a run stands for a stored one of that digest, or is whole without one."""
-        try:
-            target = os.readlink(path)
-        except FileNotFoundError:
-            return False
-        except OSError as error:
-            if error.errno != errno.EINVAL:  # the answer of what is not a link
-                raise
-            return self._is_copy(Path(path), digest)
-        *_, folder, name = target.rsplit("/", 2)
-        entry = self._stored[folder].files.get(name) if folder in self._stored else None
-        return self._asked in ("auto", "symlink") and entry is not None and entry.digest == digest
+    def are_behind(self, run: Path, digests: Mapping[str, str]) -> bool:
+        """Tell whether each file of a run stands for a stored one of its digest, or is whole without one."""
+        linked: dict[str, dict[str, str]] = {}
+        for path, digest in digests.items():
+            try:
+                target = os.readlink(f"{run}/{path}")
+            except FileNotFoundError:
+                return False
+            except OSError as error:
+                if error.errno != errno.EINVAL:  # the answer of what is not a link
+                    raise
+                if not self._is_copy(run / path, digest):
+                    return False
+                continue
+            *_, folder, name = target.rsplit("/", 2)
+            if self._asked not in ("auto", "symlink") or folder not in self._stored:
+                return False
+            if linked.setdefault(folder, {}).setdefault(name, digest) != digest:
+                return False
+        return all(self._stored[folder].files.have(wanted) for folder, wanted in linked.items())
 
     @cached_property
     def _by_digest(self) -> dict[str, Stored]:

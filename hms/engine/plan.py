@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +37,14 @@ from hms.registry import lookup
 from hms.sources.base import RECORDING, Part, Place, Source, SourceParams, making
 from hms.sources.pseudonyms import pseudonymised, restored_settings
 from hms.sources.recordings import FolderSource
+from hms.store.columns import NO_FILE, Keys, Reason, Record, number_of
 from hms.store.files import digest_bytes
-from hms.store.folders import Reason, Record, StageFolder
+from hms.store.folders import StageFolder
 from hms.store.links import Way
 from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
 from hms.store.seen import known_fingerprints, stamp
-from hms.store.shards import Layout, is_shard, npz_id
+from hms.store.shards import Layout, npz_id
 from hms.terminal import unsaid
 
 if TYPE_CHECKING:
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 LONGEST_PATH = 4096
 """Characters of a text that may name a file."""
+
+KEYS_TOGETHER = 1 << 16
+"""Items whose identities are made together."""
 
 TASK_ITEMS = 64
 """Items of one task, whose files a worker holds until all are made."""
@@ -154,8 +158,8 @@ class Plan:
         """Every part of a file that items are made from."""
         return [part for origins in self.origins.values() for part in origins.parts]
 
-    def keys_of(self, stage_key: str) -> list[str | None]:
-        """Return the identity of every item in a stage, None while the digest of its origin is not known."""
+    def keys_of(self, stage_key: str) -> Keys:
+        """Return the identity of every item in a stage, 0 while the digest of its origin is not known."""
         kind = self.item_stages[stage_key].origin
         known = self._keys.get(kind)
         if known is None or known.version != self.digests.version:
@@ -166,35 +170,43 @@ class Plan:
         """Return the identities of items; those of parts with the same digest as before stay."""
         origins = self.origins[kind]
         digests = [self.digests.of(part) for part in origins.parts]
-        keys: list[str | None] = [None] * len(self.items) if before is None else before.of_items
         known = [None] * len(digests) if before is None else before.digests
         changed = np.array([digest != old for digest, old in zip(digests, known, strict=True)], np.bool_)
+        keys = np.zeros(len(self.items), np.uint64) if before is None else before.of_items
         # The last is of items without a part, which have no identity.
         rows = np.flatnonzero(np.append(changed, False)[origins.part_of])
-        found = item_keys(
-            digests,
-            origins.part_of[rows].tolist(),
-            origins.starts[rows].tolist(),
-            self._eeg_ids[rows].tolist(),
-            self._patients.of(rows),
-        )
-        if rows.size < len(keys):
-            keys = list(keys)
-            for row, key in zip(rows.tolist(), found, strict=True):
-                keys[row] = key
-            found = keys
-        return _Keys(self.digests.version, digests, found if rows.size else keys)
+        if rows.size:
+            keys = keys.copy()
+        for first in range(0, rows.size, KEYS_TOGETHER):
+            some = rows[first : first + KEYS_TOGETHER]
+            keys[some] = item_keys(
+                digests,
+                origins.part_of[some].tolist(),
+                origins.starts[some].tolist(),
+                self._eeg_ids[some].tolist(),
+                self._patients.of(some),
+            )
+        return _Keys(self.digests.version, digests, keys)
 
-    def records_of(self, stage_key: str) -> dict[int, Record]:
-        """Return a stage's records by item row, without items that are left out before it."""
-        records, left_out = self.folders[stage_key].records, self.unread.keys() | self.transient.keys()
-        if not records:
-            return {}
-        return {
-            row: records[key]
-            for row, key in enumerate(self.keys_of(stage_key))
-            if key in records and row not in left_out
-        }
+    def records_of(self, stage_key: str) -> Iterator[tuple[int, Record]]:
+        """Yield item rows and records of a stage, without items that are left out before it."""
+        rows, places = self._recorded(stage_key)
+        yield from zip(rows.tolist(), self.folders[stage_key].records.some(places), strict=True)
+
+    def results_of(self, stage_key: str) -> Results:
+        """Return which items a stage has results of, and where these are."""
+        rows, places = self._recorded(stage_key)
+        file, inside = self.folders[stage_key].records.files_of(places)
+        has_file = file != NO_FILE
+        return Results(rows[has_file], file[has_file], inside[has_file])
+
+    def _recorded(self, stage_key: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Return the rows of items with a record, but those left out before, and the records' places."""
+        records = self.folders[stage_key].records
+        places = records.find(self.keys_of(stage_key)) if records else np.full(len(self.items), -1)
+        places[[*self.unread, *self.transient]] = -1
+        rows = np.flatnonzero(places >= 0)
+        return rows, places[rows]
 
     @cached_property
     def _eeg_ids(self) -> NDArray[np.int64]:
@@ -229,15 +241,10 @@ class Plan:
         wanted[[*self.unread, *self.transient]] = False
         every, found = np.flatnonzero(wanted), {}
         for stage_key, folder in self.folders.items():
-            rows = every[self._lacking(stage_key)[every]] if folder.records else every
+            rows = every[~folder.holding(self.keys_of(stage_key)[every])] if folder.records else every
             if rows.size:
                 found[stage_key] = rows
         return found
-
-    def _lacking(self, stage_key: str) -> NDArray[np.bool_]:
-        """Return which items a stage has no record of."""
-        folder, keys = self.folders[stage_key], self.keys_of(stage_key)
-        return np.fromiter((key is None or not folder.holds(key) for key in keys), np.bool_, len(keys))
 
     def tasks(self, due: Mapping[str, NDArray[np.int64]]) -> Tasks:
         """Return the due items grouped by what they are made from, no more than `TASK_ITEMS` together."""
@@ -299,10 +306,11 @@ class Plan:
         """Return for every item why it is left out, or None."""
         found = self.transient | self.unread
         for stage_key, folder in self.folders.items():
-            bad = {record.item: record.reason for record in folder.records.values() if record.reason}
-            for row, key in enumerate(self.keys_of(stage_key) if bad else ()):
-                if key in bad:
-                    found.setdefault(row, bad[key])
+            bad = {number_of(item): r.reason for item, r in folder.records.others.items() if r.reason}
+            bad.pop(0, None)
+            keys = self.keys_of(stage_key) if bad else np.empty(0, np.uint64)
+            for row in np.flatnonzero(np.isin(keys, np.fromiter(bad, np.uint64, len(bad)))).tolist():
+                found.setdefault(row, bad[int(keys[row])])
         reasons: list[Reason | None] = [None] * len(self.items)
         for row, reason in found.items():
             reasons[row] = reason
@@ -330,11 +338,22 @@ class Plan:
     def reconcile_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""
         for stage_key, folder in self.folders.items():
-            records = (folder.records.get(key) for key in self.keys_of(stage_key) if key)
-            needed = {record.file for record in records if record and record.file}
-            needed |= {f"{key}.npz" for key in self.keys_of(stage_key)} if folder.has_shards else set()
-            whole = {name for name in folder.files if name in needed or is_shard(name)}
-            folder.reconcile(whole | {name for name in needed if is_shard(name)})
+            folder.reconcile_items(self.keys_of(stage_key))
+
+
+class Results(NamedTuple):
+    """Where results of items are.
+
+    Attributes
+    ----------
+    rows : int64, shape (n,), of the items, ascending
+    file : int64, shape (n,), the number of a name among `hms.store.columns.Records.names`, or `OWN`
+    inside : int64, shape (n,), the row in the file
+    """
+
+    rows: NDArray[np.int64]
+    file: NDArray[np.int64]
+    inside: NDArray[np.int64]
 
 
 def _why_unread(part: Part | None, kind: str) -> str:
@@ -345,11 +364,11 @@ def _why_unread(part: Part | None, kind: str) -> str:
 
 @dataclass(frozen=True)
 class _Keys:
-    """Identities of all items, by the digests of what they are made from; None where that is not known."""
+    """Identities of all items, by the digests of what they are made from; 0 where that is not known."""
 
     version: int
     digests: list[str | None]
-    of_items: list[str | None]
+    of_items: Keys
 
 
 @dataclass(frozen=True)

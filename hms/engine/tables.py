@@ -8,10 +8,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-import numpy as np
-
 from hms.config.compose import default_stages
-from hms.config.identity import digest_of
+from hms.config.identity import digest_of, digest_of_list
 from hms.config.memory import give_back
 from hms.engine.account import Account
 from hms.engine.inference import evaluate_row
@@ -36,7 +34,7 @@ def open_tables(plan: Plan) -> Tables:
         plan.items,
         plan.reasons(),
         packed_rows=lambda name: _packed_rows(plan, _stage_key(plan, name)),
-        rows_digest=cache(lambda name: digest_of(_row_list(plan, _stage_key(plan, name)))),
+        rows_digest=cache(lambda name: _rows_digest(plan, _stage_key(plan, name))),
         item_places=lambda name: _places_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
         recording_digests=plan.recording_digests(),
@@ -169,27 +167,21 @@ def _stage_key(plan: Plan, name: str) -> str:
     return key
 
 
-def _row_list(plan: Plan, key: str) -> list[tuple[int, str, int]]:
-    """Return item row, content digest of the file and row in the file, for every prepared item."""
+def _rows_digest(plan: Plan, key: str) -> str:
+    """Return a digest of item row, content digest of the file and row in the file, of every prepared item."""
     files = plan.folders[key].files
-    return [
-        (row, r.digest or files[r.file].digest, r.row) for row, r in plan.records_of(key).items() if r.file
-    ]
+    return digest_of_list(
+        (row, r.digest or files[r.file].digest, r.row) for row, r in plan.records_of(key) if r.file
+    )
 
 
 def _places_by_row(plan: Plan, key: str) -> dict[int, Place]:
     """Return where what is kept of every prepared item is, by its row."""
     folder = plan.folders[key]
-    return {row: folder.place(record) for row, record in plan.records_of(key).items() if record.file}
+    return {row: folder.place(record) for row, record in plan.records_of(key) if record.file}
 
 
 def _packed_rows(plan: Plan, key: str) -> PackedRows:
     """Return the rows of all prepared items, in the items' order."""
-    prepared = {row: r for row, r in sorted(plan.records_of(key).items()) if r.file is not None}
-    names = {
-        str(name): number for number, name in enumerate(dict.fromkeys(r.file for r in prepared.values()))
-    }
-    row = np.fromiter(prepared, np.int64, len(prepared))
-    file = np.fromiter((names[str(r.file)] for r in prepared.values()), np.int64, len(prepared))
-    inside = np.fromiter((r.row for r in prepared.values()), np.int64, len(prepared))
-    return PackedRows(plan.folders[key].path, list(names), row, file, inside)
+    folder = plan.folders[key]
+    return PackedRows(folder.path, folder.records.names, *plan.results_of(key))

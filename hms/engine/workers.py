@@ -29,8 +29,9 @@ from hms.errors import Unusable, machine_fault
 from hms.pipeline.stage import ItemStage, registered_order
 from hms.registry import fault_of_plugin
 from hms.sources.base import RECORDING, open_part
+from hms.store.columns import Reason, Record
 from hms.store.files import Files, digest_bytes, sync_folder
-from hms.store.folders import Reason, Record, StageFolder
+from hms.store.folders import StageFolder
 from hms.store.npz import npz_bytes
 from hms.store.shards import Records, is_shard, record_of, record_type
 from hms.terminal import printable

@@ -39,7 +39,7 @@ from hms.store.files import Content
 if TYPE_CHECKING:
     from hms.pipeline.tables import View
     from hms.sources.tables import VotesTable
-    from hms.store.folders import Reason
+    from hms.store.columns import Reason
 
 
 def setting(path: str) -> Any:

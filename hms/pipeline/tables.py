@@ -12,7 +12,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 from hms.store.npz import read_npz
 from hms.store.rows import PackedRows
 from hms.store.shards import Place

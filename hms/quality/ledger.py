@@ -21,8 +21,8 @@ from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.electrodes import N_EEG
 from hms.quality.grading import GRADES, Measured, QualityControl, grade, raised
 from hms.registry import register
+from hms.store.columns import Reason
 from hms.store.csvs import harmless_cell, rows_text
-from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd

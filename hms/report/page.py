@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import pandas as pd
     from jinja2 import Environment
 
-    from hms.store.folders import Reason
+    from hms.store.columns import Reason
 
 NOBODY = "no item is used"
 MOST_IDS = 40

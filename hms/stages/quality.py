@@ -19,9 +19,9 @@ from hms.quality.ledger import TOGETHER, LedgerFiles
 from hms.quality.selection import Graded, Selection
 from hms.signal.montage import electrodes
 from hms.stages.measures import Measures
+from hms.store.columns import Reason
 from hms.store.csvs import csv_bytes, read_csv
 from hms.store.files import Content
-from hms.store.folders import Reason
 
 if TYPE_CHECKING:
     import pandas as pd

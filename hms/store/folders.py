@@ -12,46 +12,46 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count, islice
 from pathlib import Path
-from sys import intern
 from typing import IO, Any, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from hms.errors import ManifestError
+from hms.store.columns import (
+    NO_FILE,
+    OWN,
+    SUFFIX,
+    TOGETHER,
+    Files,
+    Keys,
+    Reason,
+    Record,
+    Records,
+    is_own_file,
+    number_of,
+)
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
 from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, journal_lines
 from hms.store.shards import Place, is_shard, whole_rows
 
-LINE_ROWS = 1 << 16
+LINE_ROWS = 1 << 13
 """Files and items in a line of a journal that is written again."""
 
 SPARE_ROWS = 1 << 14
 """Rows that a journal may have beyond twice those that count."""
+
+MOST_ROWS = 1 << 62
+"""Rows of a file are fewer."""
 
 JOURNAL = "records.log"
 KEY_FILE = "key.json"
 
 
 # --- stage folders -------------------------------------------------------------------------------
-
-
-class Reason(NamedTuple):
-    """Why an item has no result: the stage that found it, the text, and whether it counts as a failure."""
-
-    stage: str
-    text: str
-    failure: bool
-
-
-class Record(NamedTuple):
-    """What the store knows of one item of a stage: its file and row, or why there is none."""
-
-    item: str
-    file: str | None = None
-    row: int = 0
-    reason: Reason | None = None
-    digest: str = ""
-    """Of the item's record, where the file is a shard."""
 
 
 def key_note(note: Mapping[str, Any]) -> bytes:
@@ -73,8 +73,8 @@ class StageFolder:
     """The folder of one stage key."""
 
     path: Path
-    files: dict[str, Stored] = field(default_factory=dict)
-    records: dict[str, Record] = field(default_factory=dict)
+    files: Files = field(default_factory=Files)
+    records: Records = field(default_factory=Records)
     seconds: float = 0.0
     computed: int = 0
     damaged_lines: int = 0
@@ -100,7 +100,7 @@ class StageFolder:
 
     def load(self) -> StageFolder:
         """Read the journal; later lines replace earlier ones."""
-        self.files, self.records, self.seconds, self.computed, self.rows = {}, {}, 0.0, 0, {}
+        self.files, self.records, self.seconds, self.computed, self.rows = Files(), Records(), 0.0, 0, {}
         self._seen, self._moved, self._beside = self._look(), [], None
         self.damaged_lines = self._n_rows = 0
         for line in journal_lines(self.journal):
@@ -118,14 +118,16 @@ class StageFolder:
         return _status(self.path), _status(self.journal)
 
     def _apply(self, line: Mapping[str, Any]) -> None:
-        self._n_rows += len(line.get("files", ())) + len(line.get("items", ()))
-        # An item's name is in many places, of several stages: one text stands for all of them.
-        for name, size, mtime_ns, digest in line.get("files", ()):
-            name = intern(name)
-            self.files[name] = Stored(name, size, mtime_ns, digest)
-        for item, file, row, reason, *digest in line.get("items", ()):
-            item, file = intern(item), None if file is None else intern(file)
-            self.records[item] = Record(item, file, row, Reason(*reason) if reason else None, *digest)
+        files = [Stored(*file) for file in line.get("files", ())]
+        records = [
+            Record(item, file, row, Reason(*reason) if reason else None, *digest)
+            for item, file, row, reason, *digest in line.get("items", ())
+        ]
+        self._n_rows += len(files) + len(records)
+        if files:
+            self.files.add(files)
+        if records:
+            self.records.add(records)
         self.seconds += line.get("seconds", 0.0)
         self.computed += line.get("computed", 0)
 
@@ -167,16 +169,31 @@ class StageFolder:
             file.write(line)
 
     def _compacted(self) -> Iterator[bytes]:
-        files = list(self.files.values())
-        records = [record for record in self.records.values() if self._has(record)]
-        for first in range(0, max(len(files), len(records), 1), LINE_ROWS):
-            part, more = slice(first, first + LINE_ROWS), not first
-            yield journal_line(_line(files[part], records[part], self.seconds * more, self.computed * more))
+        files = iter(self.files.values())
+        records = (record for record in self.records.values() if self._has(record))
+        for number in count():
+            lines = list(islice(files, LINE_ROWS)), list(islice(records, LINE_ROWS))
+            if number and not any(lines):
+                return
+            yield journal_line(_line(*lines, self.seconds * (not number), self.computed * (not number)))
 
     def holds(self, item: str) -> bool:
         """Whether an item is recorded and, unless it was excluded, its file too."""
         record = self.records.get(item)
         return record is not None and self._has(record)
+
+    def holding(self, keys: Keys) -> NDArray[np.bool_]:
+        """Tell of each identity of an item what `holds` tells."""
+        records, places = self.records, self.records.find(keys)
+        file, _ = records.files_of(places)
+        whole = np.array([*(name in self.files for name in records.names), False, False])
+        held: NDArray[np.bool_] = whole[file] | ((file == NO_FILE) & (places >= 0))
+        own = np.flatnonzero(file == OWN)
+        held[own] = self.files.find(keys[own]) >= 0
+        open_rows = [number for number, name in enumerate(records.names) if self.rows.get(name)]
+        for at in np.flatnonzero(np.isin(file, open_rows)).tolist():
+            held[at] = self._has(records.at(places[at]))
+        return held
 
     def _has(self, record: Record) -> bool:
         return (
@@ -197,41 +214,50 @@ class StageFolder:
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget files in memory, so that their items count as missing."""
-        for name in names:
-            self.files.pop(name, None)
+        self.files.remove(names)
 
-    def check(self, names: Iterable[str], *, reread: bool = False) -> tuple[dict[str, str], list[Stored]]:
+    def check(
+        self, names: Iterable[str], *, reread: bool = False, present: Present | None = None
+    ) -> tuple[dict[str, str], list[Stored]]:
         """Compare files with their records.
 
         A file whose size and time are as recorded counts as whole unless ``reread``; any other is digested.
+
+        Parameters
+        ----------
+        present : what `look` found a moment ago
 
         Returns
         -------
         bad : what is wrong with each file that is missing or differs from its record
         moved : files that are whole under another time, as after a copy of the folder
         """
-        present = _scan(self.path)
-        alike = {name for name, file in self.files.items() if present.get(name) == file[1:3]}
-        self._beside = None
-        if len(alike) == len(self.files):
-            self._beside = {name: entry for name, entry in present.items() if name not in alike}
+        present = self.look() if present is None else present
         bad: dict[str, str] = {}
         moved: list[Stored] = []
         for name in names:
-            stored, seen = self.files.get(name), present.get(name)
-            if name in alike and stored is not None and stored.digest and not reread:
+            if not reread and name not in present.unlike and name in self.files:
                 continue
+            stored, seen = self.files.get(name), present.files.get(name)
             if stored is None:
                 bad[name] = "not recorded"
             elif seen is None:
                 bad[name] = "missing"
             elif not stored.digest:
                 bad[name] = "not all rows are written"
-            elif seen[0] != stored.size or digest_file(self.path / name) != stored.digest:
+            elif seen.size != stored.size or digest_file(self.path / name) != stored.digest:
                 bad[name] = "content differs from its record"
-            elif seen[1] != stored.mtime_ns:
-                moved.append(stored._replace(mtime_ns=seen[1]))
+            elif seen.mtime_ns != stored.mtime_ns:
+                moved.append(stored._replace(mtime_ns=seen.mtime_ns))
         return bad, moved
+
+    def look(self) -> Present:
+        """Return what is in the folder, and which of the files recorded are not as they were."""
+        files = _scan(self.path)
+        unlike = self.files.unlike(files)
+        self._beside = None if unlike else {f.name: f[1:3] for f in files.beside(self.files)}
+        open_shards = (name for name, file in self.files.others.items() if not file.digest)
+        return Present(files, unlike.union(open_shards))
 
     def entries(self) -> dict[str, tuple[int, int]] | None:
         """Return size and time of what is in the folder, if that is as it was when last looked at.
@@ -242,17 +268,33 @@ class StageFolder:
             return None
         return {f.name: (f.size, f.mtime_ns) for f in self.files.values()} | self._beside
 
-    def reconcile(self, names: Iterable[str], *, reread: bool = False) -> dict[str, str]:
+    def reconcile_items(self, keys: Keys) -> None:
+        """Do what `reconcile` does, of the files that these items need and of all shards."""
+        present = self.look()
+        file, _ = self.records.files_of(self.records.find(keys))
+        shared = {self.records.names[number] for number in np.unique(file).tolist() if number >= 0}
+        names = {name for name in present.unlike if is_shard(name) or name in shared}
+        names |= {name for name in shared if is_shard(name) and name not in self.files}
+        own = [name for name in present.unlike if name.endswith(SUFFIX)]
+        items = np.array([number_of(name.removesuffix(SUFFIX)) for name in own], np.uint64)
+        needed = np.isin(items, keys if self.has_shards else keys[file == OWN])
+        names.update(name for name, is_needed in zip(own, needed.tolist(), strict=True) if is_needed)
+        self.reconcile(names, present=present)
+
+    def reconcile(
+        self, names: Iterable[str], *, reread: bool = False, present: Present | None = None
+    ) -> dict[str, str]:
         """Check files, forget the bad ones and learn of the moved ones; return the bad ones.
 
         Of an open or damaged shard, whole rows count. Nothing is written:
-        `remember` records what was learned.
+        `remember` records what was learned. See `check`.
         """
-        bad, moved = self.check(names, reread=reread)
+        bad, moved = self.check(names, reread=reread, present=present)
         self.drop(bad)
         self._look_at_rows([name for name in bad if is_shard(name)])
-        self.files.update({file.name: file for file in moved})
         self._moved += moved
+        for file in moved:
+            self.files.add([file])
         return bad
 
     def _look_at_rows(self, shards: Iterable[str]) -> None:
@@ -278,6 +320,8 @@ def _checked(line: Mapping[str, Any] | None) -> Mapping[str, Any]:
     names += [file for _, file, *_ in line.get("items", ()) if file is not None]
     if not are_plain(names):
         raise ValueError("a name that is not plain")
+    if not all(type(row) is int and 0 <= row < MOST_ROWS for _, _, row, *_ in line.get("items", ())):
+        raise ValueError("a row that no file has")
     return line
 
 
@@ -300,9 +344,24 @@ def _status(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _scan(folder: Path) -> dict[str, tuple[int, int]]:
+class Present(NamedTuple):
+    """What lies in a folder.
+
+    Attributes
+    ----------
+    files : its regular files, without digests
+    unlike : names of recorded files that are not there with the same size and time, or are open shards
+    """
+
+    files: Files
+    unlike: set[str]
+
+
+def _scan(folder: Path) -> Files:
     """Return size and time of every regular file in a folder; anything else there is not ours."""
-    found = {}
+    found = Files()
+    some: list[Stored] = []
+    odd: list[Stored] = []
     with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
             try:
@@ -310,8 +369,19 @@ def _scan(folder: Path) -> dict[str, tuple[int, int]]:
             except FileNotFoundError:  # gone meanwhile; `suppress` would take as long as the look
                 continue
             if stat.S_ISREG(status.st_mode):
-                found[entry.name] = (status.st_size, status.st_mtime_ns)
+                name = entry.name
+                file = Stored(name, status.st_size, status.st_mtime_ns, _UNREAD)
+                (some if is_own_file(name) else odd).append(file)
+            if len(some) == TOGETHER:
+                found.add(some)
+                some = []
+    for files in filter(None, (some, odd)):
+        found.add(files)
     return found
+
+
+_UNREAD = "0" * 32
+"""Instead of the digest of a file that was not read."""
 
 
 # --- digests of recordings -----------------------------------------------------------------------

@@ -115,7 +115,7 @@ def _add_files(found: Garbage, folder: Path, wanted: _Wanted) -> None:
         record.file for record in stage.records.values() if record.file and record.file.startswith("rows-")
     }
     kept = {KEY_FILE, JOURNAL} | packed | wanted.names
-    kept |= {name for name, stored in stage.files.items() if stored.digest in wanted.digests}
+    kept |= {stored.name for stored in stage.files.values() if stored.digest in wanted.digests}
     with os.scandir(folder) as entries:
         for entry in entries:
             if entry.name not in kept and not entry.is_dir(follow_symlinks=False):

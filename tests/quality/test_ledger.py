@@ -32,7 +32,7 @@ from hms.quality.ledger import (
     make_ledger,
     write_channels,
 )
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 
 GOOD = {
     "ptp_uv": 60.0, "flat_ptp_uv": 50.0, "extreme_samples": 1.0, "sd_uv": 15.0, "hf_uv": 3.0,

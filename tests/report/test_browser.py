@@ -10,7 +10,7 @@ import pytest
 from browser import Page, browser, find_chromium
 from report_data import fabricate, make_items
 
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 
 pytestmark = [
     pytest.mark.slow,

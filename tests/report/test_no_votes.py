@@ -20,7 +20,7 @@ from hms.results.run import Run
 from hms.stages.labels import Labels
 from hms.stages.report import Report
 from hms.stages.scalograms import Scalograms
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 
 pytestmark = pytest.mark.slow
 

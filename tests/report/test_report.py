@@ -38,7 +38,7 @@ from hms.report.quality import channel_shares, gaps, grades_by_class, head
 from hms.report.reproduce import command_of, data_overrides
 from hms.report.signals import gather, mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 from hms.terminal import counted
 
 PAGE = "qc/report.html"

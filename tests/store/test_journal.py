@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 
 from hms.errors import StorageError
+from hms.store.columns import Record
 from hms.store.files import Stored
-from hms.store.folders import Record, StageFolder
+from hms.store.folders import StageFolder
 from hms.store.journal import append_journal, read_journal
 
 

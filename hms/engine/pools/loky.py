@@ -12,7 +12,7 @@ from hms.engine.job import ChunkResult, Job, PackedJob, Task
 from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
 from hms.engine.workers import process_chunk
 from hms.registry import Params, register
-from hms.store.folders import Reason
+from hms.store.columns import Reason
 from hms.terminal import interrupts_held
 
 

@@ -13,13 +13,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
-from hms.config.convert import as_typed, first_lines
+from hms.config.convert import as_typed, first_lines, settings_of_other_kinds
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
 from hms.config.reading import names_in, walked
 from hms.config.schema import Config, build_tree, resolved
 from hms.errors import ConfigError
-from hms.registry import did_you_mean, discover, kinds, lookup
+from hms.registry import did_you_mean, discover, import_plugins, kinds, lookup
 
 SEARCH_PATH = "hydra.searchpath"
 
@@ -73,7 +73,7 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
     _check_overrides(texts, folders)
     texts = [text for text in texts if text != NO_EXPERIMENT]  # Hydra takes no null here
     if not extra and (kept := _with_values(texts, folders[0])) is not None:
-        return resolved(kept)
+        return _with_typed_kinds(resolved(kept), texts)
     with _own_hydra(folders[0]):
         try:
             raw = hydra_compose("config", overrides=[*map(_with_new_names, texts), *extra])
@@ -82,7 +82,33 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
-    return resolved(raw)
+    return _with_typed_kinds(resolved(raw), texts)
+
+
+def _with_typed_kinds(tree: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
+    """Return a tree without settings that the kind before a typed one had (``filter.gaps.kind=median``).
+
+    Groups are not meant: their options set kinds with their settings.
+    """
+    typed = {override.key_or_group: override.value() for override in parse_overrides(texts)}
+    for key, value in typed.items():
+        if key.endswith(".kind") and key.count(".") > 1:
+            _drop_other_kinds(tree, key.removesuffix(".kind"), set(typed))
+        elif "." in key and isinstance(value, dict) and "kind" in value:
+            _drop_other_kinds(tree, key, {*typed, *(f"{key}.{name}" for name in value)})
+    return tree
+
+
+def _drop_other_kinds(tree: dict[str, Any], section: str, typed: set[str]) -> None:
+    node, group = tree, section.rpartition(".")[2]
+    for part in section.split("."):
+        node = node[part]
+    import_plugins(tuple(map(str, tree["plugins"])))
+    discover()
+    if node["kind"] in kinds(group):
+        others = settings_of_other_kinds(group, lookup(group, node["kind"]).params)
+        for name in [name for name in node if name in others and f"{section}.{name}" not in typed]:
+            del node[name]
 
 
 _kept: dict[tuple[Any, ...], bytes] = {}

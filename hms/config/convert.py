@@ -9,7 +9,7 @@ from dataclasses import fields, is_dataclass
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hms.errors import ConfigError
-from hms.registry import Group, Limits, Params, check_extends, did_you_mean, lookup
+from hms.registry import Group, Limits, Params, check_extends, did_you_mean, kinds, lookup
 
 T = TypeVar("T")
 
@@ -115,7 +115,19 @@ def _convert_section(value: Any, group: str, path: str) -> Params:
     except ConfigError as error:
         raise ConfigError(str(error).replace(f"{group}.kind", f"{path}.kind", 1)) from None
     check_extends(entry)
+    others = settings_of_other_kinds(group, entry.params)
+    left = [str(name) for name in value if name in others]
+    if left:
+        where = f"; {path} has {', '.join(f.name for f in fields(entry.params))}"
+        how = where if "." in path else f": choose it by an option, hms help {path} lists them"
+        raise ConfigError(f"{path}.kind={value['kind']} has no {', '.join(left)}{how}")
     return build(entry.params, value, path)
+
+
+def settings_of_other_kinds(group: str, cls: type[Any]) -> set[str]:
+    """Return the names of settings that kinds of a group have, but not that of these settings."""
+    of_any = {f.name for kind in kinds(group) for f in fields(lookup(group, kind).params)}
+    return of_any - {f.name for f in fields(cls)}
 
 
 def _convert_tuple(value: Any, arguments: tuple[Any, ...], path: str) -> tuple[Any, ...]:

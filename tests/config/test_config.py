@@ -16,6 +16,7 @@ from hms.config.compose import composed_tree, conf_dir, group_options
 from hms.config.identity import flatten
 from hms.config.schema import build_config
 from hms.errors import ConfigError
+from hms.registry import Params
 
 REFUSED = [
     ("cwt=morle", "cwt=morle is not an option (did you mean 'morlet'?); the options of cwt are gmw, morlet"),
@@ -43,6 +44,7 @@ REFUSED = [
     ("filter.high_hz=120", "filter.high_hz must be below 100 Hz"),
     ("filter.low_hz=30", "filter."),
     ("filter.gaps.kind=magic", "filter.gaps.kind 'magic' is not known"),
+    ("cwt.kind=gmw", "cwt.kind=gmw has no w0: choose it by an option, hms help cwt lists them"),
     ("folds.n_splits=1", "folds.n_splits=1 is out of range; it must be at least 2"),
     ("weight.cap=-1", "weight.cap=-1 is out of range"),
     ("montage.waveform.kind=mean", "LL equals LP"),
@@ -71,6 +73,14 @@ def test_a_wrong_override_is_refused_with_what_is_allowed(override: str, text: s
         hms.compose(override)
     assert text in str(refusal.value)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("override", ["filter.gaps.kind=median", "filter.gaps={kind: median}"])
+def test_a_kind_of_a_section_without_options_replaces_the_settings_of_the_one_before(override: str) -> None:
+    assert hms.compose("filter=wide", override).at("filter.gaps") == Params("median")
+    assert hms.compose("filter.gaps.kind=interpolate").filter == hms.compose().filter
+    with pytest.raises(ConfigError, match=r"filter.gaps.kind=median has no hold_s; filter.gaps has kind"):
+        hms.compose(override, "filter.gaps.hold_s=1")
 
 
 def test_no_experiment_is_what_holds_anyway() -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import os
 import pickle
+import re
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
@@ -16,7 +17,7 @@ from typing import Any, get_origin, get_type_hints
 from hms.config.convert import as_typed, first_lines, settings_of_other_kinds
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
-from hms.config.reading import names_in, walked
+from hms.config.reading import is_file, names_in, walked
 from hms.config.schema import Config, build_tree, resolved
 from hms.errors import ConfigError
 from hms.registry import did_you_mean, discover, import_plugins, kinds, lookup
@@ -112,7 +113,7 @@ def _drop_other_kinds(tree: dict[str, Any], section: str, typed: set[str]) -> No
 
 
 _kept: dict[tuple[Any, ...], bytes] = {}
-"""What options of groups compose to, pickled, by these options and the state of the YAML files."""
+"""What Hydra made, pickled, by the overrides and the state of the YAML files."""
 
 _MOST_KEPT = 64
 
@@ -142,17 +143,56 @@ def _with_values(texts: Sequence[str], folder: Path) -> Any:
 
 def _chosen(texts: Sequence[str], folder: Path) -> Any:
     """Return what options of groups compose to; Hydra takes 0.1 s, so it is kept while no YAML changes."""
-    key = (*texts, *_stamps(folder))
+    return _once(
+        texts, folder, lambda: (_put_together(texts, folder) if texts else None) or _by_hydra(texts, folder)
+    )
+
+
+def _once(what: Sequence[str], folder: Path, make: Callable[[], Any]) -> Any:
+    """Return what was made before of the same texts and YAML files, or make it."""
+    key = (*what, *_stamps(folder))
     found = _kept.get(key)
     if found is None:
-        from hydra import compose as hydra_compose
-
-        with _own_hydra(folder):
-            found = pickle.dumps(hydra_compose("config", overrides=list(texts)))
+        found = pickle.dumps(make())
         if len(_kept) == _MOST_KEPT:
             _kept.clear()
         _kept[key] = found
     return pickle.loads(found)
+
+
+def _by_hydra(texts: Sequence[str], folder: Path) -> Any:
+    from hydra import compose as hydra_compose
+
+    with _own_hydra(folder):
+        return hydra_compose("config", overrides=list(texts))
+
+
+def _put_together(texts: Sequence[str], folder: Path) -> Any:
+    """Put options into the default configuration, each a page that is one section and nothing else.
+
+    None where one is of Hydra's own, says where it belongs, or builds on or changes others.
+    """
+    from omegaconf import OmegaConf, open_dict
+
+    pages = [folder / group / f"{name}.yaml" for group, _, name in (text.partition("=") for text in texts)]
+    if not all(map(_is_one_section, pages)):
+        return None
+    primary = (folder / "config.yaml").read_text(encoding="utf-8")
+    tree = _chosen([], folder)
+    with open_dict(tree):
+        for page in pages:
+            group = page.parent.name
+            if group not in tree or re.search(rf"^{group}\s*:", primary, re.MULTILINE):
+                return None
+            tree[group] = OmegaConf.load(page)
+    return tree
+
+
+def _is_one_section(page: Path) -> bool:
+    if not is_file(page):
+        return False
+    text = page.read_text(encoding="utf-8")
+    return "@package" not in text and not re.search(r"^defaults\s*:", text, re.MULTILINE)
 
 
 def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
@@ -226,21 +266,23 @@ def hydra_settings(
 
     Values that vary are left out, and so is what is wrong with the rest: whoever runs the members says it.
     """
+    folders = config_folders(overrides, config_dir)
+    parsed = parse_overrides(overrides)
+    texts = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
+    words = [*map(_with_new_names, _without_search_path(texts)), *_search_path(folders[1:])]
+    make = partial(_settings_of_hydras, words, folders[0])
+    return make() if folders[1:] else _once(["hydra", *words], folders[0], make)
+
+
+def _settings_of_hydras(texts: Sequence[str], folder: Path) -> Mapping[str, Any] | None:
     from hydra import compose as hydra_compose
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
 
-    folders = config_folders(overrides, config_dir)
-    parsed = parse_overrides(overrides)
-    texts = [str(override.input_line) for override in parsed if not override.is_sweep_override()]
-    with _own_hydra(folders[0]):
+    with _own_hydra(folder):
         try:
-            raw = hydra_compose(
-                "config",
-                overrides=[*map(_with_new_names, _without_search_path(texts)), *_search_path(folders[1:])],
-                return_hydra_config=True,
-            )
+            raw = hydra_compose("config", overrides=list(texts), return_hydra_config=True)
         except (HydraException, OmegaConfBaseException, ValueError):
             return None
     found = {name: raw.hydra.get(name) for name in ("mode", "sweeper", "launcher")}

@@ -6,6 +6,7 @@ import math
 import types
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from hms.errors import ConfigError
@@ -40,7 +41,7 @@ def build(cls: type[T], tree: Any, path: str) -> T:
     """Build a dataclass from a mapping; unknown and missing keys are errors."""
     if not isinstance(tree, Mapping):
         raise ConfigError(f"{path or 'the configuration'} is a section with keys, not {tree!r}")
-    hints = get_type_hints(cls, include_extras=True)
+    hints = _hints_of(cls)  # type: ignore[arg-type]
     names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
     for key in tree:
         if key not in names:
@@ -61,6 +62,11 @@ def build(cls: type[T], tree: Any, path: str) -> T:
         raise
     except ValueError as error:
         raise ConfigError(f"{path}.{error}" if path else str(error)) from None
+
+
+@cache
+def _hints_of(cls: type[Any]) -> dict[str, Any]:
+    return get_type_hints(cls, include_extras=True)
 
 
 def _inherited(group: str) -> str:

@@ -8,13 +8,14 @@ import shutil
 from pathlib import Path
 
 import pytest
+from hydra import compose as hydra_compose
 from omegaconf import OmegaConf
 
 import hms
 from hms.config import compose
 from hms.config.compose import composed_tree, conf_dir, group_options
 from hms.config.identity import flatten
-from hms.config.schema import build_config
+from hms.config.schema import build_config, resolved
 from hms.errors import ConfigError
 from hms.registry import Params
 
@@ -107,11 +108,14 @@ def every_option() -> list[list[str]]:
 
 
 @pytest.mark.parametrize("overrides", every_option(), ids=" ".join)
-def test_every_yaml_composes(overrides: list[str]) -> None:
-    tree = hms.compose(*overrides).to_dict()
+def test_every_yaml_composes_and_as_hydra_composes_it(overrides: list[str]) -> None:
+    cfg = hms.compose(*overrides)
     for name in overrides:
         group, _, option = name.partition("=")
-        assert group == "experiment" or tree[group], option
+        assert group == "experiment" or cfg.to_dict()[group], option
+    with compose._own_hydra(conf_dir()):
+        whole = hydra_compose("config", overrides=overrides)
+    assert list(composed_tree(*overrides).items()) == list(resolved(whole).items())
 
 
 def test_every_yaml_is_headed_by_a_sentence_that_says_when_to_choose_it() -> None:
@@ -154,7 +158,6 @@ def test_compose_works_from_any_folder_and_twice(tmp_path: Path, monkeypatch: py
 def test_compose_leaves_another_hydra_application_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
     (tmp_path / "own.yaml").write_text("a: 1\n")

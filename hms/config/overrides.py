@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, NoReturn
 
 from hms.config.convert import first_lines
@@ -114,13 +115,12 @@ def parse_overrides(texts: Sequence[str]) -> list[Any]:
     """
     if not texts:
         return []
-    from hydra.core.override_parser.overrides_parser import OverridesParser
     from hydra.errors import HydraException
 
-    parser, parsed = OverridesParser.create(), []
+    parsed = []
     for number, text in enumerate(texts):
         try:
-            parsed.append(parser.parse_override(text))
+            parsed.append(_parsed(text))
         except HydraException as error:
             before = texts[number - 1] if number else ""
             raise ConfigError(_with_remedy(text, before, first_lines(error))) from None
@@ -129,6 +129,14 @@ def parse_overrides(texts: Sequence[str]) -> list[Any]:
                 f"'{text}' names no setting before '='; write cwt=morlet, with no space before '='"
             )
     return parsed
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: str) -> Any:
+    """Return an override as Hydra reads it; composing asks for each several times."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    return OverridesParser.create().parse_override(text)
 
 
 def _with_remedy(text: str, before: str, error: str) -> str:

@@ -9,7 +9,9 @@ from __future__ import annotations
 import html
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from hms.config.convert import build, convert, first_lines
@@ -130,9 +132,7 @@ class Config:
 
     def to_yaml(self) -> str:
         """Return the configuration as YAML text."""
-        from omegaconf import OmegaConf
-
-        return str(OmegaConf.to_yaml(self.to_dict()))
+        return yaml_of(self.to_dict())
 
     def override(self, *overrides: str) -> Config:
         """Return a copy with single values changed: ``cfg.override("cwt.n_freqs=32")``.
@@ -181,15 +181,28 @@ def build_config(raw: Any) -> Config:
 
     Raises `ConfigError`, naming the setting, the value received and what is allowed.
     """
-    from omegaconf import OmegaConf
-
     if isinstance(raw, Config):
         return raw
     if isinstance(raw, (str, list, tuple)):
         given = [raw] if isinstance(raw, str) else raw
         texts = ", ".join(json.dumps(text) for text in given if isinstance(text, str))
         raise ConfigError(f"a configuration is composed first: hms.run(hms.compose({texts}))")
+    if isinstance(raw, dict) and _is_plain(raw):
+        return build_tree(raw)
+    from omegaconf import OmegaConf
+
     return build_tree(resolved(OmegaConf.create(raw)))
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether OmegaConf, which is slow, would leave a tree as it is: no value refers to another."""
+    if type(value) is dict:
+        return all(type(name) is str and _is_plain(inner) for name, inner in value.items())
+    if type(value) is list:
+        return all(map(_is_plain, value))
+    if type(value) is str:
+        return "${" not in value and value != "???"
+    return value is None or type(value) in (bool, int, float)
 
 
 def build_tree(tree: dict[str, Any]) -> Config:
@@ -216,6 +229,19 @@ def resolved(raw: Any) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"a configuration is a mapping, not {type(raw).__name__}")
     return tree  # type: ignore[return-value]
+
+
+def yaml_of(tree: Mapping[str, Any]) -> str:
+    """Return nested mappings, lists and scalars as YAML text."""
+    return _yaml_of(json.dumps(tree))
+
+
+@lru_cache(maxsize=4)
+def _yaml_of(tree: str) -> str:
+    """Return JSON as YAML: a run writes its configuration into two files, and each would take 10 ms."""
+    from omegaconf import OmegaConf
+
+    return str(OmegaConf.to_yaml(OmegaConf.create(json.loads(tree))))
 
 
 def n_workers(n_jobs: int) -> int:

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from hms.config.reading import looked_at, names_in
-from hms.config.schema import n_workers
+from hms.config.schema import n_workers, yaml_of
 from hms.engine.failures import forecast
-from hms.engine.folder import yaml_of
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan
 from hms.engine.space import needed, space_text
 from hms.engine.tables import known_table_files
 from hms.errors import ConfigError, ManifestError
 from hms.pipeline.fingerprint import comparable
+from hms.pipeline.selection import config_of
 from hms.pipeline.stage import Stage, TableStage
 from hms.store.folders import KEY_FILE, StageFolder, read_note
 from hms.store.inside import read_file
@@ -115,7 +115,7 @@ def _why(plan: Plan, stage: Stage, done: bool, run: Package | None, *, some_done
 
 def _nearest_run(plan: Plan) -> Package | None:
     """Return the finished run whose settings differ least, of several the last; None if there is none."""
-    now, found = _lines(yaml_of(plan)), []
+    now, found = _lines(yaml_of(config_of(plan.cfg, plan.products))), []
     for run in list_packages(plan.outputs.root)[:SEARCHED_RUNS]:
         try:
             found.append((len(now ^ _lines(read_file(run.path / "config.yaml").decode())), run))

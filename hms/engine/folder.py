@@ -11,6 +11,7 @@ from typing import Any, Self
 import numpy as np
 
 from hms.config.reading import names_in
+from hms.config.schema import yaml_of
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
 from hms.engine.plan import Plan, Results
@@ -100,7 +101,9 @@ class RunFolder:
                 index = npz_file(_index(plan, tables, stage))
                 (written,) = commit_files(folder / stage.folder, {INDEX: index})
                 digests[f"{stage.folder}/{INDEX}"] = [written.size, written.digest]
-        (written,) = commit_files(folder, {"config.yaml": yaml_of(plan).encode()})
+        (written,) = commit_files(
+            folder, {"config.yaml": yaml_of(config_of(plan.cfg, plan.products)).encode()}
+        )
         digests["config.yaml"] = [written.size, written.digest]
         self._check_there(account)
         del linked
@@ -125,13 +128,6 @@ class RunFolder:
                     f"{len(lost)} files of {place} disappeared during the run, {min(lost)} among them; no "
                     "run is marked finished, and the same command computes them again"
                 )
-
-
-def yaml_of(plan: Plan) -> str:
-    """Return config.yaml: the settings that the run's results depend on."""
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.to_yaml(OmegaConf.create(config_of(plan.cfg, plan.products))))
 
 
 def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> Named:

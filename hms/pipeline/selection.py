@@ -117,12 +117,14 @@ def choose_stages(cfg: Config, *, has_votes: bool = True) -> tuple[list[ItemStag
     if not cfg.stages:
         raise ConfigError("stages=[] makes nothing; name at least one stage")
     found: dict[str, Stage] = {}
+    known: dict[tuple[Any, ...], Stage] = {}
     for name in dict.fromkeys((*cfg.stages, *implied_stages(cfg))):
         check_in_use(stage_class(name), f"the stage '{name}'", cfg.plugins)
         whole = stage_class(name).from_config(cfg)
         asked = whole if has_votes else whole.without_votes()
         if asked is None:
             continue
+        asked = asked.shared(known)
         for key, stage in asked.chain().items():
             if isinstance(stage, TableStage) or stage.key == asked.key or getattr(stage, "rows", False):
                 found[key] = stage

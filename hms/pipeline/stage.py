@@ -117,6 +117,16 @@ class Stage:
                 changed[name] = now
         return replace(self, **changed) if changed else self
 
+    def shared(self, known: dict[tuple[Any, ...], Stage]) -> Stage:
+        """Return the stage, with equal stages among all that it reads made one: each works out its key."""
+        read = {name: getattr(self, name) for name in _stage_fields(type(self))}
+        one = {name: stage.shared(known) for name, stage in read.items() if stage is not None}
+        values = ((f.name, getattr(self, f.name)) for f in fields(self))
+        what = (type(self), *((id(one[n]),) if n in one else (type(value), value) for n, value in values))
+        if what not in known:
+            known[what] = replace(self, **one) if one else self
+        return known[what]
+
     @cached_property
     def reads(self) -> tuple[Stage, ...]:
         """Stages whose results this one takes, in the order of its fields."""

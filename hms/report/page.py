@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.schema import yaml_of
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.items import NAMES_INSIDE, names_inside
@@ -19,7 +20,7 @@ from hms.labels.votes import only_labelled
 from hms.quality.grading import GRADES
 from hms.quality.selection import Graded, Selection
 from hms.quality.summary import count_unusable_used, find_leaks, flag_counts, grade_counts
-from hms.report.reproduce import PLACES, command_of, yaml_text
+from hms.report.reproduce import PLACES, command_of
 from hms.report.style import GRADE_COLOURS, class_colours
 from hms.terminal import counted
 
@@ -127,7 +128,7 @@ def render_page(
         command=command_of(facts["config"], facts["stages"], data),
         source=SOURCES.get(data[0].removeprefix("data="), data[0]),
         places=[name for name in PLACES.values() if any(f"${name}" in text for text in data)],
-        config=yaml_text(facts["config"]),
+        config=yaml_of(facts["config"]),
         votes=facts["votes"],
         versions=facts["versions"],
         excluded=_excluded(items, reasons),

@@ -80,13 +80,6 @@ def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
     return tuple(chosen)
 
 
-def yaml_text(config: Mapping[str, Any]) -> str:
-    """Return a configuration as YAML."""
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
-
-
 def _section(folder: Path, section: str, values: Mapping[str, Any], default: str) -> list[str]:
     """Return the nearest option of a group, and what differs from it."""
     flat = _flat(values, section)

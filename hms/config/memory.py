@@ -8,6 +8,8 @@ import gc
 import sys
 from collections.abc import Iterator
 
+from hms.config.threads import Shared
+
 
 def give_back() -> None:
     """Give memory that is no longer used back to the system, where the C library can.
@@ -22,12 +24,7 @@ def give_back() -> None:
 
 
 @contextlib.contextmanager
-def lean() -> Iterator[None]:
-    """Plan or make tables of a million items with less time and memory, whose results live long.
-
-    The garbage collector does not look through their records again and again, and Arrow takes memory from
-    the C library, which gives it back; its own pool keeps some.
-    """
+def _lean() -> Iterator[None]:
     import pyarrow
 
     was_on, pool = gc.isenabled(), pyarrow.default_memory_pool()
@@ -39,3 +36,11 @@ def lean() -> Iterator[None]:
         pyarrow.set_memory_pool(pool)
         if was_on:
             gc.enable()
+
+
+lean = Shared(_lean)
+"""Plan or make tables of a million items with less time and memory, whose results live long.
+
+The garbage collector does not look through their records again and again, and Arrow takes memory from the C
+library, which gives it back; its own pool keeps some.
+"""

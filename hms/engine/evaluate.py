@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hms.pipeline.stage import ItemStage, registered_order
-
-if TYPE_CHECKING:
-    from threadpoolctl import ThreadpoolController
 
 
 def evaluate(
@@ -75,21 +70,6 @@ def steps_of(stages: tuple[ItemStage, ...]) -> tuple[ItemStage, ...]:
     needed = {key: s for stage in stages for key, s in stage.chain().items() if isinstance(s, ItemStage)}
     order = registered_order()
     return tuple(sorted(needed.values(), key=lambda stage: order.index(stage.name)))
-
-
-@contextmanager
-def one_thread() -> Iterator[None]:
-    """Compute in one thread, as a worker does: more would round products otherwise."""
-    with _libraries(len(sys.modules)).limit(limits=1):
-        yield
-
-
-@lru_cache(maxsize=1)
-def _libraries(n_modules: int) -> ThreadpoolController:
-    """Return the libraries with threads; looked for again when modules were imported since."""
-    from threadpoolctl import ThreadpoolController
-
-    return ThreadpoolController()
 
 
 def stacked(rows: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from hms.competition import SFREQ_HZ
 from hms.config.reading import regular_bytes
 from hms.config.schema import Config, build_config
-from hms.engine.evaluate import evaluate, evaluate_together, one_thread, row_of, steps_of
+from hms.config.threads import one_thread
+from hms.engine.evaluate import evaluate, evaluate_together, row_of, steps_of
 from hms.engine.plan import Plan, plan_of
 from hms.errors import ConfigError, StorageError, Unusable
 from hms.pipeline.selection import (

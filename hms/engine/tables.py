@@ -11,6 +11,7 @@ from pathlib import Path
 from hms.config.compose import default_stages
 from hms.config.identity import digest_of, digest_of_list
 from hms.config.memory import give_back
+from hms.config.threads import one_thread
 from hms.engine.account import Account
 from hms.engine.inference import evaluate_row
 from hms.engine.plan import Plan
@@ -74,11 +75,9 @@ def make_tables(plan: Plan, account: Account, *, begin: Callable[[Tables], None]
 
     ``begin`` is called once no later stage leaves an item out.
     """
-    from threadpoolctl import threadpool_limits
-
     tables = open_tables(plan)
     choosing = [s for s in plan.tables if type(s).exclusions is not TableStage.exclusions]
-    with threadpool_limits(1):
+    with one_thread():
         if not choosing:
             begin(tables)
         for number, stage in enumerate(plan.tables):

@@ -24,6 +24,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hms.config.threads import one_thread
+
 Floats = NDArray[np.float64]
 
 SMALLEST_SHARE = 1e-6
@@ -195,11 +197,9 @@ def fit_mixture(votes: ArrayLike, n_components: int | None = None, *, n_rounds: 
     ----------
     Minka (2000), equation 55, for the step of each component.
     """
-    from threadpoolctl import threadpool_limits
-
     rows = _count(np.asarray(votes, dtype=np.float64))
     # One thread: the order of sums, and with it the last digits, must not depend on the machine's load.
-    with threadpool_limits(1):
+    with one_thread():
         return _em(rows, n_components or rows.votes.shape[1], n_rounds)
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
-from threadpoolctl import threadpool_limits
 
 from hms.config.schema import Config
+from hms.config.threads import one_thread
 from hms.labels.classes import Classes
 from hms.labels.issues import doubt
 from hms.labels.items import votes_cast
@@ -49,7 +49,7 @@ class LabelIssues(TableStage):
         known = np.flatnonzero(np.isfinite(prediction).all(axis=1) & (cast.sum(axis=1) > 0))
         used, votes = tables.used.iloc[known].reset_index(drop=True), cast[known]
         classes = Classes.of_columns(tables.used.columns)
-        with threadpool_limits(1):  # the order of sums, and the last digits with it, must not depend on load
+        with one_thread():  # the order of sums, and the last digits with it, must not depend on load
             table = _table(used, votes, prediction[known], classes, self.high_confidence_votes)
         return {self.files[0]: csv_bytes(table, float_format="%.6g")}
 

@@ -13,6 +13,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hms.config.threads import one_thread
 from hms.labels.intervals import paired_interval
 from hms.registry import Limits, Params, PositiveFloat, PositiveInt, register, settings_of
 from hms.training.metric import confusion_counts, plain_groups, reliability, row_divergence, scores
@@ -171,7 +172,6 @@ def fit_softmax(
     Bishop CM, Pattern Recognition and Machine Learning (2006), section 4.3.4.
     """
     from scipy import optimize
-    from threadpoolctl import threadpool_limits
 
     n_features, n_classes = features.shape[1], target.shape[1]
     share = (weight / weight.sum())[:, None]
@@ -187,7 +187,7 @@ def fit_softmax(
         return value, slope.ravel()
 
     # One thread: the order of sums, and with it the last digits, must not depend on the machine's load.
-    with threadpool_limits(1):
+    with one_thread():
         options = {"maxiter": max_iterations, "gtol": 1e-6, "ftol": 1e-12}
         start = np.zeros((n_features + 1) * n_classes)
         minimise: Any = optimize.minimize

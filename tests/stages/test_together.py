@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 import hms
-from hms.engine.evaluate import evaluate, evaluate_together, one_thread
+from hms.config.threads import one_thread
+from hms.engine.evaluate import evaluate, evaluate_together
 from hms.engine.inference import item_stage
 from hms.signal.arrays import Derived, Scalogram
 from hms.stages import scalograms

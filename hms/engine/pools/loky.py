@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from hms.config.schema import n_workers
+from hms.config.threads import one_thread
 from hms.engine.job import ChunkResult, Job, PackedJob, Task
 from hms.engine.pools.base import IN_FLIGHT, Chunks, Lost, Pool, Setting
 from hms.engine.workers import process_chunk
@@ -31,9 +32,7 @@ class ThisProcess:
 
     def run(self, job: Job, chunks: Chunks) -> Iterator[tuple[int, ChunkResult] | Lost]:
         """Prepare chunks in their order."""
-        from threadpoolctl import threadpool_limits
-
-        with threadpool_limits(1):
+        with one_thread():
             for number, tasks in chunks.items():
                 yield number, process_chunk(job, tasks)
 

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
+from hms.config.threads import one_thread
 from hms.sources.synthetic.drafts import Draft, draft_recordings, truth_table, votes_table
 from hms.sources.synthetic.recordings import lost, simulate
 from hms.sources.synthetic.spectrograms import CHAIN_PATHS, SPECTROGRAM_HZ, SPECTROGRAM_STEP_S, spectrogram
@@ -61,13 +62,12 @@ def _write_groups(
     One BLAS thread everywhere: how a product is split over threads may change its last bits.
     """
     import joblib
-    from threadpoolctl import threadpool_limits
 
     groups: dict[int, list[Draft]] = {}
     for draft in drafts:
         groups.setdefault(draft.spectrogram_id, []).append(draft)
     write = joblib.delayed(_write_group)
-    with threadpool_limits(1), joblib.parallel_config("loky", inner_max_num_threads=1):
+    with one_thread(), joblib.parallel_config("loky", inner_max_num_threads=1):
         with interrupts_held():
             written = joblib.Parallel(n_jobs=n_jobs, return_as="generator_unordered")(
                 write(folder, group, seed, write_spectrograms) for group in groups.values()

@@ -4,13 +4,13 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from hms.terminal import ignore_interrupts, watch_interrupts
+        from hms.terminal import end_quietly, watch_interrupts
 
         watch_interrupts()  # before anything that takes long is imported
         from hms.main import main
 
         code = main()
-        ignore_interrupts()
+        end_quietly()
     except KeyboardInterrupt:
         print("hms: interrupted", file=sys.stderr)
         code = 130

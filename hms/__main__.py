@@ -3,7 +3,7 @@
 import sys
 
 try:
-    from hms.terminal import ignore_interrupts, watch_interrupts
+    from hms.terminal import end_quietly, watch_interrupts
 
     watch_interrupts()  # before anything that takes long is imported
     from hms.cli import main as command
@@ -17,7 +17,7 @@ def main() -> int:
     try:
         return command()
     finally:
-        ignore_interrupts()
+        end_quietly()
 
 
 if __name__ == "__main__":

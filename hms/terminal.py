@@ -11,7 +11,8 @@ import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 # --- Ctrl-C --------------------------------------------------------------------------------------
@@ -34,9 +35,17 @@ def watch_interrupts() -> None:
     signal.signal(signal.SIGINT, _leave)
 
 
-def ignore_interrupts() -> None:
-    """Let Ctrl-C do nothing any more: the work is done, and an interpreter that ends would die of it."""
+def end_quietly() -> None:
+    """Let nothing change the exit code any more: the work is done, and an interpreter that ends would die.
+
+    Of Ctrl-C, or of a standard error that cannot be written to.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        if sys.stderr is not None:
+            sys.stderr.flush()
+    except (OSError, ValueError):
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
 
 
 def _leave(number: int, frame: Any) -> None:
@@ -111,7 +120,17 @@ def _print(text: str, stream: Any) -> None:
         return
     shown = printable(text)
     encoding = getattr(stream, "encoding", None) or "utf-8"
-    print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream, flush=True)
+    print(shown.encode(encoding, "backslashreplace").decode(encoding), file=stream)
+    if hasattr(stream, "flush"):  # whoever replaces a stream may give one that only writes
+        stream.flush()
+
+
+def _is_terminal(stream: Any) -> bool:
+    """Tell whether a stream is a terminal; it may be None, closed, or an object that only writes."""
+    try:
+        return bool(stream.isatty())
+    except (AttributeError, ValueError):
+        return False
 
 
 def show(text: object) -> None:
@@ -132,7 +151,7 @@ WIDTH = 100
 
 def terminal_width(otherwise: int) -> int:
     """Return the columns of the terminal that standard output is; ``otherwise`` where it is none."""
-    if sys.stdout is None or not sys.stdout.isatty():
+    if not _is_terminal(sys.stdout):
         return otherwise
     import shutil
 
@@ -214,9 +233,9 @@ PACE_OF_LAST_S = 30.0
 """Seconds of reports whose pace is taken for that of what is left."""
 
 
-_heard: list[list[str]] = []
-_silent: list[bool] = []
-_once: list[set[str]] = []
+_heard: ContextVar[tuple[list[str], ...]] = ContextVar("heard", default=())
+_silent: ContextVar[bool] = ContextVar("silent", default=False)
+_once: ContextVar[set[str] | None] = ContextVar("once", default=None)
 
 
 def say(text: str, *, passing: bool = False) -> None:
@@ -224,28 +243,28 @@ def say(text: str, *, passing: bool = False) -> None:
 
     A ``passing`` line is about the moment: it is not repeated when the run is found finished later.
     """
-    for lines in () if passing else _heard:
+    for lines in () if passing else _heard.get():
         lines.append(text)
-    if _silent or (_once and not passing and text in _once[-1]):
+    said = _once.get()
+    if _silent.get() or (said is not None and not passing and text in said):
         return
-    for said in _once:
+    if said is not None:
         said.add(text)
-    try:
+    with suppress(OSError, ValueError):  # a full disk, a pipe that nobody reads, a closed stream
         _print(text, sys.stderr)
-    except OSError:
-        sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
 
 
 T = TypeVar("T")
 
 
 @contextmanager
-def _meanwhile(stack: list[T], what: T) -> Iterator[T]:
-    stack.append(what)
+def _meanwhile(variable: ContextVar[T], value: T) -> Iterator[T]:
+    """Have a value meanwhile, in this thread alone."""
+    token = variable.set(value)
     try:
-        yield what
+        yield value
     finally:
-        stack.pop()
+        variable.reset(token)
 
 
 def unsaid() -> AbstractContextManager[bool]:
@@ -253,14 +272,17 @@ def unsaid() -> AbstractContextManager[bool]:
     return _meanwhile(_silent, True)
 
 
-def said_once() -> AbstractContextManager[set[str]]:
+def said_once() -> AbstractContextManager[set[str] | None]:
     """Say nothing twice meanwhile: members of a sweep share most messages."""
     return _meanwhile(_once, set())
 
 
-def heard() -> AbstractContextManager[list[str]]:
+@contextmanager
+def heard() -> Iterator[list[str]]:
     """Collect what is said meanwhile."""
-    return _meanwhile(_heard, [])
+    lines: list[str] = []
+    with _meanwhile(_heard, (*_heard.get(), lines)):
+        yield lines
 
 
 def spoken_duration(seconds: float) -> str:
@@ -299,8 +321,7 @@ class Progress:
         self._spoke = clock()
         self._reports: deque[tuple[float, int]] = deque()
         self._bar: Any = None
-        is_watched = sys.stderr is not None and sys.stderr.isatty()  # None where a caller closed it
-        if total and (is_watched or _in_notebook()):
+        if total and (_is_terminal(sys.stderr) or _in_notebook()):
             self._bar = _bar_class()(total=total, desc=label, unit=unit, dynamic_ncols=True)
 
     def add(self, count: int) -> None:

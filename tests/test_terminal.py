@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import re
 import sys
 from collections.abc import Callable, Iterator
+from threading import Thread
 
 import pytest
 
 from hms import terminal
-from hms.terminal import Progress, filled, heard, said_once, say, spoken_duration, spoken_pace, table
+from hms.terminal import (
+    Progress,
+    filled,
+    heard,
+    said_once,
+    say,
+    spoken_duration,
+    spoken_pace,
+    table,
+    unsaid,
+)
 
 
 class Clock:
@@ -138,6 +150,45 @@ def test_members_of_a_sweep_do_not_repeat_what_is_true_of_all(capfd) -> None:
                 assert kept == ["a fold is uneven"]
     say("a fold is uneven")
     assert lines(capfd) == ["a fold is uneven"] * 2
+
+
+def test_threads_hear_and_silence_themselves_alone(capfd) -> None:
+    """A viewer that looks at a run in one thread does not swallow what a run says in another."""
+    with unsaid(), heard() as here:
+        thread = Thread(target=say, args=("a fold is uneven",))
+        thread.start()
+        thread.join()
+    assert here == []
+    assert lines(capfd) == ["a fold is uneven"]
+
+
+class Writes:
+    """The least that a stream of one's own may be."""
+
+    def __init__(self) -> None:
+        self.text = ""
+
+    def write(self, text: str) -> None:
+        self.text += text
+
+
+def test_a_stream_that_only_writes_is_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stderr", err := Writes())
+    monkeypatch.setattr("sys.stdout", Writes())
+    progress = Progress(3, "scalograms")
+    progress.add(3)
+    progress.close()
+    say("a fold is uneven")
+    assert (table([("a", "b")]), err.text) == ("a  b", "a fold is uneven\n")
+
+
+def test_a_closed_stream_ends_no_work_and_stays_whose_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    closed = io.StringIO()
+    closed.close()
+    monkeypatch.setattr("sys.stderr", closed)
+    Progress(3, "scalograms").close()
+    say("a fold is uneven")
+    assert sys.stderr is closed
 
 
 @pytest.mark.parametrize(("width", "lines"), [(80, 2), (200, 1)])

@@ -245,7 +245,11 @@ def _yaml_of(tree: str) -> str:
 
 
 def n_workers(n_jobs: int) -> int:
-    """Return the number of workers that ``n_jobs`` stands for."""
+    """Return the number of workers that ``n_jobs`` stands for.
+
+    It is 1 where none may be started, in a worker of another pool for instance; joblib warns of that.
+    """
     import joblib
 
-    return int(joblib.cpu_count()) if n_jobs == -1 else n_jobs
+    with joblib.parallel_config("loky"):
+        return int(joblib.effective_n_jobs(n_jobs))

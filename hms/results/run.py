@@ -54,6 +54,7 @@ class Run(Package):
         """
         run = cls(package.path, reused=package.reused, trust=package.trust)
         run.__dict__.update(package.__dict__)  # what was read already, under a lock perhaps
+        run.path = package.path.absolute()  # whoever holds it may go to another folder
         return run
 
     def evaluate(self, item_id: str | int, stage_name: str) -> Any:

@@ -100,6 +100,14 @@ class PackageLabels:
             raise TypeError("its arrays do not fit together")
 
 
+def as_seen(path: Path) -> str:
+    """Return a path as a person in the current folder writes it: relative where it is inside."""
+    try:
+        return str(path.absolute().relative_to(Path.cwd()))
+    except (ValueError, OSError):  # it is elsewhere, or the current folder is gone
+        return str(path)
+
+
 def _leaks(summary: Mapping[str, Any]) -> list[str]:
     """Return what is on both sides of a fold."""
     leakage = summary.get("leakage", {})
@@ -565,7 +573,7 @@ class Package:
     def __repr__(self) -> str:
         counts = self.manifest["counts"]
         items = f"{counts['used']} items used, {counts['excluded']} left out"
-        return f"<{type(self).__name__} {self.hash}: {items}, in {self.path}>"
+        return f"<{type(self).__name__} {self.hash}: {items}, in {as_seen(self.path)}>"
 
     def overview(self) -> list[tuple[str, str]]:
         """Return the run's headline facts as names and texts.
@@ -584,7 +592,7 @@ class Package:
         if more := reasons[SHOWN_REASONS:]:
             facts.append(("left out", f"for {counted(len(more), 'more reason')}"))
         if reasons:
-            facts.append(("", f"{self.path / 'data_package' / 'meta_excluded.csv'} lists all"))
+            facts.append(("", f"{as_seen(self.path / 'data_package' / 'meta_excluded.csv')} lists all"))
         facts += [("mended", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
@@ -605,9 +613,9 @@ class Package:
             facts.append(("time taken", f"{self.manifest['seconds']:.1f} s"))
         n_bytes = sum(size for size, _ in files.values())
         facts.append(("space", f"{n_bytes / 1e6:,.1f} MB, {counted(len(files), 'file')}"))
-        facts.append(("folder", str(self.path)))
+        facts.append(("folder", as_seen(self.path)))
         if "qc/report.html" in files:
-            facts.append(("report", str(self.path / "qc" / "report.html")))
+            facts.append(("report", as_seen(self.path / "qc" / "report.html")))
         return facts
 
     def _left_out(self) -> list[str]:

@@ -1,0 +1,52 @@
+"""A process that lives on: a notebook's kernel, a server, a training script."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import pickle
+from collections.abc import Callable
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+import hms
+from hms.config.schema import n_workers
+from hms.results.run import Run
+
+Prepare = Callable[..., Run]
+
+
+def test_a_run_is_read_from_whichever_folder_the_process_is_in(
+    tiny_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    set_ = os.path.relpath(tiny_set)
+    stages = "stages=[waveforms,labels]"
+    run = hms.run(hms.compose("data=kaggle", f"data.root={set_}", stages, "n_jobs=1"))
+    assert dict(run.overview())["folder"] == f"outputs/{run.hash}"
+    dataset = run.dataset(signal="wave")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    item_id = run.meta["item_id"].iloc[0]
+    np.testing.assert_array_equal(dataset[0]["x"], run.wave(item_id))
+    np.testing.assert_array_equal(run.evaluate(item_id, "waveforms").x, run.wave(item_id))
+    assert pickle.loads(pickle.dumps(run)).labels.item_id.tolist() == run.meta["item_id"].tolist()
+    assert not list(Path().iterdir()), "nothing is written where the process is by now"
+
+
+def test_a_process_that_may_start_no_workers_computes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert n_workers(2) == 2
+    monkeypatch.setitem(multiprocessing.current_process()._config, "daemon", True)
+    with pytest.warns(UserWarning, match="setting n_jobs=1"):
+        assert n_workers(2) == 1
+
+
+@pytest.mark.filterwarnings("ignore:Loky-backed parallel loops cannot be nested")
+def test_a_run_within_a_thread_of_another_pool_computes_by_itself(tiny_set: Path, prepare: Prepare) -> None:
+    """A worker's own preparation would be refused there, or leave the user's process deaf to Ctrl-C."""
+    prepared = joblib.delayed(prepare)(tiny_set, "stages=[waveforms]", n_jobs=2)
+    (run,) = joblib.Parallel(n_jobs=2, backend="threading")([prepared])
+    assert run.manifest["counts"]["used"] == 5

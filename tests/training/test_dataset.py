@@ -26,7 +26,8 @@ def packed_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run
     """Return a run with the packed array; from 4 votes on an item is of high confidence."""
     outputs = tmp_path_factory.mktemp("packed")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    return hms.run(hms.compose(*base, "package.pack=true", "labels.high_confidence_votes=4"))
+    stages = "stages=[scalograms,waveforms,labels,splits]"
+    return hms.run(hms.compose(*base, stages, "package.pack=true", "labels.high_confidence_votes=4"))
 
 
 def label_of(run: Run, item_id: str) -> np.ndarray:
@@ -172,7 +173,7 @@ def test_a_test_set_has_signals_and_ids_and_neither_labels_nor_weights(
     test_set: Path, finished: Run, tmp_path: Path
 ) -> None:
     base = ("data=kaggle", f"data.root={test_set}", "data.subset=test", f"outputs_dir={tmp_path}", "n_jobs=1")
-    test = hms.run(hms.compose(*base, f"from_run={finished.path}"))
+    test = hms.run(hms.compose(*base, f"from_run={finished.path}", "stages=[scalograms]"))
     dataset = test.dataset()
     assert dataset.item_ids == test.meta["item_id"].tolist()
     for item in dataset:
@@ -349,11 +350,15 @@ def test_derivations_that_half_precision_cannot_hold_are_left_out_with_the_way_o
     frame["Fp1"] += np.float32(1e5)
     frame.to_parquet(path)
     base = ("data=kaggle", f"data.root={own_set}", f"outputs_dir={tmp_path}", "n_jobs=1", "filter=none")
-    half = hms.run(hms.compose(*base, "package.derivations=true", "package.derivations_dtype=float16"))
+    half = hms.run(
+        hms.compose(
+            *base, "stages=[scalograms]", "package.derivations=true", "package.derivations_dtype=float16"
+        )
+    )
     (reason,) = half.excluded["reason"].tolist()
     assert reason.startswith("derivations reach 1.00")
     assert reason.endswith("µV and float16 ends at 65504; package.derivations_dtype=float32 holds them")
-    whole = hms.run(hms.compose(*base, "package.derivations=true"))
+    whole = hms.run(hms.compose(*base, "stages=[scalograms]", "package.derivations=true"))
     assert not len(whole.excluded)
     with pytest.raises(
         ConfigError, match=f"dtype=float16 ends at 65504, but item {path.stem} has values up to"

@@ -28,7 +28,11 @@ def per_row(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run with several items for most recordings, and with their derivations."""
     outputs = tmp_path_factory.mktemp("rows")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", "unit=per_row")
-    return hms.run(hms.compose(*base, "package.derivations=true", "package.pack=true"))
+    return hms.run(
+        hms.compose(
+            *base, "stages=[scalograms,labels,splits]", "package.derivations=true", "package.pack=true"
+        )
+    )
 
 
 # --- one window of each recording ----------------------------------------------------------------

@@ -20,6 +20,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed: the torch m
 
 from hms.training.torch import Scalogram, WaveletPower, output_bounds, register_scaling, turns  # noqa: E402
 
+torch.set_num_threads(1)  # other tests have the other cores
+
 N_CONTEXT, N_WINDOW = 1800, 600
 
 
@@ -27,7 +29,7 @@ N_CONTEXT, N_WINDOW = 1800, 600
 def with_derivations(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     outputs = tmp_path_factory.mktemp("torch")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    return hms.run(hms.compose(*base, "package.derivations=true"))
+    return hms.run(hms.compose(*base, "stages=[scalograms]", "package.derivations=true"))
 
 
 def batch(run: Run) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
@@ -62,7 +64,7 @@ def test_derivations_of_a_package_become_the_x_of_the_run(with_derivations: Run)
 
 def test_real_recordings_become_the_x_of_their_run(real_set: Path, tmp_path: Path) -> None:
     base = ("data=kaggle", f"data.root={real_set}", f"outputs_dir={tmp_path}", "n_jobs=1", "folds=none")
-    run = hms.run(hms.compose(*base, "package.derivations=true"))
+    run = hms.run(hms.compose(*base, "stages=[scalograms]", "package.derivations=true"))
     derivations, alive, x = batch(run)
     off = np.abs(Scalogram(run)(derivations, alive).numpy() - x)
     assert np.median(off) < 1e-6
@@ -178,10 +180,10 @@ def test_gradients_are_those_of_finite_differences() -> None:
     """In float64, of a short window with few frequencies."""
     cfg = hms.compose("cwt.min_hz=6", "cwt.n_freqs=4", "cwt.hop=10", "montage.chains.LL=[Fp1-F7,F7-T3]")
     chains = cfg.at("montage.chains")[:2]
-    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=40, n_window=60)
+    plan = plan_cwt(cfg.cwt, sfreq=200.0, n_context=30, n_window=40)
     module = WaveletPower(plan, output_bounds(chains, ["LL", "LP"]))
     rng = np.random.default_rng(0)
-    signals = torch.from_numpy(rng.standard_normal((1, 6, 140))).requires_grad_()
+    signals = torch.from_numpy(rng.standard_normal((1, 6, 100))).requires_grad_()
     alive = torch.tensor([[True, True, True, False, True, True]])
     assert torch.autograd.gradcheck(lambda values: module(values, alive), signals, atol=1e-6)
 

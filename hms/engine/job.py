@@ -16,8 +16,9 @@ from typing import Any, Protocol, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.code import code_stamp
 from hms.config.identity import canonical_json, digest_of
-from hms.errors import ConfigError
+from hms.errors import ConfigError, EngineError
 from hms.pipeline.stage import ItemStage
 from hms.registry import discover, folders_of, forget_plugin, import_plugins
 from hms.sources.base import RECORDING, Margins, Openable, Part, Reader, Source
@@ -132,7 +133,8 @@ class Job:
     def packed(self) -> PackedJob:
         """Return the job in a form that another process opens."""
         paths = (os.getcwd(), *filter(None, sys.path)) if self.plugins else ()
-        return PackedJob(self.plugins, folders_of(self.plugins), paths, pickle.dumps(self))
+        code = code_stamp() if self.own_process else ""
+        return PackedJob(self.plugins, folders_of(self.plugins), paths, code, pickle.dumps(self))
 
     def reader(self, opened: Openable, kind: str) -> Any:
         """Return what reads items from an open file: from a recording, with the context that stages need."""
@@ -152,20 +154,28 @@ class PackedJob:
     plugins : modules with functions and stages of a user's own
     homes : folders from which they were imported
     paths : where the process that sends the job looks for modules
+    code : stamp of the source of hms that this process loaded; empty for another machine
     content : the job
     """
 
     plugins: tuple[str, ...]
     homes: tuple[str, ...]
     paths: tuple[str, ...]
+    code: str
     content: bytes
 
     def opened(self) -> Job:
         """Return the job.
 
         Raises `ConfigError` if a plugin cannot be imported, or its source is not that which the job's keys
-        were made of.
+        were made of; `EngineError` if the source of hms is not.
         """
+        if self.code and self.code != code_stamp():
+            raise EngineError(
+                "the source of hms changed since this process loaded it, and its workers would compute with "
+                "the new one; start Python again (in a notebook, restart the kernel): finished results are "
+                "kept, and the same command continues"
+            )
         with _opening:
             return _opened(self)
 

@@ -10,13 +10,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
-from functools import cache
 from pathlib import Path
 from stat import S_ISDIR
 from typing import Any
 
+from hms.config.code import code_stamp
 from hms.config.identity import digest_of
-from hms.config.reading import walked
 from hms.errors import StorageError
 from hms.registry import entry_points
 from hms.store.files import commit_files, digest_bytes
@@ -95,17 +94,6 @@ def stamp(place: str) -> str:
     except FileNotFoundError:
         return stamp_of({})
     return stamp_of({"": _size_and_time(status)})
-
-
-@cache
-def code_stamp() -> str:
-    """Return the digest of names, sizes and times of the source of hms."""
-    home = str(Path(__file__).parents[1])
-    found: Listing = {}
-    for base, folders, _ in walked(home):
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        found |= {f"{base}/{name}": values for name, values in listing(base).items() if name.endswith(".py")}
-    return stamp_of(found)
 
 
 # --- what was found ------------------------------------------------------------------------------

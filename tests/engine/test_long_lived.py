@@ -14,6 +14,7 @@ import pytest
 
 import hms
 from hms.config.schema import n_workers
+from hms.errors import EngineError
 from hms.results.run import Run
 
 Prepare = Callable[..., Run]
@@ -50,3 +51,15 @@ def test_a_run_within_a_thread_of_another_pool_computes_by_itself(tiny_set: Path
     prepared = joblib.delayed(prepare)(tiny_set, "stages=[waveforms]", n_jobs=2)
     (run,) = joblib.Parallel(n_jobs=2, backend="threading")([prepared])
     assert run.manifest["counts"]["used"] == 5
+
+
+def test_workers_with_another_source_of_hms_than_the_process_compute_nothing(
+    tiny_set: Path, prepare: Prepare, outputs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An update beside a kernel that is open: keys would be of the old source, numbers of the new one."""
+    with monkeypatch.context() as before_the_update:
+        before_the_update.setattr("hms.engine.job.code_stamp", lambda: "as it was")
+        with pytest.raises(EngineError, match=r"changed since this process loaded it.*restart the kernel"):
+            prepare(tiny_set, "stages=[waveforms]", n_jobs=2)
+    assert not list(outputs.glob("store/waveforms-*/*.npz"))
+    assert prepare(tiny_set, "stages=[waveforms]", n_jobs=2).manifest["counts"]["used"] == 5

@@ -9,6 +9,7 @@ and waveforms have reductions of their own (`hms.signal.waveform`).
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -213,13 +214,26 @@ def what_lacks(
     parts += [f"labels that are not known: {listed(unknown, 20)}"] if unknown else []
     remedies = []
     if absent and len(unknown) * 2 >= len(absent):
-        label = re.sub(r"([^\w .+-])", r"\\\1", unknown[0])
-        remedies.append(f"'data.aliases={{{label}: {absent[0]}}}' says what a label means")
+        remedies.append(f"{_alias(unknown[0], absent[0])} says what a label means")
     if len(lacking) < len(wanted):
         remedies.append(f"data.missing=dead counts such {kind} as dead: every chain must keep one")
     elif not remedies and not differing:
         remedies.append("choose a montage of what it has; take it out of the folder if it is no EEG")
     return "; ".join(parts + remedies)
+
+
+_ESCAPED = re.compile(r"([(),:=\[\]{}])")
+_UNTYPED = re.compile(r"[^\x20-\x7e]|[!\"#&';<>^`~]")
+"""What a name may hold only after a backslash, and not at all, in an override of Hydra's."""
+
+
+def _alias(label: str, name: str) -> str:
+    """Return how a label is given a name: as an override where one can hold it, else as a YAML."""
+    if _UNTYPED.search(label):
+        quoted = json.dumps(label, ensure_ascii=False)
+        return f"aliases: {{{quoted}: {name}}} in a YAML of your own (docs/sources.md)"
+    escaped = _ESCAPED.sub(r"\\\1", label)
+    return f"'data.aliases={{{escaped}: {name}}}'"
 
 
 def _differing(lacking: Sequence[str], channels: Sequence[str], references: Sequence[str]) -> str:

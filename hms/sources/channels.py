@@ -263,6 +263,8 @@ def _anode_and_rest(label: str, aliases: Mapping[str, str]) -> tuple[str | None,
     if _HEART.fullmatch(bare):
         return aliases.get(EKG_CHANNEL, EKG_CHANNEL), UNSTATED
     parts = _parts(bare)
+    if len(parts) == 1 and (found := _beside_a_slash(bare, aliases)) is not None:
+        return found
     anode = _electrode(parts[0], aliases)
     if anode is None or len(parts) > 2:
         return None, UNSTATED
@@ -270,6 +272,18 @@ def _anode_and_rest(label: str, aliases: Mapping[str, str]) -> tuple[str | None,
         return anode, UNSTATED
     rest = _known_reference(parts[1]) or _electrode(parts[1], aliases)
     return anode, rest or f"?{parts[1]}"
+
+
+def _beside_a_slash(bare: str, aliases: Mapping[str, str]) -> tuple[str, str] | None:
+    """Read ``C3/A2``, ``C3:A2`` and ``T3/T7``, two names of one electrode; ``Fp1/F7`` need not be a pair."""
+    found = re.fullmatch(r"([^/:]+?)\s*[/:]\s*([^/:]+)", bare)
+    name = _electrode(found[1], aliases) if found else None
+    if found is None or name is None:
+        return None
+    if _electrode(found[2], aliases) == name:
+        return name, UNSTATED
+    reference = _known_reference(found[2])
+    return None if reference is None else (name, reference)
 
 
 def _shared(split: Sequence[tuple[str | None, str]]) -> set[str]:

@@ -40,6 +40,12 @@ FORMATS = {
 }
 """Name of a format, and how its files are prepared, by the ending of their names in lower case."""
 
+_PERHAPS = {
+    ".rec": ("EDF by an older name, or TUEV's events", "rename what is EDF to .edf"),
+    **dict.fromkeys((".zip", ".gz", ".tar", ".7z", ".rar"), ("archive", "unpack it")),
+}
+"""What may hold recordings where there are no others."""
+
 
 def ending_of(name: str) -> str:
     """Return a file's ending as `FORMATS` has it, in lower case; empty if it has none."""
@@ -53,11 +59,12 @@ def described(names: Iterable[str]) -> str:
     count = Counter(ending_of(name) for name in names)
     if not count:
         return "no files"
-    known = [(ending, n) for ending, n in count.most_common() if ending in FORMATS]
-    texts = [f"{n} {ending} ({FORMATS[ending][0]}: {FORMATS[ending][1]})" for ending, n in known]
-    others = [ending or "without ending" for ending, _ in count.most_common() if ending not in FORMATS]
+    told = FORMATS | _PERHAPS
+    known = [(ending, n) for ending, n in count.most_common() if ending in told]
+    texts = [f"{n} {ending} ({told[ending][0]}: {told[ending][1]})" for ending, n in known]
+    others = [ending or "without ending" for ending, _ in count.most_common() if ending not in told]
     if others:
-        n_others = sum(n for ending, n in count.items() if ending not in FORMATS)
+        n_others = sum(n for ending, n in count.items() if ending not in told)
         texts.append(f"{counted(n_others, 'other file')} ({listed(others)})")
     return ", ".join(texts)
 

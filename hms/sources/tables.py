@@ -29,7 +29,7 @@ from hms.errors import ConfigError
 from hms.labels.classes import SIX, Ballot, Classes
 from hms.labels.items import ITEM_COLUMNS, TABLE_ONLY, repeated_pairs
 from hms.registry import did_you_mean
-from hms.terminal import listed, say, shortened
+from hms.terminal import counted, listed, say, shortened
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -48,6 +48,13 @@ MAX_VOTES = 1_000_000
 """A count above this is a column of something else."""
 
 _ID = rf"^[A-Za-z0-9_-]{{1,{MAX_ID_LENGTH}}}$"
+_NO_TEXT = {
+    b"PAR1": "a parquet file",
+    b"PK\x03\x04": "an Excel workbook or a zip archive",
+    b"\x1f\x8b": "compressed (gzip)",
+}
+"""What files are that begin with some bytes."""
+
 _BLOCK_BYTES = 1 << 24
 """Bytes of a table that are looked at together; no line is longer."""
 
@@ -303,8 +310,9 @@ def _words_of(column: Any) -> _Words:
 
 
 def _check_text(source: _Source) -> None:
-    if source.data[:4] == b"PAR1":
-        source.refuse("is a parquet file; the votes table is a CSV file")
+    what = next((what for begin, what in _NO_TEXT.items() if source.data.startswith(begin)), None)
+    if what is not None:
+        source.refuse(f"is {what}; the votes table is a CSV file")
     wrong = _first_not_utf8(source.data)
     if wrong is not None:
         byte, line = source.data[wrong], source.line_of(wrong)
@@ -336,7 +344,13 @@ def _refuse_ragged(source: _Source, width: int, reason: str) -> NoReturn:
     if not wrong:
         source.refuse(f"is not a table ({shortened(reason, 200)})")
     shown = listed((f"line {line} has {n}" for line, n in wrong), _SHOWN)
-    source.refuse(f"the header has {width} columns, but {shown}")
+    source.refuse(f"the header has {counted(width, 'column')}, but {shown}{_other_separator(source)}")
+
+
+def _other_separator(source: _Source) -> str:
+    """Return what to do if the header is one field that holds another separator, otherwise an empty text."""
+    mark = next((mark for mark in ";\t|" if len(source.header) == 1 and mark in source.header[0]), None)
+    return f"; its fields seem to be separated by {mark!r}, use commas" if mark else ""
 
 
 def _and_more(count: int) -> str:
@@ -422,8 +436,7 @@ def _refuse_missing(source: _Source, missing: list[str]) -> NoReturn:
     others = [name for name in header if name not in _KNOWN]
     named = ", ".join(f"'{name}'{did_you_mean(name, others)}" for name in missing)
     found = shortened(", ".join(header), 200)
-    mark = next((mark for mark in ";\t|" if len(header) == 1 and mark in header[0]), None)
-    hint = f"; its fields seem to be separated by {mark!r}, use commas" if mark else ""
+    hint = _other_separator(source)
     source.refuse(f"lacks column{'s' * (len(missing) > 1)} {named}; the header has {found}{hint}")
 
 
@@ -517,7 +530,9 @@ def _ids(source: _Source, columns: _Columns, name: str, *, optional: bool = Fals
     if optional:
         bad &= ~found.is_empty
     rule = f"ids of letters, digits, '_' and '-', at most {MAX_ID_LENGTH} of them"
-    _refuse_values(source, name, found, bad, rule)
+    decimals = pc.match_substring_regex(found.words, r"^[0-9]+\.0*$").to_numpy(zero_copy_only=False)
+    hint = "; write these whole numbers without a point" if decimals[bad].all() else ""
+    _refuse_values(source, name, found, bad, rule, hint)
     return found
 
 

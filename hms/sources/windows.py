@@ -64,7 +64,7 @@ def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
     """Return the windows of a CSV file with columns ``recording,patient_id,start_s[,votes]``.
 
     Commas, semicolons or tabs stand between the fields, and column names may be in any letter case; where it
-    is not a comma, a start may have a decimal comma. Raises `ConfigError` if the file is not such a table;
+    is not a comma, numbers may have a decimal comma. Raises `ConfigError` if the file is not such a table;
     the text names the column and the first lines.
     """
     header, records, separator = _records(path)
@@ -73,7 +73,8 @@ def read_windows(path: Path | Address, ballot: Ballot = SIX) -> WindowRows:
     rows = [{name: record[place].strip() for name, place in kept.items()} for _, record in records]
     lines = [line for line, _ in records]
     if separator != ",":
-        rows = [row | {"start_s": row["start_s"].replace(",", ".")} for row in rows]
+        numbers = [name for name in kept if name not in ("recording", PATIENT)]
+        rows = [row | {name: row[name].replace(",", ".") for name in numbers} for row in rows]
     _check_starts(path, [(line, row["start_s"]) for line, row in zip(lines, rows, strict=True)])
     return WindowRows(rows, lines, path, tuple(kept))
 

@@ -1,11 +1,14 @@
 """Montage: derivations, chains, and what takes part in a row of the output."""
 
+import re
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
+from omegaconf import OmegaConf
 
+import hms
 from hms.competition import EEG_CHANNELS
 from hms.registry import Params
 from hms.signal.montage import (
@@ -154,6 +157,21 @@ def test_a_remedy_is_one_that_the_recording_can_follow(wanted, channels, unknown
     said = what_lacks(lacking, wanted, channels, (), unknown)
     assert told in said
     assert untold not in said
+
+
+@pytest.mark.parametrize(
+    "label", ["T3/T7", "EEG(Fp1-Ref)", "[Fp1]", "1:Fp1", "Fp1, left", "{x=1}", r"a\b", "C3 - x"]
+)
+def test_the_alias_that_is_proposed_can_be_typed_as_it_stands(label):
+    found = re.search("'(data.aliases=.*)' says", what_lacks(["A-B"], ["A-B"], ["B"], (), [label]))
+    assert dict(hms.compose(found[1]).data.aliases)[label] == "A"
+
+
+@pytest.mark.parametrize("label", ["'Fp1'", "Fp1°", "Fp1;", "électrode"])
+def test_an_alias_that_cannot_be_typed_is_proposed_for_a_yaml(label):
+    said = what_lacks(["A-B"], ["A-B"], ["B"], (), [label])
+    proposed = re.search(r"; (aliases: .*) in a YAML of your own \(docs/sources.md\) says what", said)[1]
+    assert OmegaConf.to_container(OmegaConf.create(proposed)) == {"aliases": {label: "A"}}
 
 
 def test_equal_references_cancel():

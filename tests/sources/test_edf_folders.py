@@ -16,8 +16,10 @@ from edf_files import STEP_UV, EdfFile, tone, tones
 
 import hms
 from hms.competition import EEG_CHANNELS, VOTE_COLUMNS
+from hms.labels.classes import Ballot, Classes
 from hms.results.run import Run
 from hms.sources.names import safe_ids, text_of_path
+from hms.sources.windows import read_windows
 
 Command = Callable[..., Prepared]
 WAVES = ("stages=[waveforms]", "filter=none", "montage=bipolar16", "unit=per_row", "filter.clip_uv=null")
@@ -241,6 +243,14 @@ def test_a_table_is_understood_as_people_write_it(tmp_path, prepare_folder, text
     assert run.meta["recording"].tolist() == ["sub/good.edf"]
     assert run.meta["window_start_s"].tolist() == [22.5]
     check_pairs(run, "good_0", 22.5)
+
+
+def test_votes_have_decimal_commas_where_semicolons_part_the_fields(tmp_path):
+    path = tmp_path / "w.csv"
+    path.write_text("recording;start_s;seizure_vote;other_vote\na,b;0;0,25;0,75\n")
+    ballot = Ballot(Classes(("seizure", "other")), soft=True)
+    (row,) = read_windows(path, ballot).rows
+    assert row == {"recording": "a,b", "start_s": "0", "seizure_vote": "0.25", "other_vote": "0.75"}
 
 
 def test_a_name_that_may_mean_two_files_is_refused_in_its_own_words(tmp_path, command: Command):

@@ -134,6 +134,7 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path, changes, reason):
         (b"hello", "is not EDF or BDF"),
         (b"\x1f\x8b" + b"\0" * 500, "compressed"),
         (b"\x89HDF" + b"x" * 500, "is not EDF or BDF"),
+        (b"PK\x03\x04" + b"x" * 500, "a zip archive; unpack it"),
         (EdfFile().to_bytes()[:3000], "the file ends within its header, after 3000 of 5120 bytes"),
         (EdfFile().to_bytes()[:5120], "the file has no data: its header states 60 data records, it holds 0"),
     ],
@@ -143,6 +144,19 @@ def test_what_is_no_recording_is_refused(tmp_path, content, reason):
     path.write_bytes(content)
     with pytest.raises(Unusable, match=reason):
         _ = opened(path).n_samples
+
+
+@pytest.mark.parametrize("is_bdf", [False, True])
+def test_a_range_that_signed_samples_cannot_have_is_not_guessed_at(tmp_path, is_bdf):
+    """65,535 would be right for unsigned samples; one more than the largest is a slip of whoever wrote it."""
+    largest, bdf = 1 << (23 if is_bdf else 15), {"sample_bytes": 3, "version": b"\xffBIOSEMI"}
+    for top, is_read in ((largest, True), (2 * largest - 1, False)):
+        recording = made(tmp_path, digital=(0, top), **(bdf if is_bdf else {}))
+        if is_read:
+            assert np.isfinite(recording.read(0, 200, ("Fp1",))).all()
+        else:
+            with pytest.raises(Unusable, match=f"'Fp1': its digital range 0 to {top} goes beyond {largest}"):
+                recording.read(0, 200, ("Fp1",))
 
 
 def test_a_channel_that_cannot_be_scaled_concerns_only_who_needs_it(tmp_path):

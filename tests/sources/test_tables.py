@@ -173,7 +173,8 @@ def test_recordings_whose_numbers_collide_are_refused(tmp_path, monkeypatch):
         (b"<!doctype html>", "has a header but no rows"),
         (b"eeg_id\n\xff\xfe", "is not UTF-8: line 2 has byte 0xff; save it as CSV in UTF-8"),
         (HEADER.encode("utf-16"), "is not UTF-8: line 1 has byte 0xff; save it as CSV in UTF-8"),
-        (b"PK\x03\x04\x14\x00\x06\x00", "is not text: line 1 has a zero byte"),
+        (b"PK\x03\x04\x14\x00", "is an Excel workbook or a zip archive; the votes table is a CSV file"),
+        (b"\x1f\x8b\x08\x00", "is compressed (gzip); the votes table is a CSV file"),
         (HEADER.encode() + b"\na,\0", "is not text: line 2 has a zero byte"),
     ],
 )
@@ -197,6 +198,10 @@ def test_other_text_is_refused_with_what_was_found(tmp_path):
     assert message(path).endswith("; the header has <!doctype html>")
     path.write_text(HEADER.replace(",", ";") + "\n" + ROW_1.replace(",", ";") + "\n")
     assert message(path).endswith("its fields seem to be separated by ';', use commas")
+    path.write_text(HEADER.replace(",", ";") + "\n" + ROW_1.replace(",", ";") + ",5\n")
+    assert message(path) == (
+        "the header has 1 column, but line 2 has 2; its fields seem to be separated by ';', use commas"
+    )
     path.write_text("x" * 200_000 + "\n1\n")
     assert message(path) == "is not a table (field larger than field limit (131072))"
 
@@ -244,7 +249,7 @@ IDS = "ids of letters, digits, '_' and '-', at most 200 of them"
         *(("eeg_label_offset_seconds", v, "seconds, 0 or more") for v in ("", "nan", "-2.0", "inf", "start")),
         ("spectrogram_label_offset_seconds", "-2.0", "seconds, 0 or more"),
         ("spectrogram_label_offset_seconds", "x", "seconds, 0 or more"),
-        *(("eeg_id", v, IDS) for v in ("", "../x", "a b", "12.0", "é", "a/b", "a\\b", "٣")),
+        *(("eeg_id", v, IDS) for v in ("", "../x", "a b", "1.2", "é", "a/b", "a\\b", "٣")),
         *(("patient_id", v, IDS) for v in ("", "a.b")),
         ("spectrogram_id", "..", IDS),
     ],
@@ -252,6 +257,14 @@ IDS = "ids of letters, digits, '_' and '-', at most 200 of them"
 def test_a_wrong_value_is_named_by_column_and_line(tmp_path, column, value, rule):
     path = write(tmp_path, ROW_1, ROW_2, edited(ROW_3, **{column: value}))
     assert message(path) == f"column '{column}' must hold {rule}, but line 4 has '{value}'"
+
+
+def test_ids_that_were_taken_for_numbers_are_refused_with_how_to_write_them(tmp_path):
+    path = write(tmp_path, *(edited(row, patient_id=f"{n}.0") for n, row in enumerate(ROWS)))
+    assert message(path) == (
+        f"column 'patient_id' must hold {IDS}, but line 2 has '0.0', line 3 has '1.0', line 4 has '2.0'; "
+        "write these whole numbers without a point"
+    )
 
 
 def test_a_share_is_refused_with_the_setting_that_takes_it(tmp_path):

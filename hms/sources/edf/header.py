@@ -107,6 +107,8 @@ def n_header_bytes(start: bytes) -> int:
         raise Unusable("the file is empty")
     if start[:2] == b"\x1f\x8b":
         raise Unusable("the file is compressed (gzip); unpack it")
+    if start[:4] == b"PK\x03\x04":
+        raise Unusable("the file is a zip archive; unpack it")
     count = _text(start[252:256])
     if not re.fullmatch(r"[0-9]+", count) or not 1 <= int(count) <= _MAX_SIGNALS:
         if start[:8] in (b"0       ", b"\xffBIOSEMI"):
@@ -182,6 +184,7 @@ class _Fields:
     def __post_init__(self) -> None:
         self.n_signals = int(_text(self.data[252:256]))
         self.expected_bytes = FIXED_BYTES + self.n_signals * SIGNAL_BYTES
+        self.largest = 1 << (23 if self.data[:1] == b"\xff" else 15)
         if b"\0" in self.data[: self.expected_bytes]:
             self.mended("the header has zero bytes for spaces")
         if self.data[:1] != b"\xff" and _text(self.data[:8]) != "0":
@@ -269,6 +272,11 @@ class _Fields:
             raise ValueError(f"physical minimum equals physical maximum ({low:g})")
         if bottom == top:
             raise ValueError(f"digital minimum equals digital maximum ({bottom:g})")
+        if min(bottom, top) >= 0 and max(bottom, top) > self.largest:
+            raise ValueError(
+                f"its digital range {bottom:.0f} to {top:.0f} goes beyond {self.largest}: whether samples "
+                "are unsigned is not known"
+            )
         if (low > high) != (bottom > top):
             self.mended("a range is reversed: the signal's sign is changed, as MNE does")
         for name in ("digital_min", "digital_max"):

@@ -27,7 +27,7 @@ from hms.sources.recordings import FolderSource
 
 ENDINGS = (".edf", ".bdf")
 
-READER = 2
+READER = 3
 """Raised when the numbers read from a file change."""
 
 

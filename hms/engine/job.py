@@ -198,9 +198,10 @@ def _opened(packed: PackedJob) -> Job:
     import_plugins(packed.plugins)
     job = pickle.loads(packed.content)
     if not _is_as_planned(job):
+        named = ", ".join(packed.plugins) or "of an installed package"
         raise ConfigError(
-            f"the source of plugins={list(packed.plugins)} changed while the run went on, or is another one "
-            "where the workers are; run the same command again"
+            f"the source of a plugin ({named}) changed while the run went on, or is another where "
+            "the workers are; run the same command again, in a notebook after a restart of its kernel"
         )
     return job
 

@@ -6,9 +6,9 @@ leaves items out by grade is counted by class, with intervals, and tested by pat
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import sqrt
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +29,9 @@ N_DRAWS = 1999
 
 MOST_DEALT = 500
 """Items of patients with some left out and some not, up to which these are dealt out one by one."""
+
+MOST_KEPT = 4096
+"""Patients up to which the orders that are drawn, 16 MB, are kept: several exclusions of a run use them."""
 
 UNEQUAL_P = 0.05
 """Below it, an exclusion takes classes unequally beyond chance, and that is said."""
@@ -108,13 +111,13 @@ class Selection:
 
     def _drawn(self) -> NDArray[np.float64]:
         """Return the deviations of `N_DRAWS` exclusions dealt out again, shape (n_draws, n_classes)."""
-        rng = np.random.default_rng(0)
         _, patient = np.unique(self.patients.astype(str), return_inverse=True)
         size = np.bincount(patient)
         share = np.bincount(patient, weights=self.taken) / size
         by_patient = np.zeros((len(size), len(self.names)))
         np.add.at(by_patient, patient, self._member)
-        drawn = np.array([rng.permutation(share) @ by_patient for _ in range(N_DRAWS)])
+        rng = np.random.default_rng(0)
+        drawn = np.array([share[order] @ by_patient for order in _orders(len(size), rng)])
         is_mixed = np.isin(patient, np.flatnonzero((share > 0) & (share < 1) & (size > 1)))
         if not is_mixed.any():
             return drawn
@@ -180,6 +183,22 @@ class Selection:
             "p": p,
             "farthest": worst,
         }
+
+
+def _orders(n_patients: int, rng: np.random.Generator) -> Iterable[NDArray[np.integer]]:
+    """Yield `N_DRAWS` orders of patients, drawn at random."""
+    if n_patients > MOST_KEPT:
+        return (rng.permutation(n_patients) for _ in range(N_DRAWS))
+    orders, rng.bit_generator.state = _kept_orders(n_patients)
+    return orders
+
+
+@lru_cache(maxsize=1)
+def _kept_orders(n_patients: int) -> tuple[NDArray[np.uint16], Mapping[str, Any]]:
+    """Return `N_DRAWS` orders of patients, and the state of their generator after them."""
+    rng = np.random.default_rng(0)
+    orders = np.array([rng.permutation(n_patients) for _ in range(N_DRAWS)], np.uint16)
+    return orders, rng.bit_generator.state
 
 
 def _dealt_within(

@@ -111,7 +111,10 @@ def grade_counts(ledger: pd.DataFrame) -> dict[str, int]:
 
 def flag_counts(flags: pd.Series) -> Counter[str]:
     """Return how many items have each flag of a column such as ``flat;line``."""
-    return Counter(name for text in flags.fillna("").tolist() for name in str(text).split(";") if name)
+    found: Counter[str] = Counter()
+    for text, n_items in Counter(flags.fillna("").tolist()).items():
+        found.update({name: n_items for name in str(text).split(";") if name})
+    return found
 
 
 def summarise_quality(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -262,14 +262,15 @@ def item_table(
         fold[used[valid]] = number
     classes = Classes.of_columns(items.columns)
     counts = items[list(classes.vote_columns)].to_numpy()
-    votes = [" ".join(f"{v:g}" for v in row) for row in counts.tolist()]
+    votes = cache(lambda row: " ".join(f"{v:g}" for v in row))  # a few hundred differ
+    weights = cache(lambda w: f"{w:.3g}" if math.isfinite(w) else "")
     return {
         "classes": classes.titles,
         "grades": GRADES,
         "id": items["item_id"].astype(str).tolist(),
         "patient": numbered(items["patient_id"].astype(str).tolist()),
-        "votes": numbered(votes),
-        "weight": numbered(f"{w:.3g}" if math.isfinite(w) else "" for w in weight.tolist()),
+        "votes": numbered(map(votes, map(tuple, counts.tolist()))),
+        "weight": numbered(map(weights, weight.tolist())),
         "fold": fold.tolist(),
         "grade": numbered(ledger["grade"].fillna("").tolist()),
         "flags": numbered(ledger["raised"].fillna("").tolist()),

@@ -4,9 +4,9 @@ import sys
 
 if __name__ == "__main__":
     try:
-        from hms.terminal import end_quietly, watch_interrupts
+        from hms.terminal import begin_program, end_quietly
 
-        watch_interrupts()  # before anything that takes long is imported
+        begin_program()  # before anything that takes long is imported
         from hms.main import main
 
         code = main()

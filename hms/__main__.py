@@ -3,9 +3,9 @@
 import sys
 
 try:
-    from hms.terminal import end_quietly, watch_interrupts
+    from hms.terminal import begin_program, end_quietly
 
-    watch_interrupts()  # before anything that takes long is imported
+    begin_program()  # before anything that takes long is imported
     from hms.cli import main as command
 except KeyboardInterrupt:
     print("hms: interrupted", file=sys.stderr)

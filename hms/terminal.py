@@ -5,6 +5,7 @@ Imports nothing that takes long: it is the first thing that run.py imports.
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -14,6 +15,18 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from contextvars import ContextVar
 from typing import Any, TypeVar
+
+# --- the program ---------------------------------------------------------------------------------
+
+RARELY = 100_000, 20, 50
+"""New objects between two looks for garbage, of which imports and tables make none."""
+
+
+def begin_program() -> None:
+    """Prepare this process to be a program: before anything that takes long is imported."""
+    gc.set_threshold(*RARELY)
+    watch_interrupts()
+
 
 # --- Ctrl-C --------------------------------------------------------------------------------------
 
@@ -46,6 +59,7 @@ def end_quietly() -> None:
             sys.stderr.flush()
     except (OSError, ValueError):
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115 - for as long as the program lasts
+    gc.freeze()  # a last look for garbage takes 0.2 s after a run of 17,089 items
 
 
 def _leave(number: int, frame: Any) -> None:

@@ -9,6 +9,7 @@ import errno
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hms.errors import reraise_fault
@@ -75,6 +76,16 @@ def names_in(folder: _Path) -> list[str]:
         return sorted(os.listdir(folder))
     except (FileNotFoundError, NotADirectoryError):
         return []
+
+
+@contextmanager
+def opened(folder: _Path) -> Iterator[int]:
+    """Open a folder: what is in it is found from its descriptor without walking the path to it each time."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def walked(folder: _Path) -> Iterator[tuple[str, list[str], list[str]]]:

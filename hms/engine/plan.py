@@ -43,7 +43,7 @@ from hms.store.folders import StageFolder
 from hms.store.links import Way
 from hms.store.package import Package
 from hms.store.places import HASH_LENGTH, Outputs
-from hms.store.seen import known_fingerprints, stamp
+from hms.store.seen import known_fingerprints, listed_once, stamp
 from hms.store.shards import Layout, npz_id
 from hms.terminal import unsaid
 
@@ -442,6 +442,7 @@ def _pieces(
 
 
 @lean()
+@listed_once()
 def make_plan(cfg: Config) -> Plan:
     """Read the votes table, choose the items and look into the store; computes nothing.
 

@@ -72,7 +72,7 @@ def needed(plan: Plan) -> dict[str, Need]:
 
 
 def _of_items(stage: ItemStage, folder: StageFolder, n_due: int, block: int) -> Need:
-    if stage.rows:
+    if stage.rows or not n_due:
         return Need(n_due * ROW_BYTES)
     known = [file.size for file in folder.files.values() if not is_shard(file.name)]
     size = sum(known) / len(known) if known else stage.item_bytes()

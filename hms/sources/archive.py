@@ -22,6 +22,7 @@ from hms.errors import ConfigError, Unusable
 from hms.sources.base import RECORDING, Part, Place
 from hms.sources.bucket import Bucket, bucket_at
 from hms.sources.files import LARGEST_FILE, place_of, read_bytes
+from hms.store.seen import known_files
 from hms.terminal import listed, shortened
 
 MOST_TIMES, MOST_SPARE = 100, 1 << 24
@@ -52,7 +53,12 @@ class Folder:
 
     def places(self, folder: str, recordings: Iterable[str]) -> list[Place]:
         """Return the place of each recording's file, with size and time where it is there."""
-        return [place_of(name, os.path.join(self.root, folder, f"{name}.parquet")) for name in recordings]
+        base = os.path.join(self.root, folder)
+        known, places = known_files(base), []
+        for name in recordings:
+            path, status = f"{base}/{name}.parquet", known.get(f"{name}.parquet")
+            places.append(place_of(name, path) if status is None else Place(name, path, *status))
+        return places
 
     def ahead(self, parts: Sequence[Part]) -> None:
         """Do nothing: the system reads ahead."""

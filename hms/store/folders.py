@@ -19,6 +19,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.config.reading import opened
 from hms.errors import ManifestError
 from hms.store.columns import (
     NO_FILE,
@@ -205,7 +206,7 @@ class StageFolder:
     @property
     def has_shards(self) -> bool:
         """Whether results of many items are in one file."""
-        return any(is_shard(name) for name in self.files)
+        return any(map(is_shard, self.files.others))
 
     def place(self, record: Record) -> Place:
         """Return where the arrays of a recorded item are."""
@@ -362,8 +363,8 @@ def _scan(folder: Path) -> Files:
     found = Files()
     some: list[Stored] = []
     odd: list[Stored] = []
-    with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
-        for entry in entries:
+    with contextlib.suppress(FileNotFoundError), opened(folder) as descriptor:
+        for entry in os.scandir(descriptor):
             try:
                 status = entry.stat(follow_symlinks=False)
             except FileNotFoundError:  # gone meanwhile; `suppress` would take as long as the look

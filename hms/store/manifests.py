@@ -220,11 +220,24 @@ def manifest_bytes(content: Mapping[str, Any]) -> bytes:
 
 def _listed(value: Any) -> str:
     """Return a value's JSON, a dictionary's entries a line each; indenting all takes ten times as long."""
-    encode = json.JSONEncoder(allow_nan=False).encode  # `json.dumps` makes one for every call
     if not isinstance(value, dict):
-        return encode(value)
-    rows = (f"  {encode_basestring_ascii(str(k))}: {encode(v)}" for k, v in value.items())
+        return _json(value)
+    texts = _texts(list(value.values()))
+    rows = (f"  {encode_basestring_ascii(str(k))}: {text}" for k, text in zip(value, texts, strict=True))
     return "{\n" + ",\n".join(rows) + "\n }" if value else "{}"
+
+
+_json = json.JSONEncoder(allow_nan=False).encode
+"""What `json.dumps` would make for every call."""
+
+
+def _texts(values: list[Any]) -> list[str]:
+    """Return the JSON of each value: of tens of thousands of short lists, in one call."""
+    if all(type(value) is list for value in values):
+        texts = _json(values)[2:-2].split("], [")
+        if len(texts) == len(values):  # lists within these, or texts like their ends, would give more
+            return [f"[{text}]" for text in texts]
+    return [_json(value) for value in values]
 
 
 @cache

@@ -8,7 +8,9 @@ table, the store's folders and the run's. If one of them differs, the long way i
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from stat import S_ISDIR
@@ -16,6 +18,7 @@ from typing import Any
 
 from hms.config.code import code_stamp
 from hms.config.identity import digest_of
+from hms.config.reading import opened
 from hms.errors import StorageError
 from hms.registry import entry_points
 from hms.store.files import commit_files, digest_bytes
@@ -61,15 +64,38 @@ def listing(folder: str, *, through_links: bool = False) -> Listing:
     A link never changes: unless what it leads to is asked for, how many there are and the folder's own
     time stand for all of them.
     """
-    time, n_links = os.stat(folder).st_mtime_ns, 0
-    found: Listing = {}
-    with os.scandir(folder) as entries:
+    n_links, found = 0, Listing()
+    with opened(folder) as descriptor, os.scandir(descriptor) as entries:
+        time = os.stat(descriptor).st_mtime_ns
         for entry in entries:
             if not through_links and entry.is_symlink():
                 n_links += 1
                 continue
-            found[entry.name] = _size_and_time(entry.stat())
-    return found | {LINKS: (n_links, time)} if n_links else found
+            status = entry.stat()
+            found[entry.name] = status.st_size, status.st_mtime_ns
+    if n_links:
+        found[LINKS] = n_links, time
+    if through_links and (known := _listed.get()) is not None:
+        known[folder.rstrip("/")] = found
+    return found
+
+
+_listed: ContextVar[dict[str, Listing] | None] = ContextVar("listed", default=None)
+
+
+@contextmanager
+def listed_once() -> Iterator[None]:
+    """Keep what folders list through links, for `known_files`, so that no file is looked at twice."""
+    token = _listed.set({})
+    try:
+        yield
+    finally:
+        _listed.reset(token)
+
+
+def known_files(folder: str) -> Listing:
+    """Return size and time of each file in a folder, if that was listed a moment ago; else nothing."""
+    return (_listed.get() or {}).get(os.path.abspath(folder), {})
 
 
 def _size_and_time(status: os.stat_result) -> tuple[int, int]:

@@ -12,7 +12,8 @@ import pytest
 from conftest import ROOT
 
 import hms.engine.plan
-from hms.store.seen import FOLDER, known_fingerprints, stamp
+from hms.sources.archive import Folder
+from hms.store.seen import FOLDER, known_files, known_fingerprints, listed_once, stamp
 
 STAGES = "stages=[waveforms,labels,splits]"
 
@@ -182,3 +183,18 @@ def test_a_stamp_follows_names_sizes_and_times(tmp_path: Path):
     file.rename(folder / "b")
     seen.append(stamp(str(folder)))
     assert len(set(seen)) == 5
+
+
+def test_places_are_the_same_from_a_listing_and_from_each_file(own_set: Path):
+    names = [path.stem for path in sorted((own_set / "train_eegs").iterdir())]
+    link = own_set / "train_eegs" / f"{names[0]}.parquet"
+    link.rename(own_set / "elsewhere.parquet")
+    link.symlink_to(own_set / "elsewhere.parquet")
+    (own_set / "train_eegs" / f"{names[1]}.parquet").unlink()
+    source = Folder(str(own_set))
+    each = source.places("train_eegs", names)
+    with listed_once():
+        assert stamp(f"{own_set}/train_eegs/") == stamp(f"{own_set}/train_eegs/")
+        assert len(known_files(str(own_set / "train_eegs"))) == len(names) - 1
+        assert source.places("train_eegs", names) == each
+    assert known_files(str(own_set / "train_eegs")) == {}

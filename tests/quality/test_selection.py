@@ -8,7 +8,7 @@ import pytest
 import scipy.stats
 
 from hms.quality.grading import GRADES
-from hms.quality.selection import Graded, Selection, graded_from, wilson
+from hms.quality.selection import N_DRAWS, Graded, Selection, _orders, graded_from, wilson
 
 NAMES = ("seizure", "lpd", "other")
 
@@ -139,3 +139,14 @@ def test_many_items_are_drawn_with_the_spread_that_dealing_them_out_has(monkeypa
     normal = found._drawn()
     monkeypatch.setattr("hms.quality.selection.MOST_DEALT", 1000)
     np.testing.assert_allclose(normal.std(axis=0), found._drawn().std(axis=0), rtol=0.08)
+
+
+@pytest.mark.parametrize("most_kept", [4, 4096])
+def test_orders_are_those_of_one_generator_whether_they_are_kept_or_not(
+    monkeypatch: pytest.MonkeyPatch, most_kept: int
+):
+    monkeypatch.setattr("hms.quality.selection.MOST_KEPT", most_kept)
+    shares, reference, rng = np.linspace(0, 1, 9), np.random.default_rng(0), np.random.default_rng(0)
+    drawn = [shares[order] for order in _orders(9, rng)]
+    assert np.array_equal(drawn, [reference.permutation(shares) for _ in range(N_DRAWS)])
+    assert rng.random() == reference.random()

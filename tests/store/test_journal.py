@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from hms.errors import StorageError
-from hms.store.columns import Record
+from hms.store.columns import Reason, Record
 from hms.store.files import Stored
-from hms.store.folders import StageFolder
+from hms.store.folders import JOURNAL, StageFolder
 from hms.store.journal import append_journal, read_journal
 
 
@@ -73,3 +73,33 @@ def test_a_line_longer_than_any_of_ours_ends_a_journal(
     assert read_journal(path) == ([{"n": "a"}, {"n": "b" * 200}, {"n": "c"}], 0)
     monkeypatch.setattr("hms.store.journal.MOST_LINE", 100)
     assert read_journal(path) == ([{"n": "a"}], 1)
+
+
+def test_a_line_names_items_of_files_of_shards_and_without_any(tmp_path: Path) -> None:
+    why = Reason("read", "the file is missing", failure=True)
+    records = [Record("a", "a.npz"), Record("b", reason=why), Record("c", "shard-1.npy", 3, None, "0f")]
+    StageFolder(tmp_path).append([Stored("a.npz", 1, 2, "1f")], records, 1.0, 3)
+    found = StageFolder(tmp_path).load()
+    assert sorted(found.records.values()) == records
+    assert [found.holds(item) for item in "abc"] == [True, True, False]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        {"items": [["a", "a.npz", 0]]},
+        {"items": [["a", "a.npz", 0, None], ["b", "b.npz"]]},
+        {"items": [["a", "a.npz", 0, None, "0f", "more"]]},
+        {"items": [["a", "../a.npz", 0, None]]},
+        {"items": [[1, "a.npz", 0, None]]},
+        {"files": [["a.npz", 1, 2]]},
+        {"files": [["a.npz", 1, 2, "1f"], ["/b.npz", 1, 2, "1f"]]},
+        {"files": 3},
+    ],
+)
+def test_a_line_that_is_not_of_a_stage_is_damaged_and_none_of_it_counts(
+    tmp_path: Path, line: dict[str, object]
+) -> None:
+    append_journal(tmp_path / JOURNAL, line)
+    found = StageFolder(tmp_path).load()
+    assert (found.damaged_lines, found.files, found.records) == (1, {}, {})

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hms.errors import ManifestError
 from hms.pipeline.selection import asked_stages
 from hms.results.run import Run
-from hms.store.manifests import NAME, read_manifest
+from hms.store.manifests import NAME, manifest_bytes, read_manifest
 
 
 def test_headlines_are_the_manifest_without_its_files(finished: Run):
@@ -33,3 +35,22 @@ def test_headlines_of_a_damaged_manifest_are_refused_though_the_damage_is_among_
 
 def test_a_manifest_says_which_stages_were_asked_for(finished: Run):
     assert finished.manifest["asked"] == asked_stages(finished.config, finished.manifest["stages"])
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {},
+        {"a": [1, "0f"], "b": [2, 'é"']},
+        {"a": [[1], [2]]},
+        {"a": ["], ["], "b": []},
+        {"a": {"b": 1}},
+        {"a": [{"b": [1]}], "b": [[]]},
+    ],
+)
+def test_a_manifest_has_an_entry_a_line_and_says_what_json_says(files: dict[str, Any]):
+    text = manifest_bytes({"files": files}).decode()
+    assert json.loads(text)["files"] == files
+    assert [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in files.items()] == [
+        line.rstrip(",") for line in text.splitlines() if line.startswith("  ")
+    ]

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
+from hms.engine.job import ChunkResult, Task
 from hms.engine.plan import TASK_ITEMS, Plan
 from hms.store.columns import OWN, Record, number_of, text_of
 from hms.store.files import commit_files, digest_bytes
@@ -101,9 +105,14 @@ def _into_shards(plan: Plan, key: str) -> None:
         _fill(folder, layout, rows, keys)
         records = _found(folder, keys)
         name = next(str(record.file) for record in records.values())
-        stored = seal(folder.path, name, keys, {slot: record.digest for slot, record in records.items()})
-        folder.drop([name])
-        folder.append([stored], [r._replace(file=stored.name) for r in records.values()], 0.0, 0)
+        _seal(folder, name, keys, records)
+
+
+def _seal(folder: StageFolder, name: str, keys: Sequence[str | None], records: Mapping[int, Record]) -> None:
+    """Seal an open shard, and record where its items, by their row in it, are now."""
+    stored = seal(folder.path, name, keys, {slot: record.digest for slot, record in records.items()})
+    folder.drop([name])
+    folder.append([stored], [r._replace(file=stored.name) for r in records.values()], 0.0, 0)
 
 
 def _found(folder: StageFolder, keys: Sequence[str | None]) -> dict[int, Record]:
@@ -148,3 +157,80 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
                 written.close()
             moved = [Record(i, n, s, None, digest_bytes(found[r])) for i, n, s, r in made]
             folder.append(stored, moved, 0.0, 0)
+
+
+# --- while a pass goes on ------------------------------------------------------------------------
+
+
+@dataclass
+class _Filling:
+    """The shards of a stage that are being filled.
+
+    Attributes
+    ----------
+    layout : which row of which shard each item has
+    is_done : bool, shape (n_items,); items that are prepared or left out
+    records : of prepared items, by the name of the open shard and the row in it
+    kind : type of the records, None until there is one
+    """
+
+    layout: Layout
+    is_done: NDArray[np.bool_]
+    records: dict[str, dict[int, Record]] = field(default_factory=dict)
+    kind: np.dtype[Any] | None = None
+
+
+class Sealer:
+    """Seals each shard as soon as its last item is done: what is read back then is still in memory.
+
+    Only of stages that held nothing before the pass; `settle_stage` seals what this leaves.
+    """
+
+    def __init__(self, plan: Plan, due: Iterable[str]) -> None:
+        """Watch the stages that are due."""
+        left_out = np.zeros(len(plan.items), np.bool_)
+        left_out[[*plan.unread]] = True
+        self._plan, self._sealed = plan, set[str]()
+        self._filling = {
+            key: _Filling(plan.layout(key), left_out.copy())
+            for key in due
+            if plan.in_shards and plan.item_stages[key].folder is not None and not plan.folders[key].records
+        }
+
+    def add(self, tasks: Sequence[Task], result: ChunkResult) -> None:
+        """Seal the shards that a chunk, which is recorded, was the last of."""
+        works = [work for task in tasks for work in task.items if work.index not in result.faults]
+        for key, filling in self._filling.items():
+            rows = [work.index for work in works if key in work.due]
+            filling.is_done[rows] = True
+            for record in result.stages[key].records if key in result.stages else ():
+                if record.file is not None:
+                    filling.records.setdefault(record.file, {})[record.row] = record
+                    filling.kind = filling.kind or self._kind(key, record)
+            if filling.kind is not None:
+                self._seal_whole(key, filling, filling.kind, rows)
+
+    def _kind(self, key: str, record: Record) -> np.dtype[Any]:
+        arrays = self._plan.folders[key].place(record).read()
+        return record_type(arrays, self._filling[key].layout.text_ids)
+
+    def _seal_whole(self, key: str, filling: _Filling, kind: np.dtype[Any], rows: Iterable[int]) -> None:
+        step = filling.layout.rows(kind)
+        for first in sorted({row // step * step for row in rows}):
+            if not filling.is_done[first : first + step].all():
+                continue
+            name, _ = filling.layout.place(first, kind)
+            made = filling.records.pop(name, {})
+            kept = {slot: made[slot] for slot in sorted(made) if first + slot not in self._plan.transient}
+            if kept:
+                keys = [
+                    kept[slot].item if slot in kept else None
+                    for slot in range(filling.layout.count(first, kind))
+                ]
+                _seal(self._plan.folders[key], name, keys, kept)
+                self._sealed.add(key)
+
+    def close(self) -> None:
+        """Write journals anew that say twice where each record is: in an open shard, and sealed."""
+        for key in sorted(self._sealed):
+            self._plan.folders[key].compact()

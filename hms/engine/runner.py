@@ -21,7 +21,7 @@ from hms.config.schema import Config, build_config
 from hms.engine.account import Account
 from hms.engine.failures import Failures, refuse_nothing
 from hms.engine.folder import RunFolder
-from hms.engine.forms import settle, settle_stage
+from hms.engine.forms import Sealer, settle, settle_stage
 from hms.engine.job import ChunkResult, Task
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan, make_plan
@@ -181,7 +181,8 @@ def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account)
     progress = Progress(int(tasks_due.sizes.sum()), names)
     failures = Failures(plan)
     began = time.perf_counter()
-    take = partial(_take, plan, account=account, progress=progress, failures=failures)
+    sealer = Sealer(plan, due)
+    take = partial(_take, plan, account=account, progress=progress, failures=failures, sealer=sealer)
     try:
         if again := take(run_tasks(pool, job, tasks_due, alone=alone, say=say)):
             say(f"{next(iter(again.values()))}; trying {counted(len(again), 'recording')} again, each alone")
@@ -195,6 +196,7 @@ def _compute(plan: Plan, due: Mapping[str, NDArray[np.int64]], account: Account)
         raise
     else:
         pool.close()
+        sealer.close()
     finally:
         account.add("pass", time.perf_counter() - began)
         progress.close()
@@ -210,6 +212,7 @@ def _take(
     account: Account,
     progress: Progress,
     failures: Failures,
+    sealer: Sealer,
 ) -> dict[Task, str]:
     """Record results as they come; return what a fault of the machine left undone, and the fault."""
     undone: dict[Task, str] = {}
@@ -218,6 +221,7 @@ def _take(
         _keep(plan, tasks, result, account)
         progress.add(sum(len(task.items) for task in tasks) - len(result.faults))
         failures.add(result.failed)
+        sealer.add(tasks, result)
         for task in tasks if result.faults else ():
             items = tuple(work for work in task.items if work.index in result.faults)
             if items:

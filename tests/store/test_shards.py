@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 import hms
+from hms.engine.forms import Sealer
 from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
 from hms.results.diff import diff_text
@@ -191,6 +192,7 @@ def test_an_item_left_out_is_an_empty_row(make, own_set: Path):
 def test_a_run_stopped_before_sealing_goes_on_with_what_is_written(make, tmp_path: Path, monkeypatch):
     whole = make("shards", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
+        patch.setattr(Sealer, "add", lambda *_: None)
         patch.setattr("hms.engine.forms.seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             make("shards")
@@ -200,9 +202,40 @@ def test_a_run_stopped_before_sealing_goes_on_with_what_is_written(make, tmp_pat
 
 
 @pytest.mark.slow
+def test_a_shard_is_sealed_once_its_last_item_is_done_and_stays_after_a_stop(
+    make, own_set: Path, outputs: Path, tmp_path: Path, monkeypatch
+):
+    """Of ten items, one of them broken, nine are done when the run is stopped: three whole shards."""
+    broken = sorted((own_set / "train_eegs").iterdir())[4]
+    pd.read_parquet(broken).iloc[:1000].to_parquet(broken)
+    whole = make("shards", out=tmp_path / "whole")
+    sealed: dict[int, int] = {}
+    with monkeypatch.context() as patch:
+        add = Sealer.add
+
+        def stop_before_the_last(sealer: Sealer, *given: object) -> None:
+            if len(sealed) == 9:
+                raise KeyboardInterrupt
+            add(sealer, *given)
+            sealed[len(sealed)] = len(_stored(outputs, "scalograms-*/shard-*"))
+
+        patch.setattr("hms.engine.pools.base.CHUNK_ITEMS", 1)
+        patch.setattr("hms.engine.pools.base.SMALLEST_CHUNK", 1)
+        patch.setattr(Sealer, "add", stop_before_the_last)
+        with pytest.raises(KeyboardInterrupt):
+            make("shards")
+    assert list(sealed.values()) == [0, 0, 1, 1, 1, 2, 2, 2, 3]
+    run = make("shards")
+    assert _content(run) == _content(whole)
+    assert _computed(run) == {"scalograms": 0, "waveforms": 0}
+    assert verify(run.path).findings == []
+
+
+@pytest.mark.slow
 def test_a_row_torn_by_a_kill_is_computed_again_alone(make, outputs: Path, tmp_path: Path, monkeypatch):
     whole = make("shards", out=tmp_path / "whole")
     with monkeypatch.context() as patch:
+        patch.setattr(Sealer, "add", lambda *_: None)
         patch.setattr("hms.engine.forms.seal", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             make("shards")

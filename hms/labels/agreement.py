@@ -98,22 +98,24 @@ def count_pairs(votes: ArrayLike, codes: ArrayLike | None = None) -> PairCounts:
     m = counts.sum(axis=1)
     counts, patient, m = counts[m >= 2], patient[m >= 2], m[m >= 2]
     n_classes = counts.shape[1]
-    pairs = counts[:, :, None] * counts[:, None, :]
-    pairs[:, range(n_classes), range(n_classes)] -= counts
-    together = pairs / (m - 1)[:, None, None] if len(m) else pairs
-    agreeing = np.trace(together, axis1=1, axis2=2) / m
-    table = np.column_stack(
-        [together.reshape(len(m), n_classes**2), agreeing, counts / m[:, None], np.ones(len(m))]
-    )
-    columns = [np.bincount(patient, weights=column, minlength=n_rows) for column in table.T]
-    sums = np.stack(columns, axis=1).astype(np.float64)
-    square = n_classes**2
-    return PairCounts(
-        sums[:, :square].reshape(n_rows, n_classes, n_classes),
-        sums[:, square],
-        sums[:, square + 1 : -1],
-        sums[:, -1],
-    )
+    others = m - 1
+    agreeing, together = np.zeros(len(m)), np.empty((n_rows, n_classes, n_classes))
+
+    def summed(values: Floats) -> Floats:
+        return np.asarray(np.bincount(patient, weights=values, minlength=n_rows), np.float64)
+
+    # One column at a time: those of a hundred thousand items together take 100 MB.
+    for one in range(n_classes):
+        for other in range(n_classes):
+            pairs = counts[:, one] * counts[:, other]
+            if one == other:
+                pairs -= counts[:, one]
+            pairs /= others
+            together[:, one, other] = summed(pairs)
+            if one == other:
+                agreeing += pairs
+    shares = [summed(counts[:, one] / m) for one in range(n_classes)]
+    return PairCounts(together, summed(agreeing / m), np.stack(shares, axis=1), summed(np.ones(len(m))))
 
 
 def _odd(counts: Floats) -> str:

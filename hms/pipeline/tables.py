@@ -111,7 +111,9 @@ class Tables:
     @cached_property
     def used(self) -> pd.DataFrame:
         """Items of the package, one row each; row i is the same item in every file."""
-        return self.items[self.is_used].reset_index(drop=True)
+        # Where all are used, their columns are not copied.
+        chosen = self.items if self.is_used.all() else self.items[self.is_used]
+        return chosen.reset_index(drop=True)
 
     @cached_property
     def excluded(self) -> pd.DataFrame:

@@ -33,8 +33,11 @@ ROUNDING = 1e-4
 DIRECTIONS_FROM = 2048
 """Signatures that the directions are found from, at most, spread over all."""
 
-PAIRS_AT_ONCE = 4096
-"""Candidates that are compared in full at once: 16 MB."""
+PAIRS_AT_ONCE = 1024
+"""Candidates that are compared in full at once: 4 MB."""
+
+TILE, MOST_TILES = 1 << 14, 8
+"""Rows of a part of the signatures, two of which are in memory together: at most an eighth of all each."""
 
 BLOCK = 4096
 """Signatures that are looked at together."""
@@ -180,7 +183,7 @@ def same_windows(signatures: Signatures, owners: NDArray[Any], *, threshold: flo
     Parameters
     ----------
     signatures : float32, shape (n, n_values), mean 0 and norm 1, or zeros for a constant window; `BLOCK` of
-        them are asked for after the other, and those of all candidates together
+        them are asked for after the other, and then candidates in pairs of parts
     owners : shape (n,), recording of each
     threshold : correlation, below 1
 
@@ -203,14 +206,17 @@ def same_windows(signatures: Signatures, owners: NDArray[Any], *, threshold: flo
 
 def _correlated(signatures: Signatures, near: NDArray[np.int64], threshold: float) -> Pairs:
     """Return those of some pairs that correlate above a threshold."""
-    rows, place = np.unique(near, return_inverse=True)
-    place = place.reshape(near.shape)
-    values = signatures[rows] if rows.size else np.empty((0, 1), np.float32)
+    tile = max(TILE, len(signatures) // MOST_TILES)
     corr = np.empty(len(near))
-    for start in range(0, len(near), PAIRS_AT_ONCE):
-        part = slice(start, start + PAIRS_AT_ONCE)
-        one, other = (values[some].astype(np.float64) for some in place[part].T)
-        corr[part] = np.einsum("pv,pv->p", one, other)
+    of = np.sort(near // tile, axis=1)
+    for pair in np.unique(of, axis=0):
+        part = np.flatnonzero((of == pair).all(axis=1))
+        rows, place = np.unique(near[part], return_inverse=True)
+        values, place = signatures[rows], place.reshape(-1, 2)
+        for start in range(0, len(part), PAIRS_AT_ONCE):
+            some = slice(start, start + PAIRS_AT_ONCE)
+            one, other = (values[side].astype(np.float64) for side in place[some].T)
+            corr[part[some]] = np.einsum("pv,pv->p", one, other)
     near, corr = near[corr > threshold], corr[corr > threshold]
     rounded = np.fromiter((round(r, 6) for r in corr.tolist()), np.float64, len(corr))
     return Pairs(near.max(axis=1, initial=-1), near.min(axis=1, initial=len(signatures)), rounded)

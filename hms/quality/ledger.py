@@ -7,15 +7,18 @@ grade depends on what else is in the set.
 
 from __future__ import annotations
 
+import io
+import mmap
+import tempfile
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EEG_CHANNELS
-from hms.config.memory import give_back
 from hms.quality.blocks import Mask
 from hms.quality.channels import CHANNEL_MEASURES
 from hms.quality.electrodes import N_EEG
@@ -23,13 +26,18 @@ from hms.quality.grading import GRADES, Measured, QualityControl, grade, raised
 from hms.registry import register
 from hms.store.columns import Reason
 from hms.store.csvs import harmless_cell, rows_text
+from hms.store.files import storage_error
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 TOGETHER = 2048
 """Items whose rows are in memory as tables at the same time."""
+
+COPIED = 1 << 20
+"""Bytes that are copied together."""
 
 GROUP_ROWS = 1 << 20
 """Rows of a group in the table of channels, those of 52,428 items, that are written together."""
@@ -76,34 +84,74 @@ def write_channels(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
 
     Parameters
     ----------
-    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other; those of a group of
-        rows are in memory together
+    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other; one at a time is in
+        memory
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    options = {"compression": "zstd", "use_dictionary": list(CHANNEL_TEXTS)}
     writer: pq.ParquetWriter | None = None
-    held: list[pa.Table] = []
+    with tempfile.TemporaryFile() as held:
+        group = _Group(file, held)
+        for table in tables:
+            if writer is None:
+                writer = pq.ParquetWriter(pa.PythonFile(group, "w"), table.schema, **options)
+            while group.n_rows + len(table) > GROUP_ROWS:
+                left = GROUP_ROWS - group.n_rows
+                group.add(table[:left])
+                table = table[left:]
+                group.write_to(writer)
+            group.add(table)
+        assert writer is not None
+        group.write_to(writer)
+        writer.close()
 
-    def write(rows: pa.Table) -> None:
-        nonlocal writer
-        if writer is None:
-            writer = pq.ParquetWriter(
-                pa.PythonFile(file, "w"), rows.schema, compression="zstd", use_dictionary=list(CHANNEL_TEXTS)
-            )
-        writer.write_table(rows, GROUP_ROWS)
 
-    for table in tables:
-        held.append(table)
-        while sum(map(len, held)) > GROUP_ROWS:
-            rows = pa.concat_tables(held)
-            held = [rows[GROUP_ROWS:]]
-            write(rows[:GROUP_ROWS])
-            del rows
-            give_back()
-    write(pa.concat_tables(held))
-    assert writer is not None
-    writer.close()
+class _Group(io.RawIOBase):
+    """Rows that are written together, column by column; until then they lie in a temporary file.
+
+    The columns pass through here on their way to a file, so that what was read of the temporary file leaves
+    memory with each piece.
+    """
+
+    def __init__(self, file: IO[bytes], held: IO[bytes]) -> None:
+        super().__init__()
+        self._file, self._held = file, held
+        self._pages: mmap.mmap | None = None
+        self._first = self.n_rows = 0
+
+    def add(self, table: pa.Table) -> None:
+        """Add rows."""
+        import pyarrow as pa
+
+        try:
+            with pa.ipc.new_stream(self._held, table.schema) as stream:
+                stream.write_table(table)
+        except OSError as error:
+            raise storage_error(error, Path(tempfile.gettempdir())) from error
+        self.n_rows += len(table)
+
+    def write_to(self, writer: pq.ParquetWriter) -> None:
+        """Write the rows as a group, and begin with the next."""
+        import pyarrow as pa
+
+        self._held.flush()
+        self._pages = mmap.mmap(self._held.fileno(), 0, access=mmap.ACCESS_READ)
+        source, batches = pa.BufferReader(pa.py_buffer(self._pages)), []
+        source.seek(self._first)
+        while source.tell() < len(self._pages):
+            batches += pa.ipc.open_stream(source)
+        writer.write_table(pa.Table.from_batches(batches, writer.schema), GROUP_ROWS)
+        self._first, self.n_rows = len(self._pages), 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        if self._pages is not None and hasattr(self._pages, "madvise"):
+            self._pages.madvise(mmap.MADV_DONTNEED)
+        return self._file.write(data)
 
 
 class LedgerFiles:
@@ -129,7 +177,6 @@ class LedgerFiles:
         """Take what `make_ledger` takes, the measures of `TOGETHER` items after the other."""
         self._items, self._reasons, self._measures, self._qc = items, reasons, measures, qc
         self._electrodes, self._file_flags = electrodes, file_flags
-        self._texts: list[bytes] = []
         self.used: list[bool] = []
 
     def write_channels(self, file: IO[bytes]) -> None:
@@ -137,6 +184,14 @@ class LedgerFiles:
         write_channels(file, self._ledgers())
 
     def _ledgers(self) -> Iterator[pa.Table]:
+        self._texts = tempfile.TemporaryFile()  # noqa: SIM115 - closed where it is read
+        try:
+            yield from self._tables()
+        except BaseException:
+            self._texts.close()
+            raise
+
+    def _tables(self) -> Iterator[pa.Table]:
         for number, measures in enumerate(self._measures):
             first = number * TOGETHER
             part = slice(first, first + TOGETHER)
@@ -149,7 +204,7 @@ class LedgerFiles:
                 file_flags=self._file_flags[part],
             )
             text = ledger.items_csv()
-            self._texts.append(text.partition(b"\n")[2] if first else text)
+            self._texts.write(text.partition(b"\n")[2] if first else text)
             self.used += ledger.items["used"].tolist()
             table = ledger.channels_table()
             del ledger
@@ -157,9 +212,10 @@ class LedgerFiles:
 
     def write_items(self, file: IO[bytes]) -> None:
         """Write the table of items; only after that of channels."""
-        for text in self._texts:
-            file.write(text)
-        self._texts = []
+        with self._texts:
+            self._texts.seek(0)
+            while piece := self._texts.read(COPIED):
+                file.write(piece)
 
 
 NOT_LOOKED_AT = ("votes", "marks")

@@ -261,7 +261,6 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
     """Draw where in time the recordings have gaps: a line per recording that has any."""
     if raster is None or not len(raster):
         return spoken(TITLES[2], "No recording was read, so there are no gaps to show.")
-    share = np.where(raster == 255, 0, raster / 200.0)
     rows = np.flatnonzero(((raster > 0) & (raster < 255)).any(axis=1))
     outside = int((raster == 255).any(axis=1).sum())
     edge = (
@@ -271,7 +270,8 @@ def gaps(raster: NDArray[np.uint8] | None, *, window_s: float, context_s: float)
     )
     if not len(rows):
         return spoken(TITLES[2], f"Of {counted(len(raster), 'item')} read, none has a gap. {edge}")
-    order = rows[np.lexsort((-share[rows].sum(axis=1), share[rows].argmax(axis=1)))]
+    share = np.where(raster[rows] == 255, 0, raster[rows] / 200.0)
+    order = rows[np.lexsort((-share.sum(axis=1), share.argmax(axis=1)))]
     lines = _lines(raster[order])
     height = float(min(max(10 * len(lines), 90), 236))
     frame = Frame(52, 34, WIDTH - 66, height, Axis(-context_s, window_s + context_s), Axis(0, len(order)))

@@ -42,7 +42,7 @@ class Gathered:
 
     Attributes
     ----------
-    spectrum : float32, shape (n_items, n_freqs)
+    spectrum : float32, shape (n_items, n_freqs), dB re 1 µV²/Hz
     power : float64, shape (n_classes + 1, n_outputs, n_freqs, n_frames), sums over the items of each
         class, and over those without one
     histogram : int64, shape (n_bins + 2,), the sum over items
@@ -73,7 +73,7 @@ def gather(
         inside = is_used[block["row"]]
         if inside.any():
             of, power = label[block["row"][inside]], block["power"][inside]
-            spectra.append(block["spectrum"][inside])
+            spectra.append(10 * block["spectrum"][inside])
             sums.append([power[of == i].sum(axis=0, dtype=np.float64) for i in (*range(n_classes), -1)])
             histogram.append(block["histogram"][inside].sum(axis=0, dtype=np.int64))
     return Gathered(np.concatenate(spectra), np.sum(sums, axis=0), np.sum(histogram, axis=0))
@@ -125,11 +125,12 @@ def spectra(
 ) -> Card:
     """Draw the median spectrum of each class with the spread over its items."""
     good = np.isfinite(values).all(axis=1)
-    values, label = 10 * (values if good.all() else values[good]), label[good]
+    values, label = (values, label) if good.all() else (values[good], label[good])
     if not (label >= 0).any():
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
-    everyone = np.median(values, axis=0)
+    # A frequency at a time: of all together, a copy would be sorted.
+    everyone = np.array([np.median(column) for column in values.T])
     counts = np.bincount(label[label >= 0], minlength=len(classes))
     present = np.flatnonzero(counts).tolist()
     size = SMALL if len(present) > 1 else LARGE
@@ -145,7 +146,8 @@ def spectra(
 
 def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
     """Draw the median spectrum of all items with the spread over them."""
-    values = 10 * values[np.isfinite(values).all(axis=1)]
+    good = np.isfinite(values).all(axis=1)
+    values = values if good.all() else values[good]
     if not len(values):
         return spoken("Spectrum", NO_SPECTRUM)
     body = _spectrum(values, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)

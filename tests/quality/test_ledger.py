@@ -395,12 +395,15 @@ def test_a_ledger_written_in_pieces_is_that_of_all_items(together: int, monkeypa
     assert pq.read_table(io.BytesIO(channels.getvalue())).equals(whole.channels_table())
 
 
-@pytest.mark.parametrize("group", [1, 60, 61, 1000])
+@pytest.mark.parametrize(
+    ("group", "counts"),
+    [(1, (2, 1, 3)), (60, (2, 1, 3)), (61, (2, 1, 3)), (1000, (2, 1, 3)), (1000, (0,)), (40, (2, 0))],
+)
 def test_channels_written_a_group_at_a_time_are_those_written_at_once(
-    group: int, monkeypatch: pytest.MonkeyPatch
+    group: int, counts: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
 ):
     """By pyarrow itself, byte for byte: groups end inside of pieces too."""
-    tables = [ledger(measured(n)).channels_table() for n in (2, 1, 3)]
+    tables = [ledger(measured(n)).channels_table() for n in counts]
     monkeypatch.setattr(ledger_module, "GROUP_ROWS", group)
     at_once = io.BytesIO()
     pq.write_table(

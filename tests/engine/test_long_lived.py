@@ -45,6 +45,14 @@ def test_a_process_that_may_start_no_workers_computes_by_itself(monkeypatch: pyt
         assert n_workers(2) == 1
 
 
+def test_a_child_of_a_program_does_not_wait_for_idle_workers_at_its_end(
+    tiny_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(multiprocessing, "parent_process", lambda: "a process")
+    prepare(tiny_set, "stages=[waveforms]", n_jobs=2)
+    assert not [child.name for child in multiprocessing.active_children() if "Loky" in child.name]
+
+
 @pytest.mark.filterwarnings("ignore:Loky-backed parallel loops cannot be nested")
 def test_a_run_within_a_thread_of_another_pool_computes_by_itself(tiny_set: Path, prepare: Prepare) -> None:
     """A worker's own preparation would be refused there, or leave the user's process deaf to Ctrl-C."""

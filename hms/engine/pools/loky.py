@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -85,7 +86,14 @@ class LokyWorkers:
         get_reusable_executor(max_workers=1, kill_workers=True).shutdown(wait=True, kill_workers=True)
 
     def close(self) -> None:
-        """Do nothing: joblib keeps its workers for the next pass, and ends them after a while."""
+        """Leave the workers to the next pass, as joblib ends idle ones; a child process ends them now.
+
+        At its own end it would wait for them, for minutes.
+        """
+        from joblib.externals.loky import get_reusable_executor
+
+        if multiprocessing.parent_process() is not None:
+            get_reusable_executor().shutdown(wait=True)
 
 
 @contextmanager

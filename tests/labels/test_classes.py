@@ -56,7 +56,14 @@ def test_own_classes_flow_through_package_report_metric_and_baseline(three_class
 
 @pytest.mark.slow
 def test_own_classes_are_compared_in_a_sweep(three_classes, command):
-    done = command("-m", "data=kaggle", f"data.root={three_classes}", *OWN, "weight=linear,constant")
+    done = command(
+        "-m",
+        "data=kaggle",
+        f"data.root={three_classes}",
+        *OWN,
+        "stages=[labels,splits]",
+        "weight=linear,constant",
+    )
     assert done.code == 0, done.err
     assert "weight" in done.out
 
@@ -65,8 +72,8 @@ def test_own_classes_are_compared_in_a_sweep(three_classes, command):
 def test_the_pictures_of_runs_with_other_classes_are_not_compared(three_classes, small_set, prepare, outputs):
     from hms.results.difference import difference_page
 
-    own = prepare(three_classes, "labels.classes=[wave,spike,artefact]")
-    six = prepare(small_set)
+    own = prepare(three_classes, "labels.classes=[wave,spike,artefact]", "stages=[scalograms,labels]")
+    six = prepare(small_set, "stages=[scalograms,labels]")
     assert (
         "The runs have different classes: wave, spike, artefact and seizure, lpd"
         in difference_page(own, six).decode()

@@ -356,7 +356,7 @@ def folds_or_refusal(frame, params):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(tables(), st.sampled_from(["group", "stratified"]), st.integers(2, 6), st.randoms())
 def test_row_order_moves_nobody(frame, kind, n_splits, random):
     order = list(range(len(frame)))
@@ -367,7 +367,7 @@ def test_row_order_moves_nobody(frame, kind, n_splits, random):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(tables(), st.integers(2, 6), st.data())
 def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_splits, data):
     used = data.draw(st.lists(st.sampled_from(list(frame["patient_id"])), max_size=20))
@@ -381,7 +381,7 @@ def test_whatever_is_left_out_folds_part_the_rest_and_share_no_patient(frame, n_
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(tables(), st.sampled_from(["group", "stratified"]), st.integers(2, 6))
 def test_every_fold_has_a_patient(frame, kind, n_splits):
     found = folds_or_refusal(frame, Folds(kind, n_splits, None))

@@ -230,7 +230,7 @@ def slow_choice(frame, unit):
 
 
 @pytest.mark.slow
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(frames(), st.sampled_from(sorted(UNITS)))
 def test_units_equal_a_group_by_group_reading_of_the_rules(frame, unit):
     items = choose(frame, unit)

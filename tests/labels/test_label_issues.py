@@ -39,9 +39,9 @@ def planted(seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
 
 
 def test_swapped_votes_are_found_more_often_than_by_divergence_alone() -> None:
-    """Of the first 100 of four sets, of which 5 % are wrong."""
+    """Of the first 100 of two sets, of which 5 % are wrong."""
     precision, plain = [], []
-    for seed in (1, 2, 3, 4):
+    for seed in (1, 2):
         votes, prediction, many, wrong = planted(seed)
         first = doubt(votes, prediction, many=many).order[:100]
         y = votes / votes.sum(axis=1, keepdims=True)

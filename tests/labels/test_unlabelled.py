@@ -32,7 +32,9 @@ def partly(own_set: Path) -> Path:
 
 def test_kept_items_are_prepared_and_graded_in_no_fold_and_no_score(partly: Path, prepare: Prepare):
     """They are rows of every table, with `has_label` False, and of no fold."""
-    run = prepare(partly, KEEP, "folds.n_splits=2", "baseline=logreg")
+    run = prepare(
+        partly, KEEP, "folds.n_splits=2", "baseline=logreg", "stages=[scalograms,quality,labels,splits]"
+    )
     labels = run.labels
     assert len(run.meta) == len(labels.item_id) == 10
     assert labels.has_label.sum() == 5
@@ -54,8 +56,9 @@ def test_kept_items_are_prepared_and_graded_in_no_fold_and_no_score(partly: Path
 
 def test_figures_are_those_of_the_labelled_items(partly: Path, prepare: Prepare):
     """Summary and overview count what the run without them counts, and say how many have no label."""
-    kept = prepare(partly, KEEP, "folds.n_splits=2")
-    without = prepare(partly, "folds.n_splits=2")
+    stages = "stages=[labels,splits,quality,summary]"
+    kept = prepare(partly, KEEP, "folds.n_splits=2", stages)
+    without = prepare(partly, "folds.n_splits=2", stages)
     assert kept.summary["items_used"] == 10
     assert kept.summary["items_without_label"] == 5
     for name in ("items", "strata", "folds", "vote_sum"):
@@ -68,7 +71,8 @@ def test_figures_are_those_of_the_labelled_items(partly: Path, prepare: Prepare)
 
 def test_labelled_items_are_what_they_are_without_the_others(partly: Path, prepare: Prepare):
     """Labels and folds by item, to the bit."""
-    kept, without = prepare(partly, KEEP, "folds.n_splits=2"), prepare(partly, "folds.n_splits=2")
+    base = ("folds.n_splits=2", "stages=[labels,splits]")
+    kept, without = prepare(partly, KEEP, *base), prepare(partly, *base)
     rows = np.flatnonzero(kept.labels.has_label)
     assert kept.labels.item_id[rows].tolist() == without.labels.item_id.tolist()
     np.testing.assert_array_equal(kept.labels.y_soft[rows], without.labels.y_soft)
@@ -94,7 +98,7 @@ def test_by_default_they_are_left_out_and_files_are_as_they_were(partly: Path, p
 
 def test_a_page_and_a_title_say_that_there_is_no_label(partly: Path, prepare: Prepare, outputs: Path):
     pytest.importorskip("matplotlib")
-    run = prepare(partly, KEEP, "folds.n_splits=2")
+    run = prepare(partly, KEEP, "folds.n_splits=2", "stages=[scalograms,waveforms,labels,splits]")
     silent = run.labels.item_id[~run.labels.has_label][0]
     assert run.plot(silent)._suptitle.get_text().startswith(f"{silent}: no label")
     assert hms_main(["--outputs", str(outputs), "verify", run.hash]) == 0

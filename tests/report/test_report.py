@@ -207,10 +207,10 @@ def test_weight_leaves_every_other_part_alone() -> None:
 
 
 @pytest.mark.slow
-def test_run_makes_the_report_and_shows_it(small_set: Path, outputs: Path) -> None:
+def test_run_makes_the_report_and_shows_it(tiny_set: Path, outputs: Path) -> None:
     """Two runs of the same configuration give the same page; a notebook gets it in a frame."""
     stages = "stages=[scalograms,waveforms,labels,splits,quality,summary,report]"
-    source = ["data=kaggle", f"data.root={small_set}", "folds.n_splits=2", stages]
+    source = ["data=kaggle", f"data.root={tiny_set}", "folds.n_splits=2", stages]
     first = hms.run(hms.compose(*source, f"outputs_dir={outputs}", "n_jobs=1"))
     again = hms.run(hms.compose(*source, f"outputs_dir={outputs}2", "n_jobs=2"))
     assert first.file(PAGE).read_bytes() == again.file(PAGE).read_bytes()
@@ -226,7 +226,7 @@ def test_plot_without_the_recording_says_what_it_shows(own_set: Path, outputs: P
     options = [
         "data=kaggle",
         f"data.root={own_set}",
-        "folds.n_splits=2",
+        "stages=[scalograms,waveforms]",
         f"outputs_dir={outputs}",
         "n_jobs=1",
     ]
@@ -278,8 +278,8 @@ def test_the_command_chooses_the_recordings_and_names_no_place(
 
 
 @pytest.mark.slow
-def test_the_page_s_command_gives_the_run_back_in_a_shell(small_set: Path, outputs: Path) -> None:
-    cfg = hms.compose("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
+def test_the_page_s_command_gives_the_run_back_in_a_shell(tiny_set: Path, outputs: Path) -> None:
+    cfg = hms.compose("data=kaggle", f"data.root={tiny_set}", f"outputs_dir={outputs}", "n_jobs=1",
                       "weight=log", "montage=bipolar16")  # fmt: skip
     run = hms.run(cfg)
     page = run.report().path.read_text()
@@ -288,7 +288,7 @@ def test_the_page_s_command_gives_the_run_back_in_a_shell(small_set: Path, outpu
     command = html.unescape(found[1]).replace("python", sys.executable, 1)
     done = subprocess.run(
         ["bash", "-euc", f"{command} outputs_dir={outputs} n_jobs=1"],
-        env={**os.environ, "DATA": str(small_set)}, cwd=ROOT, capture_output=True, text=True, check=False,
+        env={**os.environ, "DATA": str(tiny_set)}, cwd=ROOT, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert run.hash in done.stdout

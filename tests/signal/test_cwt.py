@@ -83,11 +83,16 @@ def cauchy(freq, beta):
     return lambda t: scale / (beta - 2j * np.pi * freq * t) ** (beta + 1)
 
 
-def by_quadrature(freq, response, *, top=5.0, n=4000):
-    """Inverse transform of a response of f/f0 by the trapezoidal rule."""
+def by_quadrature(freq, response, *, top=5.0, n=2000):
+    """Inverse transform of a real response of f/f0 by the trapezoidal rule, at times that are even about 0."""
     ratio = np.linspace(0, top, n + 1)[1:]
     gain = response(ratio) * freq * top / n
-    return lambda t: np.exp(2j * np.pi * freq * np.outer(t, ratio)) @ gain
+
+    def wavelet(t):
+        later = np.exp(2j * np.pi * freq * np.outer(t[t >= 0], ratio)) @ gain
+        return np.concatenate([later[:0:-1].conj(), later])
+
+    return wavelet
 
 
 def reference(params, signals, wavelet_of, *, half_cycles, **where):

@@ -118,8 +118,8 @@ FULL = "stages=[scalograms,waveforms,labels,splits,quality,summary,report]"
 
 
 @pytest.mark.slow
-def test_a_run_has_a_waveform_and_a_scalogram_per_electrode(small_set, prepare):
-    run = prepare(small_set, "montage=referential", FULL)
+def test_a_run_has_a_waveform_and_a_scalogram_per_electrode(tiny_set, prepare):
+    run = prepare(tiny_set, "montage=referential", FULL)
     item = run.meta["item_id"].iloc[0]
     assert run.outputs == list(compose("montage=referential").at("montage.outputs"))
     assert run.wave(item).shape == (19, 2000)

@@ -66,8 +66,14 @@ def test_a_damaged_recording_in_the_archive_is_one_row(small_set, tmp_path, prep
 
 @pytest.mark.slow
 def test_a_test_set_is_read_from_the_same_archive(test_set, finished, tmp_path):
-    archive = pack(test_set, tmp_path / "a.zip")
-    base = ("data=kaggle", "data.subset=test", f"data.root={archive}", f"from_run={finished.path}")
+    archive = pack(test_set, tmp_path / "a.zip", method=zipfile.ZIP_STORED)
+    base = (
+        "data=kaggle",
+        "data.subset=test",
+        f"data.root={archive}",
+        f"from_run={finished.path}",
+        "stages=[scalograms]",
+    )
     run = hms.run(hms.compose(*base, f"outputs_dir={tmp_path / 'o'}", "n_jobs=1"))
     assert len(run.meta) == len(finished.meta)
     item = run.meta["item_id"].iloc[0]
@@ -78,7 +84,7 @@ def test_a_test_set_is_read_from_the_same_archive(test_set, finished, tmp_path):
 def test_verify_reads_the_archive_again(small_set, tmp_path, prepare):
     from hms.engine.verify import verify
 
-    archive = pack(small_set, tmp_path / "a.zip")
+    archive = pack(small_set, tmp_path / "a.zip", method=zipfile.ZIP_STORED)
     run = prepare(archive, "cwt.n_freqs=8", "stages=[scalograms]")
     assert not verify(run.path).findings
     other = tmp_path / "other"
@@ -89,7 +95,7 @@ def test_verify_reads_the_archive_again(small_set, tmp_path, prepare):
         target.write_bytes(file.read_bytes())
     victim = other / "train_eegs" / f"{run.meta['item_id'].iloc[0]}.parquet"
     (pd.read_parquet(victim) * np.float32(2)).to_parquet(victim)
-    pack(other, archive)
+    pack(other, archive, method=zipfile.ZIP_STORED)
     (found,) = verify(run.path).findings
     assert found.path.endswith(f"a.zip/train_eegs/{victim.name}")
 
@@ -98,7 +104,8 @@ def test_verify_reads_the_archive_again(small_set, tmp_path, prepare):
 def test_the_download_in_the_working_folder_is_found_by_itself(small_set, tmp_path, monkeypatch):
     """`kaggle competitions download` leaves it there."""
     monkeypatch.chdir(tmp_path)
-    pack(small_set, tmp_path / "hms-harmful-brain-activity-classification.zip")
+    archive = tmp_path / "hms-harmful-brain-activity-classification.zip"
+    pack(small_set, archive, method=zipfile.ZIP_STORED)
     run = hms.run(hms.compose("data=kaggle", "stages=[labels]", "n_jobs=1"))
     assert len(run.meta) == 10
 

@@ -261,9 +261,9 @@ def test_the_embedded_set_has_patients_enough_for_intervals_at_10_votes():
 
 @pytest.mark.slow
 def test_recordings_of_one_patient_have_the_same_class_as_often_as_real_ones():
-    """0.55 to 0.65, against 0.17 to 0.25 by chance, over five draws of 1,200 recordings."""
+    """0.55 to 0.65, against 0.17 to 0.25 by chance, over three draws of 1,200 recordings."""
     found = []
-    for seed in range(5):
+    for seed in range(3):
         drafts = draft_recordings(n_recordings=1200, n_patients=150, seed=seed)
         best = [max(draft.rows, key=lambda row: sum(row.votes)).votes for draft in drafts]
         label = [votes.index(max(votes)) for votes in best]
@@ -416,7 +416,7 @@ def test_some_seizures_reach_the_clipping_limit_and_most_do_not():
     from scipy import signal
 
     sos = signal.butter(4, (0.5, 20), "bandpass", fs=200, output="sos")
-    drafts = draft_recordings(n_recordings=40, n_patients=40, seed=2)
+    drafts = draft_recordings(n_recordings=24, n_patients=24, seed=2)
     ictal = [dataclasses.replace(d, states=((1.0, 0, 0, 0, 0, 0.0),), change_s=None) for d in drafts]
     eegs = [simulate(draft, seed=2, spoilt=False)[:19, :10_000] for draft in ictal]
     reach = [np.abs(signal.sosfiltfilt(sos, eeg)).max() > 500 for eeg in eegs]
@@ -425,7 +425,7 @@ def test_some_seizures_reach_the_clipping_limit_and_most_do_not():
 
 def test_a_clean_recording_has_no_mains_no_offset_and_a_heart():
     """``spoilt=False`` leaves background, pattern and the EKG."""
-    drafts = draft_recordings(n_recordings=12, n_patients=12, seed=0)
+    drafts = draft_recordings(n_recordings=6, n_patients=6, seed=0)
     clean = np.stack([simulate(draft, seed=0, spoilt=False)[:, :10_000] for draft in drafts])
     power = np.abs(np.fft.rfft(clean[:, :19] * np.hanning(10_000))) ** 2
     freqs = np.fft.rfftfreq(10_000, 1 / 200)
@@ -566,9 +566,9 @@ def test_some_spectrograms_have_rows_of_nan():
     """A missing row is missing in all 400 columns, in about 9 % of files."""
     draft = draft_recordings(n_recordings=1, n_patients=1, seed=0)[0]
     eeg = simulate(draft, seed=0)
-    missing = [np.isnan(spectrogram([draft], [eeg], seed=seed)) for seed in range(60)]
+    missing = [np.isnan(spectrogram([draft], [eeg], seed=seed)) for seed in range(40)]
     assert all((m.all(axis=(1, 2)) == m.any(axis=(1, 2))).all() for m in missing)
-    assert 1 <= sum(m.any() for m in missing) <= 14
+    assert 1 <= sum(m.any() for m in missing) <= 10
 
 
 # ---------------------------------------------------------------------------- wrong input

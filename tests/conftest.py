@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported; other tests have the other cores
+
 import pytest
 
 import hms

@@ -84,7 +84,7 @@ def cauchy(freq, beta):
 
 
 def by_quadrature(freq, response, *, top=5.0, n=2000):
-    """Inverse transform of a real response of f/f0 by the trapezoidal rule, at times that are even about 0."""
+    """Inverse transform of a real response of f/f0 by the trapezoidal rule, at times even about 0."""
     ratio = np.linspace(0, top, n + 1)[1:]
     gain = response(ratio) * freq * top / n
 

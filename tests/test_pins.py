@@ -81,14 +81,14 @@ def test_bytes_are_as_pinned_with_the_same_libraries_and_processor(name, observe
 
 
 @pytest.mark.parametrize("name", ONE_A_SOURCE)
-def test_no_hash_depends_on_where_recordings_and_outputs_lie(name, tmp_path, monkeypatch):
+def test_no_hash_depends_on_where_recordings_and_outputs_lie(name, recordings, tmp_path, monkeypatch):
     """The same files in another folder, named from another place by a relative path, are the same run."""
     monkeypatch.chdir(tmp_path)
     unpack(tmp_path / "elsewhere" / "set")
     again = run_of(name, Path("elsewhere/set"), Path("made"))
     assert again.hash == PINS["runs"][name]["run"]
     digests = {path: digest for path, (_, digest) in again.manifest["files"].items()}
-    first = run_of(name, unpack(tmp_path / "first"), tmp_path / "outputs")
+    first = run_of(name, recordings, recordings.parent / "outputs")
     assert digests == {path: digest for path, (_, digest) in first.manifest["files"].items()}
 
 

@@ -11,6 +11,7 @@ import re
 import types
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import Field, dataclass, field, fields, is_dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
@@ -215,16 +216,20 @@ class _Page:
 
     @classmethod
     def read(cls, path: Path) -> _Page:
-        from omegaconf import OmegaConf
+        return _page_of(path.read_text(encoding="utf-8"))
 
-        text = path.read_text(encoding="utf-8")
-        lines = text.splitlines()
-        first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
-        told = (_FILE_NAME.sub("", line.lstrip("# ")) for line in lines[:first] if "@package" not in line)
-        head = " ".join(filter(None, told))
-        values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
-        assert isinstance(values, dict)
-        return cls(head, {str(key): value for key, value in values.items()}, _comments(lines))
+
+@lru_cache(maxsize=256)
+def _page_of(text: str) -> _Page:
+    from omegaconf import OmegaConf
+
+    lines = text.splitlines()
+    first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    told = (_FILE_NAME.sub("", line.lstrip("# ")) for line in lines[:first] if "@package" not in line)
+    head = " ".join(filter(None, told))
+    values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    assert isinstance(values, dict)
+    return _Page(head, {str(key): value for key, value in values.items()}, _comments(lines))
 
 
 def _comments(lines: Sequence[str]) -> dict[str, str]:
@@ -253,7 +258,9 @@ def _find(folders: Sequence[Path], group: str, name: str) -> _Page:
     """
     found = (path for folder in folders if (path := folder / group / f"{name}.yaml").is_file())
     page = _Page.read(next(found))
-    for base in page.values.pop("defaults", ()):
+    bases = page.values.get("defaults", ())
+    page = replace(page, values={name: value for name, value in page.values.items() if name != "defaults"})
+    for base in bases:
         if isinstance(base, str) and base != "_self_":
             below = _find(folders, group, base.removesuffix(".yaml"))
             page = _Page(page.head, {**below.values, **page.values}, {**below.comments, **page.comments})

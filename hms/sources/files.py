@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,12 +28,30 @@ def place_of(recording: str, path: str) -> Place:
     try:
         status = os.stat(path)
     except FileNotFoundError:
-        return Place(recording, path, None, None)
+        return Place(recording, path, None, None, why_missing(path) if Path(path).is_symlink() else None)
     except OSError as error:
         reraise_fault(error)
         why = f"the recording's file cannot be read: {error.strerror}"
         return Place(recording, path, None, None, why)
     return Place(recording, path, status.st_size, status.st_mtime_ns)
+
+
+def why_missing(path: str, kind: str = RECORDING) -> str:
+    """Return what is told of a file that is not there; a link to nothing is what git-annex leaves of one."""
+    if Path(path).is_symlink():
+        return f"the {kind}'s file is a link to nothing; where git-annex or DataLad left it: git annex get"
+    return f"the {kind}'s file is missing"
+
+
+_POINTERS = {
+    b"version https://git-lfs": "is a Git LFS pointer; git lfs pull gets the file",
+    b"/annex/objects/": "is a git-annex pointer; git annex get gets the file",
+}
+
+
+def pointer(data: bytes) -> str:
+    """Return what a file says of another that it stands for, in words; empty for a file of its own."""
+    return next((told for start, told in _POINTERS.items() if data.startswith(start)), "")
 
 
 def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
@@ -48,7 +67,7 @@ def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
     try:
         return regular_bytes(place.path, LARGEST_FILE)
     except FileNotFoundError:
-        raise Unusable(f"the {kind}'s file is missing", permanent=False) from None
+        raise Unusable(why_missing(place.path, kind), permanent=False) from None
     except OSError as error:
         raise Unusable(f"the {kind}'s file cannot be read: {error.strerror}", permanent=False) from None
 
@@ -66,7 +85,7 @@ def open_parquet(data: bytes) -> tuple[pq.ParquetFile | None, str]:
         return pq.ParquetFile(pa.BufferReader(data)), ""
     except (pa.ArrowException, OSError, ValueError) as error:
         reraise_fault(error)
-        return None, f"file is truncated or not parquet: {shortened(error)}"
+        return None, f"file {pointer(data) or f'is truncated or not parquet: {shortened(error)}'}"
 
 
 MOST_DECODED = 1 << 31

@@ -16,6 +16,7 @@ import xxhash
 
 from hms.errors import Unusable, machine_fault
 from hms.sources.base import Place
+from hms.sources.files import why_missing
 
 PIECE_BYTES = 1 << 22
 
@@ -58,7 +59,7 @@ class SteadyFile(Steady):
             # Without O_NONBLOCK, opening a pipe would wait for whoever writes to it.
             self._descriptor = os.open(place.path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         except FileNotFoundError:
-            raise Unusable("the recording's file is missing", permanent=False) from None
+            raise Unusable(why_missing(place.path), permanent=False) from None
         except OSError as error:
             raise _unreadable(error, place) from None
         self._place = place

@@ -135,6 +135,11 @@ def test_a_header_that_contradicts_itself_is_refused(tmp_path, changes, reason):
         (b"\x1f\x8b" + b"\0" * 500, "compressed"),
         (b"\x89HDF" + b"x" * 500, "is not EDF or BDF"),
         (b"PK\x03\x04" + b"x" * 500, "a zip archive; unpack it"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid x",
+            "is a Git LFS pointer; git lfs pull gets the file",
+        ),
+        (b"/annex/objects/MD5E-s1--0.edf\n", "is a git-annex pointer; git annex get gets the file"),
         (EdfFile().to_bytes()[:3000], "the file ends within its header, after 3000 of 5120 bytes"),
         (EdfFile().to_bytes()[:5120], "the file has no data: its header states 60 data records, it holds 0"),
     ],
@@ -396,6 +401,7 @@ def test_a_file_that_changes_under_the_reader_is_told(tmp_path, change: Callable
     ("make", "reason"),
     [
         (lambda path: None, "the recording's file is missing"),
+        (lambda path: path.symlink_to(".git/annex/objects/x"), "is a link to nothing; .*: git annex get"),
         (lambda path: path.mkdir(), "is a folder"),
         (lambda path: path.symlink_to(path), "Too many levels of symbolic links"),
         (os.mkfifo, "is a folder, a pipe or a device, not a file"),

@@ -22,6 +22,7 @@ from fractions import Fraction
 
 from hms.competition import SFREQ_HZ
 from hms.errors import Unusable
+from hms.sources.files import pointer
 from hms.sources.rates import nominal_duration
 from hms.sources.units import scale_uv, unit_text
 
@@ -109,6 +110,8 @@ def n_header_bytes(start: bytes) -> int:
         raise Unusable("the file is compressed (gzip); unpack it")
     if start[:4] == b"PK\x03\x04":
         raise Unusable("the file is a zip archive; unpack it")
+    if pointer(start):
+        raise Unusable(f"the file {pointer(start)}")
     count = _text(start[252:256])
     if not re.fullmatch(r"[0-9]+", count) or not 1 <= int(count) <= _MAX_SIGNALS:
         if start[:8] in (b"0       ", b"\xffBIOSEMI"):

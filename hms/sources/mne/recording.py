@@ -29,6 +29,7 @@ from hms.errors import Unusable, needs_extra
 from hms.labels.events import Event
 from hms.sources.base import Place, Stretch
 from hms.sources.channels import Channels, find_channels
+from hms.sources.files import why_missing
 from hms.sources.formats import ending_of
 from hms.sources.rates import conversion
 from hms.terminal import shortened
@@ -163,7 +164,7 @@ class MneRecording:
         keeps_bad: bool = False,
     ) -> None:
         if not files:
-            raise Unusable("the recording's file is missing", permanent=False)
+            raise Unusable(why_missing(place.path), permanent=False)
         self._path, self._aliases, self._files = place.path, dict(aliases), list(files)
         self._cnt_format, self._keeps_bad = cnt_format, keeps_bad
         self._stamp = self._stamped()

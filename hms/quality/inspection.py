@@ -112,14 +112,14 @@ def _shared_spectra(segment: Segment, spectral: slice) -> NDArray[np.complex64] 
         return None
     shape = len(shared.values), n_parts * BLOCKS_TOGETHER, n_block // 2 + 1
     spectra: NDArray[np.complex64] = shared.once("spectra", partial(np.empty, shape, np.complex64))
-
-    def make(number: int) -> None:
-        start = phase + number * n_together
-        at = slice(number * BLOCKS_TOGETHER, (number + 1) * BLOCKS_TOGETHER)
-        spectra[:, at] = _transformed(shared.values[:, start : start + n_together], n_block)
-
-    for number in parts:
-        shared.once(("spectra", number), partial(make, number))
+    is_made: Mask = shared.once("spectra made", partial(np.zeros, n_parts, np.bool_))
+    lacking = np.flatnonzero(~is_made[parts.start : parts.stop])
+    if lacking.size:
+        made = slice(parts.start + int(lacking[0]), parts.start + int(lacking[-1]) + 1)
+        samples = slice(phase + made.start * n_together, phase + made.stop * n_together)
+        at = slice(made.start * BLOCKS_TOGETHER, made.stop * BLOCKS_TOGETHER)
+        spectra[:, at] = _transformed(shared.values[:, samples], n_block)
+        is_made[made] = True
     return spectra[:, first:stop]
 
 

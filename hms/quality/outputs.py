@@ -190,10 +190,16 @@ def _burst(excess: NDArray[Any], alive: Mask) -> NDArray[np.float64]:
 
 def _derivation_ptp(derived: Derived) -> Array:
     """Return the peak-to-peak amplitude of each derivation in each 2 s of the window."""
-    n_block = max(1, round(BLOCK_S * derived.sfreq))
-    n_whole = max(1, derived.n_window // n_block)
-    high, low = extremes(derived.window, n_block)
-    return np.asarray(high - low)[:, :n_whole]
+    n_block, n_second = (max(1, round(seconds * derived.sfreq)) for seconds in (BLOCK_S, 1))
+    n_whole, (n_seconds, rest), shared = max(1, derived.n_window // n_block), divmod(n_block, n_second), None
+    if derived.block is not None and not rest and derived.n_window >= n_block:
+        start = derived.first + derived.n_context
+        shared = derived.block.extremes(n_second, start, n_whole * n_seconds)
+    if shared is None:
+        high, low = extremes(derived.window, n_block)[..., :n_whole]
+        return np.asarray(high - low)
+    parts = shared.reshape(2, -1, n_whole, n_seconds)
+    return np.asarray(parts[0].max(axis=2) - parts[1].min(axis=2))
 
 
 def covariances(signals: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -52,7 +52,7 @@ def tapered_blocks(eeg: Array, n_block: int) -> Array:
     return np.asarray(products.reshape(len(eeg), n_blocks, n_block))
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=64)
 def taper(n_block: int, n_blocks: int = 1) -> Array:
     """Return a periodic Hann window, repeated.
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from hms.signal.levels import extremes
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,6 +41,17 @@ class Block:
         if key not in self.results:
             self.results[key] = make()
         return self.results[key]
+
+    def extremes(self, n_second: int, start: int, n: int) -> NDArray[np.float32] | None:
+        """Return `hms.signal.levels.extremes` of ``n`` seconds from a sample of the values on.
+
+        They are looked for once. None where no second begins there.
+        """
+        first, rest = divmod(start, n_second)
+        if rest:
+            return None
+        found: NDArray[np.float32] = self.once("extremes", partial(extremes, self.values, n_second))
+        return found[:, :, first : first + n]
 
     def then(
         self,

@@ -44,7 +44,12 @@ def is_uneven(eeg: Array, *, sfreq: float) -> bool:
     sfreq : sampling rate in Hz
     """
     n_second = max(1, round(sfreq))
-    high, low = extremes(eeg, n_second)[..., : eeg.shape[1] // n_second]
+    return is_range_uneven(extremes(eeg, n_second)[..., : eeg.shape[1] // n_second])
+
+
+def is_range_uneven(of_seconds: Array) -> bool:
+    """Tell what `is_uneven` does from the extremes of whole seconds, float32, shape (2, n_channels, n)."""
+    high, low = of_seconds
     return bool((high.max(axis=1) - low.min(axis=1) > UNEVEN * (high - low).min(axis=1)).any())
 
 

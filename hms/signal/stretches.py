@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hms.signal.arrays import Block, Derived
 from hms.signal.cwt import Groups, plan_cwt
-from hms.signal.levels import is_uneven
+from hms.signal.levels import is_range_uneven, is_uneven
 from hms.signal.wavelets import Cwt
 
 Array = NDArray[np.float32]
@@ -78,6 +78,8 @@ def _power(
     n_window = n_frames * params.hop
     plan = plan_cwt(params, sfreq=sfreq, n_context=block.n_context, n_window=n_window, keeps_mean=keeps_mean)
     values = block.values[:, start * params.hop : (start + n_frames) * params.hop + 2 * block.n_context]
-    if is_uneven(values, sfreq=sfreq):
+    n_second = max(1, round(sfreq))
+    seconds = block.extremes(n_second, start * params.hop, values.shape[1] // n_second)
+    if is_uneven(values, sfreq=sfreq) if seconds is None else is_range_uneven(seconds):
         values = values.astype(np.float64)
     return plan.power(values, groups, is_cut=True)

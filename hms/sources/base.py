@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
-from functools import cached_property, lru_cache, partial
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal, Protocol
 
@@ -153,11 +153,10 @@ class Segment:
     def extremes(self) -> Array:
         """Highest and lowest sample of each channel in each second inside, as `hms.signal.levels` gives."""
         n_second, n_samples = max(1, round(self.sfreq)), self.inside.stop - self.inside.start
-        if self.block is None or self.place % n_second or n_samples % n_second:
-            return extremes(self.eeg[:, self.inside], n_second)
-        of_block = self.block.once("extremes", partial(extremes, self.block.values, n_second))
-        first, n = self.place // n_second, n_samples // n_second
-        return np.asarray(of_block[:, :, first : first + n])
+        shared = None
+        if self.block is not None and not n_samples % n_second:
+            shared = self.block.extremes(n_second, self.place, n_samples // n_second)
+        return extremes(self.eeg[:, self.inside], n_second) if shared is None else shared
 
     @property
     def place(self) -> int:

@@ -106,6 +106,8 @@ class Derivations(ItemStage):
         return {}
 
     def _refuse_empty_chain(self, alive: NDArray[np.bool_], cleaned: Cleaned) -> None:
+        if alive.all():
+            return
         first = 0
         for chain, pairs in self.chains:
             if not alive[first : first + len(pairs)].any():

@@ -67,7 +67,6 @@ def record_type(arrays: Mapping[str, Any], text_ids: int) -> np.dtype[Any]:
 
 def record_of(arrays: Mapping[str, Any], kind: np.dtype[Any]) -> bytes:
     """Return an item's record; raises `ConfigError` if its arrays differ in shape from the others'."""
-    record = np.zeros((), kind)
     own = {name: np.asanyarray(value) for name, value in arrays.items()}
     shapes = {name: array.shape for name, array in own.items()}
     if shapes != {name: kind[name].shape for name in kind.names or ()}:
@@ -75,9 +74,15 @@ def record_of(arrays: Mapping[str, Any], kind: np.dtype[Any]) -> bytes:
             f"an item has arrays of the shapes {shapes}, others in the same shard have {kind}; "
             "results of many shapes need package.format=files"
         )
-    for name, array in own.items():
-        record[name] = str(array) if kind[name].base.kind == "U" and name == PATIENT else array
-    return record.tobytes()
+    return b"".join([_field(name, array, kind[name].base) for name, array in own.items()])
+
+
+def _field(name: str, array: NDArray[Any], base: np.dtype[Any]) -> bytes | memoryview:
+    """Return an array as it is in a record, not copied where that can be."""
+    if name == PATIENT and base.kind == "U":
+        array = np.array(str(array))
+    array = np.ascontiguousarray(array, base)
+    return array.reshape(-1).view(np.uint8).data if array.nbytes else b""
 
 
 def arrays_of(record: NDArray[Any]) -> dict[str, NDArray[Any]]:
@@ -231,29 +236,31 @@ class Records:
     ) -> None:
         """Write records by the rows of their items in the table."""
         self.folder, self._n_bytes, self._n = folder, sum(map(len, records.values())), len(records)
-        self._open: dict[str, int] = {}
+        self._open: dict[str, tuple[int, int]] = {}
         try:
             with self._explained():
                 make_folder(folder)
                 for row, record in records.items():
                     name, slot = layout.place(row, kind)
-                    header = shard_header(kind, layout.count(row, kind))
-                    n_bytes = len(header) + layout.count(row, kind) * kind.itemsize
-                    _write_at(self._opened(name, header, n_bytes), record, len(header) + slot * kind.itemsize)
+                    descriptor, start = self._open.get(name) or self._opened(
+                        name, kind, layout.count(row, kind)
+                    )
+                    _write_at(descriptor, record, start + slot * kind.itemsize)
         except BaseException:
             self.close()
             raise
 
-    def _opened(self, name: str, header: bytes, n_bytes: int) -> int:
-        """Return the descriptor of a shard, which has its full length from the start."""
-        if name not in self._open:
-            descriptor = os.open(f"{self.folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-            self._open[name] = descriptor
-            if os.pread(descriptor, len(header), 0) != header:
-                os.ftruncate(descriptor, n_bytes)
-                _write_at(descriptor, header, 0)
-            elif os.fstat(descriptor).st_size != n_bytes:
-                os.ftruncate(descriptor, n_bytes)
+    def _opened(self, name: str, kind: np.dtype[Any], count: int) -> tuple[int, int]:
+        """Return the descriptor of a shard, of its full length from the start, and where its rows begin."""
+        header = shard_header(kind, count)
+        n_bytes = len(header) + count * kind.itemsize
+        descriptor = os.open(f"{self.folder}/{name}", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        self._open[name] = descriptor, len(header)
+        if os.pread(descriptor, len(header), 0) != header:
+            os.ftruncate(descriptor, n_bytes)
+            _write_at(descriptor, header, 0)
+        elif os.fstat(descriptor).st_size != n_bytes:
+            os.ftruncate(descriptor, n_bytes)
         return self._open[name]
 
     @contextmanager
@@ -266,18 +273,18 @@ class Records:
     def sync(self) -> None:
         """Bring what was written to disk."""
         with self._explained():
-            for descriptor in self._open.values():
+            for descriptor, _ in self._open.values():
                 os.fsync(descriptor)
 
     def name(self) -> list[Stored]:
         """Return the shards, which have no digest until they are sealed; only after `sync`."""
         with self._explained():
-            found = [(name, os.fstat(descriptor)) for name, descriptor in self._open.items()]
+            found = [(name, os.fstat(descriptor)) for name, (descriptor, _) in self._open.items()]
         return [Stored(name, status.st_size, status.st_mtime_ns, "") for name, status in found]
 
     def close(self) -> None:
         """Close the files."""
-        for descriptor in self._open.values():
+        for descriptor, _ in self._open.values():
             os.close(descriptor)
         self._open = {}
 

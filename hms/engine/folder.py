@@ -39,11 +39,13 @@ class RunFolder:
     ----------
     results : by folder, what yields the stored files of an item stage with their names in it
     linking : the links to them that are being made already
+    is_new : whether nothing stood in its place before
     """
 
     plan: Plan
     results: dict[str, Named] = field(default_factory=dict)
     linking: Linking | None = None
+    is_new: bool = False
 
     @property
     def path(self) -> Path:
@@ -57,7 +59,7 @@ class RunFolder:
         """Take links away that no run will have: one that was refused leaves no folder."""
         if self.linking is not None and kind is not None:
             self.linking.stop()
-            if issubclass(kind, Exception) and not (self.path / NAME).exists():
+            if issubclass(kind, Exception) and self.is_new and not (self.path / NAME).exists():
                 shutil.rmtree(self.path, ignore_errors=True)
 
     def begin(self, tables: Tables) -> None:
@@ -67,6 +69,7 @@ class RunFolder:
         for stage in plan.item_stages.values():
             if stage.folder is not None:
                 self.results[stage.folder] = find(plan, tables, stage)
+        self.is_new = not self.path.exists()
         if plan.way == "symlink" and not (self.path / NAME).exists():
             self.linking = Linking(self._targets())
 

@@ -26,7 +26,7 @@ from hms.store.csvs import read_csv
 from hms.store.inside import find_inside, is_own_folder, parse_json
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
-from hms.store.places import Outputs, latest_run
+from hms.store.places import HASH_LENGTH, Outputs, latest_run
 from hms.store.shards import INDEX, Place
 from hms.terminal import counted, listed, outlined, shortened
 
@@ -735,6 +735,10 @@ def find_package(name: str | Path, outputs: str | Path = "outputs", *, trust: bo
         found = [text]
     if len(found) > 1:
         raise ConfigError(f"'{text}' could be several runs: {', '.join(found)}")
+    if not found and len(text) == HASH_LENGTH and is_own_folder(base / text):
+        raise ConfigError(
+            f"run {text} in {base} is not finished; run it again with the same command; done work is reused"
+        )
     if not found:
         known = f"; there are {', '.join(names[:8])}" if names else ""
         raise ConfigError(f"no finished run '{text}' in {base}{did_you_mean(text, names)}{known}")

@@ -262,6 +262,14 @@ def test_latest_and_prefixes_find_runs(finished: Run) -> None:
         hms.load("zzz", outputs=outputs)
 
 
+def test_a_run_that_lost_its_manifest_is_to_be_run_again(outputs: Path) -> None:
+    (outputs / "0123456789abcdef").mkdir(parents=True)
+    with pytest.raises(
+        ConfigError, match=r"0123456789abcdef .* is not finished; run it again with the same command"
+    ):
+        hms.load("0123456789abcdef", outputs=outputs)
+
+
 @pytest.mark.slow
 def test_the_end_of_a_run_is_a_short_table(own_set: Path, command: Callable[..., Prepared]) -> None:
     (next((own_set / "train_eegs").iterdir())).unlink()

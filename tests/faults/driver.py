@@ -63,8 +63,11 @@ STEPS = (1, 2, 3, 5, 8, 13, 21, 34)
 
 ERRORS_READING = (errno.EIO, errno.EMFILE, errno.ENOMEM)
 ERRORS_WRITING = (errno.ENOSPC, errno.EIO, errno.EROFS)
+STAGES = "stages=[scalograms,waveforms,quality,labels,splits,summary]"
+FEW_STAGES = "stages=[scalograms,waveforms,labels,splits]"
+"""Of all runs but those of the scene of shards, where few calls fail."""
+
 SMALL = (
-    "stages=[scalograms,waveforms,quality,labels,splits,summary]",
     "cwt.n_freqs=8",
     "cwt.hop=100",
     "folds.n_splits=2",
@@ -319,11 +322,12 @@ class Sweep:
 def scenes(sweep: Sweep) -> dict[str, Scene]:
     """Return the scenes by name, what they start from prepared."""
     work, outputs, data = sweep.work, sweep.outputs, sweep.data
-    base = ["data=kaggle", f"data.root={data}", f"outputs_dir={outputs}", "n_jobs=1", *SMALL]
+    given = ["data=kaggle", f"data.root={data}", f"outputs_dir={outputs}", "n_jobs=1", *SMALL]
+    base = [*given, FEW_STAGES if sweep.stride is None else STAGES]
     form, other_form = ("shards", "files") if os.environ.get("HMS_TEST_FORMAT") == "shards" else FORMS
     configured = hms.compose(*base, f"package.format={form}")
     other = hms.compose(*base, "weight=log", "cwt.w0=6", f"package.format={other_form}")
-    sharded = hms.compose(*base, "package.format=shards")
+    sharded = hms.compose(*given, STAGES, "package.format=shards")
 
     def prepared(cfg: Any = configured) -> int:
         from hms.main import guarded, run_configuration

@@ -10,7 +10,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -31,14 +30,10 @@ RUN = str(ROOT / "run.py")
 
 
 def torment(fault: str, root: Path, work: Path) -> dict[str, Any]:
-    done = subprocess.run(
-        [sys.executable, str(TESTS / "crash_driver.py"), fault, str(root), str(work)],
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-2000:]
-    found = json.loads(done.stdout)
+    process = forked.start([TESTS / "crash_driver.py", fault, root, work])
+    out, err = process.communicate(timeout=900)
+    assert process.wait() == 0, err[-2000:]
+    found = json.loads(out)
     assert isinstance(found, dict)
     return found
 

@@ -516,6 +516,9 @@ def test_a_planned_sweep_names_its_folder_by_what_varies(small_set: Path, output
 
 # --- searches ------------------------------------------------------------------------------------
 
+SEARCH = ("optuna", "hydra_plugins.hydra_optuna_sweeper._impl")
+"""What a search finds imported."""
+
 
 @pytest.mark.skipif(importlib.util.find_spec("optuna") is None, reason="the extra 'search' is not installed")
 def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, outputs: Path) -> None:
@@ -525,7 +528,7 @@ def test_a_search_is_the_same_twice_and_ends_in_a_leaderboard(small_set: Path, o
     ]  # fmt: skip
     tables = []
     for _ in range(2):
-        done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent)
+        done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent, modules=SEARCH)
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         tables.append(done.stdout)
@@ -543,7 +546,7 @@ def test_a_search_of_which_no_member_can_be_composed_says_why(small_set: Path, o
         "experiment=search", "data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1",
         "hydra.sweeper.n_trials=2", "cwt.n_freqs=-3", TABLES,
     ]  # fmt: skip
-    done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent)
+    done = forked.run([ROOT / "run.py", "-m", *typed], cwd=outputs.parent, modules=SEARCH)
     assert done.returncode == 2
     assert "cwt.n_freqs=-3 is out of range" in done.stderr
     assert "Traceback" not in done.stderr

@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Mapping
 from dataclasses import Field, fields, is_dataclass
 from hashlib import blake2b
+from itertools import islice
 from typing import Any
 
 from hms.registry import lookup
@@ -61,13 +62,14 @@ def canonical_json(value: Any) -> str:
 _encode = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False, ensure_ascii=False).encode
 
 
-def digest_of_list(values: Iterable[Any], n_bytes: int = 16) -> str:
-    """Return `digest_of` of a list of which one element is in memory at a time."""
-    digest, before = blake2b(digest_size=n_bytes), "["
-    for value in values:
-        digest.update(f"{before}{canonical_json(value)}".encode())
+def digest_of_json(texts: Iterable[str], n_bytes: int = 16) -> str:
+    """Return `digest_of` of a list, given the canonical JSON of its elements, of which few are in memory."""
+    digest, left = blake2b(b"[", digest_size=n_bytes), iter(texts)
+    before = ""
+    while some := list(islice(left, 4096)):
+        digest.update(f"{before}{','.join(some)}".encode())
         before = ","
-    digest.update(b"[]" if before == "[" else b"]")
+    digest.update(b"]")
     return digest.hexdigest()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from hms.config.memory import lean
 from hms.engine.explain import explain_finished
@@ -11,7 +11,7 @@ from hms.errors import StorageError
 from hms.pipeline import fingerprint
 from hms.store.folders import StageFolder
 from hms.store.package import Package
-from hms.store.seen import Seen, keep, keep_fingerprints, listing, stamp, stamp_of
+from hms.store.seen import Seen, keep, keep_fingerprints, listed, listing, stamp, stamp_of
 
 
 @lean()
@@ -42,8 +42,10 @@ def _stamps_of(plan: Plan, run: Package) -> dict[str, str]:
     places = {str(p): stamp(str(p)) for p in (plan.outputs.recordings(plan.source.root), *folders)}
     tables = (StageFolder(plan.outputs.stage(stage)).load() for stage in plan.tables)
     for folder in (*plan.folders.values(), *tables):
-        entries = folder.entries() or listing(str(folder.path))
-        if any(entries.get(file.name) != (file.size, file.mtime_ns) for file in folder.files.values()):
-            raise LookupError(folder.path.name)
-        places[str(folder.path)] = stamp_of(entries)
+        rows: Iterable[str] | None = folder.listed()
+        if rows is None:
+            rows = present = set(listed(listing(str(folder.path))))
+            if not present.issuperset(folder.files.listed()):
+                raise LookupError(folder.path.name)
+        places[str(folder.path)] = stamp_of(rows)
     return places

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from hms.config.compose import default_stages
-from hms.config.identity import digest_of, digest_of_list
+from hms.config.identity import canonical_json, digest_of, digest_of_json
 from hms.config.memory import give_back
 from hms.config.threads import one_thread
 from hms.engine.account import Account
@@ -168,10 +168,19 @@ def _stage_key(plan: Plan, name: str) -> str:
 
 def _rows_digest(plan: Plan, key: str) -> str:
     """Return a digest of item row, content digest of the file and row in the file, of every prepared item."""
-    files = plan.folders[key].files
-    return digest_of_list(
-        (row, r.digest or files[r.file].digest, r.row) for row, r in plan.records_of(key) if r.file
+    folder, found = plan.folders[key], plan.results_of(key)
+    files, names = folder.files, folder.records.names
+    if folder.has_shards or (found.file < 0).any():
+        records = (
+            (row, r.digest or files[r.file].digest, r.row) for row, r in plan.records_of(key) if r.file
+        )
+        return digest_of_json(map(canonical_json, records))
+    # Files of many rows: the text of which a digest is taken has the same few digests again and again.
+    contents = {n: canonical_json(files[names[n]].digest) for n in set(found.file.tolist())}
+    rows = zip(
+        found.rows.tolist(), map(contents.get, found.file.tolist()), found.inside.tolist(), strict=True
     )
+    return digest_of_json(f"[{row},{content},{inside}]" for row, content, inside in rows)
 
 
 def _places_by_row(plan: Plan, key: str) -> dict[int, Place]:

@@ -31,6 +31,7 @@ TOGETHER = 1 << 12
 
 _HEX = re.compile("[0-9a-f]*")
 _KEY_LENGTH, _DIGEST_LENGTH, _NO_DIGEST = 16, 32, bytes(16)
+_OWN_LENGTH = _KEY_LENGTH + len(SUFFIX)
 
 
 class Reason(NamedTuple):
@@ -258,6 +259,29 @@ class Files(Entries[Stored]):
     def _entry(self, row: Any) -> Stored:
         key, size, mtime_ns, digest = row
         return Stored(f"{text_of(key)}{SUFFIX}", size, mtime_ns, digest.hex())
+
+    def add_found(self, found: Sequence[tuple[str, int, int]]) -> None:
+        """Add files of which names, sizes and times are known, and nothing was read."""
+        own = [file for file in found if len(file[0]) == _OWN_LENGTH and file[0].endswith(SUFFIX)]
+        names, sizes, times = zip(*own, strict=True) if own else ((), (), ())
+        keys = keys_of([name[:_KEY_LENGTH] for name in names])
+        if keys is None or not keys.all():
+            own, keys = [], np.empty(0, np.uint64)
+        columns = {"size": sizes, "mtime_ns": times} if own else {}
+        rows = _filled(self._type, len(own), key=keys, digest=np.zeros(len(own), "V16"), **columns)
+        assert rows is not None, "sizes and times that the system gave are beyond its own types"
+        self._new.append(rows)
+        if len(own) < len(found):
+            known = {file[0] for file in own}
+            self._others |= {file[0]: Stored(*file, "") for file in found if file[0] not in known}
+
+    def listed(self) -> Iterator[str]:
+        """Yield name, size and time of each, as `hms.store.seen.listed` has them."""
+        rows = self._columns()[["key", "size", "mtime_ns"]]
+        for first in range(0, len(rows), TOGETHER):
+            for key, size, time in rows[first : first + TOGETHER].tolist():
+                yield f"{key:016x}{SUFFIX}/{size}/{time}"
+        yield from (f"{name}/{file.size}/{file.mtime_ns}" for name, file in self._others.items())
 
     def beside(self, recorded: Files) -> Iterator[Stored]:
         """Yield those that another table of files does not have."""

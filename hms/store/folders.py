@@ -12,7 +12,7 @@ import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from itertools import count, islice
+from itertools import chain, count, islice
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
@@ -31,7 +31,6 @@ from hms.store.columns import (
     Reason,
     Record,
     Records,
-    is_own_file,
     number_of,
 )
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
@@ -85,7 +84,7 @@ class StageFolder:
     _seen: tuple[tuple[int, int, int] | None, ...] = ()
     """What the folder and its journal looked like before they were read."""
 
-    _beside: dict[str, tuple[int, int]] | None = None
+    _beside: list[str] | None = None
     """Size and time of what lies beside the files, if those are all as recorded."""
 
     _n_rows: int = 0
@@ -256,18 +255,20 @@ class StageFolder:
         """Return what is in the folder, and which of the files recorded are not as they were."""
         files = _scan(self.path)
         unlike = self.files.unlike(files)
-        self._beside = None if unlike else {f.name: f[1:3] for f in files.beside(self.files)}
+        self._beside = None
+        if not unlike:
+            self._beside = [f"{f.name}/{f.size}/{f.mtime_ns}" for f in files.beside(self.files)]
         open_shards = (name for name, file in self.files.others.items() if not file.digest)
         return Present(files, unlike.union(open_shards))
 
-    def entries(self) -> dict[str, tuple[int, int]] | None:
-        """Return size and time of what is in the folder, if that is as it was when last looked at.
+    def listed(self) -> Iterator[str] | None:
+        """Yield name, size and time of what is in the folder, if that is as it was when last looked at.
 
         None if that is not known, or a file was not as recorded.
         """
         if self._beside is None or not self.is_as_loaded():
             return None
-        return {f.name: (f.size, f.mtime_ns) for f in self.files.values()} | self._beside
+        return chain(self.files.listed(), self._beside)
 
     def reconcile_items(self, keys: Keys) -> None:
         """Do what `reconcile` does, of the files that these items need and of all shards."""
@@ -361,8 +362,7 @@ class Present(NamedTuple):
 def _scan(folder: Path) -> Files:
     """Return size and time of every regular file in a folder; anything else there is not ours."""
     found = Files()
-    some: list[Stored] = []
-    odd: list[Stored] = []
+    some: list[tuple[str, int, int]] = []
     with contextlib.suppress(FileNotFoundError), opened(folder) as descriptor:
         for entry in os.scandir(descriptor):
             try:
@@ -370,19 +370,13 @@ def _scan(folder: Path) -> Files:
             except FileNotFoundError:  # gone meanwhile; `suppress` would take as long as the look
                 continue
             if stat.S_ISREG(status.st_mode):
-                name = entry.name
-                file = Stored(name, status.st_size, status.st_mtime_ns, _UNREAD)
-                (some if is_own_file(name) else odd).append(file)
+                some.append((entry.name, status.st_size, status.st_mtime_ns))
             if len(some) == TOGETHER:
-                found.add(some)
+                found.add_found(some)
                 some = []
-    for files in filter(None, (some, odd)):
-        found.add(files)
+    if some:
+        found.add_found(some)
     return found
-
-
-_UNREAD = "0" * 32
-"""Instead of the digest of a file that was not read."""
 
 
 # --- digests of recordings -----------------------------------------------------------------------

@@ -8,7 +8,7 @@ table, the store's folders and the run's. If one of them differs, the long way i
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
@@ -98,14 +98,14 @@ def known_files(folder: str) -> Listing:
     return (_listed.get() or {}).get(os.path.abspath(folder), {})
 
 
-def _size_and_time(status: os.stat_result) -> tuple[int, int]:
-    return status.st_size, status.st_mtime_ns
+def listed(entries: Listing) -> Iterator[str]:
+    """Yield name, size and time of each entry as one text."""
+    return (f"{name}/{size}/{time}" for name, (size, time) in entries.items())
 
 
-def stamp_of(entries: Listing) -> str:
-    """Return the digest of names, sizes and times."""
-    rows = sorted(f"{name}/{size}/{time}" for name, (size, time) in entries.items())
-    return digest_bytes("\n".join(rows).encode("utf-8", "surrogateescape"))
+def stamp_of(rows: Iterable[str]) -> str:
+    """Return the digest of names, sizes and times, in any order."""
+    return digest_bytes("\n".join(sorted(rows)).encode("utf-8", "surrogateescape"))
 
 
 def stamp(place: str) -> str:
@@ -116,10 +116,10 @@ def stamp(place: str) -> str:
     try:
         status = os.stat(place)
         if S_ISDIR(status.st_mode):
-            return stamp_of(listing(place, through_links=place.endswith("/")))
+            return stamp_of(listed(listing(place, through_links=place.endswith("/"))))
     except FileNotFoundError:
-        return stamp_of({})
-    return stamp_of({"": _size_and_time(status)})
+        return stamp_of(())
+    return stamp_of(listed({"": (status.st_size, status.st_mtime_ns)}))
 
 
 # --- what was found ------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from hms.store.columns import Reason, Record
 from hms.store.files import Stored
 from hms.store.folders import JOURNAL, StageFolder
 from hms.store.journal import append_journal, read_journal
+from hms.store.seen import listed, listing
 
 
 def grown(path: Path, monkeypatch: pytest.MonkeyPatch) -> StageFolder:
@@ -103,3 +104,20 @@ def test_a_line_that_is_not_of_a_stage_is_damaged_and_none_of_it_counts(
     append_journal(tmp_path / JOURNAL, line)
     found = StageFolder(tmp_path).load()
     assert (found.damaged_lines, found.files, found.records) == (1, {}, {})
+
+
+def test_a_folder_lists_what_a_look_into_it_lists(tmp_path: Path) -> None:
+    names = ["00000000000000ab.npz", "0000000000000000.npz", "000000000000000g.npz", "rows-1.npz", "note.txt"]
+    for length, name in enumerate(names):
+        (tmp_path / name).write_bytes(b"x" * length)
+    folder = StageFolder(tmp_path)
+    assert folder.listed() is None
+    sizes = {path.name: path.stat() for path in tmp_path.iterdir()}
+    folder.append(
+        [Stored(n, sizes[n].st_size, sizes[n].st_mtime_ns, "0" * 32) for n in names[:4]], [], 0.0, 0
+    )
+    folder.load().look()
+    assert sorted(folder.listed() or ()) == sorted(listed(listing(str(tmp_path))))
+    (tmp_path / names[0]).write_bytes(b"longer")
+    assert folder.look().unlike == {names[0]}
+    assert folder.listed() is None

@@ -138,12 +138,12 @@ def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return hms.run(hms.compose(*base))
 
 
-@pytest.fixture
-def test_set(small_set: Path, finished: Run, tmp_path: Path) -> Path:
-    """The items of the small set as the competition's test set: 50 s each, no votes."""
+@pytest.fixture(scope="session")
+def test_set(small_set: Path, finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The items of the small set as the competition's test set: 50 s each, no votes; read-only."""
     import pandas as pd
 
-    folder = tmp_path / "competition"
+    folder = tmp_path_factory.mktemp("test") / "competition"
     (folder / "test_eegs").mkdir(parents=True)
     meta = finished.meta
     for item_id, start_s in zip(meta["item_id"], meta["window_start_s"], strict=True):

@@ -15,13 +15,15 @@ from hms.results.run import Run
 
 pytestmark = pytest.mark.slow
 
+STAGES = "stages=[scalograms,waveforms,labels,splits]"
+
 
 @pytest.fixture(scope="module")
 def small_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     """Return a run in which every fold has items for both stages, with its derivations."""
     outputs = tmp_path_factory.mktemp("examples")
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    return hms.run(hms.compose(*base, "labels.high_confidence_votes=2", "package.derivations=true"))
+    return hms.run(hms.compose(*base, STAGES, "labels.high_confidence_votes=2", "package.derivations=true"))
 
 
 def example(name: str, *arguments: object) -> str:
@@ -35,7 +37,7 @@ def test_the_training_example_predicts_out_of_fold_and_writes_a_submission(
 ) -> None:
     pytest.importorskip("torch", reason="torch is not installed: the training example is NOT tested")
     base = ("data=kaggle", f"data.root={test_set}", "data.subset=test", f"outputs_dir={tmp_path}", "n_jobs=1")
-    test = hms.run(hms.compose(*base, f"from_run={small_run.path}"))
+    test = hms.run(hms.compose(*base, f"from_run={small_run.path}", "stages=[scalograms]"))
     files = ("--predictions", tmp_path / "oof.csv", "--submission", tmp_path / "submission.csv")
     out = example("train_torch.py", "--run", small_run.path, "--test", test.path, "--epochs", "1,1", *files)
     assert "network KL" in out

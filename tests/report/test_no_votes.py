@@ -44,6 +44,14 @@ def on_test(test_set: Path, finished: Run, outputs: Path) -> Callable[..., Run]:
     return call
 
 
+@pytest.fixture(scope="module")
+def unvoted(test_set: Path, finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Prepare the test set once, for tests that do not change it."""
+    outputs = tmp_path_factory.mktemp("unvoted")
+    source = ("data=kaggle", "data.subset=test", f"data.root={test_set}", f"from_run={finished.path}")
+    return hms.run(hms.compose(*source, f"outputs_dir={outputs}", "n_jobs=1"))
+
+
 # --- the page ------------------------------------------------------------------------------------
 
 
@@ -141,9 +149,8 @@ def test_run_makes_the_report_and_the_same_bytes_again(
     assert on_test().reused
 
 
-def test_command_of_the_page_gives_the_run_back(on_test: Callable[..., Run]) -> None:
-    run = on_test()
-    assert 'python run.py data=kaggle data.root="$DATA"' in words_of(run.file(PAGE).read_bytes())
+def test_command_of_the_page_gives_the_run_back(unvoted: Run) -> None:
+    assert 'python run.py data=kaggle data.root="$DATA"' in words_of(unvoted.file(PAGE).read_bytes())
 
 
 def test_report_of_a_run_made_without_one(
@@ -178,9 +185,10 @@ def test_plan_names_no_stage_that_is_not_made(test_set: Path, command: Callable[
 
 
 def test_two_runs_without_votes_are_compared(
-    on_test: Callable[..., Run], outputs: Path, capsys: pytest.CaptureFixture[str]
+    unvoted: Run, on_test: Callable[..., Run], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    a, b = on_test(), on_test("stages=[scalograms,report]")
+    outputs = unvoted.path.parent
+    a, b = unvoted, on_test("stages=[scalograms,report]", into=outputs)
     assert re.match(r"(good|usable|poor|unusable) \d", dict(a.overview())["quality"])
     with pytest.raises(ConfigError, match="has no votes to judge predictions by"):
         a.judge("predictions.csv")
@@ -190,10 +198,9 @@ def test_two_runs_without_votes_are_compared(
     assert f"All {len(a.meta)} scalograms are identical." in words
 
 
-def test_a_run_with_votes_is_compared_with_one_without(finished: Run, on_test: Callable[..., Run]) -> None:
-    run = on_test()
-    words = words_of(difference_page(finished, run))
+def test_a_run_with_votes_is_compared_with_one_without(finished: Run, unvoted: Run) -> None:
+    words = words_of(difference_page(finished, unvoted))
     assert "Run b made no labels." in words
     assert "labels – not in both" in words
-    assert f"All {len(run.meta)} scalograms are identical." in words
-    assert "Run a made no labels." in words_of(difference_page(run, finished))
+    assert f"All {len(unvoted.meta)} scalograms are identical." in words
+    assert "Run a made no labels." in words_of(difference_page(unvoted, finished))

@@ -413,7 +413,7 @@ def test_every_valid_table_is_read_exactly(tmp_path_factory, rows):
     assert list(kept.itertuples(index=False, name=None)) == rows
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=60)
 @given(st.binary(max_size=200) | st.text('eg_id,\n"\r0 ', max_size=200).map(lambda t: HEADER + "\n" + t))
 def test_any_bytes_are_read_or_refused_in_one_line(tmp_path_factory, data):
     """No bytes end in another error than the one that a user can act on."""

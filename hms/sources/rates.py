@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from fractions import Fraction
 
@@ -29,6 +29,18 @@ SIMPLE_FACTOR = 2_000
 
 ROUNDED_FROM = 7
 """Characters from which on a decimal number may be cut to the 8 that a header's field has."""
+
+
+SLOW_HZ = 80.0
+"""EEG sampled at less holds less than the 40 Hz that ``filter=wide`` passes."""
+
+
+def slow_notes(rates_hz: Iterable[float]) -> list[tuple[str, str]]:
+    """Return what to note of the rates of a file's EEG channels: nothing, unless the lowest is low."""
+    lowest = min((rate for rate in rates_hz if rate > 0), default=SLOW_HZ)
+    if lowest >= SLOW_HZ:
+        return []
+    return [("slow", f"EEG is sampled at {lowest:g} Hz and holds nothing above {lowest / 2:g} Hz")]
 
 
 def nominal_duration(text: str, n_samples: int, sfreq_out: float) -> Fraction:

@@ -119,7 +119,7 @@ class Inventory:
         rows += [("unknown labels", self._unknown(read))]
         gaps = [(counted(f.interruptions, "gap"), f.file) for f in read if f.interruptions]
         rows += [("interrupted", text) for text in _grouped(gaps)]
-        rows += [("mended", text) for text in _grouped((f.mended, f.file) for f in self.files if f.mended)]
+        rows += [("noted", text) for text in _grouped((f.mended, f.file) for f in self.files if f.mended)]
         rows += [("patients", self._patients(read) if self.files else "")]
         out = [(_with_its_end(f.left_out), f.file) for f in self.files if f.left_out]
         rows += [("left out", text) for text in _grouped(out)]

@@ -37,8 +37,9 @@ MENDED = {
     "cut": "the end was cut, the whole records are used",
     "mended": "the header was mended",
     "offset": "an offset was taken off before float32",
+    "slow": "EEG is sampled at less than 80 Hz",
 }
-"""What a reader had to mend, by flag; the manifest has the details by recording."""
+"""What a reader had to mend or say, by flag; the manifest has the details by recording."""
 
 NEEDED_COLUMNS = ("item_id", "eeg_id", "patient_id", "recording", "window_start_s")
 """Columns that meta_use.csv has whatever the source."""
@@ -593,7 +594,7 @@ class Package:
             facts.append(("left out", f"for {counted(len(more), 'more reason')}"))
         if reasons:
             facts.append(("", f"{as_seen(self.path / 'data_package' / 'meta_excluded.csv')} lists all"))
-        facts += [("mended", text) for text in self._mended()]
+        facts += [("noted", text) for text in self._mended()]
         files = self.manifest["files"]
         if "data_package/labels.npz" in files:
             labelled = self.labels.has_label

@@ -194,6 +194,14 @@ def test_units_of_the_table_count_where_the_file_states_none(run_bids, dataset):
 
 
 @pytest.mark.slow
+def test_what_the_reader_of_a_file_mended_is_told(run_bids, dataset):
+    path = dataset / EDF
+    path.write_bytes(path.read_bytes()[:-100])
+    mended = run_bids().manifest["recordings"]["mended"]
+    assert {name: [flag for flag, _ in notes] for name, notes in mended.items()} == {EDF: ["cut"]}
+
+
+@pytest.mark.slow
 def test_references_of_the_table_are_kept_where_they_differ(run_bids, dataset):
     names = list(noise(1))
     rows = [f"{n}\tEEG\tuV\tgood\t{'A1' if n in ('C3', 'F3') else 'A2'}" for n in names]

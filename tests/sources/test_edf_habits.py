@@ -151,6 +151,16 @@ def test_what_is_no_recording_is_refused(tmp_path, content, reason):
         _ = opened(path).n_samples
 
 
+@pytest.mark.parametrize(("rate", "noted"), [(32, True), (79, True), (80, False), (200, False)])
+def test_eeg_of_a_low_rate_is_said_to_hold_less(tmp_path, rate, noted):
+    """A belt beside it may be as slow as it likes."""
+    recording = made(tmp_path, eeg=tones()[:, : 60 * rate], per_record=rate)
+    text = f"EEG is sampled at {rate} Hz and holds nothing above {rate / 2:g} Hz"
+    assert recording.notes == ((("slow", text),) if noted else ())
+    belt = made(tmp_path, eeg=tones()[:1, : 60 * rate], per_record=rate, labels=["Thorax"])
+    assert belt.notes == ()
+
+
 @pytest.mark.parametrize("is_bdf", [False, True])
 def test_a_range_that_signed_samples_cannot_have_is_not_guessed_at(tmp_path, is_bdf):
     """65,535 would be right for unsigned samples; one more than the largest is a slip of whoever wrote it."""

@@ -104,6 +104,12 @@ def test_a_file_that_changes_while_it_is_read_is_told(tmp_path):
     assert not caught.value.permanent
 
 
+def test_the_rate_is_that_of_the_file(tmp_path):
+    slow = opened(write_brainvision(tmp_path / "r.vhdr", noise(2000, names=("Fp1", "F7")), sfreq=50))
+    assert slow.rates_hz == (50, 50)
+    assert slow.notes == (("slow", "EEG is sampled at 50 Hz and holds nothing above 25 Hz"),)
+
+
 def test_interruptions_are_stretches(tmp_path):
     marks = "Mk1=New Segment,,1,1,0\nMk2=New Segment,,1001,1,0\n"
     recording = opened(write_brainvision(tmp_path / "r.vhdr", noise(2000, names=("Fp1",)), marks=marks))

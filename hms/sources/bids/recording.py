@@ -100,6 +100,12 @@ class BidsRecording:
         return self.named.keys
 
     @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What the reader of the file had to mend or say."""
+        found: tuple[tuple[str, str], ...] = getattr(self._recording, "notes", ())
+        return found
+
+    @property
     def n_samples(self) -> int:
         """Samples of the whole recording at 200 Hz."""
         return self._recording.n_samples

@@ -22,7 +22,7 @@ from hms.sources.base import Stretch as Span
 from hms.sources.channels import find_channels, is_derivation, is_electrode
 from hms.sources.edf.header import FIXED_BYTES, Header, Note, Signal, n_header_bytes, read_header
 from hms.sources.edf.timeline import Stretch, onset_of, parse_tals, stretches_of
-from hms.sources.rates import conversion
+from hms.sources.rates import conversion, slow_notes
 from hms.store.files import digest_bytes
 
 HELD_BYTES = 1 << 25
@@ -105,13 +105,14 @@ class EdfRecording:
 
     @cached_property
     def notes(self) -> tuple[Note, ...]:
-        """What was mended: of the header, of the end, and offsets that are taken off the EEG."""
+        """What was mended, of the header, of the end and by taking offsets off the EEG; EEG of a low rate."""
         eeg = [k for k, c in self.named.keyed.items() if is_electrode(c.name) or is_derivation(c.name)]
-        offsets = [offset for offset in map(self._offset, eeg) if offset]
-        if not offsets:
-            return self.header.notes
-        span = f"{min(offsets) / 1e3:g} to {max(offsets) / 1e3:g} mV"
-        return (*self.header.notes, ("offset", f"constants of {span} are taken off {len(offsets)} channels"))
+        rates = self.rates_hz
+        notes = [*self.header.notes, *slow_notes(rates[self.named.places[key]] for key in eeg)]
+        if offsets := [offset for offset in map(self._offset, eeg) if offset]:
+            span = f"{min(offsets) / 1e3:g} to {max(offsets) / 1e3:g} mV"
+            notes.append(("offset", f"constants of {span} are taken off {len(offsets)} channels"))
+        return tuple(notes)
 
     # --- time ------------------------------------------------------------------------------------
 

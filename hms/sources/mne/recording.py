@@ -31,7 +31,7 @@ from hms.sources.base import Place, Stretch
 from hms.sources.channels import Channels, find_channels
 from hms.sources.files import why_missing
 from hms.sources.formats import ending_of
-from hms.sources.rates import conversion
+from hms.sources.rates import conversion, slow_notes
 from hms.terminal import shortened
 
 _VOLT = 107
@@ -197,6 +197,16 @@ class MneRecording:
     def channels(self) -> tuple[str, ...]:
         """Keys of the channels."""
         return self.named.keys
+
+    @property
+    def rates_hz(self) -> tuple[float, ...]:
+        """Sampling rate of each channel; MNE gives all of a file the same."""
+        return (float(self.raw.info["sfreq"]),) * len(self.named.labels)
+
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What is to be said of the EEG: a low rate."""
+        return tuple(slow_notes(self.rates_hz if self.named.has_eeg else ()))
 
     @property
     def n_samples(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,11 @@ def tone(number: int, n_samples: int, sfreq: float) -> NDArray[np.float64]:
 
 def tones(seconds: float = 60, sfreq: float = 200, n: int = len(EEG_CHANNELS)) -> NDArray[np.float64]:
     """Return a sine for each electrode, float64, shape (n, seconds * sfreq), µV."""
+    return _tones(seconds, sfreq, n).copy()
+
+
+@cache
+def _tones(seconds: float, sfreq: float, n: int) -> NDArray[np.float64]:
     return np.stack([tone(i, round(seconds * sfreq), sfreq) for i in range(n)])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,11 @@ def write_set(folder: Path, eegs: list[np.ndarray], patients: list[int], votes: 
 
 def noise(seed: int) -> np.ndarray:
     """Return 50 s of smooth noise that neighbouring electrodes share in part."""
+    return _noise(seed).copy()
+
+
+@cache
+def _noise(seed: int) -> np.ndarray:
     rng = np.random.default_rng(seed)
     own, shared = (np.cumsum(rng.standard_normal((n, 10_000)), axis=1) for n in (20, 1))
     eeg = own + 2 * shared

@@ -168,7 +168,7 @@ WRITTEN_OUT = {"data.transform_s": transform_seconds}
 
 def config_of(cfg: Config, stages: Iterable[Stage]) -> dict[str, Any]:
     """Return the part of a configuration that the stages' results depend on."""
-    paths = {path for stage in stages for path in stage.paths()}
+    paths = {path for stage in stages for path in stage.paths}
     tree: dict[str, Any] = {}
     for path in sorted(paths):
         *parents, name = path.split(".")

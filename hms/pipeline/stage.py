@@ -172,14 +172,15 @@ class Stage:
             flat |= stage.all_settings()
         return flat | self.settings
 
-    def paths(self) -> set[str]:
-        """Return the paths at which this stage, and what it reads, find their settings."""
-        found = {path for stage in self.reads for path in stage.paths()}
+    @cached_property
+    def paths(self) -> frozenset[str]:
+        """Paths at which this stage, and what it reads, find their settings."""
+        found = {path for stage in self.reads for path in stage.paths}
         for f in fields(self):
             if f.name not in _stage_fields(type(self)) and not f.metadata.get("derived"):
                 above = f.metadata.get("path", f.name)
                 found |= {p for p in self.settings if p == above or p.startswith(f"{above}.")}
-        return found
+        return frozenset(found)
 
     def chain(self) -> dict[str, Stage]:
         """Return this stage and everything it reads, by key."""

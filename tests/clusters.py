@@ -25,6 +25,9 @@ def overrides_of(form: str = FORMAT) -> list[str]:
     return ["stages=[scalograms,waveforms,labels,splits]", f"package.format={form}"]
 
 
+DASK = ("distributed", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker")
+"""What the processes of a cluster find imported."""
+
 Process = forked.Process | subprocess.Popen[str]
 
 PLUGIN = '''
@@ -72,7 +75,7 @@ def start(
     """Start run.py on a set, after a statement of Python."""
     program = f"import runpy; {before}; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
     base = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides_of(form))
-    return forked.start(["-c", program, *base, *overrides], env=env, start_new_session=True)
+    return forked.start(["-c", program, *base, *overrides], env=env, start_new_session=True, modules=DASK)
 
 
 def finish(process: forked.Process) -> tuple[int, str]:
@@ -111,7 +114,7 @@ def cluster(
         arguments = ["-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard", *more]
         arguments += ["--scheduler-file", str(file)]
         if not apart:
-            return forked.start(arguments, env=env, cwd="/")
+            return forked.start(arguments, env=env, cwd="/", modules=DASK)
         python = [sys.executable, *arguments]
         return subprocess.Popen(python, env=env, cwd="/", text=True, stderr=subprocess.DEVNULL)
 

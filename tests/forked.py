@@ -36,9 +36,9 @@ SECONDS = 240.0
 EVERYTHING = (
     "hms.main", "hms.cli", "hms.engine.runner", "hms.engine.explain", "hms.engine.recall", "hydra.compose",
     "pandas", "pyarrow.parquet", "pyarrow.csv", "pyarrow.pandas_compat", "scipy.signal", "joblib", "filelock",
-    "jinja2", "distributed", "distributed.cli.dask_scheduler", "distributed.cli.dask_worker",
+    "jinja2",
 )  # fmt: skip
-"""What a run, or a cluster of Dask's, imports, most of it when it is needed."""
+"""What a run imports, most of it when it is needed."""
 
 # --- the tests' side -----------------------------------------------------------------------------
 

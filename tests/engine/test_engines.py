@@ -14,7 +14,7 @@ from pathlib import Path
 
 import forked
 import pytest
-from clusters import cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
+from clusters import DASK, cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
 from conftest import ROOT, Prepared
 
 import hms
@@ -272,5 +272,5 @@ def test_a_worker_that_sees_another_store_or_no_lock_refuses(tmp_path: Path) -> 
             "from hms.engine.pools.remote import Shared, check_worker, stamp_here;"
             f"print(check_worker(stamp_here(), Shared({str(file)!r}, 'abf', {str(guard)!r})))"
         )
-        done = forked.run(["-c", code])
+        done = forked.run(["-c", code], modules=DASK)
     assert done.stdout.strip() == "None", done.stderr

@@ -42,12 +42,19 @@ def temporaries(outputs: Path) -> list[Path]:
     return [path for path in outputs.rglob(".tmp-*") if path.is_file()]
 
 
+@pytest.fixture(scope="module")
+def plain(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """Finish a run with these stages, once; tests compare with it."""
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path_factory.mktemp('plain')}")
+    return hms.run(hms.compose(*base, "n_jobs=1", STAGES))
+
+
 @pytest.mark.parametrize("seconds", [1.0, 34.0 * 3, 1e6])
 def test_how_many_windows_are_prepared_together_changes_nothing(
-    seconds: float, small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
+    seconds: float, small_set: Path, prepare: Prepare, plain: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hms.engine.job, "SECONDS_TOGETHER", seconds)
-    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+    assert tree_bytes(prepare(small_set, STAGES).path) == tree_bytes(plain.path)
 
 
 def test_a_window_that_fails_takes_none_of_those_beside_it_along(

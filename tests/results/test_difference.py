@@ -28,7 +28,9 @@ def prepare(small_set: Path, outputs: Path) -> Prepare:
     return call
 
 
-SMALL = ("folds.n_splits=2", "cwt.n_freqs=16", "cwt.hop=40")
+SMALL = (
+    "folds.n_splits=2", "cwt.n_freqs=16", "cwt.hop=40", "stages=[scalograms,waveforms,quality,labels,splits]"
+)  # fmt: skip
 
 
 def words_of(page: bytes) -> str:

@@ -234,13 +234,13 @@ def test_a_run_that_waited_for_a_clean_up_looks_again(
     small_set: Path,
     prepare: Prepare,
     ready: Prepare,
-    finished: Run,
+    plain: Run,
     outputs: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The clean-up removes, after the run has planned, what the plan counts on."""
-    ready(small_set)
-    first = prepare(small_set, "weight=log")
+    ready(small_set, SIGNALS)
+    first = prepare(small_set, SIGNALS, "weight=log")
     for run in (first, *hms.results.run.list_runs(outputs)):
         if run.path.exists():
             remove_run(run, outputs)
@@ -252,10 +252,10 @@ def test_a_run_that_waited_for_a_clean_up_looks_again(
         return real(plan)
 
     monkeypatch.setattr(runner, "_announced", cleaned_first)
-    run = prepare(small_set)
+    run = prepare(small_set, SIGNALS)
     assert not [path for path in run.path.rglob("*") if path.is_symlink() and not path.exists()]
     assert verify(run.path).findings == []
-    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    assert tree_bytes(run.path) == tree_bytes(plain.path)
 
 
 @pytest.mark.slow
@@ -273,10 +273,10 @@ def test_no_run_is_finished_with_a_file_that_went_away_while_it_worked(
 
     monkeypatch.setattr(folder, "commit_links", lose_one)
     with pytest.raises(StorageError, match=r"1 files of .* disappeared"):
-        prepare(small_set)
+        prepare(small_set, SIGNALS)
     assert not list(outputs.glob("*/manifest.json"))
     monkeypatch.undo()
-    assert verify(prepare(small_set).path).findings == []
+    assert verify(prepare(small_set, SIGNALS).path).findings == []
 
 
 def everything(outputs: Path) -> dict[str, tuple[int, bytes]]:
@@ -376,14 +376,14 @@ def computed(outputs: Path) -> dict[str, int]:
 
 @pytest.mark.slow
 def test_a_copy_that_was_changed_is_found_and_made_anew(
-    small_set: Path, prepare: Prepare, ready: Prepare, finished: Run
+    small_set: Path, prepare: Prepare, ready: Prepare, plain: Run
 ) -> None:
-    run = ready(small_set, "package.link=copy")
+    run = ready(small_set, SIGNALS, "package.link=copy")
     place = next((run.path / "wave_hr_out").iterdir())
     place.write_bytes(place.read_bytes()[::-1])
     assert len(verify(run.path).findings) == 1
-    assert not prepare(small_set, "package.link=copy").reused
-    assert tree_bytes(run.path) == tree_bytes(finished.path)
+    assert not prepare(small_set, SIGNALS, "package.link=copy").reused
+    assert tree_bytes(run.path) == tree_bytes(plain.path)
 
 
 def test_a_way_of_linking_that_a_disk_lacks_is_told_before_any_work(
@@ -400,7 +400,7 @@ def test_a_way_of_linking_that_a_disk_lacks_is_told_before_any_work(
 
 @pytest.mark.slow
 def test_a_folder_that_cannot_be_synced_is_no_error(
-    small_set: Path, prepare: Prepare, finished: Run, monkeypatch: pytest.MonkeyPatch
+    small_set: Path, prepare: Prepare, plain: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real = os.fsync
 
@@ -410,7 +410,7 @@ def test_a_folder_that_cannot_be_synced_is_no_error(
         real(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
+    assert tree_bytes(prepare(small_set, SIGNALS).path) == tree_bytes(plain.path)
 
 
 @pytest.mark.parametrize("number", [errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS])

@@ -29,6 +29,7 @@ DONE, BAD_INPUT, TOO_MANY_FAILURES, STORAGE = 0, 2, 3, 4
 def guarded(work: Callable[[], int | None]) -> int:
     """Do some work and turn what can go wrong into one message and an exit code."""
     try:
+        os.getcwd()  # fails where the folder is gone, which is told before anything else
         return work() or DONE
     except KeyboardInterrupt:
         return _interrupted()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
+import shutil
+import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import joblib
@@ -14,7 +17,8 @@ import pytest
 
 import hms
 from hms.config.schema import n_workers
-from hms.errors import EngineError
+from hms.engine.pools import loky
+from hms.errors import EngineError, TooManyFailures
 from hms.results.run import Run
 
 Prepare = Callable[..., Run]
@@ -59,6 +63,36 @@ def test_a_run_within_a_thread_of_another_pool_computes_by_itself(tiny_set: Path
     prepared = joblib.delayed(prepare)(tiny_set, "stages=[waveforms]", n_jobs=2)
     (run,) = joblib.Parallel(n_jobs=2, backend="threading")([prepared])
     assert run.manifest["counts"]["used"] == 5
+
+
+def test_runs_of_two_threads_take_turns_with_the_workers(
+    tiny_set: Path, tmp_path: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A process has one set of them: the end of a run that fails would be the end of the other's."""
+    waits, has_them = threading.Event(), threading.Event()
+    monkeypatch.setattr("hms.engine.runner.say", lambda text: waits.set() if "waiting" in text else None)
+
+    def use_workers() -> bool:
+        with loky._turns:
+            has_them.set()
+            return waits.wait(20)
+
+    def are_free() -> bool:
+        is_free = loky._turns.acquire(blocking=False)
+        if is_free:
+            loky._turns.release()
+        return is_free
+
+    broken = Path(shutil.copytree(tiny_set, tmp_path / "broken"))
+    for recording in (broken / "train_eegs").iterdir():
+        recording.write_bytes(b"no recording")
+    with ThreadPoolExecutor(1) as other:
+        has_waited = other.submit(use_workers)
+        has_them.wait(20)
+        with pytest.raises(TooManyFailures):
+            prepare(broken, "stages=[waveforms]", n_jobs=2)
+        assert has_waited.result()
+        assert other.submit(are_free).result(), "the failed run still has them"
 
 
 def test_workers_with_another_source_of_hms_than_the_process_compute_nothing(

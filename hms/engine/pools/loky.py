@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+import threading
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 from hms.config.schema import n_workers
@@ -22,7 +23,7 @@ from hms.terminal import interrupts_held
 def open_loky(params: Params, setting: Setting) -> Pool:
     """Return joblib's workers, as many as ``n_jobs``; with one, everything happens in this process."""
     jobs = n_workers(setting.n_jobs)
-    return ThisProcess() if jobs == 1 else LokyWorkers(jobs)
+    return ThisProcess() if jobs == 1 else LokyWorkers(jobs, setting.say)
 
 
 class ThisProcess:
@@ -49,14 +50,23 @@ class LokyWorkers:
 
     own_process = True
 
-    def __init__(self, count: int) -> None:
-        self.n_workers = count
+    def __init__(self, count: int, say: Callable[[str], None]) -> None:
+        self.n_workers, self._say = count, say
+        self._turn = ExitStack()
+
+    def _take_turn(self) -> None:
+        """Wait until no other thread uses joblib's workers: a process has one set, and ends all of it."""
+        if not _turns.acquire(blocking=False):
+            self._say("waiting for another run of this process, which has the workers")
+            _turns.acquire()
+        self._turn.callback(_turns.release)
 
     def run(self, job: Job, chunks: Chunks) -> Iterator[tuple[int, ChunkResult] | Lost]:
         """Prepare chunks; those in flight when a worker is killed are lost, all others go on."""
         from joblib import delayed
         from joblib.externals.loky.process_executor import TerminatedWorkerError
 
+        self._take_turn()
         pending, packed = dict(chunks), job.packed()
         while pending:
             handed_out: list[int] = []
@@ -69,10 +79,10 @@ class LokyWorkers:
             try:
                 with interrupts_held():
                     results = _parallel(self.n_workers)(calls())
-                with _ended_quietly(results):
-                    for number, result in results:
-                        del pending[number]
-                        yield number, result
+                self._turn.callback(_end_quietly, results)
+                for number, result in results:
+                    del pending[number]
+                    yield number, result
             except TerminatedWorkerError:
                 lost = tuple(number for number in handed_out if number in pending)
                 for number in lost:
@@ -83,7 +93,8 @@ class LokyWorkers:
         """End the workers at once."""
         from joblib.externals.loky import get_reusable_executor
 
-        get_reusable_executor(max_workers=1, kill_workers=True).shutdown(wait=True, kill_workers=True)
+        with self._turn:
+            get_reusable_executor(max_workers=1, kill_workers=True).shutdown(wait=True, kill_workers=True)
 
     def close(self) -> None:
         """Leave the workers to the next pass, as joblib ends idle ones; a child process ends them now.
@@ -92,19 +103,19 @@ class LokyWorkers:
         """
         from joblib.externals.loky import get_reusable_executor
 
-        if multiprocessing.parent_process() is not None:
-            get_reusable_executor().shutdown(wait=True)
+        with self._turn:
+            if multiprocessing.parent_process() is not None:
+                get_reusable_executor().shutdown(wait=True)
 
 
-@contextmanager
-def _ended_quietly(results: Any) -> Iterator[None]:
+_turns = threading.RLock()
+
+
+def _end_quietly(results: Any) -> None:
     """End results that nobody waits for any more, as when too many recordings failed; joblib would warn."""
-    try:
-        yield
-    finally:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)
-            results.close()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        results.close()
 
 
 def _parallel(jobs: int) -> Any:

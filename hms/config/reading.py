@@ -10,7 +10,6 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 from hms.errors import reraise_fault
 
@@ -24,18 +23,27 @@ def regular_bytes(path: str | os.PathLike[str], most: int = MOST_BYTES) -> bytes
     A configuration may come with a run folder from somebody else: a pipe is not waited for, a device not read
     without end. Raises `OSError` if it cannot be read, is not a regular file or too large.
     """
-    descriptor = os.open(Path(path), os.O_RDONLY | os.O_NONBLOCK)
-    status = os.fstat(descriptor)
-    if stat.S_ISDIR(status.st_mode):  # `os.fdopen` would name the descriptor, and leave it open
-        os.close(descriptor)
-        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-    with os.fdopen(descriptor, "rb") as file:
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        status = os.fstat(descriptor)
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         if not stat.S_ISREG(status.st_mode):
             raise OSError(errno.EINVAL, "it is not a regular file", str(path))
         if status.st_size > most:
             problem = f"it has {status.st_size} bytes, more than the {most} that are read whole"
             raise OSError(errno.EFBIG, problem, str(path))
-        return file.read()
+        return _read_whole(descriptor, status.st_size)
+    finally:
+        os.close(descriptor)
+
+
+def _read_whole(descriptor: int, size: int) -> bytes:
+    """Return what is left of an open file that said its size; one that grew meanwhile is read to its end."""
+    parts = [os.read(descriptor, size + 1)]
+    while more := os.read(descriptor, 1 << 16):
+        parts.append(more)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 # --- looks ----------------------------------------------------------------------------------------

@@ -214,7 +214,8 @@ def apply_filter(eeg: NDArray[Any], gain: Array) -> NDArray[Any]:
         raise ValueError(f"gain is for at most {n_padded} samples; the recording has {n_samples}")
     offset = channel_means(eeg)
     spectrum = rfft(_closed_loop(eeg, offset, n_padded), overwrite_x=True, workers=1)
-    spectrum *= gain
+    pairs = spectrum.view(eeg.dtype)  # a product with complex numbers would first make the gain complex
+    pairs *= np.repeat(gain, 2)
     filtered: NDArray[Any] = irfft(spectrum, n=n_padded, overwrite_x=True, workers=1)[: len(eeg), :n_samples]
     if gain[0] != 0:
         filtered += offset * gain[0]

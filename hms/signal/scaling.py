@@ -102,7 +102,7 @@ def _ends(values: Array, n_low: int, n_high: int) -> tuple[Array, Array]:
     low = min(n_low // SAMPLE_STRIDE + n_spare, sample.size - 1)
     high = max(sample.size - 1 - n_high // SAMPLE_STRIDE - n_spare, 0)
     sample = np.partition(sample, (low, high))
-    lowest, highest = values[values <= sample[low]], values[values >= sample[high]]
+    lowest, highest = values.compress(values <= sample[low]), values.compress(values >= sample[high])
     if lowest.size < n_low or highest.size < n_high:
         lowest = highest = values
     return np.sort(lowest), np.sort(highest)

@@ -259,9 +259,9 @@ class ParquetRecording:
             return np.empty((0, stop - start), dtype=np.float32)
         first, last = max(start, 0), min(stop, n_samples)
         groups, offset = self._row_groups(first, last)
-        batch = self._decode(groups, channels, last - offset).slice(first - offset, last - first)
         with self._damaged():
-            samples = float32_rows(batch)
+            decoded = self._decode(groups, channels, last - offset)
+            samples = float32_rows(decoded.slice(first - offset, last - first))
         if (first, last) == (start, stop):
             return samples
         eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
@@ -291,14 +291,13 @@ class ParquetRecording:
 
     def _batch_of(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
         names = [self._labels[self.named.places[key]] for key in channels]
-        with self._damaged():
-            check_decoded_size(self._opened, groups, names, n_rows, self._schema)
-            batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
-            found = list(_first_rows(batches, n_rows))
-            n_found = sum(batch.num_rows for batch in found)
-            if n_found < n_rows:
-                raise ValueError(f"it holds {n_found} of the {n_rows} rows that it says")
-            return one_batch(found).select(names)
+        check_decoded_size(self._opened, groups, names, n_rows, self._schema)
+        batches = self._opened.iter_batches(n_rows, list(groups), columns=names, use_threads=False)
+        found = list(_first_rows(batches, n_rows))
+        n_found = sum(batch.num_rows for batch in found)
+        if n_found < n_rows:
+            raise ValueError(f"it holds {n_found} of the {n_rows} rows that it says")
+        return one_batch(found).select(names)
 
     @contextmanager
     def _damaged(self) -> Iterator[None]:

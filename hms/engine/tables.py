@@ -59,14 +59,15 @@ def _asked(plan: Plan) -> list[str]:
     default = tuple(str(name) for name in default_stages())
     if plan.cfg.stages == default:
         return list(default)
-    try:
-        cfg = replace(plan.cfg, stages=default)
-        items, tables = choose_stages(cfg, has_votes=plan.votes.has_votes)
-    except ConfigError:
-        items, tables = [], []
-    if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:
-        return list(default)
     made = {stage.name for stage in plan.products}
+    if made.issuperset(default) or not plan.votes.has_votes:
+        try:
+            cfg = replace(plan.cfg, stages=default)
+            items, tables = choose_stages(cfg, has_votes=plan.votes.has_votes)
+        except ConfigError:
+            items, tables = [], []
+        if {stage.key for stage in (*items, *tables)} == {stage.key for stage in plan.products}:
+            return list(default)
     return [name for name in stage_names() if name in made]
 
 

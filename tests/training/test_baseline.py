@@ -239,8 +239,8 @@ def features_of(run: Run) -> np.ndarray:
 
 
 @pytest.mark.slow
-def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
-    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg")
+def test_the_same_run_gives_the_same_bytes(tiny_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={tiny_set}", "stages=[labels,splits]", "baseline=logreg")
     runs = [
         hms.run(hms.compose(*base, f"outputs_dir={tmp_path / str(jobs)}", f"n_jobs={jobs}"))
         for jobs in (1, 2)
@@ -251,18 +251,18 @@ def test_the_same_run_gives_the_same_bytes(small_set: Path, tmp_path: Path):
 
 
 @pytest.mark.slow
-def test_another_weight_fits_anew_but_computes_no_features(small_set: Path, tmp_path: Path):
-    base = ("data=kaggle", f"data.root={small_set}", "stages=[labels,splits]", "baseline=logreg", "n_jobs=1")
+def test_another_weight_fits_anew_but_computes_no_features(tiny_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={tiny_set}", "stages=[labels,splits]", "baseline=logreg", "n_jobs=1")
     first = hms.run(hms.compose(*base, f"outputs_dir={tmp_path}"))
     second = hms.run(hms.compose(*base, f"outputs_dir={tmp_path}", "weight=constant"))
-    assert first.manifest["stages"]["features"]["computed"] == 10
+    assert first.manifest["stages"]["features"]["computed"] == 5
     assert second.manifest["stages"]["features"]["computed"] == 0
     assert second.manifest["stages"]["baseline"]["computed"] == 1
 
 
 @pytest.mark.slow
-def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(small_set: Path, tmp_path: Path):
-    base = ("data=kaggle", f"data.root={small_set}", "stages=[report]", "n_jobs=1", f"outputs_dir={tmp_path}")
+def test_the_report_has_a_part_on_the_baseline_only_where_there_is_one(tiny_set: Path, tmp_path: Path):
+    base = ("data=kaggle", f"data.root={tiny_set}", "stages=[report]", "n_jobs=1", f"outputs_dir={tmp_path}")
     without = hms.run(hms.compose(*base))
     with_one = hms.run(hms.compose(*base, "baseline=logreg"))
     assert '<section id="baseline">' not in without.file("qc/report.html").read_text()

@@ -191,15 +191,15 @@ def marks_by_class(marked: Selection) -> Card:
 
 def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None) -> dict[str, float]:
     """Return each channel's share of items in which it carries a flag, or one of some flags."""
-    import pandas as pd
-
-    text_of, texts = pd.factorize(channels["raised"])
+    text, channel = (channels[name].astype("category").cat for name in ("raised", "channel"))
     wanted = None if flags is None else set(flags)
-    tells = [bool(t) and (wanted is None or not wanted.isdisjoint(str(t).split(";"))) for t in texts.tolist()]
-    flagged = np.array([*tells, False])[text_of]  # the last is of rows without a text
-    channel, names = pd.factorize(channels["channel"])
-    means = np.bincount(channel, weights=flagged) / np.bincount(channel)
-    return dict(sorted(zip(map(str, names), means.tolist(), strict=True)))
+    texts = map(str, text.categories)
+    tells = [bool(t) and (wanted is None or not wanted.isdisjoint(t.split(";"))) for t in texts]
+    flagged = np.array([*tells, False])[text.codes]  # the last is of rows without a text
+    every, some = (np.unique(codes, return_counts=True) for codes in (channel.codes, channel.codes[flagged]))
+    n_flagged = dict(zip(*(part.tolist() for part in some), strict=True))
+    counts = zip(*(part.tolist() for part in every), strict=True)
+    return dict(sorted((str(channel.categories[code]), n_flagged.get(code, 0) / n) for code, n in counts))
 
 
 def head(channels: pd.DataFrame, costly: Collection[str]) -> Card:

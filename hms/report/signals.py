@@ -136,7 +136,7 @@ def spectra(
     size = SMALL if len(present) > 1 else LARGE
     colours = class_colours(len(classes))
     tiles = [
-        _spectrum(values[label == i], freqs_hz, up, classes.titles[i], colours[i], size, everyone)
+        _spectrum(values, label == i, freqs_hz, up, classes.titles[i], colours[i], size, everyone)
         for i in present
     ]
     note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts, classes)}"
@@ -150,7 +150,8 @@ def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) 
     values = values if good.all() else values[good]
     if not len(values):
         return spoken("Spectrum", NO_SPECTRUM)
-    body = _spectrum(values, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
+    every = np.ones(len(values), np.bool_)
+    body = _spectrum(values, every, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
     return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
 
 
@@ -161,6 +162,7 @@ def _decibels(values: NDArray[np.float32]) -> Axis:
 
 def _spectrum(
     values: NDArray[np.float32],
+    shown: NDArray[np.bool_],
     freqs_hz: NDArray[np.float64],
     up: Axis,
     name: str,
@@ -168,8 +170,9 @@ def _spectrum(
     size: tuple[float, float],
     everyone: NDArray[np.float32] | None = None,
 ) -> str:
+    n = int(shown.sum())
     frame = Frame(42, 24, size[0] - 58, size[1] - 64, Axis(0, float(freqs_hz[-1]) + 1), up)
-    parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {len(values):,}", "e n")]
+    parts = [text(frame.left + 2, 14, name, "b"), text(frame.right, 14, f"n = {n:,}", "e n")]
     parts += axes(
         frame,
         xlabel="Hz",
@@ -183,10 +186,12 @@ def _spectrum(
             parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
     if everyone is not None:
         parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
-    q1, median, q3 = np.quantile(values, (0.25, 0.5, 0.75), axis=0)
+    # A frequency at a time, as above.
+    quartiles = [np.quantile(column[shown], (0.25, 0.5, 0.75)) for column in values.T]
+    q1, median, q3 = np.stack(quartiles, axis=1)
     parts.append(area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35))
     parts.append(line(frame.points(freqs_hz, median), colour, width=2))
-    said = f"median of {counted(len(values), 'item')}, highest at {freqs_hz[int(median.argmax())]:g} Hz"
+    said = f"median of {counted(n, 'item')}, highest at {freqs_hz[int(median.argmax())]:g} Hz"
     span = f"from {freqs_hz[0]:g} to {freqs_hz[-1]:g} Hz"
     return drawing(*size, parts, alt=f"Spectrum of {name} {span}: {said}.")
 

@@ -123,8 +123,4 @@ def _ledger(path: Path) -> pd.DataFrame:
 
 def read_duplicates(tables: View) -> pd.DataFrame:
     """Return duplicates.csv as `Quality` wrote it."""
-    return tables.read(Quality.files[2], _duplicates)
-
-
-def _duplicates(path: Path) -> pd.DataFrame:
-    return read_csv(path.read_bytes(), dtype={"item_id": str, "same_as": str})
+    return read_csv(tables.file(Quality.files[2]), dtype={"item_id": str, "same_as": str})

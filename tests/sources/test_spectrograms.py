@@ -140,7 +140,7 @@ def test_the_function_of_the_kind_stands_in_for_what_lacks(monkeypatch: pytest.M
     """A kind of one's own that puts 3 everywhere leaves nothing of the file's NaN and 5."""
     entry = replace(lookup("spectrograms", "kaggle"), function=lambda power, params: np.full_like(power, 3))
     monkeypatch.setitem(_entries["spectrograms"], "kaggle", entry)
-    stage = Spectrograms(KaggleSpectrograms("kaggle", "zero"), Params("none"))
+    stage = Spectrograms(KaggleSpectrograms("kaggle", "zero"), Params("none"), None)
     found = stage.compute(Crop(np.array([[[np.nan, 5]]], np.float32), np.ones(1, np.float32)))
     assert found.x.tolist() == [[[3, 3]]]
 

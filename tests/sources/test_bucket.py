@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from conftest import Prepared, benchmark, tree_bytes
-from pyarrow import fs
+from impatient import ask_once
 
 import hms
 from hms.config.paths import Address, located
@@ -164,17 +164,7 @@ def test_a_run_leaves_out_what_changed_and_takes_it_the_next_time(served, tmp_pa
 def test_a_connection_that_ends_halfway_is_a_fault_of_the_way_and_of_no_recording(
     served, command: Command, monkeypatch: pytest.MonkeyPatch
 ):
-    class Impatient:
-        """Arrow's own strategy tries for six seconds."""
-
-        @staticmethod
-        def from_uri(uri: str) -> tuple[fs.S3FileSystem, str]:
-            scheme, _, host = os.environ["AWS_ENDPOINT_URL"].partition("://")
-            once = fs.AwsStandardS3RetryStrategy(max_attempts=1)
-            files = fs.S3FileSystem(endpoint_override=host, scheme=scheme, retry_strategy=once)
-            return files, uri.partition("://")[2]
-
-    monkeypatch.setattr(fs, "FileSystem", Impatient)
+    ask_once(monkeypatch)
     served.behaviour.cut.add(f"set/train_eegs/{served.recordings[0].name}")
     found = command("data=kaggle", "data.root=s3://bucket/set", "cwt.n_freqs=8", "stages=[scalograms]")
     assert found.code == 4, found.err
@@ -233,6 +223,7 @@ def test_a_server_that_does_not_answer_is_a_failure_of_storage(
     served, command: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://127.0.0.1:9")
+    ask_once(monkeypatch)
     line = refused(command("data=kaggle", "data.root=s3://bucket/set"), code=4)
     assert "the storage cannot be reached (AWS Error NETWORK_CONNECTION" in line
 

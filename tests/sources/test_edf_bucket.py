@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from conftest import Prepared, benchmark, tree_bytes
 from edf_files import EdfFile, tones
+from impatient import ask_once
 
 import hms
 from hms.config.paths import Address
@@ -189,13 +190,16 @@ def test_an_object_that_changes_while_it_is_read_is_noticed(served, size: int) -
 
 
 @pytest.mark.slow
-def test_a_connection_that_ends_halfway_is_no_fact_about_a_recording(served, tmp_path) -> None:
+def test_a_connection_that_ends_halfway_is_no_fact_about_a_recording(
+    served, tmp_path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The command ends with code 4, and the same one goes on."""
     from hms.errors import StorageError
 
     arguments = (ROOT, tmp_path / "a", "data.block_s=null")
     prepared(served.folder, tmp_path / "plain", "data.block_s=null")
     calls = []
+    ask_once(monkeypatch)
 
     def cut_later(method: str, key: str) -> None:
         calls.append(method)

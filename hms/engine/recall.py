@@ -24,6 +24,8 @@ def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: 
     if plan.watched is None or run.manifest["retry"]:
         return
     try:
+        for folder in plan.folders.values():
+            folder.keep_snapshot()
         places = {**plan.watched, **_stamps_of(plan, run)}
         seen = Seen(plan.run_hash, facts, explain_finished(plan), list(said), places)
         keep(plan.outputs.store, question, seen)

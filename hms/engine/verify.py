@@ -127,7 +127,7 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
     if not (folder / JOURNAL).exists():
         report.add(f"{where}/{JOURNAL}", "missing")
     else:
-        recorded = StageFolder(folder).load()
+        recorded = StageFolder(folder).load(believe=False)
         if recorded.damaged_lines:
             report.add(f"{where}/{JOURNAL}", f"{recorded.damaged_lines} records are damaged")
         packed = [name for name in recorded.files if name.startswith("rows-")]
@@ -235,7 +235,7 @@ def _forget_damage(outputs: Path, manifest: dict[str, Any]) -> None:
         if not is_own_folder(folder.path):
             raise ConfigError(f"{folder.path} is a link or not a folder; it is not repaired")
         with lock(places.lock(folder.path.name), waiting=f"another run computes {folder.path.name}", say=say):
-            folder.load()
+            folder.load(believe=False)
             folder.reconcile(list(folder.files), reread=True)
             folder.compact()
             commit_files(folder.path, {KEY_FILE: _note_of(stage)})

@@ -26,6 +26,9 @@ SUFFIX = ".npz"
 OWN = -1
 """Instead of the number of a file's name: the item has a file of its own."""
 
+MOST_ROWS = 1 << 62
+"""Rows of a file are fewer."""
+
 TOGETHER = 1 << 12
 """Rows that are made into objects together."""
 
@@ -167,6 +170,19 @@ class Entries(Mapping[str, V], Generic[V]):
         """Keys of the entries that do not fit, 0 where the name has none."""
         return np.fromiter(map(number_of, map(self._item, self._others)), np.uint64, len(self._others))
 
+    def dump(self) -> bytes:
+        """Return the bytes of the columns, see `restore`."""
+        return self._columns().tobytes()
+
+    def _restore(self, data: bytes) -> NDArray[Any]:
+        """Take bytes for the columns; raises `ValueError` if they are cut, or their keys do not ascend."""
+        rows = np.frombuffer(data, self._type)
+        keys = np.ascontiguousarray(rows["key"])
+        if keys.size and not (keys[0] and (keys[1:] > keys[:-1]).all()):
+            raise ValueError("keys that do not ascend")
+        self._rows, self._keys = rows, keys
+        return rows
+
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """Return the place of the entry of each identity, -1 where there is none."""
         n_rows = len(self._columns())
@@ -260,6 +276,10 @@ class Files(Entries[Stored]):
         key, size, mtime_ns, digest = row
         return Stored(f"{text_of(key)}{SUFFIX}", size, mtime_ns, digest.hex())
 
+    def restore(self, data: bytes) -> None:
+        """Take bytes that `dump` returned for the columns; raises `ValueError` if they cannot be."""
+        self._restore(data)
+
     def add_found(self, found: Sequence[tuple[str, int, int]]) -> None:
         """Add files of which names, sizes and times are known, and nothing was read."""
         own = [file for file in found if len(file[0]) == _OWN_LENGTH and file[0].endswith(SUFFIX)]
@@ -324,6 +344,18 @@ class Records(Entries[Record]):
         """Of the files that hold several items."""
 
         self._numbers: dict[str, int] = {}
+
+    def restore(self, data: bytes, names: Sequence[str]) -> None:
+        """Take bytes that `dump` returned for the columns; raises `ValueError` if they cannot be.
+
+        ``names`` are of the files that hold several items.
+        """
+        rows = self._restore(data)
+        file, inside = rows["file"], rows["row"]
+        if not ((file >= OWN) & (file < len(names)) & (inside >= 0) & (inside < MOST_ROWS)).all():
+            raise ValueError("a row that no file has")
+        self.names = list(names)
+        self._numbers = {name: number for number, name in enumerate(names)}
 
     def _number(self, name: str) -> int:
         """Return the number of a file that holds several items."""

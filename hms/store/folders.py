@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from hms.config.reading import opened
 from hms.errors import ManifestError
 from hms.store.columns import (
+    MOST_ROWS,
     NO_FILE,
     OWN,
     SUFFIX,
@@ -37,15 +38,13 @@ from hms.store.files import Stored, commit_files, digest_file, remove_temporarie
 from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, journal_lines
 from hms.store.shards import Place, is_shard, whole_rows
+from hms.store.snapshot import LONG, Snapshot, read_snapshot, write_snapshot
 
 LINE_ROWS = 1 << 13
 """Files and items in a line of a journal that is written again."""
 
 SPARE_ROWS = 1 << 14
 """Rows that a journal may have beyond twice those that count."""
-
-MOST_ROWS = 1 << 62
-"""Rows of a file are fewer."""
 
 JOURNAL = "records.log"
 KEY_FILE = "key.json"
@@ -87,6 +86,9 @@ class StageFolder:
     _beside: list[str] | None = None
     """Size and time of what lies beside the files, if those are all as recorded."""
 
+    _is_restored: bool = False
+    """Whether a snapshot was read in place of the journal, and nothing was recorded since."""
+
     _n_rows: int = 0
     """Files and items that the journal names, however often."""
 
@@ -98,17 +100,39 @@ class StageFolder:
         """Path of the journal."""
         return self.path / JOURNAL
 
-    def load(self) -> StageFolder:
-        """Read the journal; later lines replace earlier ones."""
+    def load(self, *, believe: bool = True) -> StageFolder:
+        """Read the journal; later lines replace earlier ones.
+
+        ``believe`` allows to read its snapshot instead, which is a digest of its bytes away from it.
+        """
         self.files, self.records, self.seconds, self.computed, self.rows = Files(), Records(), 0.0, 0, {}
         self._seen, self._moved, self._beside = self._look(), [], None
         self.damaged_lines = self._n_rows = 0
+        self._is_restored = False
+        if believe and (snapshot := read_snapshot(self.journal, _checked)) is not None:
+            self.files, self.records = snapshot.files, snapshot.records
+            self._apply(snapshot.rest)
+            self._is_restored, self._n_rows = True, snapshot.n_rows
+            return self
         for line in journal_lines(self.journal):
             try:
                 self._apply(_checked(line))
             except (TypeError, ValueError):
                 self.damaged_lines += 1
         return self
+
+    def keep_snapshot(self) -> None:
+        """Keep what the journal says in columns, if it is long, whole, and its snapshot not true any more."""
+        if self._is_restored or (_status(self.journal) or (0, 0, 0))[1] < LONG:
+            return
+        digest = digest_file(self.journal)
+        fresh = StageFolder(self.path).load(believe=False)
+        if fresh.damaged_lines or digest_file(self.journal) != digest:
+            return
+        rest = _line(
+            fresh.files.others.values(), fresh.records.others.values(), fresh.seconds, fresh.computed
+        )
+        write_snapshot(self.journal, digest, Snapshot(fresh.files, fresh.records, rest, fresh._n_rows))
 
     def is_as_loaded(self) -> bool:
         """Tell whether no file came or went, and nothing was recorded, since the journal was read."""
@@ -147,6 +171,7 @@ class StageFolder:
         """Record files that are on disk, and the items they hold."""
         line = _line(files, records, seconds, computed)
         append_journal(self.journal, line)
+        self._is_restored = False
         self._apply(line)
 
     def compact(self) -> None:
@@ -311,6 +336,7 @@ class StageFolder:
         """Record the files that were found moved, so that they need not be read again."""
         if self._moved:
             append_journal(self.journal, _line(self._moved, (), 0.0, 0))
+            self._is_restored = False
             self._moved = []
 
 

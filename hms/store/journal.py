@@ -60,7 +60,7 @@ def journal_lines(path: Path) -> Iterator[dict[str, Any] | None]:
                 if len(line) == MOST_LINE and line[-1:] != b"\n":
                     yield None
                     return
-                yield from _said(line.removesuffix(b"\n"))
+                yield from lines_of(line.removesuffix(b"\n"))
     except FileNotFoundError:
         return
     except OSError as error:
@@ -76,7 +76,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], int]:
     return good, len(lines) - len(good)
 
 
-def _said(line: bytes) -> Iterator[dict[str, Any] | None]:
+def lines_of(line: bytes) -> Iterator[dict[str, Any] | None]:
     """Yield what a line says, None if it is damaged, nothing if it was cut."""
     header = _HEADER.match(line)
     text = line[header.end() :] if header else b""

@@ -1,6 +1,7 @@
 """The whole competition in size, and a day: growth, memory, bookkeeping and start-up, all as ratios.
 
     python benchmarks/scale.py [--work DIR] [--only start_up]
+    python benchmarks/scale.py --only overlapping --form files --recordings 4000
 
 17,089 recordings are links to 400 made-up ones; files take 4.5 GB of outputs, the 106,800 rows that
 overlap 24 GB, the day 10 GB. Every row is of processes of their own. A ratio is of seconds, and in
@@ -28,6 +29,7 @@ from recordings import make_day, make_linked, make_recordings, parse  # noqa: E4
 from throughput import machine  # noqa: E402
 
 RECORDINGS, ROWS, FEW = 17_089, 106_800, 400
+FORMS = ("shards", "files")
 DEFAULT = "stages=[scalograms,waveforms,labels,splits,quality,summary]"
 DAY = "stages=[scalograms,waveforms,quality]"
 IMPORTS = "import numpy, pandas, pyarrow.parquet, hydra, omegaconf"
@@ -157,10 +159,12 @@ def rows(work: Path, base: Path) -> None:
     shutil.rmtree(out)
 
 
-def overlapping(work: Path, base: Path, forms: tuple[str, ...] = ("shards", "files")) -> None:
+def overlapping(
+    work: Path, base: Path, forms: tuple[str, ...] = FORMS, n_recordings: int = RECORDINGS
+) -> None:
     """Measure the competition's rows, which overlap, against one window a recording, in either form."""
-    data = make_linked(work, base, n_recordings=RECORDINGS, n_rows=ROWS, overlapping=True)
-    out = work / "scale"
+    n_rows, out = round(ROWS * n_recordings / RECORDINGS), work / "scale"
+    data = make_linked(work, base, n_recordings=n_recordings, n_rows=n_rows, overlapping=True)
     for form in forms:
         made = {}
         for unit in ("per_eeg", "per_row"):
@@ -168,7 +172,7 @@ def overlapping(work: Path, base: Path, forms: tuple[str, ...] = ("shards", "fil
             made[unit] = prepare(data, out, DEFAULT, f"package.format={form}", f"unit={unit}")
         (once, once_pass), (each, each_pass) = made["per_eeg"], made["per_row"]
         goal = "3.0" if form == "shards" else "3.5"
-        line(f"{form}: {ROWS} rows over {RECORDINGS} recordings", each.over(once), goal)
+        line(f"{form}: {n_rows} rows over {n_recordings} recordings", each.over(once), goal)
         line(f"{form}: of the pass alone", f"{each_pass / once_pass:.2f}", goal)
         line(f"{form}: peak memory", memory(each))
         line(f"{form}: files, folders and links; GB", "{}; {:.1f}".format(*size(out)))
@@ -220,11 +224,25 @@ PARTS = ("start_up", "recordings", "rows", "overlapping", "day")
 
 def main() -> None:
     """Measure and print."""
-    arguments = parse(__doc__, only={"choices": PARTS})
+    arguments = parse(
+        __doc__,
+        only={"choices": PARTS},
+        form={"choices": FORMS, "help": "the one form of overlapping rows to measure"},
+        recordings={
+            "type": int,
+            "choices": (FEW, 2000, 4000, RECORDINGS),
+            "default": RECORDINGS,
+            "help": "of the overlapping rows; fewer are quicker",
+        },
+    )
+    forms = FORMS if arguments.form is None else (arguments.form,)
     print("| | measured | goal |\n|---|---|---|")
     for part in PARTS if arguments.only is None else (arguments.only,):
         if part in ("start_up", "day"):
             globals()[part](arguments.work)
+        elif part == "overlapping":
+            base = make_recordings(arguments.work, n_recordings=FEW)
+            overlapping(arguments.work, base, forms, arguments.recordings)
         else:
             globals()[part](arguments.work, make_recordings(arguments.work, n_recordings=FEW))
     print(f"\n{machine()}")

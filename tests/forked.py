@@ -63,7 +63,7 @@ class Process:
         *,
         cwd: Path | str | None = None,
         env: Mapping[str, str] | None = None,
-        stdin: IO[Any] | None = None,
+        stdin: IO[Any] | socket.socket | None = None,
         stdout: IO[Any] | None = None,
         stderr: IO[Any] | None = None,
         closed: Sequence[int] = (),
@@ -135,15 +135,21 @@ def run(arguments: Sequence[object], **options: Any) -> subprocess.CompletedProc
 
 @functools.cache
 def _parent(modules: tuple[str, ...]) -> socket.socket:
-    """Start the process that forks and return the socket on which it takes requests."""
+    """Start the process that forks and return the socket on which it takes requests.
+
+    One that has more modules is a child of the one that has those that all need.
+    """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     env = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     env["OMP_NUM_THREADS"] = "1"  # other tests have the other cores
     with theirs:
-        parent = subprocess.Popen(
-            [sys.executable, "-P", __file__, str(theirs.fileno()), *modules],
-            pass_fds=[theirs.fileno()], env=env, cwd="/", stdin=subprocess.DEVNULL, start_new_session=True,
-        )  # fmt: skip
+        parent = (
+            Process([__file__, 0, *modules], env=env, cwd="/", stdin=theirs, start_new_session=True)
+            if modules
+            else subprocess.Popen(
+                [sys.executable, "-P", __file__, "0"], env=env, cwd="/", stdin=theirs, start_new_session=True
+            )
+        )
 
     def ended() -> None:
         ours.close()
@@ -238,7 +244,7 @@ def _end(code: int) -> None:
 
 
 def _main() -> None:
-    path = list(sys.path)
+    path = [entry for entry in sys.path if entry != str(ROOT / "tests")]
     sys.path.insert(0, str(ROOT))
     _import_everything(sys.argv[2:])
     gc.collect()

@@ -79,8 +79,22 @@ def fifty_seconds(
     return found
 
 
+@pytest.fixture(scope="session")
+def shortened(fifty_seconds: list[tuple[Path, Path, str]]) -> list[tuple[Path, Path]]:
+    """Write each recording shorter than its window, and each spectrogram with all missing."""
+    found = []
+    for eeg, spectrogram, _ in fifty_seconds:
+        short, missing = eeg.with_suffix(".short"), spectrogram.with_suffix(".missing")
+        pd.read_parquet(eeg).iloc[:2_000].to_parquet(short)
+        (pd.read_parquet(spectrogram) * np.float32("nan")).to_parquet(missing)
+        found.append((short, missing))
+    return found
+
+
 @pytest.fixture
-def competition(fifty_seconds: list[tuple[Path, Path, str]], tmp_path: Path) -> Iterator[Callable[..., Path]]:
+def competition(
+    fifty_seconds: list[tuple[Path, Path, str]], shortened: list[tuple[Path, Path]], tmp_path: Path
+) -> Iterator[Callable[..., Path]]:
     """Make a read-only test folder of so many rows, some of them damaged."""
     folder = tmp_path / "input"
 
@@ -102,9 +116,10 @@ def competition(fifty_seconds: list[tuple[Path, Path, str]], tmp_path: Path) -> 
             elif number % 3 == 1:  # truncated, and text
                 to_eeg.write_bytes(eeg.read_bytes()[:3_000])
                 to_spectrogram.write_text("time,LL_0.59\n1,2\n")
-            else:  # shorter than its window, and all missing
-                pd.read_parquet(eeg).iloc[:2_000].to_parquet(to_eeg)
-                (pd.read_parquet(spectrogram) * np.float32("nan")).to_parquet(to_spectrogram)
+            else:
+                short, missing = shortened[number % len(fifty_seconds)]
+                os.link(short, to_eeg)
+                os.link(missing, to_spectrogram)
         table = pd.DataFrame(rows, columns=["spectrogram_id", "eeg_id", "patient_id"])
         table.to_csv(folder / "test.csv", index=False)
         for path in (*folder.rglob("*"), folder):

@@ -297,12 +297,12 @@ PASSED: dict[str, dict[float, float]] = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", PASSED)
 def test_a_foundation_models_window_has_its_rows_in_its_order_and_its_band(
-    name: str, small_set: Path, tmp_path: Path
+    name: str, tiny_set: Path, tmp_path: Path
 ) -> None:
     """The orders are those of the models' own code: BIOT's and CBraMod's preprocessing of TUH recordings."""
     from hms.signal.filters import FilterParams, design_filter
 
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
+    base = ("data=kaggle", f"data.root={tiny_set}", f"outputs_dir={tmp_path}", "n_jobs=1")
     run = hms.run(hms.compose(f"experiment={name}", *base))
     assert not any(path.startswith("spec_hr_out") for path in run.manifest["files"])
     rows = {"biot": BIOT, "cbramod": CBRAMOD}.get(name, tuple(run.outputs))

@@ -197,7 +197,9 @@ def _orders(n_patients: int, rng: np.random.Generator) -> Iterable[NDArray[np.in
 def _kept_orders(n_patients: int) -> tuple[NDArray[np.uint16], Mapping[str, Any]]:
     """Return `N_DRAWS` orders of patients, and the state of their generator after them."""
     rng = np.random.default_rng(0)
-    orders = np.array([rng.permutation(n_patients) for _ in range(N_DRAWS)], np.uint16)
+    orders = np.empty((N_DRAWS, n_patients), np.uint16)
+    for order in orders:
+        order[:] = rng.permutation(n_patients)
     return orders, rng.bit_generator.state
 
 

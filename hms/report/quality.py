@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from html import escape
 from typing import TYPE_CHECKING
@@ -24,6 +25,7 @@ from hms.terminal import counted
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow as pa
 
 WIDTH = 480.0
 TITLES = ("Grades and flags", "Flagged channels", "Gaps in the recordings", "Grades by class")
@@ -47,7 +49,7 @@ def flags_by_count(ledger: pd.DataFrame) -> dict[str, int]:
 
 def quality_cards(
     ledger: pd.DataFrame,
-    channels: pd.DataFrame,
+    channels: FlagCounts,
     sketches: Mapping[str, NDArray[np.uint8]],
     *,
     graded: Graded,
@@ -189,20 +191,34 @@ def marks_by_class(marked: Selection) -> Card:
 # --- channels ------------------------------------------------------------------------------------
 
 
-def channel_shares(channels: pd.DataFrame, flags: Collection[str] | None = None) -> dict[str, float]:
+FlagCounts = Mapping[tuple[str, str], int]
+"""How many items have a channel, the first text, with flags, the second: ``line;muscle``."""
+
+
+def count_channels(batches: Iterable[pa.RecordBatch]) -> FlagCounts:
+    """Return the counts of batches with the columns ``channel`` and ``raised``, dictionaries of texts."""
+    counts: Counter[tuple[str, str]] = Counter()
+    for batch in batches:
+        channel, raised = batch.column("channel"), batch.column("raised")
+        names, texts = channel.dictionary.to_pylist(), raised.dictionary.to_pylist()
+        pair = channel.indices.to_numpy().astype(np.int64) * len(texts) + raised.indices.to_numpy()
+        for found, n in zip(*(part.tolist() for part in np.unique(pair, return_counts=True)), strict=True):
+            counts[names[found // len(texts)], texts[found % len(texts)]] += n
+    return counts
+
+
+def channel_shares(channels: FlagCounts, flags: Collection[str] | None = None) -> dict[str, float]:
     """Return each channel's share of items in which it carries a flag, or one of some flags."""
-    text, channel = (channels[name].astype("category").cat for name in ("raised", "channel"))
-    wanted = None if flags is None else set(flags)
-    texts = map(str, text.categories)
-    tells = [bool(t) and (wanted is None or not wanted.isdisjoint(t.split(";"))) for t in texts]
-    flagged = np.array([*tells, False])[text.codes]  # the last is of rows without a text
-    every, some = (np.unique(codes, return_counts=True) for codes in (channel.codes, channel.codes[flagged]))
-    n_flagged = dict(zip(*(part.tolist() for part in some), strict=True))
-    counts = zip(*(part.tolist() for part in every), strict=True)
-    return dict(sorted((str(channel.categories[code]), n_flagged.get(code, 0) / n) for code, n in counts))
+    every: Counter[str] = Counter()
+    flagged: Counter[str] = Counter()
+    for (name, raised), n in channels.items():
+        every[name] += n
+        if raised and (flags is None or not set(flags).isdisjoint(raised.split(";"))):
+            flagged[name] += n
+    return {name: flagged[name] / every[name] for name in sorted(every)}
 
 
-def head(channels: pd.DataFrame, costly: Collection[str]) -> Card:
+def head(channels: FlagCounts, costly: Collection[str]) -> Card:
     """Draw each electrode's share of items with a flag that lowers the grade; on request, with any flag."""
     shares, all_shares = channel_shares(channels, costly), channel_shares(channels)
     if not shares:

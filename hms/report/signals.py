@@ -68,15 +68,19 @@ def gather(
     blocks : arrays that `hms.stages.sketches` keeps, and ``row``, which item each row is of
     label, is_used : of every item, its class, -1 for none, and whether it takes part
     """
-    spectra, sums, histogram = [], [], []
+    sums, histogram = [], []
+    spectra, first = np.empty((0, 0), np.float32), 0
     for block in blocks:
         inside = is_used[block["row"]]
         if inside.any():
             of, power = label[block["row"][inside]], block["power"][inside]
-            spectra.append(10 * block["spectrum"][inside])
+            if not first:
+                spectra = np.empty((int(is_used.sum()), block["spectrum"].shape[1]), np.float32)
+            spectra[first : first + len(of)] = 10 * block["spectrum"][inside]
+            first += len(of)
             sums.append([power[of == i].sum(axis=0, dtype=np.float64) for i in (*range(n_classes), -1)])
             histogram.append(block["histogram"][inside].sum(axis=0, dtype=np.int64))
-    return Gathered(np.concatenate(spectra), np.sum(sums, axis=0), np.sum(histogram, axis=0))
+    return Gathered(spectra, np.sum(sums, axis=0), np.sum(histogram, axis=0))
 
 
 def signal_cards(

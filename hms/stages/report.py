@@ -38,7 +38,7 @@ from hms.report.examples import (
 )
 from hms.report.labels import vote_cards, weight_cards
 from hms.report.page import render_page
-from hms.report.quality import quality_cards
+from hms.report.quality import count_channels, quality_cards
 from hms.report.reproduce import data_overrides
 from hms.report.signals import gather, signal_cards
 from hms.signal.arrays import Cleaned, Derived, Scalogram
@@ -89,7 +89,8 @@ class ReportQuality(ReportPart):
         import pyarrow.parquet as pq
 
         path, wanted = tables.file(Quality.files[1]), ["channel", "raised"]
-        channels = pq.ParquetFile(path, read_dictionary=wanted).read(wanted).to_pandas()
+        file = pq.ParquetFile(path, read_dictionary=wanted)
+        channels = count_channels(file.iter_batches(columns=wanted, use_threads=False))
         ledger = read_ledger(tables)
         cards = quality_cards(
             ledger,

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from conftest import ROOT
 from report_data import MadeUp, fabricate, make_items
@@ -34,7 +35,7 @@ from hms.quality.spectra import spectrum_freqs
 from hms.report.examples import Example, _steps_trace, choose_examples, example_card
 from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
-from hms.report.quality import channel_shares, gaps, grades_by_class, head
+from hms.report.quality import channel_shares, count_channels, gaps, grades_by_class, head
 from hms.report.reproduce import command_of, data_overrides
 from hms.report.signals import gather, mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
@@ -391,8 +392,11 @@ def test_entropy_picture_tells_the_median() -> None:
 
 
 def test_channel_shares_count_items_with_any_flag() -> None:
-    table = pd.DataFrame({"channel": ["Fp1", "Fp1", "O2", "O2"], "raised": ["flat", "", "", None]})
-    assert channel_shares(table) == {"Fp1": 0.5, "O2": 0.0}
+    columns = {"channel": ["Fp1", "Fp1", "O2", "O2"], "raised": ["flat", "", "", ""]}
+    table = pa.table({name: pa.array(texts).dictionary_encode() for name, texts in columns.items()})
+    counts = count_channels(table.to_batches(max_chunksize=3))
+    assert counts == {("Fp1", "flat"): 1, ("Fp1", ""): 1, ("O2", ""): 2}
+    assert channel_shares(counts) == {"Fp1": 0.5, "O2": 0.0}
 
 
 def test_raster_of_gaps_counts_recordings() -> None:
@@ -508,9 +512,7 @@ def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> 
 
 
 def test_the_head_counts_flags_that_cost_a_grade_and_shows_all_on_request():
-    channels = pd.DataFrame(
-        {"channel": ["Fp1", "Fp1", "O2", "O2"], "raised": ["line", "line;muscle", "", ""]}
-    )
+    channels = {("Fp1", "line"): 1, ("Fp1", "line;muscle"): 1, ("O2", ""): 2}
     costly = FLAGS[: FLAGS.index("ekg")]
     assert channel_shares(channels, ("muscle",)) == {"Fp1": 0.5, "O2": 0.0}
     assert channel_shares(channels) == {"Fp1": 1.0, "O2": 0.0}

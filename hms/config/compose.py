@@ -199,7 +199,7 @@ def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
     for place, _, names in walked(folder):
         for name in names:
             status = os.stat(path := os.path.join(place, name))
-            yield path, status.st_size, status.st_mtime_ns
+            yield path, status.st_size, status.st_ctime_ns  # unlike the other time, nothing keeps this one
 
 
 def _chooses(text: str, groups: Iterable[str]) -> bool:
@@ -416,11 +416,11 @@ def _check_option(group: str, option: Any, groups: Mapping[str, list[str]]) -> N
 def default_stages() -> list[str]:
     """Return the stages of the configuration when nothing is said of them."""
     page = conf_dir() / "config.yaml"
-    return list(_stages_in(page, os.stat(page).st_mtime_ns))
+    return list(_stages_in(page, os.stat(page).st_ctime_ns))
 
 
 @lru_cache(maxsize=1)
-def _stages_in(page: Path, mtime_ns: int) -> tuple[str, ...]:
+def _stages_in(page: Path, ctime_ns: int) -> tuple[str, ...]:
     """Return the stages that a page names, which takes longer to read than a table to make."""
     from omegaconf import OmegaConf
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from hms.config.compose import compose
 from hms.config.identity import settings_before
+from hms.config.reading import looked_at
 from hms.config.schema import Config, build_config
 from hms.errors import ConfigError, ManifestError
 from hms.labels.folds import Split, splits_of
@@ -101,6 +102,11 @@ class PackageLabels:
             raise TypeError("its arrays do not fit together")
 
 
+def _state_of(file: Path) -> tuple[int, ...] | None:
+    status = looked_at(file)
+    return None if status is None else (status.st_ino, status.st_size, status.st_mtime_ns)
+
+
 def as_seen(path: Path) -> str:
     """Return a path as a person in the current folder writes it: relative where it is inside."""
     try:
@@ -148,6 +154,7 @@ class Package:
     def __init__(self, path: str | Path, *, reused: bool = False, trust: bool = False) -> None:
         self.path = Path(path)
         self._shards: dict[str, dict[str, Place] | None] = {}
+        self._opened: tuple[int, ...] | None = None
         self.trust = trust
         """Whether code that the run's folder names may be imported, and recordings be made for it."""
 
@@ -163,7 +170,20 @@ class Package:
         >>> run.manifest["counts"]
         {'items': 4, 'used': 4, 'excluded': 0}
         """
+        self._opened = _state_of(self.path / NAME)
         return self._read_manifest(files=True)
+
+    def _check_as_opened(self) -> None:
+        """Raise ConfigError if the run was made again: its files would not go with what was read before."""
+        manifest, state = self.manifest, _state_of(self.path / NAME)
+        if state == self._opened:
+            return
+        if self._read_manifest(files=True)["digest"] != manifest["digest"]:
+            name = manifest["run"]
+            raise ConfigError(
+                f"run {name} was made again since it was opened here; hms.load('{name}') opens it anew"
+            )
+        self._opened = state
 
     def _read_manifest(self, *, files: bool) -> dict[str, Any]:
         try:
@@ -420,7 +440,8 @@ class Package:
         ------
         ConfigError
             If the run did not make it; the text names the stage that does. If it is not there, has
-            another size than recorded, or is anything but a regular file of the run or the store.
+            another size than recorded, or is anything but a regular file of the run or the store. If the
+            run was removed or made again since it was opened.
 
         Examples
         --------
@@ -429,6 +450,7 @@ class Package:
         """
         if path not in self.manifest["files"]:
             raise ConfigError(f"run {self.hash} has no {path}; it made {', '.join(self.manifest['stages'])}")
+        self._check_as_opened()
         try:
             _, status = find_inside(self.path, path)
         except FileNotFoundError:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal, SupportsIndex, TypedDict
 
 import numpy as np
@@ -301,11 +300,6 @@ def _checked_dtype(dtype: str, augment: Params) -> str:
 
 def find_augmentation(augment: Params | str | None) -> Params:
     """Return the settings of an option of the group ``augment``; None means no change."""
-    return augment if isinstance(augment, Params) else _named_augmentation(augment or "none")
-
-
-@lru_cache(maxsize=8)
-def _named_augmentation(name: str) -> Params:
     from hms.config.compose import compose
 
-    return compose(f"augment={name}").augment
+    return augment if isinstance(augment, Params) else compose(f"augment={augment or 'none'}").augment

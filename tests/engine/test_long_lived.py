@@ -13,12 +13,13 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+import pandas as pd
 import pytest
 
 import hms
 from hms.config.schema import n_workers
 from hms.engine.pools import loky
-from hms.errors import EngineError, TooManyFailures
+from hms.errors import ConfigError, EngineError, TooManyFailures
 from hms.results.run import Run
 
 Prepare = Callable[..., Run]
@@ -40,6 +41,27 @@ def test_a_run_is_read_from_whichever_folder_the_process_is_in(
     np.testing.assert_array_equal(run.evaluate(item_id, "waveforms").x, run.wave(item_id))
     assert pickle.loads(pickle.dumps(run)).labels.item_id.tolist() == run.meta["item_id"].tolist()
     assert not list(Path().iterdir()), "nothing is written where the process is by now"
+
+
+def test_a_run_that_was_made_again_is_opened_again_not_mixed(own_set: Path, prepare: Prepare) -> None:
+    """Corrected samples leave names and sizes, and so the run's hash, as they were."""
+    first = prepare(own_set, "stages=[waveforms,labels]")
+    item_id = first.meta["item_id"].iloc[0]
+    before = first.wave(item_id)
+    same = prepare(own_set, "stages=[waveforms,labels]")
+    assert same.reused
+    recording = own_set / "train_eegs" / f"{first.meta['recording'].iloc[0]}.parquet"
+    table = pd.read_parquet(recording)
+    for part in (1, 2):  # first uncompressed, to be of one size then
+        (table * part).to_parquet(recording, compression=None, use_dictionary=False)
+        made = prepare(own_set, "stages=[waveforms,labels]")
+        if part == 1:
+            opened = made
+    assert made.hash == opened.hash
+    assert not np.array_equal(made.wave(item_id), before)
+    with pytest.raises(ConfigError, match="was made again since it was opened here"):
+        opened.wave(item_id)
+    np.testing.assert_array_equal(pickle.loads(pickle.dumps(made)).wave(item_id), made.wave(item_id))
 
 
 def test_a_process_that_may_start_no_workers_computes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import pairwise
@@ -395,6 +397,26 @@ def test_a_ledger_written_in_pieces_is_that_of_all_items(together: int, monkeypa
     assert pq.read_table(io.BytesIO(channels.getvalue())).equals(whole.channels_table())
 
 
+def test_a_ledger_takes_the_memory_of_its_pieces(monkeypatch: pytest.MonkeyPatch):
+    """2,048 items have 5 MB of measures of channels; 64 at a time take a fifth of it."""
+    monkeypatch.setattr(ledger_module, "TOGETHER", 64)
+    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(2048)], "eeg_id": range(2048)})
+    pieces = (measured(64) | {"row": np.arange(first, first + 64)} for first in range(0, 2048, 64))
+    found = LedgerFiles(
+        items, [None] * 2048, pieces, control(), electrodes=EEG_CHANNELS, file_flags=[""] * 2048
+    )
+    with open(os.devnull, "wb") as nowhere:
+        tracemalloc.start()
+        try:
+            found.write_channels(nowhere)
+            found.write_items(nowhere)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    assert len(found.used) == 2048
+    assert peak < 2.5e6
+
+
 @pytest.mark.parametrize(
     ("group", "counts"),
     [(1, (2, 1, 3)), (60, (2, 1, 3)), (61, (2, 1, 3)), (1000, (2, 1, 3)), (1000, (0,)), (40, (2, 0))],
@@ -489,6 +511,27 @@ def test_windows_that_repeat_are_found_as_a_dense_search_finds_them(few, monkeyp
         zip(*np.nonzero(dense)[::-1], strict=True)
     )
     assert 20 < len(found.later) < 40
+
+
+def test_signatures_are_read_a_part_at_a_time(monkeypatch):
+    """All pairs are found though no more than two parts of an eighth are asked for at once."""
+    for name, value in {"FEW": 0, "BLOCK": 64, "TILE": 16, "DIRECTIONS_FROM": 64}.items():
+        monkeypatch.setattr(f"hms.quality.duplicates.{name}", value)
+    x = np.concatenate([signatures(240), signatures(240)])
+    x[240:, 0] += np.float32(1e-3)
+    asked = []
+
+    class OnDisk:
+        def __len__(self) -> int:
+            return len(x)
+
+        def __getitem__(self, places: Any) -> np.ndarray:
+            asked.append(len(x[places]))
+            return x[places]
+
+    found = same_windows(OnDisk(), np.arange(480), threshold=0.999)
+    assert (found.later.tolist(), found.first.tolist()) == (list(range(240, 480)), list(range(240)))
+    assert max(asked) <= 2 * 480 / 8
 
 
 def test_windows_of_one_recording_and_constant_ones_repeat_nothing():

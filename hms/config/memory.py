@@ -10,6 +10,9 @@ from collections.abc import Iterator
 
 from hms.config.threads import Shared
 
+MANY = 10_000
+"""From so many items on, looking for what can be freed is worth its time."""
+
 
 def give_back() -> None:
     """Give memory that is no longer used back to the system, where the C library can.

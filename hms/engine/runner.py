@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config.memory import give_back, lean
+from hms.config.memory import MANY, give_back, lean
 from hms.config.schema import Config, build_config
 from hms.engine.account import Account
 from hms.engine.failures import Failures, refuse_nothing
@@ -38,9 +38,6 @@ from hms.store.locks import lock
 from hms.store.package import Package
 from hms.store.places import set_latest
 from hms.terminal import Progress, counted, gentle_interrupts, say
-
-MANY = 10_000
-"""From so many items on, looking for garbage frees enough memory to be worth its 0.1 s."""
 
 
 def run(cfg: Config | Any) -> Package:

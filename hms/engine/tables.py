@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hms.config.compose import default_stages
 from hms.config.identity import canonical_json, digest_of, digest_of_json
-from hms.config.memory import give_back
+from hms.config.memory import MANY, give_back
 from hms.config.threads import one_thread
 from hms.engine.account import Account
 from hms.engine.inference import evaluate_row
@@ -86,7 +86,8 @@ def make_tables(plan: Plan, account: Account, *, begin: Callable[[Tables], None]
             if choosing and stage is choosing[-1]:
                 begin(tables)
             tables.keep(name for later in plan.tables[number + 1 :] for name in later.declared)
-            give_back()
+            if len(plan.items) >= MANY:
+                give_back()
     return tables
 
 

@@ -15,7 +15,7 @@ import pytest
 from conftest import Prepared
 
 import hms
-from hms.engine.pools.loky import _ended_quietly
+from hms.engine.pools.loky import _end_quietly
 from hms.main import main as run_main
 
 Command = Callable[..., Prepared]
@@ -455,6 +455,6 @@ def test_results_that_nobody_waits_for_any_more_end_without_a_warning() -> None:
             warnings.warn("1 tasks have been cancelled", UserWarning, stacklevel=1)
 
     left = results()
-    with _ended_quietly(left):
-        assert next(left) == 1
+    assert next(left) == 1
+    _end_quietly(left)
     assert next(left, None) is None

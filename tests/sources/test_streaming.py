@@ -89,7 +89,7 @@ def test_a_change_makes_only_the_windows_near_it_due(long_set, prepare_long, tmp
 
     own = Path(shutil.copytree(long_set, tmp_path / "own"))
     first = prepare_long(own, "out")
-    starts = first.meta["window_start_s"].to_numpy()
+    starts, begins = first.meta["window_start_s"].to_numpy(), first.spec("long_0")
     data = bytearray((own / "long.edf").read_bytes())
     at = 256 * 20 + 300 * 19 * 200 * 2
     data[at : at + 2] = b"\x10\x10"
@@ -97,7 +97,7 @@ def test_a_change_makes_only_the_windows_near_it_due(long_set, prepare_long, tmp
     second = prepare_long(own, "out")
     blocks = np.floor(starts / 120)
     assert second.manifest["stages"]["scalograms"]["computed"] == np.isin(blocks, (1, 2, 3)).sum()
-    assert np.array_equal(first.spec("long_0"), second.spec("long_0"))
+    assert np.array_equal(begins, second.spec("long_0"))
 
 
 class Counter:

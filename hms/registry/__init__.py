@@ -253,6 +253,7 @@ def import_plugins(names: Iterable[str]) -> None:
     Raises `ConfigError` if a module cannot be imported.
     """
     for name in names:
+        _check_is_a_name(name)
         if os.getcwd() not in sys.path and "" not in sys.path:
             sys.path.append(os.getcwd())
         if name in sys.modules and has_changed(name):
@@ -262,12 +263,22 @@ def import_plugins(names: Iterable[str]) -> None:
                 importlib.import_module(name)
         except ConfigError:
             raise
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             told = fault_of_plugin(error, [name]) or str(error)
             raise ConfigError(f"plugins: module '{name}' cannot be imported: {told}") from error
         source_of(name)
         if name not in _imported:
             _imported.append(name)
+
+
+def _check_is_a_name(name: str) -> None:
+    """Raise ConfigError if a plugin is given by its file."""
+    if name.endswith(".py") or not {"/", "\\"}.isdisjoint(name):
+        folder, file = os.path.split(name.removesuffix(".py"))
+        where = "" if folder in ("", ".") else f", with {folder} in PYTHONPATH"
+        raise ConfigError(
+            f"plugins names modules, not files; write plugins=[{file}]{where} instead of '{name}'"
+        )
 
 
 @contextmanager
@@ -387,7 +398,7 @@ def discover() -> None:
         try:
             point.load()
             _installed.append(point.module)
-        except Exception as error:  # whatever somebody's module raises
+        except (Exception, SystemExit) as error:  # whatever somebody's module raises
             _broken[point.name] = f"{type(error).__name__}: {error}"
 
 

@@ -233,6 +233,28 @@ def test_an_option_of_an_imported_module_that_plugins_does_not_name_is_refused(
         hms.compose("scaling=unnamed", config_dir=conf)
 
 
+@pytest.mark.parametrize(
+    ("typed", "told"),
+    [
+        ("filed.py", r"write plugins=\[filed\] instead of 'filed.py'"),
+        ("./filed.py", r"write plugins=\[filed\] instead"),
+        ("my/filed.py", r"write plugins=\[filed\], with my in PYTHONPATH instead"),
+    ],
+)
+def test_a_plugin_given_by_its_file_is_told_how_to_name_it(typed: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"plugins names modules, not files; {told}"):
+        hms.compose(f"plugins=[{typed}]")
+
+
+def test_a_module_that_ends_the_process_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "plugin_ends.py").write_text("import sys\nsys.exit(7)\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(
+        ConfigError, match=r"'plugin_ends' cannot be imported: plugin_ends.py:2: SystemExit: 7"
+    ):
+        hms.compose("plugins=[plugin_ends]")
+
+
 def test_what_no_other_process_can_import_is_not_registered() -> None:
     def own(power: object, params: object) -> object:
         return power

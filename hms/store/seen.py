@@ -163,7 +163,10 @@ def keep(store: Path, question: str, seen: Seen) -> None:
 
 def known_fingerprints(store: Path) -> dict[str, str]:
     """Return the stages' fingerprints that were kept, none if the source has changed since."""
-    lines, damaged = read_journal(store / FOLDER / SOURCES)
+    try:
+        lines, damaged = read_journal(store / FOLDER / SOURCES)
+    except StorageError:  # they are found out anew
+        return {}
     if damaged or len(lines) != 1 or lines[0].get("code") != code_stamp():
         return {}
     found = lines[0].get("fingerprints")

@@ -170,6 +170,11 @@ def test_fingerprints_of_another_source_are_not_believed(again, outputs: Path, m
     assert again(looks=True).code == 0
 
 
+def test_a_file_in_place_of_what_is_remembered_is_no_memory(tmp_path: Path):
+    (tmp_path / FOLDER).write_text("not a folder")
+    assert known_fingerprints(tmp_path) == {}
+
+
 def test_a_stamp_follows_names_sizes_and_times(tmp_path: Path):
     folder = tmp_path / "folder"
     folder.mkdir()

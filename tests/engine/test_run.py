@@ -121,6 +121,19 @@ def test_workers_and_repetition_do_not_change_a_byte(
     assert tree_bytes(again.path) == tree_bytes(finished.path)
 
 
+def test_a_finished_run_is_found_where_nothing_can_be_written(
+    small_set: Path, finished: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(store: Path, asked: str) -> str:
+        raise StorageError(f"cannot write to {store}: the file system is read-only")
+
+    monkeypatch.setattr("hms.engine.runner.usable_way", refuse)
+    same = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={finished.path.parent}", "n_jobs=1")
+    assert hms.run(hms.compose(*same)).reused
+    with pytest.raises(StorageError, match="read-only"):
+        hms.run(hms.compose(*same, "weight=log"))
+
+
 @pytest.mark.slow
 def test_run_py_and_the_notebook_give_the_same_run(small_set: Path, tmp_path: Path, finished: Run) -> None:
     typed = ("data=kaggle", f"data.root={small_set}", "outputs_dir=out", "n_jobs=1")

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar, cast, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config.code import code_stamp
+from hms.config.code import CHANGED, code_stamp
 from hms.config.identity import canonical_json, digest_of
 from hms.errors import ConfigError, EngineError
 from hms.pipeline.stage import ItemStage
@@ -171,11 +171,7 @@ class PackedJob:
         were made of; `EngineError` if the source of hms is not.
         """
         if self.code and self.code != code_stamp():
-            raise EngineError(
-                "the source of hms changed since this process loaded it, and its workers would compute with "
-                "the new one; start Python again (in a notebook, restart the kernel): finished results are "
-                "kept, and the same command continues"
-            )
+            raise EngineError(CHANGED)
         with _opening:
             return _opened(self)
 

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import Mock
 
 import forked
 import pytest
@@ -19,11 +20,12 @@ from conftest import ROOT, Prepared
 
 import hms
 from hms.engine.pools.base import Setting
-from hms.engine.pools.dask import Dask, open_dask
+from hms.engine.pools.dask import Dask, DaskWorkers, open_dask
 from hms.engine.pools.remote import Shared, check_worker, stamp_here
-from hms.errors import ConfigError
+from hms.errors import ConfigError, EngineError
 from hms.results.run import Run
 from hms.store.folders import StageFolder
+from hms.store.locks import is_held, lock
 
 pytestmark = pytest.mark.slow
 
@@ -244,6 +246,30 @@ def test_workers_with_another_source_are_refused(small_set: Path, outputs: Path,
     assert re.search(r"client and worker differ: the source of hms [0-9a-f]{12} and [0-9a-f]{12}", err)
 
 
+def test_workers_that_are_refused_are_left_and_the_store_is_free_again(tmp_path: Path) -> None:
+    class Refusing(DaskWorkers):
+        def _wait_for_a_worker(self) -> None:
+            raise EngineError("no worker will come")
+
+    client = Mock()
+    with pytest.raises(EngineError, match="no worker will come"):
+        Refusing(client, None, Setting(2, tmp_path, str))
+    client.close.assert_called_once()
+    assert not is_held(tmp_path / "locks/client.lock")
+    assert not list(tmp_path.glob("running/*.nonce"))
+
+
+def test_a_client_whose_source_changed_since_it_was_loaded_hands_out_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stamp_here.cache_clear()
+    with monkeypatch.context() as updated:
+        updated.setattr("hms.config.code._loaded", "as it was")
+        with pytest.raises(EngineError, match="changed since this process loaded it"):
+            stamp_here()
+    assert stamp_here()
+
+
 def test_a_worker_says_which_versions_differ() -> None:
     here = stamp_here()
     names = dict(here.versions)
@@ -252,8 +278,6 @@ def test_a_worker_says_which_versions_differ() -> None:
 
 
 def test_a_worker_that_sees_another_store_or_no_lock_refuses(tmp_path: Path) -> None:
-    from hms.store.locks import lock
-
     file, guard = tmp_path / "x.nonce", tmp_path / "client.lock"
     missing = check_worker(stamp_here(), Shared(str(file), "abc", str(guard)))
     assert missing is not None

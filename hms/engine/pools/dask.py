@@ -124,10 +124,14 @@ class DaskWorkers:
     def __init__(self, client: Any, cluster: Any, setting: Setting) -> None:
         self.client, self.cluster, self.setting = client, cluster, setting
         self._held = ExitStack()
-        self._shared = self._mark_store()
-        setting.say(f"dask: {self._where()}")
-        self._wait_for_a_worker()
-        self._check_workers()
+        try:
+            self._shared = self._mark_store()
+            setting.say(f"dask: {self._where()}")
+            self._wait_for_a_worker()
+            self._check_workers()
+        except BaseException:  # a process that lives on would keep the lock, and workers that wait
+            self.close()
+            raise
 
     def _where(self) -> str:
         link = self.client.dashboard_link or "none"

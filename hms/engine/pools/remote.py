@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from functools import cache, lru_cache
 from pathlib import Path
 
+from hms.config.code import check_as_loaded
 from hms.config.reading import walked
 from hms.engine.job import ChunkResult, PackedJob, Task
 from hms.engine.workers import keep_memory, process_chunk
@@ -64,7 +65,8 @@ class Refused:
 
 @cache
 def stamp_here() -> Stamp:
-    """Return the stamp of this process."""
+    """Return the stamp of this process; raises EngineError if it loaded another source than is there now."""
+    check_as_loaded()
     known = versions()
     names = ("python", "hms", *NUMERIC)
     root = Path(__file__).resolve().parents[2]

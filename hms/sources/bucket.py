@@ -7,6 +7,7 @@ the machine's role. Nothing of them is kept or said.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import threading
 from collections import deque
@@ -45,6 +46,9 @@ _NOT_REACHED = re.compile(
 )
 """Problems of the network or the storage, not of a file."""
 
+
+_CREDENTIALS = re.compile("AWS_|GOOGLE_|AZURE_")
+"""Variables of the environment that the storage library's chain looks at."""
 
 Listed = tuple[int, int]
 """Size, and time of the last change in ns, as a listing has them."""
@@ -290,9 +294,14 @@ class Ahead:
             count, held = count + 1, held + size
 
 
-@lru_cache(maxsize=8)
 def bucket_at(address: Address) -> Bucket:
-    """Return the files below an address; a process opens it once."""
+    """Return the files below an address; a process opens it once, until its credentials change."""
+    credentials = sorted(pair for pair in os.environ.items() if _CREDENTIALS.match(pair[0]))
+    return _bucket_at(address, tuple(credentials))
+
+
+@lru_cache(maxsize=8)
+def _bucket_at(address: Address, _credentials: tuple[tuple[str, str], ...]) -> Bucket:
     return Bucket(address)
 
 

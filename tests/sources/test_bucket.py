@@ -48,12 +48,10 @@ def served(small_set: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     """Serve a copy of the small set as ``s3://bucket/set``."""
     shutil.copytree(small_set, tmp_path / "objects/set")
     found = Served(tmp_path / "objects")
-    bucket_at.cache_clear()
     with objects.serving(found.folder, found.behaviour) as endpoint:
         for name, value in objects.settings(endpoint).items():
             monkeypatch.setenv(name, value)
         yield found
-    bucket_at.cache_clear()
 
 
 def bucket() -> Bucket:
@@ -93,7 +91,6 @@ def test_verify_reads_the_bucket_again(served, tmp_path):
     run = hms.run(hms.compose(*base, *FAST))
     assert not verify(run.path).findings
     served.recordings[0].write_bytes(served.recordings[1].read_bytes())
-    bucket_at.cache_clear()
     (finding,) = verify(run.path).findings
     assert finding.path == f"s3://bucket/set/train_eegs/{served.recordings[0].name}"
 
@@ -253,6 +250,13 @@ def test_other_sources_refuse_an_address_and_say_what_to_do(command: Command, da
     line = refused(command(f"data={data}", "data.root=s3://bucket/edf"))
     assert "only data=kaggle and data=edf can read" in line
     assert "aws s3 sync s3://bucket/edf DIR" in line
+
+
+def test_credentials_that_change_in_a_process_are_used_from_then_on(served, monkeypatch):
+    before = bucket()
+    assert bucket() is before
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "another")
+    assert bucket() is not before
 
 
 def test_pseudonyms_refuse_an_address(served, tmp_path, command: Command) -> None:

@@ -18,7 +18,7 @@ from hms.config.paths import Address
 from hms.errors import ConfigError, Unusable
 from hms.sources.afar import HEAD_BYTES, SteadyObject, content_of
 from hms.sources.base import Place
-from hms.sources.bucket import bucket_at, bucket_of
+from hms.sources.bucket import bucket_of
 
 objects = benchmark("object_server")
 
@@ -41,12 +41,10 @@ def served(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SimpleNa
     EdfFile(eeg=tones(60) + 20_000, version=b"\xffBIOSEMI", **wide).write(folder / "p3/wide.bdf")
     (folder / "p3/.hidden.edf").write_bytes(b"no recording")
     behaviour = objects.Behaviour()
-    bucket_at.cache_clear()
     with objects.serving(tmp_path / "objects", behaviour) as endpoint:
         for name, value in objects.settings(endpoint).items():
             monkeypatch.setenv(name, value)
         yield SimpleNamespace(folder=folder, behaviour=behaviour)
-    bucket_at.cache_clear()
 
 
 def place_of(served: SimpleNamespace, name: str) -> Place:

@@ -164,6 +164,7 @@ def _numbers(plan: Plan, tables: Tables, stage: ItemStage) -> tuple[dict[str, in
     is_used = tables.is_used[found.rows]
     assert is_used.sum() == tables.is_used.sum(), f"an item is used but has no result of {stage.name}"
     used = Results(*(column[is_used] for column in found))
+    assert (used.file != OWN).all(), f"an item's result of {stage.name} is in no shard"
     distinct, first = np.unique(used.file, return_index=True)
     names = plan.folders[stage.key].records.names
     in_order = distinct[np.argsort(first)].tolist()

@@ -51,10 +51,18 @@ def _is_settled(plan: Plan, key: str) -> bool:
     folder = plan.folders[key]
     if plan.item_stages[key].folder is None:
         return True
+    results, names = plan.results_of(key), folder.records.names
     if not plan.in_shards:
-        names, numbers = folder.records.names, np.unique(plan.results_of(key).file).tolist()
-        return not any(is_shard(names[number]) for number in numbers if number != OWN)
-    return all(sealed_name(keys) in folder.files for _, keys in _shards(plan, key))
+        return not any(is_shard(names[n]) for n in np.unique(results.file).tolist() if n != OWN)
+    for rows, keys in _shards(plan, key):
+        name = sealed_name(keys)
+        if name not in folder.files or name not in names:
+            return False
+        part = slice(*np.searchsorted(results.rows, (rows.start, rows.stop)))
+        is_there = results.file[part] == names.index(name)
+        if not (is_there & (results.inside[part] == results.rows[part] - rows.start)).all():
+            return False  # a run of the other form, or of other items, came between
+    return True
 
 
 # --- files ---------------------------------------------------------------------------------------

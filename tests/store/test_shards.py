@@ -151,6 +151,17 @@ def test_both_forms_hold_the_same_and_become_each_other_without_computing(make, 
     assert [verify(run.path).findings for run in (files, shards, fresh, back)] == [[], [], [], []]
 
 
+def test_shards_made_before_files_are_used_again_with_the_rows_of_their_items(make):
+    shards = make("shards", "stages=[waveforms,labels,splits]")
+    make("files", "stages=[waveforms,labels,splits]")
+    again = make("shards", "stages=[waveforms,labels,splits]", "weight=log")
+    indices = [run.path / "wave_hr_out" / "index.npz" for run in (shards, again)]
+    assert indices[0].read_bytes() == indices[1].read_bytes()
+    assert [str(again.item("wave_hr_out", i)["eeg_id"]) for i in again.meta["item_id"]] == list(
+        again.meta["item_id"]
+    )
+
+
 @pytest.mark.slow
 def test_readers_see_no_difference(make, tmp_path: Path):
     files, shards = make("files", "package.pack=true"), make("shards", "package.pack=true")

@@ -11,7 +11,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from hms import __version__
-from hms.terminal import counted, printable, say, show, watch_interrupts
+from hms.errors import ConfigError
+from hms.terminal import (
+    columns,
+    counted,
+    local_time,
+    printable,
+    say,
+    show,
+    table,
+    text_width,
+    watch_interrupts,
+)
 
 if TYPE_CHECKING:
     from hms.config.manual import Manual
@@ -44,7 +55,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _do(given: argparse.Namespace) -> int:
     """Carry out a command, unless the ``--outputs`` that was typed is no folder."""
     from hms.config.paths import fault_of_outputs
-    from hms.errors import ConfigError
 
     if given.outputs is not OUTPUTS and (fault := fault_of_outputs(given.outputs)):
         raise ConfigError(f"--outputs {given.outputs} {fault}")
@@ -236,11 +246,9 @@ PLACES = ("outputs_dir=", "n_jobs=", "data.root=")
 
 
 def _ls(given: argparse.Namespace) -> None:
-    from hms.errors import ConfigError
     from hms.results.run import list_runs
     from hms.store.places import Outputs, latest_run
     from hms.sweep.listing import members_of_sweeps
-    from hms.terminal import WIDTH, columns, local_time, terminal_width
 
     outputs = Outputs(given.outputs)
     latest, members = latest_run(outputs), members_of_sweeps(outputs)
@@ -258,7 +266,7 @@ def _ls(given: argparse.Namespace) -> None:
     if len(rows) == 1:
         show(f"no finished run in {given.outputs}")
         return
-    width, lines = min(terminal_width(WIDTH), WIDTH), columns(rows).splitlines()
+    width, lines = text_width(), columns(rows).splitlines()
     show("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines))
     show("* the latest; hms show RUN describes a run")
 
@@ -275,7 +283,6 @@ def _show(given: argparse.Namespace) -> None:
     from hms.report.reproduce import data_overrides, overrides_of
     from hms.store.places import Outputs
     from hms.sweep.listing import members_of_sweeps
-    from hms.terminal import columns, local_time, table
 
     run = _run_of(given)
     m = run.manifest
@@ -337,14 +344,12 @@ def _diff(given: argparse.Namespace) -> None:
 
 def _report(given: argparse.Namespace) -> None:
     from hms.results.run import report_of
+    from hms.terminal import open_browser
 
     path = report_of(_run_of(given))
     show(path)
-    if given.open:
-        from hms.terminal import open_browser
-
-        if not open_browser(path.resolve().as_uri()):
-            say("no browser could be started; open the file above")
+    if given.open and not open_browser(path.resolve().as_uri()):
+        say("no browser could be started; open the file above")
 
 
 def _evaluate(given: argparse.Namespace) -> None:
@@ -378,7 +383,6 @@ def _browse(given: argparse.Namespace) -> None:
 
 def _verify(given: argparse.Namespace) -> int:
     from hms.engine.verify import repair, verify
-    from hms.errors import ConfigError
     from hms.store.inside import is_own_folder
     from hms.store.places import HASH_LENGTH
 
@@ -435,7 +439,6 @@ def _scan(given: argparse.Namespace) -> None:
     from hms.pipeline.selection import demand_of
     from hms.sources.scan import scan_folder
     from hms.store.files import commit_files
-    from hms.terminal import table
 
     cfg = compose("data=edf", *given.overrides)
     inventory = scan_folder(
@@ -466,7 +469,6 @@ def _export(given: argparse.Namespace) -> None:
     from hms.config.paths import Address, located
     from hms.engine.export import export_run
     from hms.engine.upload import upload_run
-    from hms.errors import ConfigError
     from hms.labels.items import NAMES_INSIDE
 
     destination = located(given.destination)
@@ -486,7 +488,6 @@ def _export(given: argparse.Namespace) -> None:
 
 
 def _marks(given: argparse.Namespace) -> None:
-    from hms.errors import ConfigError
     from hms.labels.classes import COMPETITION, Classes
     from hms.results.marking import agreement_text, read_readers, votes_table
     from hms.store.files import commit_files
@@ -506,7 +507,6 @@ def _marks(given: argparse.Namespace) -> None:
 def _help(given: argparse.Namespace) -> None:
     from hms.config.help import index, page_of_group, page_of_setting, page_of_stages
     from hms.config.manual import SAYS_WHAT_THERE_IS, manual_of
-    from hms.errors import ConfigError
     from hms.pipeline.stage import meanings, stage_names, stages_of_setting
 
     names = [word for word in given.words if not word.startswith(SAYS_WHAT_THERE_IS)]
@@ -530,7 +530,6 @@ def _help(given: argparse.Namespace) -> None:
 
 def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
     from hms.config.json_schema import schema_of_experiments, schema_of_group
-    from hms.errors import ConfigError
     from hms.store.files import commit_files
 
     if name is not None and name not in manual.groups:
@@ -546,7 +545,6 @@ def _write_schema(manual: Manual, name: str | None, file: Path) -> None:
 
 def _completion(given: argparse.Namespace) -> None:
     from hms.config.completion import SCRIPTS
-    from hms.errors import ConfigError
 
     if given.line is not None:
         print("\n".join(_endings(given.line)))
@@ -585,7 +583,6 @@ def _endings(line: str) -> list[str]:
 def _manual_of(words: Sequence[str]) -> Manual:
     """Return the manual with the plugins and folders that a line names, if they are there."""
     from hms.config.manual import manual_of, read_manual
-    from hms.errors import ConfigError
 
     folder = words[words.index("--config-dir") + 1 :][:1] if "--config-dir" in words else []
     try:

@@ -12,7 +12,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from hms import __version__
-from hms.terminal import BEGAN, INTERRUPTED, INTERRUPTED_TEXT, say, show, was_interrupted
+from hms.errors import ConfigError, EngineError, ManifestError, StorageError, TooManyFailures, machine_fault
+from hms.terminal import (
+    BEGAN,
+    INTERRUPTED,
+    INTERRUPTED_TEXT,
+    heard,
+    local_time,
+    say,
+    show,
+    table,
+    was_interrupted,
+)
 
 if TYPE_CHECKING:
     from hms.config.overrides import Words
@@ -49,15 +60,6 @@ def _interrupted() -> int:
 
 def _code_of(error: Exception) -> int | None:
     """Print the message of an error that is not a fault of the program; return its exit code, else None."""
-    from hms.errors import (
-        ConfigError,
-        EngineError,
-        ManifestError,
-        StorageError,
-        TooManyFailures,
-        machine_fault,
-    )
-
     cause = error.__cause__
     if isinstance(error, StorageError) and isinstance(cause, OSError) and cause.errno == errno.ENAMETOOLONG:
         error = cause  # a name that was typed, no fault of the storage
@@ -99,7 +101,6 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
     from hms.config.schema import build_config
     from hms.engine.plan import make_plan
     from hms.engine.runner import execute
-    from hms.terminal import heard
 
     checked = build_config(cfg)
     if checked.plan:
@@ -122,15 +123,12 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
 
 def _show_inventory(cfg: Config) -> None:
     """Show what a folder of files holds, before a plan can fail."""
-    from pathlib import Path
-
     from hms.engine.plan import open_source
     from hms.pipeline.selection import demand_of
     from hms.sources.pseudonyms import Pseudonymised
     from hms.sources.recordings import FolderSource
     from hms.sources.scan import scan_source
     from hms.store.places import Outputs
-    from hms.terminal import table
 
     source = open_source(cfg, Outputs(Path(cfg.outputs_dir)))
     if isinstance(source, Pseudonymised):
@@ -261,7 +259,6 @@ def _through_hydra(words: Words) -> int:
 
     from hms.config.compose import conf_dir
     from hms.config.convert import first_lines
-    from hms.errors import ConfigError
 
     texts = [*(["-m"] if words.multirun else []), *words.overrides, *words.hydra]
     texts += ["--config-dir", words.config_dir] if words.config_dir else []
@@ -304,8 +301,6 @@ ELAPSED = "{seconds until now}"
 
 def facts(run: Package) -> str:
     """Return the table that ends a run, with `ELAPSED` where the seconds of the command belong."""
-    from hms.terminal import local_time, table
-
     note = "done"
     if run.reused:
         m = run.manifest

@@ -172,6 +172,11 @@ def terminal_width(otherwise: int) -> int:
     return shutil.get_terminal_size((otherwise, 24)).columns
 
 
+def text_width() -> int:
+    """Return the columns of a text that is no table: `WIDTH`, or those of a narrower terminal."""
+    return min(terminal_width(WIDTH), WIDTH)
+
+
 def table(rows: Sequence[Sequence[str]]) -> str:
     """Return rows with their columns aligned; on a narrow terminal the last cell goes on below."""
     width = terminal_width(0)
@@ -180,7 +185,7 @@ def table(rows: Sequence[Sequence[str]]) -> str:
 
 def narrowed(rows: Sequence[Sequence[str]], width: int | None = None) -> list[tuple[str, ...]]:
     """Return rows whose last cell goes on in lines below, so that each fits; None: as `filled` does."""
-    width = width or min(terminal_width(WIDTH), WIDTH)
+    width = width or text_width()
     taken = sum(max(len(row[i]) for row in rows) + 2 for i in range(len(rows[0]) - 1))
     found: list[tuple[str, ...]] = []
     for *cells, last in rows:
@@ -196,7 +201,7 @@ def filled(text: str, width: int | None = None, *, indent: int = 0) -> str:
     """
     import textwrap
 
-    width = width or min(terminal_width(WIDTH), WIDTH)
+    width = width or text_width()
     return textwrap.fill(
         text, width, subsequent_indent=" " * indent, break_long_words=False, break_on_hyphens=False
     )

@@ -24,20 +24,16 @@ WAIT_S = 10.0
 class Book:
     """Marks in a csv that may be edited by hand, and by another viewer, at the same time.
 
-    A change is applied to what the file holds at that moment, under a lock that other viewers
-    take too; the file is then replaced whole. Whenever the program ends, the file holds all
-    marks that were confirmed.
+    A change is applied to what the file holds at that moment, under a lock that other viewers take too; the
+    file is then replaced whole. Whenever the program ends, the file holds all marks that were confirmed.
+    Raises `ConfigError` if the file is not a csv of marks, would lose columns, or marks items that the run
+    has not.
 
     Parameters
     ----------
     path : the csv; it is made with the first mark
     who : the reader whose marks are set here; marks of others stay as they are
     known : ids of the run's items
-
-    Raises
-    ------
-    ConfigError
-        If the file is not a csv of marks, would lose columns, or marks items that the run has not.
     """
 
     def __init__(self, path: Path, classes: Classes, who: str, known: Collection[str]) -> None:
@@ -65,12 +61,8 @@ class Book:
     def put(self, item_id: str, mark: str, votes: str, note: str) -> Mark:
         """Write what the reader says of an item; an empty mark removes the reader's row.
 
-        Raises
-        ------
-        ConfigError
-            If the mark or the votes are none, or the file was damaged by hand meanwhile.
-        StorageError
-            If it cannot be written; the file is then as it was.
+        Raises `ConfigError` if the mark or the votes are none, or the file was damaged by hand meanwhile.
+        Raises `StorageError` if it cannot be written; the file is then as it was.
         """
         made = self._made(item_id, mark, votes, note)
         with self._lock, lock(self.path.with_name(f".{self.path.name}.lock"), timeout=WAIT_S):

@@ -65,6 +65,9 @@ def start(
 ) -> Viewer:
     """Start a viewer of a run on this machine; nobody else's can reach it.
 
+    Raises `ConfigError` if the extra is not installed, the run cannot be read, the file of marks is none or
+    is of another run, or the port is in use.
+
     Parameters
     ----------
     marks : csv of marks, made when something is marked; None: nothing can be marked
@@ -74,12 +77,6 @@ def start(
     item : item to begin with
     port : 0 takes a free one
     is_framed : whether notebooks may show the page in a frame
-
-    Raises
-    ------
-    ConfigError
-        If the extra is not installed, the run cannot be read, the file of marks is none or is of another
-        run, or the port is in use.
     """
     uvicorn = _import_uvicorn()
     from hms.browse.app import Desk, make_app

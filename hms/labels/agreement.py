@@ -77,15 +77,12 @@ class PairCounts:
 def count_pairs(votes: ArrayLike, codes: ArrayLike | None = None) -> PairCounts:
     """Return the pairs of votes, one row per patient.
 
+    Raises `ValueError` if votes are negative or no whole numbers: averaged votes have no pairs.
+
     Parameters
     ----------
     votes : whole numbers, shape (n_items, n_classes)
     codes : int64, shape (n_items,), number of each item's patient; all one without
-
-    Raises
-    ------
-    ValueError
-        If votes are negative or no whole numbers: averaged votes have no pairs.
     """
     counts = np.asarray(votes, dtype=np.float64)
     if counts.ndim != 2 or not np.all(np.isfinite(counts) & (counts >= 0) & (counts == np.rint(counts))):

@@ -2,9 +2,8 @@
 
 Patients, not items, are given folds, and from all recordings with votes: the unit, labels, exclusions and the
 order of rows change no patient's fold. The two ways to balance are scikit-learn's ideas in exact arithmetic
-and
-with stated ties, so that no version of a library changes a fold. A kind of your own is a registered function
-of ``(patients, params)`` that returns a fold number per row of `patient_table`.
+and with stated ties, so that no version of a library changes a fold. A kind of your own is a registered
+function of ``(patients, params)`` that returns a fold number per row of `patient_table`.
 
 References
 ----------
@@ -70,16 +69,13 @@ class OwnFolds(Params):
 def assign_folds(frame: pd.DataFrame, params: Params) -> pd.Series:
     """Return the fold of every patient of a whole votes table (`hms.sources.tables.VotesTable.frame`).
 
+    Raises `ConfigError` if there are too few patients; both numbers are named.
+
     Returns
     -------
     Series
         int64 fold 0 ... n_splits - 1, named ``fold``, by patient_id in the order of the text; -1 for a
         patient who is validated on in no fold.
-
-    Raises
-    ------
-    ConfigError
-        If there are too few patients; both numbers are named.
     """
     return _fold_of(patient_table(frame), frame, params)
 
@@ -138,13 +134,12 @@ def group_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]:
 def stratified_folds(patients: pd.DataFrame, params: Folds) -> NDArray[np.int64]:
     """Return folds in which every class has nearly its share of recordings.
 
-    Each patient goes to the fold where the sum over the classes of the squared share of
-    the class in each fold grows least; the patient whose recordings are the largest
-    shares goes first. Ties: the fold with fewer recordings, then the lower number;
-    patients in the order of their id's text. Shares are whole numbers over a common
-    denominator, so that no rounding decides. With a seed, patients of about the same shares
-    (the same power of two) come in a random order. A class that fewer patients have than there
-    are folds is spread as far as it goes; `fold_warnings` says so.
+    Each patient goes to the fold where the sum over the classes of the squared share of the class in each
+    fold grows least; the patient whose recordings are the largest shares goes first. Ties: the fold with
+    fewer recordings, then the lower number; patients in the order of their id's text. Shares are whole
+    numbers over a common denominator, so that no rounding decides. With a seed, patients of about the same
+    shares (the same power of two) come in a random order. A class that fewer patients have than there are
+    folds is spread as far as it goes; `fold_warnings` says so.
     """
     _check_enough_patients(patients, params.n_splits)
     counts = patients.drop(columns="recordings").to_numpy()
@@ -268,9 +263,7 @@ def far_from_even(counts: ArrayLike, names: Sequence[str]) -> list[Uneven]:
 def items_in_folds(label: ArrayLike, splits: Sequence[Split], n_classes: int) -> NDArray[np.int64]:
     """Return how many items of each class each fold validates, shape (n_folds, n_classes).
 
-    Parameters
-    ----------
-    label : int, shape (n_items,); class of each item, -1 without votes
+    ``label``: int, shape (n_items,); class of each item, -1 without votes.
     """
     labels = np.asarray(label, dtype=np.int64)
     found = [np.bincount(labels[s.valid][labels[s.valid] >= 0], minlength=n_classes) for s in splits]
@@ -360,12 +353,8 @@ def check_no_leak(
 ) -> None:
     """Raise if folds share a patient, lose a row or validate on one twice.
 
-    Items of a second table (``extra``) may be lacking, and are never validated on.
-
-    Raises
-    ------
-    ValueError
-        Naming the fold and the patient or the row.
+    Items of a second table (``extra``) may be lacking, and are never validated on. Raises `ValueError`,
+    naming the fold and the patient or the row.
     """
     patients = np.asarray(patient_id, dtype=object)
     aside = np.zeros(patients.size, dtype=np.bool_) if extra is None else extra

@@ -1,11 +1,10 @@
 """Intervals that know of patients, for one figure, a paired difference and many at once.
 
-Items of one patient resemble each other, so that a patient, not an item, is what is left
-out and counted. All intervals here stand on one thing: what the figure would be without
-each patient. Their spread is the variance (for a mean it is the cluster-robust variance
-called CR3), and how unevenly patients add to it gives the degrees of freedom of Student's t.
-Percentiles of drawn patients cover less with few or uneven patients; docs/decisions/intervals.md
-has the measurement.
+Items of one patient resemble each other, so that a patient, not an item, is what is left out and counted. All
+intervals here stand on one thing: what the figure would be without each patient. Their spread is the variance
+(for a mean it is the cluster-robust variance called CR3), and how unevenly patients add to it gives the
+degrees of freedom of Student's t. Percentiles of drawn patients cover less with few or uneven patients;
+docs/decisions/intervals.md has the measurement.
 
 References
 ----------
@@ -105,16 +104,13 @@ class Interval:
 def mean_interval(values: ArrayLike, groups: Groups, *, factor: float = REFITTED) -> Interval:
     """Return the mean of values with its interval over patients.
 
+    Raises `ValueError` if the lengths differ or a value is not finite.
+
     Parameters
     ----------
     values : shape (n_items,)
     groups : n_items ids, those of the patients
     factor : variance over what patients show; 1 where nothing was fitted to other patients
-
-    Raises
-    ------
-    ValueError
-        If the lengths differ or a value is not finite.
     """
     totals, masses = _sums(values, groups)
     value = float(totals[0].sum() / masses.sum()) if masses.sum() > 0 else np.nan
@@ -252,21 +248,16 @@ def simultaneous_intervals(
 ) -> Simultaneous:
     """Return the mean of ``values[a] - values[b]`` for each pair, with intervals that hold all at once.
 
-    Where nothing differs, one pair or more of them excludes 0 in a share of 1 - `LEVEL` of data
-    sets. Every interval that would stand alone (`paired_interval`) is widened by one factor: the
-    quantile of the largest of all studentised differences when patients are drawn, here by
-    normal multipliers, as far as the members' own losses go together.
+    Where nothing differs, one pair or more of them excludes 0 in a share of 1 - `LEVEL` of data sets. Every
+    interval that would stand alone (`paired_interval`) is widened by one factor: the quantile of the largest
+    of all studentised differences when patients are drawn, here by normal multipliers, as far as the members'
+    own losses go together. Raises `ValueError` as `mean_interval`.
 
     Parameters
     ----------
     values : shape (n_members, n_items), row k that of member k
     pairs : numbers of the members whose difference is asked for
     groups : n_items ids, those of the patients
-
-    Raises
-    ------
-    ValueError
-        As `mean_interval`.
     """
     totals, masses = _sums(values, groups)
     first, second = (np.array([pair[side] for pair in pairs], dtype=np.int64) for side in (0, 1))

@@ -120,18 +120,14 @@ def choose_items(
     Columns `ITEM_COLUMNS`, the vote columns of ``frame`` and its `own_columns`, index 0, 1, 2 ...; recordings
     in the order in which the votes table first names them and rows of one recording in its order.
     ``vote_sum`` is int32 (float32 where votes are shares), 0 for an item without votes; the vote columns are
-    float64. What the source lacks stays None or NaN.
+    float64. What the source lacks stays None or NaN. Raises `ConfigError` if two items would have the same
+    item_id, or a count does not fit.
 
     Parameters
     ----------
     frame : the votes table, `hms.sources.tables.VotesTable.frame`
     unit, labels, window : settings of the three sections; ``unit`` extends `Unit`, ``window`` `Window`
     extra : rows of a second table, each an item, after the others, with its own votes as label
-
-    Raises
-    ------
-    ConfigError
-        If two items would have the same item_id, or a count does not fit.
     """
     unit, window = _extending(Unit, unit), _extending(Window, window)
     rows = _in_order(frame, np.asarray(lookup("unit", unit.kind).function(frame, unit), dtype=np.int64))
@@ -303,9 +299,7 @@ def recording_codes(frame: pd.DataFrame) -> NDArray[np.int64]:
 def vote_array(frame: pd.DataFrame, kind: type[np.float64] | None = None) -> NDArray[Any]:
     """Return the votes of each row, shape (n_rows, n_classes): int64, or float64 where they are shares.
 
-    Parameters
-    ----------
-    kind : float64 even where votes are counts
+    ``kind``: float64 even where votes are counts.
     """
     columns = _vote_columns(frame)
     shares = any(column.dtype.kind == "f" for column in columns)
@@ -434,10 +428,9 @@ def sum_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> N
 def mean_votes(frame: pd.DataFrame, rows: NDArray[np.int64], params: Labels) -> NDArray[np.float64]:
     """Return the mean of the distributions of the recording's rows, times the chosen row's votes.
 
-    Each row that has votes counts once, however many it has. The total stays that of the
-    chosen row: averaging says more about the classes but asks no further expert, so an
-    item has the weight and confidence that ``labels=window`` gives it, and a chosen row
-    that nobody judged stays without votes.
+    Each row that has votes counts once, however many it has. The total stays that of the chosen row:
+    averaging says more about the classes but asks no further expert, so an item has the weight and confidence
+    that ``labels=window`` gives it, and a chosen row that nobody judged stays without votes.
     """
     votes, recording = vote_array(frame), recording_codes(frame)
     total = votes.sum(axis=1)

@@ -179,14 +179,8 @@ def _with_votes(items: pd.DataFrame, proposed: Mapping[int, Votes], classes: Cla
 def read_marks(path: Path, classes: Classes, *, only: Sequence[str] = ()) -> list[Mark]:
     """Return the marks of a csv, one per item and reader: of several, the last row.
 
-    Parameters
-    ----------
-    only : columns that there may be; empty: others are passed over
-
-    Raises
-    ------
-    ConfigError
-        Naming the line, what is wrong with it and what is allowed.
+    ``only``: columns that there may be; empty: others are passed over. Raises `ConfigError`, naming the line,
+    what is wrong with it and what is allowed.
     """
     try:
         text = regular_bytes(path).decode("utf-8-sig")

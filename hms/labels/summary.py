@@ -156,11 +156,7 @@ def class_agreement(label: ArrayLike, patient_id: ArrayLike) -> dict[str, float 
 
     ``same_patient`` is the share of pairs of a patient's items, mean over the patients who have two and more;
     ``other_patient`` the share of all pairs of items of two patients, which is what chance gives. None where
-    there is no such pair.
-
-    Parameters
-    ----------
-    label : int, shape (n_items,); consensus class of each item, -1 without votes
+    there is no such pair. ``label``: int, shape (n_items,); consensus class of each item, -1 without votes.
     """
     label, patients = np.asarray(label, dtype=np.int64), np.asarray(patient_id, dtype=object).astype(str)
     voted = label >= 0

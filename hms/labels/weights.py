@@ -1,8 +1,7 @@
 """Confidence weights: how much an item counts in training, from its number of votes.
 
-Every kind is w = clip(f(n) / f(reference_count), 0, cap) with its own f, so that an item
-with the reference count weighs 1. A kind of your own is a registered function of
-``(vote_sum, params)``.
+Every kind is w = clip(f(n) / f(reference_count), 0, cap) with its own f, so that an item with the reference
+count weighs 1. A kind of your own is a registered function of ``(vote_sum, params)``.
 """
 
 from __future__ import annotations

@@ -87,8 +87,7 @@ def observe_amplitudes(
     eeg : float32, shape (20, n), µV; gaps bridged
     is_broken : bool, shape (at least 20, n_blocks), seconds with a gap; None where there is none
     known : float32, shape (2, 20, n_blocks), µV; extremes of each ``n_block`` samples
-    n_samples : samples that may be read of an item; what a recording does not reach of them
-        has no blocks
+    n_samples : samples that may be read of an item; what a recording does not reach of them has no blocks
     """
     blocks = blocks_of(eeg, n_block)
     n_blocks = blocks.shape[1]
@@ -228,16 +227,13 @@ def _own_steps(steps: Array) -> Array:
 def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: int) -> Array:
     """Return the share of the window that is in flat stretches of each channel.
 
+    float32, shape (n_channels,). Flat is a stretch of `FLAT_BLOCKS` blocks or more each within `FLAT_UV`.
+
     Parameters
     ----------
     known : float32, shape (2, n_channels, n_blocks), µV; extremes of each whole ``n_block`` samples
     is_broken : bool, shape (n_channels, n_blocks); blocks with a gap, which are not flat
     window : samples of the window
-
-    Returns
-    -------
-    float32, shape (n_channels,)
-        Flat is a stretch of `FLAT_BLOCKS` blocks or more each within `FLAT_UV`.
     """
     n_blocks = known.shape[2]
     is_calm = known[0] - known[1] < FLAT_UV

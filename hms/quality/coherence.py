@@ -100,15 +100,12 @@ def derive_coherence(rows: Rows) -> Row:
 def quietest_difference(products: Array, alive: NDArray[np.bool_]) -> Array:
     """Return the smallest power of a difference of each electrode to a living neighbour.
 
+    float32, shape (..., 20); the power of the electrode itself where no neighbour lives.
+
     Parameters
     ----------
     products : float32, shape (..., 20, 20); covariances
     alive : bool, shape (..., 20); which electrodes change
-
-    Returns
-    -------
-    float32, shape (..., 20)
-        The power of the electrode itself where no neighbour lives.
     """
     power = np.diagonal(products, axis1=-2, axis2=-1)
     together = products.reshape(*products.shape[:-2], -1).take(_FROM * len(CHANNELS) + _TO, axis=-1)

@@ -116,11 +116,10 @@ FLAGS = (*CHANNEL_FLAGS, *ITEM_FLAGS)
 class Grading:
     """How flags become a grade.
 
-    ``harmless`` flags cost no grade, nor do flags of electrodes that the montage does not use.
-    A channel with a flag of ``bad_channel`` is bad; with more than ``usable_bad_channels`` of the
-    montage's electrodes bad an item is poor, with more than ``poor_bad_channels`` unusable. The
-    flags of ``poor`` and ``unusable`` themselves set at least that grade. Any other flag makes an
-    item usable, none good.
+    ``harmless`` flags cost no grade, nor do flags of electrodes that the montage does not use. A channel with
+    a flag of ``bad_channel`` is bad; with more than ``usable_bad_channels`` of the montage's electrodes bad
+    an item is poor, with more than ``poor_bad_channels`` unusable. The flags of ``poor`` and ``unusable``
+    themselves set at least that grade. Any other flag makes an item usable, none good.
     """
 
     harmless: tuple[str, ...]

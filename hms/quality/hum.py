@@ -72,17 +72,15 @@ def observe_lines(spectra: NDArray[np.complex64]) -> ObservedLines:
 def hum_shares(rows: Rows, params: FilterParams, *, top_hz: float, sfreq: float) -> Array:
     """Return the share of each derivation's power that is in its strongest steady line.
 
+    float32, shape (n_items, n_derivations), 0 to 1; 0 where no line is steady, or fewer than `FEWEST_BLOCKS`
+    blocks are there to tell.
+
     Parameters
     ----------
     rows : what `observe_lines` returns, stacked
     params : settings of the filter
     top_hz : highest frequency of x
     sfreq : sampling rate in Hz
-
-    Returns
-    -------
-    float32, shape (n_items, n_derivations), 0 to 1
-        0 where no line is steady, or fewer than `FEWEST_BLOCKS` blocks are there to tell.
     """
     shares, steadiness = lines(rows, params, top_hz=top_hz, sfreq=sfreq)
     is_steady = steadiness > STEADY

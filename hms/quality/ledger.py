@@ -81,11 +81,8 @@ def write_channels(file: IO[bytes], tables: Iterable[pa.Table]) -> None:
     """Write the channels as parquet without pandas metadata: the same bytes for the same values.
 
     Only texts repeat: a dictionary of measures costs four times the time of writing and a third more bytes.
-
-    Parameters
-    ----------
-    tables : `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other; one at a time is in
-        memory
+    ``tables``: `Ledger.channels_table` of ledgers of `TOGETHER` items, one after the other; one at a time is
+    in memory.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

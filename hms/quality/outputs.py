@@ -242,16 +242,14 @@ def correlations(
 def edge_share(params: Cwt, *, sfreq: float, n_window: int, before: int, after: int) -> np.float64:
     """Return the share of a scalogram whose wavelets reach beyond the recording.
 
+    float64, 0 to 1.
+
     Parameters
     ----------
     params : settings of the CWT; each frequency reaches as far as `hms.signal.wavelets.reaches_s` says
     sfreq : sampling rate in Hz
     n_window : samples of the window
     before, after : samples of the recording before the window and after it, at most the context
-
-    Returns
-    -------
-    float64, 0 to 1
     """
     reach = _reaches(params, sfreq)
     if min(before, after) >= reach[0]:

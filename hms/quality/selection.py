@@ -83,12 +83,11 @@ class Selection:
 
         Notes
         -----
-        Exclusions are dealt out again `N_DRAWS` times: each patient gets another's share of
-        items left out, and within a patient its exclusions fall on other items of it. So many
-        items of one patient count as one draw, and with one item of each patient the test is
-        the permutation test. The statistic is the largest deviation of a class from the count
-        expected, in its standard deviations over the draws; p is of all classes together.
-        None where nothing or everything is left out, or one class is there.
+        Exclusions are dealt out again `N_DRAWS` times: each patient gets another's share of items left out,
+        and within a patient its exclusions fall on other items of it. So many items of one patient count as
+        one draw, and with one item of each patient the test is the permutation test. The statistic is the
+        largest deviation of a class from the count expected, in its standard deviations over the draws; p is
+        of all classes together. None where nothing or everything is left out, or one class is there.
         """
         if self.taken.all() or not self.taken.any() or len(np.unique(self.classes)) < 2:
             return None, None

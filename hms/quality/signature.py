@@ -20,10 +20,7 @@ SIGNATURE_SAMPLES = 32
 def window_samples(cleaned: Cleaned) -> Array:
     """Return 256 samples of the cleaned window, spread over electrodes and time.
 
-    Returns
-    -------
-    float32, shape (256,), µV
-        A window with too few electrodes or samples repeats some.
+    float32, shape (256,), µV. A window with too few electrodes or samples repeats some.
     """
     rows, times = _signature_places(*cleaned.eeg.shape, cleaned.n_context)
     return cleaned.eeg[rows, times]

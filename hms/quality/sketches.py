@@ -86,9 +86,7 @@ def _averages(size: int, most: int) -> Array:
 def histogram(x: NDArray[Any], bins: int = HISTOGRAM_BINS) -> NDArray[np.int32]:
     """Return how often the values of every tenth frame fall below 0, into equal bins to 1, and above 1.
 
-    Returns
-    -------
-    int32, shape (bins + 2,); 1 itself belongs to the last bin
+    int32, shape (bins + 2,); 1 itself belongs to the last bin.
     """
     values = x[..., ::_STRIDE].astype(np.float32)
     n_above = np.count_nonzero(values > 1)
@@ -105,12 +103,9 @@ def histogram(x: NDArray[Any], bins: int = HISTOGRAM_BINS) -> NDArray[np.int32]:
 def spectrum(seen: Inspection) -> Array:
     """Return the mean over channels of the logarithm of the power density.
 
-    Blocks of 2 s with a gap take no part, nor do the EKG, channels that the recording lacks and
-    channels without power.
-
-    Returns
-    -------
-    float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a whole block
+    Blocks of 2 s with a gap take no part, nor do the EKG, channels that the recording lacks and channels
+    without power. float32, shape (n_freqs,), log10 µV²/Hz at `spectrum_freqs`; NaN where no channel has a
+    whole block.
     """
     with np.errstate(**QUIET):
         density = seen.power[seen.is_eeg] @ seen.bands.density

@@ -89,9 +89,7 @@ def confusion_card(counts: Sequence[Sequence[int]], classes: Classes, title: str
 def reliability_card(rows: Sequence[Mapping[str, Any]], classes: Classes, title: str = TITLES[2]) -> Card:
     """Draw the observed mean share against the predicted one, a line per class.
 
-    Parameters
-    ----------
-    rows : class, n, predicted and observed of each bin
+    ``rows``: class, n, predicted and observed of each bin.
     """
     frame = Frame(52, 44, WIDTH - 66, 200, Axis(0, 1), Axis(0, 1))
     parts, _ = class_legend(classes, 4)

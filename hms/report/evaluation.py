@@ -227,11 +227,8 @@ def plain_table(
 ) -> list[tuple[Any, ...]]:
     """Return rows of text: group, number of items, and the figures of each prediction.
 
-    A figure without an interval is of too few patients for one that holds.
-
-    Parameters
-    ----------
-    kinds : of groups that are wanted; None: all
+    A figure without an interval is of too few patients for one that holds. ``kinds``: of groups that are
+    wanted; None: all.
     """
     return [
         (

@@ -95,11 +95,10 @@ def choose_examples(
 ) -> dict[str, list[int]]:
     """Return the rows of the worst, the cleanest and the most disputed items, at most six each.
 
-    Only items that could be prepared take part, and each in one list at most. Worst are graded
-    below good, cleanest are good and used; both go by grade, then by the number of flags, then
-    by the share of gaps and the amplitude (farthest from, or nearest to, the data set's
-    median). Disputed are those whose experts disagree, the largest entropy of votes first,
-    those with many votes before others.
+    Only items that could be prepared take part, and each in one list at most. Worst are graded below good,
+    cleanest are good and used; both go by grade, then by the number of flags, then by the share of gaps and
+    the amplitude (farthest from, or nearest to, the data set's median). Disputed are those whose experts
+    disagree, the largest entropy of votes first, those with many votes before others.
     """
     if not len(prepared):
         return {kind: [] for kind in KINDS}

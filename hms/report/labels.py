@@ -280,9 +280,7 @@ WEIGHT_TITLES = ("Class proportions", "Classes per fold", "Confidence weight")
 def weight_cards(labels: Mapping[str, NDArray[Any]], splits: Sequence[Split]) -> list[Card]:
     """Return the pictures that follow from weights and folds.
 
-    Parameters
-    ----------
-    labels : what labels.npz holds
+    ``labels``: what labels.npz holds.
     """
     y, weights, classes = labels["y_soft"], labels["w_conf"], Classes.of_labels(labels)
     if not len(y):

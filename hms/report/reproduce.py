@@ -30,11 +30,8 @@ def command_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[
 def overrides_of(config: Mapping[str, Any], stages: Sequence[str], data: Sequence[str]) -> list[str]:
     """Return the overrides that give this configuration: what differs from the defaults.
 
-    A section that no option of the package comes near (a plugin's) is written value by value.
-
-    Parameters
-    ----------
-    data : overrides that choose the recordings, see `data_overrides`
+    A section that no option of the package comes near (a plugin's) is written value by value. ``data``:
+    overrides that choose the recordings, see `data_overrides`.
     """
     folder = conf_dir()
     main = _load(folder / "config.yaml")

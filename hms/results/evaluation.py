@@ -160,17 +160,14 @@ class Judgement:
 def judge(run: Package, predictions: str | Path, other: str | Path | None = None) -> Judgement:
     """Judge a file of predictions by item_id, or two against each other.
 
+    Raises `ConfigError` if a file cannot be read, is not of this run's items, or two have no item in common.
+
     Parameters
     ----------
     run : Package
         A finished run with labels.
     predictions, other : csv or npz, see `hms.training.predictions.read_predictions`
         Two files are judged on the items that both predict.
-
-    Raises
-    ------
-    ConfigError
-        If a file cannot be read, is not of this run's items, or two have no item in common.
     """
     if "data_package/labels.npz" not in run.manifest["files"]:
         raise ConfigError(

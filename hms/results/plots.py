@@ -38,18 +38,14 @@ class ItemFigure(Figure):
 def plot_item(run: Package, item_id: str) -> Figure:
     """Draw an item as EEG readers look at it: traces of all derivations next to its scalograms.
 
-    The derivations are computed again from the recording. Where that is not there any more,
-    the stored waveforms are drawn, and the title says so. Negative is up.
+    The derivations are computed again from the recording. Where that is not there any more, the stored
+    waveforms are drawn, and the title says so. Negative is up. Raises `ConfigError` if the run has no such
+    item, or keeps neither scalograms nor waveforms.
 
     Parameters
     ----------
     run : a finished run with scalograms
     item_id : an item of it that was not left out
-
-    Raises
-    ------
-    ConfigError
-        If the run has no such item, or keeps neither scalograms nor waveforms.
     """
     known = run.meta["item_id"].tolist()
     if item_id not in known:

@@ -316,10 +316,7 @@ def list_runs(outputs: Path) -> list[Run]:
 def find_run(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Run:
     """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
 
-    Raises
-    ------
-    ConfigError
-        If there is no such run, or several.
+    Raises `ConfigError` if there is no such run, or several.
     """
     return Run(find_package(name, outputs).path, trust=trust)
 
@@ -327,9 +324,7 @@ def find_run(name: str | Path, outputs: str | Path = "outputs", *, trust: bool =
 def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: bool = False) -> Run:
     """Open a finished run by hash, unique prefix, path or ``latest``.
 
-    Parameters
-    ----------
-    trust : whether code that the run's folder names may be imported, and recordings be made for it
+    ``trust``: whether code that the run's folder names may be imported, and recordings be made for it.
     """
     return find_run(run, outputs, trust=trust)
 
@@ -337,13 +332,8 @@ def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: 
 def report_of(run: Package) -> Path:
     """Return the path of a run's report, made if it is missing.
 
-    A run that did not make its report stays as it is: a further run with the same
-    configuration and the report is made from what the store holds.
-
-    Raises
-    ------
-    ConfigError
-        If its recordings are not there any more.
+    A run that did not make its report stays as it is: a further run with the same configuration and the
+    report is made from what the store holds. Raises `ConfigError` if its recordings are not there any more.
     """
     from hms.config.schema import build_config
     from hms.engine.plan import plan_of

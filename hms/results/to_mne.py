@@ -28,20 +28,16 @@ Note = tuple[float, float, str, tuple[str, ...]]
 def item_to_mne(run: Package, item_id: str) -> Any:
     """Return an item's window with its context, as recorded, as an ``mne.io.RawArray``.
 
+    Raises `ConfigError` if MNE is not installed, the run has no such item, or its recording cannot be read.
+
     Returns
     -------
     mne.io.RawArray
-        Volts; electrodes at the standard 10-20 places, the EKG as ``ecg``. Annotations:
-        ``window`` over the seconds that become x, ``BAD_gap`` over samples that are missing
-        in some channel (NaN, as recorded), and each flag of the ledger over everything, with
-        its channels if it is of channels. ``info["bads"]`` are the electrodes with a flag that
-        costs a grade. A recording of derivations keeps them, without
+        Volts; electrodes at the standard 10-20 places, the EKG as ``ecg``. Annotations: ``window`` over the
+        seconds that become x, ``BAD_gap`` over samples that are missing in some channel (NaN, as recorded),
+        and each flag of the ledger over everything, with its channels if it is of channels. ``info["bads"]``
+        are the electrodes with a flag that costs a grade. A recording of derivations keeps them, without
         places. Time 0 is where the recording was first read.
-
-    Raises
-    ------
-    ConfigError
-        If MNE is not installed, the run has no such item, or its recording cannot be read.
     """
     segment = _read(run, item_id)
     harmless = run.config.at("qc.grading.harmless")

@@ -67,12 +67,8 @@ def all_of(function: Callable[[S], T], things: Iterable[S], root: Path | Address
 class SteadyObject(Steady):
     """An object, read in ranges; see `SteadyFile`, which it stands for.
 
-    Raises
-    ------
-    Unusable
-        If it is missing, cannot be read, or is not what its place says.
-    OSError
-        If the storage cannot be reached.
+    Raises `Unusable` if it is missing, cannot be read, or is not what its place says. Raises `OSError` if the
+    storage cannot be reached.
     """
 
     def __init__(self, place: Place) -> None:

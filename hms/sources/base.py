@@ -121,8 +121,7 @@ class Segment:
         (``Fp1-F7``) where the recording is bipolar already
     sfreq : sampling rate in Hz
     n_context : samples before the window, and after it
-    n_outside : samples of the window and its context that are outside the recording,
-        before it and after it
+    n_outside : samples of the window and its context that are outside the recording, before it and after it
     block : the stretch of the recording that the window is part of, if windows share one
     first : samples from the start of the block to the start of the window
     references : what each channel was recorded against; empty where all have the same

@@ -145,12 +145,8 @@ class Bucket:
     def read(self, place: Place, kind: str = RECORDING) -> bytes:
         """Return a file's content, as it was when it was listed.
 
-        Raises
-        ------
-        Unusable
-            If it is missing, must not be read, or is not what was listed; another time it may be.
-        OSError
-            If the storage cannot be reached.
+        Raises `Unusable` if it is missing, must not be read, or is not what was listed; another time it may
+        be. Raises `OSError` if the storage cannot be reached.
         """
         with self.reading(kind):
             return self._ahead.take(Part(place), self._read)

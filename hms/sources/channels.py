@@ -1,9 +1,8 @@
 """Channel names: from the habits of files to the names used here, each with its reference.
 
-One place for all sources. ``EEG FP1-REF``, ``Fp1.``, ``fp1-le`` and ``POL Fp1`` all name
-the electrode Fp1; ``FP1-F7`` names a derivation that the file has formed already, and
-keeps both of its electrodes. A name that is not an electrode stays as it is, so that a
-montage of one's own can ask for it.
+One place for all sources. ``EEG FP1-REF``, ``Fp1.``, ``fp1-le`` and ``POL Fp1`` all name the electrode Fp1;
+``FP1-F7`` names a derivation that the file has formed already, and keeps both of its electrodes. A name that
+is not an electrode stays as it is, so that a montage of one's own can ask for it.
 
 What an electrode was recorded against is kept: the difference of two electrodes means
 what it says only where both have one reference.

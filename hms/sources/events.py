@@ -509,9 +509,7 @@ def label_windows(
 ) -> list[dict[str, Any]]:
     """Return windows with the votes that the events of their recordings cast on them.
 
-    Parameters
-    ----------
-    rows : with ``recording`` and ``start_s``
+    ``rows``: with ``recording`` and ``start_s``.
     """
     rule, columns = params.rule(ballot), ballot.classes.vote_columns
     by_recording: dict[str, list[int]] = {}

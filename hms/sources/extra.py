@@ -1,8 +1,7 @@
 """A second table of rows to train on, such as pseudo-labels: ``data.extra``.
 
-It has the columns of train.csv, or as few as ``eeg_id`` and the votes: what it lacks is taken from
-the row of the votes table with the same ``eeg_id`` and ``eeg_sub_id``. A column ``weight`` states
-what a row weighs.
+It has the columns of train.csv, or as few as ``eeg_id`` and the votes: what it lacks is taken from the row of
+the votes table with the same ``eeg_id`` and ``eeg_sub_id``. A column ``weight`` states what a row weighs.
 """
 
 from __future__ import annotations

@@ -57,12 +57,8 @@ def pointer(data: bytes) -> str:
 def read_bytes(place: Place, kind: str = RECORDING) -> bytes:
     """Return a file's bytes, read once: what is digested is what is decoded.
 
-    Raises
-    ------
-    Unusable
-        If it is missing, no regular file or cannot be read; another time it may be there.
-    OSError
-        If the machine fails.
+    Raises `Unusable` if it is missing, no regular file or cannot be read; another time it may be there.
+    Raises `OSError` if the machine fails.
     """
     try:
         return regular_bytes(place.path, LARGEST_FILE)

@@ -1,8 +1,7 @@
 """Who is who: the rule by which recordings belong to patients. One place for all sources of files.
 
 Folds keep every patient whole, so it must be known whose each recording is. Nothing is guessed: a rule is
-declared, or each recording counts as a patient
-of its own and no folds are made.
+declared, or each recording counts as a patient of its own and no folds are made.
 """
 
 from __future__ import annotations
@@ -87,16 +86,13 @@ def patients_of(
 ) -> Patients:
     """Return the patient of each recording by the declared rule.
 
+    Raises `ConfigError` if the rule finds no patient for a recording; the text names the other choices.
+
     Parameters
     ----------
     headers : returns what each recording's header calls its patient, empty if it names nobody, None if
         there is no header to be read: such a recording will be left out, and counts as a patient
     table, table_name : patient by recording, where a table says it, and what messages call the table
-
-    Raises
-    ------
-    ConfigError
-        If the rule finds no patient for a recording; the text names the other choices.
     """
     if params.patient is None and table is None:
         return Patients(safe_ids(recordings), UNDECLARED, declared=False)

@@ -46,17 +46,14 @@ def resample(
 
     A zero-phase windowed-sinc low-pass (Kaiser, beta 10, 48 zero crossings a side) at half the lower rate, in
     polyphase form. Below 80 % of the output's Nyquist frequency (or the input's, if lower) a sine is off by
-    less than 1e-5 of its amplitude, and of what is above 120 % of it less than 1e-5 is left.
+    less than 1e-5 of its amplitude, and of what is above 120 % of it less than 1e-5 is left. float32, shape
+    (n_channels, stop - start).
 
     Parameters
     ----------
     signals : float64, shape (n_channels, n_given); a NaN becomes NaN over the filter's length
     first : number of the first given sample, a multiple of the factor down
     start, stop : output samples wanted; those given must cover `source_range`
-
-    Returns
-    -------
-    float32, shape (n_channels, stop - start)
     """
     up, down = ratio
     if up == down:
@@ -102,16 +99,12 @@ def resample_anywhere(
 
     Output n is at ``n * step`` input samples, which need be no fraction of anything. The low-pass is that of
     `resample`, evaluated around each output sample, with weights that sum to one; it is as exact. A sample
-    does not depend on where a piece begins.
+    does not depend on where a piece begins. float32, shape (n_channels, stop - start).
 
     Parameters
     ----------
     signals : float64, shape (n_channels, n_given), finite
     start, stop : output samples wanted; those given must cover `source_range_anywhere`
-
-    Returns
-    -------
-    float32, shape (n_channels, stop - start)
     """
     reach, table = _reach(step), _table()
     taps = np.arange(1 - reach, reach + 1)

@@ -1,8 +1,7 @@
 """A file that is opened once: what is digested is what is decoded.
 
-All bytes come from one open descriptor. A file that is replaced under its name stays the
-one that was opened; one that is written to shows by its size or its times, and whoever
-reads is told instead of given a mixture.
+All bytes come from one open descriptor. A file that is replaced under its name stays the one that was opened;
+one that is written to shows by its size or its times, and whoever reads is told instead of given a mixture.
 """
 
 from __future__ import annotations
@@ -46,12 +45,8 @@ class Steady(ABC):
 class SteadyFile(Steady):
     """A regular file, open for reading until it is forgotten.
 
-    Raises
-    ------
-    Unusable
-        If it is missing, no regular file, cannot be read, or is not the file that its place says.
-    OSError
-        If the machine fails, not the file.
+    Raises `Unusable` if it is missing, no regular file, cannot be read, or is not the file that its place
+    says. Raises `OSError` if the machine fails, not the file.
     """
 
     def __init__(self, place: Place) -> None:

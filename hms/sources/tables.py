@@ -121,7 +121,8 @@ def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require
 
     A UTF-8 byte order mark, Windows line ends and the order of columns do not matter; columns that the
     competition lacks are carried as text, see `hms.labels.items.own_columns`. ``3.0`` is a count; ``3.5`` is
-    one only where votes are shares.
+    one only where votes are shares. Raises `ConfigError` if the file is not such a table; the text names the
+    column and the first lines.
 
     Parameters
     ----------
@@ -130,11 +131,6 @@ def votes_from_csv(data: bytes, path: Path | Address, ballot: Ballot, *, require
     ballot : the classes, each with a column ``<class>_vote``, and whether votes are shares
     require_votes : False reads windows without votes, such as test.csv: eeg_id and patient_id are then
         enough, a missing offset or sub-window number is 0, and the vote columns are all there or none
-
-    Raises
-    ------
-    ConfigError
-        If the file is not such a table; the text names the column and the first lines.
     """
     source = _Source(str(path), data, "line")
     return _checked(source, path, ballot, require_votes, _own_columns(source))

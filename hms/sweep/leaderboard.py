@@ -31,6 +31,7 @@ from hms.sweep.scores import (
     stand,
     window_votes,
 )
+from hms.terminal import WIDTH, columns, filled, narrowed
 from hms.training.predictions import OOF
 
 if TYPE_CHECKING:
@@ -41,12 +42,11 @@ if TYPE_CHECKING:
 class Row:
     """A line of the leaderboard; None stands for what there is not.
 
-    Differences are those of the objective, item by item; below 0, the member is better. Their
-    intervals of 95 % hold for all members at once. ``told_from_reference`` and ``told_from_best``
-    are ``better``, ``worse``, ``no`` or ``too few patients``. ``luck`` is in the best member's line:
-    by how much it would beat the reference if all were equal. ``confirmed`` is the objective on
-    patients set aside, where ``sweep.confirm`` is true. ``page`` is where the run's report, or
-    its folder, lies, as seen from the leaderboard.
+    Differences are those of the objective, item by item; below 0, the member is better. Their intervals of
+    95 % hold for all members at once. ``told_from_reference`` and ``told_from_best`` are ``better``,
+    ``worse``, ``no`` or ``too few patients``. ``luck`` is in the best member's line: by how much it would
+    beat the reference if all were equal. ``confirmed`` is the objective on patients set aside, where
+    ``sweep.confirm`` is true. ``page`` is where the run's report, or its folder, lies, as seen from here.
     """
 
     rank: int | None
@@ -167,8 +167,6 @@ class Leaderboard:
         return self._texts([column for column in (*shown, _OVERRIDES) if column[0] not in same])
 
     def __str__(self) -> str:
-        from hms.terminal import filled
-
         said = [*self.notes, *(f"member {member}: {text}" for member, text in self.remarks)]
         lines = self._lines()
         if self.best is not None:
@@ -177,8 +175,6 @@ class Leaderboard:
 
     def _lines(self) -> list[str]:
         """Return the short table; overrides that do not fit beside the figures go below them."""
-        from hms.terminal import WIDTH, columns, filled, narrowed
-
         table = self.short_table()
         figures = columns([row[:-1] for row in table]).splitlines()
         longest = max((len(word) for row in table for word in row[-1].split()), default=0)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -18,14 +19,14 @@ from hms.config.compose import SEARCH_PATH, config_folders, group_options, hydra
 from hms.config.identity import digest_of
 from hms.config.overrides import parse_overrides
 from hms.config.paths import with_quoted_paths
-from hms.config.schema import Config
+from hms.config.schema import Config, n_workers
 from hms.engine.frozen import compose
-from hms.errors import ConfigError
+from hms.errors import ConfigError, EngineError, StorageError, TooManyFailures, machine_fault
 from hms.registry import fault_of_plugin
 from hms.sweep.leaderboard import Leaderboard, make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
-from hms.terminal import about, counted, gentle_interrupts, said_once, say, show
+from hms.terminal import about, columns, counted, gentle_interrupts, said_once, say, show
 
 if TYPE_CHECKING:
     from hms.engine.plan import Plan
@@ -52,17 +53,14 @@ def expand(
 ) -> tuple[list[str], list[list[str]]]:
     """Return the keys that vary, and the overrides of every member.
 
+    Raises `ConfigError` if an override cannot be read, or names no finite list of values.
+
     Parameters
     ----------
     overrides : in Hydra's grammar; ``cwt=morlet,gmw``, ``weight=glob(*)`` and
         ``cwt.n_freqs=range(32,65,16)`` vary
     combine : "all", the product of all values, or "one_at_a_time", the first value of
         every key, then each other value with the first ones of the other keys
-
-    Raises
-    ------
-    ConfigError
-        If an override cannot be read, or names no finite list of values.
     """
     overrides = with_quoted_paths(overrides, sweep=True)
     parsed, folders = parse_overrides(overrides), config_folders(overrides, config_dir)
@@ -287,8 +285,6 @@ def _name(keys: Sequence[str], overrides: Sequence[str]) -> str:
 
 
 def _command(overrides: Sequence[str], config_dir: str | Path | None) -> str:
-    import shlex
-
     from hms.sources.pseudonyms import told_words
 
     extra = [] if config_dir is None else ["--config-dir", str(config_dir)]
@@ -335,23 +331,18 @@ def _planned(member: Member) -> Planned:
 
 def _failed(member: Member, error: Exception) -> Member:
     """Return a member with the error that it ended with."""
-    from hms.errors import EngineError, StorageError, machine_fault
-
     is_machine = isinstance(error, (EngineError, StorageError)) or bool(machine_fault(error))
     return replace(member, error=_text(error), machine_failed=is_machine)
 
 
 def _text(error: Exception) -> str:
     """Return an error as its row shows it: known ones in their own words."""
-    from hms.errors import StorageError, TooManyFailures
-
     known = isinstance(error, (ConfigError, TooManyFailures, StorageError))
     text = str(error) if known else fault_of_plugin(error) or f"{type(error).__name__}: {error}"
     return " ".join(text.split())
 
 
 def _due_stages(plan: Plan) -> Iterator[Due]:
-    from hms.config.schema import n_workers
     from hms.engine.explain import seconds_per_item
     from hms.engine.tables import known_table_files
 
@@ -370,7 +361,6 @@ def _due_stages(plan: Plan) -> Iterator[Due]:
 def plan_text(planned: Sweep) -> str:
     """Return what a sweep will compute, what its members share, and about how long it takes."""
     from hms.engine.space import space_text
-    from hms.terminal import columns
 
     good = [p for p in planned.members if not p.member.error]
     finished = sum(p.finished for p in good)
@@ -448,17 +438,13 @@ def _member_lines(planned: Sweep) -> Iterator[str]:
 def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
     """Run the members of a sweep and return its leaderboard, which is also written.
 
+    Raises `ConfigError` if the command as a whole cannot be read; what only one member is wrong about is in
+    its row. Raises `StorageError` if the leaderboard cannot be written.
+
     Parameters
     ----------
     *overrides : str
         As after ``run.py -m``: ``"cwt=morlet,gmw"``, ``"baseline=logreg"``.
-
-    Raises
-    ------
-    ConfigError
-        If the command as a whole cannot be read; what only one member is wrong about is in its row.
-    StorageError
-        If the leaderboard cannot be written.
     """
     with said_once():
         return _carry_out(plan_sweep(overrides, config_dir))

@@ -25,6 +25,8 @@ from hms.labels.intervals import (
     paired_interval,
     simultaneous_intervals,
 )
+from hms.labels.items import choose_items
+from hms.store.places import Outputs
 from hms.training.baseline import SET_ASIDE
 from hms.training.metric import row_divergence
 from hms.training.predictions import OOF
@@ -65,13 +67,9 @@ def window_votes(cfg: Config) -> WindowVotes:
 
     Raises `ConfigError` if the votes table cannot be read.
     """
-    from hms.labels.items import choose_items
-    from hms.registry import lookup
-    from hms.store.places import Outputs
+    from hms.engine.plan import open_source
 
-    outputs = Outputs(Path(cfg.outputs_dir))
-    source = lookup("data", cfg.data.kind).function(cfg.data, outputs_dir=outputs.root, n_jobs=cfg.n_jobs)
-    votes = source.votes(cfg.at("labels.ballot"))
+    votes = open_source(cfg, Outputs(Path(cfg.outputs_dir))).votes(cfg.at("labels.ballot"))
     items = choose_items(votes.frame, cfg.unit, replace(cfg.labels, kind="window"), cfg.window)
     items = items[items["vote_sum"] > 0]
     counts = items[list(votes.classes.vote_columns)].to_numpy(np.float64)

@@ -18,6 +18,7 @@ from hms.sources.pseudonyms import told_words
 from hms.sweep.leaderboard import make_leaderboard
 from hms.sweep.members import Member, with_patients_aside
 from hms.sweep.page import write_leaderboard
+from hms.sweep.run import FOLDER, finish, run_member
 from hms.sweep.scores import objective_of
 from hms.terminal import say
 
@@ -37,8 +38,6 @@ class Search:
         """Run a member and return its objective."""
         from hydra.core.hydra_config import HydraConfig
 
-        from hms.sweep.run import run_member
-
         typed = set(self.texts)
         own = tuple(str(text) for text in HydraConfig.get().overrides.task if str(text) not in typed)
         member = _built(Member(len(self.members) + 1, own), raw)
@@ -52,8 +51,6 @@ class Search:
 
         Raises `ConfigError` if no member could be composed: then nothing says where the leaderboard goes.
         """
-        from hms.sweep.run import FOLDER, finish
-
         if not self.members:
             return 0
         settings = next((m.cfg for m in self.members if m.cfg is not None), None)

@@ -76,19 +76,15 @@ def summarise_scalogram(
 ) -> NDArray[np.float32]:
     """Return summaries of a scalogram that do not tell left from right.
 
-    Per output and band: level, its spread and its trend over the window, and how much the
-    level comes and goes at each of eight rates. Of two mirrored outputs, their mean and
-    their distance are kept, because no class names a side.
+    Per output and band: level, its spread and its trend over the window, and how much the level comes and
+    goes at each of eight rates. Of two mirrored outputs, their mean and their distance are kept, because no
+    class names a side. float32, shape (n_features,).
 
     Parameters
     ----------
     x : shape (n_outputs, n_freqs, n_frames)
     frame_rate_hz : frames per second
     mirror : int64, shape (n_outputs,), see `hms.training.mirror.mirrored_outputs`
-
-    Returns
-    -------
-    float32, shape (n_features,)
     """
     values = np.asarray(x, dtype=np.float64)
     bands = _band_means(values, N_BANDS)
@@ -133,17 +129,14 @@ def _without_side(per_output: Floats, mirror: NDArray[np.int64]) -> Floats:
 def logreg(train: Floats, target: Floats, weight: Floats, valid: Floats, params: Logreg) -> Floats:
     """Return class shares for ``valid`` from a weighted multinomial logistic regression.
 
-    Centre and spread of the features come from the training part alone.
+    Centre and spread of the features come from the training part alone. float64, shape (n_valid, n_classes),
+    rows sum to 1.
 
     Parameters
     ----------
     train, valid : shape (n_train, n_features) and (n_valid, n_features)
     target : shape (n_train, n_classes), rows sum to 1: soft labels are fitted as they are
     weight : shape (n_train,), at least one above 0
-
-    Returns
-    -------
-    float64, shape (n_valid, n_classes), rows sum to 1
     """
     from scipy.special import softmax
 
@@ -246,6 +239,9 @@ def out_of_fold(
 ) -> OutOfFold:
     """Fit on each split's training rows and predict its validation rows.
 
+    A fold without a validation row has nothing to predict and is not fitted. Raises `NothingToTrainOn` if
+    another has no row to train on that weighs anything.
+
     Parameters
     ----------
     features : shape (n_items, n_features), finite
@@ -255,13 +251,6 @@ def out_of_fold(
     splits : training and validation rows, per fold
     aside : shape (n_items,), items that no fold learns from or predicts; a model of all others does
     extra : shape (n_items,), items that may be learned from and are never predicted
-
-    A fold without a validation row has nothing to predict and is not fitted.
-
-    Raises
-    ------
-    NothingToTrainOn
-        If another fold has no row to train on that weighs anything.
     """
     x, y, weights = (np.asarray(values, dtype=np.float64) for values in (features, target, weight))
     prediction, number = np.full_like(y, np.nan), np.full(len(y), -1, dtype=np.int64)

@@ -24,10 +24,11 @@ VOLT = 1e6
 def windows_of(run: Package, split: Any = None, *, fold: int | None = None, stage: Any = None) -> Any:
     """Return a run's windows as ``braindecode.datasets.BaseConcatDataset`` of ``WindowsDataset``.
 
-    ``dataset[i]`` is (X, y, crop_inds) as braindecode's: X float32 of shape (n_outputs, n_samples), in
-    µV; y the number of the consensus class. ``description`` has patient and fold of each record, by
-    which ``dataset.split("fold")`` parts it; ``get_metadata()`` has item_id, soft labels and weights.
-    Waveforms are held in memory in float64, as MNE has them: 256 kB for 16 derivations of 10 s.
+    ``dataset[i]`` is (X, y, crop_inds) as braindecode's: X float32 of shape (n_outputs, n_samples), in µV; y
+    the number of the consensus class. ``description`` has patient and fold of each record, by which
+    ``dataset.split("fold")`` parts it; ``get_metadata()`` has item_id, soft labels and weights. Waveforms are
+    held in memory in float64, as MNE has them: 256 kB for 16 derivations of 10 s. Raises `ConfigError` if
+    braindecode is not installed, or the run lacks what is asked for.
 
     Parameters
     ----------
@@ -35,11 +36,6 @@ def windows_of(run: Package, split: Any = None, *, fold: int | None = None, stag
         A finished run with waveforms and labels.
     split, fold, stage
         As `hms.training.SpecDataset`.
-
-    Raises
-    ------
-    ConfigError
-        If braindecode is not installed, or the run lacks what is asked for.
     """
     try:
         from braindecode.datasets import BaseConcatDataset

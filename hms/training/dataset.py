@@ -255,10 +255,7 @@ class SpecDataset:
 def context_samples(run: Package) -> tuple[int, int]:
     """Return the samples on either side of the window that the transform is given, and those beyond.
 
-    Raises
-    ------
-    ConfigError
-        If the run has none.
+    Raises `ConfigError` if the run has none.
     """
     made = run.manifest["stages"].get("traces")
     if made is None:

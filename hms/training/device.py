@@ -50,16 +50,13 @@ def register_change(kind: str) -> Callable[[Form], Form]:
 class Changes(nn.Module):
     """An option of ``augment`` for batches of derivations, before `hms.training.torch.Scalogram`.
 
+    Raises `ConfigError` if the run has no derivations, or a change has no form for a batch.
+
     Parameters
     ----------
     run : Package
         A finished run with ``package.derivations=true``.
     augment : Params or name of an option of the config group ``augment``
-
-    Raises
-    ------
-    ConfigError
-        If the run has no derivations, or a change has no form for a batch.
     """
 
     def __init__(self, run: Package, augment: Params | str = "derivations") -> None:

@@ -49,6 +49,9 @@ class _Signal(NamedTuple):
 def write_huggingface(run: Package, destination: str | Path, *, licence: str = UNKNOWN_LICENCE) -> int:
     """Write a run's signals, labels and folds as Parquet with a card, and return the bytes written.
 
+    Raises `ConfigError` if the folder is not empty, or the run has nothing to export. Raises `StorageError`
+    if the folder cannot be written.
+
     Parameters
     ----------
     run : Package
@@ -57,13 +60,6 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
         A folder that is not there or empty.
     licence : str
         Of the recordings, as the hub names licences (``cc-by-4.0``); only its owner knows it.
-
-    Raises
-    ------
-    ConfigError
-        If the folder is not empty, or the run has nothing to export.
-    StorageError
-        If the folder cannot be written.
     """
     folder = Path(destination)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

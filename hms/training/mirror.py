@@ -32,14 +32,12 @@ def _mirrored_pair(name: str) -> str:
 def mirrored_outputs(chains: Chains, output: str) -> NDArray[np.int64]:
     """Return for each output the number of its mirror image, -1 where the montage has none.
 
+    int64, shape (n_outputs,); an output on the midline is its own mirror image.
+
     Parameters
     ----------
     chains : the montage's chains, as `hms.signal.montage.Montage.chains`
     output : ``chains`` or ``derivations``
-
-    Returns
-    -------
-    int64, shape (n_outputs,); an output on the midline is its own mirror image
     """
     if output == "chains":
         units = [frozenset(pairs) for _, pairs in chains]

@@ -55,6 +55,9 @@ def read_predictions(
 ) -> Predictions:
     """Read class shares by item from a csv or npz file.
 
+    Raises `ConfigError` if the file is none, or an id is lacking, there twice or not of the run, or a row
+    holds NaN, values outside 0 to 1, or does not sum to 1.
+
     Parameters
     ----------
     path : csv with ``item_id`` (or ``eeg_id``) and a column per class, named as the class or, as in a
@@ -62,12 +65,6 @@ def read_predictions(
         in the order of the classes
     item_ids, eeg_ids : of the run's items; an eeg_id names an item where no other item has it
     classes : of the run, in its order
-
-    Raises
-    ------
-    ConfigError
-        If the file is none, or an id is lacking, there twice or not of the run, or a row holds NaN,
-        values outside 0 to 1, or does not sum to 1.
     """
     file = Path(path)
     try:

@@ -78,7 +78,8 @@ SIGNALS: dict[str, dict[str, SignalKind]] = {
 class SignalReader:
     """Reads one kind of signal by the position of an item.
 
-    Nothing is open when it is pickled; each process opens its own.
+    Nothing is open when it is pickled; each process opens its own. Raises `ConfigError` if the run lacks the
+    signal of an item, or the packed array that is asked for.
 
     Parameters
     ----------
@@ -87,11 +88,6 @@ class SignalReader:
     item_ids : the items by position
     packed : whether to read the packed array; None: where the run has one
     dtype : ``float32`` or ``float16``, of what is returned
-
-    Raises
-    ------
-    ConfigError
-        If the run lacks the signal of an item, or the packed array that is asked for.
     """
 
     def __init__(
@@ -188,10 +184,7 @@ class SignalReader:
 def places(ids: Sequence[str], wanted: Sequence[str]) -> NDArray[np.int64]:
     """Return where each wanted item_id is among ``ids``.
 
-    Raises
-    ------
-    ConfigError
-        Naming those that are not there.
+    Raises `ConfigError`, naming those that are not there.
     """
     place = {name: row for row, name in enumerate(ids)}
     missing = [name for name in wanted if name not in place]

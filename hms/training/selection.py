@@ -45,16 +45,14 @@ def select_items(
 ) -> Selected:
     """Return the items of a split and a stage, or the named ones among them, with their labels.
 
+    Raises `ConfigError` if there is no such part or item, or the run has no labels and a part of it is asked
+    for.
+
     Parameters
     ----------
     run : whose signals are read
     owner : whose labels and splits count
     split, fold, stage, stage_order, items : see `hms.training.SpecDataset`
-
-    Raises
-    ------
-    ConfigError
-        If there is no such part or item, or the run has no labels and a part of it is asked for.
     """
     has_labels = LABELS in owner.manifest["files"]
     if has_labels:

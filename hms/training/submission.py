@@ -144,10 +144,7 @@ def _averaged(
 def _recordings_of(predictions: Any, ids: Sequence[str], due: Sequence[str]) -> list[str]:
     """Return the recording of each prediction: as the table says, or as its item_id does.
 
-    Raises
-    ------
-    ValueError
-        If an id appears twice, or means no recording of the test table.
+    Raises `ValueError` if an id appears twice, or means no recording of the test table.
     """
     twice = sorted(name for name, count in Counter(ids).items() if count > 1)
     if twice:

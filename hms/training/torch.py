@@ -56,6 +56,8 @@ def register_scaling(kind: str) -> Callable[[Scaling], Scaling]:
 class Scalogram(nn.Module):
     """Turns derivations with their context into the x of a run.
 
+    Raises `ConfigError` if the run made no scalograms, or with a backend or scaling that torch does not have.
+
     Parameters
     ----------
     run : Package
@@ -63,11 +65,6 @@ class Scalogram(nn.Module):
     check : bool
         Whether derivations that are not finite are refused, as the run refuses them. It waits
         for the device once a batch; within `torch.compile` it is left out, and NaN gives NaN.
-
-    Raises
-    ------
-    ConfigError
-        If the run made no scalograms, or with a backend or scaling that torch does not have.
     """
 
     def __init__(self, run: Package, *, check: bool = True) -> None:
@@ -87,6 +84,10 @@ class Scalogram(nn.Module):
     def forward(self, derivations: Tensor, alive: Tensor | None = None) -> Tensor:
         """Return x, differentiable by the derivations.
 
+        float32 (float64 where that is given), shape (n_items, n_outputs, n_freqs, n_frames). Also inside
+        autocast: half precision has neither the range nor the digits of power. Raises `ValueError` if the
+        derivations have another shape than the run's, or are not finite.
+
         Parameters
         ----------
         derivations : shape (n_items, n_derivations, n_samples), µV
@@ -94,16 +95,6 @@ class Scalogram(nn.Module):
             bfloat16 are taken to float32 first; float64 is transformed in float64.
         alive : bool, shape (n_items, n_derivations), optional
             Derivations that are not alive leave the mean of their chain. None: all are.
-
-        Returns
-        -------
-        float32 (float64 where that is given), shape (n_items, n_outputs, n_freqs, n_frames)
-            Also inside autocast: half precision has neither the range nor the digits of power.
-
-        Raises
-        ------
-        ValueError
-            If the derivations have another shape than the run's, or are not finite.
         """
         self._check_shape(derivations, alive)
         with torch.autocast(derivations.device.type, enabled=False):

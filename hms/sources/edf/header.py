@@ -1,8 +1,7 @@
 """The header of an EDF or BDF file, read as other software that accepts it reads it.
 
-Fields are taken as they are meant where that is beyond doubt (zeros for spaces, a decimal
-comma, a whole number with decimals), and what was mended is noted. What would have to be
-guessed is refused.
+Fields are taken as they are meant where that is beyond doubt (zeros for spaces, a decimal comma, a whole
+number with decimals), and what was mended is noted. What would have to be guessed is refused.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Composing a configuration from YAML and overrides; the composition is Hydra's."""
+"""Composing a configuration from YAML and overrides: by Hydra, or as Hydra does where these are plain."""
 
 from __future__ import annotations
 
@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 from hms.config.convert import as_typed, first_lines, settings_of_other_kinds
-from hms.config.overrides import parse_overrides
+from hms.config.overrides import Plain, parse_overrides
+from hms.config.pages import read_page
 from hms.config.paths import with_quoted_paths
-from hms.config.reading import is_file, names_in, walked
+from hms.config.reading import names_in, walked
 from hms.config.schema import Config, build_tree, resolved
 from hms.errors import ConfigError
 from hms.registry import did_you_mean, discover, import_plugins, kinds, lookup
@@ -64,17 +65,107 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
     ConfigError
         If an option or a key is not allowed; the text says what is.
     """
-    from hydra import compose as hydra_compose
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     typed = with_quoted_paths(overrides)
     folders = config_folders(typed, config_dir)
     texts, extra = _without_search_path(typed), _search_path(folders[1:])
     _check_overrides(texts, folders)
     texts = [text for text in texts if text != NO_EXPERIMENT]  # Hydra takes no null here
+    plain = None if extra else _without_hydra(texts, folders[0])
+    return _with_typed_kinds(_with_hydra(texts, folders, extra) if plain is None else plain, texts)
+
+
+# --- without Hydra -------------------------------------------------------------------------------
+
+
+def _without_hydra(texts: Sequence[str], folder: Path) -> dict[str, Any] | None:
+    """Compose as Hydra would, which takes as long to import as pandas, where pages and overrides are plain.
+
+    None where a page is of Hydra's own, says where it belongs or builds on others, an override is more than
+    one value, or one does not fit: Hydra says why.
+    """
+    parsed, groups = parse_overrides(texts), group_options([folder])
+    chosen = {override.key_or_group: override for override in parsed if override.key_or_group in groups}
+    if not all(isinstance(override, Plain) for override in parsed):
+        return None
+    options = [override.input_line for override in chosen.values()]
+    tree = _once(
+        ["plain", *options], folder, lambda: _sections({k: o.value() for k, o in chosen.items()}, folder)
+    )
+    fit = tree is not None and all(
+        _set(tree, override.key_or_group, override.value())
+        for override in parsed
+        if override.key_or_group not in chosen
+    )
+    try:
+        return {name: _referred(value, tree) for name, value in tree.items()} if fit else None
+    except LookupError:
+        return None
+
+
+def _sections(chosen: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """Return the sections that the default options give, or those chosen in their place."""
+    try:
+        own = read_page(folder / "config.yaml")
+        defaults, tree = own.pop("defaults"), {}
+        own.pop("hydra", None)
+        names = [entry if entry == ITSELF else next(iter(entry)) for entry in defaults]
+        options = {name: entry[name] for name, entry in zip(names, defaults, strict=True) if name != ITSELF}
+        options = {
+            n: o for n, o in (options | chosen).items() if o is not None and not n.startswith("override ")
+        }
+        if not options.keys().isdisjoint(own) or set(options) - set(names[: names.index(ITSELF)]):
+            return None
+        for group, option in options.items():
+            page = folder / group / f"{option}.yaml"
+            tree[group] = read_page(page)
+            if "defaults" in tree[group] or "@package" in page.read_text(encoding="utf-8"):
+                return None
+    except (OSError, ValueError, LookupError, AttributeError, TypeError):  # whatever it is, Hydra says it
+        return None
+    return tree | own
+
+
+ITSELF = "_self_"
+"""The page's own place in a list of defaults."""
+
+
+def _set(tree: Any, path: str, value: Any) -> bool:
+    """Set a value that is there; tell whether it is, and of that shape."""
+    *above, name = path.split(".")
+    for part in above:
+        tree = tree.get(part) if isinstance(tree, dict) else None
+    if not isinstance(tree, dict) or name not in tree or isinstance(tree[name], dict):
+        return False
+    if isinstance(value, list) != isinstance(tree[name], list):
+        return False
+    tree[name] = value
+    return True
+
+
+def _referred(value: Any, tree: Mapping[str, Any]) -> Any:
+    """Return a value with ``${seed}`` replaced by that setting; raises `LookupError` if it says more."""
+    if isinstance(value, dict):
+        return {name: _referred(inner, tree) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_referred(inner, tree) for inner in value]
+    if not isinstance(value, str) or ("${" not in value and value != "???"):
+        return value
+    found = re.fullmatch(r"\$\{(\w+)\}", value)
+    if found is None or isinstance(tree[found[1]], (dict, list, str)):
+        raise LookupError(value)
+    return tree[found[1]]
+
+
+# --- with Hydra ----------------------------------------------------------------------------------
+
+
+def _with_hydra(texts: Sequence[str], folders: Sequence[Path], extra: Sequence[str]) -> dict[str, Any]:
+    from hydra import compose as hydra_compose
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
     if not extra and (kept := _with_values(texts, folders[0])) is not None:
-        return _with_typed_kinds(resolved(kept), texts)
+        return resolved(kept)
     with _own_hydra(folders[0]):
         try:
             raw = hydra_compose("config", overrides=[*map(_with_new_names, texts), *extra])
@@ -83,7 +174,7 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
             chosen = [text for text in texts if text.partition("=")[0] in groups]
             _refuse_unknown_keys(texts, groups, lambda: hydra_compose("config", overrides=[*chosen, *extra]))
             raise ConfigError(first_lines(error)) from None
-    return _with_typed_kinds(resolved(raw), texts)
+    return resolved(raw)
 
 
 def _with_typed_kinds(tree: dict[str, Any], texts: Sequence[str]) -> dict[str, Any]:
@@ -143,9 +234,7 @@ def _with_values(texts: Sequence[str], folder: Path) -> Any:
 
 def _chosen(texts: Sequence[str], folder: Path) -> Any:
     """Return what options of groups compose to; Hydra takes 0.1 s, so it is kept while no YAML changes."""
-    return _once(
-        texts, folder, lambda: (_put_together(texts, folder) if texts else None) or _by_hydra(texts, folder)
-    )
+    return _once(texts, folder, lambda: _by_hydra(texts, folder))
 
 
 def _once(what: Sequence[str], folder: Path, make: Callable[[], Any]) -> Any:
@@ -165,34 +254,6 @@ def _by_hydra(texts: Sequence[str], folder: Path) -> Any:
 
     with _own_hydra(folder):
         return hydra_compose("config", overrides=list(texts))
-
-
-def _put_together(texts: Sequence[str], folder: Path) -> Any:
-    """Put options into the default configuration, each a page that is one section and nothing else.
-
-    None where one is of Hydra's own, says where it belongs, or builds on or changes others.
-    """
-    from omegaconf import OmegaConf, open_dict
-
-    pages = [folder / group / f"{name}.yaml" for group, _, name in (text.partition("=") for text in texts)]
-    if not all(map(_is_one_section, pages)):
-        return None
-    primary = (folder / "config.yaml").read_text(encoding="utf-8")
-    tree = _chosen([], folder)
-    with open_dict(tree):
-        for page in pages:
-            group = page.parent.name
-            if group not in tree or re.search(rf"^{group}\s*:", primary, re.MULTILINE):
-                return None
-            tree[group] = OmegaConf.load(page)
-    return tree
-
-
-def _is_one_section(page: Path) -> bool:
-    if not is_file(page):
-        return False
-    text = page.read_text(encoding="utf-8")
-    return "@package" not in text and not re.search(r"^defaults\s*:", text, re.MULTILINE)
 
 
 def _stamps(folder: Path) -> Iterator[tuple[str, int, int]]:
@@ -422,6 +483,4 @@ def default_stages() -> list[str]:
 @lru_cache(maxsize=1)
 def _stages_in(page: Path, ctime_ns: int) -> tuple[str, ...]:
     """Return the stages that a page names, which takes longer to read than a table to make."""
-    from omegaconf import OmegaConf
-
-    return tuple(OmegaConf.load(page).stages)
+    return tuple(read_page(page)["stages"])

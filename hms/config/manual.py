@@ -18,6 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hms.config.compose import SEARCH_PATH, conf_dir, config_folders, group_options
 from hms.config.convert import convert
 from hms.config.overrides import parse_overrides
+from hms.config.pages import page_of
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, Params, did_you_mean, discover, import_plugins, kinds, lookup
@@ -221,13 +222,11 @@ class _Page:
 
 @lru_cache(maxsize=256)
 def _page_of(text: str) -> _Page:
-    from omegaconf import OmegaConf
-
     lines = text.splitlines()
     first = next((n for n, line in enumerate(lines) if not line.startswith("#")), len(lines))
     told = (_FILE_NAME.sub("", line.lstrip("# ")) for line in lines[:first] if "@package" not in line)
     head = " ".join(filter(None, told))
-    values = OmegaConf.to_container(OmegaConf.create(text), resolve=False)
+    values = page_of(text)
     assert isinstance(values, dict)
     return _Page(head, {str(key): value for key, value in values.items()}, _comments(lines))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -10,7 +11,7 @@ from typing import Any, NoReturn
 from hms.config.convert import first_lines
 from hms.errors import ConfigError
 
-__all__ = ["Words", "parse_overrides", "split_words"]
+__all__ = ["Plain", "Words", "parse_overrides", "split_words"]
 
 _LONG = {
     "-c": "--cfg",
@@ -113,8 +114,9 @@ def parse_overrides(texts: Sequence[str]) -> list[Any]:
 
     Raises `ConfigError` if one cannot be read; the text says how to write it.
     """
-    if not texts:
-        return []
+    plain = [_plain(text) for text in texts]
+    if None not in plain:
+        return plain
     from hydra.errors import HydraException
 
     parsed = []
@@ -129,6 +131,66 @@ def parse_overrides(texts: Sequence[str]) -> list[Any]:
                 f"'{text}' names no setting before '='; write cwt=morlet, with no space before '='"
             )
     return parsed
+
+
+_NAME = r"[A-Za-z_][A-Za-z0-9_]*"
+_SETS = re.compile(rf"({_NAME}(?:\.{_NAME})*)=(?:\[(.*)\]|(.+))")
+_TEXT, _WHOLE = re.compile(r"[A-Za-z_/][A-Za-z0-9_./:-]*"), re.compile(r"-?(?:0|[1-9][0-9]*)")
+_FRACTION, _IN_QUOTES = re.compile(r"-?(?:0|[1-9][0-9]*)\.[0-9]+"), re.compile(r"'([^'\\$]*)'")
+_MEANS = {"null": None, "true": True, "false": False}
+
+
+@dataclass(frozen=True)
+class Plain:
+    """An override of one setting by a number, a text or a list of these, read as Hydra reads it."""
+
+    key_or_group: str
+    input_line: str
+    means: Any
+
+    def value(self) -> Any:
+        """Return what the setting is to be."""
+        return list(self.means) if isinstance(self.means, list) else self.means
+
+    def get_key_element(self) -> str:
+        """Return the name of the setting."""
+        return self.key_or_group
+
+    def is_sweep_override(self) -> bool:
+        """Tell that it names one value."""
+        return False
+
+    is_delete = is_add = is_force_add = is_sweep_override
+
+
+@lru_cache(maxsize=512)
+def _plain(text: str) -> Plain | None:
+    """Return a plain override, None for what Hydra's grammar has to read: a tenth of a second to import."""
+    found = _SETS.fullmatch(text)
+    if found is None or found[1].startswith("hydra."):
+        return None
+    key, inside, value = found.groups()
+    try:
+        if value is not None:
+            return Plain(key, text, _meant(value))
+        return Plain(key, text, [_meant(part) for part in inside.split(",")] if inside else [])
+    except ValueError:
+        return None
+
+
+def _meant(text: str) -> Any:
+    """Return the value that a text stands for; raises `ValueError` if Hydra's grammar has to say it."""
+    if text.lower() in _MEANS:
+        return _MEANS[text.lower()]
+    if _WHOLE.fullmatch(text):
+        return int(text)
+    if _FRACTION.fullmatch(text):
+        return float(text)
+    if quoted := _IN_QUOTES.fullmatch(text):
+        return quoted[1]
+    if _TEXT.fullmatch(text) and text.lower() not in ("inf", "nan"):
+        return text
+    raise ValueError(text)
 
 
 @lru_cache(maxsize=512)

@@ -9,13 +9,12 @@ from __future__ import annotations
 import html
 import json
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from functools import lru_cache
 from typing import Annotated, Any, Literal
 
 from hms.config.convert import build, convert, first_lines
 from hms.config.identity import plain
+from hms.config.pages import yaml_of
 from hms.config.paths import fault_of_outputs
 from hms.errors import ConfigError
 from hms.registry import (
@@ -229,19 +228,6 @@ def resolved(raw: Any) -> dict[str, Any]:
     if not isinstance(tree, dict):
         raise ConfigError(f"a configuration is a mapping, not {type(raw).__name__}")
     return tree  # type: ignore[return-value]
-
-
-def yaml_of(tree: Mapping[str, Any]) -> str:
-    """Return nested mappings, lists and scalars as YAML text."""
-    return _yaml_of(json.dumps(tree))
-
-
-@lru_cache(maxsize=4)
-def _yaml_of(tree: str) -> str:
-    """Return JSON as YAML: a run writes its configuration into two files, and each would take 10 ms."""
-    from omegaconf import OmegaConf
-
-    return str(OmegaConf.to_yaml(OmegaConf.create(json.loads(tree))))
 
 
 def n_workers(n_jobs: int) -> int:

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hms.config.pages import yaml_of
 from hms.config.reading import looked_at, names_in
-from hms.config.schema import n_workers, yaml_of
+from hms.config.schema import n_workers
 from hms.engine.failures import forecast
 from hms.engine.manifest import is_whole
 from hms.engine.plan import Plan

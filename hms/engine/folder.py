@@ -10,8 +10,8 @@ from typing import Any, Self
 
 import numpy as np
 
+from hms.config.pages import yaml_of
 from hms.config.reading import names_in
-from hms.config.schema import yaml_of
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
 from hms.engine.plan import Plan, Results

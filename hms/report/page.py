@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.config.schema import yaml_of
+from hms.config.pages import yaml_of
 from hms.labels.classes import Classes
 from hms.labels.folds import Split
 from hms.labels.items import NAMES_INSIDE, names_inside

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from hms.config.compose import conf_dir, group_options
+from hms.config.pages import read_page
 
 PLACES = {
     "root": "DATA",
@@ -126,11 +127,4 @@ def _override(path: str, value: Any) -> str:
     return shlex.quote(f"{path}={text}") if re.search(r"[^\w.=,\[\]+:/-]", text) else f"{path}={text}"
 
 
-@cache
-def _load(path: Path) -> dict[str, Any]:
-    """Return a YAML of the package unresolved; reading takes a millisecond, so it is kept."""
-    from omegaconf import OmegaConf
-
-    loaded = OmegaConf.to_container(OmegaConf.load(path), resolve=False)
-    assert isinstance(loaded, dict)
-    return {str(key): value for key, value in loaded.items()}
+_load = cache(read_page)

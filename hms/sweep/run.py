@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from hms.config.compose import SEARCH_PATH, config_folders, group_options, hydra_settings
 from hms.config.identity import digest_of
 from hms.config.overrides import parse_overrides
+from hms.config.pages import read_page
 from hms.config.paths import with_quoted_paths
 from hms.config.schema import Config, n_workers
 from hms.engine.frozen import compose
@@ -167,10 +168,7 @@ def _experiments(overrides: Sequence[str], config_dir: str | Path | None) -> lis
 
 
 def _overrides_a_sweeper(file: Path) -> bool:
-    from omegaconf import OmegaConf
-
-    tree = OmegaConf.to_container(OmegaConf.load(file), resolve=False)
-    defaults = tree.get("defaults", []) if isinstance(tree, dict) else []
+    defaults = read_page(file).get("defaults", [])
     keys = [str(key) for entry in defaults if isinstance(entry, dict) for key in entry]
     return any(key.replace("override ", "").lstrip("/").startswith("hydra/sweeper") for key in keys)
 

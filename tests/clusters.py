@@ -75,7 +75,8 @@ def start(
     """Start run.py on a set, after a statement of Python."""
     program = f"import runpy; {before}; runpy.run_path({str(ROOT / 'run.py')!r}, run_name='__main__')"
     base = ("data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides_of(form))
-    return forked.start(["-c", program, *base, *overrides], env=env, start_new_session=True, modules=DASK)
+    arguments = ["-c", program, *base, *overrides]
+    return forked.start(arguments, env=env, start_new_session=True, modules=DASK, has_children=True)
 
 
 def finish(process: forked.Process) -> tuple[int, str]:
@@ -114,7 +115,7 @@ def cluster(
         arguments = ["-m", f"distributed.cli.dask_{what}", "--host", "127.0.0.1", "--no-dashboard", *more]
         arguments += ["--scheduler-file", str(file)]
         if not apart:
-            return forked.start(arguments, env=env, cwd="/", modules=DASK)
+            return forked.start(arguments, env=env, cwd="/", modules=DASK, has_children=what == "worker")
         python = [sys.executable, *arguments]
         return subprocess.Popen(python, env=env, cwd="/", text=True, stderr=subprocess.DEVNULL)
 

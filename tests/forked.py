@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
+import fcntl
 import functools
 import gc
 import importlib
@@ -24,7 +26,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import IO, Any
@@ -36,7 +39,7 @@ SECONDS = 240.0
 EVERYTHING = (
     "hms.main", "hms.cli", "hms.engine.runner", "hms.engine.explain", "hms.engine.recall", "hydra.compose",
     "pandas", "pyarrow.parquet", "pyarrow.csv", "pyarrow.pandas_compat", "scipy.signal", "joblib", "filelock",
-    "jinja2",
+    "jinja2", "hms.engine.pools.loky", "joblib.externals.loky.process_executor", "joblib._parallel_backends",
 )  # fmt: skip
 """What a run imports, most of it when it is needed."""
 
@@ -55,6 +58,7 @@ class Process:
     closed : which of the streams 0, 1 and 2 are closed
     start_new_session : make it the leader of a group of processes
     modules : what its parent has imported, besides hms
+    has_children : whether the Pythons that its libraries start, as workers, are forked as it was
     """
 
     def __init__(
@@ -69,6 +73,7 @@ class Process:
         closed: Sequence[int] = (),
         start_new_session: bool = False,
         modules: tuple[str, ...] = (),
+        has_children: bool = False,
     ) -> None:
         self.args = [str(part) for part in arguments]
         self.returncode: int | None = None
@@ -79,12 +84,11 @@ class Process:
             "env": dict(os.environ if env is None else env),
             "closed": list(closed),
             "new_session": start_new_session,
+            "has_children": has_children,
         }
-        self._status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs, open(os.devnull) as nothing:
-            streams = (theirs, stdin or nothing, stdout or self._kept[0], stderr or self._kept[1])
-            descriptors = [stream.fileno() for stream in streams]
-            socket.send_fds(_parent(modules), [json.dumps(request).encode()], descriptors)
+        with open(os.devnull) as nothing:
+            streams = (stdin or nothing, stdout or self._kept[0], stderr or self._kept[1])
+            self._status = _ask(_parent(modules), request, [stream.fileno() for stream in streams])
         self.pid = int(self._status.recv(32))
 
     def poll(self) -> int | None:
@@ -133,6 +137,14 @@ def run(arguments: Sequence[object], **options: Any) -> subprocess.CompletedProc
     return subprocess.CompletedProcess(process.args, process.wait(), out, err)
 
 
+def _ask(parent: socket.socket, request: dict[str, Any], descriptors: Sequence[int]) -> socket.socket:
+    """Ask for a child with these descriptors; return what tells its number, and its end if it is awaited."""
+    status, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        socket.send_fds(parent, [json.dumps(request).encode()], [theirs.fileno(), *descriptors])
+    return status
+
+
 @functools.cache
 def _parent(modules: tuple[str, ...]) -> socket.socket:
     """Start the process that forks and return the socket on which it takes requests.
@@ -159,6 +171,75 @@ def _parent(modules: tuple[str, ...]) -> socket.socket:
     return ours
 
 
+# --- children of the libraries -------------------------------------------------------------------
+
+PR_SET_CHILD_SUBREAPER = 36
+STARTERS = (
+    ("multiprocessing.util", "spawnv_passfds"),
+    ("joblib.externals.loky.backend.fork_exec", "fork_exec"),
+)
+"""With what multiprocessing, so Dask as well, and joblib start a Python: command and descriptors to keep."""
+
+
+REAL = [getattr(importlib.import_module(module), name) for module, name in STARTERS]
+
+
+def fork_children(parent: Callable[[], socket.socket] = lambda: _parent(())) -> None:
+    """Let the Pythons that libraries start from now on be forked by ``parent``, as children of this process.
+
+    Whoever forks them ends at once, and they fall to their next ancestor that takes orphans, which is this
+    process.
+    """
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1)
+
+    def instead(*arguments: Any, env: Mapping[str, str] | None = None) -> int:
+        command, descriptors = arguments[-2:]
+        words = [os.fsdecode(word) for word in command]
+        numbers = [
+            n for n in sorted({0, 1, 2, *map(int, descriptors)}) if os.path.lexists(f"/proc/self/fd/{n}")
+        ]
+        request = {
+            "arguments": words[next(i for i, word in enumerate(words) if word in ("-c", "-m")) :],
+            "cwd": os.getcwd(),
+            "env": {**os.environ, **(env or {})},
+            "numbers": numbers,
+            "blocked": [int(number) for number in signal.pthread_sigmask(signal.SIG_BLOCK, ())],
+        }
+        with _ask(parent(), request, numbers) as status:
+            return int(status.recv(32))
+
+    for module, name in STARTERS:
+        setattr(importlib.import_module(module), name, instead)
+
+
+@contextlib.contextmanager
+def started_children() -> Iterator[None]:
+    """Let libraries start Pythons as they do for everybody, for a while."""
+    modules = [(importlib.import_module(module), name) for module, name in STARTERS]
+    instead = [getattr(module, name) for module, name in modules]
+    for (module, name), real in zip(modules, REAL, strict=True):
+        setattr(module, name, real)
+    yield
+    for (module, name), ours in zip(modules, instead, strict=True):
+        setattr(module, name, ours)
+
+
+def _with_parent_of_children(request: dict[str, Any]) -> dict[str, Any]:
+    """Fork a parent of the children of this process; return what this process, or one of those, is to do."""
+    requests, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork():
+        theirs.close()
+        fork_children(lambda: requests)
+        return request
+    requests.close()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    found = _serve(theirs)
+    if found is None:
+        os._exit(0)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    return found
+
+
 # --- the side that forks -------------------------------------------------------------------------
 
 
@@ -175,12 +256,13 @@ def _import_everything(modules: Sequence[str]) -> None:
 def _serve(requests: socket.socket) -> dict[str, Any] | None:
     """Fork a child for every request; return what the child is to do, in the child, or None at the end."""
     while True:
-        message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 4)
+        message, descriptors, _, _ = socket.recv_fds(requests, 1 << 20, 64)
         if not message:
             return None
         if os.fork() == 0:
             requests.close()
-            return _attended(json.loads(message), *descriptors)
+            request = json.loads(message)
+            return (_adopted if "numbers" in request else _attended)(request, *descriptors)
         for descriptor in descriptors:
             os.close(descriptor)
         with contextlib.suppress(ChildProcessError):
@@ -211,6 +293,27 @@ def _attended(request: dict[str, Any], status: int, *streams: int) -> dict[str, 
     return request
 
 
+def _adopted(request: dict[str, Any], status: int, *descriptors: int) -> dict[str, Any]:
+    """Fork once more and end: the child says who it is once it has another parent, and returns what to do."""
+    parent = os.getpid()
+    if os.fork():
+        os._exit(0)
+    while os.getppid() == parent:
+        time.sleep(0.0005)
+    free = max(request["numbers"]) + 1
+    moved = [fcntl.fcntl(descriptor, fcntl.F_DUPFD, free) for descriptor in (status, *descriptors)]
+    for descriptor in (status, *descriptors, *range(3, free)):
+        with contextlib.suppress(OSError):
+            os.close(descriptor)
+    for number, descriptor in zip(request["numbers"], moved[1:], strict=True):
+        os.dup2(descriptor, number)
+        os.close(descriptor)
+    signal.pthread_sigmask(signal.SIG_SETMASK, request["blocked"])
+    os.write(moved[0], str(os.getpid()).encode())
+    os.close(moved[0])
+    return request
+
+
 def _become(request: dict[str, Any], path: list[str]) -> None:
     """Do what Python does with its arguments."""
     os.chdir(request["cwd"])
@@ -238,7 +341,7 @@ def _end(code: int) -> None:
     threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     for stream in (sys.stdout, sys.stderr):
-        if stream is not None:
+        if stream is not None and not stream.closed:
             stream.flush()
     os._exit(code)
 
@@ -252,6 +355,8 @@ def _main() -> None:
     request = _serve(socket.socket(fileno=int(sys.argv[1])))
     if request is None:
         return
+    if request.get("has_children"):
+        request = _with_parent_of_children(request)
     try:
         _become(request, path)
     except SystemExit as end:

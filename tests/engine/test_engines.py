@@ -90,7 +90,8 @@ def test_local_dask_workers_keep_memory_from_their_start(
 ) -> None:
     """The C library looks at the environment that a process starts with, not at what is set later."""
     monkeypatch.setenv("MALLOC_MMAP_THRESHOLD_", "to be replaced")
-    pool = open_dask(Dask("dask", None, 10.0), Setting(1, outputs / "store", lambda text: None))
+    with forked.started_children():
+        pool = open_dask(Dask("dask", None, 10.0), Setting(1, outputs / "store", lambda text: None))
     try:
         (found,) = pool.client.run(lambda: Path("/proc/self/environ").read_bytes()).values()
     finally:

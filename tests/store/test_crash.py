@@ -68,7 +68,9 @@ QUICK = ("stages=[scalograms,waveforms,labels]", "cwt.n_freqs=4", "cwt.hop=40")
 
 def start(root: Path, outputs: Path, *overrides: str, **options: object) -> forked.Process:
     return forked.start(
-        [RUN, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides], **options
+        [RUN, "data=kaggle", f"data.root={root}", f"outputs_dir={outputs}", *overrides],
+        has_children=True,
+        **options,
     )
 
 
@@ -174,7 +176,7 @@ def test_a_limit_on_file_sizes_ends_with_exit_code_4(small_set: Path, outputs: P
     limited = "import resource, runpy; resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))"
     program = f"{limited}; runpy.run_path({RUN!r}, run_name='__main__')"
     base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", form_of("shards"))
-    code, err = finish(forked.start(["-c", program, *base, "n_jobs=2"]))
+    code, err = finish(forked.start(["-c", program, *base, "n_jobs=2"], has_children=True))
     assert code == 4, err
     assert "limit on file size" in err
     assert "Traceback" not in err

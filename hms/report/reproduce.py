@@ -63,7 +63,7 @@ def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
     """
     folder = conf_dir() / "data"
     kind, private = section["kind"], section.get("pseudonyms") is not None
-    options = {name: _load(folder / f"{name}.yaml") for name in group_options([conf_dir()])["data"]}
+    options = {name: _load(folder / f"{name}.yaml") for name in _options()["data"]}
     option = next((name for name, values in options.items() if values.get("kind") == kind), str(kind))
     known = options.get(option, {})
     chosen = [f"data={option}"]
@@ -81,7 +81,7 @@ def data_overrides(section: Mapping[str, Any]) -> tuple[str, ...]:
 def _section(folder: Path, section: str, values: Mapping[str, Any], default: str) -> list[str]:
     """Return the nearest option of a group, and what differs from it."""
     flat = _flat(values, section)
-    options = group_options([folder]).get(section, [])
+    options = _options().get(section, [])
     candidates = {}
     for option in sorted(options, key=lambda name: name != default):
         known = _flat(_load(folder / section / f"{option}.yaml"), section)
@@ -128,3 +128,8 @@ def _override(path: str, value: Any) -> str:
 
 
 _load = cache(read_page)
+
+
+@cache
+def _options() -> dict[str, list[str]]:
+    return group_options([conf_dir()])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,9 @@ MAINS_HZ = (50.0, 60.0)
 MOST_OUTPUTS = 24
 MOST_BESIDE = 8
 """Rows of a scalogram drawn side by side; more are drawn below."""
+
+SORTED = 1 << 16
+"""Values that are sorted at a time, about."""
 
 SMALL, LARGE = (240.0, 244.0), (480.0, 264.0)
 """Width and height of a spectrum among others, and of one alone."""
@@ -133,8 +136,7 @@ def spectra(
     if not (label >= 0).any():
         return spoken(TITLES[0], NO_SPECTRUM)
     up = _decibels(values)
-    # A frequency at a time: of all together, a copy would be sorted.
-    everyone = np.array([np.median(column) for column in values.T])
+    everyone = _over_items(values, lambda few: np.median(few, axis=0))
     counts = np.bincount(label[label >= 0], minlength=len(classes))
     present = np.flatnonzero(counts).tolist()
     size = SMALL if len(present) > 1 else LARGE
@@ -157,6 +159,14 @@ def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) 
     every = np.ones(len(values), np.bool_)
     body = _spectrum(values, every, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
     return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
+
+
+def _over_items(
+    values: NDArray[np.float32], statistic: Callable[[NDArray[np.float32]], NDArray[Any]]
+) -> NDArray[Any]:
+    """Return a statistic over items, of a few frequencies at a time: it sorts a copy of what it gets."""
+    n = max(1, SORTED // len(values))
+    return np.concatenate([statistic(values[:, i : i + n]) for i in range(0, values.shape[1], n)], axis=-1)
 
 
 def _decibels(values: NDArray[np.float32]) -> Axis:
@@ -190,9 +200,7 @@ def _spectrum(
             parts.append(line([(x, frame.top), (x, frame.bottom)], MARK, width=0.8, dash="3 3"))
     if everyone is not None:
         parts.append(line(frame.points(freqs_hz, everyone), INK, width=0.9, dash="1.5 2"))
-    # A frequency at a time, as above.
-    quartiles = [np.quantile(column[shown], (0.25, 0.5, 0.75)) for column in values.T]
-    q1, median, q3 = np.stack(quartiles, axis=1)
+    q1, median, q3 = _over_items(values, lambda few: np.quantile(few[shown], (0.25, 0.5, 0.75), axis=0))
     parts.append(area([*frame.points(freqs_hz, q3), *frame.points(freqs_hz, q1)[::-1]], colour, opacity=0.35))
     parts.append(line(frame.points(freqs_hz, median), colour, width=2))
     said = f"median of {counted(n, 'item')}, highest at {freqs_hz[int(median.argmax())]:g} Hz"

@@ -104,6 +104,12 @@ class Axis:
             return math.log(value / self.low) / math.log(self.high / self.low)
         return (value - self.low) / (self.high - self.low)
 
+    def places(self, values: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return where each of many values is."""
+        if self.log:
+            return np.array([self.place(value) for value in values.tolist()])
+        return (values - self.low) / (self.high - self.low)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -126,8 +132,11 @@ class Frame:
 
     def points(self, xs: ArrayLike, ys: ArrayLike) -> list[tuple[float, float]]:
         """Return places of points; those that are not finite are left out."""
-        pairs = zip(np.asarray(xs).tolist(), np.asarray(ys).tolist(), strict=True)
-        return [(self.x(x), self.y(y)) for x, y in pairs if math.isfinite(x) and math.isfinite(y)]
+        across, up = np.asarray(xs, np.float64), np.asarray(ys, np.float64)
+        good = np.isfinite(across) & np.isfinite(up)
+        x = self.left + self.width * self.across.places(across[good])
+        y = self.top + self.height * (1 - self.up.places(up[good]))
+        return list(zip(x.tolist(), y.tolist(), strict=True))
 
     def dot(
         self, value: float, place: float, colour: str, *, tip: str, ends: tuple[float, float] | None

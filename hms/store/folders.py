@@ -54,8 +54,12 @@ KEY_FILE = "key.json"
 
 
 def key_note(note: Mapping[str, Any]) -> bytes:
-    """Return the text of the note of what is in a key."""
-    return json.dumps(note, indent=1, sort_keys=True).encode()
+    """Return the text of the note of what is in a key, an entry a line.
+
+    Further indents would be written by Python's slow encoder, and what is noted goes deep.
+    """
+    lines = (f"{json.dumps(name)}: {json.dumps(note[name], sort_keys=True)}" for name in sorted(note))
+    return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
 def read_note(path: Path) -> dict[str, Any]:

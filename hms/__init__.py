@@ -20,10 +20,8 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
 
     Parameters
     ----------
-    *overrides : str
-        For example ``"cwt=morlet"``, ``"folds.n_splits=7"``.
-    config_dir : path, optional
-        A folder with options of your own, as ``--config-dir`` names one.
+    *overrides : for example ``"cwt=morlet"``, ``"folds.n_splits=7"``
+    config_dir : a folder with options of your own, as ``--config-dir`` names one
 
     Raises
     ------
@@ -72,13 +70,10 @@ def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: 
 
     Parameters
     ----------
-    run : str or path
-        Its hash, a unique prefix of that, a path, or ``latest``.
-    outputs : str or path
-        Folder of the runs.
-    trust : bool
-        Whether code that the run's folder names (its plugins) may be imported, and recordings be made
-        for it. A run from somebody else is not to be trusted unseen.
+    run : its hash, a unique prefix of that, a path, or ``latest``
+    outputs : folder of the runs
+    trust : whether code that the run's folder names (its plugins) may be imported, and recordings be made for
+        it. A run from somebody else is not to be trusted unseen.
 
     Raises
     ------
@@ -91,9 +86,9 @@ def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: 
     >>> load("latest").hash == load(made.hash[:8]).hash == made.hash
     True
     """
-    from hms.results.run import load as load_run
+    from hms.results.run import find_run
 
-    return load_run(run, outputs=outputs, trust=trust)
+    return find_run(run, outputs, trust=trust)
 
 
 def transform(
@@ -113,8 +108,7 @@ def transform(
     recording : DataFrame, array or path; or a list of these
         A table with a column per channel and a row per sample; an array of shape (n_channels, n_samples)
         with ``channels``; or a parquet file. µV; NaN is a gap.
-    cfg_or_run : Config or Run
-        The settings to use.
+    cfg_or_run : the settings to use
     channels : names of the array's rows, spelled as in files: prefixes, references and aliases are understood
     sfreq : sampling rate in Hz
     offset_s : start of the 50 s sub-window in the recording; ``window`` says which part of it becomes x

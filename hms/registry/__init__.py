@@ -171,6 +171,12 @@ def note_definition(what: Callable[..., Any] | type[Any], called: str) -> None:
 
 _entries: dict[str, dict[str, Entry]] = {}
 _bases: dict[str, type[Params]] = {}
+_CLOSED = {
+    "montage": "a montage of your own is a YAML with its chains (docs/montages.md)",
+    "qc": "limits of your own are a YAML (docs/quality.md)",
+}
+"""Groups whose functions nobody calls: an option of one's own is a YAML alone."""
+
 F = TypeVar("F", bound=Callable[..., Any])
 
 
@@ -179,6 +185,8 @@ def register(group: str, kind: str, params: type[Params] = Params) -> Callable[[
 
     def add(function: F) -> F:
         note_definition(function, f"{group} '{kind}'")
+        if group in _CLOSED and not is_of_the_package(function):
+            raise ConfigError(f"{group} '{kind}' cannot be a function; {_CLOSED[group]}")
         present = _entries.setdefault(group, {}).get(kind)
         if present is not None and place_of(present.function) != place_of(function):
             raise ConfigError(

@@ -42,11 +42,6 @@ MOST_ROWS = 200
 """Lines of the raster of gaps; more recordings share a line."""
 
 
-def flags_by_count(ledger: pd.DataFrame) -> dict[str, int]:
-    """Return how many items carry each flag, most first."""
-    return dict(sorted(flag_counts(ledger["raised"]).items(), key=lambda pair: (-pair[1], pair[0])))
-
-
 def quality_cards(
     ledger: pd.DataFrame,
     channels: FlagCounts,
@@ -59,7 +54,7 @@ def quality_cards(
     context_s: float,
 ) -> list[Card]:
     """Return the pictures of grades, flags, classes, channels and gaps, of used items and others alike."""
-    flags = flags_by_count(ledger)
+    flags = dict(sorted(flag_counts(ledger["raised"]).items(), key=lambda pair: (-pair[1], pair[0])))
     grades = grades_and_flags(grade_counts(ledger), flags, len(ledger))
     return [
         replace(grades, body=f"{grades.body}{glossary(flags, qc)}"),

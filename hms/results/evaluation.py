@@ -164,8 +164,7 @@ def judge(run: Package, predictions: str | Path, other: str | Path | None = None
 
     Parameters
     ----------
-    run : Package
-        A finished run with labels.
+    run : a finished run with labels
     predictions, other : csv or npz, see `hms.training.predictions.read_predictions`
         Two files are judged on the items that both predict.
     """

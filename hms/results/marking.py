@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +9,7 @@ from pathlib import Path
 from hms.errors import ConfigError
 from hms.labels.classes import COMPETITION, Classes
 from hms.labels.marks import Agreement, Mark, agreement, read_marks
+from hms.store.csvs import rows_text
 from hms.store.package import Package
 from hms.terminal import columns, listed
 
@@ -79,13 +78,9 @@ def votes_table(package: Package, marks: Sequence[Mark]) -> bytes:
         raise ConfigError("nobody proposed votes; the column votes holds them, such as lpd=2;other=1")
     classes = Classes(tuple(package.config.at("labels.classes")))
     into_window_s = float(package.config.at("window.start_s"))
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["recording", "patient_id", "start_s", *classes.vote_columns])
+    rows: list[Sequence[object]] = [("recording", "patient_id", "start_s", *classes.vote_columns)]
     for item in (i for i in meta["item_id"] if i in proposed):
-        row, votes = meta.loc[item], proposed[item]
-        start_s = float(row["window_start_s"]) - into_window_s
-        writer.writerow(
-            [row["recording"], row["patient_id"], f"{start_s:g}", *(f"{votes[n]:g}" for n in classes.names)]
-        )
-    return out.getvalue().encode()
+        of, votes = meta.loc[item], (f"{proposed[item][n]:g}" for n in classes.names)
+        start_s = float(of["window_start_s"]) - into_window_s
+        rows.append((of["recording"], of["patient_id"], f"{start_s:g}", *votes))
+    return rows_text(rows).encode()

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
+from hms.config.schema import build_config
 from hms.errors import ConfigError
 from hms.store.package import Package, find_package, list_packages
 
@@ -314,19 +315,11 @@ def list_runs(outputs: Path) -> list[Run]:
 
 
 def find_run(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Run:
-    """Return a run by its hash, a unique prefix of it, a path, or ``latest``.
+    """Return a run by its hash, a unique prefix of it, a path, or ``latest``; see `hms.load`.
 
     Raises `ConfigError` if there is no such run, or several.
     """
     return Run(find_package(name, outputs).path, trust=trust)
-
-
-def load(run: str | Path = "latest", *, outputs: str | Path = "outputs", trust: bool = False) -> Run:
-    """Open a finished run by hash, unique prefix, path or ``latest``.
-
-    ``trust``: whether code that the run's folder names may be imported, and recordings be made for it.
-    """
-    return find_run(run, outputs, trust=trust)
 
 
 def report_of(run: Package) -> Path:
@@ -335,7 +328,6 @@ def report_of(run: Package) -> Path:
     A run that did not make its report stays as it is: a further run with the same configuration and the
     report is made from what the store holds. Raises `ConfigError` if its recordings are not there any more.
     """
-    from hms.config.schema import build_config
     from hms.engine.plan import plan_of
     from hms.engine.runner import execute
     from hms.pipeline.selection import asked_names

@@ -77,12 +77,6 @@ class Montage(Params):
         return tuple(name for name, _ in self.chains) if self.output == "chains" else self.derivations
 
 
-@register("montage", "bipolar", Montage)
-def bipolar(eeg: Array, channels: Sequence[str], params: Montage) -> Array:
-    """Return the montage's derivations of a recording; see `derive`."""
-    return derive(eeg, channels, params.derivations)
-
-
 @lru_cache(maxsize=32)
 def all_derivations(chains: Chains) -> tuple[str, ...]:
     """Return the names of all derivations, chain after chain."""
@@ -274,6 +268,7 @@ def pair_rows(
     return found.reshape(-1, 2).T
 
 
+@register("montage", "bipolar", Montage)
 def derive(
     eeg: Array, channels: Sequence[str], derivations: Sequence[str], references: Sequence[str] = ()
 ) -> Array:

@@ -55,14 +55,6 @@ class Referential(Montage):
 
 
 @register("montage", "referential", Referential)
-def referential(eeg: Array, channels: Sequence[str], params: Referential) -> Array:
-    """Return the montage's electrodes of a recording; see `rereference`."""
-    dead = np.zeros(len(channels), np.bool_)
-    return rereference(
-        eeg, channels, dead, params.derivations, (), reference=params.reference, ears=params.ears
-    )
-
-
 def rereference(
     eeg: Array,
     channels: Sequence[str],

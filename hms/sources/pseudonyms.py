@@ -34,6 +34,8 @@ from hms.sources.base import Openable, Part, Place, Recording, Source, SourcePar
 from hms.sources.channels import Channels
 from hms.sources.formats import FORMATS
 from hms.sources.tables import VotesTable, eeg_number
+from hms.store.csvs import rows_text
+from hms.store.files import commit_files
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -369,8 +371,6 @@ def read_names(pseudonyms: Pseudonyms) -> dict[tuple[str, str], str]:
 
 def write_names(source: Source) -> None:
     """Write next to the key which id stands for which name; nothing for a source without pseudonyms."""
-    from hms.store.files import commit_files
-
     if not isinstance(source, Pseudonymised):
         return
     pseudonyms = source.pseudonyms
@@ -380,11 +380,9 @@ def write_names(source: Source) -> None:
     made["place", pseudonyms.id_of("place", settings)] = settings
     if made.items() <= known.items():
         return
-    out = io.StringIO(newline="")
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([pseudonyms.check, kind, i, name] for (kind, i), name in (known | made).items())
-    commit_files(pseudonyms.names_path.parent, {pseudonyms.names_path.name: out.getvalue().encode()})
+    rows = ((pseudonyms.check, kind, i, name) for (kind, i), name in (known | made).items())
+    path = pseudonyms.names_path
+    commit_files(path.parent, {path.name: rows_text([COLUMNS, *rows]).encode()})
 
 
 # --- a run's settings ----------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from hms.sources.folder import Found, base_anywhere, find_files
 from hms.sources.formats import FORMATS, ending_of, kind_of, looks_like
 from hms.sources.kaggle import ParquetRecording
 from hms.sources.mne.files import ENDINGS, FOLDERS, files_of, without_parts
+from hms.sources.mne.recording import MneRecording
 from hms.sources.recordings import FolderSource
 from hms.sources.usable import Demand, too_many
 from hms.store.csvs import harmless_cell, rows_text
@@ -206,8 +207,6 @@ Opener = Callable[[str, Place], Any]
 
 def _opener(settings: Params) -> Opener:
     """Return what opens recordings of every format, those that MNE reads only where it is installed."""
-    from hms.sources.mne.recording import MneRecording
-
     aliases = dict(settings.aliases) if isinstance(settings, SourceParams) else {}
     unit = getattr(settings, "unit", None)
     has_mne = find_spec("mne") is not None

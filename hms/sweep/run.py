@@ -441,8 +441,7 @@ def sweep(*overrides: str, config_dir: str | Path | None = None) -> Leaderboard:
 
     Parameters
     ----------
-    *overrides : str
-        As after ``run.py -m``: ``"cwt=morlet,gmw"``, ``"baseline=logreg"``.
+    *overrides : as after ``run.py -m``: ``"cwt=morlet,gmw"``, ``"baseline=logreg"``
     """
     with said_once():
         return _carry_out(plan_sweep(overrides, config_dir))

@@ -32,8 +32,7 @@ def windows_of(run: Package, split: Any = None, *, fold: int | None = None, stag
 
     Parameters
     ----------
-    run : Package
-        A finished run with waveforms and labels.
+    run : a finished run with waveforms and labels
     split, fold, stage
         As `hms.training.SpecDataset`.
     """

@@ -59,12 +59,10 @@ class SpecDataset:
 
     Parameters
     ----------
-    run : Package
-        A finished run.
+    run : a finished run
     split : ``train``, ``valid`` or None
         Part of the fold; None: all items of the run.
-    fold : int
-        Which fold; only with a split.
+    fold : which fold; only with a split
     stage : 1, 2 or None
         Two-stage training. 1: high-confidence items only, 2: all; None: all.
     stage_order : ``confident_first`` or ``all_first``
@@ -73,18 +71,15 @@ class SpecDataset:
     signal : ``spec``, ``wave``, ``both`` or ``derivations``
         ``derivations``: x is in µV with the context that the transform needs, and ``alive`` (bool)
         tells which rows are; `hms.training.torch.Scalogram` makes scalograms of them.
-    spectrogram : bool
-        Whether samples also have ``spec_lr``, the competition's ten minutes around the item
-        (float32, shape (4, n_freqs, 300)), which a run with ``spectrograms=kaggle`` has.
+    spectrogram : whether samples also have ``spec_lr``, the competition's ten minutes around the item
+        (float32, shape (4, n_freqs, 300)), which a run with ``spectrograms=kaggle`` has
     draw : ``item`` or ``window``
         ``window``: an index is a recording, and each epoch draws one of its items; see
         `hms.training.draw`. With one item per recording there is nothing to draw but shifts.
-    shift_s : float
-        With ``draw="window"`` and derivations: the window is moved by up to so many seconds to
-        either side, along the recording as far as ``package.shift_s`` reaches, then into the context.
+    shift_s : with ``draw="window"`` and derivations: the window is moved by up to so many seconds to either
+        side, along the recording as far as ``package.shift_s`` reaches, then into the context
     augment : Params, name of an option of the config group ``augment``, or None
-    seed : int
-        With the epoch and the index it determines what augmentation does.
+    seed : with the epoch and the index it determines what augmentation does
     dtype : ``float32`` or ``float16``
         Of the signals; ``float16`` doubles the rate at which packed items are read, for a
         training loop that converts on its own device. Augmentation needs ``float32``.
@@ -92,8 +87,7 @@ class SpecDataset:
         Whether to read the packed arrays; None: where the run has them.
     items : list of item_id, optional
         Only these, in this order; they must be in the split and stage.
-    labels_from : Package, optional
-        Another run that gives the labels, weights and splits: it must have exactly the same items.
+    labels_from : another run that gives the labels, weights and splits: it must have exactly the same items
 
     Raises
     ------

@@ -54,8 +54,7 @@ class Changes(nn.Module):
 
     Parameters
     ----------
-    run : Package
-        A finished run with ``package.derivations=true``.
+    run : a finished run with ``package.derivations=true``
     augment : Params or name of an option of the config group ``augment``
     """
 

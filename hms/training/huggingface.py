@@ -54,12 +54,9 @@ def write_huggingface(run: Package, destination: str | Path, *, licence: str = U
 
     Parameters
     ----------
-    run : Package
-        A finished run with labels and at least one signal.
-    destination : path
-        A folder that is not there or empty.
-    licence : str
-        Of the recordings, as the hub names licences (``cc-by-4.0``); only its owner knows it.
+    run : a finished run with labels and at least one signal
+    destination : a folder that is not there or empty
+    licence : of the recordings, as the hub names licences (``cc-by-4.0``); only its owner knows it
     """
     folder = Path(destination)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):

@@ -46,8 +46,7 @@ def submission(
         is a prediction for that recording, and several of one recording are averaged.
     test_table : DataFrame or path
         test.csv, or its contents: its ``eeg_id`` column says which ids are due.
-    path : path
-        The file, usually submission.csv.
+    path : the file, usually submission.csv
     fill : "prior" or None
         What becomes of a recording without a prediction, for example one that could not be
         prepared: the class prior of ``run`` (`class_prior`), or an error.

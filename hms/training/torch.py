@@ -60,11 +60,9 @@ class Scalogram(nn.Module):
 
     Parameters
     ----------
-    run : Package
-        A finished run with scalograms: its montage, wavelet and scaling are taken.
-    check : bool
-        Whether derivations that are not finite are refused, as the run refuses them. It waits
-        for the device once a batch; within `torch.compile` it is left out, and NaN gives NaN.
+    run : a finished run with scalograms: its montage, wavelet and scaling are taken
+    check : whether derivations that are not finite are refused, as the run refuses them. It waits for the
+        device once a batch; within `torch.compile` it is left out, and NaN gives NaN.
     """
 
     def __init__(self, run: Package, *, check: bool = True) -> None:
@@ -188,8 +186,7 @@ class WaveletPower(nn.Module):
 
     Parameters
     ----------
-    plan : FftPlan
-        See `hms.signal.cwt.plan_cwt`.
+    plan : see `hms.signal.cwt.plan_cwt`
     bounds : for each output, its first derivation and the one after its last
     """
 

@@ -363,6 +363,16 @@ def test_a_failing_plugin_excludes_items_and_stops_the_run_when_all_fail(
         hms.run(cfg)
 
 
+def _own(eeg: object, params: object) -> object:
+    return eeg
+
+
+@pytest.mark.parametrize(("group", "told"), [("montage", r"a YAML with its chains"), ("qc", r"are a YAML")])
+def test_a_function_that_nobody_would_call_is_not_registered(group: str, told: str) -> None:
+    with pytest.raises(ConfigError, match=f"{group} 'own' cannot be a function; .*{told}"):
+        register(group, "own")(_own)
+
+
 def test_a_kind_registered_twice_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from hms.registry import _entries, register
 

@@ -14,7 +14,6 @@ from hms.registry import Params
 from hms.signal.montage import (
     Montage,
     alive_derivations,
-    bipolar,
     derive,
     electrodes,
     find_sources,
@@ -31,7 +30,6 @@ def test_a_derivation_is_anode_minus_cathode():
     """A=1, B=10, C=100, D=1000: A-B is -9, B-C is -90, A-D is -999."""
     eeg = np.array([[1.0], [10.0], [100.0], [1000.0]], np.float32)
     np.testing.assert_array_equal(derive(eeg, CHANNELS, MONTAGE.derivations), [[-9], [-90], [-999]])
-    np.testing.assert_array_equal(bipolar(eeg, CHANNELS, MONTAGE), [[-9], [-90], [-999]])
 
 
 def test_the_order_of_the_recordings_channels_does_not_matter():

@@ -18,6 +18,7 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from functools import cached_property, lru_cache, partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,6 +33,7 @@ from hms.sources.channels import Channels, find_channels
 from hms.sources.files import why_missing
 from hms.sources.formats import ending_of
 from hms.sources.rates import conversion, slow_notes
+from hms.store.files import digest_file
 from hms.terminal import shortened
 
 _VOLT = 107
@@ -130,16 +132,7 @@ def _told(error: Exception) -> str:
 @lru_cache(maxsize=256)
 def _digest(stamp: Stamp) -> str:
     """Return the digest of files, each read in pieces; once in a process while they stay as they are."""
-    import xxhash
-
-    digests = []
-    for path, *_ in stamp:
-        digest = xxhash.xxh3_128()
-        with open(path, "rb") as file:
-            while piece := file.read(1 << 22):
-                digest.update(piece)
-        digests.append(digest.hexdigest())
-    return digest_of(digests)
+    return digest_of([digest_file(Path(path)) for path, *_ in stamp])
 
 
 class MneRecording:

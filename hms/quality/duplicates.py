@@ -6,13 +6,16 @@ of patients finds them.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, NamedTuple, Protocol
 
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
+
+from hms.store.files import storage_error
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,8 +39,8 @@ DIRECTIONS_FROM = 2048
 PAIRS_AT_ONCE = 1024
 """Candidates that are compared in full at once: 4 MB."""
 
-TILE, MOST_TILES = 1 << 14, 8
-"""Rows of a part of the signatures, two of which are in memory together: at most an eighth of all each."""
+TILE, MOST_TILES = 1 << 13, 16
+"""Rows of a part of the signatures, two of which are in memory together; there are no more parts."""
 
 BLOCK = 4096
 """Signatures that are looked at together."""
@@ -57,18 +60,34 @@ class Signatures(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class _Ranked:
-    """Signatures in another order."""
+class _Held:
+    """Signatures in another order, in a temporary file: they are looked at several times, some at a time."""
 
-    values: Signatures
-    order: NDArray[np.int64]
+    def __init__(self, values: Signatures, order: NDArray[np.int64], file: IO[bytes]) -> None:
+        self._file, self._n_values = file, 0
+        self._n = len(order)
+        for first in range(0, self._n, BLOCK):
+            block = np.ascontiguousarray(values[order[first : first + BLOCK]], np.float32)
+            self._n_values = block.shape[1]
+            try:
+                file.write(block.tobytes())
+            except OSError as error:
+                raise storage_error(error, Path(tempfile.gettempdir())) from error
 
     def __len__(self) -> int:
-        return len(self.order)
+        return self._n
 
-    def __getitem__(self, places: Any) -> NDArray[np.float32]:
-        return self.values[self.order[places]]
+    def __getitem__(self, places: slice | NDArray[np.int64]) -> NDArray[np.float32]:
+        rows = np.arange(self._n)[places]
+        found = np.empty((len(rows), self._n_values), np.float32)
+        block = rows // BLOCK
+        for number in np.unique(block).tolist():
+            self._file.seek(number * BLOCK * found.itemsize * self._n_values)
+            size = min(BLOCK, self._n - number * BLOCK)
+            values = np.frombuffer(self._file.read(size * found.itemsize * self._n_values), np.float32)
+            inside = block == number
+            found[inside] = values.reshape(size, self._n_values)[rows[inside] - number * BLOCK]
+        return found
 
 
 class Pairs(NamedTuple):
@@ -121,7 +140,9 @@ def find_duplicates(
     owners = pd.factorize(np.array(recordings, dtype=object))[0][order]
     measured = place[rows[ranked]]
     same = _same_bytes(owners, [digests[i] for i in order.tolist()])
-    alike = same_windows(_Ranked(signatures, ranked), owners[measured], threshold=threshold)
+    with tempfile.TemporaryFile() as file:
+        held = _Held(signatures, ranked, file)
+        alike = same_windows(held, owners[measured], threshold=threshold)
     later, first, corr = (
         np.concatenate(both)
         for both in zip(same, (measured[alike.later], measured[alike.first], alike.corr), strict=True)
@@ -284,12 +305,15 @@ def pairs_across_folds(
     item_ids : items used, in the order that ``splits`` count
     splits : training and validation rows, per fold
     """
-    row_of = {item_id: row for row, item_id in enumerate(item_ids)}
-    validated = np.zeros((len(splits), len(item_ids)), bool)
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    ids = pa.array(item_ids, pa.large_string())
+    validated = np.zeros((len(splits), len(item_ids) + 1), bool)
     for fold, (_, valid) in enumerate(splits):
         validated[fold, valid] = True
-    pairs = zip(duplicates["item_id"].tolist(), duplicates["same_as"].tolist(), strict=True)
-    both = [(a, b) for a, b in pairs if a in row_of and b in row_of]
-    one, other = (np.array([row_of[pair[side]] for pair in both], np.intp) for side in (0, 1))
-    apart = (validated[:, one] != validated[:, other]).any(axis=0)
-    return [pair for pair, is_apart in zip(both, apart.tolist(), strict=True) if is_apart]
+    sides = (pa.array(duplicates[side], pa.large_string()) for side in ("item_id", "same_as"))
+    one, other = (pc.index_in(side, ids).fill_null(-1).to_numpy() for side in sides)
+    apart = (validated[:, one] != validated[:, other]).any(axis=0) & (one >= 0) & (other >= 0)
+    pairs = duplicates.loc[apart, ["item_id", "same_as"]]
+    return list(pairs.itertuples(index=False, name=None))

@@ -106,7 +106,8 @@ class Selection:
     def _member(self) -> NDArray[np.float64]:
         """Membership in each class less its share of all items, shape (n, n_classes)."""
         member = (self.classes[:, np.newaxis] == np.arange(len(self.names))).astype(float)
-        return np.asarray(member - member.mean(axis=0))
+        member -= member.mean(axis=0)
+        return np.asarray(member)
 
     def _drawn(self) -> NDArray[np.float64]:
         """Return the deviations of `N_DRAWS` exclusions dealt out again, shape (n_draws, n_classes)."""
@@ -220,7 +221,9 @@ def _normal_within(
     mean = np.zeros((len(size), member.shape[1]))
     np.add.at(mean, of, member)
     weight = np.bincount(of, weights=excess**2) / (size - 1)
-    centred = (member - (mean / size[:, np.newaxis])[of]) * np.sqrt(weight)[of, np.newaxis]
+    centred = (mean / size[:, np.newaxis])[of]
+    np.subtract(member, centred, out=centred)
+    centred *= np.sqrt(weight)[of, np.newaxis]
     zero = np.zeros(member.shape[1])
     return rng.multivariate_normal(zero, centred.T @ centred, size=N_DRAWS, method="svd")
 

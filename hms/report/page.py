@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 from collections.abc import Mapping, Sequence
@@ -70,8 +71,11 @@ def _environment() -> Environment:
 
 def render(template: str, **values: Any) -> bytes:
     """Return a template of this package filled in, as UTF-8; values are escaped."""
-    colours = dict(zip(GRADES, GRADE_COLOURS, strict=True))
-    return _environment().get_template(template).render(grade_colours=colours, **values).encode()
+    colours, page = dict(zip(GRADES, GRADE_COLOURS, strict=True)), io.BytesIO()
+    # Piece by piece: the table of all items is most of a page, and would be in memory three times.
+    for piece in _environment().get_template(template).generate(grade_colours=colours, **values):
+        page.write(piece.encode())
+    return page.getvalue()
 
 
 def embedded_json(value: Any) -> str:
@@ -267,8 +271,8 @@ def item_table(
     return {
         "classes": classes.titles,
         "grades": GRADES,
-        "id": items["item_id"].astype(str).tolist(),
-        "patient": numbered(items["patient_id"].astype(str).tolist()),
+        "id": list(map(str, items["item_id"])),
+        "patient": numbered(map(str, items["patient_id"])),
         "votes": numbered(map(votes, map(tuple, counts.tolist()))),
         "weight": numbered(map(weights, weight.tolist())),
         "fold": fold.tolist(),
@@ -288,7 +292,7 @@ def numbered(texts: Any) -> dict[str, Any]:
 def _excluded(items: pd.DataFrame, reasons: Sequence[Reason | None]) -> list[dict[str, Any]]:
     """Return the reasons with their items, most items first."""
     found: dict[tuple[str, str], list[str]] = {}
-    for item_id, reason in zip(items["item_id"].astype(str).tolist(), reasons, strict=True):
+    for item_id, reason in zip(map(str, items["item_id"]), reasons, strict=True):
         if reason is not None:
             found.setdefault((reason.stage, reason.text), []).append(item_id)
     order = sorted(found.items(), key=lambda pair: (-len(pair[1]), pair[0]))

@@ -170,8 +170,17 @@ def _over_items(
 
 
 def _decibels(values: NDArray[np.float32]) -> Axis:
-    low, high = np.quantile(values, (0.001, 0.999)).tolist()
+    low, high = _low_end(values.T, values.size), -_low_end((-column for column in values.T), values.size)
     return Axis(math.floor(low / 10) * 10, math.ceil(high / 10 + 1e-9) * 10)
+
+
+def _low_end(columns: Iterable[NDArray[np.float32]], n_values: int) -> float:
+    """Return the quantile of 0.001 of all columns' values, of which only the lowest are copied."""
+    place = 0.001 * (n_values - 1)
+    below = int(place)
+    ends = [np.partition(column, min(below + 1, len(column) - 1))[: below + 2].copy() for column in columns]
+    lowest = np.sort(np.concatenate(ends))[below : below + 2].tolist()
+    return float(lowest[0] + (lowest[-1] - lowest[0]) * (place - below))
 
 
 def _spectrum(

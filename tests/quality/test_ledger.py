@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 import tracemalloc
 from collections.abc import Sequence
 from dataclasses import replace
@@ -23,7 +24,7 @@ from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.errors import ConfigError
 from hms.quality import ledger as ledger_module
 from hms.quality.channels import CHANNEL_MEASURES
-from hms.quality.duplicates import find_duplicates, pairs_across_folds, same_windows
+from hms.quality.duplicates import _Held, find_duplicates, pairs_across_folds, same_windows
 from hms.quality.grading import CHANNEL_FLAGS, FLAGS, ITEM_FLAGS, QualityControl
 from hms.quality.ledger import (
     ITEM_MEASURES,
@@ -514,8 +515,8 @@ def test_windows_that_repeat_are_found_as_a_dense_search_finds_them(few, monkeyp
 
 
 def test_signatures_are_read_a_part_at_a_time(monkeypatch):
-    """All pairs are found though no more than two parts of an eighth are asked for at once."""
-    for name, value in {"FEW": 0, "BLOCK": 64, "TILE": 16, "DIRECTIONS_FROM": 64}.items():
+    """All pairs are found though no more than two parts of a sixteenth are asked for at once."""
+    for name, value in {"FEW": 0, "BLOCK": 60, "TILE": 16, "DIRECTIONS_FROM": 64}.items():
         monkeypatch.setattr(f"hms.quality.duplicates.{name}", value)
     x = np.concatenate([signatures(240), signatures(240)])
     x[240:, 0] += np.float32(1e-3)
@@ -531,7 +532,17 @@ def test_signatures_are_read_a_part_at_a_time(monkeypatch):
 
     found = same_windows(OnDisk(), np.arange(480), threshold=0.999)
     assert (found.later.tolist(), found.first.tolist()) == (list(range(240, 480)), list(range(240)))
-    assert max(asked) <= 2 * 480 / 8
+    assert max(asked) <= 2 * 480 / 16
+
+
+def test_signatures_are_held_in_the_order_in_which_they_are_compared(monkeypatch):
+    monkeypatch.setattr("hms.quality.duplicates.BLOCK", 7)
+    x, order = signatures(24), np.random.default_rng(0).permutation(24)
+    with tempfile.TemporaryFile() as file:
+        held = _Held(x, order, file)
+        assert np.array_equal(held[5:16], x[order][5:16])
+        assert np.array_equal(held[np.array([23, 0, 8, 8])], x[order][[23, 0, 8, 8]])
+        assert held[np.empty(0, np.int64)].shape == (0, 256)
 
 
 def test_windows_of_one_recording_and_constant_ones_repeat_nothing():

@@ -37,7 +37,7 @@ from hms.report.labels import entropy_boxes, vote_totals
 from hms.report.page import cost_by_class, embedded_json, headlines
 from hms.report.quality import channel_shares, count_channels, gaps, grades_by_class, head
 from hms.report.reproduce import command_of, data_overrides
-from hms.report.signals import gather, mean_scalograms, spectra
+from hms.report.signals import _low_end, gather, mean_scalograms, spectra
 from hms.report.svg import Axis, Frame, number, path, png, ticks
 from hms.store.columns import Reason
 from hms.terminal import counted
@@ -339,6 +339,12 @@ def test_axis_of_few_items_has_whole_numbers() -> None:
     assert ">0.5<" not in card.body
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (2, 3), (40, 99), (5000, 7)])
+def test_the_lowest_of_many_spectra_are_the_quantile_of_all_values(shape):
+    values = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
+    assert _low_end(values.T, values.size) == pytest.approx(np.quantile(values, 0.001), rel=1e-6)
+
+
 def test_classes_that_no_item_has_take_no_room() -> None:
     label, freqs = np.array([1, 1, 4]), np.arange(1.0, 100)
     card = spectra(np.zeros((3, 99), np.float32), label, freqs, COMPETITION)
@@ -498,7 +504,7 @@ def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> 
         "grade": ["unusable", "poor", "good", "good"], "raised": [""] * 4, "used": [True] * 4,
     })  # fmt: skip
     items = pd.DataFrame({
-        "item_id": range(4), "eeg_id": range(4), "patient_id": range(4),
+        "item_id": list("0123"), "eeg_id": range(4), "patient_id": range(4),
         "seizure_vote": [3, 3, 0, 0], "other_vote": [0, 0, 3, 3],
     })  # fmt: skip
     graded = Graded.of(items, ledger, np.zeros(4, bool))

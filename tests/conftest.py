@@ -10,6 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported; other t
 
 import forked
 import pytest
+from filelock import FileLock
 
 import hms
 from hms.main import main
@@ -38,27 +40,43 @@ ROOT = TESTS.parent
 
 
 @pytest.fixture(scope="session")
-def small_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def made_once(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+    """Return a folder by its name, made by the first process of pytest-xdist that asks for it."""
+    base = tmp_path_factory.getbasetemp()
+    shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "made"
+    shared.mkdir(exist_ok=True)
+
+    def folder(name: str, make: Callable[[Path], object]) -> Path:
+        made, whole = shared / name, shared / f"{name}.whole"
+        with FileLock(shared / f"{name}.lock"):
+            if not whole.exists():
+                shutil.rmtree(made, ignore_errors=True)
+                make(made)
+                whole.touch()
+        return made
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_set(made_once: Callable[..., Path]) -> Path:
     """Ten synthetic recordings of five patients; read-only by convention, see `own_set`."""
-    folder = tmp_path_factory.mktemp("data") / "set"
-    generate(folder, n_recordings=N_RECORDINGS, n_patients=N_PATIENTS, seed=11, write_spectrograms=False)
-    return folder
+    few = {"n_recordings": N_RECORDINGS, "n_patients": N_PATIENTS, "seed": 11}
+    return made_once("set", partial(generate, **few, write_spectrograms=False))
 
 
 @pytest.fixture(scope="session")
-def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_set(made_once: Callable[..., Path]) -> Path:
     """Five synthetic recordings of five patients, for tests that prepare them very often."""
-    folder = tmp_path_factory.mktemp("data") / "tiny"
-    generate(folder, n_recordings=5, n_patients=5, seed=11, write_spectrograms=False)
-    return folder
+    few = {"n_recordings": 5, "n_patients": 5, "seed": 11}
+    return made_once("tiny", partial(generate, **few, write_spectrograms=False))
 
 
 @pytest.fixture(scope="session")
-def small_set_with_spectrograms(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def small_set_with_spectrograms(made_once: Callable[..., Path]) -> Path:
     """Four synthetic recordings of two patients, with the competition's spectrograms."""
-    folder = tmp_path_factory.mktemp("data") / "spectrograms"
-    generate(folder, n_recordings=4, n_patients=2, seed=0, write_spectrograms=True)
-    return folder
+    few = {"n_recordings": 4, "n_patients": 2, "seed": 0}
+    return made_once("spectrograms", partial(generate, **few, write_spectrograms=True))
 
 
 @pytest.fixture
@@ -107,12 +125,19 @@ def prepare(outputs: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="session")
-def _shelf(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("shelf")
+def run_once(made_once: Callable[..., Path]) -> Callable[..., Run]:
+    """Return a run by its overrides, computed by the first who asks; tests do not change it."""
+
+    def call(*overrides: str) -> Run:
+        name = hashlib.sha256(repr(overrides).encode()).hexdigest()
+        compute = partial(hms.compose, *overrides, "n_jobs=1")
+        return hms.load(outputs=made_once(name, lambda made: hms.run(compute(f"outputs_dir={made}"))))
+
+    return call
 
 
 @pytest.fixture
-def ready(outputs: Path, prepare: Callable[..., Run], _shelf: Path) -> Callable[..., Run]:
+def ready(outputs: Path, run_once: Callable[..., Run]) -> Callable[..., Run]:
     """Return a run of one's own on a set that tests share: computed for the first who asks, then copied.
 
     For tests of what comes after it, such as damage, other settings or an export.
@@ -120,12 +145,8 @@ def ready(outputs: Path, prepare: Callable[..., Run], _shelf: Path) -> Callable[
 
     def call(root: Path, *overrides: str) -> Run:
         assert not outputs.exists(), "a run that is ready is the first of its outputs folder"
-        kept = _shelf / hashlib.sha256(repr((root, overrides)).encode()).hexdigest()
-        if not kept.exists():
-            run = prepare(root, *overrides)
-            shutil.copytree(outputs, kept, symlinks=True)
-            return run
-        shutil.copytree(kept, outputs, symlinks=True)
+        shared = run_once("data=kaggle", f"data.root={root}", *overrides)
+        shutil.copytree(shared.path.parent, outputs, symlinks=True)
         run = hms.load(outputs=outputs)
         assert run.manifest  # as after `hms.run`, it is known whatever becomes of the file
         return run
@@ -134,19 +155,20 @@ def ready(outputs: Path, prepare: Callable[..., Run], _shelf: Path) -> Callable[
 
 
 @pytest.fixture(scope="session")
-def finished(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def finished(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Finish a default run on the small set, once; tests do not change it."""
-    outputs = tmp_path_factory.mktemp("finished")
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    return hms.run(hms.compose(*base))
+    return run_once("data=kaggle", f"data.root={small_set}")
 
 
 @pytest.fixture(scope="session")
-def test_set(small_set: Path, finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def test_set(small_set: Path, finished: Run, made_once: Callable[..., Path]) -> Path:
     """The items of the small set as the competition's test set: 50 s each, no votes; read-only."""
+    return made_once("competition", partial(_write_test_set, small_set, finished))
+
+
+def _write_test_set(small_set: Path, finished: Run, folder: Path) -> None:
     import pandas as pd
 
-    folder = tmp_path_factory.mktemp("test") / "competition"
     (folder / "test_eegs").mkdir(parents=True)
     meta = finished.meta
     for item_id, start_s in zip(meta["item_id"], meta["window_start_s"], strict=True):
@@ -158,7 +180,6 @@ def test_set(small_set: Path, finished: Run, tmp_path_factory: pytest.TempPathFa
         )
         cut.to_parquet(folder / "test_eegs" / f"{item_id}.parquet")
     meta[["spectrogram_id", "eeg_id", "patient_id"]].to_csv(folder / "test.csv", index=False)
-    return folder
 
 
 @pytest.fixture(scope="session")

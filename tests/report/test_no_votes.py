@@ -45,11 +45,9 @@ def on_test(test_set: Path, finished: Run, outputs: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture(scope="module")
-def unvoted(test_set: Path, finished: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def unvoted(test_set: Path, finished: Run, run_once: Callable[..., Run]) -> Run:
     """Prepare the test set once, for tests that do not change it."""
-    outputs = tmp_path_factory.mktemp("unvoted")
-    source = ("data=kaggle", "data.subset=test", f"data.root={test_set}", f"from_run={finished.path}")
-    return hms.run(hms.compose(*source, f"outputs_dir={outputs}", "n_jobs=1"))
+    return run_once("data=kaggle", "data.subset=test", f"data.root={test_set}", f"from_run={finished.path}")
 
 
 # --- the page ------------------------------------------------------------------------------------

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,12 +19,11 @@ from hms.training.metric import kl_divergence
 
 
 @pytest.fixture(scope="module")
-def judged_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def judged_run(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with a baseline, whose predictions are at hand."""
-    outputs = tmp_path_factory.mktemp("judged")
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    quick = ("baseline=logreg", "labels.high_confidence_votes=4")
-    return hms.run(hms.compose(*base, *quick))
+    return run_once(
+        "data=kaggle", f"data.root={small_set}", "baseline=logreg", "labels.high_confidence_votes=4"
+    )
 
 
 def predictions(run: Run, path: Path, shares: np.ndarray | None = None, rows: slice = slice(None)) -> Path:

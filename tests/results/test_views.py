@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import importlib.util
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -17,11 +18,11 @@ from hms.results.run import Run
 
 
 @pytest.fixture(scope="module")
-def pairs_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def pairs_run(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with a waveform for each of 16 derivations, as braindecode's networks take them."""
-    outputs = tmp_path_factory.mktemp("views")
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    return hms.run(hms.compose(*base, "montage=bipolar16", "labels.high_confidence_votes=4"))
+    return run_once(
+        "data=kaggle", f"data.root={small_set}", "montage=bipolar16", "labels.high_confidence_votes=4"
+    )
 
 
 # --- torch ---------------------------------------------------------------------------------------

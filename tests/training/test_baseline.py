@@ -38,11 +38,9 @@ MIRROR = np.array([2, 3, 0, 1])
 
 
 @pytest.fixture(scope="module")
-def embedded(tmp_path_factory: pytest.TempPathFactory) -> Run:
+def embedded(run_once: Callable[..., Run]) -> Run:
     """Return a run on the embedded 300 recordings with a baseline."""
-    outputs = tmp_path_factory.mktemp("embedded")
-    overrides = ("data.write_spectrograms=false", "stages=[labels,splits]", "baseline=logreg")
-    return hms.run(hms.compose(f"outputs_dir={outputs}", *overrides))
+    return run_once("data.write_spectrograms=false", "stages=[labels,splits]", "baseline=logreg")
 
 
 def problem(n: int = 90) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -7,6 +7,7 @@ import pickle
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,12 +23,15 @@ from hms.training.reading import from_float16
 
 
 @pytest.fixture(scope="module")
-def packed_run(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def packed_run(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with the packed array; from 4 votes on an item is of high confidence."""
-    outputs = tmp_path_factory.mktemp("packed")
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1")
-    stages = "stages=[scalograms,waveforms,labels,splits]"
-    return hms.run(hms.compose(*base, stages, "package.pack=true", "labels.high_confidence_votes=4"))
+    return run_once(
+        "data=kaggle",
+        f"data.root={small_set}",
+        "stages=[scalograms,waveforms,labels,splits]",
+        "package.pack=true",
+        "labels.high_confidence_votes=4",
+    )
 
 
 def label_of(run: Run, item_id: str) -> np.ndarray:
@@ -284,14 +288,16 @@ def test_packing_unscaled_power_is_refused(small_set: Path, tmp_path: Path) -> N
 
 
 @pytest.fixture(scope="module")
-def everything(small_set_with_spectrograms: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def everything(small_set_with_spectrograms: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with every signal, each in files and in one array; derivations in half precision."""
-    outputs = tmp_path_factory.mktemp("everything")
-    base = ("data=kaggle", f"data.root={small_set_with_spectrograms}", f"outputs_dir={outputs}", "n_jobs=1")
-    packs = [f"package.{name}=true" for name in ("pack", "waveforms", "spectrograms", "derivations")]
-    half = "package.derivations_dtype=float16"
-    return hms.run(
-        hms.compose(*base, *packs, half, "spectrograms=kaggle", "stages=[labels,splits]", "folds.n_splits=2")
+    return run_once(
+        "data=kaggle",
+        f"data.root={small_set_with_spectrograms}",
+        *(f"package.{name}=true" for name in ("pack", "waveforms", "spectrograms", "derivations")),
+        "package.derivations_dtype=float16",
+        "spectrograms=kaggle",
+        "stages=[labels,splits]",
+        "folds.n_splits=2",
     )
 
 

@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import forked
@@ -24,14 +25,15 @@ pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")
-def per_row(small_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+def per_row(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with several items for most recordings, and with their derivations."""
-    outputs = tmp_path_factory.mktemp("rows")
-    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", "n_jobs=1", "unit=per_row")
-    return hms.run(
-        hms.compose(
-            *base, "stages=[scalograms,labels,splits]", "package.derivations=true", "package.pack=true"
-        )
+    return run_once(
+        "data=kaggle",
+        f"data.root={small_set}",
+        "unit=per_row",
+        "stages=[scalograms,labels,splits]",
+        "package.derivations=true",
+        "package.pack=true",
     )
 
 

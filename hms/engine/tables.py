@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 from hms.config.compose import default_stages
@@ -24,6 +24,7 @@ from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.manifests import versions
 from hms.store.rows import PackedRows
+from hms.store.seen import once
 from hms.store.shards import Place
 from hms.terminal import say
 
@@ -38,6 +39,7 @@ def open_tables(plan: Plan) -> Tables:
         rows_digest=cache(lambda name: _rows_digest(plan, _stage_key(plan, name))),
         item_places=lambda name: _places_by_row(plan, _stage_key(plan, name)),
         evaluate=lambda row, stages: evaluate_row(plan, row, stages),
+        once=partial(once, plan.outputs.store),
         recording_digests=plan.recording_digests(),
         file_flags=plan.file_flags(),
         facts={

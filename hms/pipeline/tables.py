@@ -70,6 +70,7 @@ class Tables:
     facts : what a page may say of the run: its hash, configuration and versions
     recording_digests : per item, the digest of its recording's bytes, None where it was not read
     file_flags : per item, the flags of what was mended of its recording's file
+    once : gives what is made of some content, as it was made by an earlier run where there is one
     evaluate : gives the results of item stages for the item of a row, again from its recording; raises
         `StorageError` if the recording is not the one that was prepared
     """
@@ -84,13 +85,14 @@ class Tables:
         rows_digest: Callable[[str], str],
         item_places: Callable[[str], Mapping[int, Place]],
         evaluate: Callable[[int, Sequence[Any]], list[Any]],
+        once: Callable[[Any, Callable[[], Mapping[str, Any]]], dict[str, Any]],
         facts: Mapping[str, Any],
         recording_digests: Sequence[str | None],
         file_flags: Sequence[str],
     ) -> None:
         self.recording_digests, self.file_flags = list(recording_digests), list(file_flags)
         self.votes, self.items, self.facts = votes, items, facts
-        self.evaluate = evaluate
+        self.evaluate, self.once = evaluate, once
         self.reasons = list(reasons)
         self.packed, self._rows_digest, self._item_places = packed_rows, rows_digest, item_places
         self._files: dict[str, tuple[Path, str]] = {}
@@ -207,9 +209,9 @@ class View:
         From whatever reads something that is not declared, naming the stage and the word to add.
     """
 
-    def __init__(self, tables: Tables, stage: Declaring) -> None:
+    def __init__(self, tables: Tables, stage: Declaring, names: Sequence[str] | None = None) -> None:
         self._tables, self._stage = tables, stage
-        self._declared = {name.removesuffix("?") for name in stage.declared}
+        self._declared = {name.removesuffix("?") for name in (stage.declared if names is None else names)}
 
     def _need(self, *words: str) -> None:
         if not self._declared.intersection(words):
@@ -320,6 +322,22 @@ class View:
                     "settings are not in the key; add a field of that stage"
                 )
         return self._tables.evaluate(row, stages)
+
+    def once(
+        self, what: Sequence[Any], names: Sequence[str], make: Callable[[View], Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """Return what a function makes of some of the declared, or made of the same in an earlier run.
+
+        Parameters
+        ----------
+        what : which function it is, and the settings that it follows
+        names : what it reads, as `inputs` declares it; its view has nothing else
+        make : returns what JSON takes
+        """
+        for name in names:
+            self._need(name.removesuffix("?"))
+        digests = {name: self._tables.digest(name) for name in names}
+        return self._tables.once([*what, digests], lambda: make(View(self._tables, self._stage, names)))
 
     def has(self, path: str) -> bool:
         """Whether a file of the run was made; declared as its path, with ``?`` where it may be lacking."""

@@ -84,7 +84,7 @@ def embedded_json(value: Any) -> str:
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
-def render_page(
+def about_items(
     *,
     items: pd.DataFrame,
     reasons: Sequence[Reason | None],
@@ -92,8 +92,33 @@ def render_page(
     graded: Graded,
     exclude_from: str | None,
     duplicates: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
+    has_labels: bool,
+) -> dict[str, Any]:
+    """Return what the page says of items whatever they weigh, as JSON takes it.
+
+    Parameters
+    ----------
+    items, reasons, ledger : one row per item, those left out included
+    splits : of the items used; empty where the table of windows has no votes
+    """
+    used = items[[reason is None for reason in reasons]].reset_index(drop=True)
+    columns = item_columns(items, reasons, ledger, splits)
+    return {
+        "columns": {name: embedded_json(values) for name, values in columns.items()},
+        "n_classes": len(columns["classes"]),
+        "headlines": headlines(used, len(items), ledger, duplicates, splits, has_labels=has_labels),
+        "cost": [cost_by_class(graded, exclude_from), *cost_of_marks(items, reasons)],
+        "excluded": _excluded(items, reasons),
+        "has_names": names_inside(items),
+    }
+
+
+def render_page(
+    about: Mapping[str, Any],
+    *,
+    is_used: NDArray[np.bool_],
+    labels: Mapping[str, NDArray[Any]] | None,
     sections: Mapping[str, str],
     parts: Sequence[str],
     facts: Mapping[str, Any],
@@ -103,8 +128,9 @@ def render_page(
 
     Parameters
     ----------
-    items, reasons, ledger : one row per item, those left out included
-    labels, splits : of the items used; None and empty where the table of windows has no votes
+    about : from `about_items`
+    is_used : bool, shape (n_items,)
+    labels : of the items used; None where the table of windows has no votes
     sections : titles of the parts' sections by their ids
     parts : HTML of the parts, in the order of the page
     facts : hash, configuration, stages and versions of the run
@@ -112,37 +138,34 @@ def render_page(
     """
     from markupsafe import Markup
 
-    used = items[[reason is None for reason in reasons]].reset_index(drop=True)
-    table = item_table(items, reasons, ledger, labels, splits)
+    *first, leakage = about["headlines"]
+    weights = {"weight": embedded_json(weight_column(is_used, labels))}
+    columns = {name: (about["columns"] | weights)[name] for name in COLUMNS}
     return render(
         "report.html.j2",
         run=facts["run"],
-        class_colours=class_colours(len(table["classes"])),
-        notes=_notes(items, facts),
-        headlines=[
-            *headlines(used, len(items), ledger, duplicates, labels, splits),
-            cost_by_class(graded, exclude_from),
-            *cost_of_marks(items, reasons),
-        ],
+        class_colours=class_colours(about["n_classes"]),
+        notes=_notes(facts, has_names=about["has_names"]),
+        headlines=[Headline(*told) for told in (*first, *_about_labels(labels), leakage, *about["cost"])],
         has_labels=labels is not None,
         sections=sections,
         parts=[Markup(part) for part in parts],
-        data=Markup(embedded_json(table)),
-        n_items=len(items),
+        data=Markup("{" + ",".join(f'"{name}":{text}' for name, text in columns.items()) + "}"),
+        n_items=len(is_used),
         command=command_of(facts["config"], facts["stages"], data),
         source=SOURCES.get(data[0].removeprefix("data="), data[0]),
         places=[name for name in PLACES.values() if any(f"${name}" in text for text in data)],
         config=yaml_of(facts["config"]),
         votes=facts["votes"],
         versions=facts["versions"],
-        excluded=_excluded(items, reasons),
+        excluded=about["excluded"],
     )
 
 
-def _notes(items: pd.DataFrame, facts: Mapping[str, Any]) -> list[str]:
+def _notes(facts: Mapping[str, Any], *, has_names: bool) -> list[str]:
     """Return what a reader must know before passing the page on or trusting its folds."""
     who = f"Patients: {facts['patients']}." if facts.get("patients") else ""
-    names = f"{NAMES_INSIDE[0].upper()}{NAMES_INSIDE[1:]}." if names_inside(items) else ""
+    names = f"{NAMES_INSIDE[0].upper()}{NAMES_INSIDE[1:]}." if has_names else ""
     return [note for note in (who, names) if note]
 
 
@@ -154,18 +177,18 @@ def headlines(
     n_items: int,
     ledger: pd.DataFrame,
     duplicates: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]] | None,
     splits: Sequence[Split],
+    *,
+    has_labels: bool,
 ) -> list[Headline]:
-    """Return the numbers at the top of the page."""
+    """Return the numbers at the top of the page that do not depend on labels; the last is of leakage."""
     left_out = n_items - len(used)
     patients = used["patient_id"].astype(str)
     return [
         Headline("items used", f"{len(used):,}", f"of {n_items:,}; {counted(patients.nunique(), 'patient')}"),
         Headline("left out", f"{left_out:,}", _percent(left_out, n_items), "bad" if left_out else "good"),
         _graded(ledger),
-        *_about_labels(labels),
-        _leakage(used, duplicates, splits, has_labels=labels is not None),
+        _leakage(used, duplicates, splits, has_labels=has_labels),
     ]
 
 
@@ -249,37 +272,44 @@ def _percent(part: int, whole: int) -> str:
 # --- the table -----------------------------------------------------------------------------------
 
 
-def item_table(
-    items: pd.DataFrame,
-    reasons: Sequence[Reason | None],
-    ledger: pd.DataFrame,
-    labels: Mapping[str, NDArray[Any]] | None,
-    splits: Sequence[Split],
+COLUMNS = (
+    *("classes", "grades", "id", "patient", "votes", "weight"),
+    *("fold", "grade", "flags", "reason"),
+)
+"""Of the table of all items, in the order of the page."""
+
+
+def item_columns(
+    items: pd.DataFrame, reasons: Sequence[Reason | None], ledger: pd.DataFrame, splits: Sequence[Split]
 ) -> dict[str, Any]:
-    """Return the table of all items in columns; texts that repeat are numbered."""
+    """Return the table of all items in columns, without their weights; texts that repeat are numbered."""
     used = np.flatnonzero([reason is None for reason in reasons])
-    weight = np.full(len(items), np.nan)
-    if labels is not None:
-        weight[used] = labels["w_conf"]
     fold = np.full(len(items), -1)
     for number, (_, valid) in enumerate(splits):
         fold[used[valid]] = number
     classes = Classes.of_columns(items.columns)
     counts = items[list(classes.vote_columns)].to_numpy()
     votes = cache(lambda row: " ".join(f"{v:g}" for v in row))  # a few hundred differ
-    weights = cache(lambda w: f"{w:.3g}" if math.isfinite(w) else "")
     return {
         "classes": classes.titles,
         "grades": GRADES,
         "id": list(map(str, items["item_id"])),
         "patient": numbered(map(str, items["patient_id"])),
         "votes": numbered(map(votes, map(tuple, counts.tolist()))),
-        "weight": numbered(map(weights, weight.tolist())),
         "fold": fold.tolist(),
         "grade": numbered(ledger["grade"].fillna("").tolist()),
         "flags": numbered(ledger["raised"].fillna("").tolist()),
         "reason": numbered("" if r is None else f"{r.stage}: {r.text}" for r in reasons),
     }
+
+
+def weight_column(is_used: NDArray[np.bool_], labels: Mapping[str, NDArray[Any]] | None) -> dict[str, Any]:
+    """Return the weight of each item, empty where it has none."""
+    weight = np.full(len(is_used), np.nan)
+    if labels is not None:
+        weight[is_used] = labels["w_conf"]
+    text = cache(lambda w: f"{w:.3g}" if math.isfinite(w) else "")
+    return numbered(map(text, weight.tolist()))
 
 
 def numbered(texts: Any) -> dict[str, Any]:

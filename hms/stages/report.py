@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Self
 
@@ -37,7 +38,7 @@ from hms.report.examples import (
     steps_card,
 )
 from hms.report.labels import vote_cards, weight_cards
-from hms.report.page import render_page
+from hms.report.page import about_items, render_page
 from hms.report.quality import count_channels, quality_cards
 from hms.report.reproduce import data_overrides
 from hms.report.signals import gather, signal_cards
@@ -306,6 +307,24 @@ def parts_of_plugins(cfg: Config) -> tuple[str, ...]:
     return tuple(name for name in found if issubclass(registered_stage(name), ReportPart))
 
 
+OF_ITEMS = ("items", "reasons", Quality.files[0], Quality.files[2], f"{Splits.files[0]}?")
+"""What the page says of items whatever they weigh follows from these."""
+
+
+def _about_items(exclude_from: str | None, tables: View) -> Mapping[str, Any]:
+    ledger, has_labels = read_ledger(tables), tables.has(Splits.files[0])
+    return about_items(
+        items=tables.items,
+        reasons=tables.reasons,
+        ledger=ledger,
+        graded=graded_items(tables, ledger),
+        exclude_from=exclude_from,
+        duplicates=read_duplicates(tables),
+        splits=read_splits(tables) if has_labels else [],
+        has_labels=has_labels,
+    )
+
+
 PAGE_BYTES = 5_000_000
 """Of the page and its parts, pictures included; measured at 60 items, rounded up."""
 
@@ -371,17 +390,11 @@ class Report(TableStage):
         """Return the page."""
         parts = {part: self._part(part, tables) for part in self._parts()}
         made = {part: html for part, html in parts.items() if html}
-        has_labels = tables.has(Labels.files[0])
-        ledger = read_ledger(tables)
+        worst = self.report_quality.quality.qc.exclude_from
         page = render_page(
-            items=tables.items,
-            reasons=tables.reasons,
-            ledger=ledger,
-            graded=graded_items(tables, ledger),
-            exclude_from=self.report_quality.quality.qc.exclude_from,
-            duplicates=read_duplicates(tables),
-            labels=tables.arrays(Labels.files[0]) if has_labels else None,
-            splits=read_splits(tables) if has_labels else [],
+            tables.once(["page", worst], OF_ITEMS, partial(_about_items, worst)),
+            is_used=tables.is_used,
+            labels=tables.arrays(Labels.files[0]) if tables.has(Labels.files[0]) else None,
             sections={name: title for part in made for name, title in part.sections.items()},
             parts=list(made.values()),
             facts=tables.facts,

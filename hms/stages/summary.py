@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from hms.config.schema import Config
@@ -19,6 +20,22 @@ from hms.stages.labels import Labels
 from hms.stages.quality import Quality, graded_items, marked_items, read_duplicates, read_ledger
 from hms.stages.splits import Splits
 from hms.store.files import Content
+
+OF_QUALITY = ("items", "reasons", "used", Quality.files[0], Quality.files[2], Splits.files[0])
+"""What the figures of quality follow from, whatever items weigh."""
+
+
+def _quality(exclude_from: str | None, tables: View) -> Mapping[str, Any]:
+    ledger, splits = read_ledger(tables), splits_of(tables.arrays(Splits.files[0]))
+    graded, duplicates = graded_items(tables, ledger), read_duplicates(tables)
+    summary = summarise_quality(
+        ledger, duplicates, tables.used, splits, graded=graded, exclude_from=exclude_from
+    )
+    marked = marked_items(tables)
+    if marked is not None:
+        summary["marks"] = marked.summary()
+        summary["selection"]["lines"] += marked.lines("marks=file")
+    return summary
 
 
 @register_stage
@@ -60,19 +77,8 @@ class Summary(TableStage):
         threshold = self.labels.high_confidence_votes
         summary = summarise(tables.used, tables.excluded, labels, splits, high_confidence_votes=threshold)
         summary["agreement"] = json.loads(tables.file(Agreement.files[0]).read_bytes())
-        ledger = read_ledger(tables)
-        summary |= summarise_quality(
-            ledger,
-            read_duplicates(tables),
-            tables.used,
-            splits_of(splits),
-            graded=graded_items(tables, ledger),
-            exclude_from=self.quality.qc.exclude_from,
-        )
-        marked = marked_items(tables)
-        if marked is not None:
-            summary["marks"] = marked.summary()
-            summary["selection"]["lines"] += marked.lines("marks=file")
+        worst = self.quality.qc.exclude_from
+        summary |= tables.once(["quality", worst], OF_QUALITY, partial(_quality, worst))
         by_fold = labels.get("w_class_fold")
         if by_fold is not None:
             names = Classes.of_labels(labels).names

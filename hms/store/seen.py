@@ -7,9 +7,10 @@ table, the store's folders and the run's. If one of them differs, the long way i
 
 from __future__ import annotations
 
+import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -156,6 +157,19 @@ def recall(store: Path, question: str) -> Seen | None:
 def keep(store: Path, question: str, seen: Seen) -> None:
     """Keep what a command found."""
     commit_files(store / FOLDER, {f"{question}.log": journal_line(asdict(seen))})
+
+
+def once(store: Path, of: Any, make: Callable[[], Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what today's code makes of some content, as JSON has it: kept in the store when first made."""
+    name = f"{digest_of([of, code_stamp()])}.log"
+    with suppress(StorageError, ValueError, LookupError, TypeError):  # not there, or not as it was kept
+        lines, damaged = read_journal(store / FOLDER / name)
+        if lines and not damaged:
+            return dict(json.loads(lines[0]["made"]))
+    text = json.dumps(make(), allow_nan=False)  # as text: lines sort their keys
+    with suppress(StorageError):  # whoever writes what the run needs says what is wrong
+        commit_files(store / FOLDER, {name: journal_line({"made": text})})
+    return dict(json.loads(text))
 
 
 # --- sources -------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from conftest import ROOT
 
 import hms.engine.plan
 from hms.sources.archive import Folder
-from hms.store.seen import FOLDER, known_files, known_fingerprints, listed_once, stamp
+from hms.store.seen import FOLDER, known_files, known_fingerprints, listed_once, once, stamp
 
 STAGES = "stages=[waveforms,labels,splits]"
 
@@ -170,9 +170,28 @@ def test_fingerprints_of_another_source_are_not_believed(again, outputs: Path, m
     assert again(looks=True).code == 0
 
 
+def test_what_follows_from_the_same_content_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Order and digits stay; other content, other code or damage has it made again."""
+    made: list[int] = []
+    found = {"b": 0.1 + 0.2, "a": [None, "é", {"z": 1, "y": 2}]}
+
+    def n_made(content: int) -> int:
+        again = once(tmp_path, ["what", content], lambda: made.append(content) or found)
+        assert repr(again) == repr(found)
+        return len(made)
+
+    assert [n_made(1), n_made(1), n_made(2)] == [1, 1, 2]
+    for path in (tmp_path / FOLDER).iterdir():
+        path.write_bytes(path.read_bytes().replace(b"0000000", b"0000001"))
+    assert [n_made(1), n_made(1)] == [3, 3]
+    monkeypatch.setattr("hms.store.seen.code_stamp", lambda: "another")
+    assert n_made(1) == 4
+
+
 def test_a_file_in_place_of_what_is_remembered_is_no_memory(tmp_path: Path):
     (tmp_path / FOLDER).write_text("not a folder")
     assert known_fingerprints(tmp_path) == {}
+    assert once(tmp_path, "what", lambda: {"a": 1}) == {"a": 1}
 
 
 def test_a_stamp_follows_names_sizes_and_times(tmp_path: Path):

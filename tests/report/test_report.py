@@ -418,11 +418,11 @@ def leakage_card(patients: list[str], halves: list[list[int]], copies: Sequence[
     """Return the headline of four items that are validated on in two halves."""
     items = make_items(4, ids=["a", "b", "c", "d"])
     items["patient_id"] = patients
-    labels = {"y_soft": np.full((4, 6), 1 / 6), "w_conf": np.ones(4), "hc_mask": np.ones(4, bool)}
     duplicates = pd.DataFrame(copies, columns=["item_id", "same_as"])
     first, second = (np.array(half, dtype=np.int64) for half in halves)
     ledger = pd.DataFrame({"grade": ["good"] * 4, "raised": [""] * 4, "used": [True] * 4})
-    return headlines(items, 4, ledger, duplicates, labels, [(second, first), (first, second)])[-1]
+    splits = [(second, first), (first, second)]
+    return headlines(items, 4, ledger, duplicates, splits, has_labels=True)[-1]
 
 
 def test_leakage_check_fails_when_a_patient_is_on_both_sides() -> None:
@@ -509,7 +509,7 @@ def test_what_is_graded_unusable_and_used_is_in_the_headline(tmp_path: Path) -> 
     })  # fmt: skip
     graded = Graded.of(items, ledger, np.zeros(4, bool))
     duplicates = pd.DataFrame({"item_id": [], "same_as": [], "kind": []})
-    found = {h.name: h for h in headlines(items, 4, ledger, duplicates, None, [])}
+    found = {h.name: h for h in headlines(items, 4, ledger, duplicates, [], has_labels=False)}
     assert "1 graded unusable, but used" in found["poor or unusable"].note
     cost = cost_by_class(graded, None)
     assert (cost.name, cost.value) == ("exclude_from=poor would leave out", "2 items")

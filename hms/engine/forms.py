@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,24 @@ from numpy.typing import NDArray
 
 from hms.engine.job import ChunkResult, Task
 from hms.engine.plan import TASK_ITEMS, Plan
+from hms.errors import StorageError
 from hms.store.columns import OWN, Record, number_of, text_of
 from hms.store.files import commit_files, digest_bytes
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
-from hms.store.npz import npz_bytes
-from hms.store.shards import Layout, Records, is_shard, read_record, record_of, record_type, seal, sealed_name
+from hms.store.npz import npz_bytes, read_npz
+from hms.store.shards import (
+    Layout,
+    Records,
+    arrays_of,
+    is_sealed,
+    is_shard,
+    read_record,
+    record_of,
+    record_type,
+    seal,
+    sealed_name,
+)
 from hms.terminal import say
 
 
@@ -24,11 +37,12 @@ def settle(plan: Plan) -> None:
     """Bring every prepared item into the form that the plan asks for.
 
     Nothing is computed: records are copied between files, and shards whose rows are all there sealed. Raises
-    `StorageError` if the store cannot be written.
+    `StorageError` if the store cannot be written, or what is to be copied is damaged.
     """
     for key, folder in plan.folders.items():
-        if _is_settled(plan, key):
-            continue
+        with suppress(_Damaged):
+            if _is_settled(plan, key):
+                continue
         name = folder.path.name
         with lock(plan.outputs.lock(name), waiting=f"waiting for another run that writes {name}", say=say):
             folder.load()
@@ -38,13 +52,19 @@ def settle(plan: Plan) -> None:
 
 def settle_stage(plan: Plan, key: str) -> None:
     """Do what `settle` does for one stage; only under its lock, with its folder just loaded."""
-    if _is_settled(plan, key):
-        return
-    if plan.in_shards:
-        _into_shards(plan, key)
-        plan.folders[key].compact()  # it says twice where each record is: in an open shard, and sealed
-    else:
-        _into_files(plan, key)
+    try:
+        if _is_settled(plan, key):
+            return
+        if plan.in_shards:
+            _into_shards(plan, key)
+            plan.folders[key].compact()  # it says twice where each record is: in an open shard, and sealed
+        else:
+            _into_files(plan, key)
+    except _Damaged:
+        folder = plan.folders[key]
+        folder.reconcile(list(folder.files), reread=True)
+        folder.compact()  # without what is damaged
+        raise
 
 
 def _is_settled(plan: Plan, key: str) -> bool:
@@ -65,6 +85,38 @@ def _is_settled(plan: Plan, key: str) -> bool:
     return True
 
 
+class _Damaged(StorageError):
+    """A file has its size and time, and not its content."""
+
+    def __init__(self, folder: StageFolder, name: str) -> None:
+        super().__init__(f"{folder.path / name} is damaged; the same command computes again what is lost")
+
+
+def _read_again(folder: StageFolder, records: Iterable[Record]) -> None:
+    """Read the sealed shards that hold items; a row's digest does not vouch for the header."""
+    names = {str(record.file) for record in records if record.file in folder.files}
+    for name in folder.reconcile([name for name in names if is_sealed(name)], reread=True):
+        raise _Damaged(folder, name)
+
+
+def _read(folder: StageFolder, record: Record) -> dict[str, NDArray[Any]]:
+    """Return an item's arrays, if their bytes have the digest that was recorded.
+
+    Size and time vouch for a file that stays as it is, not for a copy of it.
+    """
+    place = folder.place(record)
+    with suppress(ValueError):
+        if place.row is None:
+            data = place.path.read_bytes()
+            if digest_bytes(data) == folder.files[place.path.name].digest:
+                return read_npz(data)
+        else:
+            row = read_record(place.path, place.row)
+            if digest_bytes(row.tobytes()) == record.digest:
+                return arrays_of(row)
+    raise _Damaged(folder, place.path.name)
+
+
 # --- files ---------------------------------------------------------------------------------------
 
 
@@ -75,9 +127,10 @@ def _into_files(plan: Plan, key: str) -> None:
     there = [record for record in packed if f"{record.item}.npz" in folder.files]
     lacking = [record for record in packed if f"{record.item}.npz" not in folder.files]
     folder.append([], [Record(record.item, f"{record.item}.npz") for record in there], 0.0, 0)
+    _read_again(folder, lacking)
     for first in range(0, len(lacking), TASK_ITEMS):
         some = lacking[first : first + TASK_ITEMS]
-        contents = {f"{record.item}.npz": npz_bytes(folder.place(record).read()) for record in some}
+        contents = {f"{record.item}.npz": npz_bytes(_read(folder, record)) for record in some}
         stored = commit_files(folder.path, contents)
         folder.append(stored, [Record(record.item, f"{record.item}.npz") for record in some], 0.0, 0)
 
@@ -92,7 +145,7 @@ def _shards(plan: Plan, key: str) -> Iterator[tuple[range, list[str | None]]]:
         return
     layout, n_items, found = plan.layout(key), len(plan.items), plan.keys_of(key)
     first_item = text_of(int(found[results.rows[0]]))
-    step = layout.rows(record_type(folder.place(folder.records[first_item]).read(), layout.text_ids))
+    step = layout.rows(record_type(_read(folder, folder.records[first_item]), layout.text_ids))
     is_there = np.zeros(n_items, np.bool_)
     is_there[results.rows] = True
     for first in range(0, n_items, step):
@@ -107,7 +160,8 @@ def _into_shards(plan: Plan, key: str) -> None:
     """Fill every shard that is not sealed, from wherever its records are, and seal it."""
     folder, layout = plan.folders[key], plan.layout(key)
     for rows, keys in _shards(plan, key):
-        if sealed_name(keys) in folder.files:
+        name = sealed_name(keys)
+        if name in folder.files and not folder.reconcile([name], reread=True):
             _point(folder, keys)
             continue
         _fill(folder, layout, rows, keys)
@@ -131,7 +185,7 @@ def _found(folder: StageFolder, keys: Sequence[str | None]) -> dict[int, Record]
 
 
 def _point(folder: StageFolder, keys: Sequence[str | None]) -> None:
-    """Let the records of items name a shard that is sealed already, where they name another place."""
+    """Let the records of items name a shard that is sealed and whole, where they name another place."""
     name = sealed_name(keys)
     moved = [(slot, record.item) for slot, record in _found(folder, keys).items() if record.file != name]
     digests = (digest_bytes(read_record(folder.path / name, slot).tobytes()) for slot, _ in moved)
@@ -143,6 +197,7 @@ def _point(folder: StageFolder, keys: Sequence[str | None]) -> None:
 def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str | None]) -> None:
     """Copy records that are elsewhere into their rows of an open shard."""
     kind, records = None, _found(folder, keys)
+    _read_again(folder, records.values())
     for first in range(0, len(rows), TASK_ITEMS):
         found, made = {}, []
         for slot, row in enumerate(rows[first : first + TASK_ITEMS], first):
@@ -150,11 +205,11 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
                 continue
             record = records[slot]
             if kind is None:
-                kind = record_type(folder.place(record).read(), layout.text_ids)
+                kind = record_type(_read(folder, record), layout.text_ids)
             name, at = layout.place(row, kind)
             if (record.file, record.row) == (name, at):
                 continue
-            found[row] = record_of(folder.place(record).read(), kind)
+            found[row] = record_of(_read(folder, record), kind)
             made.append((record.item, name, at, row))
         if found and kind is not None:
             written = Records(folder.path, layout, kind, found)

@@ -37,7 +37,7 @@ from hms.store.columns import (
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
 from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, journal_lines
-from hms.store.shards import Place, is_shard, whole_rows
+from hms.store.shards import Place, is_sealed, is_shard, whole_rows
 from hms.store.snapshot import LONG, Snapshot, read_snapshot, write_snapshot
 
 LINE_ROWS = 1 << 13
@@ -317,24 +317,26 @@ class StageFolder:
     ) -> dict[str, str]:
         """Check files, forget the bad ones and learn of the moved ones; return the bad ones.
 
-        Of an open or damaged shard, whole rows count. Nothing is written:
-        `remember` records what was learned. See `check`.
+        Of an open or damaged shard, whole rows count, unless all are whole and so the header is not. Nothing
+        is written: `remember` records what was learned. See `check`.
         """
         bad, moved = self.check(names, reread=reread, present=present)
+        sealed = {name for name in bad if is_sealed(name) and name in self.files}
         self.drop(bad)
-        self._look_at_rows([name for name in bad if is_shard(name)])
+        self._look_at_rows([name for name in bad if is_shard(name)], sealed)
         self._moved += moved
         for file in moved:
             self.files.add([file])
         return bad
 
-    def _look_at_rows(self, shards: Iterable[str]) -> None:
+    def _look_at_rows(self, shards: Iterable[str], sealed: set[str]) -> None:
         digests: dict[str, set[tuple[int, str]]] = {name: set() for name in shards}
         for record in self.records.values() if digests else ():
             if record.file in digests:
                 digests[record.file].add((record.row, record.digest))
         for name, wanted in digests.items():
-            self.rows[name] = whole_rows(self.path / name, wanted)
+            whole = whole_rows(self.path / name, wanted)
+            self.rows[name] = set() if name in sealed and whole == wanted else whole
 
     def remember(self) -> None:
         """Record the files that were found moved, so that they need not be read again."""

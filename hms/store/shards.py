@@ -43,6 +43,11 @@ def is_shard(name: str) -> bool:
     return name.startswith((OPEN, SEALED))
 
 
+def is_sealed(name: str) -> bool:
+    """Tell whether a file of the store is a shard that never changes."""
+    return name.startswith(SEALED)
+
+
 def sealed_name(keys: Sequence[str | None]) -> str:
     """Return the name of the shard that holds these items in this order, None where a row is empty."""
     return f"{SEALED}{digest_bytes(chr(10).join(key or '' for key in keys).encode())[:24]}.npy"

@@ -1,5 +1,6 @@
 """Results of many items in one file: the same arrays, the same guarantees, and any form from any other."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -48,7 +49,7 @@ def make(own_set: Path, outputs: Path, monkeypatch: pytest.MonkeyPatch) -> Calla
 
 def _computed(run: Run) -> dict[str, int]:
     stages = run.manifest["stages"]
-    return {name: stages[name]["computed"] for name in ("scalograms", "waveforms")}
+    return {name: stages[name]["computed"] for name in ("scalograms", "waveforms") if name in stages}
 
 
 def _content(run: Run) -> dict[str, list]:
@@ -281,9 +282,14 @@ def _one_bit(path: Path, other: Path) -> None:
     _flip(path, path.stat().st_size - 100)
 
 
+def _rename(path: Path, other: Path) -> None:
+    _flip(path, path.read_bytes().index(b"'x'") + 1)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("damage", "files", "items"), [(_one_bit, 1, 1), (_cut, 1, 2), (_swap, 2, 6), (_lose, 1, 3)]
+    ("damage", "files", "items"),
+    [(_one_bit, 1, 1), (_cut, 1, 2), (_swap, 2, 6), (_lose, 1, 3), (_rename, 1, 3)],
 )
 def test_damage_is_found_and_mended_by_item(make, damage, files: int, items: int):
     run = make("shards", "stages=[scalograms,labels,splits]")
@@ -297,6 +303,24 @@ def test_damage_is_found_and_mended_by_item(make, damage, files: int, items: int
     assert mended.manifest["stages"]["scalograms"]["computed"] == items
     assert {path: path.read_bytes() for path in (one, other)} == before
     assert verify(run.path).findings == []
+
+
+@pytest.mark.parametrize(("form", "damage"), [("files", _one_bit), ("shards", _one_bit), ("shards", _rename)])
+def test_damage_that_size_and_time_hide_is_not_copied_into_the_other_form(
+    make, outputs: Path, form: str, damage
+):
+    stages = "stages=[waveforms,labels,splits]"
+    run = make(form, stages)
+    path = min(p.resolve() for p in (run.path / "wave_hr_out").iterdir() if p.is_symlink())
+    whole, status = path.read_bytes(), path.stat()
+    damage(path, path)
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    other = "shards" if form == "files" else "files"
+    with pytest.raises(StorageError, match=f"{path.name} is damaged; the same command computes again"):
+        make(other, stages)
+    assert _computed(make(other, stages))["waveforms"] == 1
+    make(form, stages, "weight=log")
+    assert path.read_bytes() == whole
 
 
 @pytest.mark.slow
@@ -320,7 +344,6 @@ def test_a_corrected_recording_leaves_earlier_shards_as_they_are(make, own_set: 
 @pytest.mark.slow
 def test_a_full_disk_ends_the_run_and_the_next_one_goes_on(make, monkeypatch):
     import errno
-    import os
 
     written, real = [], os.pwrite
 

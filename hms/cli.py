@@ -248,7 +248,7 @@ PLACES = ("outputs_dir=", "n_jobs=", "data.root=")
 def _ls(given: argparse.Namespace) -> None:
     from hms.results.run import list_runs
     from hms.store.places import Outputs, latest_run
-    from hms.sweep.listing import members_of_sweeps
+    from hms.sweep.members import members_of_sweeps
 
     outputs = Outputs(given.outputs)
     latest, members = latest_run(outputs), members_of_sweeps(outputs)
@@ -282,7 +282,7 @@ def _show(given: argparse.Namespace) -> None:
     from hms.pipeline.selection import asked_names
     from hms.report.reproduce import data_overrides, overrides_of
     from hms.store.places import Outputs
-    from hms.sweep.listing import members_of_sweeps
+    from hms.sweep.members import members_of_sweeps
 
     run = _run_of(given)
     m = run.manifest

@@ -274,7 +274,7 @@ def _filtered(eeg: Array, params: FilterParams, wanted: Wanted, sfreq: float) ->
 
 
 def _stretches(mask: NDArray[np.bool_], first: int, sfreq: float) -> tuple[tuple[float, float], ...]:
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], mask.astype(np.int8), [0]])))
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return tuple(((first + a) / sfreq, (first + b) / sfreq) for a, b in edges.reshape(-1, 2).tolist())
 
 

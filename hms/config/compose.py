@@ -55,15 +55,12 @@ def compose(*overrides: str, config_dir: str | Path | None = None) -> Config:
 def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict[str, Any]:
     """Compose a configuration as the command line would; its values are not validated.
 
+    Raises `ConfigError` if an option or a key is not allowed; the text says what is.
+
     Parameters
     ----------
     *overrides : in Hydra's grammar, for example ``"cwt=morlet"`` or ``"folds.n_splits=7"``
     config_dir : a further folder with config groups, as ``--config-dir`` names one
-
-    Raises
-    ------
-    ConfigError
-        If an option or a key is not allowed; the text says what is.
     """
     typed = with_quoted_paths(overrides)
     folders = config_folders(typed, config_dir)

@@ -26,15 +26,9 @@ FILES_TOGETHER = 64
 def export_run(run: Package, destination: Path) -> int:
     """Copy a run into a self-contained folder without links, check it, and return its bytes.
 
-    The copy is made next to the destination and takes its name when it is whole and on disk: under that
-    name there is never part of a run.
-
-    Raises
-    ------
-    ConfigError
-        If the destination is not empty, or a file of the run is damaged, missing or refused.
-    StorageError
-        If the destination cannot be written.
+    The copy is made next to the destination and takes its name when it is whole and on disk: under that name
+    there is never part of a run. Raises `ConfigError` if the destination is not empty, or a file of the run
+    is damaged, missing or refused, and `StorageError` if the destination cannot be written.
     """
     if destination.exists() and (not destination.is_dir() or any(destination.iterdir())):
         raise ConfigError(f"{destination} exists and is not an empty folder; name a new one")

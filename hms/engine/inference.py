@@ -114,15 +114,10 @@ def transform(
 ) -> Prepared | list[Prepared]:
     """Prepare recordings as a run does, bit for bit: it is the run's own function; see `hms.transform`.
 
-    A list is as quick a recording as a run with one worker, also where it names one recording again and
-    again for windows that overlap.
-
-    Raises
-    ------
-    ValueError
-        If the recording lacks a channel, ends before its window or has no usable sample, the spectrogram is
-        damaged or ends before its ten minutes, or the arguments do not fit together; of a list, naming which.
-        ConfigError is one.
+    A list is as quick a recording as a run with one worker, also where it names one recording again and again
+    for windows that overlap. Raises `ValueError` if the recording lacks a channel, ends before its window or
+    has no usable sample, the spectrogram is damaged or ends before its ten minutes, or the arguments do not
+    fit together; of a list, naming which. ConfigError is one.
     """
     cfg, wanted = (
         (cfg_or_run.config, tuple(cfg_or_run.manifest["stages"]))

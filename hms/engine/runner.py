@@ -43,14 +43,9 @@ from hms.terminal import Progress, counted, gentle_interrupts, say
 def run(cfg: Config | Any) -> Package:
     """Prepare the package of a configuration, as `hms.compose` returns it, or find it finished.
 
-    Raises
-    ------
-    ConfigError
-        If the configuration or the votes table cannot be worked with.
-    TooManyFailures
-        If more recordings failed than ``max_failed_share`` allows, or no item is left to use.
-    StorageError
-        If the outputs cannot be written, or the machine or a storage fails while recordings are looked at.
+    Raises `ConfigError` if the configuration or the votes table cannot be worked with, `TooManyFailures` if
+    more recordings failed than ``max_failed_share`` allows, or no item is left to use, and `StorageError` if
+    the outputs cannot be written, or the machine or a storage fails while recordings are looked at.
     """
     try:
         return execute(make_plan(build_config(cfg)))

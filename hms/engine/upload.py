@@ -40,13 +40,9 @@ _NOT_NEW = ("PreconditionFailed", "ConditionalRequestConflict", "412", "409")
 def upload_run(run: Package, address: Address) -> int:
     """Copy a run below an address and return its bytes; with the manifest, put last, it is a run.
 
-    Raises
-    ------
-    ConfigError
-        If boto3 is not installed, the bucket is not there or denies, something else is below the address,
-        or a file of the run is damaged.
-    StorageError
-        If the storage cannot be reached, or does not know conditional writes.
+    Raises `ConfigError` if boto3 is not installed, the bucket is not there or denies, something else is below
+    the address, or a file of the run is damaged, and `StorageError` if the storage cannot be reached, or
+    does not know conditional writes.
     """
     if address.scheme != "s3":
         raise ConfigError(f"{address}: a run is exported into a folder or to s3://BUCKET/PREFIX")

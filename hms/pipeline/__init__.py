@@ -1,5 +1,4 @@
 """What a stage is: settings and reads, keys, the view of tables that it gets, the choice of stages.
 
-No stage is here, and nothing is carried out. May import: quality, sources, store, signal, labels,
-config and below.
+No stage is here, and nothing is carried out.
 """

@@ -1,4 +1,4 @@
 """Quality control: measures of one recording, grades over the data set, summaries: arrays and tables.
 
-No stage and no run is known here. May import: sources, store, signal, labels and below.
+No stage and no run is known here.
 """

@@ -51,7 +51,7 @@ def bridged(eeg: Array, is_gap: Mask) -> Array:
 
 def _longest_run(mask: Mask) -> int:
     """Return the length of the longest run of True."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[False], mask, [False]]).astype(np.int8)))
+    edges = np.flatnonzero(np.diff(mask, prepend=False, append=False))
     return int((edges[1::2] - edges[::2]).max(initial=0))
 
 

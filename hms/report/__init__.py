@@ -1,4 +1,4 @@
 """The page of a run: cards, sheets, drawings and templates, made from tables and arrays.
 
-Nothing here opens a run or plans one. May import: training, pipeline, quality and below.
+Nothing here opens a run or plans one.
 """

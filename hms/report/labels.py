@@ -70,12 +70,7 @@ def shaded_classes(
 
 # --- votes ---------------------------------------------------------------------------------------
 
-VOTE_TITLES = (
-    "Votes per item",
-    "Where experts disagree",
-    "Disagreement per class",
-    "Items per patient",
-)
+VOTE_TITLES = ("Votes per item", "Where experts disagree", "Disagreement per class", "Items per patient")
 
 NO_VOTES = "The table of windows has no votes, so there are no totals, disagreement or entropy to draw."
 

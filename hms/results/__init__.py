@@ -1,4 +1,4 @@
 """A finished run to act on: evaluate, draw, compare, hand to other libraries.
 
-What belongs here starts from a `hms.store.package.Package`. May import: engine and everything below it.
+What belongs here starts from a `hms.store.package.Package`.
 """

@@ -67,10 +67,7 @@ def difference_page(a: Package, b: Package) -> bytes:
 def _headlines(found: RunDifference) -> list[tuple[str, str, str]]:
     """Return name, value and note of what is at the top."""
     apart = f"{len(found.only_a):,} only in a, {len(found.only_b):,} only in b"
-    lines = [
-        ("settings", f"{len(found.settings)}", "differ"),
-        ("items in both", f"{found.common:,}", apart),
-    ]
+    lines = [("settings", f"{len(found.settings)}", "differ"), ("items in both", f"{found.common:,}", apart)]
     for folder in found.folders:
         kind = folder.folder.removesuffix("_out").replace("_", " ")
         size = "" if folder.largest is None else f"; largest difference {folder.largest:.3g}"

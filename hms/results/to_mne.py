@@ -81,8 +81,8 @@ def segment_to_mne(
 
 def _gaps(eeg: NDArray[np.float32], sfreq: float) -> list[Note]:
     """Return an annotation for each stretch in which some channel has no sample."""
-    broken = np.concatenate([[False], ~np.isfinite(eeg).all(axis=0), [False]])
-    edges = np.flatnonzero(np.diff(broken.astype(np.int8))).reshape(-1, 2)
+    is_broken = ~np.isfinite(eeg).all(axis=0)
+    edges = np.flatnonzero(np.diff(is_broken, prepend=False, append=False)).reshape(-1, 2)
     return [(start / sfreq, (stop - start) / sfreq, "BAD_gap", ()) for start, stop in edges.tolist()]
 
 

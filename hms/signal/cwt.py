@@ -14,8 +14,7 @@ sample is wanted. The plan, made once per worker, spends no more on it than that
    interpolated to the frames by FFT, which is exact for a band-limited signal.
 4. Power is averaged over the pairs of a row before that last step.
 
-All results are float32. What a window has too little context for is zeros, never its
-other end.
+All results are float32. What a window has too little context for is zeros, never its other end.
 """
 
 from __future__ import annotations
@@ -66,13 +65,14 @@ class CwtPlan(ABC):
     def power(self, derivations: Array | Sequence[Array], groups: Groups, *, is_cut: bool = False) -> Array:
         """Return the wavelet power of a window, averaged over the derivations of each group.
 
+        Raises `ValueError` if the number of samples is not the plan's.
+
         Parameters
         ----------
         derivations : float32, shape (n_derivations, n_context + n_window + n_context), µV
-            A NaN makes the groups it takes part in NaN. The mean of each derivation is taken off
-            before zeros are put beyond its ends, and put back where the plan keeps means. With float64 the
-            transforms are in double precision. Of several arrays, each row counts as if
-            they stood below each other.
+            A NaN makes the groups it takes part in NaN. The mean of each derivation is taken off before zeros
+            are put beyond its ends, and put back where the plan keeps means. With float64 the transforms are
+            in double precision. Of several arrays, each row counts as if they stood below each other.
         groups : tuple of tuples of int
             Derivations averaged in each row of the output. An empty group gives zeros.
         is_cut : whether windows are cut from the result; any of them may be quiet beside the rest
@@ -83,11 +83,6 @@ class CwtPlan(ABC):
             At least 0. With ``norm=amplitude`` a sine of amplitude A has the power A²/4 at
             its own frequency, whichever that is (a real transform: A² at its crests). With
             ``norm=energy``, PyWavelets' convention, power grows with the scale.
-
-        Raises
-        ------
-        ValueError
-            If the number of samples is not the plan's.
         """
         expected = self.n_window + 2 * self.n_context
         parts = [derivations] if isinstance(derivations, np.ndarray) else list(derivations)
@@ -119,7 +114,8 @@ def plan_cwt(
 ) -> CwtPlan:
     """Return the plan for windows of ``n_window`` samples with ``n_context`` on each side.
 
-    Cached: the same settings return the same plan.
+    Cached: the same settings return the same plan. Raises `ValueError` if the window is empty or a wavelet's
+    function returns no valid response.
 
     Parameters
     ----------
@@ -128,11 +124,6 @@ def plan_cwt(
     n_context, n_window : samples; the window has at least 1
     keeps_mean : whether a response that reaches 0 Hz (`Cwt.is_two_sided`) sees the mean of what it is given:
         after a filter that removes offsets, that is EEG
-
-    Raises
-    ------
-    ValueError
-        If the window is empty or a wavelet's function returns no valid response.
     """
     if n_window < 1 or n_context < 0:
         raise ValueError(f"window must have samples and context none or more; got {n_window} and {n_context}")

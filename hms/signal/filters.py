@@ -150,6 +150,8 @@ def _gain(params: FilterParams, *, n_samples: int, sfreq: float) -> Gain:
 def design_filter(params: FilterParams, *, n_samples: int, sfreq: float) -> Array:
     """Return the gain of the FFT bins that `apply_filter` needs for a recording's length.
 
+    Raises `ValueError` if a filter function returns a wrong shape, NaN or infinity.
+
     Parameters
     ----------
     params : settings of a kind of the group ``filter``
@@ -161,11 +163,6 @@ def design_filter(params: FilterParams, *, n_samples: int, sfreq: float) -> Arra
     float32, shape (n_padded / 2 + 1,), read-only
         Gain of the bins of a real FFT whose even length is fast and at least ``n_samples``.
         Cached: the same settings return the same array.
-
-    Raises
-    ------
-    ValueError
-        If a filter function returns a wrong shape, NaN or infinity.
     """
     n_padded = _fast_even_length(n_samples)
     gain = _gain(params, n_samples=n_padded, sfreq=sfreq).astype(np.float32)
@@ -182,11 +179,11 @@ def _fast_even_length(n_samples: int) -> int:
 def apply_filter(eeg: NDArray[Any], gain: Array) -> NDArray[Any]:
     """Return the recording filtered with zero phase.
 
-    The mean of each channel is taken off before the transform, so that an offset of
-    thousands of µV costs no float32 precision, and put back times the gain at 0 Hz after it.
-    The few samples that make the length fast lead from the end back to the beginning along half
-    a cosine. Within the filter's reach of an end (`filter_reach_s`) the result is not that of an
-    endless recording.
+    The mean of each channel is taken off before the transform, so that an offset of thousands of µV costs no
+    float32 precision, and put back times the gain at 0 Hz after it. The few samples that make the length fast
+    lead from the end back to the beginning along half a cosine. Within the filter's reach of an end
+    (`filter_reach_s`) the result is not that of an endless recording. Raises `ValueError` if the gain is for
+    a shorter recording.
 
     Parameters
     ----------
@@ -199,11 +196,6 @@ def apply_filter(eeg: NDArray[Any], gain: Array) -> NDArray[Any]:
     -------
     shape (n_channels, n_samples), µV, of the type given
         The array given, not a copy, where every gain is 1 (filter ``none``).
-
-    Raises
-    ------
-    ValueError
-        If the gain is for a shorter recording.
     """
     if (gain == 1).all():
         return eeg
@@ -246,20 +238,15 @@ def _half_cosine(n_samples: int) -> Array:
 def filter_reach_s(params: FilterParams, *, sfreq: float) -> float:
     """Return the time in s beyond which a sample no longer matters to a filtered one.
 
-    The impulse response of the gain is computed numerically, so any registered filter has a
-    reach. It is the shortest time that leaves at most 5e-7 (`REACH_TOLERANCE`) of the sum
-    of the response's magnitudes outside: 0 for ``none``. Context is this time rounded up to
-    whole seconds, 12 s for the band-pass from 0.5 Hz of order 4.
+    The impulse response of the gain is computed numerically, so any registered filter has a reach. It is the
+    shortest time that leaves at most 5e-7 (`REACH_TOLERANCE`) of the sum of the response's magnitudes
+    outside: 0 for ``none``. Context is this time rounded up to whole seconds, 12 s for the band-pass from
+    0.5 Hz of order 4. Raises `ValueError` if the response has not died out after 17 minutes.
 
     Parameters
     ----------
     params : settings of a kind of the group ``filter``
     sfreq : sampling rate in Hz
-
-    Raises
-    ------
-    ValueError
-        If the response has not died out after 17 minutes.
     """
     for span_s in (64, 256, 1024, 2048):
         n_samples = 2 * round(span_s * sfreq / 2)

@@ -1,10 +1,9 @@
 """Montages: electrodes to derivations, and derivations to the rows of the output.
 
-A derivation is the difference of two electrodes, written ``anode-cathode``; a chain is a
-run of derivations from front to back. Derivations keep what chains blur: the mean of a
-chain's four *signals* telescopes to ``(Fp1-O1)/4`` and is the same for the lateral and the
-parasagittal chain of a side. So power is averaged over a chain's pairs (`output_groups`),
-and waveforms have reductions of their own (`hms.signal.waveform`).
+A derivation is the difference of two electrodes, written ``anode-cathode``; a chain is a run of derivations
+from front to back. Derivations keep what chains blur: the mean of a chain's four *signals* telescopes to
+``(Fp1-O1)/4`` and is the same for the lateral and the parasagittal chain of a side. So power is averaged over
+a chain's pairs (`output_groups`), and waveforms have reductions of their own (`hms.signal.waveform`).
 """
 
 from __future__ import annotations
@@ -86,16 +85,13 @@ def all_derivations(chains: Chains) -> tuple[str, ...]:
 def check_names(chains: Chains, what: str, example: str, *, parts: int) -> None:
     """Check the names of chains and of their members.
 
+    Raises `ValueError` if there is none, one is written otherwise, or one is listed twice.
+
     Parameters
     ----------
     what : what a member is: a derivation, or an electrode
     example : a member, for messages
     parts : electrodes in the name of a member, joined by dashes
-
-    Raises
-    ------
-    ValueError
-        If there is none, one is written otherwise, or one is listed twice.
     """
     if not chains:
         raise ValueError(f"chains must name at least one chain of {what}s; got none")
@@ -249,10 +245,7 @@ def pair_rows(
 ) -> NDArray[np.intp]:
     """Return the rows of anodes and cathodes, shape (2, n_derivations), `NOTHING` where there is none.
 
-    Raises
-    ------
-    ValueError
-        If a derivation has no source among ``channels``, see `find_sources`.
+    Raises `ValueError` if a derivation has no source among ``channels``, see `find_sources`.
     """
     _, missing = find_sources(channels, derivations, references)
     if missing:
@@ -274,6 +267,8 @@ def derive(
 ) -> Array:
     """Return anode minus cathode for each derivation, or the channel that is the derivation already.
 
+    Raises `ValueError` if a derivation has no source among ``channels``, see `find_sources`.
+
     Parameters
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
@@ -285,11 +280,6 @@ def derive(
     Returns
     -------
     float32, shape (n_derivations, n_samples), µV
-
-    Raises
-    ------
-    ValueError
-        If a derivation has no source among ``channels``, see `find_sources`.
     """
     anodes, cathodes = pair_rows(tuple(channels), tuple(derivations), tuple(references))
     derived = np.empty((anodes.size, eeg.shape[1]), np.float32)
@@ -308,6 +298,8 @@ def alive_derivations(
 ) -> Mask:
     """Tell which derivations are formed of live channels alone.
 
+    Raises `ValueError` if a derivation has no source among ``channels``, see `find_sources`.
+
     Parameters
     ----------
     dead : bool, shape (n_channels,)
@@ -319,11 +311,6 @@ def alive_derivations(
     Returns
     -------
     bool, shape (n_derivations,)
-
-    Raises
-    ------
-    ValueError
-        If a derivation has no source among ``channels``, see `find_sources`.
     """
     anodes, cathodes = pair_rows(tuple(channels), tuple(derivations), tuple(references))
     known_dead = np.append(dead, False)  # row `NOTHING`, the last

@@ -1,8 +1,7 @@
 """Referential montages: electrodes as channels, against an average, the linked ears, or as recorded.
 
-Where models take electrodes and not derivations, the reference is part of the input: an
-average moves the activity of one electrode into all others, a linked-ear reference brings
-that of the temporal lobes.
+Where models take electrodes and not derivations, the reference is part of the input: an average moves the
+activity of one electrode into all others, a linked-ear reference brings that of the temporal lobes.
 
 References
 ----------
@@ -67,6 +66,10 @@ def rereference(
 ) -> Array:
     """Return electrodes against another reference.
 
+    Raises `ValueError` if the electrodes have several references, so that their differences mean nothing,
+    unless these are both ears and the voltage between the ears is known; if fewer than two electrodes are
+    alive for an average; or if an ear is missing or dead.
+
     Parameters
     ----------
     eeg : float32, shape (n_channels, n_samples), µV
@@ -82,13 +85,6 @@ def rereference(
     Returns
     -------
     float32, shape (n_electrodes, n_samples), µV
-
-    Raises
-    ------
-    ValueError
-        If the electrodes have several references, so that their differences mean nothing, unless
-        these are both ears and the voltage between the ears is known; if fewer than two electrodes
-        are alive for an average; or if an ear is missing or dead.
     """
     names = list(channels)
     rows = [names.index(name) for name in electrodes]

@@ -43,6 +43,8 @@ class Log1pPercentile(Params):
 def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     """Return log1p of the power, its low percentile as 0 and its high one as 1, clipped.
 
+    Raises `ValueError` if the power is not finite or negative: log1p would hide it behind a clipped value.
+
     Parameters
     ----------
     power : float32, any shape, at least 0
@@ -54,11 +56,6 @@ def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     -------
     float32, shape of ``power``, 0 to 1
         Zeros where float32 cannot tell the two percentiles apart (constant input).
-
-    Raises
-    ------
-    ValueError
-        If the power is not finite or negative: log1p would hide it behind a clipped value.
     """
     least, most = float(power.min()), float(power.max())
     if not (least >= 0 and np.isfinite(most)):

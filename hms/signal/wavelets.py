@@ -428,13 +428,9 @@ def is_log_spaced(freqs_hz: NDArray[np.floating]) -> bool:
 def components(params: Cwt, freqs_hz: Float, centre_hz: float) -> tuple[Component, ...]:
     """Return the transforms of the wavelet ``params.kind`` at one centre frequency.
 
-    One with exponent 1 where the wavelet's function returns a plain array.
-
-    Raises
-    ------
-    ValueError
-        If a response has the wrong shape, is complex, not finite, zero throughout or above 1, or if
-        the exponents do not sum to 1.
+    One with exponent 1 where the wavelet's function returns a plain array. Raises `ValueError` if a response
+    has the wrong shape, is complex, not finite, zero throughout or above 1, or if the exponents do not sum to
+    1.
     """
     found = lookup("cwt", params.kind).function(freqs_hz, centre_hz, params)
     found = found if isinstance(found, tuple) else (Component(np.asarray(found), 1.0),)
@@ -466,15 +462,10 @@ def _check_response(response: Float, freqs_hz: Float, kind: str) -> None:
 def reaches_s(params: Cwt, centre_hz: float) -> tuple[float, ...]:
     """Return how far each component at a centre frequency reaches to either side, in s.
 
-    The reach leaves `TAIL` (1e-6) of the wavelet's norm outside: 5.04 standard deviations
-    of a Morlet, 8.7 s at 0.5 Hz for w0 = 5.44. A response with a kink at 0 Hz (the analytic
-    Mexican hat) falls with a power of time only; its reach is capped at twice the time that
-    leaves `SLOW_TAIL` (1e-3).
-
-    Raises
-    ------
-    ValueError
-        If a component has not died out after 2,048 cycles.
+    The reach leaves `TAIL` (1e-6) of the wavelet's norm outside: 5.04 standard deviations of a Morlet, 8.7 s
+    at 0.5 Hz for w0 = 5.44. A response with a kink at 0 Hz (the analytic Mexican hat) falls with a power of
+    time only; its reach is capped at twice the time that leaves `SLOW_TAIL` (1e-3). Raises `ValueError` if a
+    component has not died out after 2,048 cycles.
     """
     if params.known_reach_s is not None:
         return (params.known_reach_s,)

@@ -1,13 +1,6 @@
 """Sources: where windows, votes and recordings come from.
 
-A source is opened from the ``data`` section by its registered function and gives a
-table of votes, the place of each recording, and a way to open one. The stages do not
-know which source it is. To add one, write one file with an `open_...` function
-registered in the group ``data`` and one YAML. May import: store, signal, labels, config and below.
+A source is opened from the ``data`` section by its registered function and gives a table of votes, the place
+of each recording, and a way to open one. The stages do not know which source it is. To add one, write one
+file with an `open_...` function registered in the group ``data`` and one YAML.
 """
-
-from __future__ import annotations
-
-from hms.sources.base import Place, Recording, Segment, Source
-
-__all__ = ["Place", "Recording", "Segment", "Source"]

@@ -1,4 +1,4 @@
 """What is on disk: files and their commit, journals, folders, manifests, packages, garbage.
 
-Nothing here knows what a stage computes or how. May import: signal, labels, config and below.
+Nothing here knows what a stage computes or how.
 """

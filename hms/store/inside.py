@@ -48,13 +48,8 @@ def are_plain(names: Collection[str], *, in_folders: bool = False) -> bool:
 def find_inside(folder: Path, name: str) -> tuple[Path, os.stat_result]:
     """Return where a file of a run is, and its status: a regular file inside, or one that the store holds.
 
-    Raises
-    ------
-    FileNotFoundError
-        If it is not there.
-    ConfigError
-        If it is something else: a link of somebody else's, a pipe, a device, a folder; or the name leads
-        outside.
+    Raises `FileNotFoundError` if it is not there, and `ConfigError` if it is something else: a link of
+    somebody else's, a pipe, a device, a folder; or the name leads outside.
     """
     if not are_plain([name], in_folders=True):
         raise ConfigError(f"{folder.name}: the name {name!a:.120} does not stay inside; it is refused")

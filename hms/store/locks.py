@@ -21,12 +21,8 @@ _UNSUPPORTED = frozenset({errno.EOPNOTSUPP, errno.ENOLCK, errno.ENOSYS, errno.EI
 def lock(path: Path, *, waiting: str = "", say: Any = None, timeout: float = -1) -> Iterator[None]:
     """Hold an exclusive lock that ends with the process, however it ends.
 
-    Raises
-    ------
-    TimeoutError
-        If ``timeout`` seconds pass first.
-    StorageError
-        If the file system has no such locks.
+    Raises `TimeoutError` if ``timeout`` seconds pass first, and `StorageError` if the file system has no
+    such locks.
     """
     from filelock import Timeout
 

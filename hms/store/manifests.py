@@ -55,14 +55,11 @@ def _version(name: str) -> str:
 def read_manifest(folder: Path, *, files: bool = True) -> dict[str, Any]:
     """Read a run's manifest and check it against its own digest.
 
+    Raises `ManifestError` if it is missing or changed.
+
     Parameters
     ----------
     files : whether its list of files is wanted too, most of it; without, ``files`` is empty
-
-    Raises
-    ------
-    ManifestError
-        If it is missing or changed.
     """
     try:
         data = read_file(folder / NAME)

@@ -104,8 +104,9 @@ def _npy_header(descr: str, shape: tuple[int, ...]) -> bytes:
 def read_npz(data: bytes, *names: str, which: Callable[[str], bool] | None = None) -> dict[str, NDArray[Any]]:
     """Return the arrays of an npz file, all of them or those named; nothing is unpickled.
 
-    Sizes are looked at before content: an array that is not as large as its header says, and members
-    that unpack to more than `MOST_UNPACKED` bytes, are not read.
+    Sizes are looked at before content: an array that is not as large as its header says, and members that
+    unpack to more than `MOST_UNPACKED` bytes, are not read. Raises `KeyError` if there is no array of a name,
+    and `ValueError` or `zipfile.BadZipFile` if the file is damaged, cut, too large, or holds objects.
 
     Parameters
     ----------
@@ -116,13 +117,6 @@ def read_npz(data: bytes, *names: str, which: Callable[[str], bool] | None = Non
     -------
     dict
         Arrays by name; each has its own memory and may be written to.
-
-    Raises
-    ------
-    KeyError
-        If there is no array of a name.
-    ValueError, zipfile.BadZipFile
-        If the file is damaged, cut, too large, or holds objects.
     """
     found = {name: (start, stop, crc) for name, start, stop, crc in _members(data) or ()}
     if not found:

@@ -1,9 +1,8 @@
 """Results of many items in one file: a NumPy file whose rows are records, one an item.
 
-``np.load(path, mmap_mode="r")`` reads it. Which row an item has follows from the table of items
-alone, so that workers write theirs in any order, and again after a kill. While rows are missing the
-file is *open*; it is *sealed*, under the digest of the identities of its items, when all are there.
-A sealed file never changes.
+``np.load(path, mmap_mode="r")`` reads it. Which row an item has follows from the table of items alone, so
+that workers write theirs in any order, and again after a kill. While rows are missing the file is *open*; it
+is *sealed*, under the digest of the identities of its items, when all are there. A sealed file never changes.
 """
 
 from __future__ import annotations
@@ -305,17 +304,13 @@ def write_rows(file: IO[bytes], kind: np.dtype[Any], count: int, rows: Iterable[
 def seal(folder: Path, name: str, keys: Sequence[str | None], digests: Mapping[int, str]) -> Stored:
     """Give an open shard its last name, and return it with its digest; every record is read back.
 
-    Rows without an item become zeros, whatever was written there before.
+    Rows without an item become zeros, whatever was written there before. Raises `StorageError` if a record is
+    not what was written.
 
     Parameters
     ----------
     keys : identity of the item of each row, None where the row is empty
     digests : of the records, by row
-
-    Raises
-    ------
-    StorageError
-        If a record is not what was written.
     """
     whole = xxhash.xxh3_128()
     try:

@@ -1,7 +1,4 @@
-"""Several configurations in one go: members, scores, the leaderboard and its page.
-
-May import: results, engine and everything below.
-"""
+"""Several configurations in one go: members, scores, the leaderboard and its page."""
 
 from hms.sweep.run import sweep
 

@@ -1,12 +1,17 @@
-"""A member of a sweep: what sets it apart, and what became of it."""
+"""Members of sweeps: what sets each apart, what became of it, and which runs are members."""
 
 from __future__ import annotations
 
+import json
+import os
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from hms.config.reading import is_file, is_folder
 from hms.config.schema import Config
-from hms.errors import ConfigError
+from hms.errors import ConfigError, ManifestError
+from hms.store.inside import read_file
+from hms.store.places import Outputs
 
 if TYPE_CHECKING:
     from hms.store.package import Package
@@ -43,3 +48,19 @@ def with_patients_aside(cfg: Config) -> Config:
     if cfg.baseline.kind == "none":
         raise ConfigError("sweep.confirm=true scores a baseline on patients set aside; add baseline=logreg")
     return cfg.override(f"baseline.set_aside={SET_ASIDE_SHARE}")
+
+
+def members_of_sweeps(outputs: Outputs) -> dict[str, str]:
+    """Return, by run, its sweep and what sets it apart there, from the leaderboards that sweeps leave."""
+    members: dict[str, str] = {}
+    sweeps = outputs.root / "sweeps"
+    for name in sorted(os.listdir(sweeps)) if is_folder(sweeps) else ():
+        path = sweeps / name / "leaderboard.json"
+        if path.is_symlink() or not is_file(path):
+            continue
+        try:
+            rows = json.loads(read_file(path))["rows"]
+            members |= {row["run"]: f"{name}: {row['overrides']}" for row in rows if row["run"]}
+        except (ManifestError, ValueError, KeyError, TypeError):
+            continue  # a leaderboard that is damaged or of another form tells nothing
+    return members

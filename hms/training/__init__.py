@@ -1,7 +1,6 @@
 """What comes after the package: the dataset, augmentation, the metric, a baseline, a submission.
 
-What belongs here starts from a `hms.store.package.Package` or from arrays. May import: pipeline, store,
-signal, labels and below.
+What belongs here starts from a `hms.store.package.Package` or from arrays.
 """
 
 from hms.labels.intervals import mean_interval, paired_interval

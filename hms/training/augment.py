@@ -108,13 +108,7 @@ def sequence(sample: Sample, rngs: Callable[[int], Rng], params: Augmentation, a
 
 
 def augment_sample(
-    sample: Sample,
-    params: Params,
-    *,
-    seed: int,
-    epoch: int,
-    index: int,
-    around: Around,
+    sample: Sample, params: Params, *, seed: int, epoch: int, index: int, around: Around
 ) -> Sample:
     """Return an augmented copy of a sample, determined by ``seed``, ``epoch`` and ``index``.
 
@@ -330,8 +324,7 @@ def gaussian_noise(sample: Sample, rng: Rng, params: Noise, around: Around) -> S
     """Add white noise of a random strength."""
     share = rng.random() * params.max_share
     return _each(
-        sample,
-        lambda x: _within(x + rng.standard_normal(x.shape, dtype=np.float32) * share * x.std(), x),
+        sample, lambda x: _within(x + rng.standard_normal(x.shape, dtype=np.float32) * share * x.std(), x)
     )
 
 

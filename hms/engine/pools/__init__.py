@@ -1,4 +1,4 @@
 """Where a pass runs: one module for each kind of pool of workers.
 
-A pool takes chunks of tasks and gives their results as they come. May import what engine may.
+A pool takes chunks of tasks and gives their results as they come.
 """

@@ -110,24 +110,16 @@ def check_decoded_size(
             "write it in smaller row groups"
         )
     schema = file.schema_arrow if schema is None else schema
-    labels, kinds = schema.names, schema.types
-    if holds_float32(schema) and set(names) <= set(labels):
+    labels, kinds, usual = schema.names, schema.types, pa.float32()
+    if kinds.count(usual) == len(kinds) and len(set(labels)) == len(labels) and set(names) <= set(labels):
         return
     for name in names:
         count = labels.count(name)
         if count != 1:
             raise ValueError(f"column '{name}' exists {count} times in the file")
         kind = kinds[labels.index(name)]
-        if not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
+        if kind != usual and not (pa.types.is_floating(kind) or pa.types.is_integer(kind)):
             raise ValueError(f"column '{name}' holds {kind}, not numbers")
-
-
-def holds_float32(schema: pa.Schema) -> bool:
-    """Tell whether all columns, named differently, hold float32."""
-    import pyarrow as pa
-
-    labels, kinds = schema.names, schema.types
-    return kinds.count(pa.float32()) == len(kinds) and len(set(labels)) == len(labels)
 
 
 def one_batch(batches: Sequence[pa.RecordBatch]) -> pa.RecordBatch:

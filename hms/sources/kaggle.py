@@ -22,8 +22,7 @@ from hms.sources.archive import Files, files_of
 from hms.sources.base import Openable, Part, Place, SourceParams, WholeFiles
 from hms.sources.bucket import bucket_at
 from hms.sources.channels import Channels, find_channels
-from hms.sources.files import check_decoded_size, float32_rows, holds_float32, one_batch, open_parquet
-from hms.sources.pages import PlainColumns, plain_columns
+from hms.sources.files import check_decoded_size, float32_rows, one_batch, open_parquet
 from hms.sources.spectrograms import SPECTROGRAM, SpectrogramFile
 from hms.store.files import digest_bytes
 from hms.terminal import shortened
@@ -220,20 +219,18 @@ class ParquetRecording:
 
     Only the columns asked for are decoded, of the row groups that hold the samples asked for, and
     no further than to the last of these: whoever asks for later ones is given the whole groups.
-    Of plain numbers only the pages that hold them are unpacked (`hms.sources.pages`).
     """
 
     sfreq = SFREQ_HZ
 
     def __init__(self, data: bytes, aliases: dict[str, str]) -> None:
-        self._data, self.digest = data, digest_bytes(data)
+        self.digest = digest_bytes(data)
         self._file, reason = open_parquet(data)
         self._reason = reason
         self._schema = None if self._file is None else self._file.schema_arrow
         self._labels = () if self._schema is None else tuple(self._schema.names)
         self.named = _find_columns(self._labels, tuple(aliases.items()))
         self._decoded: _Decoded | None = None
-        self._plain: tuple[tuple[str, ...], PlainColumns | None] = (), None
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the whole file."""
@@ -263,10 +260,8 @@ class ParquetRecording:
         first, last = max(start, 0), min(stop, n_samples)
         groups, offset = self._row_groups(first, last)
         with self._damaged():
-            samples = self._plain_samples(channels, first, last)
-            if samples is None:
-                decoded = self._decode(groups, channels, last - offset)
-                samples = float32_rows(decoded.slice(first - offset, last - first))
+            decoded = self._decode(groups, channels, last - offset)
+            samples = float32_rows(decoded.slice(first - offset, last - first))
         if (first, last) == (start, stop):
             return samples
         eeg = np.full((len(channels), stop - start), np.nan, dtype=np.float32)
@@ -282,17 +277,6 @@ class ParquetRecording:
         begin, end = np.searchsorted(ends, [first, max(first, last - 1)], side="right")
         offset = int(ends[begin - 1]) if begin else 0
         return tuple(range(int(begin), int(end) + 1)), offset
-
-    def _plain_samples(self, channels: tuple[str, ...], first: int, last: int) -> NDArray[np.float32] | None:
-        """Return samples of columns of plain numbers, None where any is otherwise."""
-        if self._plain[0] != channels:
-            columns = None
-            if self._schema is not None and holds_float32(self._schema):
-                places = [self.named.places[key] for key in channels]
-                columns = plain_columns(self._data, self._opened.metadata, places)
-            self._plain = channels, columns
-        columns = self._plain[1]
-        return None if columns is None or first >= last else columns.read(first, last)
 
     def _decode(self, groups: tuple[int, ...], channels: tuple[str, ...], n_rows: int) -> pa.RecordBatch:
         """Decode at least the first rows of columns of some row groups; the result is kept."""

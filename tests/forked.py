@@ -145,6 +145,24 @@ def _ask(parent: socket.socket, request: dict[str, Any], descriptors: Sequence[i
     return status
 
 
+def listen(modules: tuple[str, ...], place: Path) -> str:
+    """Fork Pythons for whoever asks at a place; return the command that asks, to stand for ``python``."""
+    listening = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listening.bind(str(place))
+    listening.listen()
+
+    def pass_on() -> None:
+        while True:
+            with listening.accept()[0] as asked:
+                message, descriptors, _, _ = socket.recv_fds(asked, 1 << 20, 4)
+            socket.send_fds(_parent(modules), [message], descriptors)
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    threading.Thread(target=pass_on, daemon=True).start()
+    return f"{sys.executable} -I -S {ROOT / 'tests' / 'ask_for_python.py'} {place}"
+
+
 @functools.cache
 def _parent(modules: tuple[str, ...]) -> socket.socket:
     """Start the process that forks and return the socket on which it takes requests.
@@ -277,17 +295,20 @@ def _attended(request: dict[str, Any], status: int, *streams: int) -> dict[str, 
         for stream in streams:
             os.close(stream)
         os.write(status, str(child).encode())
+        with open(os.pidfd_open(child)) as end:
+            if status in select.select([status, end], [], [])[0]:  # nobody is there any more
+                os.kill(child, signal.SIGKILL)
         ended = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         with contextlib.suppress(BrokenPipeError):
             os.write(status, str(ended).encode())
         os._exit(0)
     os.close(status)
-    if request["new_session"]:
+    if request.get("new_session"):
         os.setsid()
     for number, stream in enumerate(streams):
         os.dup2(stream, number)
         os.close(stream)
-    for number in request["closed"]:
+    for number in request.get("closed", ()):
         os.close(number)
         setattr(sys, ("stdin", "stdout", "stderr")[number], None)  # as Python finds it when it starts
     return request
@@ -319,6 +340,8 @@ def _become(request: dict[str, Any], path: list[str]) -> None:
     os.chdir(request["cwd"])
     os.environ.clear()
     os.environ.update(request["env"])
+    if "dask" in sys.modules:
+        sys.modules["dask"].config.refresh()  # it looks at the environment when it is imported
     first, *rest = request["arguments"]
     given = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     beside = str(Path(first).resolve().parent) if first not in ("-c", "-m") else ""
@@ -349,6 +372,7 @@ def _end(code: int) -> None:
 def _main() -> None:
     path = [entry for entry in sys.path if entry != str(ROOT / "tests")]
     sys.path.insert(0, str(ROOT))
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # whoever asks first may hold signals back
     _import_everything(sys.argv[2:])
     gc.collect()
     gc.freeze()

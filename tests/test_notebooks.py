@@ -18,6 +18,12 @@ pytestmark = pytest.mark.slow
 NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
 MOST_SECONDS = 30.0
 
+IMPORTED = (
+    "ipykernel.kernelapp", "ipykernel.ipkernel", "matplotlib.pyplot", "matplotlib_inline.backend_inline",
+    "sklearn.linear_model", "hms.sweep", "hms.report.making",
+)  # fmt: skip
+"""What a kernel finds imported."""
+
 
 def read(path: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
@@ -46,7 +52,11 @@ def test_a_notebook_is_committed_as_said_and_names_no_path_of_a_machine(path: Pa
 async def _forked(self: Any, cmd: list[str], **options: Any) -> Any:
     """Start a kernel as a fork, in the place of jupyter_client's own way."""
     self.process = forked.start(
-        cmd[cmd.index("-m") :], cwd=options["cwd"], env=options["env"], start_new_session=True
+        cmd[cmd.index("-m") :],
+        cwd=options["cwd"],
+        env=options["env"],
+        start_new_session=True,
+        modules=IMPORTED,
     )
     self.process.stdin = self.process.stdout = self.process.stderr = None
     self.pid, self.pgid = self.process.pid, self.process.pid

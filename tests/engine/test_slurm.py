@@ -10,8 +10,10 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
+import forked
 import pytest
 from clusters import (
+    DASK,
     environment,
     finish,
     jobs_of,
@@ -48,10 +50,16 @@ def batch_system(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str,
         yield env
 
 
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Return what the jobs call in the place of Python."""
+    return forked.listen(DASK, tmp_path_factory.mktemp("python") / "asked")
+
+
 @pytest.fixture
-def env(batch_system: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def env(batch_system: dict[str, str], python: str, tmp_path: Path) -> dict[str, str]:
     """Return the environment of a client that finds SLURM, with job scripts that find hms."""
-    return environment(tmp_path, **batch_system)
+    return environment(tmp_path, **batch_system, DASK_JOBQUEUE__SLURM__PYTHON=python)
 
 
 def test_jobs_give_the_bytes_of_loky_and_are_gone_afterwards(

@@ -22,6 +22,7 @@ from small_sets import write_set
 
 import hms.engine.runner
 from hms.competition import VOTE_COLUMNS
+from hms.engine.plan import make_plan
 from hms.errors import ConfigError, StorageError
 from hms.main import main
 from hms.results.run import find_run
@@ -479,6 +480,22 @@ def test_window_votes_do_not_depend_on_the_label_rule(small_set: Path, outputs: 
     assert one.row == other.row
     np.testing.assert_array_equal(one.y, other.y)
     np.testing.assert_allclose(one.y.sum(axis=1), 1)
+
+
+def test_window_votes_are_of_the_ids_that_a_run_behind_pseudonyms_has(
+    small_set: Path, outputs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "key").write_text("0123456789abcdef" * 4)
+    cfg = hms.compose(
+        "data=kaggle",
+        f"data.root={small_set}",
+        f"outputs_dir={outputs}",
+        f"data.pseudonyms={tmp_path / 'key'}",
+    )
+    items = make_plan(cfg).items
+    found = window_votes(cfg)
+    assert found.row.keys() == set(items["item_id"][items["vote_sum"] > 0])
+    assert set(found.patient_id) <= set(items["patient_id"])
 
 
 # --- pages ---------------------------------------------------------------------------------------

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
@@ -24,6 +25,7 @@ from hms.store.files import Stored, commit_files, make_folder, remove_temporarie
 from hms.store.links import Linking, commit_links
 from hms.store.manifests import NAME, unfinish
 from hms.store.npz import npz_file
+from hms.store.package import Package
 from hms.store.places import set_latest
 from hms.store.shards import INDEX
 
@@ -81,8 +83,8 @@ class RunFolder:
             for folder, named in self.results.items()
         }
 
-    def assemble(self, tables: Tables, account: Account, began: float) -> None:
-        """Point the folder at its files; the manifest comes last and makes it finished."""
+    def assemble(self, tables: Tables, account: Account, began: float) -> Package:
+        """Point the folder at its files; the manifest comes last and makes it finished. Return the run."""
         plan, folder = self.plan, self.path
         make_folder(folder)
         unfinish(folder)
@@ -112,21 +114,22 @@ class RunFolder:
         del linked
         for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
             sync_folder(place)
-        write_manifest(plan, tables, account, digests, began)
+        run = Package.written(folder, write_manifest(plan, tables, account, digests, began))
         set_latest(plan.outputs, plan.run_hash, plan.way)
+        return run
 
     def _check_there(self, account: Account) -> None:
         """Raise if a file of the store that the run names disappeared during the run."""
-        wanted: dict[Path, set[str]] = {}
+        wanted: dict[Path, Iterable[str]] = {}
         for key, stage in self.plan.item_stages.items():
             if stage.folder is not None:
                 named = self.results[stage.folder]()
-                wanted[self.plan.folders[key].path] = {file.name for _, file in named}
+                wanted[self.plan.folders[key].path] = (file.name for _, file in named)
         for target, _ in account.files.values():
-            wanted.setdefault(target.parent, set()).add(target.name)
+            wanted[target.parent] = chain(wanted.get(target.parent, ()), [target.name])
         for place, names in wanted.items():
-            lost = names.difference(names_in(place)) if names else ()
-            if lost:
+            present = set(names_in(place))
+            if lost := [name for name in names if name not in present]:
                 raise StorageError(
                     f"{len(lost)} files of {place} disappeared during the run, {min(lost)} among them; no "
                     "run is marked finished, and the same command computes them again"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import platform
 import stat
@@ -36,10 +37,12 @@ if TYPE_CHECKING:
 
 def write_manifest(
     plan: Plan, tables: Tables, account: Account, files: Mapping[str, list[Any]], began: float
-) -> None:
-    """Write the manifest, the last file of a run: with it the run is finished."""
-    content = _content(plan, tables, account, began)
-    write_checked(plan.outputs.run(plan.run_hash), {**content, "files": dict(sorted(files.items()))})
+) -> dict[str, Any]:
+    """Write the manifest, the last file of a run: with it the run is finished. Return what is read of it."""
+    content = {**_content(plan, tables, account, began), "files": dict(sorted(files.items()))}
+    digest = write_checked(plan.outputs.run(plan.run_hash), content)
+    head = json.loads(json.dumps({**content, "files": {}}))
+    return {**head, "files": content["files"], "digest": digest}
 
 
 def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict[str, Any]:
@@ -68,7 +71,7 @@ def _content(plan: Plan, tables: Tables, account: Account, began: float) -> dict
         "patients": plan.votes.patients,
         "recordings": {
             "count": len(plan.places),
-            "digest": digest_of([[p.name, p.place.size, plan.digests.of(p)] for p in plan.parts]),
+            "digest": digest_of([[p.name, p.place.size, digest] for p, digest in plan.parts_with_digests()]),
             "mended": _mended(plan),
         },
         "stages": {stage.name: _stage_note(plan, stage, account) for stage in plan.products},

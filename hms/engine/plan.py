@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -115,6 +116,9 @@ class Plan:
     _keys: dict[str, _Keys] = field(default_factory=dict, repr=False)
     """By kind of origin, what is known of the items' identities."""
 
+    _digests: dict[str, tuple[int, list[str | None]]] = field(default_factory=dict, repr=False)
+    """By kind of origin, the digests of its parts and the version of what is known at which they are so."""
+
     @cached_property
     def run_hash(self) -> str:
         """Identity of the run: its stages, the votes table, every recording's name and size, the marks."""
@@ -169,7 +173,7 @@ class Plan:
     def _keys_now(self, kind: str, before: _Keys | None) -> _Keys:
         """Return the identities of items; those of parts with the same digest as before stay."""
         origins = self.origins[kind]
-        digests = [self.digests.of(part) for part in origins.parts]
+        digests = self._part_digests(kind)
         known = [None] * len(digests) if before is None else before.digests
         changed = np.array([digest != old for digest, old in zip(digests, known, strict=True)], np.bool_)
         keys = np.zeros(len(self.items), np.uint64) if before is None else before.of_items
@@ -187,6 +191,21 @@ class Plan:
                 self._patients.of(some),
             )
         return _Keys(self.digests.version, digests, keys)
+
+    def _part_digests(self, kind: str) -> list[str | None]:
+        """Return the digest of each part of a kind of origin, None where it was not read as it is now."""
+        version, digests = self._digests.get(kind, (-1, []))
+        if version != self.digests.version:
+            digests = [self.digests.of(part) for part in self.origins[kind].parts]
+            self._digests[kind] = self.digests.version, digests
+        return digests
+
+    def parts_with_digests(self) -> Iterator[tuple[Part, str | None]]:
+        """Yield every part of a file that items are made from, with its digest."""
+        return chain.from_iterable(
+            zip(origins.parts, self._part_digests(kind), strict=True)
+            for kind, origins in self.origins.items()
+        )
 
     def records_of(self, stage_key: str) -> Iterator[tuple[int, Record]]:
         """Yield item rows and records of a stage, without items that are left out before it."""
@@ -288,7 +307,7 @@ class Plan:
     def recording_digests(self) -> list[str | None]:
         """Return for every item the digest of what was read of its recording, None where nothing was."""
         origins = self.origins[RECORDING]
-        digests = [*(self.digests.of(part) for part in origins.parts), None]
+        digests = [*self._part_digests(RECORDING), None]
         return [digests[number] for number in origins.part_of.tolist()]
 
     def file_flags(self) -> list[str]:

@@ -95,8 +95,8 @@ def _finish(plan: Plan, account: Account, began: float) -> Package:
         # Another process may have finished the same run; whoever did is reading its manifest now.
         reused = not any(account.computed.values()) and is_whole(plan)
         if not reused:
-            folder.assemble(tables, account, began)
-        run = Package(folder.path, reused=reused)
+            return folder.assemble(tables, account, began)
+        run = Package(folder.path, reused=True)
         run.manifest  # noqa: B018 - read before anybody can write it again
     return run
 

@@ -188,7 +188,7 @@ _DIGESTS: Mapping[str, Callable[[Tables], str]] = {
     "facts": lambda tables: digest_of(tables.facts),
     "votes": lambda tables: tables.votes.digest,
     "items": lambda tables: frame_digest(tables.items),
-    "used": lambda tables: frame_digest(tables.used),
+    "used": lambda tables: tables.digest("items") if tables.is_used.all() else frame_digest(tables.used),
     "reasons": lambda tables: digest_of([[r.stage, r.text] if r else None for r in tables.reasons]),
     "recordings": lambda tables: digest_of(tables.recording_digests),
     "file_flags": lambda tables: digest_of(tables.file_flags),

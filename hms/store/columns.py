@@ -128,6 +128,10 @@ class Entries(Mapping[str, V], Generic[V]):
     def _entry(self, row: Any) -> V:
         """Return the entry of a row of the columns."""
 
+    def _entries(self, rows: NDArray[Any]) -> Iterator[V]:
+        """Yield the entries of rows of the columns."""
+        return map(self._entry, rows.tolist())
+
     @staticmethod
     def _item(name: str) -> str:
         """Return the identity in the name of an entry that may be in the columns."""
@@ -201,11 +205,15 @@ class Entries(Mapping[str, V], Generic[V]):
     def some(self, places: NDArray[np.int64]) -> Iterator[V]:
         """Yield the entries at places."""
         rows, others = self._columns(), list(self._others.values())
+        if not others:
+            for first in range(0, len(places), TOGETHER):
+                yield from self._entries(rows[places[first : first + TOGETHER]])
+            return
         for first in range(0, len(places), TOGETHER):
             part = places[first : first + TOGETHER]
-            found = iter(rows[part[part < len(rows)]].tolist())
+            found = self._entries(rows[part[part < len(rows)]])
             for place in part.tolist():
-                yield self._entry(next(found)) if place < len(rows) else others[place - len(rows)]
+                yield next(found) if place < len(rows) else others[place - len(rows)]
 
     def _place(self, name: str) -> int:
         """Return the place of a name among the rows of the columns, -1 if it is not there."""
@@ -234,7 +242,7 @@ class Entries(Mapping[str, V], Generic[V]):
         """Yield the entries, those in columns by ascending key."""
         rows = self._columns()
         for first in range(0, len(rows), TOGETHER):
-            yield from map(self._entry, rows[first : first + TOGETHER].tolist())
+            yield from self._entries(rows[first : first + TOGETHER])
         yield from self._others.values()
 
     def values(self) -> ValuesView[V]:
@@ -271,6 +279,12 @@ class Files(Entries[Stored]):
         if keys is None or contents is None or any(name[_KEY_LENGTH:] != SUFFIX for name in names):
             return None
         return _filled(self._type, len(keys), key=keys, size=sizes, mtime_ns=times, digest=contents)
+
+    def _entries(self, rows: NDArray[Any]) -> Iterator[Stored]:
+        keys, digests = rows["key"].astype(">u8").tobytes().hex(), rows["digest"].tobytes().hex()
+        names = [f"{keys[at : at + _KEY_LENGTH]}{SUFFIX}" for at in range(0, len(keys), _KEY_LENGTH)]
+        contents = [digests[at : at + _DIGEST_LENGTH] for at in range(0, len(digests), _DIGEST_LENGTH)]
+        return map(Stored, names, rows["size"].tolist(), rows["mtime_ns"].tolist(), contents)
 
     def _entry(self, row: Any) -> Stored:
         key, size, mtime_ns, digest = row

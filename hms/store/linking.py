@@ -16,10 +16,22 @@ TEMPORARY = ".tmp-"
 """How the names of files begin that have no name yet."""
 
 Folders = list[tuple[str, dict[str, str], str]]
-"""Of each folder: its path, what every link in it leads to, and a folder of links that may serve again."""
+"""Of each folder: its path, the file of every link in it, and a folder of links that may serve again."""
 
 LOOK_EVERY = 64
 """Links between two looks whether the process that asked for them is alive: about a millisecond."""
+
+
+def relative(folder: str, targets: Mapping[str, str]) -> dict[str, str]:
+    """Return the targets as seen from the folder, so that both can be moved together."""
+    ways: dict[str, str] = {}
+    found = {}
+    for name, target in targets.items():
+        parent, _, last = target.rpartition("/")
+        if parent not in ways:
+            ways[parent] = os.path.relpath(parent, folder)
+        found[name] = f"{ways[parent]}/{last}"
+    return found
 
 
 def set_names(
@@ -89,7 +101,8 @@ def while_awaited(make: Callable[[str, str], None], parent: int) -> Callable[[st
 
 def link_folders(folders: Folders, parent: int) -> None:
     """Make the links of folders for a process that goes on meanwhile, and bring them to disk."""
-    for folder, wanted, like in folders:
+    for folder, targets, like in folders:
+        wanted = relative(folder, targets)
         set_names(folder, wanted, while_awaited(linker(like), parent), leads_to)
         with suppress(OSError):  # whoever waits syncs again, and says what is wrong
             os.fsync(os.open(folder, os.O_RDONLY))

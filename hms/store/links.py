@@ -12,6 +12,7 @@ import tempfile
 import uuid
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from subprocess import DEVNULL
 from typing import Literal, get_args
@@ -74,7 +75,7 @@ def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink")
     try:
         make_folder(folder)
         if way == "symlink":
-            wanted = _relative(folder, targets)
+            wanted = linking.relative(str(folder), targets)
             linking.set_names(str(folder), wanted, linking.linker(_alike(folder, wanted)), linking.leads_to)
         else:
             linking.set_names(str(folder), targets, _MAKE[way], partial(_stands_for, way=way))
@@ -101,8 +102,9 @@ class Linking:
         folders = []
         for folder, names in targets.items():
             make_folder(folder)
-            wanted, place = _relative(folder, names), folder.absolute()
-            folders.append((str(place), wanted, _alike(place, wanted)))
+            place = folder.absolute()
+            first = linking.relative(str(place), dict(islice(names.items(), 1)))
+            folders.append((str(place), names, _alike(place, first)))
         with tempfile.TemporaryFile() as asked:
             asked.write(marshal.dumps((folders, os.getpid())))
             asked.seek(0)
@@ -135,18 +137,6 @@ def _alike(folder: Path, wanted: Mapping[str, str]) -> str:
             if run != folder.parent.name and os.readlink(f"{other}/{first}") == wanted[first]:
                 return other
     return ""
-
-
-def _relative(folder: Path, targets: Mapping[str, str]) -> dict[str, str]:
-    """Return the targets as seen from the folder, so that both can be moved together."""
-    ways: dict[str, str] = {}
-    found = {}
-    for name, target in targets.items():
-        parent, _, last = target.rpartition("/")
-        if parent not in ways:
-            ways[parent] = os.path.relpath(parent, folder)
-        found[name] = f"{ways[parent]}/{last}"
-    return found
 
 
 def _stands_for(entry: os.DirEntry[str], target: str, way: Way) -> bool:

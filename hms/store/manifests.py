@@ -203,9 +203,11 @@ def unfinish(folder: Path) -> None:
         raise storage_error(error, folder) from error
 
 
-def write_checked(folder: Path, content: Mapping[str, Any]) -> None:
-    """Write a manifest whose last entry is the digest of the rest."""
-    commit_files(folder, {NAME: manifest_bytes(content)})
+def write_checked(folder: Path, content: Mapping[str, Any]) -> str:
+    """Write a manifest whose last entry is the digest of the rest; return that digest."""
+    data = manifest_bytes(content)
+    commit_files(folder, {NAME: data})
+    return data[-len(_BLANK) - 4 : -4].decode()
 
 
 def manifest_bytes(content: Mapping[str, Any]) -> bytes:

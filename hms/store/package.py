@@ -161,6 +161,13 @@ class Package:
         self.reused = reused
         """Whether the run was found finished, so that nothing was computed."""
 
+    @classmethod
+    def written(cls, path: Path, manifest: dict[str, Any]) -> Self:
+        """Return a run whose manifest was just written, and is what reading it gives."""
+        run = cls(path)
+        run._opened, run.__dict__["manifest"] = _state_of(path / NAME), manifest
+        return run
+
     @cached_property
     def manifest(self) -> dict[str, Any]:
         """What the run was made from, by what, when, and the digest of every file.

@@ -59,14 +59,22 @@ class Asked:
         return self(f"/{self.token}/marks/{row}", "POST", body, Origin=f"http://{self.host}")
 
 
-@pytest.fixture
-def marks(tmp_path: Path) -> Path:
-    return tmp_path / "marks.csv"
+@pytest.fixture(scope="module")
+def marks_of_all(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("marks") / "marks.csv"
 
 
 @pytest.fixture
-def viewer(finished: Run, marks: Path) -> Iterator[Viewer]:
-    started = start(finished, marks=marks, who="ab")
+def marks(marks_of_all: Path) -> Path:
+    """Return the file of marks, which is not there yet."""
+    marks_of_all.unlink(missing_ok=True)
+    return marks_of_all
+
+
+@pytest.fixture(scope="module")
+def viewer(finished: Run, marks_of_all: Path) -> Iterator[Viewer]:
+    """Start the viewer that all tests ask which need no other one."""
+    started = start(finished, marks=marks_of_all, who="ab")
     yield started
     started.stop()
 

@@ -4,7 +4,7 @@
     python benchmarks/quality.py --real DIR...        # also real recordings as carriers (carriers.py)
     python benchmarks/quality.py --recordings 0 --alarms 0 --classes 1200   # grades by class
 
-Every recording goes the run's own way (read_segment, evaluate, make_ledger), once as it is
+Every recording goes the run's own way (Reader.segment, evaluate, make_ledger), once as it is
 and once with each defect in one electrode or in all. A defect is found when one of the flags
 that name it is raised, for a defect of one electrode at that electrode. Intervals are
 Wilson's at 95 %. What real recordings hold of themselves is found by references.py, without the
@@ -47,7 +47,7 @@ from hms.quality.inspection import SPECTRAL_CONTEXT_S
 from hms.quality.ledger import Ledger, make_ledger
 from hms.signal.montage import electrodes
 from hms.signal.wavelets import frequencies
-from hms.sources.base import Segment, read_segment
+from hms.sources.base import Reader, Segment
 from hms.sources.synthetic import draft_recordings, simulate
 from hms.sources.synthetic.artifacts import heartbeat
 from hms.stages.measures import Measures
@@ -317,13 +317,8 @@ class Bench:
     def segment(self, eeg: Array, offset_s: float) -> Segment:
         """Return what a run reads of a recording."""
         context_s = max(s.settings.get("derived.context_s", 0) for s in self.stage.chain().values())
-        return read_segment(
-            Held(eeg),
-            offset_s + JUDGED_START_S,
-            window_s=self.cfg.at("window.length_s"),
-            context_s=context_s,
-            channels=CHANNELS,
-        )
+        reader = Reader(Held(eeg), self.cfg.at("window.length_s"), context_s, CHANNELS)
+        return reader.segment(offset_s + JUDGED_START_S)
 
     def measure(self, segment: Segment) -> dict[str, NDArray]:
         """Return the row of measures of a segment."""

@@ -14,7 +14,7 @@ from hms.errors import ConfigError, Unusable, needs_extra
 from hms.pipeline.selection import needed_channels, needed_context_s
 from hms.quality.grading import FLAGS
 from hms.registry import did_you_mean
-from hms.sources.base import RECORDING, Segment, open_part, read_segment
+from hms.sources.base import RECORDING, Reader, Segment, open_part
 from hms.store.parquet import read_table
 
 if TYPE_CHECKING:
@@ -97,13 +97,11 @@ def _read(run: Package, item_id: str) -> Segment:
         if part is None:
             raise Unusable("the table names no recording for it")
         recording: Any = open_part(plan.source, part)
-        return read_segment(
-            recording,
-            float(plan.origins[RECORDING].starts[row]),
-            window_s=float(plan.items["window_length_s"].iloc[row]),
-            context_s=needed_context_s(plan.item_stages.values()),
-            channels=tuple(dict.fromkeys((*CHANNELS, *needed_channels(plan.item_stages.values())))),
-        )
+        window_s = float(plan.items["window_length_s"].iloc[row])
+        stages = plan.item_stages.values()
+        channels = tuple(dict.fromkeys((*CHANNELS, *needed_channels(stages))))
+        reader = Reader(recording, window_s, needed_context_s(stages), channels)
+        return reader.segment(float(plan.origins[RECORDING].starts[row]))
     except Unusable as reason:
         raise ConfigError(f"item '{item_id}': {reason.reason}") from None
 

@@ -337,43 +337,39 @@ def current_digest(source: Source, part: Part) -> str | None:
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads windows of an open recording, and keeps the block that the last one was part of.
+    """Reads windows of an open recording with ``context_s`` on each side, NaN where it does not reach.
 
-    Where ``margins_s`` are given, a block leaves out what no window of a whole sub-window can hold.
+    Channels that the recording lacks are left out; the stages that need one say so. Windows that start in one
+    block of ``block_s`` are cut from it, and the last block is kept. Where ``margins_s`` are given, a block
+    leaves out what no window of a whole sub-window can hold.
     """
 
     recording: Recording
     window_s: float
     context_s: float
     channels: tuple[str, ...]
-    block_s: float | None
+    block_s: float | None = None
     margins_s: Margins | None = None
     _blocks: dict[Stretch, Block] = field(default_factory=dict)
 
     def segment(self, start_s: float) -> Segment:
-        """Return a window with its context, see `read_segment`."""
-        if self.block_s is None:
-            return read_segment(
-                self.recording,
-                start_s,
-                window_s=self.window_s,
-                context_s=self.context_s,
-                channels=self.channels,
-            )
-        return self._cut(start_s, self.block_s)
-
-    def _cut(self, start_s: float, block_s: float) -> Segment:
-        """Cut the window from the block in which it starts."""
-        sfreq = self.recording.sfreq
+        """Return a window; raise `Unusable` if the recording ends before it does, or is interrupted in it."""
+        recording, sfreq = self.recording, self.recording.sfreq
         n_window, n_context = round(self.window_s * sfreq), round(self.context_s * sfreq)
         first = round(start_s * sfreq)
-        stretch = stretch_of(self.recording, start_s, first, n_window, self.window_s)
-        start, stop = self._around(first, n_window, round(block_s * sfreq), stretch)
-        block = self._block(start, stop, n_context, stretch)
-        offset = first - start
-        eeg = block.values[:, offset : offset + n_window + 2 * n_context]
-        n_outside = _outside(first - n_context, first + n_window + n_context, stretch)
-        return _segment(self.recording, self.channels, eeg, n_context, n_outside, block, offset)
+        stretch = stretch_of(recording, start_s, first, n_window, self.window_s)
+        start, stop = first - n_context, first + n_window + n_context
+        view, block, offset = present(recording, self.channels), None, 0
+        if self.block_s is None:
+            eeg = _read(recording, start, stop, view.keys, stretch)
+        else:
+            around = self._around(first, n_window, round(self.block_s * sfreq), stretch)
+            block, offset = self._block(around, n_context, view.keys, stretch), first - around[0]
+            eeg = block.values[:, offset : offset + stop - start]
+        n_outside = _outside(start, stop, stretch)
+        named: Channels | None = getattr(recording, "named", None)
+        unknown = () if named is None else named.unknown
+        return Segment(eeg, view.names, sfreq, n_context, n_outside, block, offset, view.references, unknown)
 
     def _around(self, first: int, n_window: int, n_block: int, stretch: Stretch) -> Stretch:
         """Return where the block of a window lies: to the end of the last window that can start in it."""
@@ -385,48 +381,12 @@ class Reader:
         inner = max(start, stretch[0] + before), min(stop, stretch[1] - after)
         return inner if inner[0] <= first and first + n_window <= inner[1] else (start, stop)
 
-    def _block(self, start: int, stop: int, n_context: int, stretch: Stretch) -> Block:
-        if (start, stop) not in self._blocks:
+    def _block(self, around: Stretch, n_context: int, keys: tuple[str, ...], stretch: Stretch) -> Block:
+        if around not in self._blocks:
             self._blocks.clear()
-            keys = present(self.recording, self.channels).keys
-            eeg = _read(self.recording, start - n_context, stop + n_context, keys, stretch)
-            self._blocks[start, stop] = Block(eeg, n_context)
-        return self._blocks[start, stop]
-
-
-def read_segment(
-    recording: Recording, start_s: float, *, window_s: float, context_s: float, channels: tuple[str, ...]
-) -> Segment:
-    """Return a window of a recording with ``context_s`` on each side.
-
-    Where the recording does not reach, the samples are NaN. Channels that the recording lacks are left out;
-    the stages that need one say so. Raises `Unusable` if the recording ends before the window does, or is
-    interrupted in it.
-    """
-    sfreq = recording.sfreq
-    n_window, n_context = round(window_s * sfreq), round(context_s * sfreq)
-    first = round(start_s * sfreq)
-    stretch = stretch_of(recording, start_s, first, n_window, window_s)
-    start, stop = first - n_context, first + n_window + n_context
-    eeg = _read(recording, start, stop, present(recording, channels).keys, stretch)
-    return _segment(recording, channels, eeg, n_context, _outside(start, stop, stretch))
-
-
-def _segment(
-    recording: Recording,
-    wanted: tuple[str, ...],
-    eeg: Array,
-    n_context: int,
-    n_outside: tuple[int, int],
-    block: Block | None = None,
-    first: int = 0,
-) -> Segment:
-    view = present(recording, wanted)
-    named: Channels | None = getattr(recording, "named", None)
-    unknown = () if named is None else named.unknown
-    return Segment(
-        eeg, view.names, recording.sfreq, n_context, n_outside, block, first, view.references, unknown
-    )
+            eeg = _read(self.recording, around[0] - n_context, around[1] + n_context, keys, stretch)
+            self._blocks[around] = Block(eeg, n_context)
+        return self._blocks[around]
 
 
 def present(recording: Recording, wanted: tuple[str, ...]) -> View:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
-from functools import cached_property, partial
+from dataclasses import asdict, dataclass, fields
+from functools import cached_property
 from html import escape
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,6 @@ from hms.sweep.scores import (
     Confirmation,
     Scored,
     Standings,
-    WindowVotes,
     compare,
     confirm,
     divergences,
@@ -212,55 +211,57 @@ def told_apart(row: Row) -> str:
     return "; ".join(told) if told else "from neither" if len(known) == 2 else "no" if known else ""
 
 
-def _number(value: float | int | None) -> str:
-    return "" if value is None else f"{value:g}" if isinstance(value, int) else f"{value:.3f}"
-
-
-def _interval(name: str, *, signed: bool = False) -> Callable[[Row], str]:
-    """Return a function that writes a figure with its interval, or says that there is none."""
-
-    def write(row: Row) -> str:
-        value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lower", "_upper"))
-        if value is None:
-            return ""
-        sign = "+" if signed else ""
-        text = f"{value:{sign}.3f}"
-        return f"{text} (no interval)" if low is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
-
-    return write
-
-
-def _count(name: str, row: Row) -> str:
-    return _number(getattr(row, name))
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f}"
+def with_interval(value: float, low: float | None, high: float | None, *, signed: bool = False) -> str:
+    """Return a figure with its interval, or say that there is none."""
+    sign = "+" if signed else ""
+    text = f"{value:{sign}.3f}"
+    return f"{text} (no interval)" if low is None else f"{text} ({low:{sign}.3f} to {high:{sign}.3f})"
 
 
 Column = tuple[str, tuple[str, ...], Callable[[Row], str]]
 """Title, the fields it shows, and how."""
 
+
+def _figure(title: str, name: str, digits: int = 3) -> Column:
+    """Return a column of a number, whole ones without digits."""
+
+    def write(row: Row) -> str:
+        value = getattr(row, name)
+        return "" if value is None else str(value) if isinstance(value, int) else f"{value:.{digits}f}"
+
+    return title, (name,), write
+
+
+def _interval(title: str, name: str, *, signed: bool = False) -> Column:
+    """Return a column of a figure with its interval."""
+
+    def write(row: Row) -> str:
+        value, low, high = (getattr(row, f"{name}{end}") for end in ("", "_lower", "_upper"))
+        return "" if value is None else with_interval(value, low, high, signed=signed)
+
+    return title, (name,), write
+
+
 _OVERRIDES: Column = ("overrides", ("overrides",), lambda row: row.overrides)
 
 _SHOWN: tuple[Column, ...] = (
-    ("rank", ("rank",), lambda row: "" if row.rank is None else str(row.rank)),
-    ("member", ("member",), lambda row: str(row.member)),
+    _figure("rank", "rank"),
+    _figure("member", "member"),
     _OVERRIDES,
     ("run", ("run",), lambda row: (row.run or "failed")[:8]),
-    ("items", ("n_items",), partial(_count, "n_items")),
-    ("left out", ("n_left_out",), partial(_count, "n_left_out")),
-    ("KL, many votes", ("kl_high",), _interval("kl_high")),
-    ("KL, few votes", ("kl_low",), _interval("kl_low")),
-    ("KL, all", ("kl_all",), _interval("kl_all")),
-    ("{objective} minus reference", ("difference",), _interval("difference", signed=True)),
+    _figure("items", "n_items"),
+    _figure("left out", "n_left_out"),
+    _interval("KL, many votes", "kl_high"),
+    _interval("KL, few votes", "kl_low"),
+    _interval("KL, all", "kl_all"),
+    _interval("{objective} minus reference", "difference", signed=True),
     ("told apart", ("told_from_reference", "told_from_best"), told_apart),
-    ("advantage of the best by chance", ("luck",), partial(_count, "luck")),
-    ("on patients set aside", ("confirmed",), _interval("confirmed")),
-    ("minus reference there", ("confirmed_difference",), _interval("confirmed_difference", signed=True)),
-    ("s computed", ("seconds_computed",), lambda row: _seconds(row.seconds_computed)),
-    ("s reused", ("seconds_reused",), lambda row: _seconds(row.seconds_reused)),
-    *((grade, (grade,), partial(_count, grade)) for grade in GRADES),
+    _figure("advantage of the best by chance", "luck"),
+    _interval("on patients set aside", "confirmed"),
+    _interval("minus reference there", "confirmed_difference", signed=True),
+    _figure("s computed", "seconds_computed", digits=1),
+    _figure("s reused", "seconds_reused", digits=1),
+    *(_figure(grade, grade) for grade in GRADES),
 )
 """The columns of the page and of a notebook."""
 
@@ -277,8 +278,8 @@ def _short_columns(objective: str) -> list[Column]:
     title = next(column[0] for column in _SHOWN if column[1] == (objective,))
     return [
         *(column for column in _SHOWN if column[0] in wanted),
-        (title, (objective,), partial(_count, objective)),
-        ("minus reference", ("difference",), _interval("difference", signed=True)),
+        _figure(title, objective),
+        _interval("minus reference", "difference", signed=True),
         ("verdict", ("told_from_reference",), _told_from_reference),
     ]
 
@@ -297,72 +298,76 @@ def make_leaderboard(
     scored = {m.number: s for m in members if m.run is not None and (s := read_scored(m.run)) is not None}
     by_number = {member.number: member for member in members}
     found = _comparison(by_number, scored, reference)
-    rows = {m.number: _plain_row(m, found) for m in members}
-    standings, confirmation, notes = None, None, _why_not_ranked(members)
-    if found.target is not None and found.reference is not None:
-        rows |= _scored_rows(rows, found, found.target)
-        rows |= _ranked({number: rows[number] for number in found.scored}, objective)
-        notes = _notes(found, found.target, reference, rows, len(scored))
-        standings = _standings(found, found.target, objective)
-    if standings is not None and found.target is not None and found.reference is not None:
-        rows |= _with_standings(rows, standings)
+    facts = {member.number: _facts(member, found) for member in members}
+    standings, notes = None, _why_not_ranked(members)
+    if found is not None:
+        _add_scores(facts, found, objective)
+        notes = _notes(found, reference, facts, len(scored))
+        standings = _standings(found, objective)
+    if found is not None and standings is not None:
+        _add_standings(facts, standings)
         runs = {number: by_number[number].run for number in (standings.best, found.reference)}
         aside = {n: read_scored(run, set_aside=True) for n, run in runs.items() if run is not None}
         confirmation = confirm(aside, found.target, objective, best=standings.best, reference=found.reference)
-        rows |= _with_confirmation(rows, confirmation, standings.best)
+        _add_confirmation(facts, confirmation, standings.best)
         notes += _verdicts(standings, found.reference, confirmation)
+    rows = [Row(**{"rank": None} | facts[member.number]) for member in members]
     return Leaderboard(
         name=name,
         command=command,
         objective=objective,
-        reference=found.reference,
+        reference=None if found is None else found.reference,
         best=None if standings is None else standings.best,
         winner=None if standings is None else standings.winner,
         luck=None if standings is None else _known(standings.luck),
-        rows=tuple(
-            sorted(rows.values(), key=lambda r: (bool(r.error), r.rank is None, r.rank or 0, r.member))
-        ),
+        rows=tuple(sorted(rows, key=lambda r: (bool(r.error), r.rank is None, r.rank or 0, r.member))),
         notes=tuple(notes),
         machine_failed=any(member.machine_failed for member in members),
     )
 
 
-def _comparison(members: Mapping[int, Member], scored: Mapping[int, Scored], reference: int) -> Comparison:
+def _comparison(
+    members: Mapping[int, Member], scored: Mapping[int, Scored], reference: int
+) -> Comparison | None:
     """Compare with the reference or, where it has no predictions, with the first member that has."""
     for number in dict.fromkeys([reference, *scored]):
         if number in scored:
             cfg = members[number].cfg
             assert cfg is not None
             return compare(scored, window_votes(cfg), number)
-    return Comparison(None, (), {}, {}, None)
+    return None
+
+
+Facts = dict[int, dict[str, Any]]
+"""What is known for the row of each member, by its number and the field."""
 
 
 # --- rows ----------------------------------------------------------------------------------------
 
 
-def _plain_row(member: Member, found: Comparison) -> Row:
-    """Return a member's row without its scores."""
+def _facts(member: Member, found: Comparison | None) -> dict[str, Any]:
+    """Return the fields of a member's row but its scores."""
     run = member.run
-    row = Row(None, member.number, member.label, None if run is None else run.hash, error=member.error)
+    facts: dict[str, Any] = {"member": member.number, "overrides": member.label, "error": member.error}
     if run is None:
-        return row
+        return facts | {"run": None}
     counts, grades = run.manifest["counts"], _grades(run)
     computed, reused = _seconds_of(run)
-    of_grade: dict[str, Any] = {grade: grades.get(grade) for grade in GRADES}
-    note = found.refused.get(member.number, "")
-    if found.reference is not None and member.number not in found.scored and not note:
+    note = ""
+    if found is not None and member.number not in found.scored:
         has_one = OOF in run.manifest["files"]
         note = "not compared: " + ("it uses no item" if has_one else "it has no baseline")
-    return replace(
-        row,
-        page=_page_of(run),
-        n_items=counts["used"],
-        n_left_out=counts["excluded"],
-        seconds_computed=round(computed, 3),
-        seconds_reused=round(reused, 3),
-        note=note,
-        **of_grade,
-    )
+        note = found.refused.get(member.number, note)
+    return facts | {
+        "run": run.hash,
+        "page": _page_of(run),
+        "n_items": counts["used"],
+        "n_left_out": counts["excluded"],
+        "seconds_computed": round(computed, 3),
+        "seconds_reused": round(reused, 3),
+        "note": note,
+        **{grade: grades.get(grade) for grade in GRADES},
+    }
 
 
 def _page_of(run: Package) -> str:
@@ -394,37 +399,35 @@ def _seconds_of(run: Package) -> tuple[float, float]:
     return computed, reused
 
 
-def _scored_rows(rows: Mapping[int, Row], found: Comparison, target: WindowVotes) -> dict[int, Row]:
-    """Return the rows of the members that can be compared, with their scores."""
-    masks, patients = masks_of(target, found.items), patients_of(target, found.items)
-    made: dict[int, Row] = {}
+def _add_scores(facts: Facts, found: Comparison, objective: str) -> None:
+    """Add the scores of the members that can be compared, and their ranks; equal ones share the better."""
+    masks, patients = masks_of(found.target, found.items), patients_of(found.target, found.items)
     for number, one in found.scored.items():
-        own = divergences(one, target, found.items)
-        filled: dict[str, Any] = {"n_compared": len(found.items)}
+        own = divergences(one, found.target, found.items)
+        facts[number]["n_compared"] = len(found.items)
         for name, mask in masks.items():
-            filled |= _filled(name, mean_interval(own[mask], patients[mask]))
-        made[number] = replace(rows[number], **filled)
-    return made
+            facts[number] |= _fields_of(name, mean_interval(own[mask], patients[mask]))
+    values = {number: facts[number][objective] for number in found.scored}
+    known = sorted(value for value in values.values() if value is not None)
+    for number, value in values.items():
+        facts[number]["rank"] = None if value is None else known.index(value) + 1
 
 
-def _standings(found: Comparison, target: WindowVotes, objective: str) -> Standings | None:
+def _standings(found: Comparison, objective: str) -> Standings | None:
     """Return who can be told apart by the objective; None where no item is of its kind."""
-    mask = masks_of(target, found.items)[objective]
-    if not mask.any() or found.reference is None:
+    mask = masks_of(found.target, found.items)[objective]
+    if not mask.any():
         return None
-    values = {number: divergences(s, target, found.items)[mask] for number, s in found.scored.items()}
-    return stand(values, found.reference, patients_of(target, found.items)[mask])
+    values = {number: divergences(s, found.target, found.items)[mask] for number, s in found.scored.items()}
+    return stand(values, found.reference, patients_of(found.target, found.items)[mask])
 
 
-def _with_standings(rows: Mapping[int, Row], standings: Standings) -> dict[int, Row]:
-    made = dict(rows)
+def _add_standings(facts: Facts, standings: Standings) -> None:
     for number, one in standings.to_reference.items():
-        filled = _filled("difference", one)
-        made[number] = replace(made[number], told_from_reference=_verdict(one), **filled)
+        facts[number] |= _fields_of("difference", one) | {"told_from_reference": _verdict(one)}
     for number, one in standings.to_best.items():
-        made[number] = replace(made[number], told_from_best=_verdict(one), **_filled("to_best", one))
-    best = made[standings.best]
-    return made | {standings.best: replace(best, luck=_known(standings.luck))}
+        facts[number] |= _fields_of("to_best", one) | {"told_from_best": _verdict(one)}
+    facts[standings.best]["luck"] = _known(standings.luck)
 
 
 def _known(value: float) -> float | None:
@@ -437,30 +440,18 @@ def _verdict(difference: Interval) -> str:
     return "better" if difference.high < 0 else "worse" if difference.low > 0 else "no"
 
 
-def _with_confirmation(
-    rows: Mapping[int, Row], confirmation: Confirmation | None, best: int
-) -> dict[int, Row]:
+def _add_confirmation(facts: Facts, confirmation: Confirmation | None, best: int) -> None:
     if confirmation is None:
-        return dict(rows)
-    filled = {number: _filled("confirmed", score) for number, score in confirmation.scores.items()}
+        return
+    for number, score in confirmation.scores.items():
+        facts[number] |= _fields_of("confirmed", score)
     if confirmation.difference is not None:
-        filled[best] |= _filled("confirmed_difference", confirmation.difference)
-    return {number: replace(row, **filled.get(number, {})) for number, row in rows.items()}
+        facts[best] |= _fields_of("confirmed_difference", confirmation.difference)
 
 
-def _filled(name: str, found: Interval) -> dict[str, Any]:
+def _fields_of(name: str, found: Interval) -> dict[str, Any]:
     plain = found.to_dict()
     return {name: plain["value"], f"{name}_lower": plain["low"], f"{name}_upper": plain["high"]}
-
-
-def _ranked(rows: Mapping[int, Row], objective: str) -> dict[int, Row]:
-    """Give ranks by the objective; equal values share the better rank."""
-    values = {number: getattr(row, objective) for number, row in rows.items()}
-    known = sorted(value for value in values.values() if value is not None)
-    return {
-        number: row if values[number] is None else replace(row, rank=known.index(values[number]) + 1)
-        for number, row in rows.items()
-    }
 
 
 # --- notes ---------------------------------------------------------------------------------------
@@ -475,28 +466,25 @@ def _why_not_ranked(members: Sequence[Member]) -> list[str]:
     return []
 
 
-def _notes(
-    found: Comparison, target: WindowVotes, asked: int, rows: Mapping[int, Row], n_scored: int
-) -> list[str]:
+def _notes(found: Comparison, asked: int, facts: Facts, n_scored: int) -> list[str]:
     notes = [
         f"{len(found.scored)} of {n_scored} members with predictions are compared, on the "
         f"{len(found.items)} items they all have, against the votes of the labelled windows; "
-        f"many votes: {target.threshold} and more; intervals of 95 % over patients, those of differences "
-        "for all members at once"
+        f"many votes: {found.target.threshold} and more; intervals of 95 % over patients, those of "
+        "differences for all members at once"
     ]
     if found.reference != asked:
         notes.append(f"member {asked} has no predictions; the differences are to member {found.reference}")
-    sizes = {row.n_items for number, row in rows.items() if number in found.scored}
-    if len(sizes) > 1:
+    if len({facts[number]["n_items"] for number in found.scored}) > 1:
         notes.append("members were fitted on different numbers of items, which is part of the comparison")
-    return [*notes, *_unheld(found, target)]
+    return [*notes, *_unheld(found)]
 
 
-def _unheld(found: Comparison, target: WindowVotes) -> list[str]:
+def _unheld(found: Comparison) -> list[str]:
     """Say for which items there are too few patients for an interval."""
     names = dict(zip(OBJECTIVES, ("all items", "items with many votes", "items with few votes"), strict=True))
-    patients, notes = patients_of(target, found.items), []
-    for name, mask in masks_of(target, found.items).items():
+    patients, notes = patients_of(found.target, found.items), []
+    for name, mask in masks_of(found.target, found.items).items():
         why = mean_interval(np.zeros(int(mask.sum())), patients[mask])
         if mask.any() and not why.holds:
             notes.append(f"{names[name]}: {why.reason}")

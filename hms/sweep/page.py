@@ -13,7 +13,7 @@ from pathlib import Path
 from hms.report.cards import Card, spoken
 from hms.report.page import render
 from hms.store.files import commit_files
-from hms.sweep.leaderboard import Leaderboard, Row, told_apart
+from hms.sweep.leaderboard import Leaderboard, Row, told_apart, with_interval
 
 OBJECTIVE_NAMES = {
     "kl_high": "items with many votes",
@@ -125,10 +125,8 @@ def _line(
     board: Leaderboard, row: Row, triple: Triple, at: Callable[[float], float], mark: str, *, signed: bool
 ) -> str:
     value, low, high = triple
-    sign = "+" if signed else ""
-    figures, span = f"{value:{sign}.3f} (no interval)", ""
+    figures, span = with_interval(value, low, high, signed=signed), ""
     if low is not None and high is not None:
-        figures = f"{value:{sign}.3f} ({low:{sign}.3f} to {high:{sign}.3f})"
         span = f'<i class="span" style="left:{at(low):.2f}%;width:{at(high) - at(low):.2f}%"></i>'
     said = told_apart(row) if signed else ""
     told = f'<span class="told">{escape(said)}</span>' if said else ""

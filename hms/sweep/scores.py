@@ -163,11 +163,11 @@ def objective_of(run: Package, cfg: Config) -> float:
 class Comparison:
     """Members that can be compared, the items they share, and why the others cannot."""
 
-    reference: int | None
+    reference: int
     items: tuple[str, ...]
     scored: dict[int, Scored]
     refused: dict[int, str]
-    target: WindowVotes | None
+    target: WindowVotes
 
 
 def compare(scored: Mapping[int, Scored], target: WindowVotes, reference: int) -> Comparison:

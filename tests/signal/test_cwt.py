@@ -401,6 +401,19 @@ def test_the_work_is_counted():
     assert plan.n_fft_points < 28_000
 
 
+def test_numpys_buffer_is_as_before_and_changes_no_bit(monkeypatch):
+    plan, pairs = plan_cwt(MORLET, sfreq=SFREQ, n_context=400, n_window=2000), ((0, 1), (2, 3))
+    signals, usual = eeg(4, 2800), np.getbufsize()
+    small = plan.power(signals, pairs)
+    assert np.getbufsize() == usual
+    monkeypatch.setattr("hms.signal.cwt.BUFFER", usual)
+    assert plan.power(signals, pairs).tobytes() == small.tobytes()
+    monkeypatch.setattr(type(plan), "_total_power", lambda *given: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        plan.power(signals, pairs)
+    assert np.getbufsize() == usual
+
+
 def test_the_wrong_number_of_samples_is_refused():
     plan = plan_cwt(MORLET, sfreq=SFREQ, n_context=10, n_window=20)
     with pytest.raises(ValueError, match=r"derivations must have 40 samples each; got shape \(2, 41\)"):

@@ -22,7 +22,7 @@ from hms.training import SpecDataset, class_prior, submission
 
 pytestmark = pytest.mark.slow
 
-SMALL = ("cwt.n_freqs=8", "window=central10", "stages=[scalograms,labels]", "folds=none", "n_jobs=1")
+SMALL = ("cwt.n_freqs=8", "window=central10", "stages=[scalograms,labels]", "folds=none")
 UNIFORM = np.full(6, 1 / 6)
 KINDS = {
     "per_eeg": (),
@@ -36,19 +36,13 @@ KINDS = {
 
 
 @pytest.fixture(scope="session")
-def trained(
-    small_set_with_spectrograms: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., Run]:
+def trained(small_set_with_spectrograms: Path, run_once: Callable[..., Run]) -> Callable[..., Run]:
     """Prepare a training run of each kind, once."""
-    outputs = tmp_path_factory.mktemp("trained")
-    made: dict[str, Run] = {}
 
     def make(kind: str) -> Run:
-        if kind not in made:
-            base = ("data=kaggle", f"data.root={small_set_with_spectrograms}", f"outputs_dir={outputs}")
-            folds = ("folds.n_splits=2",) if kind == "with report" else ()
-            made[kind] = hms.run(hms.compose(*base, *SMALL[:2], *_merged(KINDS[kind]), *folds))
-        return made[kind]
+        base = ("data=kaggle", f"data.root={small_set_with_spectrograms}")
+        folds = ("folds.n_splits=2",) if kind == "with report" else ()
+        return run_once(*base, *SMALL[:2], *_merged(KINDS[kind]), *folds)
 
     return make
 

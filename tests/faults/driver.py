@@ -1,4 +1,4 @@
-"""Let every call of a kind fail in turn, in every command; a program, started by test_faults.py.
+"""Let every call of a kind fail in turn, in every command, and cut the power; started by test_faults.py.
 
 It imports the project once and forks a child for every fault. Prints one JSON object.
 """
@@ -229,7 +229,7 @@ class Sweep:
     ----------
     work : folder to work in
     stride : every so-manyth call of a kind fails in turn, and all is read again after each; None: one call
-        of each kind in each scene, the n-th, n = 1, 2, 3, 5, 8 ... from one to the next
+        of each kind, or of every second, in each scene, the n-th, n = 1, 2, 3, 5, 8 ... from one to the next
     """
 
     def __init__(self, work: Path, *, stride: int | None) -> None:
@@ -447,7 +447,7 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
     everything = [
         scene("run", None, prepared, finishes, data, one_in=5),
         scene("shards", None, lambda: prepared(sharded), finishes_shards, data, one_in=6),
-        scene("again", one, prepared, finishes, data),
+        scene("again", one, prepared, finishes, data, one_in=2),
         scene("show", two, command(*show), looks(*show)),
         scene("ls", two, command("ls"), looks("ls")),
         scene("diff", two, command(*diff), looks(*diff)),
@@ -455,9 +455,9 @@ def scenes(sweep: Sweep) -> dict[str, Scene]:
         scene("verify", two, command(*verify), looks(*verify), data, codes=(0, 1, 4), one_in=2),
         scene("repair", damaged, command(*repair), repaired, data, codes=(0, 1, 4), one_in=11),
         scene("look for garbage", littered, command("gc"), looks("gc", start=littered)),
-        scene("gc", littered, command("gc", "--yes"), cleaned),
-        scene("rm", two, command("rm", hash_two), forgotten),
-        scene("export", two, command(*export), exported, Path(sweep.exported.name)),
+        scene("gc", littered, command("gc", "--yes"), cleaned, one_in=2),
+        scene("rm", two, command("rm", hash_two), forgotten, one_in=2),
+        scene("export", two, command(*export), exported, Path(sweep.exported.name), one_in=2),
     ]
     gc.collect()
     gc.freeze()  # every command looks for garbage
@@ -479,20 +479,28 @@ def stride_of(how: str) -> int | None:
 
 
 def main() -> None:
-    """Sweep the scenes named; arguments: folder of recordings, folder to work in, `stride_of`, scenes."""
+    """Sweep scenes, then cut the power in scenes.
+
+    Arguments: recordings, folder to work in, `stride_of`, scenes, the word ``cut``, scenes.
+    """
+    import powercut
+
     answer = os.dup(1)
     os.dup2(2, 1)  # what the program prints is not the answer
     root, work, how, *names = [text for text in sys.argv[1:] if text != "-v"]
+    faults, cuts = names[: names.index("cut")], names[names.index("cut") + 1 :]
     place = Path(work)
     shutil.copytree(root, place / "data")
     sweep = Sweep(place, stride=stride_of(how))
     known = scenes(sweep)
-    for name in names or known:
+    for name in faults:
         sweep.run(known[name])
     found = sweep.found
     answered = {"faults": found.faults, "codes": found.codes, "bad": found.bad}
+    answered["cuts"] = powercut.cut(sweep, known, cuts)
     os.write(answer, json.dumps(answered).encode())
 
 
 if __name__ == "__main__":
+    sys.modules["driver"] = sys.modules["__main__"]
     main()

@@ -1,6 +1,6 @@
 """Cut the power at every moment of a command, on paper: drop what was not synced, and open what is left.
 
-A program, started by test_faults.py. The command runs once, while the C library of faults notes every
+Done by driver.py. The command runs once, while the C library of faults notes every
 change of names and every sync. From that record follows what a disk may hold at each moment: names as
 they were when their folder was last synced, or as they are; content as it was when a file was last synced.
 
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import driver
-from driver import Sweep, forked, scenes, told
+from driver import Sweep, forked, told
 
 
 @dataclass(eq=False)
@@ -250,21 +250,9 @@ def _untrue(sweep: Sweep, run: Path) -> str:
     return "" if ended.code == 0 else f"finished, but {ended.out[-300:]}{ended.err[-300:]}"
 
 
-def main() -> None:
-    """Cut the power in the scenes named; arguments: recordings, folder to work in, few or all, scenes."""
-    answer = os.dup(1)
-    os.dup2(2, 1)  # what the program prints is not the answer
-    root, work, how, *names = [text for text in sys.argv[1:] if text != "-v"]
-    place = Path(work)
-    shutil.copytree(root, place / "data")
-    sweep = Sweep(place, stride=driver.stride_of(how))
-    known = scenes(sweep)
-    found = {}
-    for name in names:
-        scene = known[name]
-        found[name] = cut_everywhere(sweep, scene, sweep.exported if name == "export" else sweep.outputs)
-    os.write(answer, json.dumps(found).encode())
-
-
-if __name__ == "__main__":
-    main()
+def cut(sweep: Sweep, known: dict[str, driver.Scene], names: list[str]) -> dict[str, object]:
+    """Cut the power in the scenes named."""
+    return {
+        name: cut_everywhere(sweep, known[name], sweep.exported if name == "export" else sweep.outputs)
+        for name in names
+    }

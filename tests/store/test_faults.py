@@ -1,17 +1,20 @@
 """Every kind of call to the system fails in turn, in every command; and the power is cut at every moment.
 
 The faults are made by a small C library, tests/faults/faults.c, that stands between the program and the
-system's own. By default one call of a kind fails in each command, and a few moments are looked at;
-`HMS_FAULTS=all` takes every call and every moment, which takes hours, and `HMS_FAULTS=10` every tenth.
+system's own. By default one call of a kind, or of every second kind, fails in each command, and a few
+moments are looked at; `HMS_FAULTS=all` takes every call and every moment, which takes hours, and
+`HMS_FAULTS=10` every tenth.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -61,12 +64,12 @@ def tiny_set(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def torment(program: str, library: Path, *arguments: object) -> dict[str, Any]:
-    """Run a program of faults and return what it found."""
+def torment(library: Path, *arguments: object) -> dict[str, Any]:
+    """Run the program of faults and return what it found."""
     environment = {**os.environ, "LD_PRELOAD": str(library), "LOKY_MAX_CPU_COUNT": "1"}
     environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
-        [sys.executable, str(TESTS / "faults" / program), *map(str, arguments)],
+        [sys.executable, str(TESTS / "faults" / "driver.py"), *map(str, arguments)],
         capture_output=True,
         text=True,
         timeout=20_000,
@@ -78,12 +81,27 @@ def torment(program: str, library: Path, *arguments: object) -> dict[str, Any]:
     return found
 
 
+@pytest.fixture(scope="module")
+def tormented(
+    library: Path, tiny_set: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[list[str], list[str]], dict[str, Any]]:
+    """Return what faults in scenes and cuts in others do; few of them are all tried when first asked for."""
+
+    def call(scenes: list[str], cuts: list[str]) -> dict[str, Any]:
+        return torment(library, tiny_set, tmp_path_factory.mktemp("work"), HOW, *scenes, "cut", *cuts)
+
+    few = functools.cache(lambda: call(*together(SCENES), *together(CUTS)))
+    return call if HOW != "few" else lambda scenes, cuts: few()
+
+
 @pytest.mark.parametrize("scenes", together(SCENES), ids=" ".join)
 def test_whatever_call_fails_a_command_ends_with_its_code_and_can_be_given_again(
-    library: Path, tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scenes: list[str]
+    tormented: Callable[[list[str], list[str]], dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    scenes: list[str],
 ) -> None:
     """With 0 or 4, never a traceback; afterwards the same command gives the same bytes."""
-    found = torment("driver.py", library, tiny_set, tmp_path, HOW, *scenes)
+    found = tormented(scenes, [])
     n_faults = sum(found["faults"].values())
     with capsys.disabled():
         print(f"\n{', '.join(scenes)}: {n_faults} calls failed, ends {found['codes']}")
@@ -93,10 +111,12 @@ def test_whatever_call_fails_a_command_ends_with_its_code_and_can_be_given_again
 
 @pytest.mark.parametrize("scenes", together(CUTS), ids=" ".join)
 def test_what_a_power_cut_leaves_is_true_and_the_same_command_finishes_it(
-    library: Path, tiny_set: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], scenes: list[str]
+    tormented: Callable[[list[str], list[str]], dict[str, Any]],
+    capsys: pytest.CaptureFixture[str],
+    scenes: list[str],
 ) -> None:
     """Whatever was not synced is dropped, at every moment; nothing finished lacks anything then."""
-    for scene, found in torment("powercut.py", library, tiny_set, tmp_path, HOW, *scenes).items():
+    for scene, found in tormented([], scenes)["cuts"].items():
         with capsys.disabled():
             print(f"\n{scene}: {found['calls']} calls, {found['states']} states of the disk opened")
         assert found["bad"] == []

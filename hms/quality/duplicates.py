@@ -296,8 +296,8 @@ def _projected(signatures: Signatures, rows: NDArray[np.int64]) -> NDArray[np.fl
 
 def pairs_across_folds(
     duplicates: pd.DataFrame, item_ids: Sequence[str], splits: Sequence[Split]
-) -> list[tuple[str, str]]:
-    """Return the pairs of duplicates that a fold parts into training and validation.
+) -> pd.DataFrame:
+    """Return those of the duplicates that a fold parts into training and validation.
 
     Parameters
     ----------
@@ -315,5 +315,5 @@ def pairs_across_folds(
     sides = (pa.array(duplicates[side], pa.large_string()) for side in ("item_id", "same_as"))
     one, other = (pc.index_in(side, ids).fill_null(-1).to_numpy() for side in sides)
     apart = (validated[:, one] != validated[:, other]).any(axis=0) & (one >= 0) & (other >= 0)
-    pairs = duplicates.loc[apart, ["item_id", "same_as"]]
-    return list(pairs.itertuples(index=False, name=None))
+    told: pd.DataFrame = duplicates[apart]
+    return told

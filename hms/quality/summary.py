@@ -74,18 +74,18 @@ class Leaks:
     Attributes
     ----------
     patients : how many patients
-    pairs : items that repeat each other, with the item repeated
+    pairs : rows of duplicates.csv
     checked : whether some fold has items on both sides at all
     """
 
     patients: int
-    pairs: list[tuple[str, str]]
+    pairs: pd.DataFrame
     checked: bool
 
     @property
     def passed(self) -> bool | None:
         """Whether there are none; None where nothing could be checked."""
-        return not (self.patients or self.pairs) if self.checked else None
+        return not (self.patients or len(self.pairs)) if self.checked else None
 
 
 def find_leaks(duplicates: pd.DataFrame, used: pd.DataFrame, splits: list[Split]) -> Leaks:
@@ -159,7 +159,7 @@ def summarise_quality(
         "leakage": {
             "patients_on_both_sides": leaks.patients,
             "duplicates_on_both_sides": len(leaks.pairs),
-            "examples": [list(pair) for pair in leaks.pairs[:SHOWN]],
+            "examples": leaks.pairs[["item_id", "same_as"]].head(SHOWN).to_numpy(object).tolist(),
             "passed": leaks.passed,
         },
     }

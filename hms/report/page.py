@@ -23,6 +23,7 @@ from hms.quality.selection import Graded, Selection
 from hms.quality.summary import count_unusable_used, find_leaks, flag_counts, grade_counts
 from hms.report.reproduce import PLACES, command_of
 from hms.report.style import GRADE_COLOURS, class_colours
+from hms.store.rows import TOGETHER
 from hms.terminal import counted
 
 if TYPE_CHECKING:
@@ -288,14 +289,16 @@ def item_columns(
     for number, (_, valid) in enumerate(splits):
         fold[used[valid]] = number
     classes = Classes.of_columns(items.columns)
-    counts = items[list(classes.vote_columns)].to_numpy()
+    counts = items[list(classes.vote_columns)]
+    parts = (counts[first : first + TOGETHER].to_numpy() for first in range(0, len(counts), TOGETHER))
+    rows = (tuple(row) for part in parts for row in part.tolist())
     votes = cache(lambda row: " ".join(f"{v:g}" for v in row))  # a few hundred differ
     return {
         "classes": classes.titles,
         "grades": GRADES,
         "id": list(map(str, items["item_id"])),
         "patient": numbered(map(str, items["patient_id"])),
-        "votes": numbered(map(votes, map(tuple, counts.tolist()))),
+        "votes": numbered(map(votes, rows)),
         "fold": fold.tolist(),
         "grade": numbered(ledger["grade"].fillna("").tolist()),
         "flags": numbered(ledger["raised"].fillna("").tolist()),

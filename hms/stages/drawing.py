@@ -44,7 +44,7 @@ def _draw(tables: View, scalograms: Scalograms, heart: Heart, row: int, about: s
     return Example(
         str(tables.items["item_id"].iloc[row]),
         about,
-        derived.window,
+        derived.window.copy(),  # alone, it does not keep its context
         derived.alive,
         scalograms.derivations.chains,
         scalogram.x,

@@ -172,7 +172,7 @@ class ReportSignals(ReportPart):
         freqs = frequencies(self.sketches.scalograms.cwt)
         classes = Classes.of_columns(tables.used.columns)
         label[used] = consensus(tables.used[list(classes.vote_columns)].to_numpy(np.float64))
-        blocks = tables.packed("sketches").blocks(lambda name: name != "gaps", len(label), TOGETHER)
+        blocks = tables.packed("sketches").blocks(lambda name: name != "gaps", len(label), TOGETHER // 4)
         cards = signal_cards(
             gather(blocks, label, tables.is_used, len(classes)) if len(used) else None,
             label[used],

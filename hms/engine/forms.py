@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,16 +11,14 @@ from numpy.typing import NDArray
 
 from hms.engine.job import ChunkResult, Task
 from hms.engine.plan import TASK_ITEMS, Plan
-from hms.errors import StorageError
 from hms.store.columns import OWN, Record, number_of, text_of
-from hms.store.files import commit_files, digest_bytes
+from hms.store.files import commit_files, damaged, digest_bytes
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
-from hms.store.npz import npz_bytes, read_npz
+from hms.store.npz import npz_bytes
 from hms.store.shards import (
     Layout,
     Records,
-    arrays_of,
     is_sealed,
     is_shard,
     read_record,
@@ -40,9 +37,8 @@ def settle(plan: Plan) -> None:
     `StorageError` if the store cannot be written, or what is to be copied is damaged.
     """
     for key, folder in plan.folders.items():
-        with suppress(_Damaged):
-            if _is_settled(plan, key):
-                continue
+        if _is_settled(plan, key):
+            continue
         name = folder.path.name
         with lock(plan.outputs.lock(name), waiting=f"waiting for another run that writes {name}", say=say):
             folder.load()
@@ -52,19 +48,13 @@ def settle(plan: Plan) -> None:
 
 def settle_stage(plan: Plan, key: str) -> None:
     """Do what `settle` does for one stage; only under its lock, with its folder just loaded."""
-    try:
-        if _is_settled(plan, key):
-            return
-        if plan.in_shards:
-            _into_shards(plan, key)
-            plan.folders[key].compact()  # it says twice where each record is: in an open shard, and sealed
-        else:
-            _into_files(plan, key)
-    except _Damaged:
-        folder = plan.folders[key]
-        folder.reconcile(list(folder.files), reread=True)
-        folder.compact()  # without what is damaged
-        raise
+    if _is_settled(plan, key):
+        return
+    if plan.in_shards:
+        _into_shards(plan, key)
+        plan.folders[key].compact()  # it says twice where each record is: in an open shard, and sealed
+    else:
+        _into_files(plan, key)
 
 
 def _is_settled(plan: Plan, key: str) -> bool:
@@ -85,36 +75,11 @@ def _is_settled(plan: Plan, key: str) -> bool:
     return True
 
 
-class _Damaged(StorageError):
-    """A file has its size and time, and not its content."""
-
-    def __init__(self, folder: StageFolder, name: str) -> None:
-        super().__init__(f"{folder.path / name} is damaged; the same command computes again what is lost")
-
-
 def _read_again(folder: StageFolder, records: Iterable[Record]) -> None:
     """Read the sealed shards that hold items; a row's digest does not vouch for the header."""
     names = {str(record.file) for record in records if record.file in folder.files}
     for name in folder.reconcile([name for name in names if is_sealed(name)], reread=True):
-        raise _Damaged(folder, name)
-
-
-def _read(folder: StageFolder, record: Record) -> dict[str, NDArray[Any]]:
-    """Return an item's arrays, if their bytes have the digest that was recorded.
-
-    Size and time vouch for a file that stays as it is, not for a copy of it.
-    """
-    place = folder.place(record)
-    with suppress(ValueError):
-        if place.row is None:
-            data = place.path.read_bytes()
-            if digest_bytes(data) == folder.files[place.path.name].digest:
-                return read_npz(data)
-        else:
-            row = read_record(place.path, place.row)
-            if digest_bytes(row.tobytes()) == record.digest:
-                return arrays_of(row)
-    raise _Damaged(folder, place.path.name)
+        raise damaged(folder.path / name)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -130,7 +95,7 @@ def _into_files(plan: Plan, key: str) -> None:
     _read_again(folder, lacking)
     for first in range(0, len(lacking), TASK_ITEMS):
         some = lacking[first : first + TASK_ITEMS]
-        contents = {f"{record.item}.npz": npz_bytes(_read(folder, record)) for record in some}
+        contents = {f"{record.item}.npz": npz_bytes(folder.place(record).read()) for record in some}
         stored = commit_files(folder.path, contents)
         folder.append(stored, [Record(record.item, f"{record.item}.npz") for record in some], 0.0, 0)
 
@@ -145,7 +110,7 @@ def _shards(plan: Plan, key: str) -> Iterator[tuple[range, list[str | None]]]:
         return
     layout, n_items, found = plan.layout(key), len(plan.items), plan.keys_of(key)
     first_item = text_of(int(found[results.rows[0]]))
-    step = layout.rows(record_type(_read(folder, folder.records[first_item]), layout.text_ids))
+    step = layout.rows(record_type(folder.place(folder.records[first_item]).read(), layout.text_ids))
     is_there = np.zeros(n_items, np.bool_)
     is_there[results.rows] = True
     for first in range(0, n_items, step):
@@ -205,11 +170,11 @@ def _fill(folder: StageFolder, layout: Layout, rows: range, keys: Sequence[str |
                 continue
             record = records[slot]
             if kind is None:
-                kind = record_type(_read(folder, record), layout.text_ids)
+                kind = record_type(folder.place(record).read(), layout.text_ids)
             name, at = layout.place(row, kind)
             if (record.file, record.row) == (name, at):
                 continue
-            found[row] = record_of(_read(folder, record), kind)
+            found[row] = record_of(folder.place(record).read(), kind)
             made.append((record.item, name, at, row))
         if found and kind is not None:
             written = Records(folder.path, layout, kind, found)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
 from hms.store.columns import Reason
+from hms.store.files import damaged, digest_file
 from hms.store.npz import read_npz
 from hms.store.rows import PackedRows
 from hms.store.shards import Place
@@ -96,6 +97,7 @@ class Tables:
         self.reasons = list(reasons)
         self.packed, self._rows_digest, self._item_places = packed_rows, rows_digest, item_places
         self._files: dict[str, tuple[Path, str]] = {}
+        self._whole = set[str]()
         self._digests: dict[str, str] = {}
         self._read: dict[tuple[str, Callable[[Path], Any]], Any] = {}
 
@@ -152,8 +154,13 @@ class Tables:
         return path in self._files
 
     def file(self, path: str) -> Path:
-        """Return where a file of the run that another stage wrote is."""
-        return self._files[path][0]
+        """Return where a file that another stage wrote is; raises `StorageError` if it is damaged."""
+        stored, digest = self._files[path]
+        if path not in self._whole:
+            if digest_file(stored) != digest:
+                raise damaged(stored)
+            self._whole.add(path)
+        return stored
 
     def read(self, path: str, reader: Callable[[Path], T]) -> T:
         """Return a file of the run as a reader gives it; it is read once and must not be changed."""

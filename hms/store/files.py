@@ -43,6 +43,16 @@ def digest_file(path: Path, block: int = 1 << 22) -> str:
     return digest.hexdigest()
 
 
+def damaged(path: Path) -> StorageError:
+    """Return the error for a file that has its size and time and not its content.
+
+    It gets another time, so that the next run reads it again instead of believing it.
+    """
+    with contextlib.suppress(OSError):
+        os.utime(path, follow_symlinks=False)
+    return StorageError(f"{path} is damaged; the same command computes again what is lost")
+
+
 class Stored(NamedTuple):
     """A file as it was when it was written: name, size in bytes, time and content digest."""
 

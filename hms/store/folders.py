@@ -239,7 +239,9 @@ class StageFolder:
     def place(self, record: Record) -> Place:
         """Return where the arrays of a recorded item are."""
         assert record.file is not None, f"item {record.item} has no file"
-        return Place(self.path / record.file, record.row if is_shard(record.file) else None)
+        if is_shard(record.file):
+            return Place(self.path / record.file, record.row, record.digest)
+        return Place(self.path / record.file, None, self.files[record.file].digest)
 
     def drop(self, names: Iterable[str]) -> None:
         """Forget files in memory, so that their items count as missing."""

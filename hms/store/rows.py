@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hms.store.files import damaged
 from hms.store.npz import read_npz
 
 READS_AGAIN = 4
@@ -56,8 +58,12 @@ class PackedRows:
         found: Arrays = {}
         for first, end in pairwise([*firsts.tolist(), len(order)]):
             rows, number = order[first:end], file[order[first]]
-            data = (self._folder / self._names[number]).read_bytes()
-            for name, values in read_npz(data, which=which).items():
+            path = self._folder / self._names[number]
+            try:
+                arrays = read_npz(path.read_bytes(), which=which)
+            except (ValueError, KeyError, BadZipFile) as error:
+                raise damaged(path) from error
+            for name, values in arrays.items():
                 known = found.get(name)
                 if known is None:
                     found[name] = np.empty((len(file), *values.shape[1:]), values.dtype)

@@ -22,7 +22,15 @@ import xxhash
 from numpy.typing import NDArray
 
 from hms.errors import ConfigError, ManifestError, StorageError
-from hms.store.files import Stored, digest_bytes, make_folder, storage_error, sync_folder, write_error
+from hms.store.files import (
+    Stored,
+    damaged,
+    digest_bytes,
+    make_folder,
+    storage_error,
+    sync_folder,
+    write_error,
+)
 from hms.store.inside import open_own
 from hms.store.npz import parsed_header, read_npz
 
@@ -149,10 +157,16 @@ def shard_header(kind: np.dtype[Any], count: int) -> bytes:
 
 @dataclass(frozen=True)
 class Place:
-    """Where an item's arrays are: a file of its own, or a row of a shard."""
+    """Where an item's arrays are: a file of its own, or a row of a shard.
+
+    Attributes
+    ----------
+    digest : of the file or the record, which `read` compares; empty if it is not known
+    """
 
     path: Path
     row: int | None = None
+    digest: str = ""
 
     @property
     def name(self) -> str:
@@ -160,11 +174,22 @@ class Place:
         return self.path.name if self.row is None else f"row {self.row} of {self.path.name}"
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """Return the item's arrays, all of them or those named."""
+        """Return the item's arrays, all of them or those named; raises `StorageError` if they are damaged."""
         if self.row is None:
-            return read_npz(self.path.read_bytes(), *names)
-        found = arrays_of(read_record(self.path, self.row))
+            data = self.path.read_bytes()
+            self._compare(data)
+            return read_npz(data, *names)
+        try:
+            record = read_record(self.path, self.row)
+        except ValueError as error:
+            raise damaged(self.path) from error
+        self._compare(record.tobytes())
+        found = arrays_of(record)
         return {name: found[name] for name in names} if names else found
+
+    def _compare(self, data: bytes) -> None:
+        if self.digest and digest_bytes(data) != self.digest:
+            raise damaged(self.path)
 
 
 def read_record(path: Path, row: int) -> NDArray[Any]:

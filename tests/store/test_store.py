@@ -376,6 +376,33 @@ def test_damaged_tables_are_computed_again(
     assert tree_bytes(prepare(small_set).path) == tree_bytes(finished.path)
 
 
+@pytest.mark.parametrize(
+    ("pattern", "change"),
+    [
+        ("measures-*/rows-*.npz", "qc=strict"),
+        ("labels-*/*.npz", "folds.seed=4"),
+        ("agreement-*/*.json", "folds.seed=4"),
+    ],
+)
+def test_nothing_is_made_of_a_file_whose_damage_size_and_time_hide(
+    small_set: Path,
+    prepare: Prepare,
+    ready: Prepare,
+    outputs: Path,
+    tmp_path: Path,
+    pattern: str,
+    change: str,
+) -> None:
+    ready(small_set, TABLES)
+    path = min(outputs.glob(f"store/{pattern}"))
+    flip(path, 8 * (path.stat().st_size // 2))
+    with pytest.raises(StorageError, match=f"{path.name} is damaged; the same command computes again"):
+        prepare(small_set, TABLES, change)
+    mended = prepare(small_set, TABLES, change)
+    whole = prepare(small_set, TABLES, change, f"outputs_dir={tmp_path / 'whole'}")
+    assert tree_bytes(mended.path) == tree_bytes(whole.path)
+
+
 def test_a_file_that_merely_exists_is_not_a_result(
     small_set: Path, prepare: Prepare, ready: Prepare, outputs: Path
 ) -> None:

@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from hms.config.pages import yaml_of
 from hms.config.reading import names_in
 from hms.engine.account import Account
 from hms.engine.manifest import write_manifest
-from hms.engine.plan import Plan, Results
+from hms.engine.plan import Plan
+from hms.engine.plan import Results as Found
 from hms.errors import StorageError
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
-from hms.store.columns import OWN
-from hms.store.files import Stored, commit_files, make_folder, remove_temporaries, sync_folder
+from hms.store.columns import OWN, Files
+from hms.store.files import commit_files, make_folder, remove_temporaries, sync_folder
 from hms.store.links import Linking, commit_links
 from hms.store.manifests import NAME, unfinish
 from hms.store.npz import npz_file
@@ -29,8 +31,21 @@ from hms.store.package import Package
 from hms.store.places import set_latest
 from hms.store.shards import INDEX
 
-Named = Callable[[], Iterable[tuple[str, Stored]]]
-"""What yields stored files with their names in a run, whenever it is called."""
+
+@dataclass(frozen=True)
+class Results:
+    """The stored files of an item stage that belong into a run.
+
+    Attributes
+    ----------
+    files : of the stage's folder
+    places : of those in the run among them
+    named : makes their names in the run; those of a hundred thousand items are not in memory for long
+    """
+
+    files: Files
+    places: NDArray[np.int64]
+    named: Callable[[], list[str]]
 
 
 @dataclass
@@ -39,13 +54,13 @@ class RunFolder:
 
     Attributes
     ----------
-    results : by folder, what yields the stored files of an item stage with their names in it
+    results : by folder, the stored files of an item stage
     linking : the links to them that are being made already
     is_new : whether nothing stood in its place before
     """
 
     plan: Plan
-    results: dict[str, Named] = field(default_factory=dict)
+    results: dict[str, Results] = field(default_factory=dict)
     linking: Linking | None = None
     is_new: bool = False
 
@@ -77,10 +92,14 @@ class RunFolder:
 
     def _targets(self) -> dict[Path, dict[str, str]]:
         """Return the stored file that each name of the results stands for, by folder."""
-        places = {stage.folder: self.plan.folders[key].path for key, stage in self.plan.item_stages.items()}
+        places = {
+            stage.folder: str(self.plan.folders[key].path) for key, stage in self.plan.item_stages.items()
+        }
         return {
-            self.path / folder: {name: f"{places[folder]}/{stored.name}" for name, stored in named()}
-            for folder, named in self.results.items()
+            self.path / folder: dict(
+                zip(of.named(), [f"{places[folder]}/{n}" for n in of.files.names_at(of.places)], strict=True)
+            )
+            for folder, of in self.results.items()
         }
 
     def assemble(self, tables: Tables, account: Account, began: float) -> Package:
@@ -91,11 +110,10 @@ class RunFolder:
         for place in (folder, plan.outputs.root):
             remove_temporaries(place)
         linked = {} if self.linking is not None and self.linking.is_done() else self._targets()
-        digests: dict[str, list[Any]] = {
-            f"{parent}/{name}": [stored.size, stored.digest]
-            for parent, named in self.results.items()
-            for name, stored in named()
-        }
+        digests: dict[str, list[Any]] = {}
+        for name, of in self.results.items():
+            names = [f"{name}/{file}" for file in of.named()]
+            digests |= zip(names, of.files.digests_at(of.places), strict=True)
         for path, (target, stored) in account.files.items():
             linked.setdefault((folder / path).parent, {})[path.rpartition("/")[2]] = str(target)
             digests[path] = [stored.size, stored.digest]
@@ -123,8 +141,8 @@ class RunFolder:
         wanted: dict[Path, Iterable[str]] = {}
         for key, stage in self.plan.item_stages.items():
             if stage.folder is not None:
-                named = self.results[stage.folder]()
-                wanted[self.plan.folders[key].path] = (file.name for _, file in named)
+                of = self.results[stage.folder]
+                wanted[self.plan.folders[key].path] = of.files.names_at(of.places)
         for target, _ in account.files.values():
             wanted[target.parent] = chain(wanted.get(target.parent, ()), [target.name])
         for place, names in wanted.items():
@@ -136,37 +154,30 @@ class RunFolder:
                 )
 
 
-def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> Named:
-    """Return what yields the stored file of every used item with its name in the run.
-
-    A file each of a hundred thousand items are not in memory together.
-    """
+def _item_files(plan: Plan, tables: Tables, stage: ItemStage) -> Results:
+    """Return the stored file of every used item."""
     names, folder, used = plan.items["item_id"], plan.folders[stage.key], np.flatnonzero(tables.is_used)
     keys = plan.keys_of(stage.key)[used]
     places = folder.files.find(keys)
     lost = used[(places < 0) | (folder.records.files_of(folder.records.find(keys))[0] != OWN)]
     assert not lost.size, f"item {names.iloc[lost[0]]} is used but has no file"
     ids = (names if used.size == len(names) else names.iloc[used]).tolist()
-
-    def each() -> Iterator[tuple[str, Stored]]:
-        return zip((f"{name}_{stage.suffix}.npz" for name in ids), folder.files.some(places), strict=True)
-
-    return each
+    return Results(folder.files, places, lambda: [f"{name}_{stage.suffix}.npz" for name in ids])
 
 
-def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> Named:
-    """Return what yields the stored shards that hold used items, with their names in the run."""
+def _shards(plan: Plan, tables: Tables, stage: ItemStage) -> Results:
+    """Return the stored shards that hold used items."""
     files, (numbers, _) = plan.folders[stage.key].files, _numbers(plan, tables, stage)
-    shards = {f"{number:05d}.npy": files[name] for name, number in numbers.items()}
-    return shards.items
+    places = np.array([files.place_of(name) for name in numbers], np.int64)
+    return Results(files, places, lambda: [f"{number:05d}.npy" for number in numbers.values()])
 
 
-def _numbers(plan: Plan, tables: Tables, stage: ItemStage) -> tuple[dict[str, int], Results]:
+def _numbers(plan: Plan, tables: Tables, stage: ItemStage) -> tuple[dict[str, int], Found]:
     """Return the number in the run of every stored shard that holds a used item, and where used items are."""
     found = plan.results_of(stage.key)
     is_used = tables.is_used[found.rows]
     assert is_used.sum() == tables.is_used.sum(), f"an item is used but has no result of {stage.name}"
-    used = Results(*(column[is_used] for column in found))
+    used = Found(*(column[is_used] for column in found))
     assert (used.file != OWN).all(), f"an item's result of {stage.name} is in no shard"
     distinct, first = np.unique(used.file, return_index=True)
     names = plan.folders[stage.key].records.names

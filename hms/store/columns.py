@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence, ValuesView
-from itertools import chain
+from itertools import chain, compress
+from operator import not_
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import numpy as np
@@ -215,6 +216,12 @@ class Entries(Mapping[str, V], Generic[V]):
             for place in part.tolist():
                 yield next(found) if place < len(rows) else others[place - len(rows)]
 
+    def place_of(self, name: str) -> int:
+        """Return the place of a name that is there."""
+        if name in self._others:
+            return len(self._columns()) + list(self._others).index(name)
+        return self._place(name)
+
     def _place(self, name: str) -> int:
         """Return the place of a name among the rows of the columns, -1 if it is not there."""
         keys = keys_of([self._item(name)])
@@ -264,6 +271,16 @@ class _Values(ValuesView[V]):
         return self._mapping.each()
 
 
+def _names(rows: NDArray[Any]) -> list[str]:
+    keys = rows["key"].astype(">u8").tobytes().hex()
+    return [f"{keys[at : at + _KEY_LENGTH]}{SUFFIX}" for at in range(0, len(keys), _KEY_LENGTH)]
+
+
+def _contents(rows: NDArray[Any]) -> list[str]:
+    digests = rows["digest"].tobytes().hex()
+    return [digests[at : at + _DIGEST_LENGTH] for at in range(0, len(digests), _DIGEST_LENGTH)]
+
+
 class Files(Entries[Stored]):
     """Files by name; those that hold one item each are in columns."""
 
@@ -273,6 +290,13 @@ class Files(Entries[Stored]):
     def _item(name: str) -> str:
         return name.removesuffix(SUFFIX) if name.endswith(SUFFIX) else ""
 
+    def add(self, entries: Sequence[Stored]) -> None:
+        """Add files, each of another name; one that does not fit keeps no other from the columns."""
+        own = [len(file.name) == _OWN_LENGTH and file.name.endswith(SUFFIX) for file in entries]
+        for some in (list(compress(entries, own)), list(compress(entries, map(not_, own)))):
+            if some:
+                super().add(some)
+
     def _packed(self, entries: Sequence[Stored]) -> NDArray[Any] | None:
         names, sizes, times, digests = zip(*entries, strict=True)
         keys, contents = keys_of([name[:_KEY_LENGTH] for name in names]), _digests(digests)
@@ -281,10 +305,22 @@ class Files(Entries[Stored]):
         return _filled(self._type, len(keys), key=keys, size=sizes, mtime_ns=times, digest=contents)
 
     def _entries(self, rows: NDArray[Any]) -> Iterator[Stored]:
-        keys, digests = rows["key"].astype(">u8").tobytes().hex(), rows["digest"].tobytes().hex()
-        names = [f"{keys[at : at + _KEY_LENGTH]}{SUFFIX}" for at in range(0, len(keys), _KEY_LENGTH)]
-        contents = [digests[at : at + _DIGEST_LENGTH] for at in range(0, len(digests), _DIGEST_LENGTH)]
-        return map(Stored, names, rows["size"].tolist(), rows["mtime_ns"].tolist(), contents)
+        sizes, times = rows["size"].tolist(), rows["mtime_ns"].tolist()
+        return map(Stored, _names(rows), sizes, times, _contents(rows))
+
+    def names_at(self, places: NDArray[np.int64]) -> list[str]:
+        """Return the names at places."""
+        rows = self._columns()
+        if (places >= len(rows)).any():
+            return [file.name for file in self.some(places)]
+        return _names(rows[places])
+
+    def digests_at(self, places: NDArray[np.int64]) -> list[list[Any]]:
+        """Return size and digest at places."""
+        rows = self._columns()
+        if (places >= len(rows)).any():
+            return [[file.size, file.digest] for file in self.some(places)]
+        return list(map(list, zip(rows["size"][places].tolist(), _contents(rows[places]), strict=True)))
 
     def _entry(self, row: Any) -> Stored:
         key, size, mtime_ns, digest = row

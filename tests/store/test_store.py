@@ -389,7 +389,7 @@ def test_nothing_is_made_of_a_file_whose_damage_size_and_time_hide(
     prepare: Prepare,
     ready: Prepare,
     outputs: Path,
-    tmp_path: Path,
+    run_once: Callable[..., Run],
     pattern: str,
     change: str,
 ) -> None:
@@ -399,7 +399,7 @@ def test_nothing_is_made_of_a_file_whose_damage_size_and_time_hide(
     with pytest.raises(StorageError, match=f"{path.name} is damaged; the same command computes again"):
         prepare(small_set, TABLES, change)
     mended = prepare(small_set, TABLES, change)
-    whole = prepare(small_set, TABLES, change, f"outputs_dir={tmp_path / 'whole'}")
+    whole = run_once("data=kaggle", f"data.root={small_set}", TABLES, change)
     assert tree_bytes(mended.path) == tree_bytes(whole.path)
 
 

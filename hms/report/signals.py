@@ -109,17 +109,10 @@ def signal_cards(
     """
     if sketches is None:
         return [spoken(title, "No item is used, so there is nothing to draw.") for title in TITLES]
-    if (label < 0).all():
-        return [
-            spectrum_of_all(sketches.spectrum, freqs_hz),
-            scalogram_of_all(
-                sketches.power[-1], len(label), cwt_hz=cwt_hz, window_s=window_s, outputs=outputs
-            ),
-            values_of_x(sketches.histogram, len(label), ledger),
-        ]
+    voted = classes if (label >= 0).any() else None
     return [
-        spectra(sketches.spectrum, label, freqs_hz, classes),
-        mean_scalograms(sketches.power, label, classes, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
+        spectra(sketches.spectrum, label, freqs_hz, voted),
+        mean_scalograms(sketches.power, label, voted, cwt_hz=cwt_hz, window_s=window_s, outputs=outputs),
         values_of_x(sketches.histogram, len(label), ledger),
     ]
 
@@ -128,37 +121,34 @@ def signal_cards(
 
 
 def spectra(
-    values: NDArray[np.float32], label: NDArray[np.int64], freqs_hz: NDArray[np.float64], classes: Classes
+    values: NDArray[np.float32],
+    label: NDArray[np.int64],
+    freqs_hz: NDArray[np.float64],
+    classes: Classes | None,
 ) -> Card:
-    """Draw the median spectrum of each class with the spread over its items."""
+    """Draw the median spectrum of each class, or of all items, with the spread over its items."""
     good = np.isfinite(values).all(axis=1)
     values, label = (values, label) if good.all() else (values[good], label[good])
-    if not (label >= 0).any():
-        return spoken(TITLES[0], NO_SPECTRUM)
+    title = "Spectrum" if classes is None else TITLES[0]
+    shown = [("All items", CLASS_COLOURS[1], label < 0)] if len(label) else []
+    note = f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}"
+    if classes is not None:
+        colours, counts = class_colours(len(classes)), np.bincount(label[label >= 0], minlength=len(classes))
+        present = np.flatnonzero(counts).tolist()
+        shown = [(classes.titles[i], colours[i], label == i) for i in present]
+        note = (
+            f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts, classes)}"
+        )
+    if not shown:
+        return spoken(title, NO_SPECTRUM)
     up = _decibels(values)
-    everyone = _over_items(values, lambda few: np.median(few, axis=0))
-    counts = np.bincount(label[label >= 0], minlength=len(classes))
-    present = np.flatnonzero(counts).tolist()
-    size = SMALL if len(present) > 1 else LARGE
-    colours = class_colours(len(classes))
+    everyone = None if classes is None else _over_items(values, lambda few: np.median(few, axis=0))
+    size = SMALL if len(shown) > 1 else LARGE
     tiles = [
-        _spectrum(values, label == i, freqs_hz, up, classes.titles[i], colours[i], size, everyone)
-        for i in present
+        _spectrum(values, own, freqs_hz, up, name, colour, size, everyone) for name, colour, own in shown
     ]
-    note = f"{SPECTRUM_NOTE}, dotted: median of all classes. {MAINS_NOTE}{absent_classes(counts, classes)}"
     body = f'<div class="tiles">{"".join(tiles)}</div>' if len(tiles) > 1 else tiles[0]
-    return Card(TITLES[0], body, note, ("", "", "two", "two")[len(tiles)] if len(tiles) < 4 else "wide")
-
-
-def spectrum_of_all(values: NDArray[np.float32], freqs_hz: NDArray[np.float64]) -> Card:
-    """Draw the median spectrum of all items with the spread over them."""
-    good = np.isfinite(values).all(axis=1)
-    values = values if good.all() else values[good]
-    if not len(values):
-        return spoken("Spectrum", NO_SPECTRUM)
-    every = np.ones(len(values), np.bool_)
-    body = _spectrum(values, every, freqs_hz, _decibels(values), "All items", CLASS_COLOURS[1], LARGE)
-    return Card("Spectrum", body, f"{NO_CLASSES} {SPECTRUM_NOTE}. {MAINS_NOTE}")
+    return Card(title, body, note, ("", "", "two", "two")[len(tiles)] if len(tiles) < 4 else "wide")
 
 
 def _over_items(
@@ -223,38 +213,30 @@ def _spectrum(
 def mean_scalograms(
     power: NDArray[np.float64],
     label: NDArray[np.int64],
-    classes: Classes,
+    classes: Classes | None,
     *,
     cwt_hz: tuple[float, float],
     window_s: float,
     outputs: Sequence[str],
 ) -> Card:
-    """Draw the mean scalogram of every class (row) and chain (column), of the sums by class, in one scale."""
-    counts = np.bincount(label[label >= 0], minlength=len(classes))
-    means = {i: 10 * (power[i] / counts[i]) for i in np.flatnonzero(counts).tolist()}
-    limits, shown = _limits(list(means.values())), tuple(outputs[:MOST_OUTPUTS])
-    tiles = [
-        _scalogram_tile(mean, classes.titles[i], int(counts[i]), limits, cwt_hz, window_s, shown)
-        for i, mean in means.items()
-    ]
-    body = f'<div class="tiles broad">{"".join(tiles)}</div>{_scale(limits)}'
-    note = SCALOGRAM_NOTE + _rest(outputs, shown) + absent_classes(counts, classes)
-    return Card(TITLES[1], body, note, "two" if len(tiles) > 1 else "")
+    """Draw the mean scalogram of every class, or of all items (row), and chain (column) in one scale.
 
-
-def scalogram_of_all(
-    power: NDArray[np.float64],
-    n_items: int,
-    *,
-    cwt_hz: tuple[float, float],
-    window_s: float,
-    outputs: Sequence[str],
-) -> Card:
-    """Draw the mean scalogram of all items, of their sum, a picture per chain."""
-    mean = 10 * (power / n_items)
-    limits, shown = _limits([mean]), tuple(outputs[:MOST_OUTPUTS])
-    tile = _scalogram_tile(mean, "All items", n_items, limits, cwt_hz, window_s, shown)
-    return Card(TITLES[1], tile + _scale(limits), f"{NO_CLASSES} {SCALOGRAM_NOTE}{_rest(outputs, shown)}")
+    ``power``: sums by class, and last the sum over items without one.
+    """
+    shown = tuple(outputs[:MOST_OUTPUTS])
+    means = [("All items", len(label), 10 * (power[-1] / len(label)))]
+    before, after = f"{NO_CLASSES} ", ""
+    if classes is not None:
+        counts = np.bincount(label[label >= 0], minlength=len(classes))
+        present = np.flatnonzero(counts).tolist()
+        means = [(classes.titles[i], int(counts[i]), 10 * (power[i] / counts[i])) for i in present]
+        before, after = "", absent_classes(counts, classes)
+    limits = _limits([mean for _, _, mean in means])
+    tiles = [_scalogram_tile(mean, name, n, limits, cwt_hz, window_s, shown) for name, n, mean in means]
+    body = tiles[0] if classes is None else f'<div class="tiles broad">{"".join(tiles)}</div>'
+    rest = "" if len(outputs) == len(shown) else f" The first {len(shown)} of {len(outputs)} rows."
+    note = f"{before}{SCALOGRAM_NOTE}{rest}{after}"
+    return Card(TITLES[1], body + _scale(limits), note, "two" if len(tiles) > 1 else "")
 
 
 def _limits(means: Sequence[NDArray[np.float64]]) -> tuple[float, float]:
@@ -267,10 +249,6 @@ def _scale(limits: tuple[float, float]) -> str:
     low, high = limits
     bar = colour_bar(60, 4, 180, f"{low:.0f}", f"{high:.0f}", "dB re 1 µV²")
     return drawing(400, 20, bar, alt=f"Colours from {low:.0f} to {high:.0f} dB re 1 µV², dark to light.")
-
-
-def _rest(outputs: Sequence[str], shown: Sequence[str]) -> str:
-    return "" if len(outputs) == len(shown) else f" The first {len(shown)} of {len(outputs)} rows."
 
 
 def _scalogram_tile(

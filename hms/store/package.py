@@ -163,7 +163,13 @@ class Package:
 
     @classmethod
     def written(cls, path: Path, manifest: dict[str, Any]) -> Self:
-        """Return a run whose manifest was just written, and is what reading it gives."""
+        """Return a run whose manifest was just written, and is what reading it gives.
+
+        Examples
+        --------
+        >>> type(run).written(run.path, run.manifest).hash == run.hash
+        True
+        """
         run = cls(path)
         run._opened, run.__dict__["manifest"] = _state_of(path / NAME), manifest
         return run

@@ -53,7 +53,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, list
     """Start a cluster that tests leave whole; give address, overrides that take a while, environment."""
     folder = tmp_path_factory.mktemp("shared")
     overrides = paced_plugin(folder / "plugin")
-    env = environment(folder, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(folder / "begun"))
+    env = environment(folder, HMS_TEST_PAUSE="0.2", HMS_TEST_BEGUN=str(folder / "begun"))
     with cluster("--no-nanny", env=env, folder=folder) as (address, _):
         yield address, overrides, env
 
@@ -136,7 +136,7 @@ def test_a_scheduler_that_dies_is_one_message_and_the_same_command_finishes(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
     begun = tmp_path / "begun"
-    env = environment(tmp_path, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(begun))
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.2", HMS_TEST_BEGUN=str(begun))
     with cluster("--no-nanny", env=env, folder=tmp_path, workers=1) as (address, processes):
         run = start(small_set, outputs, "engine=dask", f"engine.address={address}", *paced, env=env)
         wait_for(begun.exists)
@@ -155,7 +155,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_worker(
     small_set: Path, outputs: Path, tmp_path: Path, paced: list[str]
 ) -> None:
     begun = tmp_path / "begun"
-    env = environment(tmp_path, HMS_TEST_PAUSE="0.5", HMS_TEST_BEGUN=str(begun))
+    env = environment(tmp_path, HMS_TEST_PAUSE="0.2", HMS_TEST_BEGUN=str(begun))
     process = start(small_set, outputs, "engine=dask", "n_jobs=2", *paced, env=env)
     wait_for(begun.exists)
     os.killpg(process.pid, signal.SIGINT)

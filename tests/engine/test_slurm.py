@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -34,7 +33,7 @@ pytestmark = [
     pytest.mark.skipif(why_no_slurm() is not None, reason=f"NO SLURM, NOT tested: {why_no_slurm()}"),
 ]
 
-LOOK_OFTEN = "from hms.engine.pools import jobs; jobs.LOOK_S = (0.5, 0.5)"
+LOOK_OFTEN = "from hms.engine.pools import jobs; jobs.LOOK_S = (0.2, 0.2)"
 """At jobs that ended, instead of after 2, 4, 8 ... 30 s."""
 
 SLURM = ("engine=slurm", "engine.interface=lo", "engine.memory=400MB", "engine.jobs=2")
@@ -85,12 +84,15 @@ def test_a_killed_jobs_worker_costs_nothing(
     assert (len(run.meta), len(run.excluded)) == (10, 0)
 
 
+def slowly(tmp_path: Path) -> str:
+    """Return the prologue of jobs that take a while over each recording, and say that they have begun."""
+    return f"engine.prologue=['export HMS_TEST_PAUSE=0.2 HMS_TEST_BEGUN={tmp_path}/begun']"
+
+
 def test_ctrl_c_cancels_the_jobs(small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]) -> None:
     paced = paced_plugin(tmp_path / "plugin")
-    pause = "engine.prologue=['export HMS_TEST_PAUSE=0.5']"
-    process = start(small_set, outputs, *SLURM, pause, *paced, env=env)
-    wait_for(lambda: jobs_of(env, state="running") != [])
-    time.sleep(1.0)
+    process = start(small_set, outputs, *SLURM, slowly(tmp_path), *paced, env=env)
+    wait_for((tmp_path / "begun").exists)
     os.killpg(process.pid, signal.SIGINT)
     code, err = finish(process)
     assert code == 130, err
@@ -103,9 +105,8 @@ def test_a_cancelled_job_is_asked_for_again(
 ) -> None:
     """Both are cancelled while they work, as at the end of their walltime; the run finishes all the same."""
     paced = paced_plugin(tmp_path / "plugin")
-    pause = "engine.prologue=['export HMS_TEST_PAUSE=0.5']"
-    process = start(small_set, outputs, *SLURM, pause, *paced, env=env, before=LOOK_OFTEN)
-    wait_for(lambda: jobs_of(env, state="running") != [])
+    process = start(small_set, outputs, *SLURM, slowly(tmp_path), *paced, env=env, before=LOOK_OFTEN)
+    wait_for((tmp_path / "begun").exists)
     subprocess.run(["scancel", *jobs_of(env)], env={**os.environ, **env}, check=True)
     code, err = finish(process)
     assert code == 0, err

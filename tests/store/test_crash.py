@@ -196,9 +196,9 @@ def is_alive(pid: int) -> bool:
     return state != "Z"
 
 
-@pytest.fixture
-def larger_set(small_set: Path, tmp_path: Path) -> Path:
-    """Give the same recordings 200 names, so that a run lasts long enough to be interrupted.
+@pytest.fixture(params=[200])
+def larger_set(small_set: Path, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """Give the same recordings so many names, so that a run lasts long enough to meet others or a signal.
 
     A recording has the first rows that it has there.
     """
@@ -208,7 +208,7 @@ def larger_set(small_set: Path, tmp_path: Path) -> Path:
     (folder / "train_eegs").mkdir(parents=True)
     votes = pd.read_csv(small_set / "train.csv").groupby("eeg_id", sort=False).head(2)
     copies = []
-    for copy in range(20):
+    for copy in range(request.param // 10):
         for eeg_id in votes["eeg_id"].unique():
             (folder / "train_eegs" / f"{eeg_id * 100 + copy}.parquet").symlink_to(
                 small_set / "train_eegs" / f"{eeg_id}.parquet"
@@ -248,6 +248,7 @@ def test_ctrl_c_ends_with_130_and_leaves_no_worker(larger_set: Path, outputs: Pa
     assert not any(is_alive(pid) for pid in workers)
 
 
+@pytest.mark.parametrize("larger_set", [120], indirect=True)
 def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
     larger_set: Path, outputs: Path, tmp_path: Path
 ) -> None:
@@ -260,7 +261,7 @@ def test_the_parent_killed_with_workers_at_work_the_next_run_finishes_the_rest(
     finished = again(larger_set, outputs, *settings)
     undisturbed = again(larger_set, tmp_path / "undisturbed", *settings)
     assert finished.config.at("data.transform_s") == TRANSFORM_S
-    assert len(finished.meta) > 220
+    assert len(finished.meta) > 132
     assert tree_bytes(finished.path) == tree_bytes(undisturbed.path)
 
 
@@ -271,6 +272,7 @@ def at_once(*runs: Sequence[str]) -> list[int]:
     return [status_of(child) for child in [begin(hms.compose(*overrides)) for overrides in runs]]
 
 
+@pytest.mark.parametrize("larger_set", [60], indirect=True)
 def test_two_processes_with_the_same_command_end_well_and_compute_once(
     larger_set: Path, outputs: Path
 ) -> None:
@@ -278,20 +280,21 @@ def test_two_processes_with_the_same_command_end_well_and_compute_once(
     base = ("data=kaggle", f"data.root={larger_set}", outputs_dir, "n_jobs=1", *QUICK, form_of("shards"))
     assert at_once(base, base) == [0, 0]
     run = hms.load(outputs=outputs)
-    assert len(run.meta) == 200
+    assert len(run.meta) == 60
     from hms.store.folders import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
-    assert StageFolder(folder).load().computed == 200
+    assert StageFolder(folder).load().computed == 60
 
 
+@pytest.mark.parametrize("larger_set", [60], indirect=True)
 def test_two_runs_that_share_a_stage_compute_it_once(larger_set: Path, outputs: Path) -> None:
     base = ("data=kaggle", f"data.root={larger_set}", f"outputs_dir={outputs}", "n_jobs=1", *QUICK)
     assert at_once(base, (*base, "montage.waveform.kind=anterior", "weight=log")) == [0, 0]
     from hms.store.folders import StageFolder
 
     (folder,) = outputs.glob("store/scalograms-*")
-    assert StageFolder(folder).load().computed == 200
+    assert StageFolder(folder).load().computed == 60
     assert len(list(outputs.glob("store/waveforms-*"))) == 2
 
 

@@ -100,19 +100,24 @@ def test_a_text_for_a_number_is_that_number() -> None:
 
 
 def every_option() -> list[list[str]]:
-    """Return the first option of every group, the second of every group, and so on; each experiment alone."""
+    """Return the first option of every group, the second of every group, and so on."""
     groups = {g: [f"{g}={o}" for o in options] for g, options in group_options([conf_dir()]).items()}
-    experiments = [[name] for name in groups.pop("experiment")]
-    together = itertools.zip_longest(*groups.values())
-    return [[name for name in names if name] for names in together] + experiments
+    del groups["experiment"]
+    return [[name for name in names if name] for names in itertools.zip_longest(*groups.values())]
+
+
+@pytest.mark.parametrize("name", group_options([conf_dir()])["experiment"])
+def test_every_experiment_composes(name: str) -> None:
+    """Hydra composes it: it overrides options."""
+    assert hms.compose(f"experiment={name}") != hms.compose()
 
 
 @pytest.mark.parametrize("overrides", every_option(), ids=" ".join)
-def test_every_yaml_composes_and_as_hydra_composes_it(overrides: list[str]) -> None:
+def test_every_option_composes_and_as_hydra_composes_it(overrides: list[str]) -> None:
     cfg = hms.compose(*overrides)
     for name in overrides:
         group, _, option = name.partition("=")
-        assert group == "experiment" or cfg.to_dict()[group], option
+        assert cfg.to_dict()[group], option
     with compose._own_hydra(conf_dir()):
         whole = hydra_compose("config", overrides=overrides)
     assert list(composed_tree(*overrides).items()) == list(resolved(whole).items())

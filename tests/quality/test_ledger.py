@@ -399,13 +399,12 @@ def test_a_ledger_written_in_pieces_is_that_of_all_items(together: int, monkeypa
 
 
 def test_a_ledger_takes_the_memory_of_its_pieces(monkeypatch: pytest.MonkeyPatch):
-    """2,048 items have 5 MB of measures of channels; 64 at a time take a fifth of it."""
+    """1,024 items have 2.5 MB of measures of channels; 64 at a time take half of it."""
+    n = 1024
     monkeypatch.setattr(ledger_module, "TOGETHER", 64)
-    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(2048)], "eeg_id": range(2048)})
-    pieces = (measured(64) | {"row": np.arange(first, first + 64)} for first in range(0, 2048, 64))
-    found = LedgerFiles(
-        items, [None] * 2048, pieces, control(), electrodes=EEG_CHANNELS, file_flags=[""] * 2048
-    )
+    items = pd.DataFrame({"item_id": [f"i{row}" for row in range(n)], "eeg_id": range(n)})
+    pieces = (measured(64) | {"row": np.arange(first, first + 64)} for first in range(0, n, 64))
+    found = LedgerFiles(items, [None] * n, pieces, control(), electrodes=EEG_CHANNELS, file_flags=[""] * n)
     with open(os.devnull, "wb") as nowhere:
         tracemalloc.start()
         try:
@@ -414,8 +413,8 @@ def test_a_ledger_takes_the_memory_of_its_pieces(monkeypatch: pytest.MonkeyPatch
             _, peak = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
-    assert len(found.used) == 2048
-    assert peak < 2.5e6
+    assert len(found.used) == n
+    assert peak < 1.8e6
 
 
 @pytest.mark.parametrize(

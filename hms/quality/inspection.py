@@ -21,7 +21,7 @@ from hms.quality.amplitudes import (
 from hms.quality.blocks import QUIET, Array, Mask, Row, blocks_of
 from hms.quality.spectra import BLOCK_S, Bands, bands_of, mean_power, observe_spectra, tapered_blocks
 from hms.signal.filters import FFT_ROWS
-from hms.signal.levels import extremes
+from hms.signal.levels import extremes, small_buffer
 
 if TYPE_CHECKING:
     from hms.sources.base import Segment
@@ -127,7 +127,7 @@ def _transformed(eeg: Array, n_block: int) -> NDArray[np.complex64]:
     """Return the transforms of tapered blocks, shape (n_channels, n_blocks, n_freqs)."""
     from scipy.fft import rfft
 
-    with np.errstate(**QUIET):
+    with np.errstate(**QUIET), small_buffer():
         return np.asarray(rfft(tapered_blocks(eeg, n_block), overwrite_x=True, workers=1))
 
 
@@ -166,7 +166,7 @@ def inspect(
         eeg = bridged(eeg, is_gap)
     if present is None:
         present = np.ones(len(eeg), bool)
-    with np.errstate(**QUIET):
+    with np.errstate(**QUIET), small_buffer():
         if known is None:
             known = extremes(eeg, n_block)
         n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)

@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.signal.levels import channel_means
+from hms.signal.levels import channel_means, small_buffer
 from hms.signal.wavelets import Cwt, components, frequencies, reaches_s
 
 NEGLIGIBLE = 1e-7
@@ -43,9 +43,6 @@ QUIET_BESIDE = 16
 
 Up to there float32 rounds the window by no more than 3e-6 of its maximum (docs/decisions/transform.md).
 """
-
-BUFFER = 256
-"""Values in NumPy's buffer during a transform: it would copy rows of which several fit, without need."""
 
 Array = NDArray[np.float32]
 Groups = tuple[tuple[int, ...], ...]
@@ -98,11 +95,8 @@ class CwtPlan(ABC):
             return np.zeros((len(groups), self.params.n_freqs, self.n_frames), np.float32)
         if rows != list(range(sum(map(len, parts)))):
             parts = [np.concatenate(parts)[rows]]
-        usual = np.setbufsize(BUFFER)
-        try:
+        with small_buffer():
             total = self._total_power(parts, sizes, is_cut)
-        finally:
-            np.setbufsize(usual)
         total /= np.array(sizes, np.float32)[:, np.newaxis, np.newaxis]
         if len(sizes) == len(groups):
             return total

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -9,6 +12,19 @@ Array = NDArray[np.float32]
 
 UNEVEN = 64
 """Range of a channel over that of its quietest second beyond which float32 is too coarse for that second."""
+
+BUFFER = 256
+"""Values in NumPy's buffer in a `small_buffer`; usual are 8,192."""
+
+
+@contextmanager
+def small_buffer() -> Iterator[None]:
+    """Keep NumPy from copying rows of which several fit into its buffer, without need."""
+    usual = np.setbufsize(BUFFER)
+    try:
+        yield
+    finally:
+        np.setbufsize(usual)
 
 
 def extremes(eeg: Array, n_block: int) -> Array:
@@ -33,7 +49,7 @@ def extremes(eeg: Array, n_block: int) -> Array:
     return found
 
 
-def is_uneven(eeg: Array, *, sfreq: float) -> bool:
+def is_uneven(eeg: Array, *, sfreq: float, known: Array | None = None) -> bool:
     """Tell whether the range of any channel is over `UNEVEN` times that of one of its seconds.
 
     A Fourier transform in float32 rounds all of a stretch by what its loudest part is rounded by.
@@ -42,14 +58,11 @@ def is_uneven(eeg: Array, *, sfreq: float) -> bool:
     ----------
     eeg : float32, shape (n_channels, n_samples), µV; a second or more
     sfreq : sampling rate in Hz
+    known : the `extremes` of its seconds, where somebody has looked already
     """
     n_second = max(1, round(sfreq))
-    return is_range_uneven(extremes(eeg, n_second)[..., : eeg.shape[1] // n_second])
-
-
-def is_range_uneven(of_seconds: Array) -> bool:
-    """Tell what `is_uneven` does from the extremes of whole seconds, float32, shape (2, n_channels, n)."""
-    high, low = of_seconds
+    known = extremes(eeg, n_second) if known is None else known
+    high, low = known[..., : eeg.shape[1] // n_second]
     return bool((high.max(axis=1) - low.min(axis=1) > UNEVEN * (high - low).min(axis=1)).any())
 
 

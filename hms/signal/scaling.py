@@ -13,7 +13,7 @@ from hms.registry import Limits, Params, register
 Array = NDArray[np.float32]
 RESOLUTION = float(np.finfo(np.float32).eps)
 SMALLEST = float(np.finfo(np.float32).tiny)
-SAMPLE_STRIDE = 16
+SAMPLE_STRIDE = 32
 """One in so many values is looked at to find about where the percentiles are."""
 
 Percent = Annotated[float, Limits(at_least=0, at_most=100)]
@@ -57,8 +57,8 @@ def log1p_percentile(power: Array, params: Log1pPercentile) -> Array:
     float32, shape of ``power``, 0 to 1
         Zeros where float32 cannot tell the two percentiles apart (constant input).
     """
-    least, most = float(power.min()), float(power.max())
-    if not (least >= 0 and np.isfinite(most)):
+    least, most = power.min(), power.max()
+    if not 0 <= least <= most < np.inf:
         raise ValueError(f"power must be finite and at least 0; got {least} to {most}")
     low, high = _log1p_percentiles(power, params.low_percent, params.high_percent)
     if high - low <= max(high * RESOLUTION, SMALLEST):
@@ -101,8 +101,10 @@ def _ends(values: Array, n_low: int, n_high: int) -> tuple[Array, Array]:
     sample = np.partition(sample, (low, high))
     lowest, highest = values.compress(values <= sample[low]), values.compress(values >= sample[high])
     if lowest.size < n_low or highest.size < n_high:
-        lowest = highest = values
-    return np.sort(lowest), np.sort(highest)
+        return (np.sort(values),) * 2
+    lowest.sort()
+    highest.sort()
+    return lowest, highest
 
 
 @register("scaling", "none")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from hms.signal.arrays import Block, Derived
 from hms.signal.cwt import Groups, plan_cwt
-from hms.signal.levels import is_range_uneven, is_uneven
+from hms.signal.levels import is_uneven
 from hms.signal.wavelets import Cwt
 
 Array = NDArray[np.float32]
@@ -80,6 +80,6 @@ def _power(
     values = block.values[:, start * params.hop : (start + n_frames) * params.hop + 2 * block.n_context]
     n_second = max(1, round(sfreq))
     seconds = block.extremes(n_second, start * params.hop, values.shape[1] // n_second)
-    if is_uneven(values, sfreq=sfreq) if seconds is None else is_range_uneven(seconds):
+    if is_uneven(values, sfreq=sfreq, known=seconds):
         values = values.astype(np.float64)
     return plan.power(values, groups, is_cut=True)

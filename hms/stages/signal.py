@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hms.config.schema import Config
 from hms.errors import Unusable
 from hms.pipeline.stage import ItemStage, derived, register_stage
-from hms.signal.arrays import Cleaned
+from hms.signal.arrays import Block, Cleaned
 from hms.signal.filters import FilterParams, apply_filter, clip, design_filter
 from hms.signal.gaps import fill_gaps
 from hms.signal.levels import is_uneven
@@ -63,13 +63,15 @@ class Signal(ItemStage):
             raise Unusable("no channel has a usable sample", failure=False)
         clean = partial(self._cleaned, rows=rows, n_lacking=len(lacking), sfreq=segment.sfreq)
         if segment.block is None:
-            block, (eeg, is_clipped) = None, clean(segment.eeg, is_finite=segment.is_finite)
+            known = segment.extremes if segment.is_finite else None
+            block, (eeg, is_clipped) = None, clean(segment.eeg, known)
         else:
             of_block = segment.block
+            known = _extremes_without_gaps(segment, of_block)
 
             def clean_block(eeg: Array) -> Array:
                 # Another window of the block may be the one that was clipped.
-                cleaned, of_block.results[self.key, "clipped"] = clean(eeg)
+                cleaned, of_block.results[self.key, "clipped"] = clean(eeg, known)
                 return cleaned
 
             block = of_block.then(self.key, clean_block, segment.n_context)
@@ -87,21 +89,31 @@ class Signal(ItemStage):
         )
 
     def _cleaned(
-        self, eeg: Array, *, rows: slice | list[int], n_lacking: int, sfreq: float, is_finite: bool = False
+        self, eeg: Array, known: Array | None, *, rows: slice | list[int], n_lacking: int, sfreq: float
     ) -> tuple[Array, bool]:
-        """Return some rows cleaned, with zeros for pairs that are lacking, and whether any was clipped."""
-        filtered = self._filtered(eeg[rows], sfreq, is_finite=is_finite)
+        """Return some rows cleaned, with zeros for pairs that are lacking, and whether any was clipped.
+
+        ``known`` are the extremes of each second, None where they are not known or there are gaps.
+        """
+        filtered = self._filtered(eeg[rows], None if known is None else known[:, rows], sfreq)
         cleaned = clip(filtered, self.filter.clip_uv)
         nothing = np.zeros((n_lacking, cleaned.shape[1]), np.float32)
         return np.concatenate([cleaned, nothing]) if n_lacking else cleaned, cleaned is not filtered
 
-    def _filtered(self, eeg: Array, sfreq: float, *, is_finite: bool) -> Array:
+    def _filtered(self, eeg: Array, known: Array | None, sfreq: float) -> Array:
         params = self.filter
-        filled = eeg if is_finite else fill_gaps(eeg, params.gaps, sfreq=sfreq)
+        filled = fill_gaps(eeg, params.gaps, sfreq=sfreq) if known is None else eeg
         gain = design_filter(params, n_samples=filled.shape[1], sfreq=sfreq)
-        if self.reading.transform_s and is_uneven(filled, sfreq=sfreq):
+        if self.reading.transform_s and is_uneven(filled, sfreq=sfreq, known=known):
             return apply_filter(filled.astype(np.float64), gain).astype(np.float32)
         return apply_filter(filled, gain)
+
+
+def _extremes_without_gaps(segment: Segment, block: Block) -> Array | None:
+    """Return the extremes of each second of a block, with a window's context; None where it has gaps."""
+    n_second, cut = max(1, round(segment.sfreq)), block.n_context - segment.n_context
+    known = block.extremes(n_second, cut, -(-(block.values.shape[1] - 2 * cut) // n_second))
+    return known if known is not None and np.isfinite(known).all() else None
 
 
 @lru_cache(maxsize=32)

@@ -414,7 +414,7 @@ def test_numpys_buffer_is_as_before_and_changes_no_bit(monkeypatch):
     signals, usual = eeg(4, 2800), np.getbufsize()
     small = plan.power(signals, pairs)
     assert np.getbufsize() == usual
-    monkeypatch.setattr("hms.signal.cwt.BUFFER", usual)
+    monkeypatch.setattr("hms.signal.levels.BUFFER", usual)
     assert plan.power(signals, pairs).tobytes() == small.tobytes()
     monkeypatch.setattr(type(plan), "_total_power", lambda *given: 1 / 0)
     with pytest.raises(ZeroDivisionError):

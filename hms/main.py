@@ -8,6 +8,7 @@ import shlex
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -205,17 +206,19 @@ def _say_what_has_no_effect(overrides: Sequence[str]) -> None:
 def _direct(overrides: Sequence[str], config_dir: str | None) -> int:
     from hms.config.compose import composed_tree
     from hms.config.paths import fault_of_outputs
-    from hms.store.seen import question_of
+    from hms.store.seen import looking_ahead, question_of
 
     _say_what_has_no_effect(overrides)
     tree = composed_tree(*overrides, config_dir=config_dir)
     question = None if fault_of_outputs(tree["outputs_dir"]) else question_of(tree)
     if question is not None and _answered(tree, question):
         return DONE
-    from hms.config.schema import build_config
-    from hms.engine.frozen import with_frozen_settings
+    root = None if question is None else tree["data"].get("root")
+    with looking_ahead(Path(tree["outputs_dir"]) / "store", root) if root else nullcontext():
+        from hms.config.schema import build_config
+        from hms.engine.frozen import with_frozen_settings
 
-    return run_configuration(with_frozen_settings(build_config(tree), overrides), question)
+        return run_configuration(with_frozen_settings(build_config(tree), overrides), question)
 
 
 def _answered(tree: Mapping[str, Any], question: str) -> bool:

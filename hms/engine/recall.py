@@ -10,8 +10,9 @@ from hms.engine.plan import Plan
 from hms.errors import StorageError
 from hms.pipeline import fingerprint
 from hms.store.folders import StageFolder
+from hms.store.links import MANY_LINKS
 from hms.store.package import Package
-from hms.store.seen import Seen, keep, keep_fingerprints, listed, listing, stamp, stamp_of
+from hms.store.seen import Seen, keep, keep_fingerprints, keep_looks, listed, listing, stamp, stamp_of
 
 
 @lean()
@@ -30,8 +31,16 @@ def keep_finished(plan: Plan, run: Package, question: str, *, facts: str, said: 
         seen = Seen(plan.run_hash, facts, explain_finished(plan), list(said), places)
         keep(plan.outputs.store, question, seen)
         keep_fingerprints(plan.outputs.store, fingerprint.known)
+        if len(plan.items) >= MANY_LINKS:
+            keep_looks(plan.outputs.store, plan.cfg.at("data.root"), _looked_into(plan))
     except (OSError, StorageError, LookupError):  # the run is finished all the same
         return
+
+
+def _looked_into(plan: Plan) -> dict[str, bool]:
+    """Return the folders of many files that the plan looked into, and whether through links."""
+    recordings = {place: True for place in plan.watched or () if place.endswith("/")}
+    return recordings | {str(f.path): False for f in plan.folders.values() if len(f.files) >= MANY_LINKS}
 
 
 def _stamps_of(plan: Plan, run: Package) -> dict[str, str]:

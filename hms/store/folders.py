@@ -37,6 +37,7 @@ from hms.store.columns import (
 from hms.store.files import Stored, commit_files, digest_file, remove_temporaries
 from hms.store.inside import are_plain, parse_json, read_file
 from hms.store.journal import append_journal, journal_line, journal_lines
+from hms.store.looking import taken
 from hms.store.shards import Place, is_sealed, is_shard, whole_rows
 from hms.store.snapshot import LONG, Snapshot, read_snapshot, write_snapshot
 
@@ -396,6 +397,9 @@ class Present(NamedTuple):
 def _scan(folder: Path) -> Files:
     """Return size and time of every regular file in a folder; anything else there is not ours."""
     found = Files()
+    if known := taken(str(folder), through_links=False):
+        found.add_found(known)
+        return found
     some: list[tuple[str, int, int]] = []
     with contextlib.suppress(FileNotFoundError), opened(folder) as descriptor:
         for entry in os.scandir(descriptor):

@@ -19,13 +19,17 @@ from typing import Any
 
 from hms.config.code import code_stamp
 from hms.config.identity import digest_of
-from hms.config.reading import opened
+from hms.config.reading import is_file, opened, regular_bytes
 from hms.errors import StorageError
 from hms.registry import entry_points
 from hms.store.files import commit_files, digest_bytes
 from hms.store.journal import journal_line, read_journal
+from hms.store.looking import ahead, taken
 
 FOLDER = "seen"
+LOOKS = "looks.log"
+"""Folders of many files that the last command looked into."""
+
 SOURCES = "sources.log"
 """Fingerprints of stages, which take long to find out."""
 
@@ -65,6 +69,8 @@ def listing(folder: str, *, through_links: bool = False) -> Listing:
     A link never changes: unless what it leads to is asked for, how many there are and the folder's own
     time stand for all of them.
     """
+    if through_links and (known := taken(folder, through_links=True)) is not None:
+        return _noted(folder, {name: (size, time) for name, size, time in known})
     n_links, found = 0, Listing()
     with opened(folder) as descriptor, os.scandir(descriptor) as entries:
         time = os.stat(descriptor).st_mtime_ns
@@ -76,7 +82,11 @@ def listing(folder: str, *, through_links: bool = False) -> Listing:
             found[entry.name] = status.st_size, status.st_mtime_ns
     if n_links:
         found[LINKS] = n_links, time
-    if through_links and (known := _listed.get()) is not None:
+    return _noted(folder, found) if through_links else found
+
+
+def _noted(folder: str, found: Listing) -> Listing:
+    if (known := _listed.get()) is not None:
         known[folder.rstrip("/")] = found
     return found
 
@@ -170,6 +180,29 @@ def once(store: Path, of: Any, make: Callable[[], Mapping[str, Any]]) -> dict[st
     with suppress(StorageError):  # whoever writes what the run needs says what is wrong
         commit_files(store / FOLDER, {name: journal_line({"made": text})})
     return dict(json.loads(text))
+
+
+# --- looks ---------------------------------------------------------------------------------------
+
+
+@contextmanager
+def looking_ahead(store: Path, root: object) -> Iterator[None]:
+    """Look meanwhile into the folders that the last command with these recordings looked into."""
+    try:
+        lines, damaged = read_journal(store / FOLDER / LOOKS)
+        is_so = not damaged and len(lines) == 1 and lines[0]["root"] == root
+        folders = {str(path): bool(through) for path, through in lines[0]["folders"]} if is_so else {}
+    except (StorageError, LookupError, TypeError, ValueError):  # then each is looked into when it is needed
+        folders = {}
+    with ahead(folders):
+        yield
+
+
+def keep_looks(store: Path, root: object, folders: Mapping[str, bool]) -> None:
+    """Keep which folders a command looked into, through links or not."""
+    line = journal_line({"root": root, "folders": sorted(folders.items())})
+    if not is_file(path := store / FOLDER / LOOKS) or regular_bytes(path) != line:
+        commit_files(store / FOLDER, {LOOKS: line})
 
 
 # --- sources -------------------------------------------------------------------------------------

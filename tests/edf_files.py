@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -127,7 +126,7 @@ class EdfFile:
         if self.sample_bytes == 2:
             samples = digital.astype("<i2").tobytes()
         else:
-            samples = b"".join(struct.pack("<i", value)[:3] for value in digital.ravel().tolist())
+            samples = digital.astype("<i4").view(np.uint8).reshape(-1, 4)[:, :3].tobytes()
         if self.onset is None:
             return samples
         list_of_notes = f"+{self.onset(number):g}\x14\x14\0".encode().ljust(30 * self.sample_bytes, b"\0")

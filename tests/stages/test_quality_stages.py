@@ -210,7 +210,7 @@ def test_one_class_of_which_some_are_left_out_is_no_unequal_choice(
 ):
     """Nothing is said of classes, and the summary has no p where there is nothing to compare."""
     folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [5, 5, 5])
-    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor", *SMALL)
     assert done.code == 0
     assert "leaves" not in done.out + done.err
     taken = hms.load("latest", outputs=outputs).summary["selection"]["taken"]
@@ -222,7 +222,7 @@ def test_an_exclusion_that_leaves_no_item_of_a_class_is_said_and_not_refused(
     command: Callable[..., Any], tmp_path: Path
 ):
     folder = write_set(tmp_path / "d", [noise(0), with_bad_electrodes(1), noise(2)], [1, 2, 3], [1, 0, 2])
-    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor", *SMALL)
     assert done.code == 0
     assert "qc.exclude_from=poor leaves no item of seizure" in done.out + done.err
 
@@ -245,7 +245,7 @@ def test_an_exclusion_of_all_recordings_ends_with_exit_code_3(
     command: Callable[..., Any], tmp_path: Path, n: int
 ):
     folder = write_set(tmp_path / "d", [with_bad_electrodes(i) for i in range(n)], list(range(n)), [0] * n)
-    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor")
+    done = command("data=kaggle", f"data.root={folder}", "folds=none", "qc.exclude_from=poor", *SMALL)
     assert done.code == 3
     said = "the only item cannot be used" if n == 1 else f"none of the {n} items can be used"
     assert said in done.err

@@ -104,7 +104,7 @@ def on_panels(scores: Path, table: Path) -> None:
         show(title, rounds)
 
 
-def on_embedded(n: int) -> None:
+def on_embedded(n: int, draws: int) -> None:
     """Plant swaps among embedded recordings and fit the baseline to the swapped votes."""
     import hms
     from hms.engine.plan import make_plan
@@ -122,7 +122,7 @@ def on_embedded(n: int) -> None:
         patients, splits = run.meta["patient_id"].to_numpy(str), run.splits
     fit = partial(logreg, params=run.config.baseline)
     rounds = []
-    for seed in SEEDS:
+    for seed in SEEDS[:draws]:
         swapped, wrong = swap(votes, patients, np.random.default_rng(seed))
         total = swapped.sum(axis=1)
         weight = confidence_weights(total, run.config.weight)
@@ -135,12 +135,13 @@ def main() -> None:
     """Plant and count."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--recordings", default=2000, type=int)
+    parser.add_argument("--draws", default=len(SEEDS), type=int)
     parser.add_argument("--panels", nargs=2, type=Path, metavar=("SCORES", "TABLE"))
     given = parser.parse_args()
     if given.panels:
         on_panels(*given.panels)
     else:
-        on_embedded(given.recordings)
+        on_embedded(given.recordings, given.draws)
 
 
 if __name__ == "__main__":

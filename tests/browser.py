@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import base64
 import contextlib
+import functools
 import json
 import os
 import select
@@ -28,52 +30,57 @@ KEYS = {"Enter": 13, "Escape": 27, "PageUp": 33, "PageDown": 34, "End": 35, "Hom
 """Codes of the keys that write nothing."""
 
 
-class Page:
-    """One page of a browser; keeps what went wrong and what was asked for."""
+class Wire:
+    """The pipe to a browser, which all its pages share."""
 
     def __init__(self, to_browser: int, from_browser: int) -> None:
-        self._in, self._out = from_browser, to_browser
+        self.to_browser, self.from_browser = to_browser, from_browser
+        self.pages: dict[str, Page] = {}
         self._buffer = b""
         self._number = 0
-        self._session: str | None = None
-        self.requests: list[str] = []
-        self.errors: list[str] = []
 
-    def attach(self, *, offline: bool = True) -> None:
-        """Open a page and listen to it; ``offline`` takes its network away."""
-        target = self.ask("Target.createTarget", url="about:blank")["targetId"]
-        self._session = self.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log", "Network"):
-            self.ask(f"{domain}.enable")
-        nothing = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
-        self.ask("Network.emulateNetworkConditions", offline=offline, **nothing)
-
-    def ask(self, method: str, **params: Any) -> Any:
-        """Call a method of the debugging protocol and return its result."""
+    def ask(self, method: str, session: str | None = None, **params: Any) -> Any:
+        """Call a method of the debugging protocol, of a page's session, and return its result."""
         self._number += 1
         message: dict[str, Any] = {"id": self._number, "method": method, "params": params}
-        if self._session:
-            message["sessionId"] = self._session
-        os.write(self._out, json.dumps(message).encode() + b"\0")
+        if session:
+            message["sessionId"] = session
+        os.write(self.to_browser, json.dumps(message).encode() + b"\0")
         while True:
             answer = self._next()
             if answer.get("id") == self._number:
                 assert "error" not in answer, f"{method}: {answer['error']}"
                 return answer["result"]
+            if page := self.pages.get(answer.get("sessionId", "")):
+                page.note(answer.get("method"), answer.get("params", {}))
 
     def _next(self, timeout_s: float = 60) -> Any:
         deadline = time.monotonic() + timeout_s
         while b"\0" not in self._buffer:
-            assert select.select([self._in], [], [], max(deadline - time.monotonic(), 0))[0], "no answer"
-            data = os.read(self._in, 1 << 20)
+            ready = select.select([self.from_browser], [], [], max(deadline - time.monotonic(), 0))[0]
+            assert ready, "no answer"
+            data = os.read(self.from_browser, 1 << 20)
             assert data, "the browser ended"
             self._buffer += data
         text, _, self._buffer = self._buffer.partition(b"\0")
-        message = json.loads(text)
-        self._note(message.get("method"), message.get("params", {}))
-        return message
+        return json.loads(text)
 
-    def _note(self, method: str | None, params: Any) -> None:
+
+class Page:
+    """One page of a browser; keeps what went wrong and what was asked for."""
+
+    def __init__(self, wire: Wire, session: str) -> None:
+        self._wire, self._session = wire, session
+        self.requests: list[str] = []
+        self.errors: list[str] = []
+        wire.pages[session] = self
+
+    def ask(self, method: str, **params: Any) -> Any:
+        """Call a method of the debugging protocol and return its result."""
+        return self._wire.ask(method, self._session, **params)
+
+    def note(self, method: str | None, params: Any) -> None:
+        """Take an event to heart."""
         if method == "Network.requestWillBeSent":
             self.requests.append(params["request"]["url"])
         elif method == "Runtime.exceptionThrown":
@@ -138,32 +145,48 @@ class Page:
 
 @contextlib.contextmanager
 def browser(*, offline: bool = True) -> Iterator[Page]:
-    """Start a headless Chromium with a fresh profile, its network off unless told otherwise, and end it."""
+    """Open a page with a fresh profile, its network off unless told otherwise, and close it."""
+    wire = _chromium()
+    context = wire.ask("Target.createBrowserContext")["browserContextId"]
+    target = wire.ask("Target.createTarget", url="about:blank", browserContextId=context)["targetId"]
+    page = Page(wire, wire.ask("Target.attachToTarget", targetId=target, flatten=True)["sessionId"])
+    for domain in ("Page", "Runtime", "Log", "Network"):
+        page.ask(f"{domain}.enable")
+    nothing = {"latency": 0, "downloadThroughput": 0, "uploadThroughput": 0}
+    page.ask("Network.emulateNetworkConditions", offline=offline, **nothing)
+    try:
+        yield page
+    finally:
+        wire.ask("Target.disposeBrowserContext", browserContextId=context)
+
+
+@functools.cache
+def _chromium() -> Wire:
+    """Start a headless Chromium, which ends as this process ends."""
     program = find_chromium()
     assert program is not None, "no Chromium"
     to_browser, from_browser = os.pipe(), os.pipe()
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
-        # The protocol is spoken on the descriptors 3 and 4.
-        wire = f'exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec "$@"'
-        arguments = (
-            "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
-            "--no-first-run", "--disable-extensions", "--disable-background-networking",
-            "--remote-debugging-pipe", f"--user-data-dir={profile}",
-        )  # fmt: skip
-        process = subprocess.Popen(
-            ["bash", "-c", wire, "bash", program, *arguments],
-            pass_fds=(to_browser[0], from_browser[1]),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        os.close(to_browser[0])
-        os.close(from_browser[1])
-        page = Page(to_browser[1], from_browser[0])
-        try:
-            page.attach(offline=offline)
-            yield page
-        finally:
-            process.terminate()
-            process.wait(timeout=30)
-            os.close(to_browser[1])
-            os.close(from_browser[0])
+    profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    # The protocol is spoken on the descriptors 3 and 4.
+    wire = f'exec 3<&{to_browser[0]} 4>&{from_browser[1]}; exec "$@"'
+    arguments = (
+        "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--hide-scrollbars",
+        "--no-first-run", "--disable-extensions", "--disable-background-networking",
+        "--remote-debugging-pipe", f"--user-data-dir={profile.name}",
+    )  # fmt: skip
+    process = subprocess.Popen(
+        ["bash", "-c", wire, "bash", program, *arguments],
+        pass_fds=(to_browser[0], from_browser[1]),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_browser[0])
+    os.close(from_browser[1])
+
+    def end() -> None:
+        process.terminate()
+        process.wait(timeout=30)
+        profile.cleanup()
+
+    atexit.register(end)
+    return Wire(to_browser[1], from_browser[0])

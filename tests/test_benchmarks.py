@@ -171,7 +171,7 @@ def test_coverage_is_printed_for_every_interval(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 def test_votes_are_planted_among_embedded_recordings_and_looked_for(tmp_path: Path) -> None:
-    printed = benchmark("label_issues.py", "--recordings", "30", folder=tmp_path)
+    printed = benchmark("label_issues.py", "--recordings", "30", "--draws", "2", folder=tmp_path)
     assert "embedded recordings" in printed
     assert re.search(r"^hms .*first 50: \d\.\d{3}", printed, re.MULTILINE), printed
 

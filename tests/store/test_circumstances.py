@@ -585,13 +585,13 @@ WORKS = ["data=kaggle", "data.root={root}", "outputs_dir={outputs}", "n_jobs=2"]
 MODULE = "runpy.run_module('hms', run_name='__main__', alter_sys=True)\n"
 PROGRAMS = {
     "run.py": (Path(RUN).read_text(), WORKS, 2.5),
-    "hms run": (script(), ["run", *WORKS], 0.8),
+    "hms run": (script(), ["run", *WORKS], 0.95),
     "hms ls": (script(), ["--outputs", "{outputs}", "ls"], 0.5),
     "python -m hms": (MODULE, ["help", "cwt.hop"], 0.5),
 }
 """Program, its arguments, and for how many seconds from its start it is interrupted."""
 
-STEP_S = 0.1 if os.environ.get("HMS_FAULTS") == "all" else 0.5
+STEP_S = 0.1 if os.environ.get("HMS_FAULTS") == "all" else 0.9
 
 
 @pytest.mark.slow

@@ -233,7 +233,7 @@ def measure_sweeps(n_sweeps: int, seed: int) -> None:
             for _ in range(n_sweeps):
                 made = equal_members(rng, n_members, *SETTINGS[name])
                 pairs = [(k, 0) for k in range(1, n_members)]
-                found = simultaneous_intervals(made.losses, pairs, made.patient).intervals
+                found = simultaneous_intervals(made.losses, pairs, made.patient)
                 better += any(one.high < 0 for one in found)
                 any_told += any(one.high < 0 or one.low > 0 for one in found)
                 best = made.losses[1:].mean(axis=1).argmin() + 1

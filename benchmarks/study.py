@@ -74,7 +74,7 @@ def losses(
 def differences(values: NDArray[np.float64], patients: NDArray[np.str_]) -> list[Interval]:
     """Return the difference of each option to the defaults, with intervals that hold all at once."""
     pairs = [(k, 0) for k in range(1, len(values))]
-    return list(simultaneous_intervals(values, pairs, patients).intervals)
+    return simultaneous_intervals(values, pairs, patients)
 
 
 def verdict(chosen: Interval, reported: Interval, real: Interval) -> str:

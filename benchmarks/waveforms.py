@@ -108,7 +108,7 @@ def study(plan: Plan) -> None:
     print(f"{'waveform':<10} {'KL':>6}  {'95 %':<15} {'less ' + REFERENCE:>15}  95 %")
     pairs = [(number, KINDS.index(REFERENCE)) for number in range(len(KINDS))]
     table = np.stack([rows[kind] for kind in KINDS])
-    differences = simultaneous_intervals(table, pairs, patients[high]).intervals
+    differences = simultaneous_intervals(table, pairs, patients[high])
     for kind, less in zip(KINDS, differences, strict=True):
         own = mean_interval(rows[kind], patients[high])
         print(

@@ -229,23 +229,9 @@ def _freedom(pulls: Floats) -> Floats:
 # --- many figures at once ------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Simultaneous:
-    """Differences of many figures whose intervals hold all at once.
-
-    Attributes
-    ----------
-    intervals : one per pair asked for, in that order
-    widening : how many times wider they are than if each stood alone
-    """
-
-    intervals: tuple[Interval, ...]
-    widening: float
-
-
 def simultaneous_intervals(
     values: ArrayLike, pairs: Sequence[tuple[int, int]], groups: Groups
-) -> Simultaneous:
+) -> list[Interval]:
     """Return the mean of ``values[a] - values[b]`` for each pair, with intervals that hold all at once.
 
     Where nothing differs, one pair or more of them excludes 0 in a share of 1 - `LEVEL` of data sets. Every
@@ -266,11 +252,10 @@ def simultaneous_intervals(
     means = apart.sum(axis=1) / (masses.sum() or np.nan)
     halves = _half_widths(pulls, REFITTED)
     widening = _widening(pulls) if _enough(masses) else 1.0
-    found = (
+    return [
         _interval(mean, widening * half, masses, len(groups))
         for mean, half in zip(means, halves, strict=True)
-    )
-    return Simultaneous(tuple(found), widening)
+    ]
 
 
 def _widening(apart: Floats) -> float:

@@ -54,9 +54,9 @@ def nominal_duration(text: str, n_samples: int, sfreq_out: float) -> Fraction:
     if stated <= 0:
         raise ValueError(f"data records last '{text}' s; a duration must be above 0")
     wanted = Fraction(sfreq_out)
-    exact = wanted * stated / max(n_samples, 1)
+    exact = wanted * stated / n_samples
     unit = _last_digit(text)
-    if unit is None or n_samples < 1 or max(exact.numerator, exact.denominator) <= SIMPLE_FACTOR:
+    if unit is None or max(exact.numerator, exact.denominator) <= SIMPLE_FACTOR:
         return stated
     low, high = (wanted * duration / n_samples for duration in (max(stated - unit, unit / 2), stated + unit))
     simple = simplest_between(low, high)

@@ -240,7 +240,7 @@ def stand(values: Mapping[int, NDArray[np.float64]], reference: int, patients: N
     table = np.stack([values[number] for number in numbers])
     at = numbers.index(reference)
     others = [k for k in range(len(numbers)) if k != at]
-    told = simultaneous_intervals(table, [(k, at) for k in others], patients).intervals
+    told = simultaneous_intervals(table, [(k, at) for k in others], patients)
     to_reference = {numbers[k]: one for k, one in zip(others, told, strict=True)}
     top = int(table.mean(axis=1).argmin()) if table.size else at
     best = numbers[top]
@@ -258,7 +258,7 @@ def _to_best(
     table: NDArray[np.float64], numbers: Sequence[int], top: int, patients: NDArray[np.str_]
 ) -> dict[int, Interval]:
     pairs = [(a, b) if b == top else (b, a) for a, b in combinations(range(len(numbers)), 2)]
-    found = simultaneous_intervals(table, pairs, patients).intervals
+    found = simultaneous_intervals(table, pairs, patients)
     return {numbers[a]: one for (a, b), one in zip(pairs, found, strict=True) if b == top}
 
 

@@ -71,7 +71,6 @@ class Header:
     sample_bytes : bytes of a sample, 2 or 3
     record_samples : samples of all signals in a data record
     record_s : length of a data record, s
-    stated_s : the same as the header rounds it
     n_records : data records in the file
     signals : all but annotations; none in a file of annotations alone
     annotations : place and number of the samples of each signal of annotations
@@ -84,7 +83,6 @@ class Header:
     sample_bytes: int
     record_samples: int
     record_s: Fraction
-    stated_s: Fraction
     n_records: int
     signals: tuple[Signal, ...]
     annotations: tuple[tuple[int, int], ...]
@@ -135,7 +133,7 @@ def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Cal
     annotations = tuple((firsts[i], lengths[i]) for i, annotation in enumerate(is_annotation) if annotation)
     ordinary = [i for i, annotation in enumerate(is_annotation) if not annotation]
     sample_bytes = 3 if data[:1] == b"\xff" else 2
-    stated_s, record_s = fields.duration([lengths[i] for i in ordinary])
+    record_s = fields.duration([lengths[i] for i in ordinary])
     size = _Size(file_size, sum(lengths) * sample_bytes, fields)
     n_bytes = size.header_bytes()
     return Header(
@@ -143,7 +141,6 @@ def read_header(data: bytes, file_size: int, unit: str | None, is_zero_from: Cal
         sample_bytes=sample_bytes,
         record_samples=sum(lengths),
         record_s=record_s,
-        stated_s=stated_s,
         n_records=size.n_records(n_bytes, is_zero_from) if ordinary else 0,
         signals=tuple(fields.signal(i, firsts[i], lengths[i], unit) for i in ordinary),
         annotations=annotations,
@@ -237,11 +234,11 @@ class _Fields:
             raise Unusable(f"the EDF header is damaged: {what} is {number}")
         return number
 
-    def duration(self, lengths: Sequence[int]) -> tuple[Fraction, Fraction]:
-        """Return what a data record lasts, as stated and as meant, from the samples of the signals in it."""
+    def duration(self, lengths: Sequence[int]) -> Fraction:
+        """Return what a data record lasts, s, from the samples of the signals in it."""
         text = _text(self.data[244:252])
         if not lengths:
-            return Fraction(0), Fraction(0)
+            return Fraction(0)
         if "," in text:
             self.mended("the header has decimal commas")
         common = Counter(n for n in lengths if n)
@@ -249,11 +246,9 @@ class _Fields:
             raise Unusable("the EDF header states no samples in a data record")
         n_samples = max(common, key=lambda n: (common[n], n))
         try:
-            meant = nominal_duration(text, n_samples, SFREQ_HZ)
-            stated = nominal_duration(text, 0, SFREQ_HZ)
+            return nominal_duration(text, n_samples, SFREQ_HZ)
         except ValueError as error:
             raise Unusable(f"the EDF header is damaged: {error}") from None
-        return stated, meant
 
     def signal(self, i: int, first: int, n_samples: int, unit: str | None) -> Signal:
         """Return a channel; a problem with its calibration concerns only who needs it."""

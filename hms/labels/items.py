@@ -2,12 +2,10 @@
 
 Three config groups meet here, each a registered function that a plugin can add to:
 
-``unit``: ``(frame, params) -> rows``, the row of the votes table that stands for each
-item (int64 positions, any order, none twice);
-``labels``: ``(frame, rows, params) -> votes``, float64 of shape (n_items, n_classes), whose sum
-over the classes is the number of votes that the item counts for;
-``window``: ``(offset_s, params) -> start_s``, seconds from the start of the recording;
-the length is the setting ``length_s``.
+``unit``: ``(frame, params) -> rows``, the row of the votes table that stands for each item (int64 positions,
+any order, none twice); ``labels``: ``(frame, rows, params) -> votes``, float64 of shape (n_items, n_classes),
+whose sum over the classes is the number of votes that the item counts for; ``window``: ``(offset_s, params)
+-> start_s``, seconds from the start of the recording; the length is the setting ``length_s``.
 """
 
 from __future__ import annotations

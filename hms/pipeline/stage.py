@@ -1,13 +1,11 @@
 """Stages: frozen dataclasses whose fields are their whole configuration.
 
-A field is either a setting, found in the configuration under the field's own name (or
-the path given by `setting`), or another stage that this one reads. A stage of type ``X | None``
-is optional. The stage's key is computed from both: two stages with equal keys compute the same
-numbers.
+A field is either a setting, found in the configuration under the field's own name (or the path given by
+`setting`), or another stage that this one reads. A stage of type ``X | None`` is optional. The stage's key is
+computed from both: two stages with equal keys compute the same numbers.
 
-There are two kinds. An *item stage* maps the arrays of one recording to arrays; a
-*table stage* maps tables to files. Neither opens a file, takes a lock or logs: that
-belongs to the runner and the store.
+There are two kinds. An *item stage* maps the arrays of one recording to arrays; a *table stage* maps tables
+to files. Neither opens a file, takes a lock or logs: that belongs to the runner and the store.
 """
 
 from __future__ import annotations
@@ -298,8 +296,7 @@ class ItemStage(Stage):
     def item_bytes(self) -> int:
         """Return about how many bytes one item takes on disk, 0 where settings do not tell.
 
-        A run checks with it beforehand whether the disk has room; sizes of earlier results take
-        precedence.
+        A run checks with it beforehand whether the disk has room; sizes of earlier results take precedence.
         """
         return 0
 

@@ -77,8 +77,7 @@ def observe_output(
     Returns
     -------
     dict
-        What `derive_output` takes, of one item; of the measures, these already
-        edge_share
+        What `derive_output` takes, of one item; of the measures, these already edge_share
         lost_share : share of x that rests on gaps, flat stretches, dead electrodes or missing
             context: the mean over derivations, each with the larger share of its electrodes
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1

@@ -363,7 +363,6 @@ class _Part:
 
     row: int
     index: int
-    octave: int
     exponent: float
     reach: int
 
@@ -411,7 +410,7 @@ def _families(params: Cwt, *, sfreq: float) -> list[list[_Part]]:
         octave = math.floor(math.log2(params.max_hz / freq) + 1e-6)
         exponents = [component.exponent for component in components(params, np.array([freq]), freq)]
         for index, reach in enumerate(reaches_s(params, freq)):
-            part = _Part(row, index, octave, exponents[index], math.ceil(reach * sfreq))
+            part = _Part(row, index, exponents[index], math.ceil(reach * sfreq))
             families.setdefault((octave, index), []).append(part)
     return sorted(families.values(), key=lambda family: max(part.reach for part in family))
 

@@ -1,10 +1,9 @@
 """Gaps of a recording: what stands in for samples that are NaN or infinite.
 
-A filter spreads one NaN over the whole recording, so gaps are filled before it. Inside a
-recording gaps are short (1 to 3 samples in the competition's files), and what the signal does
-next to them tells what it did in them better than a straight line does
-(docs/decisions/gaps.md). At the ends, and where a window's context reaches beyond the
-recording, blocks of thousands of samples are missing, and whatever replaces them must
+A filter spreads one NaN over the whole recording, so gaps are filled before it. Inside a recording gaps are
+short (1 to 3 samples in the competition's files), and what the signal does next to them tells what it did in
+them better than a straight line does (docs/decisions/gaps.md). At the ends, and where a window's context
+reaches beyond the recording, blocks of thousands of samples are missing, and whatever replaces them must
 neither jump nor drift.
 
 References
@@ -93,11 +92,10 @@ def fill_gaps(eeg: Array, params: Params, *, sfreq: float) -> Array:
 def interpolate(eeg: Array, params: FillGaps, *, sfreq: float) -> Array:
     """Return a copy with short gaps predicted, straight lines through longer ones and tapered ends.
 
-    A linear prediction of each sample from the ``order`` before it is fitted by least squares to
-    ``fit_s`` of signal on either side of a gap of up to ``longest_s``. The gap's samples are those
-    that the prediction errs least with, limited to the range of that signal. Gaps less than
-    ``order`` samples apart are filled together. Where there is too little signal to fit to, a
-    straight line stays.
+    A linear prediction of each sample from the ``order`` before it is fitted by least squares to ``fit_s`` of
+    signal on either side of a gap of up to ``longest_s``. The gap's samples are those that the prediction
+    errs least with, limited to the range of that signal. Gaps less than ``order`` samples apart are filled
+    together. Where there is too little signal to fit to, a straight line stays.
 
     Beyond the first and the last valid sample its value is held for ``hold_s``, then goes
     along half a cosine of ``taper_s`` to the median of the channel's valid samples and stays

@@ -1,9 +1,8 @@
 """Waveforms: the derivations of a chain reduced to one signal in µV.
 
-A reduction takes the live pairs of a chain from front to back, at least two (float32, shape
-(n_pairs, n_samples), µV), and no settings; it returns float32, shape (n_samples,), µV. So one
-rule serves chains of any length and chains with a dead electrode. A chain with a single live
-pair is that pair, whatever the reduction.
+A reduction takes the live pairs of a chain from front to back, at least two (float32, shape (n_pairs,
+n_samples), µV), and no settings; it returns float32, shape (n_samples,), µV. So one rule serves chains of any
+length and chains with a dead electrode. A chain with a single live pair is that pair, whatever the reduction.
 """
 
 from __future__ import annotations
@@ -96,11 +95,10 @@ def mean(pairs: Array, params: Params) -> Array:
 def principal(pairs: Array, params: Params) -> Array:
     """Return the first principal component of a chain's pairs.
 
-    The weights are the covariance's first eigenvector, of length one, so uncorrelated pairs
-    of equal size give that size. An eigenvector has no sign: it is turned so that its
-    product with the falling weights (n, n - 1, ..., 1) is positive. That reference points along
-    the chain's sum and its curvature alike, so the sign holds still for fields of either shape.
-    Where ``pairs`` has a NaN, the component is NaN throughout.
+    The weights are the covariance's first eigenvector, of length one, so uncorrelated pairs of equal size
+    give that size. An eigenvector has no sign: it is turned so that its product with the falling weights (n,
+    n - 1, ..., 1) is positive. That reference points along the chain's sum and its curvature alike, so the
+    sign holds still for fields of either shape. Where ``pairs`` has a NaN, the component is NaN throughout.
     """
     centred = pairs.astype(np.float64) - pairs.mean(axis=1, keepdims=True, dtype=np.float64)
     covariance = centred @ centred.T

@@ -99,9 +99,8 @@ class _Pending:
 class Files:
     """Files of one folder on their way to disk: written, then synced, then named.
 
-    Each is whole or absent under its name, whenever the process ends. `commit_files` does all
-    in one go; a worker computes on while another thread syncs. They survive a power cut once
-    their folder is synced too.
+    Each is whole or absent under its name, whenever the process ends. `commit_files` does all in one go; a
+    worker computes on while another thread syncs. They survive a power cut once their folder is synced too.
 
     Raises
     ------

@@ -233,23 +233,55 @@ def _open(recording: Any, aliases: dict[str, str], channels: Sequence[str] | Non
     """Return a recording in memory or in a file as what sources open."""
     if sfreq != SFREQ_HZ:
         raise ValueError(
-            f"sfreq={sfreq:g} Hz, but recordings are prepared at {SFREQ_HZ:g} Hz; resample it, "
-            "for example with hms.sources.resample.resample"
+            f"sfreq={str(sfreq).removesuffix('.0')} Hz, but recordings are prepared at {SFREQ_HZ:g} Hz; "
+            "resample it, for example with hms.sources.resample.resample"
         )
     if isinstance(recording, (str, Path)):
         return _open_file(Path(recording), aliases)
     if hasattr(recording, "columns"):
-        return ArrayRecording(recording.to_numpy(dtype=np.float32).T, list(recording.columns), aliases)
+        return _open_frame(recording, aliases)
+    given = np.asanyarray(recording)
+    if given.ndim == 0:
+        raise ValueError(
+            "a recording is a DataFrame, the path of a parquet file, or an array with channels=[...]; "
+            f"got {type(recording).__name__}"
+        )
     if channels is None:
         raise ValueError("an array does not name its channels; give channels=[...]")
-    return ArrayRecording(np.asarray(recording, dtype=np.float32), channels, aliases)
+    return ArrayRecording(_floats(given), channels, aliases)
+
+
+def _floats(samples: NDArray[Any]) -> NDArray[np.float32]:
+    """Return samples as float32, NaN where they are masked."""
+    if samples.dtype.kind not in "fiuO":
+        raise ValueError(f"samples are real numbers in µV; got an array of {samples.dtype}")
+    if isinstance(samples, np.ma.MaskedArray):
+        return np.ma.filled(np.ma.asarray(samples, np.float32), np.nan)
+    return np.asarray(samples, dtype=np.float32)
+
+
+def _open_frame(frame: Any, aliases: dict[str, str]) -> Recording:
+    """Return a table of samples as what sources open; columns that name no channel may hold anything."""
+    labels = [str(label) for label in frame.columns]
+    try:
+        return ArrayRecording(frame.to_numpy(dtype=np.float32).T, labels, aliases)
+    except (TypeError, ValueError):  # a column of texts, for example
+        eeg = np.full((len(labels), len(frame)), np.nan, np.float32)
+    named = find_channels(labels, aliases)
+    for place in named.places.values():
+        try:
+            eeg[place] = frame.iloc[:, place].to_numpy(dtype=np.float32)
+        except (TypeError, ValueError) as error:
+            if labels[place] not in named.unknown:
+                raise ValueError(f"column '{labels[place]}' holds more than numbers: {error}") from None
+    return ArrayRecording(eeg, labels, aliases)
 
 
 def _open_file(path: Path, aliases: dict[str, str]) -> Recording:
     from hms.sources.kaggle import ParquetRecording
 
     if path.suffix != ".parquet":
-        raise ValueError(f"{path.name} is not a parquet file; read it and give a DataFrame or an array")
+        raise ValueError(f"{path} is not a parquet file; read it and give a DataFrame or an array")
     if not path.is_file():
         raise ValueError(f"{path} does not exist")
     return cast(Recording, ParquetRecording(regular_bytes(path), aliases))
@@ -262,9 +294,9 @@ class ArrayRecording:
 
     def __init__(self, eeg: NDArray[np.float32], labels: Sequence[str], aliases: dict[str, str]) -> None:
         if eeg.ndim != 2 or len(eeg) != len(labels):
-            raise ValueError(
-                f"an array needs shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
-            )
+            text = f"an array needs shape (n_channels, n_samples); got {eeg.shape} and {len(labels)} channels"
+            is_turned = eeg.ndim == 2 and eeg.shape[1] == len(labels)
+            raise ValueError(f"{text}; transpose it" if is_turned else text)
         self._eeg = eeg
         self.named = find_channels([str(label) for label in labels], aliases)
 

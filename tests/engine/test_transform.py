@@ -118,6 +118,21 @@ def test_the_recording_given_is_not_changed(finished: Run, small_set: Path) -> N
     pd.testing.assert_frame_equal(frame, before)
 
 
+def test_columns_that_are_no_channels_may_hold_anything(finished: Run, small_set: Path) -> None:
+    frame = recording(small_set, first_item(finished)[0])
+    got = hms.transform(frame.assign(note="seen", day=pd.Timestamp("2024-01-01")), finished)
+    assert got.wave.tobytes() == hms.transform(frame, finished).wave.tobytes()
+
+
+def test_masked_samples_are_gaps(finished: Run, small_set: Path) -> None:
+    frame = recording(small_set, first_item(finished)[0])
+    eeg = np.ascontiguousarray(frame.to_numpy().T)
+    mask = np.zeros(eeg.shape, bool)
+    mask[:, 5000:5003] = True
+    got = hms.transform(np.ma.masked_array(eeg, mask), finished, channels=list(frame))
+    assert got.wave.tobytes() == hms.transform(frame.mask(mask.T), finished).wave.tobytes()
+
+
 def test_a_recording_that_cannot_be_prepared_is_refused_with_the_reason(
     finished: Run, small_set: Path
 ) -> None:
@@ -131,6 +146,16 @@ def test_a_recording_that_cannot_be_prepared_is_refused_with_the_reason(
         (frame, {"sfreq": 256.0}, "sfreq=256 Hz, but recordings are prepared at 200 Hz"),
         (frame, {"offset_s": [0, 2]}, r"offset_s is a number of seconds, or one for each of 1; got \[0, 2\]"),
         (frame, {"offset_s": np.nan}, "offset_s is a number of seconds, .* got nan"),
+        (frame, {"sfreq": None}, "sfreq=None Hz, but recordings are prepared at 200 Hz"),
+        (frame.to_numpy(), {"channels": list(frame)}, "; transpose it"),
+        (
+            frame.to_numpy().T * 1j,
+            {"channels": list(frame)},
+            "samples are real numbers in µV; got an array of comp",
+        ),
+        (frame.to_numpy().T > 0, {"channels": list(frame)}, "got an array of bool"),
+        (frame.assign(F7="flat"), {}, "column 'F7' holds more than numbers"),
+        (5, {}, "a recording is a DataFrame, the path of .* got int"),
         (Path("nowhere.parquet"), {}, "nowhere.parquet does not exist"),
         (Path("x.csv"), {}, "x.csv is not a parquet file"),
     ]

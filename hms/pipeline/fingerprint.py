@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import importlib
 import inspect
+import re
 from collections.abc import Callable, Iterable, Iterator
 from functools import cache
 from hashlib import blake2b
@@ -23,6 +24,11 @@ _PLUMBING = (
     "hms.config.", "hms.errors", "hms.pipeline.", "hms.registry", "hms.store.", "hms.terminal",
 )  # fmt: skip
 """Where nothing is computed that a stage's numbers depend on."""
+
+_BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")
+"""Fields of syntax trees that hold statements, or what holds them."""
+
+_WORD = re.compile(r"\bName\(id='(\w+)'")
 
 Name = tuple[str, str]
 """Module and name of a definition at its top level."""
@@ -85,16 +91,11 @@ def _names_of(module: str) -> tuple[dict[str, tuple[bytes, tuple[str, ...]]], di
     take 50 MB.
     """
     tree = ast.parse(inspect.getsource(importlib.import_module(module)))
-    nodes = list(ast.walk(tree))
-    imported = {
-        alias.asname or alias.name: (node.module, alias.name)
-        for node in nodes
-        if isinstance(node, ast.ImportFrom) and node.module is not None
-        for alias in node.names
-    }
-    for node in nodes:
-        body = getattr(node, "body", None)
-        if isinstance(body, list):
+    imported: dict[str, Name] = {}
+    for node in _statements(tree):
+        if isinstance(node, ast.ImportFrom) and node.module is not None:
+            imported |= {alias.asname or alias.name: (node.module, alias.name) for alias in node.names}
+        if body := getattr(node, "body", None):
             node.body = [s for s in body if not _is_text(s)]  # type: ignore[attr-defined]
     statements: dict[str, list[ast.stmt]] = {}
     for statement in tree.body:
@@ -103,14 +104,18 @@ def _names_of(module: str) -> tuple[dict[str, tuple[bytes, tuple[str, ...]]], di
     return {name: _digested(parts) for name, parts in statements.items()}, imported
 
 
+def _statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Yield a node and every statement in it, before what that consists of; expressions are passed over."""
+    inner = [each for field in _BLOCKS for each in getattr(node, field, ())]
+    yield node
+    for each in inner:
+        yield from _statements(each)
+
+
 def _digested(statements: Iterable[ast.stmt]) -> tuple[bytes, tuple[str, ...]]:
-    """Return the digest of what defines a name, and the words in it."""
-    digest = blake2b(digest_size=16)
-    words: dict[str, None] = {}
-    for statement in statements:
-        digest.update(ast.dump(statement).encode())
-        words |= dict.fromkeys(_words(statement))
-    return digest.digest(), tuple(words)
+    """Return the digest of what defines a name, and every name that it mentions, annotations included."""
+    text = "".join(ast.dump(statement) for statement in statements)
+    return blake2b(text.encode(), digest_size=16).digest(), tuple(dict.fromkeys(_WORD.findall(text)))
 
 
 def _defined(statement: ast.stmt) -> Iterator[str]:
@@ -119,13 +124,6 @@ def _defined(statement: ast.stmt) -> Iterator[str]:
     elif isinstance(statement, (ast.Assign, ast.AnnAssign)):
         for target in statement.targets if isinstance(statement, ast.Assign) else [statement.target]:
             yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
-
-
-def _words(statement: ast.stmt) -> Iterator[str]:
-    """Yield every name that a definition mentions, annotations included."""
-    for node in ast.walk(statement):
-        if isinstance(node, ast.Name):
-            yield node.id
 
 
 def _is_text(statement: object) -> bool:

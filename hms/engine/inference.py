@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast, overload
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,32 +74,6 @@ def _offsets(offset_s: float | Sequence[float], n: int) -> NDArray[np.float64]:
     if offsets.shape not in ((), (n,)) or not np.isfinite(offsets).all():
         raise ValueError(f"offset_s is a number of seconds, or one for each of {n}; got {offset_s!r}")
     return np.broadcast_to(offsets, n)
-
-
-@overload
-def transform(
-    recording: list[Any] | tuple[Any, ...],
-    cfg_or_run: Config | Package | Any,
-    *,
-    channels: Sequence[str] | None = None,
-    sfreq: float = SFREQ_HZ,
-    offset_s: float | Sequence[float] = 0.0,
-    spectrogram: None = None,
-    spectrogram_offset_s: float = 0.0,
-) -> list[Prepared]: ...
-
-
-@overload
-def transform(
-    recording: pd.DataFrame | NDArray[Any] | str | Path,
-    cfg_or_run: Config | Package | Any,
-    *,
-    channels: Sequence[str] | None = None,
-    sfreq: float = SFREQ_HZ,
-    offset_s: float = 0.0,
-    spectrogram: pd.DataFrame | str | Path | None = None,
-    spectrogram_offset_s: float = 0.0,
-) -> Prepared: ...
 
 
 def transform(

@@ -15,6 +15,7 @@ from hms.config.identity import digest_of
 from hms.store.columns import Reason
 from hms.store.files import damaged, digest_file
 from hms.store.npz import read_npz
+from hms.store.places import Keyed
 from hms.store.rows import PackedRows
 from hms.store.shards import Place
 
@@ -24,20 +25,6 @@ if TYPE_CHECKING:
     from hms.sources.tables import VotesTable
 
 T = TypeVar("T")
-
-
-class Named(Protocol):
-    """An item stage, as far as tables know it."""
-
-    @property
-    def name(self) -> str:
-        """Its name."""
-        ...
-
-    @property
-    def key(self) -> str:
-        """Its key."""
-        ...
 
 
 class Declaring(Protocol):
@@ -313,7 +300,7 @@ class View:
         self._need("used")
         return self._tables.item_places(stage)
 
-    def evaluate(self, row: int, *stages: Named) -> list[Any]:
+    def evaluate(self, row: int, *stages: Keyed) -> list[Any]:
         """Return what item stages give for one prepared item, again from its recording.
 
         For the few items that a picture shows in full: keeping them for all would be gigabytes.

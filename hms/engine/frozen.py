@@ -22,8 +22,8 @@ from hms.store.package import Package, find_package
 OWN_SECTIONS = ("baseline",)
 """Sections of a run that do not say how a recording is prepared."""
 
-MAY_DIFFER = ("qc",)
-"""Sections that are the run's unless typed: what is flagged and left out does not change x."""
+MAY_DIFFER = ("folds", "qc")
+"""Sections that are the run's unless typed: they do not change x."""
 
 _ABSENT = object()
 

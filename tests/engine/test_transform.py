@@ -240,6 +240,13 @@ def test_a_run_that_is_not_there_is_named(command: Callable[..., Prepared]) -> N
 
 
 @pytest.mark.slow
+def test_folds_of_other_recordings_are_their_own(finished: Run) -> None:
+    """Two patients with votes, say, cannot be divided as the run's hundreds were."""
+    cfg = hms.compose("data=kaggle", f"from_run={finished.path}", "folds=none")
+    assert cfg.at("folds.kind") == "none"
+    assert cfg.at("cwt.n_freqs") == finished.config.at("cwt.n_freqs")
+
+
 def test_an_experiment_beside_a_run_is_refused_and_not_quietly_replaced(
     finished: Run, test_set: Path
 ) -> None:

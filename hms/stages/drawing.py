@@ -26,21 +26,33 @@ def output_names(scalograms: Scalograms) -> tuple[str, ...]:
 
 
 def draw_examples(
-    tables: View, scalograms: Scalograms, heart: Heart, about: Mapping[int, str], flags: Sequence[str]
+    tables: View,
+    scalograms: Scalograms,
+    heart: Heart,
+    about: Mapping[int, str],
+    flags: Sequence[str],
+    made: Mapping[int, Sequence[Any]],
 ) -> dict[int, Example]:
     """Return what is drawn of items, prepared again, by their row in the table of items.
 
-    ``about`` has the text about each of them; ``flags`` are those of every row, as the ledger has them.
+    ``about`` has the text about each of them; ``flags`` are those of every row, as the ledger has them;
+    ``made`` are derivations and scalogram of rows that are prepared already.
     """
+
+    def draw(row: int) -> Example:
+        with_ekg = "ekg" in flags[row].split(";")
+        wanted: list[Any] = [scalograms.derivations, scalograms, *[heart] * with_ekg]
+        results = made[row] if row in made and not with_ekg else tables.evaluate(row, *wanted)
+        return _example(tables, scalograms, row, about[row], *results)
+
     with ThreadPoolExecutor(THREADS) as pool:
-        drawn = pool.map(lambda row: _draw(tables, scalograms, heart, row, about[row], flags[row]), about)
-        return dict(zip(about, drawn, strict=True))
+        return dict(zip(about, pool.map(draw, about), strict=True))
 
 
-def _draw(tables: View, scalograms: Scalograms, heart: Heart, row: int, about: str, flags: str) -> Example:
+def _example(
+    tables: View, scalograms: Scalograms, row: int, about: str, derived: Any, scalogram: Any, *ekg: Any
+) -> Example:
     """Return what is drawn of one item; the EKG too where it is flagged in an electrode."""
-    wanted: list[Any] = [scalograms.derivations, scalograms]
-    derived, scalogram, *ekg = tables.evaluate(row, *wanted, *[heart] * ("ekg" in flags.split(";")))
     return Example(
         str(tables.items["item_id"].iloc[row]),
         about,

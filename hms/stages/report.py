@@ -214,20 +214,26 @@ class ReportExamples(ReportPart):
             row: about_item(tables.items.iloc[row], ledger.iloc[row], costly)
             for row in chain(*chosen.values())
         }
-        shown = draw_examples(tables, self.scalograms, self.heart, about, ledger["raised"].tolist())
+        row = choose_shown_steps(ledger, prepared)
+        steps = [] if row is None else self._results(tables, row)
+        made = {} if row is None else {row: steps[-2:]}
+        shown = draw_examples(tables, self.scalograms, self.heart, about, ledger["raised"].tolist(), made)
         cards: list[Card] = []
         for kind in KINDS:
             sheet = [shown[row] for row in chosen[kind]]
             cards += contact_sheet(kind, sheet, any_prepared=len(prepared) > 0)
-        row = choose_shown_steps(ledger, prepared)
-        return self.part(examples=cards, steps=[self._steps(tables, row)])
+        return self.part(examples=cards, steps=[self._steps(tables, row, steps)])
 
-    def _steps(self, tables: View, row: int | None) -> Card:
+    def _results(self, tables: View, row: int) -> list[Any]:
+        derivations = self.scalograms.derivations
+        signal = derivations.signal
+        return tables.evaluate(row, signal.reading, signal, derivations, self.scalograms)
+
+    def _steps(self, tables: View, row: int | None, results: Sequence[Any]) -> Card:
         if row is None:
             return spoken("One recording, step by step", "No item could be prepared.")
         stage = self.scalograms
         signal = stage.derivations.signal
-        results = tables.evaluate(row, signal.reading, signal, stage.derivations, stage)
         item_id = str(tables.items["item_id"].iloc[row])
         steps = show_steps(signal, stage.derivations, *results, outputs=output_names(stage))
         reading = signal.reading

@@ -55,5 +55,5 @@ class ReportLabelIssues(ReportPart):
         first = table.head(SHOWN)
         about = {place[row["item_id"]]: about_issue(row, classes) for _, row in first.iterrows()}
         flags = read_ledger(tables)["raised"].tolist()
-        examples = draw_examples(tables, self.scalograms, self.heart, about, flags)
+        examples = draw_examples(tables, self.scalograms, self.heart, about, flags, {})
         return self.part(**{"label-issues": issue_cards(list(examples.values()), table)})

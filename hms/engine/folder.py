@@ -109,7 +109,7 @@ class RunFolder:
         unfinish(folder)
         for place in (folder, plan.outputs.root):
             remove_temporaries(place)
-        linked = {} if self.linking is not None and self.linking.is_done() else self._targets()
+        linked: dict[Path, dict[str, str]] = {}
         digests: dict[str, list[Any]] = {}
         for name, of in self.results.items():
             names = [f"{name}/{file}" for file in of.named()]
@@ -118,6 +118,8 @@ class RunFolder:
             linked.setdefault((folder / path).parent, {})[path.rpartition("/")[2]] = str(target)
             digests[path] = [stored.size, stored.digest]
         for parent, targets in linked.items():
+            commit_links(parent, targets, plan.way)
+        for parent, targets in self._unlinked().items():
             commit_links(parent, targets, plan.way)
         for stage in plan.item_stages.values() if plan.in_shards else ():
             if stage.folder is not None:
@@ -129,12 +131,18 @@ class RunFolder:
         )
         digests["config.yaml"] = [written.size, written.digest]
         self._check_there(account)
-        del linked
         for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
             sync_folder(place)
         run = Package.written(folder, write_manifest(plan, tables, account, digests, began))
         set_latest(plan.outputs, plan.run_hash, plan.way)
         return run
+
+    def _unlinked(self) -> dict[Path, dict[str, str]]:
+        """Wait for the links to results that are being made; return what is still to be linked, by folder."""
+        done = set() if self.linking is None else self.linking.done()
+        if done.issuperset(self.path / folder for folder in self.results):
+            return {}
+        return {folder: names for folder, names in self._targets().items() if folder not in done}
 
     def _check_there(self, account: Account) -> None:
         """Raise if a file of the store that the run names disappeared during the run."""

@@ -79,7 +79,7 @@ def make_tables(plan: Plan, account: Account, *, begin: Callable[[Tables], None]
     ``begin`` is called once no later stage leaves an item out.
     """
     tables = open_tables(plan)
-    choosing = [s for s in plan.tables if type(s).exclusions is not TableStage.exclusions]
+    choosing = [stage for stage in plan.tables if stage.chooses]
     with one_thread():
         if not choosing:
             begin(tables)

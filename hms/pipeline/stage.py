@@ -339,6 +339,11 @@ class TableStage(Stage):
         """Return the content of each of `files`."""
         raise NotImplementedError
 
+    @property
+    def chooses(self) -> bool:
+        """Whether its files may leave items out."""
+        return type(self).exclusions is not TableStage.exclusions
+
     def exclusions(self, tables: View) -> Mapping[int, Reason]:
         """Return items, by row, that this stage's files leave out; called when the files are there."""
         return {}

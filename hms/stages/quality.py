@@ -76,6 +76,11 @@ class Quality(TableStage):
         items, channels, duplicates = self.files
         return {channels: ledger.write_channels, items: ledger.write_items, duplicates: write_duplicates}
 
+    @property
+    def chooses(self) -> bool:
+        """Whether a grade leaves items out."""
+        return self.qc.exclude_from is not None
+
     def exclusions(self, tables: View) -> Mapping[int, Reason]:
         """Return the items whose grade leaves them out; they are not used in qc.csv either."""
         if self.qc.exclude_from is None:

@@ -1,6 +1,6 @@
-"""Symbolic links of whole folders, made by the standard library alone.
+"""Symbolic links of a whole folder, made by the standard library alone.
 
-Run as a program, which starts in 10 ms, it reads from its input what `link_folders` takes.
+Run as a program, which starts in 10 ms, it reads from its input what `link_folder` takes.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from itertools import count
 
 TEMPORARY = ".tmp-"
 """How the names of files begin that have no name yet."""
-
-Folders = list[tuple[str, dict[str, str], str]]
-"""Of each folder: its path, the file of every link in it, and a folder of links that may serve again."""
 
 LOOK_EVERY = 64
 """Links between two looks whether the process that asked for them is alive: about a millisecond."""
@@ -99,14 +96,15 @@ def while_awaited(make: Callable[[str, str], None], parent: int) -> Callable[[st
     return guarded
 
 
-def link_folders(folders: Folders, parent: int) -> None:
-    """Make the links of folders for a process that goes on meanwhile, and bring them to disk."""
-    for folder, targets, like in folders:
-        wanted = relative(folder, targets)
-        set_names(folder, wanted, while_awaited(linker(like), parent), leads_to)
-        with suppress(OSError):  # whoever waits syncs again, and says what is wrong
-            os.fsync(os.open(folder, os.O_RDONLY))
+def link_folder(folder: str, targets: Mapping[str, str], like: str, parent: int) -> None:
+    """Make the links of a folder for a process that goes on meanwhile, and bring them to disk.
+
+    ``targets`` gives the file of each; ``like`` is a folder of links that may serve again, if there is one.
+    """
+    set_names(folder, relative(folder, targets), while_awaited(linker(like), parent), leads_to)
+    with suppress(OSError):  # whoever waits syncs again, and says what is wrong
+        os.fsync(os.open(folder, os.O_RDONLY))
 
 
 if __name__ == "__main__":
-    link_folders(*marshal.loads(sys.stdin.buffer.read()))
+    link_folder(*marshal.loads(sys.stdin.buffer.read()))

@@ -85,45 +85,42 @@ def commit_links(folder: Path, targets: Mapping[str, str], way: Way = "symlink")
 
 
 class Linking:
-    """Symbolic links of many files, made by a process of its own while this one goes on.
+    """Symbolic links of many files, made by a process for each folder while this one goes on.
 
-    It is for time alone: `commit_links` makes what it could not make.
+    It is for time alone: `commit_links` makes what they could not make.
     """
 
     def __init__(self, targets: Mapping[Path, Mapping[str, str]]) -> None:
         """Begin: ``targets`` gives the file of each name in each folder."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._folders = list(targets)
+        self._made: dict[Path, subprocess.Popen[bytes]] = {}
         if sum(map(len, targets.values())) >= MANY_LINKS and sys.executable:
             with contextlib.suppress(OSError):
-                self._start(targets)
+                for folder, names in targets.items():
+                    self._made[folder] = _started(folder, names)
 
-    def _start(self, targets: Mapping[Path, Mapping[str, str]]) -> None:
-        folders = []
-        for folder, names in targets.items():
-            make_folder(folder)
-            place = folder.absolute()
-            first = linking.relative(str(place), dict(islice(names.items(), 1)))
-            folders.append((str(place), names, _alike(place, first)))
-        with tempfile.TemporaryFile() as asked:
-            asked.write(marshal.dumps((folders, os.getpid())))
-            asked.seek(0)
-            program = [sys.executable, "-I", "-S", linking.__file__]
-            self._process = subprocess.Popen(program, stdin=asked, stdout=DEVNULL, stderr=DEVNULL)
-
-    def is_done(self) -> bool:
-        """Wait for the end; tell whether each folder has exactly its links, on disk."""
-        if self._process is None or self._process.wait():
-            return False
-        for folder in self._folders:
+    def done(self) -> set[Path]:
+        """Wait for the end; return the folders that have exactly their links, on disk."""
+        done = {folder for folder, process in self._made.items() if process.wait() == 0}
+        for folder in done:
             sync_folder(folder)
-        return True
+        return done
 
     def stop(self) -> None:
         """Make no further link."""
-        if self._process is not None:
-            self._process.kill()
-            self._process.wait()
+        for process in self._made.values():
+            process.kill()
+            process.wait()
+
+
+def _started(folder: Path, targets: Mapping[str, str]) -> subprocess.Popen[bytes]:
+    make_folder(folder)
+    place = folder.absolute()
+    like = _alike(place, linking.relative(str(place), dict(islice(targets.items(), 1))))
+    with tempfile.TemporaryFile() as asked:
+        asked.write(marshal.dumps((str(place), dict(targets), like, os.getpid())))
+        asked.seek(0)
+        program = [sys.executable, "-I", "-S", linking.__file__]
+        return subprocess.Popen(program, stdin=asked, stdout=DEVNULL, stderr=DEVNULL)
 
 
 def _alike(folder: Path, wanted: Mapping[str, str]) -> str:

@@ -95,14 +95,14 @@ def test_a_process_of_its_own_makes_the_same_links(tmp_path: Path, monkeypatch: 
     folders = [tmp_path / run / name for run in ("run1", "run2") for name in ("spec_hr_out", "wave_hr_out")]
     monkeypatch.setattr(links, "MANY_LINKS", 1)
     for first, second in (folders[:2], folders[2:]):
-        assert Linking({first: targets, second: targets}).is_done()
+        assert Linking({first: targets, second: targets}).done() == {first, second}
     commit_links(tmp_path / "run3" / "spec_hr_out", targets)
     assert all(contents(folder) == contents(tmp_path / "run3" / "spec_hr_out") for folder in folders)
     assert inode(folders[2] / "0_hr.npz") == inode(folders[0] / "0_hr.npz") != inode(folders[1] / "0_hr.npz")
 
 
 def test_few_links_need_no_process(tmp_path: Path) -> None:
-    assert not Linking({tmp_path / "run" / "spec_hr_out": stored(tmp_path)}).is_done()
+    assert Linking({tmp_path / "run" / "spec_hr_out": stored(tmp_path)}).done() == set()
 
 
 @pytest.mark.parametrize("program", ["", "/nonexistent/python", "false"])

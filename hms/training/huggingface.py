@@ -6,7 +6,6 @@ card's head. The card says what was counted in the run, and what nobody told is 
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
@@ -107,26 +106,9 @@ def _write_rows(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64
         _table(run, signals, rows[first : first + ROW_GROUP]) for first in range(0, len(rows), ROW_GROUP)
     )
     first = next(tables)
-    with pq.ParquetWriter(_Sink(file), first.schema, compression="zstd") as writer:
+    with pq.ParquetWriter(file, first.schema, compression="zstd") as writer:
         for table in (first, *tables):
             writer.write_table(table)
-
-
-class _Sink(io.RawIOBase):
-    """What is written to a file, as pyarrow takes it."""
-
-    def __init__(self, file: Any) -> None:
-        super().__init__()
-        self._file = file
-
-    def writable(self) -> bool:
-        """Tell that this is for writing."""
-        return True
-
-    def write(self, data: Any) -> int:
-        """Hand on what is written."""
-        self._file.write(memoryview(data))
-        return len(data)
 
 
 def _table(run: Package, signals: Sequence[_Signal], rows: NDArray[np.int64]) -> pa.Table:

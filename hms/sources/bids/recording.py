@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
 from hms.errors import Unusable
+from hms.labels.events import Event
+from hms.sources.base import Stretch
 from hms.sources.bids.files import BidsChannel
 from hms.sources.channels import Channels, canonical_name, find_channels
 from hms.sources.recordings import FileRecording
@@ -40,7 +41,7 @@ def _spelled(row: BidsChannel, *, several: bool) -> str:
 
 
 class BidsRecording:
-    """An open recording; what its tables say nothing of is as in the file.
+    """An open recording.
 
     Parameters
     ----------
@@ -63,6 +64,7 @@ class BidsRecording:
         self._recording, self._table, self._aliases = recording, table, aliases
         self._rows = {channel.name: channel for channel in channels}
         self._scale, self._keeps_bad = scale, keeps_bad
+        self.sfreq = recording.sfreq
 
     @cached_property
     def _places(self) -> dict[int, BidsChannel]:
@@ -97,8 +99,41 @@ class BidsRecording:
         """Keys of the channels."""
         return self.named.keys
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._recording, name)
+    @property
+    def notes(self) -> tuple[tuple[str, str], ...]:
+        """What the reader of the file had to mend or say."""
+        found: tuple[tuple[str, str], ...] = getattr(self._recording, "notes", ())
+        return found
+
+    @property
+    def n_samples(self) -> int:
+        """Samples of the whole recording at 200 Hz."""
+        return self._recording.n_samples
+
+    @property
+    def duration_s(self) -> float:
+        """Length of the recording, s."""
+        return self._recording.duration_s
+
+    @property
+    def stretches(self) -> tuple[Stretch, ...]:
+        """Samples of each part without an interruption."""
+        found: tuple[Stretch, ...] = getattr(self._recording, "stretches", ())
+        return found
+
+    @property
+    def holds_annotations_alone(self) -> bool:
+        """Whether the file has no signal."""
+        return self._recording.holds_annotations_alone
+
+    @property
+    def patient(self) -> str:
+        """Whom the file names."""
+        return self._recording.patient
+
+    def events(self) -> list[Event]:
+        """Return what is marked in the file itself."""
+        return self._recording.events()
 
     def digest_of(self, part: str) -> str:
         """Return the digest of the file's part and of channels.tsv."""

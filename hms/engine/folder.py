@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import heapq
 import shutil
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -22,7 +23,7 @@ from hms.errors import StorageError
 from hms.pipeline.selection import config_of
 from hms.pipeline.stage import ItemStage
 from hms.pipeline.tables import Tables
-from hms.store.columns import OWN, Files
+from hms.store.columns import OWN, TOGETHER, Files
 from hms.store.files import commit_files, make_folder, remove_temporaries, sync_folder
 from hms.store.links import Linking, commit_links
 from hms.store.manifests import NAME, unfinish
@@ -46,6 +47,16 @@ class Results:
     files: Files
     places: NDArray[np.int64]
     named: Callable[[], list[str]]
+
+    def ordered(self, folder: str) -> Iterator[tuple[str, list[Any]]]:
+        """Yield name, behind a folder's, with size and digest of each, in the order of names."""
+        names = self.named()
+        order = sorted(range(len(names)), key=names.__getitem__)
+        for first in range(0, len(order), TOGETHER):
+            some = order[first : first + TOGETHER]
+            yield from zip(
+                [folder + names[at] for at in some], self.files.digests_at(self.places[some]), strict=True
+            )
 
 
 @dataclass
@@ -111,9 +122,6 @@ class RunFolder:
             remove_temporaries(place)
         linked: dict[Path, dict[str, str]] = {}
         digests: dict[str, list[Any]] = {}
-        for name, of in self.results.items():
-            names = [f"{name}/{file}" for file in of.named()]
-            digests |= zip(names, of.files.digests_at(of.places), strict=True)
         for path, (target, stored) in account.files.items():
             linked.setdefault((folder / path).parent, {})[path.rpartition("/")[2]] = str(target)
             digests[path] = [stored.size, stored.digest]
@@ -133,7 +141,7 @@ class RunFolder:
         self._check_there(account)
         for place in (plan.outputs.store, plan.outputs.root):  # another run may have made folders there
             sync_folder(place)
-        run = Package.written(folder, write_manifest(plan, tables, account, digests, began))
+        run = Package.written(folder, write_manifest(plan, tables, account, self._all(digests), began))
         set_latest(plan.outputs, plan.run_hash, plan.way)
         return run
 
@@ -143,6 +151,11 @@ class RunFolder:
         if done.issuperset(self.path / folder for folder in self.results):
             return {}
         return {folder: names for folder, names in self._targets().items() if folder not in done}
+
+    def _all(self, others: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
+        """Return size and digest of every file by its name, in the order of names."""
+        results = [of.ordered(f"{name}/") for name, of in self.results.items()]
+        return dict(heapq.merge(sorted(others.items()), *results))
 
     def _check_there(self, account: Account) -> None:
         """Raise if a file of the store that the run names disappeared during the run."""

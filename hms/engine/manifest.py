@@ -36,10 +36,13 @@ if TYPE_CHECKING:
 
 
 def write_manifest(
-    plan: Plan, tables: Tables, account: Account, files: Mapping[str, list[Any]], began: float
+    plan: Plan, tables: Tables, account: Account, files: dict[str, list[Any]], began: float
 ) -> dict[str, Any]:
-    """Write the manifest, the last file of a run: with it the run is finished. Return what is read of it."""
-    content = {**_content(plan, tables, account, began), "files": dict(sorted(files.items()))}
+    """Write the manifest, the last file of a run: with it the run is finished. Return what is read of it.
+
+    ``files`` are in the order of their names.
+    """
+    content = {**_content(plan, tables, account, began), "files": files}
     digest = write_checked(plan.outputs.run(plan.run_hash), content)
     head = json.loads(json.dumps({**content, "files": {}}))
     return {**head, "files": content["files"], "digest": digest}

@@ -320,7 +320,10 @@ class Files(Entries[Stored]):
         rows = self._columns()
         if (places >= len(rows)).any():
             return [[file.size, file.digest] for file in self.some(places)]
-        return list(map(list, zip(rows["size"][places].tolist(), _contents(rows[places]), strict=True)))
+        sizes = rows["size"][places].tolist()
+        known: dict[int, int] = {}  # most are the same, and one object does for these
+        sizes = map(known.setdefault, sizes, sizes)
+        return list(map(list, zip(sizes, _contents(rows[places]), strict=True)))
 
     def _entry(self, row: Any) -> Stored:
         key, size, mtime_ns, digest = row

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from importlib import metadata
+from itertools import chain, count, islice
 from json.encoder import encode_basestring_ascii
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+import xxhash
 
 from hms.errors import ManifestError
 from hms.store.files import commit_files, digest_bytes, storage_error, sync_folder
@@ -26,6 +30,9 @@ OTHERS = ("hydra-core", "omegaconf", "joblib", "filelock", "matplotlib", "Jinja2
 _BLANK = "0" * 32
 FORMAT = 1
 """Raised when the manifest's form changes."""
+
+TOGETHER = 4096
+"""Lines of a manifest that are made together."""
 
 LARGEST = 2.0**53
 """Counts and times are smaller."""
@@ -205,25 +212,47 @@ def unfinish(folder: Path) -> None:
 
 def write_checked(folder: Path, content: Mapping[str, Any]) -> str:
     """Write a manifest whose last entry is the digest of the rest; return that digest."""
-    data = manifest_bytes(content)
-    commit_files(folder, {NAME: data})
-    return data[-len(_BLANK) - 4 : -4].decode()
+    digests: list[str] = []
+    commit_files(folder, {NAME: lambda file: digests.append(_write(content, file))})
+    return digests[-1]
 
 
 def manifest_bytes(content: Mapping[str, Any]) -> bytes:
     """Return a manifest as it is written, with the digest of the rest as its last entry."""
-    rows = ((name, _listed(value)) for name, value in {**content, "digest": _BLANK}.items())
-    blank = ("{\n" + ",\n".join(f" {json.dumps(name)}: {text}" for name, text in rows) + "\n}\n").encode()
-    return blank[: blank.rindex(_BLANK.encode())] + digest_bytes(blank).encode() + b'"\n}\n'
+    file = io.BytesIO()
+    _write(content, file)
+    return file.getvalue()
 
 
-def _listed(value: Any) -> str:
-    """Return a value's JSON, a dictionary's entries a line each; indenting all takes ten times as long."""
+def _write(content: Mapping[str, Any], file: IO[bytes]) -> str:
+    """Write a manifest, some lines at a time; return its digest."""
+    digest = xxhash.xxh3_128()
+    entries = ((name, value) for name, value in content.items() if name != "digest")
+    for text in chain.from_iterable(_entry(*pair, first=not n) for n, pair in enumerate(entries)):
+        piece = text.encode()
+        file.write(piece)
+        digest.update(piece)
+    start, end = b',\n "digest": "', b'"\n}\n'
+    digest.update(start + _BLANK.encode() + end)
+    file.write(start + digest.hexdigest().encode() + end)
+    return digest.hexdigest()
+
+
+def _entry(name: str, value: Any, *, first: bool) -> Iterator[str]:
+    """Yield an entry's JSON, a dictionary's entries a line each; indenting all takes ten times as long."""
+    yield f"{'{' if first else ','}\n {json.dumps(name)}: "
     if not isinstance(value, dict):
-        return _json(value)
-    texts = _texts(list(value.values()))
-    rows = (f"  {encode_basestring_ascii(str(k))}: {text}" for k, text in zip(value, texts, strict=True))
-    return "{\n" + ",\n".join(rows) + "\n }" if value else "{}"
+        yield _json(value)
+        return
+    pairs = iter(value.items())
+    for number in count():
+        some = list(islice(pairs, TOGETHER))
+        if not some:
+            yield "\n }" if number else "{}"
+            return
+        rows = zip(some, _texts([inner for _, inner in some]), strict=True)
+        lines = ",\n".join(f"  {encode_basestring_ascii(str(key))}: {text}" for (key, _), text in rows)
+        yield f"{',' if number else '{'}\n{lines}"
 
 
 _json = json.JSONEncoder(allow_nan=False).encode

@@ -6,9 +6,13 @@ import os
 from typing import Any
 
 import hms.engine.digests
+import hms.pipeline.tables
 import hms.sources.kaggle
 import hms.store.files
 import hms.store.folders
+import hms.store.shards
+
+NONE = "0" * 32
 
 _TAKEN: dict[tuple[Any, str], Any] = {}
 
@@ -21,8 +25,10 @@ def _replace(place: Any, name: str, substitute: Any) -> None:
 def take_away() -> None:
     """Make every sync, digest and record a matter of nothing, in this process."""
     _replace(os, "fsync", lambda descriptor: None)
-    for module in (hms.store.files, hms.sources.kaggle):
-        _replace(module, "digest_bytes", lambda data: "0" * 32)
+    for module in (hms.store.files, hms.store.shards, hms.sources.kaggle):
+        _replace(module, "digest_bytes", lambda data: NONE)
+    _replace(hms.store.files._DigestingFile, "digest", NONE)
+    _replace(hms.pipeline.tables, "digest_file", lambda path: NONE)
     for module in (hms.store.folders, hms.engine.digests):
         _replace(module, "append_journal", lambda path, content: None)
 

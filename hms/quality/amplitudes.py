@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
-from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant, filled_up
+from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant
 from hms.quality.electrodes import FAR, N_BESIDE
 from hms.signal.gaps import bridge, gap_patterns
 
@@ -22,9 +24,6 @@ FLAT_UV = 3.0
 
 ORDINARY_STEPS = 6.0
 """A step within this many RMS steps is part of what a channel always does."""
-
-
-_UNBROKEN = np.zeros((len(CHANNELS), 0), bool)
 
 
 def gap_measures(is_gap: Mask | None, window: slice, *, sfreq: float) -> Row:
@@ -56,18 +55,18 @@ def _longest_run(mask: Mask) -> int:
 
 
 class ObservedAmplitudes(TypedDict):
-    """What the measures of amplitudes follow from, of one item.
+    """What the measures of amplitudes follow from; each with a first axis of items.
 
     Attributes
     ----------
-    n_blocks : int64; whole seconds that were read
-    means, high, low : float32, shape (20, n), µV; of each second, 0 where there is none
-    is_broken : bool, shape (20, n); seconds with a gap
-    top, bottom : float32, shape (20,), µV; extremes of everything
-    n_extreme : shape (20,); how many samples equal the one or the other, whichever is oftener
+    n_blocks : int64, shape (n_items,); whole seconds that were read
+    means, high, low : float32, shape (n_items, 20, n), µV; of each second, 0 where there is none
+    is_broken : bool, shape (n_items, 20, n); seconds with a gap
+    top, bottom : float32, shape (n_items, 20), µV; extremes of everything
+    n_extreme : shape (n_items, 20); how many samples equal the one or the other, whichever is oftener
     """
 
-    n_blocks: np.int64
+    n_blocks: NDArray[np.int64]
     means: Array
     high: Array
     low: Array
@@ -78,32 +77,37 @@ class ObservedAmplitudes(TypedDict):
 
 
 def observe_amplitudes(
-    eeg: Array, is_broken: Mask | None, known: Array, n_block: int, *, n_samples: int
+    eegs: Sequence[Array], is_broken: Mask | None, known: Array, n_block: int, *, n_samples: int
 ) -> ObservedAmplitudes:
-    """Observe the samples of one item themselves.
+    """Observe the samples of items of one shape themselves.
 
     Parameters
     ----------
-    eeg : float32, shape (20, n), µV; gaps bridged
+    eegs : float32, shape (20, n) each, µV; gaps bridged
     is_broken : bool, shape (at least 20, n_blocks), seconds with a gap; None where there is none
-    known : float32, shape (2, 20, n_blocks), µV; extremes of each ``n_block`` samples
+    known : float32, shape (n_items, 2, 20, n_blocks), µV; extremes of each ``n_block`` samples
     n_samples : samples that may be read of an item; what a recording does not reach of them has no blocks
     """
-    blocks = blocks_of(eeg, n_block)
-    n_blocks = blocks.shape[1]
+    blocks = [blocks_of(eeg, n_block) for eeg in eegs]
+    n_items, (n_channels, n_blocks, _) = len(blocks), blocks[0].shape
     # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
     n_filled = max(n_samples // n_block, FLAT_BLOCKS)
-    high, low = known
-    of_all = np.array([high.max(axis=1), low.min(axis=1)])
-    broken = _UNBROKEN if is_broken is None else is_broken[: len(eeg)]
+    of_all = np.stack([known[:, 0].max(axis=-1), known[:, 1].min(axis=-1)], axis=1)
+    means, high, low = np.zeros((3, n_items, n_channels, n_filled), np.float32)
+    broken = np.zeros((n_items, n_channels, n_filled), np.bool_)
+    for own, of_item in zip(means, blocks, strict=True):
+        own[:, :n_blocks] = block_means(of_item)
+    high[..., :n_blocks], low[..., :n_blocks] = known[:, 0], known[:, 1]
+    if is_broken is not None:
+        broken[..., :n_blocks] = is_broken[:n_channels]
     return {
-        "n_blocks": np.int64(n_blocks),
-        "means": filled_up(block_means(blocks), n_filled),
-        "high": filled_up(high, n_filled),
-        "low": filled_up(low, n_filled),
-        "is_broken": filled_up(broken, n_filled),
-        "top": of_all[0],
-        "bottom": of_all[1],
+        "n_blocks": np.full(n_items, n_blocks),
+        "means": means,
+        "high": high,
+        "low": low,
+        "is_broken": broken,
+        "top": of_all[:, 0],
+        "bottom": of_all[:, 1],
         "n_extreme": _n_equal(blocks, known, of_all),
     }
 
@@ -162,23 +166,27 @@ def _drift(means: Array, is_block: Mask) -> Array:
     return np.where(is_pair.any(axis=0), drift, np.float32(0))
 
 
-def _n_equal(blocks: Array, of_blocks: Array, of_all: Array) -> NDArray[Any]:
-    """Return how many samples of each channel equal its extreme, the most of several extremes.
+def _n_equal(blocks: Sequence[Array], of_blocks: Array, of_all: Array) -> NDArray[Any]:
+    """Return how many samples of each item's channels equal the extreme, the most of several extremes.
 
     Parameters
     ----------
-    blocks : shape (n_channels, n_blocks, n_block)
-    of_blocks, of_all : shapes (n, n_channels, n_blocks) and (n, n_channels); the extremes of every
-        block and of all; only blocks that hold the latter are looked into
+    blocks : shape (n_channels, n_blocks, n_block) each
+    of_blocks, of_all : shapes (n_items, n, n_channels, n_blocks) and (n_items, n, n_channels); the extremes
+        of every block and of all; only blocks that hold the latter are looked into
     """
-    n_channels, n_blocks, n_block = blocks.shape
-    places = np.flatnonzero(of_blocks == of_all[:, :, None])  # a third of the time of `nonzero`
-    extreme = places // n_blocks
-    values = blocks[extreme % n_channels, places % n_blocks]
+    n_channels, n_blocks, n_block = blocks[0].shape
+    places = np.flatnonzero(of_blocks == of_all[..., None])  # a third of the time of `nonzero`
+    extreme, block = places // n_blocks, places % n_blocks
+    channel, firsts = extreme % n_channels, range(0, of_all.size + 1, of_all[0].size)
+    parts = itertools.pairwise(np.searchsorted(extreme, firsts).tolist())
+    values = np.concatenate(
+        [own[channel[slice(*part)], block[slice(*part)]] for own, part in zip(blocks, parts, strict=True)]
+    )
     is_equal = values == of_all.reshape(-1, 1)[extreme]
     counts = is_equal @ constant(n_block, 1.0)  # a third of the time of `count_nonzero`
     found = np.bincount(extreme, weights=counts, minlength=of_all.size)
-    return np.asarray(found.reshape(of_all.shape).max(axis=0))
+    return np.asarray(found.reshape(of_all.shape).max(axis=1))
 
 
 class ObservedSteps(TypedDict):
@@ -225,30 +233,31 @@ def _own_steps(steps: Array) -> Array:
 
 
 def flat_shares(known: Array, is_broken: Mask | None, window: slice, n_block: int) -> Array:
-    """Return the share of the window that is in flat stretches of each channel.
+    """Return the share of the window that is in flat stretches of each item's channels.
 
-    float32, shape (n_channels,). Flat is a stretch of `FLAT_BLOCKS` blocks or more each within `FLAT_UV`.
+    float32, shape (n_items, n_channels). Flat is a stretch of `FLAT_BLOCKS` blocks or more, each within
+    `FLAT_UV`.
 
     Parameters
     ----------
-    known : float32, shape (2, n_channels, n_blocks), µV; extremes of each whole ``n_block`` samples
+    known : float32, shape (n_items, 2, n_channels, n_blocks), µV; extremes of each whole ``n_block`` samples
     is_broken : bool, shape (n_channels, n_blocks); blocks with a gap, which are not flat
     window : samples of the window
     """
-    n_blocks = known.shape[2]
-    is_calm = known[0] - known[1] < FLAT_UV
+    n_items, _, n_channels, n_blocks = known.shape
+    is_calm = known[:, 0] - known[:, 1] < FLAT_UV
     if is_broken is not None:
         is_calm &= ~is_broken
     if n_blocks < FLAT_BLOCKS or not is_calm.any():
-        return np.zeros(known.shape[1], np.float32)
-    runs = is_calm[:, : 1 - FLAT_BLOCKS].copy()
+        return np.zeros((n_items, n_channels), np.float32)
+    runs = is_calm[..., : 1 - FLAT_BLOCKS].copy()
     for i in range(1, FLAT_BLOCKS):
-        runs &= is_calm[:, i : runs.shape[1] + i]
+        runs &= is_calm[..., i : runs.shape[-1] + i]
     if not runs.any():
-        return np.zeros(known.shape[1], np.float32)
+        return np.zeros((n_items, n_channels), np.float32)
     is_flat = np.zeros_like(is_calm)
     for i in range(FLAT_BLOCKS):
-        is_flat[:, i : runs.shape[1] + i] |= runs
+        is_flat[..., i : runs.shape[-1] + i] |= runs
     starts = np.arange(n_blocks) * n_block
     overlap = np.minimum(starts + n_block, window.stop) - np.maximum(starts, window.start)
     length = min(window.stop, n_blocks * n_block) - max(window.start, 0)

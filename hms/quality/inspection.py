@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, lru_cache, partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,22 +74,37 @@ class Inspection:
 
 def inspect_segment(segment: Segment) -> Inspection:
     """Inspect what was read of a recording."""
-    eeg, present, names = _all_channels(segment)
-    window, spectral = _spans(segment)
-    is_whole = segment.is_finite_inside and _is_usual(segment)
-    known = segment.extremes if is_whole else None
-    shared = _shared_spectra(segment, spectral) if is_whole else None
-    n_samples = segment.eeg.shape[1]
+    return _inspect_alike([segment])[0]
+
+
+def inspect_segments(segments: Sequence[Segment]) -> list[Inspection]:
+    """Inspect several; windows of one block together, where they have equally much and no gap."""
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for number, one in enumerate(segments):
+        is_shared = one.block is not None and one.is_finite_inside and _is_usual(one)
+        alike.setdefault((id(one.block), one.n_outside) if is_shared else (number,), []).append(number)
+    found: dict[int, Inspection] = {}
+    for numbers in alike.values():
+        found |= zip(numbers, _inspect_alike([segments[number] for number in numbers]), strict=True)
+    return [found[number] for number in range(len(segments))]
+
+
+def _inspect_alike(segments: Sequence[Segment]) -> list[Inspection]:
+    """Inspect segments of one shape; several only where they have no gap."""
+    one = segments[0]
+    looks = [_all_channels(segment) for segment in segments]
+    window, spectral = _spans(one)
+    is_whole = one.is_finite_inside and _is_usual(one)
     return inspect(
-        eeg,
-        sfreq=segment.sfreq,
+        [eeg for eeg, _, _ in looks],
+        sfreq=one.sfreq,
         window=window,
         spectral=spectral,
-        present=present,
-        names=names,
-        known=known,
-        n_samples=n_samples,
-        spectra=shared,
+        present=looks[0][1],
+        names=looks[0][2],
+        known=np.array([segment.extremes for segment in segments]) if is_whole else None,
+        n_samples=one.eeg.shape[1],
+        spectra=[_shared_spectra(segment, spectral) if is_whole else None for segment in segments],
     )
 
 
@@ -132,7 +148,7 @@ def _transformed(eeg: Array, n_block: int) -> NDArray[np.complex64]:
 
 
 def inspect(
-    eeg: Array,
+    eegs: Sequence[Array],
     *,
     sfreq: float,
     window: slice,
@@ -141,66 +157,65 @@ def inspect(
     names: tuple[str, ...] = CHANNELS,
     known: Array | None = None,
     n_samples: int | None = None,
-    spectra: NDArray[np.complex64] | None = None,
-) -> Inspection:
-    """Look at the samples of 20 channels, and perhaps others after them.
+    spectra: Sequence[NDArray[np.complex64] | None] = (None,),
+) -> list[Inspection]:
+    """Look at the samples of 20 channels, and perhaps others after them, of one item or several alike.
 
     Parameters
     ----------
-    eeg : float32, shape (n_channels, n_samples), µV
-        NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps.
+    eegs : float32, shape (n_channels, n_samples) each, µV
+        NaN and Inf are gaps, bridged by straight lines for all but the measures of gaps: of one item alone.
     sfreq : sampling rate in Hz
     window, spectral : samples of the window, and those that spectra are taken of, at least 2 s
     present : bool, shape (n_channels,); whether the recording has the channel, None for all
     names : of the channels
-    known : the extremes of each second of a recording without gaps, where somebody has looked already
+    known : float32, shape (n_items, 2, n_channels, n); the extremes of each second of recordings without
+        gaps, where somebody has looked already
     n_samples : samples that may be read of an item, of which a recording need not reach all
-    spectra : the transforms of `tapered_blocks`, where somebody has made them already
+    spectra : of each item the transforms of `tapered_blocks`, where somebody has made them already
     """
-    n_block = max(1, round(AMPLITUDE_BLOCK_S * sfreq))
+    eeg, n_block = eegs[0], max(1, round(AMPLITUDE_BLOCK_S * sfreq))
     window = slice(*window.indices(eeg.shape[1])[:2])
     n_samples = eeg.shape[1] if n_samples is None else n_samples
     is_gap = None
     if known is None and not (is_finite := np.isfinite(eeg)).all():
         is_gap = ~is_finite
         eeg = bridged(eeg, is_gap)
+        eegs = [eeg]
     if present is None:
         present = np.ones(len(eeg), bool)
     with np.errstate(**QUIET), small_buffer():
         if known is None:
-            known = extremes(eeg, n_block)
+            known = extremes(eeg, n_block)[np.newaxis]
         n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)
         bands = bands_of(n_spectrum, sfreq)
-        if spectra is None:
-            spectra = _transformed(eeg[:, spectral], n_spectrum)
-        power = mean_power(spectra)
-        n = len(CHANNELS)
-        known = known[:, :, : max(1, eeg.shape[1] // n_block)]
+        n, beside = len(CHANNELS), _beside(window, STEP_CONTEXT_S, sfreq)
+        known = known[..., : max(1, eeg.shape[1] // n_block)]
         is_broken = None if is_gap is None else np.asarray(blocks_of(is_gap, n_block).any(axis=2))
-        flat = flat_shares(known, is_broken, window, n_block)
-        channels = {
-            **gap_measures(None if is_gap is None else is_gap[:n], window, sfreq=sfreq),
-            "window_flat_share": flat[:n],
-            **observe_amplitudes(eeg[:n], is_broken, known[:, :n], n_block, n_samples=n_samples),
-            **observe_steps(eeg[:n, _beside(window, STEP_CONTEXT_S, sfreq)]),
-            **observe_spectra(spectra[:n], power[:n], bands, sfreq=sfreq),
+        flats = flat_shares(known, is_broken, window, n_block)
+        gaps = gap_measures(None if is_gap is None else is_gap[:n], window, sfreq=sfreq)
+        first = [eeg[:n] for eeg in eegs]
+        amplitudes: Row = {
+            **observe_amplitudes(first, is_broken, known[:, :, :n], n_block, n_samples=n_samples)
         }
-        lost = flat if is_gap is None else flat + is_gap[:, window].mean(axis=1, dtype=np.float32)
-        if is_gap is not None:
-            power = _of_whole_blocks(
-                spectra, np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
-            )
-    return Inspection(
-        is_gap=is_gap,
-        present=present,
-        window=window,
-        power=power,
-        bands=bands,
-        channels=channels,
-        names=names,
-        spectra=spectra,
-        lost=lost,
-    )
+        found = []
+        for number, (eeg, made) in enumerate(zip(eegs, spectra, strict=True)):
+            own = _transformed(eeg[:, spectral], n_spectrum) if made is None else made
+            power, flat = mean_power(own), flats[number]
+            channels = {
+                **gaps,
+                "window_flat_share": flat[:n],
+                **{name: values[number] for name, values in amplitudes.items()},
+                **observe_steps(eeg[:n, beside]),
+                **observe_spectra(own[:n], power[:n], bands, sfreq=sfreq),
+            }
+            lost = flat
+            if is_gap is not None:
+                lost = flat + is_gap[:, window].mean(axis=1, dtype=np.float32)
+                is_cut = np.asarray(blocks_of(is_gap[:, spectral], n_spectrum).any(axis=2))
+                power = _of_whole_blocks(own, is_cut)
+            found.append(Inspection(is_gap, present, window, power, bands, channels, names, own, lost))
+    return found
 
 
 def _of_whole_blocks(spectra: NDArray[np.complex64], is_broken: Mask) -> Array:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Self
 
 from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage
-from hms.quality.inspection import Inspection, inspect_segment
+from hms.quality.inspection import Inspection, inspect_segment, inspect_segments
 from hms.sources.base import Segment
 from hms.stages.reading import Reading
 
@@ -20,6 +21,7 @@ class Inspections(ItemStage):
     name = "inspections"
     version = 2
     follows: ClassVar[tuple[str, ...]] = ("cwt",)
+    is_quicker_together: ClassVar[bool] = True
 
     reading: Reading
 
@@ -31,3 +33,7 @@ class Inspections(ItemStage):
     def compute(self, segment: Segment) -> Inspection:
         """Look at the recording before anything was filled by policy or filtered."""
         return inspect_segment(segment)
+
+    def compute_together(self, inputs: Sequence[tuple[Segment]]) -> list[Inspection]:
+        """Inspect windows of one block together."""
+        return inspect_segments([segment for (segment,) in inputs])

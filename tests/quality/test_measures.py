@@ -39,7 +39,7 @@ def channel_measures(
     filtered: np.ndarray | None = None,
 ) -> dict[str, np.ndarray]:
     """Return the measures of one recording: shape (20,) each."""
-    seen = inspect(eeg, sfreq=SFREQ, window=window, spectral=spectral)
+    (seen,) = inspect([eeg], sfreq=SFREQ, window=window, spectral=spectral)
     cleaned = eeg[:, window] if filtered is None else filtered
     observed = {**seen.channels, **observe_coherence(np.nan_to_num(cleaned), CHANNELS)}
     rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}

@@ -593,7 +593,7 @@ def seen(eeg: np.ndarray) -> Inspection:
     whole[: len(eeg)] = eeg
     present = np.arange(20) < len(eeg)
     everything = slice(None)
-    return inspect(whole, sfreq=200.0, window=everything, spectral=everything, present=present)
+    return inspect([whole], sfreq=200.0, window=everything, spectral=everything, present=present)[0]
 
 
 def test_spectrum_of_a_sine_has_its_power_at_its_frequency() -> None:

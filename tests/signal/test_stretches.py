@@ -19,7 +19,7 @@ from hms.config.schema import Config, build_config
 from hms.engine.evaluate import evaluate
 from hms.engine.inference import ArrayRecording, item_stage
 from hms.pipeline.selection import block_margins_s, block_seconds, needed_channels, needed_context_s
-from hms.quality.inspection import inspect_segment
+from hms.quality.inspection import inspect_segment, inspect_segments
 from hms.signal import stretches
 from hms.sources.base import Reader
 from hms.stages.scalograms import Scalograms
@@ -159,15 +159,18 @@ def test_what_is_inspected_of_a_window_has_the_bits_that_it_has_without_those_it
     starts = (0.0, 2.0, 30.0, 31.3, 60.0, 62.0, 63.0, 100.0, 130.0, 156.0, 160.0)
     reader = Reader(recording(eeg), 10.0, 12.0, CHANNELS, 120.0, (0.0, 0.0))
     n_shared = 0
-    for segment in map(reader.segment, starts):
-        for of in (segment, segment.narrowed(1800)):
-            found, expected = inspect_segment(of), inspect_segment(replace(of, block=None))
-            for name in ("power", "spectra", "lost"):
-                assert np.array_equal(getattr(found, name), getattr(expected, name))
-            for name, values in expected.channels.items():
-                assert np.asarray(found.channels[name]).tobytes() == np.asarray(values).tobytes()
-            n_shared += found.spectra.base is not None and found.spectra.base.shape[1] > 8
-    assert n_shared == 2 * 6
+    segments = [reader.segment(start) for start in starts]
+    for some in (segments, [segment.narrowed(1800) for segment in segments]):
+        together = inspect_segments([replace(of) for of in some])
+        for of, beside in zip(some, together, strict=True):
+            alone, expected = inspect_segment(of), inspect_segment(replace(of, block=None))
+            for found in (alone, beside):
+                for name in ("power", "spectra", "lost"):
+                    assert np.array_equal(getattr(found, name), getattr(expected, name))
+                for name, values in expected.channels.items():
+                    assert np.asarray(found.channels[name]).tobytes() == np.asarray(values).tobytes()
+                n_shared += found.spectra.base is not None and found.spectra.base.shape[1] > 8
+    assert n_shared == 2 * 2 * 6
 
 
 @pytest.mark.parametrize(

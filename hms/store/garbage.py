@@ -44,7 +44,7 @@ def remove_run(run: Package, outputs: Path) -> None:
         sync_folder(places.root)
     if latest_run(places) is None and (others := list_packages(outputs)):
         set_latest(places, others[0].path.name, usable_way(places.store, "auto"))
-    elif latest_run(places) is None:
+    elif latest_run(places) is None and not is_own_folder(places.latest):
         places.latest.unlink(missing_ok=True)
 
 

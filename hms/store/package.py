@@ -27,7 +27,7 @@ from hms.store.csvs import read_csv
 from hms.store.inside import find_inside, is_own_folder, parse_json
 from hms.store.manifests import NAME, read_manifest
 from hms.store.npz import read_npz
-from hms.store.places import HASH_LENGTH, Outputs, latest_run
+from hms.store.places import HASH_LENGTH, Outputs, finished_runs, latest_run
 from hms.store.shards import INDEX, Place
 from hms.terminal import counted, listed, outlined, shortened
 
@@ -743,10 +743,7 @@ class Package:
 
 def list_packages(outputs: Path) -> list[Package]:
     """Return the finished runs in an outputs folder, the last finished first."""
-    if not outputs.is_dir():
-        return []
-    runs = [Package(p) for p in outputs.iterdir() if is_own_folder(p) and (p / NAME).is_file()]
-    return sorted(runs, key=lambda r: ((r.path / NAME).stat().st_mtime_ns, r.path.name), reverse=True)
+    return [Package(path) for path in finished_runs(outputs)] if outputs.is_dir() else []
 
 
 def find_package(name: str | Path, outputs: str | Path = "outputs", *, trust: bool = False) -> Package:

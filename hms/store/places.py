@@ -14,6 +14,7 @@ from hms.errors import ManifestError
 from hms.store.files import TEMPORARY, commit_files, storage_error, sync_folder
 from hms.store.inside import are_plain, is_own_folder, read_file
 from hms.store.links import Way
+from hms.store.manifests import NAME
 
 HASH_LENGTH = 16
 
@@ -67,11 +68,20 @@ class Outputs:
         return self.store / "recordings" / f"{digest_of(str(root.absolute()), 8)}.log"
 
 
+def finished_runs(root: Path) -> list[Path]:
+    """Return the folders of finished runs in an outputs folder, the last finished first."""
+    found = [p for p in root.iterdir() if p.name != "latest" and is_own_folder(p) and (p / NAME).is_file()]
+    return sorted(found, key=lambda path: ((path / NAME).stat().st_mtime_ns, path.name), reverse=True)
+
+
 def latest_run(outputs: Outputs) -> str | None:
     """Return the name of the run that ``latest`` points at, None where it points at none of these outputs.
 
-    It is a link to the run's folder or, where there are no links, a file that holds its name.
+    It is a link to the run's folder or, where there are no links, a file that holds its name. In a copy that
+    followed links, as many archives are, it is a folder: then the run that finished last is meant.
     """
+    if is_own_folder(outputs.latest):
+        return next((path.name for path in finished_runs(outputs.root)), None)
     try:
         is_link = outputs.latest.is_symlink()
         name = os.readlink(outputs.latest) if is_link else read_file(outputs.latest, 255).decode().strip()
@@ -81,7 +91,9 @@ def latest_run(outputs: Outputs) -> str | None:
 
 
 def set_latest(outputs: Outputs, name: str, way: Way) -> None:
-    """Make ``latest`` point at a run, synced."""
+    """Make ``latest`` point at a run, synced; a folder of that name stays as it is."""
+    if is_own_folder(outputs.latest):
+        return
     if latest_run(outputs) == name and outputs.latest.is_symlink() == (way == "symlink"):
         return
     if way != "symlink":

@@ -23,7 +23,7 @@ from hms.engine import runner
 from hms.engine.export import export_run
 from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
-from hms.results.run import Run
+from hms.results.run import Run, list_runs
 from hms.store.files import commit_files, write_error
 from hms.store.folders import JOURNAL, KEY_FILE, StageFolder
 from hms.store.garbage import garbage, remove_run, sweep_garbage
@@ -212,6 +212,21 @@ def test_a_moved_or_copied_outputs_folder_is_recognised(
     assert second.hash == first_hash
     assert computed(target) == before
     assert not verify(second.path).findings
+
+
+def test_a_copy_that_followed_links_goes_on(ready: Prepare, small_set: Path, outputs: Path, tmp_path: Path):
+    """As archives do; `latest` is a folder there."""
+    first, target = ready(small_set, TABLES), tmp_path / "target"
+    shutil.copytree(outputs, target)
+    assert (target / "latest").is_dir()
+    assert hms.load(outputs=target).hash == first.hash
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={target}", "n_jobs=1", TABLES)
+    second = hms.run(hms.compose(*base, "weight=log"))
+    assert hms.load(outputs=target).hash == second.hash
+    assert [run.hash for run in list_runs(target)] == [second.hash, first.hash]
+    for run in (first, second):
+        assert not verify(target / run.hash).findings
+        remove_run(hms.load(run.hash, outputs=target), target)
 
 
 # --- damage --------------------------------------------------------------------------------------

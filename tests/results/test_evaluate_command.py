@@ -21,9 +21,12 @@ from hms.training.metric import kl_divergence
 @pytest.fixture(scope="module")
 def judged_run(small_set: Path, run_once: Callable[..., Run]) -> Run:
     """Return a run with a baseline, whose predictions are at hand."""
-    return run_once(
-        "data=kaggle", f"data.root={small_set}", "baseline=logreg", "labels.high_confidence_votes=4"
+    quick = (
+        "stages=[scalograms,waveforms,quality,labels,splits]",
+        "baseline=logreg",
+        "labels.high_confidence_votes=4",
     )
+    return run_once("data=kaggle", f"data.root={small_set}", *quick)
 
 
 def predictions(run: Run, path: Path, shares: np.ndarray | None = None, rows: slice = slice(None)) -> Path:

@@ -27,7 +27,7 @@ from recordings import competition_folder, parse
 
 import hms
 from hms.labels.intervals import mean_interval, paired_interval
-from hms.sweep.leaderboard import WindowVotes, window_votes
+from hms.sweep.scores import WindowVotes, window_votes
 from hms.training.baseline import SET_ASIDE
 from hms.training.metric import row_divergence, stratum_names
 

@@ -174,7 +174,10 @@ class Place:
         return self.path.name if self.row is None else f"row {self.row} of {self.path.name}"
 
     def read(self, *names: str) -> dict[str, NDArray[Any]]:
-        """Return the item's arrays, all of them or those named; raises `StorageError` if they are damaged."""
+        """Return the item's arrays, all of them or those named.
+
+        Raises `StorageError` if they are not what the digest is of, and `ValueError` if they are none.
+        """
         if self.row is None:
             data = self.path.read_bytes()
             self._compare(data)
@@ -182,6 +185,8 @@ class Place:
         try:
             record = read_record(self.path, self.row)
         except ValueError as error:
+            if not self.digest:
+                raise
             raise damaged(self.path) from error
         self._compare(record.tobytes())
         found = arrays_of(record)

@@ -99,12 +99,12 @@ def run_configuration(cfg: Any, question: str | None = None) -> int:
 
     ``question`` is the identity of the command, under which its answer is kept; None where it is not to be.
     """
-    from hms.config.memory import keep_little
+    from hms.config.memory import one_heap
     from hms.config.schema import build_config
     from hms.engine.plan import make_plan
     from hms.engine.runner import execute
 
-    keep_little()
+    one_heap()
     checked = build_config(cfg)
     if checked.plan:
         _show_inventory(checked)

@@ -14,19 +14,18 @@ MANY = 10_000
 """From so many items on, looking for what can be freed is worth its time."""
 
 
-_LIMITS = {"M_ARENA_MAX": (-8, 1), "M_MMAP_THRESHOLD": (-3, 4 << 20), "M_TRIM_THRESHOLD": (-1, 32 << 20)}
-"""Settings of malloc.h with their numbers: no heap for each thread, and large arrays outside the heap."""
+_HEAPS = -8
+"""Number of M_ARENA_MAX in malloc.h."""
 
 
-def keep_little() -> None:
-    """Let this program keep less memory that it freed from now on, where the C library can.
+def one_heap() -> None:
+    """Give all threads of this program one heap from now on, where the C library can.
 
-    Otherwise each thread has a heap, and arrays of up to 32 MB leave holes in one: 30 MB of a run of 106,800
-    rows. A library leaves that to the program that it is part of.
+    Otherwise each has its own, whose holes no other fills: 20 MB after a report was drawn. A library leaves
+    that to the program that it is part of.
     """
     with contextlib.suppress(AttributeError, OSError, TypeError):
-        for setting, value in _LIMITS.values():
-            ctypes.CDLL(None).mallopt(setting, value)
+        ctypes.CDLL(None).mallopt(_HEAPS, 1)
 
 
 def give_back() -> None:

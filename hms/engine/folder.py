@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import shutil
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import chain
@@ -154,8 +155,15 @@ class RunFolder:
 
     def _all(self, others: Mapping[str, list[Any]]) -> dict[str, list[Any]]:
         """Return size and digest of every file by its name, in the order of names."""
-        results = [of.ordered(f"{name}/") for name, of in self.results.items()]
-        return dict(heapq.merge(sorted(others.items()), *results))
+        found: dict[str, list[Any]] = {}
+        left = sorted(others.items())
+        for folder, of in sorted(self.results.items()):
+            first, end = (bisect_left(left, (f"{folder}{mark}",)) for mark in "/0")  # 0 is next to /
+            found |= left[:first]
+            found |= heapq.merge(left[first:end], of.ordered(f"{folder}/"))
+            left = left[end:]
+        found |= left
+        return found
 
     def _check_there(self, account: Account) -> None:
         """Raise if a file of the store that the run names disappeared during the run."""

@@ -9,29 +9,25 @@ import sys
 import pytest
 
 PROGRAM = """
-import sys
-import numpy as np
-from hms.config.memory import keep_little
+import ctypes, sys, threading
+from hms.config.memory import one_heap
 
-def held():
-    status = open("/proc/self/status").read()
-    return int(status.partition("VmRSS:")[2].split()[0]) / 1024
-
-if sys.argv[1] == "little":
-    keep_little()
-np.ones(1 << 20)  # freed, it moves the C library's own limit above its size
-before = held()
-arrays = [array for _ in range(20) for array in (np.ones(1 << 19), bytes(100_000))]
-del arrays[::2]
-print(held() - before)
+if sys.argv[1] == "one":
+    one_heap()
+met = threading.Barrier(4)
+threads = [threading.Thread(target=lambda: (bytes(100_000), met.wait())) for _ in range(4)]
+for thread in threads:
+    thread.start()
+for thread in threads:
+    thread.join()
+library = ctypes.CDLL(None)
+library.malloc_info(0, ctypes.c_void_p.in_dll(library, "stdout"))
+library.fflush(None)
 """
 
 
-@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallopt"), reason="the C library has no mallopt")
-def test_large_arrays_that_were_freed_leave_the_program():
-    """Twenty of 4 MB among small ones that stay."""
-    kept = [
-        float(subprocess.run([sys.executable, "-c", PROGRAM, how], capture_output=True, check=True).stdout)
-        for how in ("little", "much")
-    ]
-    assert kept[0] < 5 < 70 < kept[1]
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "malloc_info"), reason="the C library is not GNU's")
+def test_threads_take_memory_from_one_heap():
+    programs = [[sys.executable, "-c", PROGRAM, how] for how in ("one", "own")]
+    said = [subprocess.check_output(program, text=True) for program in programs]
+    assert said[0].count("<heap nr=") == 1 < said[1].count("<heap nr=")

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
-from hms.quality.blocks import Array, Row, Rows, constant
+from hms.quality.blocks import QUIET, Array, Row, Rows, constant
 from hms.quality.electrodes import BESIDE, IS_EKG, N_EEG, NEIGHBOUR_ROWS, NOT_BESIDE, OTHER
 
 SILENT_UV = 1e-3
@@ -37,32 +37,34 @@ rhythm of the EEG: the QRS complexes of real and synthetic EKG leave them 0.30 a
 
 
 class ObservedCoherence(TypedDict):
-    """Covariances of the electrodes that reach x, of one item.
+    """Covariances of the electrodes that reach x, with a first axis of items.
 
     Attributes
     ----------
-    products : float32, shape (20, 20), µV²; covariances of the filtered electrodes in the window,
+    products : float32, shape (n_items, 20, 20), µV²; covariances of the filtered electrodes in the window,
         0 for those that the montage does not use
     """
 
     products: Array
 
 
-def observe_coherence(eeg: Array, channels: Sequence[str]) -> ObservedCoherence:
-    """Observe filtered electrodes in the window.
+def observe_coherence(eegs: Sequence[Array], channels: Sequence[str]) -> ObservedCoherence:
+    """Observe filtered electrodes in the windows of items.
 
     Parameters
     ----------
-    eeg : float32, shape (n_channels, n_samples), µV
+    eegs : float32, shape (n_channels, n_samples) each, µV
     channels : names of the rows; the pairs of a bipolar recording take no part
     """
-    rows, places = _places(tuple(channels))
-    products = np.zeros((len(CHANNELS), len(CHANNELS)), np.float32)
-    found = np.ascontiguousarray(eeg[rows, ::THINNED] if len(rows) < len(eeg) else eeg[:, ::THINNED])
-    n_samples = max(1, found.shape[1])
-    # Filtered electrodes are near zero on average: taking that off afterwards costs no digits.
-    means = found @ constant(found.shape[1], 1 / n_samples)
-    products[places] = found @ found.T / np.float32(n_samples) - means * means[:, np.newaxis]
+    rows, (row, column) = _places(tuple(channels))
+    products = np.zeros((len(eegs), len(CHANNELS), len(CHANNELS)), np.float32)
+    found = np.array([eeg[:, ::THINNED] if len(rows) == len(eeg) else eeg[rows, ::THINNED] for eeg in eegs])
+    n_samples = max(1, found.shape[2])
+    with np.errstate(**QUIET):
+        # Filtered electrodes are near zero on average: taking that off afterwards costs no digits.
+        means = found @ constant(found.shape[2], 1 / n_samples)
+        squares = found @ found.transpose(0, 2, 1) / np.float32(n_samples)
+        products[:, row, column] = squares - means[:, np.newaxis] * means[..., np.newaxis]
     return {"products": products}
 
 

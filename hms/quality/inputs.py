@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from hms.competition import CHANNELS, EKG_CHANNEL
 from hms.quality.amplitudes import ObservedAmplitudes, ObservedSteps
-from hms.quality.blocks import QUIET, Array, Mask, Row, Rows, field_names
+from hms.quality.blocks import Array, Mask, Row, Rows, field_names
 from hms.quality.channels import derive_channels
-from hms.quality.coherence import SILENT_UV, ObservedCoherence, observe_coherence
+from hms.quality.coherence import SILENT_UV, ObservedCoherence
 from hms.quality.electrodes import IS_LEFT, IS_RIGHT, N_EEG
 from hms.quality.inspection import Inspection
 from hms.quality.signature import signatures, window_samples
@@ -56,7 +56,7 @@ def observe_input(
     Returns
     -------
     dict
-        What `derive_input` takes, of one item; of the measures, these already
+        What `derive_input` takes, of one item, beside `observe_coherence`; of the measures, these already
         nan_share : share of samples of the EEG channels present, or of the pairs of a bipolar
             recording, that are NaN or Inf
         window_nan_share : the same within the window, without its context
@@ -66,22 +66,18 @@ def observe_input(
     """
     n_samples = segment.eeg.shape[1]
     nan_share, window_nan_share = _nan_shares(inspection)
-    window = cleaned.eeg[:, cleaned.n_context : cleaned.eeg.shape[1] - cleaned.n_context]
     observed: ObservedInput = {
         "present": inspection.present[: len(CHANNELS)],
         "window_samples": window_samples(cleaned),
     }
-    with np.errstate(**QUIET):
-        coherence = observe_coherence(window, cleaned.channels)
     return {
         **observed,
         **inspection.channels,
-        **coherence,
         "nan_share": nan_share,
         "window_nan_share": window_nan_share,
         "n_flat_channels": np.int64(cleaned.dead.sum()),
         "outside_share": np.float64(sum(segment.n_outside) / n_samples),
-        "clipped_share": _clipped_share(window, clip_uv) if cleaned.reaches_limit else np.float64(0),
+        "clipped_share": _clipped_share(cleaned.window, clip_uv) if cleaned.reaches_limit else np.float64(0),
     }
 
 

@@ -20,7 +20,7 @@ from hms.signal.montage import Chains, pair_rows
 from hms.signal.wavelets import Cwt, frequencies, reaches_s
 
 if TYPE_CHECKING:
-    from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
+    from hms.signal.arrays import Cleaned, Derived, Scalogram
 
 BURST_TIMES, BURST_DERIVATIONS = 3.0, 4
 """Movement is not a matter of one electrode, whose two neighbours in a chain are two derivations or three."""
@@ -36,19 +36,28 @@ class ObservedOutput(TypedDict):
     ----------
     alive : bool, shape (n_derivations,)
     derivation_ptp : float32, shape (n_derivations, n), µV; peak to peak in each 2 s of the window
-    wave_means, wave_covariances : float64, shapes (n_outputs,) and (n_outputs, n_outputs)
     x_low, x_high : float64; extremes of the scaled scalogram
     """
 
     alive: Mask
     derivation_ptp: Array
-    wave_means: NDArray[np.float64]
-    wave_covariances: NDArray[np.float64]
     x_low: np.float64
     x_high: np.float64
 
 
-OUTPUT_OBSERVATIONS = field_names(ObservedOutput, ObservedLines)
+class ObservedWaveforms(TypedDict):
+    """Means and covariances of the waveforms, with a first axis of items.
+
+    Attributes
+    ----------
+    wave_means, wave_covariances : float64, shapes (n_items, n_outputs) and (n_items, n_outputs, n_outputs)
+    """
+
+    wave_means: NDArray[np.float64]
+    wave_covariances: NDArray[np.float64]
+
+
+OUTPUT_OBSERVATIONS = field_names(ObservedOutput, ObservedWaveforms, ObservedLines)
 """What is observed of what came out to derive measures from, and is none itself."""
 
 
@@ -57,18 +66,17 @@ def observe_output(
     cleaned: Cleaned,
     derived: Derived,
     scalogram: Scalogram,
-    waveform: Waveform,
     *,
     derivations: tuple[str, ...],
     weights: Array,
     top_hz: float,
     edge: np.float64,
 ) -> Row:
-    """Observe the derivations, the waveforms and the scaled scalogram.
+    """Observe the derivations and the scaled scalogram.
 
     Parameters
     ----------
-    inspection, cleaned, derived, scalogram, waveform : of one item
+    inspection, cleaned, derived, scalogram : of one item
     derivations : names of the montage's derivations
     weights : float32, shape (n_derivations, n_channels); times the inspection's rows they are the derivations
     top_hz : highest frequency of x
@@ -77,19 +85,17 @@ def observe_output(
     Returns
     -------
     dict
-        What `derive_output` takes, of one item; of the measures, these already edge_share
+        What `derive_output` takes, of one item, beside `observe_waveforms`; of the measures, these already
+        edge_share
         lost_share : share of x that rests on gaps, flat stretches, dead electrodes or missing
             context: the mean over derivations, each with the larger share of its electrodes
         x_share_0, x_share_1 : share of the scaled scalogram at exactly 0 and 1
     """
     x = scalogram.x
     n_zero = np.count_nonzero(x == 0)
-    wave_means, wave_covariances = covariances(waveform.x[:, ::THINNED])
     observed: ObservedOutput = {
         "alive": derived.alive,
         "derivation_ptp": _derivation_ptp(derived),
-        "wave_means": wave_means,
-        "wave_covariances": wave_covariances,
         "x_low": np.float64(0 if n_zero else x.min()),  # an x with a zero is constant only at zero
         "x_high": np.float64(x.max()),
     }
@@ -203,13 +209,13 @@ def _derivation_ptp(derived: Derived) -> Array:
     return np.asarray(high - low)
 
 
-def covariances(signals: Array) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the means and the covariances of rows: shape (n, n_samples) to (n,) and (n, n)."""
-    n_samples = signals.shape[1]
-    centred = signals.astype(np.float64)
-    means = np.einsum("ct->c", centred) / n_samples
-    centred -= means[:, np.newaxis]
-    return means, centred @ centred.T / n_samples
+def observe_waveforms(waveforms: Sequence[Array]) -> ObservedWaveforms:
+    """Observe the waveforms of items, shape (n_outputs, n_samples) each."""
+    centred = np.array([x[:, ::THINNED] for x in waveforms], np.float64)
+    n_samples = centred.shape[2]
+    means = np.einsum("ict->ic", centred) / n_samples
+    centred -= means[..., np.newaxis]
+    return {"wave_means": means, "wave_covariances": centred @ centred.transpose(0, 2, 1) / n_samples}
 
 
 def correlations(

@@ -95,6 +95,11 @@ class Cleaned:
     block: Block | None = None
     first: int = 0
 
+    @property
+    def window(self) -> NDArray[np.float32]:
+        """The window alone."""
+        return self.eeg[:, self.n_context : self.eeg.shape[1] - self.n_context]
+
 
 @dataclass(frozen=True)
 class Derived:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
@@ -11,9 +11,17 @@ from numpy.typing import NDArray
 from hms.competition import CHANNELS, SFREQ_HZ
 from hms.config.schema import Config
 from hms.pipeline.stage import ItemStage, register_stage
+from hms.quality.blocks import Row
+from hms.quality.coherence import observe_coherence
 from hms.quality.inputs import INPUT_OBSERVATIONS, derive_input, observe_input
 from hms.quality.inspection import Inspection
-from hms.quality.outputs import OUTPUT_OBSERVATIONS, derive_output, edge_share, observe_output
+from hms.quality.outputs import (
+    OUTPUT_OBSERVATIONS,
+    derive_output,
+    edge_share,
+    observe_output,
+    observe_waveforms,
+)
 from hms.signal.arrays import Cleaned, Derived, Scalogram, Waveform
 from hms.signal.montage import all_derivations
 from hms.signal.wavelets import frequencies
@@ -24,6 +32,9 @@ from hms.stages.reading import Reading
 from hms.stages.scalograms import Scalograms
 from hms.stages.signal import Signal
 from hms.stages.waveforms import Waveforms
+
+Given = tuple[Segment, Inspection, Cleaned, Derived, Scalogram, Waveform]
+"""What measures are taken of."""
 
 OBSERVATIONS = INPUT_OBSERVATIONS | OUTPUT_OBSERVATIONS
 """Observations that measures are derived from; they are no measures themselves."""
@@ -37,6 +48,7 @@ class Measures(ItemStage):
     name = "measures"
     version = 12
     rows: ClassVar[bool] = True
+    is_quicker_together: ClassVar[bool] = True
 
     reading: Reading
     inspections: Inspections
@@ -65,6 +77,36 @@ class Measures(ItemStage):
         waveform: Waveform,
     ) -> Mapping[str, Any]:
         """Look at the input as well as the output: a gap that was filled leaves a finite x."""
+        return self._of_alike([(segment, inspection, cleaned, derived, scalogram, waveform)])[0]
+
+    def compute_together(self, inputs: Sequence[Given]) -> list[Mapping[str, Any]]:
+        """Observe at once of several items what takes long to call: covariances."""
+        alike: dict[Hashable, list[int]] = {}
+        for number, (_, _, cleaned, _, _, waveform) in enumerate(inputs):
+            kind = cleaned.channels, cleaned.window.shape, waveform.x.shape
+            alike.setdefault(kind, []).append(number)
+        found: dict[int, Mapping[str, Any]] = {}
+        for numbers in alike.values():
+            found |= zip(numbers, self._of_alike([inputs[number] for number in numbers]), strict=True)
+        return [found[number] for number in range(len(inputs))]
+
+    def _of_alike(self, inputs: Sequence[Given]) -> list[Mapping[str, Any]]:
+        """Return what is observed of items with the same electrodes and shapes."""
+        coherence = observe_coherence([given[2].window for given in inputs], inputs[0][2].channels)
+        together: Row = {**coherence, **observe_waveforms([given[5].x for given in inputs])}
+        return [
+            {**{name: values[number] for name, values in together.items()}, **self._alone(*given[:5])}
+            for number, given in enumerate(inputs)
+        ]
+
+    def _alone(
+        self,
+        segment: Segment,
+        inspection: Inspection,
+        cleaned: Cleaned,
+        derived: Derived,
+        scalogram: Scalogram,
+    ) -> Row:
         params = self.signal.filter
         return {
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),
@@ -73,7 +115,6 @@ class Measures(ItemStage):
                 cleaned,
                 derived,
                 scalogram,
-                waveform,
                 derivations=all_derivations(self.derivations.chains),
                 weights=self.derivations.weights(cleaned, inspection.names),
                 top_hz=self._top_hz,

@@ -10,11 +10,11 @@ import hms
 from hms.competition import CHANNELS, EEG_CHANNELS
 from hms.engine.evaluate import evaluate
 from hms.quality.channels import CHANNEL_MEASURES, derive_channels
-from hms.quality.coherence import observe_coherence
+from hms.quality.coherence import THINNED, observe_coherence
 from hms.quality.electrodes import NEIGHBOURS
 from hms.quality.inputs import derive_input, observe_input
 from hms.quality.inspection import inspect, inspect_segment
-from hms.quality.outputs import correlations, covariances, edge_share
+from hms.quality.outputs import correlations, edge_share, observe_waveforms
 from hms.quality.signature import signatures, window_samples
 from hms.signal.arrays import Cleaned
 from hms.signal.wavelets import reaches_s
@@ -41,8 +41,8 @@ def channel_measures(
     """Return the measures of one recording: shape (20,) each."""
     (seen,) = inspect([eeg], sfreq=SFREQ, window=window, spectral=spectral)
     cleaned = eeg[:, window] if filtered is None else filtered
-    observed = {**seen.channels, **observe_coherence(np.nan_to_num(cleaned), CHANNELS)}
-    rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}
+    rows = {name: np.asarray(value)[np.newaxis] for name, value in seen.channels.items()}
+    rows |= observe_coherence([np.nan_to_num(cleaned)], CHANNELS)
     return {name: values[0] for name, values in derive_channels(rows).items()}
 
 
@@ -456,8 +456,8 @@ def test_every_measure_has_one_float32_per_channel():
 def test_correlation_of_rows_is_pearsons_and_nan_for_a_constant():
     x = np.random.default_rng(0).standard_normal((3, 500)).astype(np.float32)
     x[2] = 1
-    one_item = (values[np.newaxis] for values in covariances(x))
-    found = correlations(*one_item, [(0, 1), (0, 2), (None, 1)])
+    of_one = observe_waveforms([np.repeat(x, THINNED, axis=1)])  # which looks at one sample of so many
+    found = correlations(*of_one.values(), [(0, 1), (0, 2), (None, 1)])
     some, constant, absent = (float(values[0]) for values in found)
     assert some == pytest.approx(np.corrcoef(x[0], x[1])[0, 1], abs=1e-6)
     assert np.isnan(constant)
@@ -535,5 +535,6 @@ def left_right(eeg: np.ndarray) -> float:
 def input_measures(segment: Segment, cleaned: Cleaned) -> dict[str, np.ndarray]:
     """Return the measures of what was read of one item."""
     observed = observe_input(inspect_segment(segment), segment, cleaned, clip_uv=None)
-    found = derive_input({name: np.asarray(value)[np.newaxis] for name, value in observed.items()})
+    rows = {name: np.asarray(value)[np.newaxis] for name, value in observed.items()}
+    found = derive_input(rows | observe_coherence([cleaned.window], cleaned.channels))
     return {name: values[0] for name, values in found.items()}

@@ -19,7 +19,7 @@ from hms.config.compose import conf_dir
 from hms.config.schema import Config
 from hms.pipeline.selection import choose_stages
 from hms.pipeline.stage import ItemStage, TableStage, _stages
-from hms.registry import _entries
+from hms.registry import _entries, discover
 
 # Settings of how a run is carried out, of its source, and of what reads the package later.
 NOT_IN_A_KEY = {
@@ -30,7 +30,7 @@ NOT_IN_A_KEY = {
 
 def test_every_registered_kind_has_a_yaml_that_chooses_it() -> None:
     """A nested section's kind (gaps, waveform) has no file of its own and is at least named in one."""
-    hms.compose()
+    discover()
     missing = []
     for group, entries in _entries.items():
         folder = conf_dir() / group
@@ -47,7 +47,7 @@ def test_every_registered_kind_has_a_yaml_that_chooses_it() -> None:
 
 def test_every_yaml_of_an_option_has_all_settings_of_its_kind() -> None:
     """A setting that a YAML lacks cannot be typed: Hydra refuses a key that is not there."""
-    hms.compose()
+    discover()
     lacking = {}
     for path in sorted(conf_dir().glob("*/*.yaml")):
         tree = OmegaConf.to_container(OmegaConf.load(path))

@@ -121,7 +121,8 @@ def _convert_section(value: Any, group: str, path: str) -> Params:
     except ConfigError as error:
         raise ConfigError(str(error).replace(f"{group}.kind", f"{path}.kind", 1)) from None
     check_extends(entry)
-    others = settings_of_other_kinds(group, entry.params)
+    own = {f.name for f in fields(entry.params)}
+    others = set() if own.issuperset(value) else settings_of_other_kinds(group, entry.params)
     left = [str(name) for name in value if name in others]
     if left:
         where = f"; {path} has {', '.join(f.name for f in fields(entry.params))}"

@@ -25,7 +25,7 @@ from hms.registry import (
     Share,
     added,
     check_options,
-    discover,
+    discover_needed,
     import_plugins,
 )
 from hms.terminal import shortened
@@ -208,7 +208,7 @@ def build_tree(tree: dict[str, Any]) -> Config:
     """Turn nested dictionaries into a `Config`, as `build_config`; none of their values refers to another."""
     plugins = convert(tree.get("plugins", []), tuple[str, ...], "plugins")
     import_plugins(plugins)
-    discover()
+    discover_needed(plugins)
     check_options(tree, plugins)
     return build(Config, tree, "")
 

@@ -93,3 +93,20 @@ def test_a_usual_command_is_composed_without_hydra() -> None:
         "assert not {'hydra', 'omegaconf', 'antlr4'} & set(sys.modules), 'imported'\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(hms.__file__).parents[1])
+
+
+def test_modules_of_options_that_nobody_chose_wait() -> None:
+    """Until they are named, or all of a group are asked for."""
+    code = (
+        "import sys, hms, hms.errors\n"
+        "from hms.registry import kinds\n"
+        "hms.compose('data=kaggle', 'weight=log')\n"
+        "assert 'hms.sources.kaggle' in sys.modules\n"
+        "assert not {'hms.sources.edf', 'hms.sources.bids', 'hms.engine.pools.dask'} & set(sys.modules)\n"
+        "hms.compose('data=edf', 'data.root=.')\n"
+        "assert {'edf', 'bids', 'kaggle', 'mne'} <= set(kinds('data'))\n"
+        "try: hms.compose('data.kind=kagle')\n"
+        "except hms.errors.ConfigError as error: assert \"did you mean 'kaggle'\" in str(error), error\n"
+        "else: raise AssertionError\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(hms.__file__).parents[1])

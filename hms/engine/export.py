@@ -93,7 +93,11 @@ def exported_manifest(run: Package) -> dict[str, Any]:
 
 def _copier(path: Path) -> Callable[[IO[bytes]], None]:
     def copy(file: IO[bytes]) -> None:
-        with open(path, "rb") as original:
+        try:
+            original = open(path, "rb")  # noqa: SIM115 - what fails after this is the copy
+        except OSError as error:
+            raise StorageError(f"{path} cannot be read ({error.strerror}); nothing was exported") from error
+        with original:
             shutil.copyfileobj(original, file, 1 << 20)
 
     return copy

@@ -641,7 +641,9 @@ class Package:
             )
         if "data_package/splits.npz" in files:
             sizes = ", ".join(str(len(split.valid)) for split in self.splits)
-            facts.append(("folds", f"{len(self.splits)}; validation sets of {sizes} items"))
+            is_any = any(len(split.valid) for split in self.splits)
+            text = f"{len(self.splits)}; validation sets of {sizes} items" if is_any else "none"
+            facts.append(("folds", text))
         if BASELINE_SCORES in files:
             facts.append(("baseline", self._baseline()))
         facts += [("quality", line) for line in self._said_of_quality()]

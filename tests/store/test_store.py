@@ -546,6 +546,15 @@ def test_an_export_is_whole_and_holds_no_links(small_set: Path, ready: Prepare, 
         export_run(exported, tmp_path / "export")
 
 
+def test_an_export_says_what_cannot_be_read(
+    small_set: Path, ready: Prepare, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = ready(small_set)
+    monkeypatch.setattr("hms.engine.export.find_file", lambda run, _: run.path)
+    with pytest.raises(StorageError, match=rf"{run.path} cannot be read \(Is a directory\); nothing was"):
+        export_run(run, tmp_path / "copy")
+
+
 def test_an_export_of_a_damaged_run_is_refused(small_set: Path, ready: Prepare, tmp_path: Path) -> None:
     run = ready(small_set, "stages=[waveforms]")
     flip((run.path / f"wave_hr_out/{run.meta['item_id'].iloc[0]}_hr.npz").resolve(), 4000)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -172,13 +173,18 @@ class MadeUp(Tables):
 
 
 def _evaluate(row: int, stages: Sequence[Any]) -> list[Any]:
-    """Prepare noise with a gap, by the stages' own functions."""
-    rng = np.random.default_rng(row)
+    """Prepare noise with a gap, by the stages' own functions; every fourth row has the same."""
+    segment, memo = _noise(row % 4)
+    return [evaluate(stage, segment, memo) for stage in stages]
+
+
+@cache
+def _noise(number: int) -> tuple[Segment, dict[str, Any]]:
+    """Return noise with a gap, and what stages have made of it so far, by their keys."""
+    rng = np.random.default_rng(number)
     eeg = rng.normal(0, 30, (len(CHANNELS), 2000 + 2 * 4000)).astype(np.float32)
     eeg[2, 4500:4503] = np.nan
-    segment = Segment(eeg, CHANNELS, 200.0, 4000, (0, 0))
-    memo: dict[str, Any] = {}
-    return [evaluate(stage, segment, memo) for stage in stages]
+    return Segment(eeg, CHANNELS, 200.0, 4000, (0, 0)), {}
 
 
 def _channels(items: pd.DataFrame) -> bytes:

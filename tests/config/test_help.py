@@ -7,6 +7,8 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,12 @@ def _keys(cfg: Config) -> dict[str, str]:
     return {stage.name: stage.key for stage in (*items, *tables)}
 
 
+@cache
+def _keys_with(*overrides: str) -> dict[str, str]:
+    base = ("baseline=logreg", "package.derivations=true", "package.waveforms=true")
+    return _keys(hms.compose(*base, *overrides))
+
+
 @pytest.mark.parametrize(
     "override",
     [
@@ -141,8 +149,7 @@ def _keys(cfg: Config) -> dict[str, str]:
     ],
 )  # fmt: skip
 def test_no_key_changes_that_the_manual_does_not_name(override: str) -> None:
-    base = ("baseline=logreg", "package.derivations=true", "package.waveforms=true")
-    before, after = (_keys(hms.compose(*base, *more)) for more in ((), (override,)))
+    before, after = _keys_with(), _keys_with(override)
     changed = {name for name in after if after[name] != before.get(name)}
     path = override.partition("=")[0]
     hidden = {"reading", "inspections", "signal", "derivations"}
@@ -175,13 +182,24 @@ def _option_files() -> list[tuple[str, str]]:
     return [(group, name) for group, names in group_options([conf_dir()]).items() for name in names]
 
 
+@pytest.fixture(scope="module")
+def checker_of(manual: Manual) -> Callable[[str], jsonschema.Draft7Validator]:
+    """Return a function that gives what checks the options of a group."""
+
+    @cache
+    def checker(group: str) -> jsonschema.Draft7Validator:
+        schema = schema_of_group(manual, group)
+        jsonschema.Draft7Validator.check_schema(schema)
+        return jsonschema.Draft7Validator(schema)
+
+    return checker
+
+
 @pytest.mark.parametrize(("group", "name"), _option_files())
 def test_the_schema_admits_every_yaml_and_refuses_what_the_configuration_refuses(
-    manual: Manual, group: str, name: str
+    checker_of: Callable[[str], jsonschema.Draft7Validator], group: str, name: str
 ) -> None:
-    schema = schema_of_group(manual, group)
-    checker = jsonschema.Draft7Validator(schema)
-    checker.check_schema(schema)
+    checker = checker_of(group)
     tree = OmegaConf.to_container(OmegaConf.load(conf_dir() / group / f"{name}.yaml"), resolve=False)
     assert [error.message for error in checker.iter_errors(tree)] == []
     assert not checker.is_valid({**tree, "unheard_of": 1})

@@ -23,7 +23,7 @@ from hms.config.pages import page_of, yaml_of
 WORDS = [*"a_/-.:',[]é$ \\=~+", "true", "Null", "inf", "NaN", "1", "-0", "01", "1.50", "1.", "1e5"]
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.sampled_from(["a", "weight.cap", "a_1.b"]), st.lists(st.sampled_from(WORDS), max_size=6))
 def test_what_is_read_without_hydra_is_what_hydra_reads(key: str, parts: list[str]) -> None:
     text = f"{key}={''.join(parts)}"
@@ -47,14 +47,14 @@ def test_common_overrides_need_no_hydra(text: str) -> None:
     assert isinstance(_plain(text), Plain)
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.text("0123456789eE.+-_:nafiNy \n'\"#", max_size=8))
 def test_texts_survive_yaml_as_omegaconf_writes_it(text: str) -> None:
     tree = {"a": text, "b": [text, 1, None], "c": {"d": 0.5}}
     assert yaml_of(tree) == OmegaConf.to_yaml(OmegaConf.create(tree))
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=100, deadline=None)
 @given(st.from_regex(re.compile(r"[-+.0-9_eEa-z:]{1,9}"), fullmatch=True))
 def test_scalars_are_read_as_omegaconf_reads_them(text: str) -> None:
     def read(by: object) -> str:

@@ -127,7 +127,7 @@ def spectra(
     classes: Classes | None,
 ) -> Card:
     """Draw the median spectrum of each class, or of all items, with the spread over its items."""
-    good = np.isfinite(values).all(axis=1)
+    good = np.isfinite(values.sum(axis=1))  # decibels add up to what float32 holds
     values, label = (values, label) if good.all() else (values[good], label[good])
     title = "Spectrum" if classes is None else TITLES[0]
     shown = [("All items", CLASS_COLOURS[1], label < 0)] if len(label) else []
@@ -168,9 +168,12 @@ def _low_end(columns: Iterable[NDArray[np.float32]], n_values: int) -> float:
     """Return the quantile of 0.001 of all columns' values, of which only the lowest are copied."""
     place = 0.001 * (n_values - 1)
     below = int(place)
-    ends = [np.partition(column, min(below + 1, len(column) - 1))[: below + 2].copy() for column in columns]
-    lowest = np.sort(np.concatenate(ends))[below : below + 2].tolist()
-    return float(lowest[0] + (lowest[-1] - lowest[0]) * (place - below))
+    lowest = np.concatenate(
+        [np.partition(column, min(below + 1, len(column) - 1))[: below + 2].copy() for column in columns]
+    )
+    lowest.sort()
+    one, other = lowest[below].item(), lowest[min(below + 1, len(lowest) - 1)].item()
+    return float(one + (other - one) * (place - below))
 
 
 def _spectrum(

@@ -204,10 +204,10 @@ def test_two_clients_on_one_store_take_turns_and_compute_once(
 def test_an_address_where_nobody_listens_is_refused(command: Command, small_set: Path) -> None:
     ended = command(
         "data=kaggle", f"data.root={small_set}", *overrides_of(), "engine=dask", "engine.address=tcp://127.0.0.1:9",
-        "engine.timeout_s=1", n_jobs=-1,
+        "engine.timeout_s=0.3", n_jobs=-1,
     )  # fmt: skip
     assert ended.code == 2
-    assert "engine.address=tcp://127.0.0.1:9: no Dask scheduler answers there within 1 s" in ended.err
+    assert "engine.address=tcp://127.0.0.1:9: no Dask scheduler answers there within 0.3 s" in ended.err
     assert "Traceback" not in ended.err
 
 

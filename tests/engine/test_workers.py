@@ -107,7 +107,7 @@ def test_a_slow_disk_is_waited_for_before_too_many_files_are_open(
 
     def slow(descriptor: int) -> None:
         most[0] = max(most[0], n_open())
-        time.sleep(0.02)
+        time.sleep(0.01)
         sync(descriptor)
 
     monkeypatch.setattr(hms.engine.job, "SECONDS_TOGETHER", 1.0)

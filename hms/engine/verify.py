@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from hms.errors import ConfigError, ManifestError, reraise_fault
 from hms.pipeline.stage import stage_names
 from hms.sources.base import Part, current_digest
 from hms.store.files import commit_files, digest_file
-from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, key_note
+from hms.store.folders import JOURNAL, KEY_FILE, StageFolder, key_note, key_note_before
 from hms.store.inside import find_inside, is_own_folder, read_file
 from hms.store.locks import lock
 from hms.store.manifests import NAME, NUMERIC, read_manifest, unfinish, versions
@@ -136,7 +136,7 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
         report.checked += len(packed)
     report.checked += 2
     try:
-        whole = read_file(folder / KEY_FILE) == _note_of(stage)
+        whole = read_file(folder / KEY_FILE) in (_note_of(stage), _note_of(stage, key_note_before))
     except FileNotFoundError:
         report.add(f"{where}/{KEY_FILE}", "missing")
     except ManifestError as error:
@@ -146,9 +146,9 @@ def _check_stage_folder(report: Verification, folder: Path, stage: dict[str, Any
             report.add(f"{where}/{KEY_FILE}", "content differs from the key")
 
 
-def _note_of(stage: dict[str, Any]) -> bytes:
+def _note_of(stage: dict[str, Any], text_of: Callable[[Mapping[str, Any]], bytes] = key_note) -> bytes:
     """Return the note of what is in a stage's key, as its folder has it."""
-    return key_note({"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]})
+    return text_of({"key": stage["key"], "fingerprint": stage["fingerprint"], **stage["content"]})
 
 
 def _check_recordings(report: Verification, run: Package) -> None:

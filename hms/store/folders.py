@@ -63,6 +63,11 @@ def key_note(note: Mapping[str, Any]) -> bytes:
     return ("{\n" + ",\n".join(lines) + "\n}\n").encode()
 
 
+def key_note_before(note: Mapping[str, Any]) -> bytes:
+    """Return the text of a note as earlier versions wrote it."""
+    return json.dumps(note, indent=1, sort_keys=True).encode()
+
+
 def read_note(path: Path) -> dict[str, Any]:
     """Return a note of what is in a key; empty where there is none or it is damaged."""
     try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import random
 import shutil
@@ -292,6 +293,13 @@ def test_verify_finds_a_flipped_bit_in_a_recording(own_set: Path, prepare: Prepa
     (finding,) = verify(run.path).findings
     assert finding.path == str(path)
     assert "changed" in finding.problem
+
+
+def test_notes_of_earlier_versions_are_whole(small_set: Path, ready: Prepare, outputs: Path) -> None:
+    run = ready(small_set, "stages=[splits]")
+    for path in outputs.glob(f"store/*/{KEY_FILE}"):
+        path.write_text(json.dumps(json.loads(path.read_bytes()), indent=1, sort_keys=True))
+    assert verify(run.path).findings == []
 
 
 def test_verify_names_a_missing_a_strange_and_an_empty_file(small_set: Path, ready: Prepare) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hms.competition import CHANNELS
-from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant
+from hms.quality.blocks import Array, Mask, Row, Rows, blocks_of, constant, filled_up
 from hms.quality.electrodes import FAR, N_BESIDE
 from hms.signal.gaps import bridge, gap_patterns
 
@@ -93,19 +93,15 @@ def observe_amplitudes(
     # Shapes that do not follow from the recording: one that is shorter than a block has a short block.
     n_filled = max(n_samples // n_block, FLAT_BLOCKS)
     of_all = np.stack([known[:, 0].max(axis=-1), known[:, 1].min(axis=-1)], axis=1)
-    means, high, low = np.zeros((3, n_items, n_channels, n_filled), np.float32)
-    broken = np.zeros((n_items, n_channels, n_filled), np.bool_)
-    for own, of_item in zip(means, blocks, strict=True):
-        own[:, :n_blocks] = block_means(of_item)
-    high[..., :n_blocks], low[..., :n_blocks] = known[:, 0], known[:, 1]
-    if is_broken is not None:
-        broken[..., :n_blocks] = is_broken[:n_channels]
+    broken = (
+        np.zeros((n_items, n_channels, 0), np.bool_) if is_broken is None else is_broken[None, :n_channels]
+    )
     return {
         "n_blocks": np.full(n_items, n_blocks),
-        "means": means,
-        "high": high,
-        "low": low,
-        "is_broken": broken,
+        "means": filled_up(np.array([block_means(of_item) for of_item in blocks]), n_filled),
+        "high": filled_up(known[:, 0], n_filled),
+        "low": filled_up(known[:, 1], n_filled),
+        "is_broken": filled_up(broken, n_filled),
         "top": of_all[:, 0],
         "bottom": of_all[:, 1],
         "n_extreme": _n_equal(blocks, known, of_all),
@@ -178,11 +174,13 @@ def _n_equal(blocks: Sequence[Array], of_blocks: Array, of_all: Array) -> NDArra
     n_channels, n_blocks, n_block = blocks[0].shape
     places = np.flatnonzero(of_blocks == of_all[..., None])  # a third of the time of `nonzero`
     extreme, block = places // n_blocks, places % n_blocks
-    channel, firsts = extreme % n_channels, range(0, of_all.size + 1, of_all[0].size)
-    parts = itertools.pairwise(np.searchsorted(extreme, firsts).tolist())
-    values = np.concatenate(
-        [own[channel[slice(*part)], block[slice(*part)]] for own, part in zip(blocks, parts, strict=True)]
-    )
+    channel = extreme % n_channels
+    if len(blocks) == 1:
+        values = blocks[0][channel, block]
+    else:
+        edges = np.searchsorted(extreme, range(0, of_all.size + 1, of_all[0].size)).tolist()
+        parts = itertools.starmap(slice, itertools.pairwise(edges))
+        values = np.concatenate([own[channel[p], block[p]] for own, p in zip(blocks, parts, strict=True)])
     is_equal = values == of_all.reshape(-1, 1)[extreme]
     counts = is_equal @ constant(n_block, 1.0)  # a third of the time of `count_nonzero`
     found = np.bincount(extreme, weights=counts, minlength=of_all.size)

@@ -27,11 +27,12 @@ def blocks_of(values: NDArray[Any], n_block: int) -> NDArray[Any]:
 
 
 def filled_up(rows: NDArray[Any], n: int) -> NDArray[Any]:
-    """Return rows of ``n`` values; those that a recording does not have are 0."""
-    if rows.shape[1] == n:
+    """Return rows, along the last axis, of ``n`` values; those that a recording does not have are 0."""
+    n_known = rows.shape[-1]
+    if n_known == n:
         return rows
-    filled = np.zeros((len(rows), n), rows.dtype)
-    filled[:, : rows.shape[1]] = rows
+    filled = np.zeros((*rows.shape[:-1], n), rows.dtype)
+    filled[..., :n_known] = rows
     return filled
 
 

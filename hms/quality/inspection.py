@@ -95,17 +95,18 @@ def _inspect_alike(segments: Sequence[Segment]) -> list[Inspection]:
     looks = [_all_channels(segment) for segment in segments]
     window, spectral = _spans(one)
     is_whole = one.is_finite_inside and _is_usual(one)
-    return inspect(
-        [eeg for eeg, _, _ in looks],
-        sfreq=one.sfreq,
-        window=window,
-        spectral=spectral,
-        present=looks[0][1],
-        names=looks[0][2],
-        known=np.array([segment.extremes for segment in segments]) if is_whole else None,
-        n_samples=one.eeg.shape[1],
-        spectra=[_shared_spectra(segment, spectral) if is_whole else None for segment in segments],
-    )
+    with small_buffer():
+        return inspect(
+            [eeg for eeg, _, _ in looks],
+            sfreq=one.sfreq,
+            window=window,
+            spectral=spectral,
+            present=looks[0][1],
+            names=looks[0][2],
+            known=np.array([segment.extremes for segment in segments]) if is_whole else None,
+            n_samples=one.eeg.shape[1],
+            spectra=[_shared_spectra(segment, spectral) if is_whole else None for segment in segments],
+        )
 
 
 def _shared_spectra(segment: Segment, spectral: slice) -> NDArray[np.complex64] | None:
@@ -143,7 +144,7 @@ def _transformed(eeg: Array, n_block: int) -> NDArray[np.complex64]:
     """Return the transforms of tapered blocks, shape (n_channels, n_blocks, n_freqs)."""
     from scipy.fft import rfft
 
-    with np.errstate(**QUIET), small_buffer():
+    with np.errstate(**QUIET):
         return np.asarray(rfft(tapered_blocks(eeg, n_block), overwrite_x=True, workers=1))
 
 
@@ -184,7 +185,7 @@ def inspect(
         eegs = [eeg]
     if present is None:
         present = np.ones(len(eeg), bool)
-    with np.errstate(**QUIET), small_buffer():
+    with np.errstate(**QUIET):
         if known is None:
             known = extremes(eeg, n_block)[np.newaxis]
         n_spectrum = min(round(BLOCK_S * sfreq), eeg[0, spectral].size)

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import pickle
 from typing import Any
 
 import numpy as np
 import pytest
 
 import hms
+from hms.competition import CHANNELS
 from hms.config.threads import one_thread
-from hms.engine.evaluate import evaluate, evaluate_together
-from hms.engine.inference import item_stage
+from hms.engine.evaluate import evaluate, evaluate_together, steps_of
+from hms.engine.inference import ArrayRecording, item_stage
+from hms.pipeline.selection import needed_channels, needed_context_s
 from hms.signal.arrays import Derived, Scalogram
+from hms.sources.base import Reader
 from hms.stages import scalograms
+from hms.stages.measures import Measures
 from hms.stages.scalograms import Scalograms
 
 SEVENTEEN = 17
@@ -95,3 +100,43 @@ def test_a_stage_that_gives_results_for_too_few_items_is_computed_one_by_one(
     monkeypatch.setattr(Scalograms, "compute_together", lambda self, inputs: inputs[:1])
     evaluate_together(stage, memos)
     assert all(stage.key not in memo for memo in memos)
+
+
+@pytest.mark.parametrize("overrides", [("unit=per_eeg",), ("unit=per_row",)])
+def test_measures_have_the_bits_that_they_have_alone_in_twos_and_in_seventeens(
+    overrides: tuple[str, ...],
+) -> None:
+    """Windows that overlap, or not; a gap, a dead channel and a recording without some channels."""
+    stage = item_stage(hms.compose("data=kaggle", *overrides), "measures")
+    assert isinstance(stage, Measures)
+    reading = stage.reading
+    eeg = np.cumsum(np.random.default_rng(1).standard_normal((20, 130 * 200)), axis=1).astype(np.float32)
+    eeg[2, 9000:9003] = np.nan
+    eeg[5, 12_000:] = 7
+    few = [name for name in CHANNELS if name not in ("Fz", "EKG")]
+
+    def prepared(together: int) -> list[bytes]:
+        segments = []
+        for channels in (CHANNELS, tuple(few)):
+            rows = [CHANNELS.index(name) for name in channels]
+            reader = Reader(
+                ArrayRecording(eeg[rows], channels, {}),
+                reading.window_s,
+                needed_context_s([stage]),
+                needed_channels([stage]),
+                reading.block_s,
+                reading.margins_s,
+            )
+            segments += [reader.segment(start) for start in (20.0, 22.0, 24.0, 30.5, 40.0, 66.0, 80.0, 90.0)]
+        memos: list[dict[str, Any]] = [{} for _ in segments]
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, len(segments), together):
+                some = range(first, min(first + together, len(segments)))
+                for step in steps_of((stage,)):
+                    if together > 1:
+                        evaluate_together(step, [memos[number] for number in some])
+                    for number in some:
+                        evaluate(step, segments[number], memos[number])
+        return [pickle.dumps(sorted(stage.arrays(memo[stage.key]).items())) for memo in memos]
+
+    assert prepared(1) == prepared(2) == prepared(SEVENTEEN)

@@ -345,14 +345,15 @@ class Plan:
             states.append(StageState(self.item_stages[key], total - lacking, total))
         return states
 
-    def look_again(self) -> None:
-        """Look into the store again where something changed in it since the plan was made."""
+    def look_again(self) -> bool:
+        """Look into the store again where something changed since the plan was made; tell whether it did."""
         changed = [folder for folder in self.folders.values() if not folder.is_as_loaded()]
         for folder in changed:
             folder.load()
         if changed:
             self.digests.load()
             self.reconcile_files()
+        return bool(changed)
 
     def reconcile_files(self) -> None:
         """Compare the files that this run needs with their records; what differs counts as missing."""

@@ -32,7 +32,7 @@ from hms.engine.tables import make_tables
 from hms.errors import StorageError, machine_fault
 from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
-from hms.store.files import commit_files, make_folder, storage_error
+from hms.store.files import make_folder, note_files, storage_error
 from hms.store.links import Way, usable_way
 from hms.store.locks import lock
 from hms.store.package import Package
@@ -69,16 +69,18 @@ def execute(plan: Plan) -> Package:
     if is_whole(plan, remember=True):
         set_latest(plan.outputs, plan.run_hash, plan.way)
         return finished
+    due = plan.due()
     if plan.cfg.disk_check:
-        check_space(needed(plan).values(), plan.outputs.root)
+        check_space(needed(plan, due).values(), plan.outputs.root)
     give_back()
     began = time.time()
     with gentle_interrupts(), _announced(plan):
-        plan.look_again()
+        if plan.look_again():
+            due = plan.due()
         account = Account()
         write_names(plan.source)
         Failures(plan).check()
-        _pass_over_recordings(plan, account)
+        _pass_over_recordings(plan, set(due), account)
         Failures(plan).check()
         refuse_nothing(plan, plan.reasons())
         settle(plan)
@@ -128,7 +130,7 @@ def _announced(plan: Plan) -> Iterator[None]:
     with ExitStack() as stack:
         with lock(plan.outputs.lock("gc"), waiting="waiting until a clean-up of the store ends", say=say):
             stack.enter_context(lock(running / f"{name}.lock"))  # first: a note without one is of a dead run
-            commit_files(running, {f"{name}.json": json.dumps(note).encode()})
+            note_files(running, {f"{name}.json": json.dumps(note).encode()})
         try:
             yield
         finally:
@@ -140,8 +142,8 @@ def _announced(plan: Plan) -> Iterator[None]:
 # --- the pass over recordings --------------------------------------------------------------------
 
 
-def _pass_over_recordings(plan: Plan, account: Account) -> None:
-    missing = set(plan.due())
+def _pass_over_recordings(plan: Plan, missing: set[str], account: Account) -> None:
+    """Compute what items lack in stages, of which ``missing`` are the keys."""
     missing |= {key for key, folder in plan.folders.items() if not folder.journal.exists()}
     if not missing:
         return

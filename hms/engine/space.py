@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sized
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,13 +53,14 @@ def free_space(folder: Path) -> Free:
     return Free(int(status.f_bavail * status.f_frsize), names, int(status.f_frsize or 4096))
 
 
-def needed(plan: Plan) -> dict[str, Need]:
+def needed(plan: Plan, due: Mapping[str, Sized] | None = None) -> dict[str, Need]:
     """Return what a plan is likely to write, by the key of the stage, and by ``""`` for the run's own folder.
 
-    Nothing for what is done; other plans have shared results under the same key.
+    Nothing for what is done; other plans have shared results under the same key. ``due`` is what `Plan.due`
+    returned a moment ago.
     """
     block = free_space(plan.outputs.root).block
-    due = plan.due()
+    due = plan.due() if due is None else due
     found = {}
     for key, stage in plan.item_stages.items():
         found[key] = _of_items(stage, plan.folders[key], len(due.get(key, ())), block)

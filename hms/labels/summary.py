@@ -119,17 +119,19 @@ def summarise_labels(
     )
     patients = np.asarray(patient_id, dtype=object)
     masks = vote_strata(n, threshold)
+    label, entropy = consensus(y), entropy_nats(y)
+
+    def figures(rows: NDArray[Any]) -> dict[str, Any]:
+        return _figures(y[rows], w[rows], label[rows], entropy[rows], classes)
+
     return {
         "items": len(y),
         "vote_sum": {str(total): count for total, count in vote_sum_counts(n).items()},
         "high_confidence_votes": threshold,
         "high_confidence_share": _number(masks[f"from_{threshold}"].mean() if len(y) else math.nan),
-        "strata": {name: _figures(y[mask], w[mask], classes) for name, mask in masks.items()},
+        "strata": {name: figures(mask) for name, mask in masks.items()},
         "folds": [
-            {
-                part: _figures(y[rows], w[rows], classes) | {"patients": len(set(patients[rows]))}
-                for part, rows in pair
-            }
+            {part: figures(rows) | {"patients": len(set(patients[rows]))} for part, rows in pair}
             for pair in (zip(("train", "valid"), split, strict=True) for split in splits)
         ],
         "items_per_patient": per_patient(patients),
@@ -175,21 +177,32 @@ def class_agreement(label: ArrayLike, patient_id: ArrayLike) -> dict[str, float 
     }
 
 
-def _figures(y: NDArray[np.float64], weights: NDArray[np.float64], classes: Classes) -> dict[str, Any]:
+def _figures(
+    y: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    label: NDArray[np.int64],
+    entropy: NDArray[np.float64],
+    classes: Classes,
+) -> dict[str, Any]:
+    n_classes = y.shape[1]
+
     def by_class(values: NDArray[np.float64]) -> dict[str, float | None]:
         return {name: _number(value) for name, value in zip(classes.names, values, strict=True)}
 
     raw, weighted = class_proportions(y), class_proportions(y, weights)
     return {
         "items": len(y),
-        "consensus_counts": dict(zip(classes.names, class_counts(y).tolist(), strict=True)),
+        "consensus_counts": dict(
+            zip(classes.names, np.bincount(label, minlength=n_classes).tolist(), strict=True)
+        ),
         "proportions_raw": by_class(raw),
         "proportions_weighted": by_class(weighted),
         "imbalance_ratio_raw": _number(imbalance_ratio(raw)),
         "imbalance_ratio_weighted": _number(imbalance_ratio(weighted)),
-        "entropy_nats": by_class(entropy_by_class(y)),
+        "entropy_nats": by_class(_mean_by_class(entropy[:, None], label, n_classes)[:, 0]),
         "disagreement": {
-            name: by_class(row) for name, row in zip(classes.names, disagreement_matrix(y), strict=True)
+            name: by_class(row)
+            for name, row in zip(classes.names, _mean_by_class(y, label, n_classes), strict=True)
         },
     }
 

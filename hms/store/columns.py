@@ -350,10 +350,10 @@ class Files(Entries[Stored]):
 
     def listed(self) -> Iterator[str]:
         """Yield name, size and time of each, as `hms.store.seen.listed` has them."""
-        rows = self._columns()[["key", "size", "mtime_ns"]]
+        rows = self._columns()
         for first in range(0, len(rows), TOGETHER):
-            for key, size, time in rows[first : first + TOGETHER].tolist():
-                yield f"{key:016x}{SUFFIX}/{size}/{time}"
+            some = rows[first : first + TOGETHER]
+            yield from map("{}/{}/{}".format, _names(some), some["size"].tolist(), some["mtime_ns"].tolist())
         yield from (f"{name}/{file.size}/{file.mtime_ns}" for name, file in self._others.items())
 
     def beside(self, recorded: Files) -> Iterator[Stored]:

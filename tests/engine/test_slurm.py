@@ -128,7 +128,8 @@ def test_jobs_that_end_before_their_worker_is_there_are_not_handed_in_for_ever(
     small_set: Path, outputs: Path, tmp_path: Path, env: dict[str, str]
 ) -> None:
     ends = "engine.prologue=['exit 1']"
-    code, err = finish(start(small_set, outputs, *SLURM, ends, env=env, before=LOOK_OFTEN))
+    sooner = f"{LOOK_OFTEN}; jobs.GIVE_UP_AFTER = 2"
+    code, err = finish(start(small_set, outputs, *SLURM, ends, env=env, before=sooner))
     assert code == 4, err
     assert "jobs ended before a worker started" in err
     assert f"their output is in {outputs / 'jobs'}" in err

@@ -16,7 +16,6 @@ from types import ModuleType
 
 os.environ["OPENBLAS_NUM_THREADS"] = "1"  # read when NumPy is imported; other tests have the other cores
 
-import forked
 import pytest
 from filelock import FileLock
 
@@ -33,7 +32,10 @@ os.environ.setdefault("LOKY_MAX_CPU_COUNT", "1")
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 """The programs that tests start compile hms once, and not each of them."""
 
-forked.fork_children()
+if sys.platform == "linux":
+    import forked
+
+    forked.fork_children()
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent

@@ -9,9 +9,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,9 +24,9 @@ import hms.engine.workers
 from hms.config.schema import build_config
 from hms.engine.plan import make_plan
 from hms.errors import StorageError
-from hms.quality.inspection import inspect_segment
+from hms.quality import inspection
+from hms.quality.inspection import inspect
 from hms.results.run import Run
-from hms.stages import inspections
 
 pytestmark = pytest.mark.slow
 
@@ -60,15 +61,16 @@ def test_how_many_windows_are_prepared_together_changes_nothing(
 def test_a_window_that_fails_takes_none_of_those_beside_it_along(
     small_set: Path, prepare: Prepare, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[int] = []
+    seen: list[bytes] = []
 
-    def fails_once(segment: object) -> object:
-        seen.append(1)
-        if len(seen) == 3:
+    def fails(eegs: Sequence[np.ndarray], **given: Any) -> Any:
+        """Fail for the third recording that is inspected, in company and alone."""
+        seen.extend(eeg.tobytes() for eeg in eegs)
+        if any(eeg.tobytes() in seen[2:3] for eeg in eegs):
             raise ValueError("made to fail")
-        return inspect_segment(segment)  # type: ignore[arg-type]
+        return inspect(eegs, **given)
 
-    monkeypatch.setattr(inspections, "inspect_segment", fails_once)
+    monkeypatch.setattr(inspection, "inspect", fails)
     run = prepare(small_set, STAGES, "max_failed_share=0.2")
     assert len(run.meta) == 9
     (reason,) = run.excluded["reason"]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import platform
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import pytest
 from hms.errors import ManifestError
 from hms.pipeline.selection import asked_stages
 from hms.results.run import Run
-from hms.store.manifests import NAME, manifest_bytes, read_manifest
+from hms.store.manifests import NAME, manifest_bytes, read_manifest, versions
 
 
 def test_headlines_are_the_manifest_without_its_files(finished: Run):
@@ -54,3 +56,10 @@ def test_a_manifest_has_an_entry_a_line_and_says_what_json_says(files: dict[str,
     assert [f"  {json.dumps(k)}: {json.dumps(v)}" for k, v in files.items()] == [
         line.rstrip(",") for line in text.splitlines() if line.startswith("  ")
     ]
+
+
+def test_versions_are_those_that_the_standard_library_finds() -> None:
+    found = versions()
+    assert (found.pop("python"), "hms" in found) == (platform.python_version(), True)
+    found.pop("hms")  # a checkout need not be installed
+    assert found == {name: metadata.version(name) for name in found}

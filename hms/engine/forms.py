@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from hms.engine.job import ChunkResult, Task
 from hms.engine.plan import TASK_ITEMS, Plan
 from hms.store.columns import OWN, Record, number_of, text_of
-from hms.store.files import commit_files, damaged, digest_bytes
+from hms.store.files import Damaged, commit_files, digest_bytes
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.npz import npz_bytes
@@ -79,7 +79,7 @@ def _read_again(folder: StageFolder, records: Iterable[Record]) -> None:
     """Read the sealed shards that hold items; a row's digest does not vouch for the header."""
     names = {str(record.file) for record in records if record.file in folder.files}
     for name in folder.reconcile([name for name in names if is_sealed(name)], reread=True):
-        raise damaged(folder.path / name)
+        raise Damaged(folder.path / name)
 
 
 # --- files ---------------------------------------------------------------------------------------

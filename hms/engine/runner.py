@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shutil
 import time
 import uuid
@@ -32,7 +33,7 @@ from hms.engine.tables import make_tables
 from hms.errors import StorageError, machine_fault
 from hms.registry import lookup
 from hms.sources.pseudonyms import write_names
-from hms.store.files import make_folder, note_files, storage_error
+from hms.store.files import Damaged, make_folder, note_files, storage_error
 from hms.store.links import Way, usable_way
 from hms.store.locks import lock
 from hms.store.package import Package
@@ -57,6 +58,15 @@ def run(cfg: Config | Any) -> Package:
 
 def execute(plan: Plan) -> Package:
     """Carry out a plan and return the finished run."""
+    try:
+        return _execute(plan)
+    except Damaged as error:
+        with suppress(OSError):  # with another time, it is read again by the next run instead of believed
+            os.utime(error.path, follow_symlinks=False)
+        raise
+
+
+def _execute(plan: Plan) -> Package:
     finished = Package(plan.outputs.run(plan.run_hash), reused=True)
     try:
         plan.way = _prepare_outputs(plan)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
@@ -19,7 +20,7 @@ from hms.errors import ConfigError
 from hms.pipeline.selection import choose_stages, config_of
 from hms.pipeline.stage import TableStage, stage_names
 from hms.pipeline.tables import Tables, View
-from hms.store.files import commit_files, remove_temporaries
+from hms.store.files import Damaged, commit_files, remove_temporaries
 from hms.store.folders import StageFolder
 from hms.store.locks import lock
 from hms.store.manifests import versions
@@ -106,8 +107,9 @@ def known_table_files(plan: Plan) -> dict[str, dict[str, str]]:
         except KeyError:
             continue
         if all(name in folder.files for name in names.values()) and not folder.reconcile(names.values()):
-            known[stage.name] = names
-            _make_readable(stage, folder, names, tables)
+            with suppress(Damaged):
+                _make_readable(stage, folder, names, tables)
+                known[stage.name] = names
     return known
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from hms.config.identity import digest_of
 from hms.store.columns import Reason
-from hms.store.files import damaged, digest_file
+from hms.store.files import Damaged, digest_file
 from hms.store.npz import read_npz
 from hms.store.places import Keyed
 from hms.store.rows import PackedRows
@@ -145,7 +145,7 @@ class Tables:
         stored, digest = self._files[path]
         if path not in self._whole:
             if digest_file(stored) != digest:
-                raise damaged(stored)
+                raise Damaged(stored)
             self._whole.add(path)
         return stored
 

@@ -43,14 +43,12 @@ def digest_file(path: Path, block: int = 1 << 22) -> str:
     return digest.hexdigest()
 
 
-def damaged(path: Path) -> StorageError:
-    """Return the error for a file that has its size and time and not its content.
+class Damaged(StorageError):
+    """A file has its size and time and not its content; its `path` says which."""
 
-    It gets another time, so that the next run reads it again instead of believing it.
-    """
-    with contextlib.suppress(OSError):
-        os.utime(path, follow_symlinks=False)
-    return StorageError(f"{path} is damaged; the same command computes again what is lost")
+    def __init__(self, path: Path) -> None:
+        super().__init__(f"{path} is damaged; the same command computes again what is lost")
+        self.path = path
 
 
 class Stored(NamedTuple):

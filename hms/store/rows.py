@@ -12,7 +12,7 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
-from hms.store.files import damaged
+from hms.store.files import Damaged
 from hms.store.npz import read_npz
 
 READS_AGAIN = 4
@@ -62,7 +62,7 @@ class PackedRows:
             try:
                 arrays = read_npz(path.read_bytes(), which=which)
             except (ValueError, KeyError, BadZipFile) as error:
-                raise damaged(path) from error
+                raise Damaged(path) from error
             for name, values in arrays.items():
                 known = found.get(name)
                 if known is None:

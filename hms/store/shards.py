@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 
 from hms.errors import ConfigError, ManifestError, StorageError
 from hms.store.files import (
+    Damaged,
     Stored,
-    damaged,
     digest_bytes,
     make_folder,
     storage_error,
@@ -187,14 +187,14 @@ class Place:
         except ValueError as error:
             if not self.digest:
                 raise
-            raise damaged(self.path) from error
+            raise Damaged(self.path) from error
         self._compare(record.tobytes())
         found = arrays_of(record)
         return {name: found[name] for name in names} if names else found
 
     def _compare(self, data: bytes) -> None:
         if self.digest and digest_bytes(data) != self.digest:
-            raise damaged(self.path)
+            raise Damaged(self.path)
 
 
 def read_record(path: Path, row: int) -> NDArray[Any]:

@@ -21,7 +21,9 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 import hms
 from hms.config.schema import Config
 from hms.engine import runner
+from hms.engine.explain import explain
 from hms.engine.export import export_run
+from hms.engine.plan import make_plan
 from hms.engine.verify import repair, verify
 from hms.errors import ConfigError, StorageError
 from hms.results.run import Run, list_runs
@@ -419,6 +421,10 @@ def test_nothing_is_made_of_a_file_whose_damage_size_and_time_hide(
     ready(small_set, TABLES)
     path = min(outputs.glob(f"store/{pattern}"))
     flip(path, 8 * (path.stat().st_size // 2))
+    time_ns = path.stat().st_mtime_ns
+    base = ("data=kaggle", f"data.root={small_set}", f"outputs_dir={outputs}", TABLES)
+    explain(make_plan(hms.compose(*base, change)))
+    assert path.stat().st_mtime_ns == time_ns, "a look changes nothing"
     with pytest.raises(StorageError, match=f"{path.name} is damaged; the same command computes again"):
         prepare(small_set, TABLES, change)
     mended = prepare(small_set, TABLES, change)

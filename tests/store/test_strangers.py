@@ -24,6 +24,7 @@ import pytest
 import hms
 from hms.cli import main as hms_command
 from hms.errors import ConfigError, ManifestError
+from hms.registry import discover
 from hms.results.run import Run
 from hms.store.csvs import as_it_was, csv_bytes, harmless, read_csv
 from hms.store.inside import are_plain, parse_json
@@ -80,6 +81,7 @@ def spy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     (folder / "their_plugin.py").write_text(f"open({str(mark)!r}, 'w').close()\n")
     monkeypatch.syspath_prepend(str(folder))
+    discover()  # what is imported from here on is forgotten
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
     return mark
 

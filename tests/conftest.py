@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import importlib
+import importlib.util
 import os
 import shutil
 import sys
@@ -39,6 +39,15 @@ if sys.platform == "linux":
 
 TESTS = Path(__file__).resolve().parent
 ROOT = TESTS.parent
+
+gc.set_threshold(10_000, 20, 20)
+"""Of what a test makes little is garbage that waits for the collector."""
+
+
+def skip_without(package: str, reason: str) -> None:
+    """Skip a module where a package is not installed; what uses it imports it, in one process of several."""
+    if importlib.util.find_spec(package) is None:
+        pytest.skip(reason, allow_module_level=True)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from browser import Page, browser, find_chromium
-from conftest import Prepared
+from conftest import Prepared, skip_without
 
 import hms
 from hms.browse.server import Viewer, start
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.skipif(
     reason="NO CHROMIUM: the viewer was NOT tested in a browser; apt-get install chromium",
 )
 for needed in ("uvicorn", "starlette"):
-    pytest.importorskip(needed, reason="NO EXTRA browse: the viewer was NOT tested")
+    skip_without(needed, "NO EXTRA browse: the viewer was NOT tested")
 
 SIZES = [(1440, False), (390, True)]
 TRACES = "document.getElementById('traces')"

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from conftest import Prepared
+from conftest import Prepared, skip_without
 from edf_files import EdfFile, tones
 
 import hms
@@ -21,10 +21,8 @@ from hms.cli import main as hms_main
 from hms.errors import ConfigError
 from hms.results.run import Run
 
-pytest.importorskip(
-    "uvicorn", reason="NO EXTRA browse: the viewer was NOT tested; pip install 'hms-eeg[browse]'"
-)
-pytest.importorskip("starlette", reason="NO EXTRA browse: the viewer was NOT tested")
+for needed in ("uvicorn", "starlette"):
+    skip_without(needed, "NO EXTRA browse: the viewer was NOT tested; pip install 'hms-eeg[browse]'")
 
 
 class Asked:

@@ -16,7 +16,7 @@ from unittest.mock import Mock
 import forked
 import pytest
 from clusters import DASK, cluster, environment, finish, overrides_of, paced_plugin, start, tree, wait_for
-from conftest import ROOT, Prepared
+from conftest import ROOT, Prepared, skip_without
 
 import hms
 from hms.engine.pools.base import Setting
@@ -29,7 +29,7 @@ from hms.store.locks import is_held, lock
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("distributed", reason="distributed is not installed: engines beyond loky are NOT tested")
+skip_without("distributed", "distributed is not installed: engines beyond loky are NOT tested")
 
 Command = Callable[..., Prepared]
 

@@ -24,10 +24,11 @@ from clusters import (
     wait_for,
     why_no_slurm,
 )
+from conftest import skip_without
 
 import hms
 
-pytest.importorskip("dask_jobqueue", reason="dask-jobqueue is not installed: engine=slurm is NOT tested")
+skip_without("dask_jobqueue", "dask-jobqueue is not installed: engine=slurm is NOT tested")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(why_no_slurm() is not None, reason=f"NO SLURM, NOT tested: {why_no_slurm()}"),

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import benchmark
+from conftest import benchmark, skip_without
 
 import hms
 from hms.cli import main
@@ -22,8 +22,8 @@ from hms.results.run import Run
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
-boto3 = pytest.importorskip("boto3", reason="boto3 is not installed: export to object storage is NOT tested")
-moto_server = pytest.importorskip("moto.server", reason="moto is not installed: export is NOT tested")
+skip_without("boto3", "boto3 is not installed: export to object storage is NOT tested")
+skip_without("moto", "moto is not installed: export is NOT tested")
 
 PREFIX = Address("s3://exports/eeg/first")
 
@@ -38,7 +38,9 @@ def finished(tiny_set: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 @pytest.fixture(scope="module")
 def endpoint() -> Iterator[str]:
-    server = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    from moto.server import ThreadedMotoServer
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"
@@ -48,6 +50,8 @@ def endpoint() -> Iterator[str]:
 @pytest.fixture
 def storage(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a client of an empty bucket ``exports``."""
+    import boto3
+
     for name, value in benchmark("object_server").settings(endpoint).items():
         monkeypatch.setenv(name, value)
     client = boto3.client("s3", region_name="us-east-1")

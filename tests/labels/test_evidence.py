@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from hms.labels.evidence import (
     MOST_ENUMERATED,
@@ -28,6 +27,8 @@ def panels(alpha, n_votes, n_items, seed=0):
 
 
 def test_likelihood_agrees_with_scipy():
+    from scipy import stats
+
     votes = panels(ALPHA, 7, 50)
     want = [stats.dirichlet_multinomial.logpmf(row, ALPHA, 7) for row in votes]
     np.testing.assert_allclose(dirichlet_multinomial_log(votes, ALPHA), want, rtol=1e-10)
@@ -49,6 +50,8 @@ def test_noise_finds_concentration_and_how_far_a_model_is_too_sure():
 
 
 def test_tail_probability_of_two_classes_is_that_of_the_beta_binomial():
+    from scipy import stats
+
     shares, noise = np.array([[0.8, 0.2]] * 6), Noise(4.0, 1.0)
     votes = np.array([[5 - k, k] for k in range(6)])
     want = stats.betabinom.sf(np.arange(6) - 1, 5, 0.8, 3.2)

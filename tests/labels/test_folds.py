@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from sklearn.model_selection import GroupKFold, StratifiedGroupKFold
 
 from hms import registry
 from hms.competition import CLASSES, VOTE_COLUMNS
@@ -303,6 +302,8 @@ def test_a_function_that_gives_no_folds_is_refused(result):
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("n_splits", [2, 5, 10])
 def test_group_folds_are_as_equal_as_scikit_learns(seed, n_splits):
+    from sklearn.model_selection import GroupKFold
+
     sizes = some_patients(60, seed)
     own = group_folds(patients_of(*sizes), Folds("group", n_splits, None))
     patient = np.repeat(np.arange(60), sizes)
@@ -320,6 +321,8 @@ def unevenness(fold, label, n_splits):
 @pytest.mark.slow
 def test_stratified_folds_are_more_even_than_scikit_learns():
     """Over 30 tables of 120 patients: in the mean, and in most of them."""
+    from sklearn.model_selection import StratifiedGroupKFold
+
     own, theirs = [], []
     for seed in range(30):
         table = patients_of(*some_patients(120, seed), seed=seed)

@@ -5,7 +5,6 @@ import math
 
 import numpy as np
 import pytest
-from scipy import stats
 
 from hms.labels.intervals import (
     HOLDS_FROM,
@@ -29,6 +28,8 @@ def test_equal_values_have_an_interval_without_width():
 
 def test_one_item_per_patient_gives_students_interval():
     """Without clusters the jackknife is s / sqrt(n), and near-normal values have n - 1 degrees of freedom."""
+    from scipy import stats
+
     values = np.random.default_rng(3).normal(5, 2, 400)
     got = mean_interval(values, np.arange(400), factor=1)
     # The jackknife around the figure itself: deviations over n - 1 instead of n.
@@ -39,6 +40,8 @@ def test_one_item_per_patient_gives_students_interval():
 
 def test_a_mean_has_the_cluster_robust_variance_that_matrices_give():
     """CR3 of a regression on a constant, written out with its hat matrix."""
+    from scipy import stats
+
     rng = np.random.default_rng(8)
     codes = np.repeat(np.arange(60), rng.integers(1, 5, 60))
     values = rng.gamma(1, 1, codes.size)

@@ -9,7 +9,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from omegaconf import OmegaConf
-from scipy.stats import entropy
 
 from hms.competition import CLASSES
 from hms.config.compose import conf_dir
@@ -175,6 +174,8 @@ def test_entropy_of_certain_even_and_uniform_votes():
 @settings(deadline=None)
 @given(counts)
 def test_entropy_equals_scipys(votes):
+    from scipy.stats import entropy
+
     votes[:, 0] += 1
     np.testing.assert_allclose(
         summary.entropy_nats(votes / votes.sum(1, keepdims=True)), entropy(votes.T), atol=1e-9

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-import scipy.stats
 
 from hms.quality.grading import GRADES
 from hms.quality.selection import N_DRAWS, Graded, Selection, _orders, graded_from, wilson
@@ -28,6 +27,8 @@ def graded(classes: list[int], grades: list[str], used: list[bool] | None = None
 
 
 def test_wilsons_interval_is_scipys():
+    import scipy.stats
+
     for found, n in ((0, 5), (5, 5), (8, 26), (1, 400)):
         expected = scipy.stats.binomtest(found, n).proportion_ci(method="wilson")
         assert wilson(found, n) == pytest.approx((expected.low, expected.high), abs=1e-6)
@@ -36,6 +37,8 @@ def test_wilsons_interval_is_scipys():
 
 def test_five_of_five_seizures_and_eight_of_26_others_are_more_than_chance():
     """One item of each patient: with two classes p is that of the exact test of Fisher."""
+    import scipy.stats
+
     found = selection([0] * 5 + [2] * 26, [True] * 13 + [False] * 18)
     assert found.counts == {"seizure": (5, 5), "lpd": (0, 0), "other": (8, 26)}
     p, worst = found.test

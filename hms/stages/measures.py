@@ -95,18 +95,12 @@ class Measures(ItemStage):
         coherence = observe_coherence([given[2].window for given in inputs], inputs[0][2].channels)
         together: Row = {**coherence, **observe_waveforms([given[5].x for given in inputs])}
         return [
-            {**{name: values[number] for name, values in together.items()}, **self._alone(*given[:5])}
+            {**{name: values[number] for name, values in together.items()}, **self._alone(given)}
             for number, given in enumerate(inputs)
         ]
 
-    def _alone(
-        self,
-        segment: Segment,
-        inspection: Inspection,
-        cleaned: Cleaned,
-        derived: Derived,
-        scalogram: Scalogram,
-    ) -> Row:
+    def _alone(self, given: Given) -> Row:
+        segment, inspection, cleaned, derived, scalogram, _ = given
         params = self.signal.filter
         return {
             **observe_input(inspection, segment, cleaned, clip_uv=params.clip_uv),

@@ -230,7 +230,7 @@ def _floats(samples: NDArray[Any]) -> NDArray[np.float32]:
     if samples.dtype.kind not in "fiuO":
         raise ValueError(f"samples are real numbers in µV; got an array of {samples.dtype}")
     if isinstance(samples, np.ma.MaskedArray):
-        return np.ma.filled(np.ma.asarray(samples, np.float32), np.nan)
+        return np.ma.filled(samples.astype(np.float64), np.nan).astype(np.float32)  # masked is anything
     return np.asarray(samples, dtype=np.float32)
 
 

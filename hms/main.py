@@ -264,6 +264,7 @@ def _through_hydra(words: Words) -> int:
 
     from hms.config.compose import conf_dir
     from hms.config.convert import first_lines
+    from hms.config.pages import told_of_pages
 
     texts = [*(["-m"] if words.multirun else []), *words.overrides, *words.hydra]
     texts += ["--config-dir", words.config_dir] if words.config_dir else []
@@ -284,7 +285,8 @@ def _through_hydra(words: Words) -> int:
     os.environ["HYDRA_FULL_ERROR"] = "1"
     program, sys.argv = sys.argv, [sys.argv[0], *texts]
     try:
-        job()
+        with told_of_pages(filter(None, [words.config_dir])):
+            job()
     except (HydraException, OmegaConfBaseException) as error:
         raise ConfigError(_with_remedy(first_lines(error))) from None
     except SystemExit as ended:

@@ -16,7 +16,7 @@ from typing import Any, get_origin, get_type_hints
 
 from hms.config.convert import as_typed, first_lines, settings_of_other_kinds
 from hms.config.overrides import Plain, parse_overrides
-from hms.config.pages import read_page
+from hms.config.pages import read_page, told_of_pages
 from hms.config.paths import with_quoted_paths
 from hms.config.reading import names_in, walked
 from hms.config.schema import Config, build_tree, resolved
@@ -68,7 +68,10 @@ def composed_tree(*overrides: str, config_dir: str | Path | None = None) -> dict
     _check_overrides(texts, folders)
     texts = [text for text in texts if text != NO_EXPERIMENT]  # Hydra takes no null here
     plain = None if extra else _without_hydra(texts, folders[0])
-    return _with_typed_kinds(_with_hydra(texts, folders, extra) if plain is None else plain, texts)
+    if plain is None:
+        with told_of_pages(folders[1:]):
+            plain = _with_hydra(texts, folders, extra)
+    return _with_typed_kinds(plain, texts)
 
 
 # --- without Hydra -------------------------------------------------------------------------------
@@ -337,11 +340,12 @@ def _settings_of_hydras(texts: Sequence[str], folder: Path) -> Mapping[str, Any]
     from hydra.errors import HydraException
     from omegaconf import OmegaConf
     from omegaconf.errors import OmegaConfBaseException
+    from yaml import YAMLError
 
     with _own_hydra(folder):
         try:
             raw = hydra_compose("config", overrides=list(texts), return_hydra_config=True)
-        except (HydraException, OmegaConfBaseException, ValueError):
+        except (HydraException, OmegaConfBaseException, YAMLError, ValueError):  # composing says it
             return None
     found = {name: raw.hydra.get(name) for name in ("mode", "sweeper", "launcher")}
     plain = OmegaConf.to_container(OmegaConf.create(found), resolve=False)

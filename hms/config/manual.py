@@ -18,7 +18,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from hms.config.compose import SEARCH_PATH, conf_dir, config_folders, group_options
 from hms.config.convert import convert
 from hms.config.overrides import parse_overrides
-from hms.config.pages import page_of
+from hms.config.pages import page_of, told_of_pages
 from hms.config.schema import Config
 from hms.errors import ConfigError
 from hms.registry import Group, Limits, Params, did_you_mean, discover, import_plugins, kinds, lookup
@@ -217,7 +217,8 @@ class _Page:
 
     @classmethod
     def read(cls, path: Path) -> _Page:
-        return _page_of(path.read_text(encoding="utf-8"))
+        with told_of_pages([path.parent]):
+            return _page_of(path.read_text(encoding="utf-8"))
 
 
 @lru_cache(maxsize=256)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
+
+from hms.config.reading import walked
+from hms.errors import ConfigError
 
 _FLOAT = re.compile(
     r"""[-+]?[0-9]+(?:_[0-9]+)*\.[0-9_]*(?:[eE][-+]?[0-9]+)?
@@ -43,11 +47,31 @@ def page_of(text: str) -> Any:
         raise ValueError(str(error)) from None
 
 
+@contextmanager
+def told_of_pages(folders: Iterable[str | Path]) -> Iterator[None]:
+    """Tell, as `ConfigError`, of a page in folders that cannot be read, if that is why something fails."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception:
+        looks = (look for folder in folders for look in walked(str(folder)))
+        found = (Path(base, name) for base, _, names in looks for name in sorted(names))
+        for path in (path for path in found if path.suffix == ".yaml"):
+            try:
+                read_page(path)
+            except (OSError, ValueError, RecursionError) as error:
+                lines = str(error).replace('"<unicode string>", ', "").splitlines()
+                why = "; ".join(line.strip() for line in lines)
+                raise ConfigError(f"{path} cannot be read as settings: {why}") from None
+        raise
+
+
 def read_page(path: Path) -> dict[str, Any]:
     """Return the mapping in a YAML file; raises `ValueError` if it holds something else."""
     page = page_of(path.read_text(encoding="utf-8"))
     if not isinstance(page, dict):
-        raise ValueError(f"{path} is not a mapping")
+        raise ValueError("it is not a mapping of names to values")
     return {str(name): value for name, value in page.items()}
 
 

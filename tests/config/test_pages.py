@@ -15,10 +15,12 @@ from hypothesis import strategies as st
 from omegaconf import OmegaConf
 
 import hms
+from hms.cli import main as hms_main
 from hms.config import compose
 from hms.config.compose import composed_tree, conf_dir
 from hms.config.overrides import Plain, _plain
 from hms.config.pages import page_of, yaml_of
+from hms.main import main
 
 WORDS = [*"a_/-.:',[]é$ \\=~+", "true", "Null", "inf", "NaN", "1", "-0", "01", "1.50", "1.", "1e5"]
 
@@ -110,3 +112,24 @@ def test_modules_of_options_that_nobody_chose_wait() -> None:
         "else: raise AssertionError\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(hms.__file__).parents[1])
+
+
+@pytest.mark.parametrize("page", [b"kind: [log\n", b"kind: log\ncap: 2\ncap: 3\n", b"kind: \xff\n"])
+@pytest.mark.parametrize("how", [[], ["-m"], ["-m", "hydra/sweeper=basic"]], ids=["run", "sweep", "hydra"])
+def test_a_page_of_ones_own_that_cannot_be_read_is_named(page, how, tmp_path, capfd, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "own/weight/mine.yaml"
+    own.parent.mkdir(parents=True)
+    own.write_bytes(page)
+    code = main(["--config-dir", str(tmp_path / "own"), "weight=mine", *how])
+    said = capfd.readouterr().err
+    assert code == (1 if how == ["-m"] else 2)  # a member that failed ends a sweep with 1
+    assert f"{own} cannot be read as settings: " in said
+    assert "Traceback" not in said
+
+
+def test_help_names_a_page_that_cannot_be_read(tmp_path, capfd):
+    (tmp_path / "weight").mkdir()
+    (tmp_path / "weight/mine.yaml").write_text("- a\n")
+    assert hms_main(["help", "weight", "--config-dir", str(tmp_path)]) == 2
+    assert f"{tmp_path}/weight/mine.yaml cannot be read as settings" in capfd.readouterr().err

@@ -129,7 +129,7 @@ def test_masked_samples_are_gaps(finished: Run, small_set: Path) -> None:
     eeg = np.ascontiguousarray(frame.to_numpy().T)
     mask = np.zeros(eeg.shape, bool)
     mask[:, 5000:5003] = True
-    behind = np.where(mask, 1e300, eeg)  # what is masked may be anything
+    behind = np.where(mask, 1e300, eeg.astype(np.float64))  # what is masked may be anything
     got = hms.transform(np.ma.masked_array(behind, mask), finished, channels=list(frame))
     assert got.wave.tobytes() == hms.transform(frame.mask(mask.T), finished).wave.tobytes()
 
